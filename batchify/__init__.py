@@ -1,0 +1,77 @@
+"""A folder of images becomes training and validation arrays in one HDF5 file.
+
+>>> import batchify
+>>> batchify.build("dataset/", "out.h5")  # doctest: +SKIP
+
+Names are imported when they are first used, so that ``import batchify`` costs nothing. No module
+is named like one of them: importing it would hide the name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batchify._version import __version__
+
+if TYPE_CHECKING:
+    from batchify.builder import BuildReport, Progress, build, plan_build
+    from batchify.dataset import Dataset, discover
+    from batchify.errors import BatchifyError
+    from batchify.loader import Loader
+    from batchify.options import (
+        BuildOptions,
+        DecodeOptions,
+        DiscoverOptions,
+        SplitOptions,
+        StoreOptions,
+    )
+    from batchify.summary import Summary, summarize
+
+_HOMES = {
+    "BatchifyError": "errors",
+    "BuildOptions": "options",
+    "BuildReport": "builder",
+    "Dataset": "dataset",
+    "DecodeOptions": "options",
+    "DiscoverOptions": "options",
+    "Loader": "loader",
+    "Progress": "builder",
+    "SplitOptions": "options",
+    "StoreOptions": "options",
+    "Summary": "summary",
+    "build": "builder",
+    "discover": "dataset",
+    "plan_build": "builder",
+    "summarize": "summary",
+}
+
+__all__ = [
+    "BatchifyError",
+    "BuildOptions",
+    "BuildReport",
+    "Dataset",
+    "DecodeOptions",
+    "DiscoverOptions",
+    "Loader",
+    "Progress",
+    "SplitOptions",
+    "StoreOptions",
+    "Summary",
+    "__version__",
+    "build",
+    "discover",
+    "plan_build",
+    "summarize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'batchify' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"batchify.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,6 @@
+"""``python -m batchify``."""
+
+from batchify.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="batchify")

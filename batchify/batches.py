@@ -1,0 +1,119 @@
+"""Files to a batch: read, hashed, decoded, in the order and the dtypes of the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import schema
+from batchify.decode import decode, guard
+from batchify.errors import BadImageError
+from batchify.options import DecodeOptions
+from batchify.source import read_source
+
+Images = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The rows made of some files, in their order; the row of a bad file is zeros.
+
+    Parameters
+    ----------
+    columns : dict of str to ndarray
+        ``images`` (n, H, W, C), ``source_sha256`` (n, 32) uint8, ``row_crc32`` (n,) uint32,
+        ``source_size`` (n, 2) int32 and ``source_flags`` (n,) uint16, as the file stores them.
+    bad : list of (int, str)
+        Position and reason of each file that could not be used.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    bad: list[tuple[int, str]]
+
+    @property
+    def images(self) -> Images:
+        """The images, shape (n, H, W, C)."""
+        return self.columns["images"]
+
+
+class BatchReader:
+    """Reads, hashes and decodes files into batches.
+
+    Parameters
+    ----------
+    root : bytes
+        The dataset folder.
+    options : DecodeOptions
+    dtype : str
+        A key of `schema.STORED_DTYPES`. Integers store pixels as they are; a pixel that does not
+        fit is its image's error. float32 stores ``float32(pixel) * float32(scale)``.
+    scale : float
+        Used for float32 alone.
+
+    Notes
+    -----
+    Memory: one batch and one decoded image. Sets Pillow's process-wide guards
+    (`batchify.decode.guard`).
+    """
+
+    def __init__(self, root: bytes, options: DecodeOptions, *, dtype: str, scale: float) -> None:
+        guard(options)
+        self._root = os.path.join(root, b"")
+        self._options = options
+        self._dtype = np.dtype(schema.STORED_DTYPES[dtype])
+        self._scale = np.float32(scale)
+
+    def read(self, paths: Sequence[bytes]) -> Batch:
+        """Return the batch of some files.
+
+        Parameters
+        ----------
+        paths : sequence of bytes
+            Relative to the dataset folder.
+        """
+        count = len(paths)
+        images = np.zeros((count, *self._options.image_shape), self._dtype)
+        hashes = bytearray(32 * count)
+        crc32, sizes, flags = [0] * count, [(0, 0)] * count, [0] * count
+        bad = []
+        for i, path in enumerate(paths):
+            try:
+                data = read_source(self._root + path, self._options.max_file_size)
+                decoded = decode(data, self._options)
+                self._store(decoded.pixels, images[i])
+            except BadImageError as error:
+                bad.append((i, str(error)))
+                continue
+            hashes[32 * i : 32 * i + 32] = hashlib.sha256(data).digest()
+            crc32[i] = zlib.crc32(images[i])
+            sizes[i], flags[i] = decoded.size, decoded.flags
+        columns: dict[str, NDArray[Any]] = {
+            "images": images,
+            "source_sha256": np.frombuffer(hashes, np.uint8).reshape(count, 32),
+            "row_crc32": np.array(crc32, "<u4"),
+            "source_size": np.array(sizes, "<i4").reshape(count, 2),
+            "source_flags": np.array(flags, "<u2"),
+        }
+        return Batch(columns, bad)
+
+    def _store(self, pixels: NDArray[Any], out: NDArray[Any]) -> None:
+        """Put decoded pixels into a row, in the row's dtype, or refuse them."""
+        if self._dtype.kind == "f":
+            np.multiply(pixels, self._scale, out=out, dtype=np.float32, casting="same_kind")
+            return
+        if pixels.dtype.itemsize > self._dtype.itemsize:
+            low, high = int(pixels.min()), int(pixels.max())
+            limit = int(np.iinfo(self._dtype).max)
+            if low < 0 or high > limit:
+                raise BadImageError(
+                    f"values from {low} to {high} do not fit {self._dtype.name}, which ends at "
+                    f"{limit} (see --dtype)"
+                )
+        out[...] = pixels

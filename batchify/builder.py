@@ -1,0 +1,265 @@
+"""A dataset folder becomes one file, by way of every room below."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batchify import engine, schema
+from batchify.dataset import discover
+from batchify.decode import check_extensions, versions
+from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.fill import FillJob, count_tasks, fill_tasks
+from batchify.names import printable
+from batchify.options import BuildOptions, MaxSkipped
+from batchify.plan import BuildPlan, make_plan
+from batchify.seal import seal
+from batchify.target import Target
+from batchify.workfile import WorkFile
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a build is.
+
+    Parameters
+    ----------
+    stage : str
+        ``scan``, ``allocate``, ``fill`` or ``seal``.
+    done, total : int
+        Images; 0 before the fill.
+    bad : int
+        Images that could not be used so far.
+    split : str
+        The split in hand, in the fill.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    bad: int = 0
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made.
+
+    Parameters
+    ----------
+    path : str
+    plan : BuildPlan
+        Of the file as published.
+    nbytes : int
+        Size of the file.
+    flags : Mapping of str to int
+        How many source images were special, by `schema.FLAGS`.
+    """
+
+    path: str
+    plan: BuildPlan
+    nbytes: int
+    flags: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
+            "sources": dict(self.flags)
+        }
+
+
+def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
+    """Return a plan as plain JSON values; the schema is in the README."""
+    dataset = plan.dataset
+    return {
+        "dataset": printable(dataset.root),
+        "identity": plan.identity,
+        "layout": dataset.layout,
+        "classes": [printable(name) for name in dataset.classes],
+        "splits": {
+            split.name: {
+                "rows": len(split),
+                "columns": {
+                    column.name: {"shape": list(column.shape), "dtype": column.dtype}
+                    for column in split.columns
+                },
+            }
+            for split in plan.splits
+        },
+        "bytes": plan.nbytes,
+        "memory_bytes": plan.memory_nbytes,
+        "config": plan.config,
+        "skipped": [
+            {"path": printable(entry.path), "reason": entry.reason} for entry in plan.skipped
+        ],
+        "left_out": {
+            "hidden": dataset.hidden,
+            "loose": dataset.loose,
+            "other": dict(dataset.other),
+        },
+        "warnings": list(plan.warnings),
+    }
+
+
+def plan_build(dataset: str | os.PathLike[str], options: BuildOptions | None = None) -> BuildPlan:
+    """Return all that a build will do; nothing is decoded, nothing written.
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError, OptionError
+    """
+    options = options or BuildOptions()
+    check_extensions(options.discover.extensions)
+    decoder = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return make_plan(discover(dataset, options.discover), options, decoder=decoder)
+
+
+def build(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    on_error: schema.OnError = "fail",
+    max_skipped: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> BuildReport:
+    """Write the splits of a dataset folder into one HDF5 file.
+
+    The file appears under its name whole and synced, or not at all. Its bytes depend on the
+    folder and the options alone.
+
+    Parameters
+    ----------
+    dataset : path
+        See `batchify.dataset.discover`.
+    output : path
+        While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are beside it.
+    options : BuildOptions, optional
+    workers : int, optional
+        Processes; the CPUs that this one may use by default. No byte depends on it.
+    overwrite : bool
+        Replace a file that is there, when the new one is whole.
+    on_error : str
+        ``fail``: decode all images, then name all that could not be used. ``skip``: leave them
+        out and list them in the file.
+    max_skipped : str, optional
+        With ``skip``, the most images that may be left out: ``"10"``, or ``"1%"`` of all.
+    progress : callable, optional
+        Called with a `Progress` for every stage and every task.
+
+    Returns
+    -------
+    BuildReport
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError, OptionError
+        Before any work.
+    OutputExistsError, OutputPathError, OutputLockedError
+        Before any work.
+    BadImagesError
+        If images could not be used, and were not to be skipped or were too many.
+    OutputIOError
+        If writing failed; found before the first image is decoded where it can be.
+    WorkerDiedError
+
+    Notes
+    -----
+    Memory: a batch and a decoded image in each process; in this one also the bytes of all paths
+    and about 20 bytes an image.
+    """
+    options = options or BuildOptions()
+    limit = MaxSkipped(max_skipped) if max_skipped is not None else None
+    if on_error not in schema.ON_ERRORS:
+        raise OptionError(f"on error must be one of {', '.join(schema.ON_ERRORS)}")
+    if limit and on_error == "fail":
+        raise OptionError("--max-skipped bounds --on-error skip; give both")
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers must be at least 1, not {workers}")
+    report = progress or (lambda _: None)
+    target = Target(os.path.abspath(os.fsencode(output)), overwrite)
+    target.check(dataset)
+    with WorkFile(target) as work:
+        try:
+            report(Progress("scan"))
+            plan = plan_build(dataset, options)
+            report(Progress("allocate", total=plan.images))
+            places = work.allocate(plan)
+        except BaseException:
+            work.discard()
+            raise
+        job = FillJob(
+            plan.dataset.root, options.decode, options.store, options.batch_size, work.path, places
+        )
+        bad, flags = _fill(work, plan, job, workers, _skip_limit(plan, on_error, limit), report)
+        found = [entry for split in plan.splits for _, entry in bad[split.name]]
+        if found and on_error == "fail":
+            raise BadImagesError(_bad_message(found, plan), tuple(found))
+        report(Progress("seal", plan.images, plan.images, len(found)))
+        sealed = seal(work, plan, bad, workers=workers)
+    path = os.fsdecode(target.path)
+    return BuildReport(path, sealed, os.path.getsize(path), flags)
+
+
+def _skip_limit(plan: BuildPlan, on_error: str, limit: MaxSkipped | None) -> int | None:
+    """Return how many more images may turn out bad before the build stops; None for any."""
+    if on_error == "fail" or limit is None:
+        return None
+    return limit.count(plan.images + len(plan.skipped)) - len(plan.skipped)
+
+
+def _fill(
+    work: WorkFile,
+    plan: BuildPlan,
+    job: FillJob,
+    workers: int | None,
+    limit: int | None,
+    report: Callable[[Progress], None],
+) -> tuple[dict[str, list[tuple[int, Skipped]]], dict[str, int]]:
+    """Run all fill tasks; return the bad rows of each split, and the counts of flags."""
+    bad: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
+    flags: Counter[str] = Counter()
+    done = count = 0
+    _check_limit(bad, plan, limit)
+    for result in engine.run(job, fill_tasks(plan), total=count_tasks(plan), workers=workers):
+        rows = result.rows
+        bad[rows.split] += rows.bad
+        count += len(rows.bad)
+        done += rows.stop - rows.start
+        flags.update(result.flags)
+        work.done(rows)
+        report(Progress("fill", done, plan.images, count, rows.split))
+        _check_limit(bad, plan, limit)
+    work.commit()
+    return bad, {name: flags[name] for name in schema.FLAGS}
+
+
+def _check_limit(
+    bad: Mapping[str, list[tuple[int, Skipped]]], plan: BuildPlan, limit: int | None
+) -> None:
+    """Stop the build where more images are left out than it was told to bear."""
+    found = [entry for rows in bad.values() for _, entry in rows]
+    if limit is not None and len(found) > limit:
+        left_out = [*plan.skipped, *found]
+        raise BadImagesError(
+            f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
+            + _listing(left_out),
+            tuple(left_out),
+        )
+
+
+def _bad_message(found: list[Skipped], plan: BuildPlan) -> str:
+    return (
+        f"{len(found):,} of {plan.images:,} images cannot be used:\n{_listing(found)}\n"
+        "mend or remove them, or pass --on-error skip to leave them out"
+    )
+
+
+def _listing(entries: list[Skipped]) -> str:
+    # A bullet before the path: at the start of a line a name could be a command to a CI system.
+    return "\n".join(f"  - {printable(entry.path)}: {entry.reason}" for entry in entries)

@@ -1,0 +1,52 @@
+"""The command line: options, one library call, one echo.
+
+Nothing here imports NumPy, Pillow or HDF5 before a command needs them.
+"""
+
+from __future__ import annotations
+
+import click
+
+from batchify._version import __version__
+from batchify.cli.build import build
+from batchify.cli.inspect import inspect
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    import h5py
+
+    from batchify.decode import versions
+
+    libraries = {**versions(), "h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
+    listed = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    click.echo(f"batchify {__version__} ({listed})")
+    context.exit()
+
+
+@click.group(
+    context_settings={"auto_envvar_prefix": "BATCHIFY", "help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the versions of batchify and of the libraries that decode and store, and exit.",
+)
+def main() -> None:
+    """Turn a folder of images into training and validation arrays.
+
+    \b
+        batchify build dataset/ out.h5
+        batchify inspect out.h5
+
+    DATASET is a folder with a folder of images for each class. The file is plain HDF5: h5py,
+    MATLAB, Julia and R read it.
+    """
+
+
+main.add_command(build)
+main.add_command(inspect)

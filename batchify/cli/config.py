@@ -1,0 +1,66 @@
+"""Options from a file: ``[tool.batchify.build]`` of pyproject.toml, or batchify.toml."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+_FILES = ("batchify.toml", "pyproject.toml")
+
+
+def load_config(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Make the options of a configuration file the defaults of the command.
+
+    Without ``--config``, ``batchify.toml`` and then ``pyproject.toml`` of the current folder are
+    looked at. Command line and environment win over them.
+    """
+    if context.resilient_parsing:
+        return
+    paths = [value] if value else list(filter(os.path.isfile, _FILES))
+    for path in paths:
+        table = _table(path, str(context.info_name))
+        if table is None:
+            continue
+        context.default_map = {**(context.default_map or {}), **_checked(table, path, context)}
+        return
+    if value:
+        raise click.UsageError(f"{value} has no table [tool.batchify.{context.info_name}]")
+
+
+def _table(path: str, command: str) -> Any:
+    """Return the options of a command in a file, None where it has none."""
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            content: Any = tomllib.load(file)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.UsageError(f"{path} cannot be read: {error}") from error
+    for key in ("tool", "batchify", command):
+        content = content.get(key)
+        if not isinstance(content, dict):
+            return content
+    return content
+
+
+def _checked(table: Any, path: str, context: click.Context) -> dict[str, Any]:
+    """Return a table as option name to value; refuse what is not an option."""
+    where = f"[tool.batchify.{context.info_name}] of {path}"
+    if not isinstance(table, dict):
+        raise click.UsageError(f"{where} is not a table")
+    known = {
+        str(parameter.name)
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option) and parameter.name not in ("config", "help")
+    }
+    options = {name.replace("-", "_"): value for name, value in table.items()}
+    for name in options:
+        if name not in known:
+            import difflib
+
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f"{where} has {name}, which is not an option{hint}")
+    return options

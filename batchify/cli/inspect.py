@@ -1,0 +1,131 @@
+"""``batchify inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from batchify.cli.boundary import boundary
+
+if TYPE_CHECKING:
+    from batchify.summary import Summary
+
+BAR_WIDTH = 20
+SKIPPED_SHOWN = 20
+
+
+@click.command()
+@click.argument("file", metavar="OUT", type=click.Path())
+@click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
+def inspect(file: str, json: bool) -> None:
+    """Show what is inside OUT, a file that `batchify build` made.
+
+    Splits with their rows, shape and bytes; classes with their balance; how the file was built;
+    what was skipped. OUT may come from a stranger: links out of it, plugins and lengths that do
+    not fit are refused, and no image is read.
+
+    \b
+    Example:
+        batchify inspect out.h5
+    """
+    import os
+
+    # HDF5 loads no filter plugin for a file; read when the library starts.
+    os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
+    with boundary():
+        from json import dumps
+
+        from batchify.cli.text import echo
+        from batchify.summary import summarize
+
+        summary = summarize(file)
+        if json:
+            click.echo(dumps(summary.as_json(), indent=2))
+        else:
+            echo(render(summary))
+
+
+def render(summary: Summary) -> str:
+    """Return a summary as text."""
+    from batchify.cli.text import size_text
+    from batchify.names import printable
+
+    parts = [
+        f"{printable(summary.path)}: batchify schema {summary.schema_version}, "
+        f"{size_text(summary.nbytes)}",
+        _splits(summary),
+        _classes(summary),
+        _options(summary),
+    ]
+    if special := _sources(summary):
+        parts.append(special)
+    if summary.skipped:
+        lines = [
+            f"  - {printable(entry.path)}: {printable(entry.reason)}"
+            for entry in summary.skipped[:SKIPPED_SHOWN]
+        ]
+        if len(summary.skipped) > SKIPPED_SHOWN:
+            lines.append(
+                f"  … and {len(summary.skipped) - SKIPPED_SHOWN:,} more (--json lists all)"
+            )
+        parts.append("\n".join([f"skipped: {len(summary.skipped):,}", *lines]))
+    return "\n\n".join(parts)
+
+
+def _splits(summary: Summary) -> str:
+    from batchify.cli.text import size_text, table
+
+    rows = [["split", "rows", "images", "dtype", "bytes", "chunks"]]
+    for split in summary.splits:
+        shape = "×".join(map(str, split.image_shape))
+        many = "1 image" if split.chunk_rows == 1 else f"{split.chunk_rows:,} images"
+        rows.append(
+            [split.name, f"{split.rows:,}", shape, split.dtype, size_text(split.nbytes), many]
+        )
+    return table(rows, right=(1, 4))
+
+
+def _classes(summary: Summary) -> str:
+    from batchify.cli.text import table
+    from batchify.names import printable
+
+    head = f"classes: {len(summary.classes):,}"
+    counted = [split for split in summary.splits if split.class_counts is not None]
+    if not counted:
+        return head + " (no labels are stored)"
+    totals = [sum(counts) for counts in zip(*(s.class_counts or () for s in counted), strict=True)]
+    largest = max([*totals, 1])
+    rows = [["", "class", *(split.name for split in counted), ""]]
+    for index, name in enumerate(summary.classes):
+        counts = [f"{(split.class_counts or ())[index]:,}" for split in counted]
+        bar = "█" * -(-totals[index] * BAR_WIDTH // largest)
+        rows.append([f"  {index}", printable(name), *counts, bar])
+    return head + "\n" + table(rows, right=(0, *range(2, 2 + len(counted))))
+
+
+def _options(summary: Summary) -> str:
+    from batchify.names import printable
+
+    compression = summary.config.get("compression")
+    lines = [f"built by {printable(summary.creator)} with {printable(summary.decoder)}"]
+    for name, value in sorted(summary.config.items()):
+        if name == "target_size" and isinstance(value, list):
+            value = "x".join(map(str, value))
+        elif isinstance(value, list):
+            value = ",".join(map(str, value)) or "-"
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        lines.append(f"  {printable(name).replace('_', '-'):18} {printable(str(value))}")
+    if compression == "none":
+        lines.append("uncompressed: rows are slices of the file")
+    return "\n".join(lines)
+
+
+def _sources(summary: Summary) -> str:
+    totals: dict[str, int] = {}
+    for split in summary.splits:
+        for name, count in split.flags.items():
+            totals[name] = totals.get(name, 0) + count
+    special = [f"{count:,} {name.replace('_', ' ')}" for name, count in totals.items() if count]
+    return "sources: " + ", ".join(special) if special else ""

@@ -1,0 +1,207 @@
+"""The options of ``build``, and what they mean to the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from batchify import schema
+from batchify.cli.config import load_config
+from batchify.cli.types import Names, TargetSize
+from batchify.options import (
+    BuildOptions,
+    DecodeOptions,
+    DiscoverOptions,
+    SplitOptions,
+    StoreOptions,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DECODE = DecodeOptions()
+_SPLIT = SplitOptions()
+_STORE = StoreOptions()
+
+
+def _choice(name: str, choices: tuple[str, ...], default: str, text: str) -> Callable[[F], F]:
+    return click.option(
+        name, type=click.Choice(choices), default=default, show_default=True, help=text
+    )
+
+
+def _count(name: str, default: int | None, text: str) -> Callable[[F], F]:
+    return click.option(
+        name, type=click.IntRange(min=1), default=default, show_default=default is not None,
+        metavar="N", help=text,
+    )  # fmt: skip
+
+
+def _share(name: str, default: float, text: str) -> Callable[[F], F]:
+    return click.option(
+        name, type=float, default=default, show_default=True, metavar="SHARE", help=text
+    )
+
+
+def _flag(name: str, text: str, *, default: bool = False) -> Callable[[F], F]:
+    return click.option(name, is_flag=True, default=default, help=text)
+
+
+BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--target-size",
+        type=TargetSize(),
+        default="150x150",
+        show_default=True,
+        help="Height x width of the stored images.",
+    ),
+    _choice("--color-mode", schema.COLOR_MODES, _DECODE.color_mode, "Channels to store."),
+    _choice("--interpolation", schema.INTERPOLATIONS, _DECODE.interpolation, "How to resize."),
+    _choice(
+        "--fit",
+        schema.FITS,
+        _DECODE.fit,
+        "Where the aspect differs: stretch; crop the centre; or pad with black.",
+    ),
+    _choice(
+        "--exif", schema.EXIFS, _DECODE.exif, "Ignore EXIF orientation, as Keras, or apply it."
+    ),
+    _flag(
+        "--scaled-decode",
+        "Let the JPEG decoder shrink large photos: much faster, pixels differ by a few levels.",
+    ),
+    _share("--validation-split", _SPLIT.validation, "Share of each class for validation."),
+    _share("--test-split", _SPLIT.test, "Share of each class for testing."),
+    _choice(
+        "--split",
+        schema.POLICIES,
+        _SPLIT.policy,
+        "keras: the first files of each class are validation. stratified: at random, by seed.",
+    ),
+    click.option(
+        "--shuffle/--no-shuffle",
+        default=_SPLIT.shuffle,
+        show_default=True,
+        help="Order of the rows: by seed, as in Keras' first epoch, or by class and name.",
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        default=_SPLIT.seed,
+        show_default=True,
+        metavar="N",
+        help="Of the order, and of a stratified split.",
+    ),
+    _choice("--class-mode", schema.CLASS_MODES, _STORE.class_mode, "Labels to store."),
+    click.option(
+        "--rescale",
+        default=_STORE.rescale,
+        show_default=True,
+        metavar="FACTOR",
+        help="What pixels are multiplied by: a fraction or a number. Recorded as scale_factor; "
+        "with --dtype float32 the products are stored.",
+    ),
+    _choice("--dtype", schema.DTYPES, _STORE.dtype, "Of the stored images."),
+    _choice("--compression", schema.COMPRESSIONS, _STORE.compression, "Of the images."),
+    click.option(
+        "--compression-level",
+        type=click.IntRange(1, 9),
+        default=_STORE.compression_level,
+        show_default=True,
+        help="1 is fast, 9 is small.",
+    ),
+    _count("--batch-size", 33, "Images a batch: what a process holds in memory. Changes no byte."),
+    _count("--workers", None, "Processes. Changes no byte.  [default: the CPUs of this process]"),
+    click.option(
+        "--extensions",
+        type=Names(),
+        default="",
+        metavar="NAMES",
+        help="Take these too, parted by commas: webp, gif, avif.",
+    ),
+    _flag("--hidden", "Take hidden files and folders, as Keras does."),
+    _flag("--follow-links", "Follow links that lead out of DATASET, and links to folders."),
+    _choice(
+        "--on-error",
+        schema.ON_ERRORS,
+        "fail",
+        "Images that cannot be used: fail and name them all, or skip and list them in OUT.",
+    ),
+    click.option(
+        "--max-skipped",
+        metavar="N|P%",
+        default=None,
+        help="With --on-error skip: fail where more images are left out.",
+    ),
+    _count("--max-pixels", _DECODE.max_pixels, "Refuse images of more pixels."),
+    _count(
+        "--max-dimension", _DECODE.max_dimension, "Refuse images with a longer side, in pixels."
+    ),
+    _count("--max-file-size", _DECODE.max_file_size, "Refuse larger files, in bytes."),
+    _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
+    _flag("--dry-run", "Print what would be done; decode and write nothing."),
+    click.option("--json", is_flag=True, help="Print the plan or the report as JSON."),
+    _flag("--quiet", "Show no progress."),
+    click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=load_config,
+        metavar="FILE",
+        help="Read options from [tool.batchify.build] of a TOML file.  [default: batchify.toml or "
+        "pyproject.toml of the current folder]",
+    ),
+)
+
+
+def build_options(command: F) -> F:
+    """Give a command the options of ``build``, in the order of the help."""
+    for option in reversed(BUILD_OPTIONS):
+        command = option(command)
+    return command
+
+
+def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
+    """Return the options of the library."""
+    given = {
+        name
+        for name in ("split", "validation_split", "test_split")
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    return BuildOptions(
+        discover=DiscoverOptions(
+            extensions=values["extensions"],
+            hidden=values["hidden"],
+            follow_links=values["follow_links"],
+        ),
+        split=SplitOptions(
+            policy=values["split"],
+            validation=values["validation_split"],
+            test=values["test_split"],
+            shuffle=values["shuffle"],
+            seed=values["seed"],
+        ),
+        decode=DecodeOptions(
+            target_size=values["target_size"],
+            color_mode=values["color_mode"],
+            interpolation=values["interpolation"],
+            fit=values["fit"],
+            exif=values["exif"],
+            scaled_decode=values["scaled_decode"],
+            max_pixels=values["max_pixels"],
+            max_dimension=values["max_dimension"],
+            max_file_size=values["max_file_size"],
+        ),
+        store=StoreOptions(
+            class_mode=values["class_mode"],
+            dtype=values["dtype"],
+            rescale=str(values["rescale"]),
+            compression=values["compression"],
+            compression_level=values["compression_level"],
+        ),
+        split_given=bool(given),
+        batch_size=values["batch_size"],
+    )

@@ -1,0 +1,82 @@
+"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from batchify.builder import Progress
+
+LINE_S = 5.0
+
+
+class ProgressBar:
+    """Shows a tqdm bar; closed when the images are done, or on an error."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far the build is."""
+        if progress.stage != "fill":
+            self.close()
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=progress.total, unit="image", file=sys.stderr, leave=False)
+        self._bar.set_description(progress.split, refresh=False)
+        if progress.bad:
+            self._bar.set_postfix(bad=progress.bad, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class ProgressLines:
+    """Prints a line now and then."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        """Print how far the build is, if the last line is some seconds old."""
+        now = time.monotonic()
+        if progress.stage != "fill" or now - self._last < LINE_S:
+            return
+        self._last = now
+        rate = progress.done / (now - self._started)
+        bad = f", {progress.bad:,} bad" if progress.bad else ""
+        click.echo(
+            f"{progress.split}: {progress.done:,} of {progress.total:,} images, "
+            f"{rate:,.0f} images/s{bad}",
+            err=True,
+        )
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Ignore it."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def make_progress(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress:
+    """Return what suits this stderr."""
+    if quiet:
+        return NoProgress()
+    return ProgressBar() if sys.stderr.isatty() else ProgressLines()

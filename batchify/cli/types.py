@@ -1,0 +1,47 @@
+"""Parameter types that click has not."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:  # generic from click 8.4 on, to type checkers alone
+    _SizeType = click.ParamType[tuple[int, int]]
+    _NamesType = click.ParamType[tuple[str, ...]]
+else:
+    _SizeType = _NamesType = click.ParamType
+
+
+class TargetSize(_SizeType):
+    """``HxW``, or one number for a square; in a configuration file also ``[H, W]``."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return (height, width)."""
+        if isinstance(value, list | tuple) and len(value) == 2:
+            value = "x".join(map(str, value))
+        match = re.fullmatch(r"\s*(\d+)\s*(?:[xX×]\s*(\d+)\s*)?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size such as 150x150 (height x width)", param, ctx)
+        height, width = int(match[1]), int(match[2] or match[1])
+        if not height or not width:
+            self.fail(f"{value!r} has a side of 0 pixels", param, ctx)
+        return height, width
+
+
+class Names(_NamesType):
+    """Names parted by commas; in a configuration file also a list."""
+
+    name = "NAMES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names."""
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(part.strip() for part in map(str, parts) if part.strip())

@@ -1,0 +1,254 @@
+"""Folder to classes and samples, as Keras finds them; no image is opened.
+
+The rules are those of ``flow_from_directory`` (Keras-Preprocessing 1.1.2,
+``keras_preprocessing/image/utils.py``), apart from hidden files, which are left out unless asked
+for, and links that lead out of the dataset folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import schema
+from batchify.errors import DatasetError, DatasetNotFoundError, Skipped
+from batchify.names import printable, sort_names
+from batchify.options import DiscoverOptions
+from batchify.walk import ClassFolder, Tally, is_folder, is_hidden, listed, walk_class
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The image files, compactly: their paths in one run of bytes and two numbers each.
+
+    Parameters
+    ----------
+    names : bytes
+        All paths, one after another: relative to the dataset folder, "/" separated.
+    ends : ndarray of int64, shape (n,)
+        Where each path ends in `names`.
+    labels : ndarray of int32, shape (n,)
+        Class index of each.
+    """
+
+    names: bytes
+    ends: NDArray[np.int64]
+    labels: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def path(self, index: int) -> bytes:
+        """Return the path of one sample, relative to the dataset folder."""
+        start = self.ends[index - 1] if index else 0
+        return self.names[start : self.ends[index]]
+
+    def paths(self, indices: NDArray[np.int64]) -> list[bytes]:
+        """Return the paths of some samples, in the order of `indices`."""
+        stops = self.ends[indices]
+        starts = np.where(indices > 0, self.ends[indices - 1], 0)
+        names = self.names
+        return [names[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+    @property
+    def path_nbytes(self) -> int:
+        """Bytes of the longest path; 1 where there is none."""
+        return int(np.diff(self.ends, prepend=0).max(initial=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What a dataset folder holds.
+
+    Parameters
+    ----------
+    root : bytes
+        The folder, as an absolute path.
+    layout : str
+        ``classes`` (a folder a class) or ``splits`` (a folder a split, class folders in each).
+    classes : tuple of bytes
+        In the order of their indices.
+    samples : Samples
+        In the order of splits, classes, files.
+    splits : dict of str to ndarray of int64, or None
+        Indices of the samples of each split; None where the layout is ``classes``.
+    skipped : tuple of Skipped
+        Named like an image but not read: links out of the folder, FIFOs, devices.
+    hidden, loose : int
+        How many hidden files and folders, and files outside of any class, were left out.
+    other : Mapping of str to int
+        How many files were left out for their extension, by extension.
+    """
+
+    root: bytes
+    layout: str
+    classes: tuple[bytes, ...]
+    samples: Samples
+    splits: Mapping[str, NDArray[np.int64]] | None
+    skipped: tuple[Skipped, ...]
+    hidden: int
+    loose: int
+    other: Mapping[str, int]
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Class name to index."""
+        return {os.fsdecode(name): index for index, name in enumerate(self.classes)}
+
+
+def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None = None) -> Dataset:
+    """Walk a dataset folder and return its classes and samples.
+
+    Parameters
+    ----------
+    directory : path
+        ``directory/class/…/image``, or ``directory/train/class/…/image`` beside ``val`` and
+        ``test``: where every folder is named like a split and holds class folders, those are
+        the splits.
+    options : DiscoverOptions, optional
+
+    Returns
+    -------
+    Dataset
+        Memory: the bytes of all paths and 12 more a file; while one folder is listed, one
+        ``bytes`` object for each of its files.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If `directory` is not a folder.
+    DatasetError
+        If it has no class folders or no images, or a folder in it cannot be listed.
+    """
+    options = options or DiscoverOptions()
+    root = os.path.abspath(os.fsencode(directory))
+    if not os.path.isdir(root):
+        what = "is not a folder" if os.path.lexists(root) else "does not exist"
+        raise DatasetNotFoundError(
+            f"dataset {printable(root)} {what}; name a folder that holds a folder for each class"
+        )
+    tally = Tally(root=root, real_root=os.path.realpath(root), options=options)
+    folders = _folders(tally, b"")
+    split_of = _split_folders(tally, folders)
+    if split_of is None:
+        layout, groups = "classes", [("", [ClassFolder(n, n) for n in folders])]
+        classes = folders
+    else:
+        layout, groups = "splits", _split_groups(tally, split_of)
+        classes = list({folder.name for _, members in groups for folder in members})
+        sort_names(classes)
+    if not classes:
+        raise DatasetError(_no_classes(root, tally))
+    index = {name: i for i, name in enumerate(classes)}
+
+    blobs, ends, labels = [], [], []
+    splits: dict[str, NDArray[np.int64]] = {}
+    total = nbytes = 0
+    for split, members in groups:
+        first = total
+        for folder in members:
+            for blob, lengths in walk_class(tally, folder):
+                ends.append(np.cumsum(lengths, dtype=np.int64) + nbytes)
+                blobs.append(blob)
+                nbytes += len(blob)
+                labels.append(np.full(len(lengths), index[folder.name], np.int32))
+                total += len(lengths)
+        splits[split] = np.arange(first, total, dtype=np.int64)
+    if not total:
+        raise DatasetError(_no_images(root, tally))
+    return Dataset(
+        root=root,
+        layout=layout,
+        classes=tuple(classes),
+        samples=Samples(b"".join(blobs), np.concatenate(ends), np.concatenate(labels)),
+        splits=None if split_of is None else splits,
+        skipped=tuple(tally.skipped),
+        hidden=tally.hidden,
+        loose=tally.loose,
+        other=dict(sorted(tally.other.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def _folders(tally: Tally, parent: bytes) -> list[bytes]:
+    """Return the names of the folders in `parent`, sorted; count what is not one."""
+    names = []
+    for entry in listed(tally, parent):
+        if is_hidden(entry.name) and not tally.options.hidden:
+            tally.hidden += 1
+        elif is_folder(entry):
+            names.append(entry.name)
+        else:
+            tally.loose += 1
+    sort_names(names)
+    return names
+
+
+def _split_folders(tally: Tally, folders: list[bytes]) -> dict[bytes, str] | None:
+    """Return folder name to split where the folders of the root are splits, else None."""
+    named = {name: SPLIT_FOLDERS.get(os.fsdecode(name).lower()) for name in folders}
+    if not named or None in named.values():
+        return None
+    for name in folders:
+        entries = listed(tally, name)
+        if not any(is_folder(entry) and not is_hidden(entry.name) for entry in entries):
+            return None
+    return {name: split for name, split in named.items() if split is not None}
+
+
+def _split_groups(
+    tally: Tally, split_of: Mapping[bytes, str]
+) -> list[tuple[str, list[ClassFolder]]]:
+    """Return the class folders of each split, in the order of the splits."""
+    for split, count in Counter(split_of.values()).items():
+        if count > 1:
+            names = ", ".join(printable(name) for name in split_of if split_of[name] == split)
+            raise DatasetError(
+                f"dataset {printable(tally.root)}: folders {names} are all the {split} split; "
+                "keep one of them"
+            )
+    folder_of = {split: name for name, split in split_of.items()}
+    groups = []
+    for split in schema.SPLITS:
+        if split in folder_of:
+            parent = folder_of[split]
+            members = [ClassFolder(name, parent + b"/" + name) for name in _folders(tally, parent)]
+            groups.append((split, members))
+    return groups
+
+
+def _no_classes(root: bytes, tally: Tally) -> str:
+    found = f" ({tally.loose:,} files lie loose in it)" if tally.loose else ""
+    return (
+        f"dataset {printable(root)} has no class folders{found}; "
+        "put the images of each class into a folder of their own"
+    )
+
+
+def _no_images(root: bytes, tally: Tally) -> str:
+    message = f"dataset {printable(root)} has class folders but no images in them"
+    if tally.other:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.other.most_common(5))
+        message += f"; files of other kinds: {kinds} (see --extensions)"
+    if tally.skipped:
+        first = tally.skipped[0]
+        message += (
+            f"; {len(tally.skipped):,} left out, e.g. {printable(first.path)}: {first.reason}"
+        )
+    return message

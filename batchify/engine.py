@@ -1,0 +1,209 @@
+"""Runs the tasks of a job: in this process, or on local worker processes.
+
+A job is picklable and opens a handler where it runs; tasks go to the handler, results come back
+in the order of the tasks. Any `concurrent.futures.Executor` whose workers were started with
+`start_worker` could serve.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import Any, Generic, Protocol, TypeVar
+
+from batchify.errors import WorkerDiedError
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+TaskT_contra = TypeVar("TaskT_contra", contravariant=True)
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+IN_FLIGHT = 6
+"""Tasks submitted for each worker; one slow task then leaves the others work to do."""
+
+START_S = 0.5
+"""Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
+
+
+class Job(Protocol[TaskT_contra, ResultT_co]):
+    """What is to be done with every task."""
+
+    def open(self) -> contextlib.AbstractContextManager[Callable[[TaskT_contra], ResultT_co]]:
+        """Return a context whose value handles tasks, in the process that runs them."""
+        ...
+
+    def describe(self, task: TaskT_contra) -> str:
+        """Return what a task is about, to be named when its worker died."""
+        ...
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run(
+    job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int, workers: int | None
+) -> Iterator[ResultT]:
+    """Yield the result of every task, in order.
+
+    Parameters
+    ----------
+    job : Job
+    tasks : iterable
+        Made as they are needed, so that they take no memory while they wait.
+    total : int
+        How many there are.
+    workers : int or None
+        Processes. 1 is this process. None is as many as there are CPUs, or this process, where
+        the work left, judged by the tasks done so far, would not pay for starting them.
+
+    Raises
+    ------
+    WorkerDiedError
+        If a worker process ended: killed, out of memory, or crashed in a decoder.
+    """
+    count = usable_cpus() if workers is None else workers
+    waiting = iter(tasks)
+    done = 0
+    if count == 1 or workers is None:
+        patience_s = START_S if count > 1 else math.inf
+        for result in _run_here(job, waiting, total=total, patience_s=patience_s):
+            yield result
+            done += 1
+    if done < total:
+        with ProcessRun(job, min(count, total - done)) as processes:
+            yield from processes.run(waiting)
+
+
+def _run_here(
+    job: Job[TaskT, ResultT], tasks: Iterator[TaskT], *, total: int, patience_s: float
+) -> Iterator[ResultT]:
+    """Yield results of tasks done in this process until the rest would take `patience_s`."""
+    with job.open() as handle:
+        started = time.monotonic()
+        for done in range(total):
+            if done and (time.monotonic() - started) / done * (total - done) > patience_s:
+                return
+            yield handle(next(tasks))
+
+
+class ProcessRun(Generic[TaskT, ResultT]):
+    """Worker processes for one job, from their start to their end.
+
+    Parameters
+    ----------
+    job : Job
+    workers : int
+    """
+
+    def __init__(self, job: Job[TaskT, ResultT], workers: int) -> None:
+        self._job = job
+        self._workers = workers
+        # spawn: a forked child would inherit the lock of the build and h5py's state
+        self._pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=start_worker,
+            initargs=(job,),
+        )
+        self._in_flight: deque[tuple[TaskT, Future[ResultT]]] = deque()
+
+    def run(self, waiting: Iterator[TaskT]) -> Iterator[ResultT]:
+        """Yield the result of every task, in order.
+
+        Raises
+        ------
+        WorkerDiedError
+        """
+        try:
+            while True:
+                while len(self._in_flight) < self._workers * IN_FLIGHT:
+                    task = next(waiting, None)
+                    if task is None:
+                        break
+                    with _main_module_hidden():
+                        future: Future[ResultT] = self._pool.submit(_handle, task)
+                    self._in_flight.append((task, future))
+                if not self._in_flight:
+                    return
+                result = self._in_flight[0][1].result()
+                self._in_flight.popleft()
+                yield result
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(self._obituary()) from error
+
+    def _obituary(self) -> str:
+        unfinished = [
+            self._job.describe(task)
+            for task, future in self._in_flight
+            if not future.done() or future.exception() is not None
+        ]
+        return (
+            "a worker process died: killed, out of memory, or crashed in a decoder. "
+            "It was working on one of:\n  " + "\n  ".join(unfinished[: 2 * self._workers])
+        )
+
+    def __enter__(self) -> ProcessRun[TaskT, ResultT]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+_handler: Callable[[Any], Any]
+_lifetime = contextlib.ExitStack()  # of this process: what a worker opens stays open
+
+
+def start_worker(job: Job[Any, Any]) -> None:
+    """Make this process a worker of `job`: runs once, before its first task."""
+    global _handler
+    # The parent decides what a signal to the process group means.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _handler = _lifetime.enter_context(job.open())
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has: an orphan must not write into a later build's file."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _handle(task: Any) -> Any:
+    return _handler(task)
+
+
+@contextlib.contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Start workers without the caller's main module.
+
+    spawn imports it into every worker: that takes time, and it runs a script that has no
+    ``if __name__ == "__main__"`` again. The tasks need nothing of it.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: main.__dict__.pop(name, None) for name in ("__file__", "__spec__")}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is not None or name == "__spec__":
+                setattr(main, name, value)

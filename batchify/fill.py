@@ -1,0 +1,99 @@
+"""The fill job: decode the images of some rows and put them in their places."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from batchify import schema
+from batchify.batches import BatchReader
+from batchify.decode import quiet_pillow
+from batchify.errors import Skipped
+from batchify.names import printable
+from batchify.options import DecodeOptions, StoreOptions
+from batchify.places import Places
+from batchify.plan import BuildPlan
+from batchify.rows import Rows, RowWriter
+
+TASK_NBYTES = 1 << 20
+"""Rows that go to a worker at once: small images several batches, large ones a single batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillTask:
+    """Some consecutive rows of a split, and the files they are made of."""
+
+    split: str
+    start: int
+    paths: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FillResult:
+    """The rows of a task, done, and how many of its images had each flag."""
+
+    rows: Rows
+    flags: Counter[str]
+
+
+@dataclass(frozen=True)
+class FillJob:
+    """What a worker needs to know of a build: nothing that grows with the dataset."""
+
+    root: bytes
+    decode: DecodeOptions
+    store: StoreOptions
+    batch_size: int
+    path: bytes
+    places: Mapping[str, Places]
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Callable[[FillTask], FillResult]]:
+        """Open the work file; the value fills a task."""
+        reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
+        writer = RowWriter(self.path, self.places)
+        try:
+            with quiet_pillow():
+                yield lambda task: self._fill(task, reader, writer)
+        finally:
+            writer.close()
+
+    def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter) -> FillResult:
+        bad: list[tuple[int, Skipped]] = []
+        flags: Counter[str] = Counter()
+        for first in range(0, len(task.paths), self.batch_size):
+            paths = task.paths[first : first + self.batch_size]
+            batch = reader.read(paths)
+            start = task.start + first
+            writer.put(task.split, start, batch.columns)
+            bad += [(start + i, Skipped(paths[i], reason)) for i, reason in batch.bad]
+            for bits in filter(None, batch.columns["source_flags"].tolist()):
+                flags.update(name for name in schema.FLAGS if bits & schema.flag_bit(name))
+        rows = Rows(task.split, task.start, task.start + len(task.paths), tuple(bad))
+        return FillResult(rows, flags)
+
+    def describe(self, task: FillTask) -> str:
+        """Name the first and the last file of a task."""
+        first, last = printable(task.paths[0]), printable(task.paths[-1])
+        return first if len(task.paths) == 1 else f"{first} … {last} ({len(task.paths)} files)"
+
+
+def task_rows(plan: BuildPlan) -> int:
+    """Return how many rows a task has: whole batches, about 1 MiB."""
+    return plan.options.batch_size * max(1, TASK_NBYTES // plan.batch_nbytes)
+
+
+def count_tasks(plan: BuildPlan) -> int:
+    """Return how many tasks a plan makes."""
+    return sum(-(-len(split) // task_rows(plan)) for split in plan.splits)
+
+
+def fill_tasks(plan: BuildPlan) -> Iterator[FillTask]:
+    """Yield the tasks of a plan, in the order of the file."""
+    size = task_rows(plan)
+    for split in plan.splits:
+        for start in range(0, len(split), size):
+            paths = plan.dataset.samples.paths(split.rows[start : start + size])
+            yield FillTask(split.name, start, tuple(paths))

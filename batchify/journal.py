@@ -1,0 +1,115 @@
+"""The journal beside a work file: which batches are durable, and the lock of the build.
+
+A record is a line: the CRC-32 of the JSON text in eight hex digits, a space, the text. The first
+names the plan; each further one lists what was made durable since the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+from types import TracebackType
+from typing import Any
+
+from batchify import durable
+from batchify.errors import OutputLockedError
+from batchify.names import printable
+from batchify.options import canonical_json
+
+
+class Journal:
+    """The locked journal of one build; at most one process in the world holds it.
+
+    Parameters
+    ----------
+    path : bytes
+
+    Raises
+    ------
+    OutputLockedError
+        If another build holds it.
+    OutputIOError
+        If it cannot be made.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+        self._fd = self._lock()
+
+    def _lock(self) -> int:
+        while True:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | durable.O_BINARY, 0o666)
+            except OSError as error:
+                raise durable.io_error("making", self.path, error) from error
+            if not durable.try_lock(fd):
+                os.close(fd)
+                raise OutputLockedError(
+                    f"another build is writing this target (it holds {printable(self.path)}); "
+                    "wait for it, or name another target"
+                )
+            # The holder before may have removed the file between our open and our lock.
+            try:
+                now = os.stat(self.path)
+            except FileNotFoundError:
+                now = None
+            mine = os.fstat(fd)
+            if now and (now.st_dev, now.st_ino) == (mine.st_dev, mine.st_ino):
+                return fd
+            os.close(fd)
+
+    def begin(self, identity: str) -> None:
+        """Empty the journal and name the plan that it is about."""
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self.append({"format": "batchify-journal", "version": 1, "plan": identity})
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write a record and make it durable."""
+        text = canonical_json(record).encode()
+        data = b"%08x %s\n" % (zlib.crc32(text), text)
+        try:
+            durable.pwrite_all(self._fd, data, os.fstat(self._fd).st_size)
+            durable.sync(self._fd)
+        except OSError as error:
+            raise durable.io_error("writing", self.path, error) from error
+
+    def remove(self) -> None:
+        """Remove the journal, and with it let the lock go."""
+        if sys.platform == "win32":  # an open file cannot be removed there
+            self.close()
+            os.unlink(self.path)
+        else:
+            os.unlink(self.path)
+            self.close()
+
+    def close(self) -> None:
+        """Let the lock go and keep the journal."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_records(path: bytes) -> list[dict[str, Any]]:
+    """Return the whole records of a journal, up to the first that is damaged or cut short."""
+    records = []
+    with open(path, "rb") as file:
+        for line in file:
+            checksum, _, text = line.rstrip(b"\n").partition(b" ")
+            if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+                break
+            records.append(json.loads(text))
+    return records

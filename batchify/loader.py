@@ -1,0 +1,219 @@
+"""Rows to batches: the streaming generator that feeds a build, and trains on its own."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import schema
+from batchify.batches import BatchReader
+from batchify.dataset import Dataset, discover
+from batchify.decode import check_extensions
+from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.labels import encode_labels
+from batchify.names import printable
+from batchify.options import (
+    BuildOptions,
+    DecodeOptions,
+    DiscoverOptions,
+    SplitOptions,
+    StoreOptions,
+)
+from batchify.split import Indices, assign, epoch_order
+
+
+class Loader:
+    """Streams the batches of one split, epoch after epoch, as a Keras generator does.
+
+    ``len(loader)`` is the number of batches of an epoch, the last one partial; iteration never
+    ends, the next epoch follows with an order of its own. Images are decoded when their batch is
+    asked for: memory is one batch, one decoded image and the table of the files.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : ndarray of int64
+        Samples of the split, unshuffled.
+    options : BuildOptions, optional
+        Target size, colours, batch size, class mode, rescale, shuffle and seed.
+
+    Examples
+    --------
+    >>> loader = Loader.from_directory("photos", subset="train", batch_size=32)  # doctest: +SKIP
+    >>> for images, labels in itertools.islice(loader, len(loader)):             # doctest: +SKIP
+    ...     model.train_on_batch(images, labels)
+    """
+
+    def __init__(
+        self, dataset: Dataset, rows: Indices, options: BuildOptions | None = None
+    ) -> None:
+        self._options = options or BuildOptions()
+        self._dataset = dataset
+        self._rows = rows
+        self._reader = BatchReader(
+            dataset.root,
+            self._options.decode,
+            dtype="float32",
+            scale=self._options.store.scale,
+        )
+        self._batch_index = 0
+        self._batches_seen = 0
+        self._order: Indices | None = None
+
+    @classmethod
+    def from_directory(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        subset: str = "train",
+        target_size: tuple[int, int] = (150, 150),
+        color_mode: schema.ColorMode = "rgb",
+        interpolation: schema.Interpolation = "nearest",
+        fit: schema.Fit = "stretch",
+        class_mode: schema.ClassMode = "sparse",
+        batch_size: int = 33,
+        rescale: float | str = "1/255",
+        shuffle: bool = True,
+        seed: int = 0,
+        validation_split: float = 0.2,
+        test_split: float = 0.0,
+        split: schema.Policy = "keras",
+        discover_options: DiscoverOptions | None = None,
+    ) -> Loader:
+        """Make a loader of one split of a dataset folder, with the parameters Keras has.
+
+        Parameters
+        ----------
+        directory : path
+        subset : str
+            ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``. A folder that
+            is split into folders already keeps its own splits, whatever the shares say.
+        target_size : tuple of int
+            (height, width).
+        rescale : float or str
+            What pixels are multiplied by.
+        seed : int
+            Of the order, and of a ``stratified`` split.
+        discover_options : DiscoverOptions, optional
+            Which files are images.
+
+        Raises
+        ------
+        OptionError
+            If there is no such split, or an option cannot be meant.
+        DatasetNotFoundError, DatasetError
+            As `batchify.dataset.discover`.
+        """
+        options = BuildOptions(
+            discover=discover_options or DiscoverOptions(),
+            split=SplitOptions(split, validation_split, test_split, shuffle, seed),
+            decode=DecodeOptions(target_size, color_mode, interpolation, fit),
+            store=StoreOptions(class_mode, rescale=str(rescale)),
+            batch_size=batch_size,
+        )
+        check_extensions(options.discover.extensions)
+        dataset = discover(directory, options.discover)
+        splits = dataset.splits or assign(dataset.samples.labels, options.split)
+        name = "train" if subset == "training" else subset
+        if name not in splits:
+            raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")
+        return cls(dataset, splits[name], options)
+
+    @property
+    def seed(self) -> int:
+        """What the order of an epoch is drawn from."""
+        return self._options.split.seed
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a full batch."""
+        return self._options.batch_size
+
+    @property
+    def class_indices(self) -> dict[str, int]:
+        """Class name to index."""
+        return self._dataset.class_to_idx
+
+    @property
+    def filenames(self) -> list[str]:
+        """Paths relative to the dataset folder, unshuffled."""
+        return [os.fsdecode(path) for path in self._dataset.samples.paths(self._rows)]
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """Class index of each of `filenames`, shape (n,)."""
+        return self._dataset.samples.labels[self._rows]
+
+    @property
+    def samples(self) -> int:
+        """Images of an epoch."""
+        return len(self._rows)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self.batch_size)
+
+    def __iter__(self) -> Loader:
+        return self
+
+    def __next__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | NDArray[np.float32]:
+        """Return the next batch; after the last of an epoch, the first of the next one.
+
+        Returns
+        -------
+        images : ndarray of float32, shape (n, H, W, C)
+            Pixels times rescale.
+        labels : ndarray of float32, shape (n,) or (n, classes)
+            float32 as Keras has it. Without labels (class mode none) images alone.
+
+        Raises
+        ------
+        BadImagesError
+            If an image of the batch cannot be used.
+        StopIteration
+            If the split is empty.
+        """
+        if not len(self._rows):
+            raise StopIteration
+        if self._batch_index == 0 or self._order is None:
+            self._order = epoch_order(
+                len(self._rows),
+                shuffle=self._options.split.shuffle,
+                seed=self.seed,
+                batches_seen=self._batches_seen,
+            )
+        start = self._batch_index * self.batch_size
+        chosen = self._rows[self._order[start : start + self.batch_size]]
+        self._batch_index = (self._batch_index + 1) % len(self)
+        self._batches_seen += 1
+        images = self._images(self._dataset.samples.paths(chosen))
+        if self._options.store.class_mode == "none":
+            return images
+        labels = encode_labels(
+            self._dataset.samples.labels[chosen],
+            self._options.store.class_mode,
+            len(self._dataset.classes),
+        )
+        return images, labels.astype(np.float32, copy=False)
+
+    def reset(self) -> None:
+        """Begin a new epoch with the next batch.
+
+        As in Keras, the order is drawn anew from the batches seen so far; only a new loader
+        repeats the first epoch.
+        """
+        self._batch_index = 0
+
+    def _images(self, paths: list[bytes]) -> NDArray[np.float32]:
+        batch = self._reader.read(paths)
+        if batch.bad:
+            bad = tuple(Skipped(paths[i], reason) for i, reason in batch.bad)
+            first = bad[0]
+            raise BadImagesError(
+                f"{len(bad)} of {len(paths)} images of a batch cannot be used, "
+                f"the first {printable(first.path)}: {first.reason}",
+                bad,
+            )
+        return batch.columns["images"]

@@ -1,0 +1,289 @@
+"""Options that travel together, each group one frozen dataclass, validated once.
+
+No NumPy and no Pillow here: the command line reads its defaults from these classes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from batchify import schema
+from batchify.errors import OptionError
+
+MIB = 1 << 20
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverOptions:
+    """Which files of the dataset folder are images.
+
+    Parameters
+    ----------
+    extensions : tuple of str
+        Taken beside Keras' own (png, jpg, jpeg, bmp, ppm, tif, tiff): of webp, gif and avif.
+    hidden : bool
+        Take hidden files and folders, as Keras does.
+    follow_links : bool
+        Follow links that lead out of the dataset folder, and links to folders inside a class.
+    """
+
+    extensions: tuple[str, ...] = ()
+    hidden: bool = False
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        known = schema.KERAS_EXTENSIONS + schema.EXTRA_EXTENSIONS
+        cleaned = sorted({name.lower().lstrip(".") for name in self.extensions})
+        for name in cleaned:
+            if name not in known:
+                raise OptionError(
+                    f"extension {name!r} is not one that batchify decodes; "
+                    f"it can add {', '.join(schema.EXTRA_EXTENSIONS)}"
+                )
+        extra = tuple(name for name in cleaned if name in schema.EXTRA_EXTENSIONS)
+        object.__setattr__(self, "extensions", extra)
+
+    @property
+    def suffixes(self) -> tuple[bytes, ...]:
+        """What a lower-cased file name must end with; without a dot, as Keras has it."""
+        return tuple(name.encode() for name in schema.KERAS_EXTENSIONS + self.extensions)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How the bytes of a file become an (H, W, C) array, and what is refused.
+
+    Parameters
+    ----------
+    target_size : tuple of int
+        (height, width).
+    color_mode, interpolation, fit, exif : str
+        See `batchify.schema`.
+    scaled_decode : bool
+        Let the JPEG decoder shrink by 2, 4 or 8 before an antialiased resize.
+    max_pixels, max_dimension, max_file_size : int
+        Caps of a source image: width times height, the longer side in pixels, bytes.
+    """
+
+    target_size: tuple[int, int] = (150, 150)
+    color_mode: schema.ColorMode = "rgb"
+    interpolation: schema.Interpolation = "nearest"
+    fit: schema.Fit = "stretch"
+    exif: schema.Exif = "ignore"
+    scaled_decode: bool = False
+    max_pixels: int = 89_478_485
+    max_dimension: int = 65_535
+    max_file_size: int = 256 * MIB
+
+    def __post_init__(self) -> None:
+        if len(self.target_size) != 2:
+            raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
+        for side in self.target_size:
+            _at_least("target size", side, 1)
+        _choice("color mode", self.color_mode, schema.COLOR_MODES)
+        _choice("interpolation", self.interpolation, schema.INTERPOLATIONS)
+        _choice("fit", self.fit, schema.FITS)
+        _choice("exif", self.exif, schema.EXIFS)
+        for name in ("max_pixels", "max_dimension", "max_file_size"):
+            _at_least(name.replace("_", " "), getattr(self, name), 1)
+        if self.scaled_decode and self.interpolation == "nearest":
+            raise OptionError(
+                "scaled decode needs an antialiased interpolation (bilinear, bicubic, box, "
+                "hamming or lanczos): nearest takes single pixels, which shrinking changes"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return (*self.target_size, schema.CHANNELS[self.color_mode])
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """Who goes where, and in which order.
+
+    Parameters
+    ----------
+    policy : str
+        ``keras`` (the first files of each class are validation) or ``stratified``.
+    validation, test : float
+        Share of each class, from 0 up to less than 1. A share of 0 makes no such split.
+    shuffle : bool
+        Permute the rows of each split with `seed`, as Keras does.
+    seed : int
+        0 to 2**32 - 1.
+    """
+
+    policy: schema.Policy = "keras"
+    validation: float = 0.2
+    test: float = 0.0
+    shuffle: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _choice("split policy", self.policy, schema.POLICIES)
+        for name in ("validation", "test"):
+            share = getattr(self, name)
+            if not 0 <= share < 1:
+                raise OptionError(f"{name} split must be from 0 up to less than 1, not {share!r}")
+        if self.validation + self.test >= 1:
+            raise OptionError(
+                f"validation split {self.validation} and test split {self.test} "
+                "leave nothing to train on"
+            )
+        _at_least("seed", self.seed, 0)
+        if self.seed >= 2**32:
+            raise OptionError(f"seed must be less than 2**32, not {self.seed}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How rows are stored.
+
+    Parameters
+    ----------
+    class_mode, dtype, compression : str
+        See `batchify.schema`.
+    rescale : str
+        A fraction ("1/255") or a decimal number; kept as it was written, recorded in the file.
+    compression_level : int
+        1 (fast) to 9 (small).
+    """
+
+    class_mode: schema.ClassMode = "sparse"
+    dtype: schema.Dtype = "uint8"
+    rescale: str = "1/255"
+    compression: schema.Compression = "none"
+    compression_level: int = 4
+
+    def __post_init__(self) -> None:
+        _choice("class mode", self.class_mode, schema.CLASS_MODES)
+        _choice("dtype", self.dtype, schema.DTYPES)
+        _choice("compression", self.compression, schema.COMPRESSIONS)
+        if not 1 <= self.compression_level <= 9:
+            raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
+        parse_rescale(self.rescale)
+
+    @property
+    def scale(self) -> float:
+        """The factor that pixels are multiplied by, as a float64."""
+        return parse_rescale(self.rescale)
+
+
+def parse_rescale(text: str) -> float:
+    """Return the factor that `text` spells: a fraction such as ``1/255`` or a float.
+
+    The quotient is the one Python's ``1/255`` gives, which is what Keras is handed.
+    """
+    match = re.fullmatch(r"\s*([^/]+?)\s*(?:/\s*([^/]+?)\s*)?", text)
+    try:
+        if match is None:
+            raise ValueError(text)
+        value = float(match[1]) / float(match[2] or 1)
+    except (ValueError, ZeroDivisionError):
+        raise OptionError(
+            f"rescale must be a fraction such as 1/255 or a number, not {text!r}"
+        ) from None
+    if not 1e-37 < abs(value) < 1e37:
+        raise OptionError(f"rescale must be a number that float32 holds and not 0, not {text!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class MaxSkipped:
+    """The most images that may be left out: a count, or a share of all images.
+
+    Parameters
+    ----------
+    text : str
+        ``"10"`` or ``"2.5%"``.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.text):
+            raise OptionError(
+                f"max skipped must be a count (10) or a share (1%), not {self.text!r}"
+            )
+        if self.text.endswith("%") and float(self.text[:-1]) > 100:
+            raise OptionError(f"max skipped cannot be more than 100%, not {self.text!r}")
+
+    def count(self, images: int) -> int:
+        """Return how many of `images` images may be left out."""
+        from fractions import Fraction  # slow to import, and rarely needed
+
+        if self.text.endswith("%"):
+            return math.floor(Fraction(self.text[:-1]) * images / 100)
+        return int(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """All that decides what is in the file, apart from the dataset folder itself.
+
+    Parameters
+    ----------
+    discover, split, decode, store
+        The groups.
+    split_given : bool
+        The user chose a policy or a share: refused where the folders are the splits already.
+    batch_size : int
+        Images a batch: the unit of memory and of commits. It changes no byte of the file.
+    """
+
+    discover: DiscoverOptions = field(default_factory=DiscoverOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    store: StoreOptions = field(default_factory=StoreOptions)
+    split_given: bool = False
+    batch_size: int = 33
+
+    def __post_init__(self) -> None:
+        _at_least("batch size", self.batch_size, 1)
+        row_nbytes = math.prod(self.decode.image_shape) * schema.itemsize(self.store.dtype)
+        if row_nbytes >= 2**32:
+            raise OptionError(
+                f"an image of {self.decode.image_shape} {self.store.dtype} takes {row_nbytes:,} "
+                "bytes; an HDF5 chunk holds less than 4 GiB"
+            )
+
+    def config(self, *, layout: str) -> dict[str, Any]:
+        """Return what the file records of the options, as plain JSON values.
+
+        Parameters
+        ----------
+        layout : str
+            ``classes`` or ``splits``: where the folders are the splits, no share is recorded.
+        """
+        config: dict[str, Any] = {"layout": layout}
+        for group in (self.discover, self.decode, self.store):
+            config.update({f.name: getattr(group, f.name) for f in fields(group)})
+        config["shuffle"], config["seed"] = self.split.shuffle, self.split.seed
+        if layout == "classes":
+            config["split"] = self.split.policy
+            config["validation_split"] = self.split.validation
+            config["test_split"] = self.split.test
+        if self.store.compression == "none":
+            del config["compression_level"]
+        return config
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON that is the same text for the same value: sorted, no spaces."""
+    import json  # not for the help of the command line
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

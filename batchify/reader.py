@@ -1,0 +1,196 @@
+"""Opens a file and checks it, strictly, before anything in it is believed.
+
+A file from a stranger may be hostile: what is read is what schema 1 says and nothing else. No
+soft, external or user-defined links, no external storage, no virtual datasets, no filters but
+gzip, no variable-length data; sizes are held against the size of the file before they are
+allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import h5py
+from h5py import h5g, h5t
+from numpy.typing import NDArray
+
+from batchify import schema, strict
+from batchify.errors import FileFormatError, Skipped
+from batchify.names import printable
+
+_ROWS_AT_ONCE = 1 << 16
+_DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
+"""What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the root says of the file."""
+
+    schema_version: int
+    creator: str
+    decoder: str
+    classes: tuple[bytes, ...]
+    config: dict[str, Any]
+
+
+class Reader:
+    """An open, checked file.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    FileMissingError
+        If there is no such file.
+    FileFormatError
+        If it is not a whole batchify file of a schema version that this release reads.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fsencode(path)
+        self.nbytes = strict.check_signature(self.path)
+        try:
+            self._file = h5py.File(self.path, "r", locking=False)
+        except _DAMAGED as error:
+            raise self._refusal(error) from error
+        try:
+            root = self._file.id
+            names = strict.hard_links(root, "/")
+            self.header = _header(root)
+            self.splits = {
+                name: self._split(strict.open_group(root, name), name)
+                for name in schema.SPLITS
+                if name in names
+            }
+            if not self.splits:
+                raise FileFormatError("it has no split")
+            self._skipped = self._open_skipped() if schema.SKIPPED in names else None
+        except _DAMAGED as error:
+            self.close()
+            raise self._refusal(error) from error
+
+    def pieces(self, split: str, column: str) -> Iterator[NDArray[Any]]:
+        """Yield the rows of an uncompressed column, in order, some thousand at a time.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        dataset = self.splits[split][column]
+        try:
+            for start in range(0, dataset.shape[0], _ROWS_AT_ONCE):
+                yield dataset[start : start + _ROWS_AT_ONCE]
+        except _DAMAGED as error:
+            raise self._refusal(error) from error
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Return the files that were left out, with their reasons.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        if self._skipped is None:
+            return ()
+        try:
+            rows = self._skipped[()]
+        except _DAMAGED as error:
+            raise self._refusal(error) from error
+        return tuple(
+            Skipped(bytes(path), bytes(reason).decode("utf-8", "replace"))
+            for path, reason in zip(rows["path"], rows["reason"], strict=True)
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _refusal(self, reason: Exception) -> FileFormatError:
+        return FileFormatError(
+            f"{printable(self.path)} is not a batchify file that can be read: "
+            f"{printable(str(reason))}"
+        )
+
+    def _split(self, group: h5g.GroupID, name: str) -> dict[str, h5py.Dataset]:
+        """Return the columns of a split, each as schema 1 says."""
+        strict.hard_links(group, name)
+        images = strict.open_dataset(group, name, "images", self.nbytes)
+        paths = strict.open_dataset(group, name, "paths", self.nbytes)
+        if len(images.shape) != 4 or len(paths.shape) != 1:
+            raise FileFormatError(f"{name}/images or {name}/paths has another shape")
+        expected = schema.split_columns(
+            images.shape[0],
+            images.shape[1:],
+            _known(self.header.config, "dtype", schema.DTYPES),
+            _known(self.header.config, "class_mode", schema.CLASS_MODES),
+            len(self.header.classes),
+            paths.get_type().get_size(),
+        )
+        columns = {}
+        for column in expected:
+            dataset = strict.open_dataset(group, name, column.name, self.nbytes)
+            strict.check_column(dataset, f"{name}/{column.name}", column)
+            columns[column.name] = h5py.Dataset(dataset)
+        return columns
+
+    def _open_skipped(self) -> h5py.Dataset:
+        dataset = strict.open_dataset(self._file.id, "", schema.SKIPPED, self.nbytes)
+        type_id = dataset.get_type()
+        if type_id.get_class() != h5t.COMPOUND or len(dataset.shape) != 1:
+            raise FileFormatError("skipped is not a table")
+        members = [type_id.get_member_name(i) for i in range(type_id.get_nmembers())]
+        if members != [b"path", b"reason"]:
+            raise FileFormatError("skipped has other columns")
+        for i in range(2):
+            strict.check_text(type_id.get_member_type(i), "skipped")
+        return h5py.Dataset(dataset)
+
+
+def _header(root: h5g.GroupID) -> Header:
+    if strict.text(root, "format") != schema.FORMAT:
+        raise FileFormatError("its format attribute is another")
+    version = int(strict.attribute(root, "schema_version", h5t.INTEGER)[()])
+    if version != schema.SCHEMA_VERSION:
+        raise FileFormatError(
+            f"its schema version is {version}, this batchify reads {schema.SCHEMA_VERSION}; "
+            "install another release"
+        )
+    config = json.loads(strict.text(root, "config"))
+    if not isinstance(config, dict):
+        raise FileFormatError("its config is not a JSON object")
+    classes = strict.attribute(root, "classes", h5t.STRING)
+    if classes.ndim != 1:
+        raise FileFormatError("its classes are not a list")
+    return Header(
+        version,
+        strict.text(root, "creator"),
+        strict.text(root, "decoder"),
+        tuple(bytes(name) for name in classes),
+        config,
+    )
+
+
+def _known(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    value = config.get(name)
+    if not isinstance(value, str) or value not in choices:
+        raise FileFormatError(f"its {name} is not one that this batchify knows")
+    return value

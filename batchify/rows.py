@@ -1,0 +1,99 @@
+"""Rows in their places: written and read by byte offset, from any process, with HDF5 closed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from batchify import durable
+from batchify.errors import Skipped
+from batchify.places import Places
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some consecutive rows of a split that are done, and which of their files were bad."""
+
+    split: str
+    start: int
+    stop: int
+    bad: tuple[tuple[int, Skipped], ...]
+
+
+class RowWriter:
+    """Puts finished rows in their places, from any process, with HDF5 closed.
+
+    Parameters
+    ----------
+    path : bytes
+    column_places : Mapping of str to Places
+        Keys are ``split/column``.
+    """
+
+    def __init__(self, path: bytes, column_places: Mapping[str, Places]) -> None:
+        self._path = path
+        self.places = column_places
+        try:
+            self._fd = os.open(path, os.O_RDWR | durable.O_BINARY)
+        except OSError as error:
+            raise durable.io_error("opening", path, error) from error
+
+    def put(self, split: str, start: int, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Write some rows of some columns.
+
+        Parameters
+        ----------
+        split : str
+        start : int
+            Row of the first.
+        columns : Mapping of str to ndarray
+            C-contiguous, of the dtypes of the file.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        try:
+            for name, rows in columns.items():
+                where = self.places[f"{split}/{name}"]
+                for offset, first, last in where.extents(start, start + len(rows)):
+                    durable.pwrite_all(self._fd, rows[first - start : last - start].data, offset)
+        except OSError as error:
+            raise durable.io_error("writing", self._path, error) from error
+
+    def get(self, split: str, column: str, start: int, stop: int) -> bytes:
+        """Return the bytes of some rows of a column.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        where = self.places[f"{split}/{column}"]
+        try:
+            return b"".join(
+                durable.pread_all(self._fd, (last - first) * where.row_nbytes, offset)
+                for offset, first, last in where.extents(start, stop)
+            )
+        except OSError as error:
+            raise durable.io_error("reading", self._path, error) from error
+
+    def sync(self) -> None:
+        """Make all rows durable, whichever process wrote them.
+
+        Raises
+        ------
+        OutputIOError
+            A failed fsync is never retried: the kernel may have dropped what it could not write.
+        """
+        try:
+            durable.sync(self._fd)
+        except OSError as error:
+            raise durable.io_error("syncing", self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)

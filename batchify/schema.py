@@ -1,0 +1,146 @@
+"""Schema version 1 of the file: its names, dtypes and attributes.
+
+Constants and tiny pure helpers; no NumPy, HDF5 or Pillow, so that the command line can offer the
+choices without importing them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal, get_args
+
+FORMAT = "batchify"
+SCHEMA_VERSION = 1
+
+SPLITS = ("train", "validation", "test")
+SKIPPED = "skipped"
+HARD_LINKS = {"images": "X", "labels": "y"}
+"""Column -> prefix of its hard link in the root: ``/X_train`` is ``/train/images``."""
+
+ClassMode = Literal["sparse", "categorical", "binary", "none"]
+ColorMode = Literal["rgb", "rgba", "grayscale"]
+Compression = Literal["none", "gzip"]
+Dtype = Literal["uint8", "uint16", "float32"]
+Exif = Literal["ignore", "apply"]
+Fit = Literal["stretch", "crop", "pad"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+OnError = Literal["fail", "skip"]
+Policy = Literal["keras", "stratified"]
+
+CLASS_MODES: tuple[str, ...] = get_args(ClassMode)
+COLOR_MODES: tuple[str, ...] = get_args(ColorMode)
+COMPRESSIONS: tuple[str, ...] = get_args(Compression)
+DTYPES: tuple[str, ...] = get_args(Dtype)
+EXIFS: tuple[str, ...] = get_args(Exif)
+FITS: tuple[str, ...] = get_args(Fit)
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+ON_ERRORS: tuple[str, ...] = get_args(OnError)
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
+STORED_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
+
+KERAS_EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
+EXTRA_EXTENSIONS = ("webp", "gif", "avif")
+
+FLAGS = ("animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "palette")
+"""Bit names of ``source_flags``, lowest bit first: what was special about a source image."""
+
+CHUNK_NBYTES = 65536
+_METADATA_BASE_NBYTES = 65536
+_METADATA_CHUNK_NBYTES = 24
+"""Above what HDF5 needs a chunk: 8 bytes of index, 20 where it is filtered (measured)."""
+
+
+def flag_bit(name: str) -> int:
+    """Return the mask of the flag `name` in ``source_flags``."""
+    return 1 << FLAGS.index(name)
+
+
+def itemsize(dtype: str) -> int:
+    """Return the bytes of one channel of one stored pixel, for a key of `STORED_DTYPES`."""
+    return int(STORED_DTYPES[dtype][-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One dataset of a split: shape (rows first), dtype as NumPy spells it.
+
+    A dtype of ``S<n>`` is fixed-length text of n bytes, UTF-8 to HDF5.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    itemsize: int
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one row."""
+        return prod(self.shape[1:]) * self.itemsize
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk: whole rows, about 64 KiB, never more than there are."""
+        return max(1, min(self.shape[0], CHUNK_NBYTES // self.row_nbytes))
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks hold the rows."""
+        return -(-self.shape[0] // self.chunk_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk uncompressed: all chunks, the last one whole."""
+        return self.chunks * self.chunk_rows * self.row_nbytes
+
+
+def split_columns(
+    rows: int,
+    image_shape: tuple[int, int, int],
+    dtype: str,
+    class_mode: str,
+    n_classes: int,
+    path_nbytes: int,
+) -> tuple[Column, ...]:
+    """Return the columns of a split of `rows` rows, in the order they are made.
+
+    Parameters
+    ----------
+    rows : int
+    image_shape : tuple of int
+        (H, W, C).
+    dtype : str
+        A key of `STORED_DTYPES`.
+    class_mode : str
+        One of `CLASS_MODES`; ``none`` has no labels.
+    n_classes : int
+    path_nbytes : int
+        Of the longest path.
+    """
+    labels = {
+        "sparse": [Column("labels", (rows,), "<i8", 8)],
+        "binary": [Column("labels", (rows,), "<i8", 8)],
+        "categorical": [Column("labels", (rows, n_classes), "<f4", 4)],
+        "none": [],
+    }[class_mode]
+    return (
+        Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype)),
+        *labels,
+        Column("paths", (rows,), f"S{path_nbytes}", path_nbytes),
+        Column("source_sha256", (rows, 32), "|u1", 1),
+        Column("row_crc32", (rows,), "<u4", 4),
+        Column("source_size", (rows, 2), "<i4", 4),
+        Column("source_flags", (rows,), "<u2", 2),
+    )
+
+
+def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:
+    """Return the size of the one block at the head of the file that takes all its metadata."""
+    needed = (
+        _METADATA_BASE_NBYTES
+        + 2 * attribute_nbytes
+        + _METADATA_CHUNK_NBYTES * sum(column.chunks for column in columns)
+    )
+    return -(-needed // 4096) * 4096

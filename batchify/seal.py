@@ -1,0 +1,192 @@
+"""Work file to published file: a rename, or one streaming pass that drops and compresses rows."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import durable, engine
+from batchify.errors import Skipped
+from batchify.places import Places
+from batchify.plan import BuildPlan, SplitPlan
+from batchify.rows import RowWriter
+from batchify.structure import create, places, write_chunk
+from batchify.workfile import WorkFile
+
+SEALING = b".partial.sealing"
+PIECE_NBYTES = 4 << 20
+LEARNT = ("images", "source_sha256", "row_crc32", "source_size", "source_flags")
+"""The columns that decoding fills; the others are written with the structure."""
+
+Bad = Mapping[str, list[tuple[int, Skipped]]]
+
+
+def seal(work: WorkFile, plan: BuildPlan, bad: Bad, *, workers: int | None) -> BuildPlan:
+    """Publish a filled work file.
+
+    Parameters
+    ----------
+    work : WorkFile
+    plan : BuildPlan
+    bad : Mapping of str to list of (row, Skipped)
+        For each split, the rows that are to be dropped.
+    workers : int or None
+        Processes that compress; see `engine.run`.
+
+    Returns
+    -------
+    BuildPlan
+        Of the file as it was published.
+
+    Raises
+    ------
+    OutputExistsError, OutputIOError, WorkerDiedError
+        The work file is kept; nothing decoded is lost.
+    """
+    compressed = plan.options.store.compression != "none"
+    if not compressed and not any(bad.values()):
+        work.commit()
+        work.publish(work.path)
+        return plan
+    dropped = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
+    skipped = []
+    for name, rows in bad.items():
+        dropped[name][[row for row, _ in rows]] = True
+        skipped += [entry for _, entry in rows]
+    kept = plan.without(dropped, skipped)
+    path = work.target.path + SEALING
+    work.commit()
+    try:
+        _stream(work, path, kept, dropped, workers if compressed else 1)
+        work.publish(path)
+    except BaseException:
+        durable.remove(path)
+        raise
+    return kept
+
+
+def _stream(
+    work: WorkFile,
+    path: bytes,
+    kept: BuildPlan,
+    dropped: Mapping[str, NDArray[np.bool_]],
+    workers: int | None,
+) -> None:
+    """Write the file of the rows that stay."""
+    compressed = kept.options.store.compression != "none"
+    if not compressed:
+        durable.check_room(path, kept.nbytes)
+    try:
+        create(path, kept, compressed=compressed)
+    except OSError as error:
+        raise durable.io_error("making", path, error) from error
+    rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
+    if compressed:
+        _compress(work, path, kept, rows_of, workers)
+    target = RowWriter(path, places(path))
+    try:
+        for split in kept.splits:
+            columns = LEARNT[1:] if compressed else LEARNT
+            for column in columns:
+                _copy(work.rows, target, split, column, rows_of[split.name])
+        target.sync()
+    finally:
+        target.close()
+
+
+def _copy(
+    source: RowWriter, target: RowWriter, split: SplitPlan, name: str, rows: NDArray[np.int64]
+) -> None:
+    """Copy some rows of a column, neighbours together, some MiB at a time."""
+    column = next(column for column in split.columns if column.name == name)
+    size = max(1, PIECE_NBYTES // column.row_nbytes)
+    for start in range(0, len(rows), size):
+        piece = rows[start : start + size]
+        data = b"".join(
+            source.get(split.name, name, int(run[0]), int(run[-1]) + 1)
+            for run in np.split(piece, np.flatnonzero(np.diff(piece) != 1) + 1)
+        )
+        target.put(
+            split.name,
+            start,
+            {name: np.frombuffer(data, column.dtype).reshape(len(piece), *column.shape[1:])},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CompressTask:
+    """A chunk to be: the split and the rows of the work file that go into it."""
+
+    split: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CompressJob:
+    """What a worker needs to compress chunks of images."""
+
+    path: bytes
+    places: Mapping[str, Places]
+    chunk_nbytes: Mapping[str, int]
+    itemsize: int
+    level: int
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Callable[[CompressTask], bytes]]:
+        """Open the work file; the value compresses a chunk."""
+        source = RowWriter(self.path, self.places)
+        try:
+            yield lambda task: self._compress(task, source)
+        finally:
+            source.close()
+
+    def _compress(self, task: CompressTask, source: RowWriter) -> bytes:
+        data = b"".join(source.get(task.split, "images", row, row + 1) for row in task.rows)
+        data = data.ljust(self.chunk_nbytes[task.split], b"\0")
+        if self.itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
+            data = np.frombuffer(data, np.uint8).reshape(-1, self.itemsize).T.tobytes()
+        return zlib.compress(data, self.level)
+
+    def describe(self, task: CompressTask) -> str:
+        """Name the rows of a task."""
+        return f"rows {task.rows[0]} to {task.rows[-1]} of {task.split}"
+
+
+def _compress(
+    work: WorkFile,
+    path: bytes,
+    kept: BuildPlan,
+    rows_of: Mapping[str, NDArray[np.int64]],
+    workers: int | None,
+) -> None:
+    """Compress the images that stay, chunk by chunk, in the order of the file."""
+    columns = {split.name: split.columns[0] for split in kept.splits}
+    job = CompressJob(
+        work.path,
+        work.rows.places,
+        {name: column.chunk_rows * column.row_nbytes for name, column in columns.items()},
+        columns[kept.splits[0].name].itemsize,
+        kept.options.store.compression_level,
+    )
+
+    def tasks() -> Iterator[CompressTask]:
+        for name, column in columns.items():
+            rows = rows_of[name]
+            for start in range(0, len(rows), column.chunk_rows):
+                yield CompressTask(name, tuple(rows[start : start + column.chunk_rows].tolist()))
+
+    total = sum(column.chunks for column in columns.values())
+    results = engine.run(job, tasks(), total=total, workers=workers)
+    try:
+        with h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file:
+            for name, column in columns.items():
+                for first_row in range(0, column.shape[0], column.chunk_rows):
+                    write_chunk(file[name]["images"], first_row, next(results))
+    except OSError as error:
+        raise durable.io_error("compressing into", path, error) from error

@@ -1,0 +1,146 @@
+"""The strict checks of HDF5 objects: types, layouts and sizes, before any data is read.
+
+Each raises `FileFormatError` with a reason; the reader adds the name of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+from numpy.typing import NDArray
+
+from batchify import schema
+from batchify.errors import FileFormatError, FileMissingError
+from batchify.names import printable
+from batchify.structure import GZIP_FILTERS, filters
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_MAX_LINKS = 256
+_MAX_ATTRIBUTE_NBYTES = 64 << 20
+_MAX_TEXT_NBYTES = 1 << 16
+_DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
+
+
+def check_signature(path: bytes) -> int:
+    """Return the size of a regular file that begins as HDF5 does, without ever blocking.
+
+    Raises
+    ------
+    FileMissingError, FileFormatError
+    """
+    name = printable(path)
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise FileMissingError(f"there is no file {name}; make it with batchify build") from None
+    except OSError as error:
+        raise FileFormatError(f"{name} cannot be opened: {error.strerror}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileFormatError(f"{name} is not a regular file")
+        if os.read(fd, len(_SIGNATURE)) != _SIGNATURE:
+            raise FileFormatError(f"{name} is not an HDF5 file")
+        return status.st_size
+    finally:
+        os.close(fd)
+
+
+def hard_links(group: h5g.GroupID, where: str) -> frozenset[str]:
+    """Return the names in a group, none of which leads elsewhere."""
+    if group.get_num_objs() > _MAX_LINKS:
+        raise FileFormatError(f"{where} has more than {_MAX_LINKS} entries")
+    names = []
+    for name in group:
+        if group.links.get_info(name).type != h5l.TYPE_HARD:
+            raise FileFormatError(f"{where} has a link that is not a hard one: {printable(name)}")
+        names.append(os.fsdecode(name))
+    return frozenset(names)
+
+
+def open_group(parent: h5g.GroupID, name: str) -> h5g.GroupID:
+    """Open a member that must be a group."""
+    group = h5o.open(parent, name.encode())
+    if not isinstance(group, h5g.GroupID):
+        raise FileFormatError(f"{name} is not a group")
+    return group
+
+
+def open_dataset(group: h5g.GroupID, where: str, name: str, file_nbytes: int) -> h5d.DatasetID:
+    """Open a member that must be a dataset of plain chunks that the file has room for."""
+    if name.encode() not in group:
+        raise FileFormatError(f"{where} has no {name}")
+    dataset = h5o.open(group, name.encode())
+    where = f"{where}/{name}"
+    if not isinstance(dataset, h5d.DatasetID):
+        raise FileFormatError(f"{where} is not a dataset")
+    creation = dataset.get_create_plist()
+    if creation.get_layout() != h5d.CHUNKED or creation.get_external_count():
+        raise FileFormatError(f"{where} is not stored in chunks of this file")
+    if dataset.get_space().get_simple_extent_type() != h5s.SIMPLE or not dataset.shape:
+        raise FileFormatError(f"{where} has no rows")
+    used = filters(h5py.Dataset(dataset))
+    if used and (used not in GZIP_FILTERS or name != "images"):
+        raise FileFormatError(f"{where} has a filter that is not gzip")
+    row_nbytes = dataset.get_type().get_size()
+    for side in dataset.shape[1:]:
+        row_nbytes *= side
+    stored = dataset.get_storage_size()
+    if stored > file_nbytes:
+        raise FileFormatError(f"{where} claims more bytes than the file has")
+    if dataset.shape[0] * row_nbytes > stored * (_DEFLATE_RATIO if used else 1):
+        raise FileFormatError(f"{where} has rows that are not stored")
+    return dataset
+
+
+def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> None:
+    """Hold an open dataset against what schema 1 says of it."""
+    type_id = dataset.get_type()
+    if dataset.shape != column.shape:
+        raise FileFormatError(f"{where} is of shape {dataset.shape}, not {column.shape}")
+    if dataset.get_create_plist().get_chunk()[1:] != column.shape[1:]:
+        raise FileFormatError(f"{where} has chunks that are not whole rows")
+    if column.dtype.startswith("S"):
+        check_text(type_id, where)
+    elif type_id.get_class() not in (h5t.INTEGER, h5t.FLOAT) or dataset.dtype != column.dtype:
+        raise FileFormatError(f"{where} is not of type {column.dtype}")
+
+
+def check_text(type_id: h5t.TypeID, where: str) -> None:
+    """Refuse text that is not of a fixed, sensible length."""
+    if type_id.get_class() != h5t.STRING or type_id.is_variable_str():
+        raise FileFormatError(f"{where} is not fixed-length text")
+    if type_id.get_size() > _MAX_TEXT_NBYTES:
+        raise FileFormatError(f"{where} has texts that are too long")
+
+
+def attribute(owner: h5o.ObjectID, name: str, kind: int) -> NDArray[Any]:
+    """Return an attribute of an HDF5 type class, of fixed size and not too large."""
+    if not h5a.exists(owner, name.encode()):
+        raise FileFormatError(f"it has no attribute {name}")
+    found = h5a.open(owner, name.encode())
+    type_id = found.get_type()
+    is_text = type_id.get_class() == h5t.STRING
+    if type_id.get_class() != kind or (is_text and type_id.is_variable_str()):
+        raise FileFormatError(f"attribute {name} is of another type")
+    space = found.get_space()
+    if space.get_simple_extent_type() == h5s.NULL:
+        raise FileFormatError(f"attribute {name} is empty")
+    if space.get_simple_extent_npoints() * type_id.get_size() > _MAX_ATTRIBUTE_NBYTES:
+        raise FileFormatError(f"attribute {name} is too large")
+    value = np.empty(found.shape, found.dtype)
+    found.read(value)
+    return value
+
+
+def text(owner: h5o.ObjectID, name: str) -> str:
+    """Return a scalar text attribute."""
+    value = attribute(owner, name, h5t.STRING)
+    if value.ndim:
+        raise FileFormatError(f"attribute {name} is not a single text")
+    return bytes(value[()]).decode("utf-8")

@@ -1,0 +1,204 @@
+"""The HDF5 structure of a file: made whole from a plan, and the places of its rows.
+
+The recipe (h5py and HDF5 calls, all measured; see `create`):
+
+- ``meta_block_size`` takes all metadata into one block at the head of the file, so that the rows
+  of each column are one run of bytes although they are chunked and resizable;
+- early allocation with fill time "never" gives every chunk its place without writing it;
+- ``libver`` v110 keeps the chunk index at 8 bytes a chunk, and HDF5 1.10 reads it;
+- no object times, fixed-length text: the same plan gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5p, h5s, h5t, h5z
+
+from batchify import schema
+from batchify._version import __version__
+from batchify.errors import FileFormatError
+from batchify.labels import encode_labels
+from batchify.names import printable
+from batchify.options import canonical_json
+from batchify.places import Places
+from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+
+_IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
+
+
+def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
+    """Return the dtype of fixed-length text, UTF-8 to HDF5."""
+    dtype: np.dtype[np.bytes_] = h5py.string_dtype("utf-8", max(1, nbytes))
+    return dtype
+
+
+def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
+    """Write the complete structure of a file, with all that is known before decoding.
+
+    Labels, paths, skipped files and attributes are in it; images and what is learnt of each by
+    decoding have their places, unwritten. HDF5 is closed when this returns.
+
+    Parameters
+    ----------
+    path : bytes
+        Truncated if it exists.
+    plan : BuildPlan
+    compressed : bool
+        Give the images a filter and no places yet; `write_chunk` gives them.
+    """
+    with h5py.File(
+        path,
+        "w",
+        libver=("v110", "v110"),
+        meta_block_size=plan.metadata_nbytes,
+        locking=False,  # the journal holds the lock
+        track_order=False,
+    ) as file:
+        _write_root(file, plan)
+        for split in plan.splits:
+            group = file.create_group(split.name)
+            _set(group, "NX_class", "NXdata")
+            _set(group, "signal", "images")
+            for column in split.columns:
+                level = plan.options.store.compression_level
+                _make(group, column, level if compressed and column.name == "images" else None)
+                if prefix := schema.HARD_LINKS.get(column.name):
+                    file[f"{prefix}_{split.name}"] = group[column.name]
+            _describe_columns(group, plan)
+        for split in plan.splits:
+            _write_known(file[split.name], split, plan)
+
+
+def _write_root(file: h5py.File, plan: BuildPlan) -> None:
+    _set(file, "format", schema.FORMAT)
+    file.attrs.create("schema_version", schema.SCHEMA_VERSION, dtype="<i8")
+    _set(file, "creator", f"batchify {__version__}")
+    _set(file, "decoder", plan.decoder)
+    classes = plan.dataset.classes
+    width = max(map(len, classes))
+    file.attrs.create("classes", np.array(classes, text_dtype(width)))
+    _set(file, "config", canonical_json(plan.config))
+    _set(file, "NX_class", "NXroot")
+    _set(file, "default", plan.splits[0].name)
+    if plan.skipped:
+        path_nbytes, reason_nbytes = plan.skipped_itemsizes
+        dtype = [("path", text_dtype(path_nbytes)), ("reason", text_dtype(reason_nbytes))]
+        rows = [(skipped.path, skipped.reason.encode()) for skipped in plan.skipped]
+        file.create_dataset(
+            schema.SKIPPED,
+            data=np.array(rows, dtype),
+            chunks=(len(rows),),
+            maxshape=(None,),
+            track_times=False,
+        )
+
+
+def _set(target: h5py.File | h5py.Group | h5py.Dataset, name: str, text: str) -> None:
+    data = text.encode()
+    target.attrs.create(name, np.bytes_(data), dtype=text_dtype(len(data)))
+
+
+def _make(group: h5py.Group, column: schema.Column, gzip_level: int | None) -> None:
+    """Make one empty column, resizable, with places for all rows unless it is compressed."""
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_chunk((column.chunk_rows, *column.shape[1:]))
+    creation.set_fill_time(h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    if gzip_level is None:
+        creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    else:
+        if column.itemsize > 1:
+            creation.set_shuffle()
+        creation.set_deflate(gzip_level)
+    text = column.dtype.startswith("S")
+    dtype = text_dtype(column.itemsize) if text else np.dtype(column.dtype)
+    space = h5s.create_simple(column.shape, (h5s.UNLIMITED, *column.shape[1:]))
+    h5d.create(group.id, column.name.encode(), h5t.py_create(dtype, logical=True), space, creation)
+
+
+def _describe_columns(group: h5py.Group, plan: BuildPlan) -> None:
+    """Write what readers and viewers know by convention: CF packing and flags, HDF5 images."""
+    images = group["images"]
+    if plan.options.store.dtype != "float32":
+        images.attrs.create("scale_factor", plan.options.store.scale, dtype="<f4")
+    if subclass := _IMAGE_SUBCLASS.get(images.shape[-1]):
+        ascii_text = {"CLASS": "IMAGE", "IMAGE_VERSION": "1.2", "IMAGE_SUBCLASS": subclass}
+        for name, value in {**ascii_text, "INTERLACE_MODE": "INTERLACE_PIXEL"}.items():
+            images.attrs.create(
+                name, np.bytes_(value), dtype=h5py.string_dtype("ascii", len(value))
+            )
+    _set(images, "interpretation", "rgba-image")
+    flags = group["source_flags"]
+    masks = [schema.flag_bit(name) for name in schema.FLAGS]
+    flags.attrs.create("flag_masks", np.array(masks, "<u2"))
+    _set(flags, "flag_meanings", " ".join(schema.FLAGS))
+
+
+def _write_known(group: h5py.Group, split: SplitPlan, plan: BuildPlan) -> None:
+    """Write labels and paths, some thousand rows at a time."""
+    samples = plan.dataset.samples
+    mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
+    for start in range(0, len(split), PATHS_AT_ONCE):
+        rows = split.rows[start : start + PATHS_AT_ONCE]
+        stop = start + len(rows)
+        group["paths"][start:stop] = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
+        if mode != "none":
+            group["labels"][start:stop] = encode_labels(samples.labels[rows], mode, n_classes)
+
+
+def places(path: bytes) -> dict[str, Places]:
+    """Return where the rows of each uncompressed column are, asked of HDF5, never assumed.
+
+    Returns
+    -------
+    dict of str to Places
+        Keys are ``split/column``.
+    """
+    found = {}
+    with h5py.File(path, "r", locking=False) as file:
+        for split in schema.SPLITS:
+            for name, dataset in file.get(split, {}).items():
+                if not filters(dataset):
+                    found[f"{split}/{name}"] = _dataset_places(dataset)
+    return found
+
+
+def _dataset_places(dataset: h5py.Dataset) -> Places:
+    chunk_rows: int = dataset.chunks[0]
+    row_nbytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
+    runs: list[list[int]] = []  # [first row, offset, last row + 1]; memory is that of the runs
+
+    def add(info: h5d.StoreInfo) -> None:
+        row, offset = info.chunk_offset[0], info.byte_offset
+        if runs:
+            first_row, start, end_row = runs[-1]
+            if row == end_row and offset == start + (row - first_row) * row_nbytes:
+                runs[-1][2] += chunk_rows
+                return
+        runs.append([row, offset, row + chunk_rows])
+
+    dataset.id.chunk_iter(add)
+    if sum(last - first for first, _, last in runs) < dataset.shape[0]:
+        raise FileFormatError(
+            f"{printable(os.fsencode(dataset.file.filename))}: rows have no place"
+        )
+    runs.sort()
+    return Places(row_nbytes, tuple(run[0] for run in runs), tuple(run[1] for run in runs))
+
+
+def write_chunk(dataset: h5py.Dataset, first_row: int, data: bytes) -> None:
+    """Give a compressed chunk its place, without the filters of HDF5."""
+    dataset.id.write_direct_chunk((first_row, *(0,) * (dataset.ndim - 1)), data)
+
+
+def filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """Return the filter identifiers of a dataset, in the order they are applied."""
+    creation: Any = dataset.id.get_create_plist()
+    return tuple(creation.get_filter(i)[0] for i in range(creation.get_nfilters()))
+
+
+GZIP_FILTERS = ((h5z.FILTER_DEFLATE,), (h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE))

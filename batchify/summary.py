@@ -1,0 +1,168 @@
+"""What a person asks first of a file: rows, classes, balance, how it was built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from batchify import schema
+from batchify.errors import FileFormatError, Skipped
+from batchify.names import printable
+from batchify.reader import Reader
+
+JSON_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One split of a file.
+
+    Parameters
+    ----------
+    name : str
+    rows : int
+    image_shape : tuple of int
+        (H, W, C).
+    dtype : str
+    nbytes : int
+        Bytes that its images take in the file.
+    chunk_rows : int
+        Images a chunk.
+    class_counts : tuple of int, or None
+        Rows of each class; None where there are no labels.
+    flags : Mapping of str to int
+        How many of its source images were special, by `schema.FLAGS`.
+    """
+
+    name: str
+    rows: int
+    image_shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    chunk_rows: int
+    class_counts: tuple[int, ...] | None
+    flags: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is inside a file.
+
+    Parameters
+    ----------
+    path : bytes
+    nbytes : int
+        Size of the file.
+    schema_version : int
+    creator, decoder : str
+        What made it, with versions.
+    classes : tuple of bytes
+    config : Mapping
+        The options that it was built with.
+    splits : tuple of SplitSummary
+    skipped : tuple of Skipped
+    """
+
+    path: bytes
+    nbytes: int
+    schema_version: int
+    creator: str
+    decoder: str
+    classes: tuple[bytes, ...]
+    config: Mapping[str, Any]
+    splits: tuple[SplitSummary, ...]
+    skipped: tuple[Skipped, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as plain JSON values; the schema is in the README."""
+        classes = [printable(name) for name in self.classes]
+        return {
+            "json_version": JSON_VERSION,
+            "path": printable(self.path),
+            "bytes": self.nbytes,
+            "schema_version": self.schema_version,
+            "creator": self.creator,
+            "decoder": self.decoder,
+            "classes": classes,
+            "config": dict(self.config),
+            "splits": {
+                split.name: {
+                    "rows": split.rows,
+                    "shape": [split.rows, *split.image_shape],
+                    "dtype": split.dtype,
+                    "bytes": split.nbytes,
+                    "chunk_rows": split.chunk_rows,
+                    "class_counts": None
+                    if split.class_counts is None
+                    else list(split.class_counts),
+                    "sources": dict(split.flags),
+                }
+                for split in self.splits
+            },
+            "skipped": [
+                {"path": printable(entry.path), "reason": entry.reason} for entry in self.skipped
+            ],
+        }
+
+
+def summarize(path: str | os.PathLike[str]) -> Summary:
+    """Read what is inside a file.
+
+    Memory: some thousand rows of the small columns; images are not read.
+
+    Raises
+    ------
+    FileMissingError, FileFormatError
+        As `batchify.reader.Reader`.
+    """
+    with Reader(path) as reader:
+        header = reader.header
+        return Summary(
+            path=reader.path,
+            nbytes=reader.nbytes,
+            schema_version=header.schema_version,
+            creator=header.creator,
+            decoder=header.decoder,
+            classes=header.classes,
+            config=header.config,
+            splits=tuple(_split_summary(reader, name) for name in reader.splits),
+            skipped=reader.skipped(),
+        )
+
+
+def _split_summary(reader: Reader, name: str) -> SplitSummary:
+    columns = reader.splits[name]
+    images = columns["images"]
+    flags = dict.fromkeys(schema.FLAGS, 0)
+    for piece in reader.pieces(name, "source_flags"):
+        for flag in flags:
+            flags[flag] += int(np.count_nonzero(piece & schema.flag_bit(flag)))
+    return SplitSummary(
+        name=name,
+        rows=images.shape[0],
+        image_shape=images.shape[1:],
+        dtype=images.dtype.name,
+        nbytes=images.id.get_storage_size(),
+        chunk_rows=images.chunks[0],
+        class_counts=_class_counts(reader, name) if "labels" in columns else None,
+        flags=flags,
+    )
+
+
+def _class_counts(reader: Reader, name: str) -> tuple[int, ...]:
+    n_classes = len(reader.header.classes)
+    counts = np.zeros(n_classes, np.int64)
+    for piece in reader.pieces(name, "labels"):
+        if piece.ndim == 2:
+            counts += np.count_nonzero(piece, axis=0)
+            continue
+        if piece.min() < 0 or piece.max() >= n_classes:
+            raise FileFormatError(
+                f"{printable(reader.path)}: {name}/labels has labels that are not of a class"
+            )
+        counts += np.bincount(piece, minlength=n_classes)
+    return tuple(counts.tolist())

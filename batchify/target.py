@@ -1,0 +1,77 @@
+"""Where a build is to be published, and all the reasons why it cannot be."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
+from batchify.names import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a build is to be published.
+
+    Parameters
+    ----------
+    path : bytes
+        Absolute.
+    overwrite : bool
+        Replace what is there, by a rename, when the new file is whole.
+    """
+
+    path: bytes
+    overwrite: bool
+
+    def check(self, dataset_root: str | os.PathLike[str]) -> None:
+        """Refuse a target that cannot be, before any work.
+
+        Raises
+        ------
+        OutputPathError
+            If it is a folder, inside the dataset folder, or its folder is missing.
+        OutputExistsError
+            If it exists and was not to be overwritten.
+        OutputIOError
+            If its folder cannot be written.
+        """
+        name = printable(self.path)
+        parent = os.path.dirname(self.path)
+        if os.path.isdir(self.path):
+            raise OutputPathError(f"target {name} is a folder; name a file in it")
+        if not os.path.isdir(parent):
+            raise OutputPathError(f"target {name}: there is no folder {printable(parent)}; make it")
+        if not os.access(parent, os.W_OK):
+            raise OutputIOError(f"target {name}: no permission to write in {printable(parent)}")
+        root = os.path.realpath(os.fsencode(dataset_root))
+        if _is_within(os.path.realpath(parent), root):
+            raise OutputPathError(
+                f"target {name} is inside the dataset folder {printable(root)}; put it elsewhere"
+            )
+        self.check_free()
+
+    def check_free(self) -> None:
+        """Refuse to replace what was not to be overwritten.
+
+        Raises
+        ------
+        OutputExistsError
+        """
+        if not os.path.lexists(self.path):
+            return
+        if not self.overwrite:
+            raise OutputExistsError(
+                f"target {printable(self.path)} exists; pass --overwrite to replace it"
+            )
+        if not os.path.isfile(self.path):
+            raise OutputPathError(
+                f"target {printable(self.path)} is not a regular file; it is not overwritten"
+            )
+
+
+def _is_within(path: bytes, folder: bytes) -> bool:
+    try:
+        return os.path.commonpath([path, folder]) == folder
+    except ValueError:  # on different drives
+        return False

@@ -1,0 +1,169 @@
+"""The work file: allocated whole, filled in place, committed batch by batch.
+
+While it is filled nothing but raw pixels is written, so a kill cannot break it.
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+from batchify import durable
+from batchify.journal import Journal
+from batchify.places import Places
+from batchify.plan import BuildPlan
+from batchify.rows import Rows, RowWriter
+from batchify.structure import create, places
+from batchify.target import Target
+
+PARTIAL = b".partial"
+JOURNAL = b".partial.journal"
+COMMIT_NBYTES = 64 << 20
+
+
+class WorkFile:
+    """The unfinished file of one build, from its lock to its publication.
+
+    Parameters
+    ----------
+    target : Target
+
+    Raises
+    ------
+    OutputLockedError
+        If another build is writing this target.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.path = target.path + PARTIAL
+        self.journal = Journal(target.path + JOURNAL)
+        self._writer: RowWriter | None = None
+        self._uncommitted: list[Rows] = []
+        self._uncommitted_nbytes = 0
+
+    def allocate(self, plan: BuildPlan) -> dict[str, Places]:
+        """Make the whole file, reserve its blocks, and begin the journal.
+
+        Returns
+        -------
+        dict of str to Places
+            Where the rows go.
+
+        Raises
+        ------
+        OutputIOError
+            If there is no room for it.
+        """
+        durable.remove(self.path)
+        durable.check_room(self.path, plan.nbytes)
+        try:
+            create(self.path, plan)
+        except OSError as error:
+            raise durable.io_error("making", self.path, error) from error
+        column_places = places(self.path)
+        self._writer = RowWriter(self.path, column_places)
+        fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
+        try:
+            durable.reserve(fd, self.path, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+        self._writer.sync()
+        self.journal.begin(plan.identity)
+        durable.sync_folder(self.path)
+        self._row_nbytes = plan.row_nbytes
+        return column_places
+
+    @property
+    def rows(self) -> RowWriter:
+        """The rows of the allocated file."""
+        if self._writer is None:
+            raise ValueError("the work file is not allocated yet")
+        return self._writer
+
+    def done(self, rows: Rows) -> None:
+        """Take note of rows that were written; every 64 MiB or so they are committed."""
+        self._uncommitted.append(rows)
+        self._uncommitted_nbytes += (rows.stop - rows.start) * self._row_nbytes
+        if self._uncommitted_nbytes >= COMMIT_NBYTES:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make the rows written so far durable, and say so in the journal.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        if not self._uncommitted:
+            return
+        self.rows.sync()
+        self.journal.append(
+            {
+                "rows": _merged(self._uncommitted),
+                "bad": [
+                    [rows.split, row, skipped.path.hex(), skipped.reason]
+                    for rows in self._uncommitted
+                    for row, skipped in rows.bad
+                ],
+            }
+        )
+        self._uncommitted.clear()
+        self._uncommitted_nbytes = 0
+
+    def discard(self) -> None:
+        """Remove the work file and its journal."""
+        self._close_writer()
+        durable.remove(self.path)
+        self.journal.remove()
+
+    def publish(self, path: bytes) -> None:
+        """Rename a whole, synced file to the target, and remove what is left of the build.
+
+        Raises
+        ------
+        OutputExistsError
+            If somebody put a file there meanwhile that was not to be overwritten.
+        OutputIOError
+        """
+        self._close_writer()
+        self.target.check_free()
+        try:
+            os.replace(path, self.target.path)
+            durable.sync_folder(self.target.path)
+            durable.remove(self.path)
+        except OSError as error:
+            raise durable.io_error("publishing", self.target.path, error) from error
+        self.journal.remove()
+
+    def close(self) -> None:
+        """Let go of the build; what was committed stays."""
+        self._close_writer()
+        self.journal.close()
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> WorkFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _merged(done: list[Rows]) -> list[list[str | int]]:
+    """Return [split, start, stop] of the runs of rows, neighbours joined."""
+    runs: list[list[str | int]] = []
+    for rows in done:
+        if runs and runs[-1][0] == rows.split and runs[-1][2] == rows.start:
+            runs[-1][2] = rows.stop
+        else:
+            runs.append([rows.split, rows.start, rows.stop])
+    return runs

@@ -1,0 +1,37 @@
+# Sourced by the other scripts: makes a virtual environment and installs batchify into it.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# find_python: print the first Python of 3.11 or later. PYTHON=... names one.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 python python3.14 python3.13 python3.12 python3.11}; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "scripts: no Python of 3.11 or later is on the PATH; install one, or set PYTHON" >&2
+  return 1
+}
+
+# make_venv FOLDER PIP-ARGUMENT...: make the environment where it is not there, or was made for
+# another pyproject.toml, another Python, or with other arguments; set $bin to its commands.
+make_venv() {
+  local folder=$1 python stamp
+  shift
+  python=$(find_python)
+  stamp="$("$python" -VV) $* $(cksum <"$top/pyproject.toml") $top"
+  bin=$folder/bin
+  [ -d "$folder/Scripts" ] && bin=$folder/Scripts
+  if [ "$(cat "$folder/made-for" 2>/dev/null)" != "$stamp" ]; then
+    echo "setting up $folder" >&2
+    rm -rf "$folder"
+    "$python" -m venv "$folder"
+    bin=$folder/bin
+    [ -d "$folder/Scripts" ] && bin=$folder/Scripts
+    "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    echo "$stamp" >"$folder/made-for"
+  fi
+}

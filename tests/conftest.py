@@ -1,0 +1,44 @@
+"""Fixtures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from drawing import draw_dataset, draw_zoo
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of five and ten photos."""
+    return draw_dataset(tmp_path / "photos", {"cat": 5, "dog": 10})
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """One of everything that Keras reads."""
+    return draw_zoo(tmp_path / "zoo")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command in a process of its own, in the temporary folder."""
+
+    def call(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "batchify", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+            timeout=120,
+            check=False,
+        )
+
+    return call
