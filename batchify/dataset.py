@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,34 +157,47 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
         sort_names(classes)
     if not classes:
         raise DatasetError(_no_classes(root, tally))
-    index = {name: i for i, name in enumerate(classes)}
-
-    blobs, ends, labels = [], [], []
-    splits: dict[str, NDArray[np.int64]] = {}
-    total = nbytes = 0
-    for split, members in groups:
-        first = total
-        for folder in members:
-            for blob, lengths in walk_class(tally, folder):
-                ends.append(np.cumsum(lengths, dtype=np.int64) + nbytes)
-                blobs.append(blob)
-                nbytes += len(blob)
-                labels.append(np.full(len(lengths), index[folder.name], np.int32))
-                total += len(lengths)
-        splits[split] = np.arange(first, total, dtype=np.int64)
-    if not total:
+    samples, splits = _gather(tally, groups, {name: i for i, name in enumerate(classes)})
+    if not len(samples):
         raise DatasetError(_no_images(root, tally))
     return Dataset(
         root=root,
         layout=layout,
         classes=tuple(classes),
-        samples=Samples(b"".join(blobs), np.concatenate(ends), np.concatenate(labels)),
+        samples=samples,
         splits=None if split_of is None else splits,
         skipped=tuple(tally.skipped),
         hidden=tally.hidden,
         loose=tally.loose,
         other=dict(sorted(tally.other.items(), key=lambda item: (-item[1], item[0]))),
     )
+
+
+def _gather(
+    tally: Tally, groups: list[tuple[str, list[ClassFolder]]], index: Mapping[bytes, int]
+) -> tuple[Samples, dict[str, NDArray[np.int64]]]:
+    """Walk the class folders of each split; return their samples, and the indices of each split.
+
+    What comes from each folder is put together at the end, a column at a time, and each is let
+    go before the next: the peak of the memory is here.
+    """
+    pieces: dict[str, list[Any]] = {"names": [], "lengths": [], "labels": []}
+    splits = {}
+    total = 0
+    for split, members in groups:
+        first = total
+        for folder in members:
+            for blob, lengths in walk_class(tally, folder):
+                pieces["names"].append(blob)
+                pieces["lengths"].append(lengths)
+                pieces["labels"].append(np.full(len(lengths), index[folder.name], np.int32))
+                total += len(lengths)
+                del blob, lengths
+        splits[split] = np.arange(first, total, dtype=np.int64)
+    names = b"".join(pieces.pop("names"))
+    none = np.empty(0, np.int32)
+    ends = np.concatenate([none, *pieces.pop("lengths")]).cumsum(dtype=np.int64)
+    return Samples(names, ends, np.concatenate([none, *pieces.pop("labels")])), splits
 
 
 def _folders(tally: Tally, parent: bytes) -> list[bytes]:

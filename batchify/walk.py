@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from batchify.errors import DatasetError, Skipped
 from batchify.names import printable, sort_names
 from batchify.options import DiscoverOptions
@@ -75,7 +78,7 @@ def listed(tally: Tally, path: bytes) -> list[os.DirEntry[bytes]]:
         raise DatasetError(f"cannot list folder {printable(full)}: {error.strerror}") from error
 
 
-def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[tuple[bytes, list[int]]]:
+def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[tuple[bytearray, NDArray[np.int32]]]:
     """Yield the images of a class, a folder at a time, in Keras' order.
 
     Folders come sorted by their full path (not depth first: ``a``, ``a-b``, ``a/x``), the names
@@ -83,33 +86,31 @@ def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[tuple[bytes, list[
 
     Yields
     ------
-    blob : bytes
+    blob : bytearray
         The paths of one folder's images, relative to the dataset folder, end to end.
-    lengths : list of int
+    lengths : ndarray of int32
         Of the paths in `blob`.
     """
     top = os.path.join(tally.root, folder.path)
     if os.path.islink(top) and (reason := _link_folder_reason(tally, top)):
         tally.skip(folder.path, reason)
         return
-    found: dict[bytes, list[tuple[bytes, list[int]]]] = {}
+    found: dict[bytes, tuple[bytearray, NDArray[np.int32]]] = {}
     pending = [folder.path]
     while pending:
         path = pending.pop()
-        names, folders = _scan(tally, path)
+        blob, lengths, folders = _scan(tally, path)
         pending += folders
-        if names:
-            prefix = path + b"/"
-            lengths = [len(prefix) + len(name) for name in names]
-            found[path] = [(prefix + prefix.join(names), lengths)]
+        if blob:
+            found[path] = (blob, lengths)
     paths = list(found)
     sort_names(paths)
     for path in paths:
-        yield from found.pop(path)
+        yield found.pop(path)
 
 
-def _scan(tally: Tally, path: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return the image names of a folder, sorted, and the paths of the folders in it."""
+def _scan(tally: Tally, path: bytes) -> tuple[bytearray, NDArray[np.int32], list[bytes]]:
+    """Return the images of a folder as `walk_class` does, and the paths of the folders in it."""
     suffixes = tally.options.suffixes
     take_hidden = tally.options.hidden
     names, folders = [], []
@@ -135,7 +136,14 @@ def _scan(tally: Tally, path: bytes) -> tuple[list[bytes], list[bytes]]:
     except OSError as error:
         raise DatasetError(f"cannot list folder {printable(full)}: {error.strerror}") from error
     sort_names(names)
-    return names, folders
+    prefix = path + b"/"
+    lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
+    blob = bytearray()  # bytes.join would take 80 bytes a name while it works
+    names.reverse()
+    while names:  # each name goes as its copy comes
+        blob += prefix
+        blob += names.pop()
+    return blob, lengths, folders
 
 
 def _extension(name: bytes) -> str:

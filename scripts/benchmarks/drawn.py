@@ -1,0 +1,44 @@
+"""Draws the images that are measured, once for a folder."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = 36
+
+
+def draw(root: Path, count: int, width: int, height: int) -> Path:
+    """Return a class folder dataset of `count` JPEG photos; drawn unless it is there."""
+    folder = root / f"{width}x{height}-{count}"
+    if (folder / "done").is_file():
+        return folder / "images"
+    for index in range(CLASSES):
+        (folder / "images" / f"class_{index:02}").mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor() as pool:
+        pieces = [
+            (folder, first, min(first + 500, count), width, height)
+            for first in range(0, count, 500)
+        ]
+        list(pool.map(_draw_piece, pieces))
+    (folder / "done").touch()
+    return folder / "images"
+
+
+def _draw_piece(piece: tuple[Path, int, int, int, int]) -> None:
+    folder, first, last, width, height = piece
+    random = np.random.default_rng(first)
+    for i in range(first, last):
+        # Coarse colours and fine grain: about the bytes a pixel of a camera's JPEG.
+        coarse = random.integers(0, 256, (max(2, height // 40), max(2, width // 40), 3), np.uint8)
+        image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        grain = random.integers(-12, 13, (height, width, 1), np.int16)
+        pixels = np.clip(np.asarray(image).astype(np.int16) + grain, 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+        name = f"class_{i % CLASSES:02}/photo_{i:06}.jpg"
+        (folder / "images" / name).write_bytes(buffer.getvalue())

@@ -1,0 +1,167 @@
+"""What ``scripts/bench`` runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from drawn import draw
+
+PROGRAMS = str(Path(__file__).parent / "programs.py")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two programs that ran in turn: the median of their times, and of their ratios."""
+
+    name: str
+    a: str
+    b: str
+    a_s: float
+    b_s: float
+    ratio: float
+    least: float
+    most: float
+    target: str
+
+
+def seconds(*command: str) -> float:
+    """Return the wall time of a whole process; its output is dropped unless it fails."""
+    os.sync()  # the writes of the run before are not billed to this one
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, PROGRAMS, *command], capture_output=True, check=False)
+    took = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(f"{command} failed:\n{done.stderr.decode()}")
+    return took
+
+
+def compare(name: str, a: list[str], b: list[str], *, runs: int, target: str) -> Ratio:
+    """Run two programs in turn, and return a's time as a share of b's."""
+    pairs = [(seconds(*a), seconds(*b)) for _ in range(runs)]
+    ratios = [first / second for first, second in pairs]
+    found = Ratio(
+        name=name,
+        a=" ".join(a[:1]),
+        b=" ".join(b[:1]),
+        a_s=statistics.median(pair[0] for pair in pairs),
+        b_s=statistics.median(pair[1] for pair in pairs),
+        ratio=statistics.median(ratios),
+        least=min(ratios),
+        most=max(ratios),
+        target=target,
+    )
+    print(
+        f"{found.name:44} {found.a_s:8.2f} s {found.b_s:8.2f} s   {found.ratio:6.3f} "
+        f"({found.least:.3f} to {found.most:.3f})   {found.target}",
+        flush=True,
+    )
+    return found
+
+
+def bench_build(root: Path, runs: int, scale: float, workers: int) -> Iterator[Ratio]:
+    """Measure whole builds against decoding alone, the tutorial, and the usual script."""
+    out = str(root / "out.h5")
+    many = str(workers)
+    small = draw(root, int(50_000 * scale), 32, 32)
+    photos = draw(root, int(5_000 * scale), 500, 375)
+    large = draw(root, int(600 * scale), 1632, 1224)
+    cases = ((photos, "150", 1.10), (large, "150", 1.10), (small, "32", 1.25))
+    for dataset, side, most in cases:
+        yield compare(
+            f"build / decoding alone, {dataset.parent.name}",
+            ["build", str(dataset), out, "--target-size", side, "--workers", many],
+            ["decode_only", str(dataset), side, many],
+            runs=runs,
+            target=f"at most {most:.2f}",
+        )
+    for dataset, side, least in ((photos, "150", 5), (small, "32", 10)):
+        yield compare(
+            f"build / tutorial, {dataset.parent.name}",
+            ["build", str(dataset), out, "--target-size", side],
+            ["tutorial", str(dataset), side],
+            runs=runs,
+            target=f"at most {1 / least:.2f}",
+        )
+    for dataset, side, _ in cases:
+        yield compare(
+            f"build / usual h5py script, {dataset.parent.name}",
+            ["build", str(dataset), out, "--target-size", side],
+            ["usual_script", str(dataset), side, str(root / "usual.h5")],
+            runs=runs,
+            target="",
+        )
+
+
+def bench_decode(root: Path, runs: int, scale: float, workers: int) -> Iterator[Ratio]:
+    """Measure what --scaled-decode is worth."""
+    out = str(root / "out.h5")
+    for width, height in ((1632, 1224), (3264, 2448)):
+        dataset = draw(root, int(600 * scale * 1632 / width), width, height)
+        plain = [
+            "build",
+            str(dataset),
+            out,
+            "--interpolation",
+            "bilinear",
+            "--workers",
+            str(workers),
+        ]
+        yield compare(
+            f"--scaled-decode / without, {dataset.parent.name}",
+            [*plain, "--scaled-decode"],
+            plain,
+            runs=runs,
+            target=f"at most {1 / 1.8:.2f}",
+        )
+
+
+def bench_start(root: Path, runs: int, scale: float, workers: int) -> Iterator[Ratio]:
+    """Find the size of job from which worker processes pay."""
+    out = str(root / "out.h5")
+    for count in (50, 100, 200, 400, 800):
+        dataset = draw(root, int(count * scale), 500, 375)
+        yield compare(
+            f"{workers} workers / this process, {dataset.parent.name}",
+            ["build", str(dataset), out, "--workers", str(workers)],
+            ["build", str(dataset), out, "--workers", "1"],
+            runs=runs,
+            target="",
+        )
+
+
+BENCHES = {"build": bench_build, "decode": bench_decode, "start": bench_start}
+
+
+def main() -> None:
+    """Parse the arguments, measure, print."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("bench", choices=BENCHES)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        root = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        print(f"{'figure':44} {'first':>10} {'second':>10}   ratio, median (range)   target")
+        bench = BENCHES[arguments.bench]
+        figures = list(bench(root, arguments.runs, arguments.scale, arguments.workers))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(json.dumps({"cpus": os.cpu_count(), "largest_process_kib": peak,
+                      "figures": [asdict(figure) for figure in figures]}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

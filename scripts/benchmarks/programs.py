@@ -1,0 +1,95 @@
+"""The programs that are compared, each run as a whole process: programs.py NAME ARGUMENT..."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+
+def decode_only(dataset: str, size: str, workers: str, interpolation: str = "nearest") -> None:
+    """Read, decode and resize every image in worker processes, and drop the pixels."""
+    paths = sorted(map(str, Path(dataset).glob("*/*.jpg")))
+    jobs = [(path, int(size), interpolation) for path in paths]
+    with multiprocessing.get_context("spawn").Pool(int(workers)) as pool:
+        for _ in pool.imap_unordered(_decode, jobs, chunksize=max(1, min(256, len(jobs) // 64))):
+            pass
+
+
+def _decode(job: tuple[str, int, str]) -> None:
+    import numpy as np
+    from PIL import Image
+
+    path, size, interpolation = job
+    with open(path, "rb") as file:
+        image: Image.Image = Image.open(io.BytesIO(file.read()))
+        if image.mode != "RGB":  # converting what is RGB already would copy it
+            image = image.convert("RGB")
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling[interpolation.upper()])
+        np.asarray(image)
+
+
+def tutorial(dataset: str, size: str) -> None:
+    """Append every batch of a Keras generator to an array, as tutorials teach."""
+    import numpy as np
+    from keras_preprocessing.image import ImageDataGenerator, affine_transformations
+    from tqdm import tqdm
+
+    # It wants SciPy for rotations and shears alone.
+    affine_transformations.scipy = affine_transformations.scipy or affine_transformations
+    images = ImageDataGenerator(rescale=1 / 255, validation_split=0.2)
+    for subset in ("training", "validation"):
+        flow = images.flow_from_directory(
+            dataset, target_size=(int(size), int(size)), batch_size=33, class_mode="sparse",
+            shuffle=True, subset=subset,
+        )  # fmt: skip
+        x, y = next(flow)
+        for _ in tqdm(range(len(flow) - 1)):
+            batch_x, batch_y = next(flow)
+            x = np.append(x, batch_x, axis=0)
+            y = np.append(y, batch_y, axis=0)
+        print(x.shape, y.shape)
+
+
+def usual_script(dataset: str, size: str, out: str) -> None:
+    """Grow an HDF5 dataset by every batch, in one process: the script that people write next."""
+    import h5py
+    import numpy as np
+    from PIL import Image
+
+    paths = sorted(map(str, Path(dataset).glob("*/*.jpg")))
+    side = int(size)
+    with h5py.File(out, "w") as file:
+        x = file.create_dataset(
+            "X_train", (0, side, side, 3), "u1", maxshape=(None, side, side, 3),
+            chunks=(1 if side > 100 else 33, side, side, 3),
+        )  # fmt: skip
+        for first in range(0, len(paths), 33):
+            batch = []
+            for path in paths[first : first + 33]:
+                with Image.open(path) as image:
+                    batch.append(np.asarray(image.convert("RGB").resize((side, side))))
+            x.resize(len(x) + len(batch), axis=0)
+            x[-len(batch) :] = batch
+            file.flush()
+
+
+def build(dataset: str, out: str, *options: str) -> None:
+    """Run the command."""
+    from batchify.cli import main
+
+    main(["build", dataset, out, "--overwrite", "--quiet", *options])
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    {
+        "decode_only": decode_only,
+        "tutorial": tutorial,
+        "usual_script": usual_script,
+        "build": build,
+    }[name](*arguments)

@@ -1,0 +1,113 @@
+"""The splits: pure functions of counts, shares and a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchify.errors import OptionError
+from batchify.options import SplitOptions
+from batchify.schema import Policy
+from batchify.split import assign, epoch_order, stratified
+
+counts = st.lists(st.integers(0, 60), min_size=1, max_size=8)
+shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
+policies = st.sampled_from(["keras", "stratified"])
+
+
+def labels_of(per_class: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Return the labels of classes with so many files each."""
+    return np.repeat(np.arange(len(per_class), dtype=np.int32), per_class)
+
+
+@given(per_class=counts, share=shares, policy=policies, seed=st.integers(0, 2**32 - 1))
+def test_every_sample_goes_to_one_split(
+    per_class: list[int], share: tuple[float, float], policy: Policy, seed: int
+) -> None:
+    """Splits are disjoint, together they are all samples, each in class order and file order."""
+    options = SplitOptions(policy, *share, seed=seed)
+    splits = assign(labels_of(per_class), options)
+    together = np.concatenate(list(splits.values()))
+    assert sorted(together.tolist()) == list(range(sum(per_class)))
+    for rows in splits.values():
+        assert rows.tolist() == sorted(rows.tolist())
+
+
+@given(per_class=counts, share=shares)
+def test_keras_takes_the_first_files(per_class: list[int], share: tuple[float, float]) -> None:
+    """Validation is the first int(v * n) files of each class, test the next, training the rest."""
+    validation, test = share
+    splits = assign(labels_of(per_class), SplitOptions("keras", validation, test))
+    first = 0
+    for count in per_class:
+        a = first + int(validation * count)
+        b = a + int(test * count)
+        if validation:
+            assert set(range(first, a)) <= set(splits["validation"].tolist())
+        if test:
+            assert set(range(a, b)) <= set(splits["test"].tolist())
+        assert set(range(b, first + count)) <= set(splits["train"].tolist())
+        first += count
+
+
+@given(count=st.integers(0, 200), share=shares, seed=st.integers(0, 2**32 - 1))
+def test_stratified_serves_every_split(count: int, share: tuple[float, float], seed: int) -> None:
+    """A class with as many files as there are splits has an image in each of them."""
+    validation, test = share
+    options = SplitOptions("stratified", validation, test, seed=seed)
+    chosen = stratified(3, count, options)
+    wanted = 1 + bool(validation) + bool(test)
+    served = sum(bool(len(rows)) for rows in chosen.values())
+    assert served == min(count, wanted)
+    if count:
+        assert len(chosen["train"]) >= 1
+    if count >= wanted and validation * count >= 1 and validation + test < 0.9:
+        assert abs(len(chosen["validation"]) - validation * count) <= 2
+
+
+def test_stratified_is_random_by_seed_and_class() -> None:
+    """The same seed gives the same split; another seed or class another one."""
+    options = SplitOptions("stratified", 0.5, seed=1)
+    first = stratified(0, 50, options)["validation"].tolist()
+    assert first == stratified(0, 50, options)["validation"].tolist()
+    assert first != stratified(1, 50, options)["validation"].tolist()
+    assert (
+        first != stratified(0, 50, SplitOptions("stratified", 0.5, seed=2))["validation"].tolist()
+    )
+    assert first != list(range(25))
+
+
+def test_a_share_of_0_makes_no_split() -> None:
+    """Only the splits that were asked for are there."""
+    assert list(assign(labels_of([4]), SplitOptions(validation=0))) == ["train"]
+    assert list(assign(labels_of([4]), SplitOptions(test=0.2))) == ["train", "validation", "test"]
+
+
+@given(count=st.integers(0, 50), seed=st.integers(0, 2**32 - 1), seen=st.integers(0, 2**33))
+def test_an_epoch_is_a_permutation(count: int, seed: int, seen: int) -> None:
+    """Every row once, by a seed that the batches seen move on, past 2**32 too."""
+    order = epoch_order(count, shuffle=True, seed=seed, batches_seen=seen)
+    assert sorted(order.tolist()) == list(range(count))
+    state = np.random.RandomState((seed + seen) % 2**32)
+    np.testing.assert_array_equal(order, state.permutation(count))
+    np.testing.assert_array_equal(epoch_order(count, shuffle=False, seed=seed), np.arange(count))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"validation": 1.0}, "validation split must be from 0 up to less than 1"),
+        ({"test": -0.1}, "test split must be"),
+        ({"validation": float("nan")}, "validation split must be"),
+        ({"validation": 0.6, "test": 0.4}, "leave nothing to train on"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"seed": 2**32}, "seed must be less than"),
+        ({"policy": "random"}, "split policy must be one of keras, stratified"),
+    ],
+)
+def test_shares_that_cannot_be_meant_are_refused(values: dict[str, float], message: str) -> None:
+    """Each with what is wrong."""
+    with pytest.raises(OptionError, match=message):
+        SplitOptions(**values)  # type: ignore[arg-type]
