@@ -22,6 +22,8 @@ from batchify.names import printable, sort_names
 from batchify.options import DiscoverOptions
 from batchify.walk import ClassFolder, Tally, is_folder, is_hidden, listed, walk_class
 
+_ROWS_AT_ONCE = 4096
+
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -41,7 +43,7 @@ class Samples:
 
     Parameters
     ----------
-    names : bytes
+    names : bytes or bytearray
         All paths, one after another: relative to the dataset folder, "/" separated.
     ends : ndarray of int64, shape (n,)
         Where each path ends in `names`.
@@ -49,7 +51,7 @@ class Samples:
         Class index of each.
     """
 
-    names: bytes
+    names: bytes | bytearray
     ends: NDArray[np.int64]
     labels: NDArray[np.int32]
 
@@ -59,19 +61,24 @@ class Samples:
     def path(self, index: int) -> bytes:
         """Return the path of one sample, relative to the dataset folder."""
         start = self.ends[index - 1] if index else 0
-        return self.names[start : self.ends[index]]
+        return bytes(self.names[start : self.ends[index]])
 
-    def paths(self, indices: NDArray[np.int64]) -> list[bytes]:
+    def paths(self, indices: NDArray[np.integer[Any]]) -> list[bytes]:
         """Return the paths of some samples, in the order of `indices`."""
         stops = self.ends[indices]
         starts = np.where(indices > 0, self.ends[indices - 1], 0)
-        names = self.names
-        return [names[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+        names = memoryview(self.names)
+        return [bytes(names[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
 
     @property
     def path_nbytes(self) -> int:
         """Bytes of the longest path; 1 where there is none."""
-        return int(np.diff(self.ends, prepend=0).max(initial=1))
+        longest = 1
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            before = self.ends[start - 1] if start else 0
+            ends = self.ends[start : start + _ROWS_AT_ONCE]
+            longest = max(longest, int(np.diff(ends, prepend=before).max()))
+        return longest
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +95,7 @@ class Dataset:
         In the order of their indices.
     samples : Samples
         In the order of splits, classes, files.
-    splits : dict of str to ndarray of int64, or None
+    splits : dict of str to ndarray of int32, or None
         Indices of the samples of each split; None where the layout is ``classes``.
     skipped : tuple of Skipped
         Named like an image but not read: links out of the folder, FIFOs, devices.
@@ -102,7 +109,7 @@ class Dataset:
     layout: str
     classes: tuple[bytes, ...]
     samples: Samples
-    splits: Mapping[str, NDArray[np.int64]] | None
+    splits: Mapping[str, NDArray[np.int32]] | None
     skipped: tuple[Skipped, ...]
     hidden: int
     loose: int
@@ -175,26 +182,26 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
 
 def _gather(
     tally: Tally, groups: list[tuple[str, list[ClassFolder]]], index: Mapping[bytes, int]
-) -> tuple[Samples, dict[str, NDArray[np.int64]]]:
+) -> tuple[Samples, dict[str, NDArray[np.int32]]]:
     """Walk the class folders of each split; return their samples, and the indices of each split.
 
-    What comes from each folder is put together at the end, a column at a time, and each is let
-    go before the next: the peak of the memory is here.
+    The paths grow in place; the numbers are put together at the end, each column let go before
+    the next: the peak of the memory is here.
     """
-    pieces: dict[str, list[Any]] = {"names": [], "lengths": [], "labels": []}
+    names = bytearray()
+    pieces: dict[str, list[NDArray[np.int32]]] = {"lengths": [], "labels": []}
     splits = {}
     total = 0
     for split, members in groups:
         first = total
         for folder in members:
             for blob, lengths in walk_class(tally, folder):
-                pieces["names"].append(blob)
+                names += blob
                 pieces["lengths"].append(lengths)
                 pieces["labels"].append(np.full(len(lengths), index[folder.name], np.int32))
                 total += len(lengths)
                 del blob, lengths
-        splits[split] = np.arange(first, total, dtype=np.int64)
-    names = b"".join(pieces.pop("names"))
+        splits[split] = np.arange(first, total, dtype=np.int32)
     none = np.empty(0, np.int32)
     ends = np.concatenate([none, *pieces.pop("lengths")]).cumsum(dtype=np.int64)
     return Samples(names, ends, np.concatenate([none, *pieces.pop("labels")])), splits

@@ -18,6 +18,7 @@ from batchify.plan import BuildPlan
 from batchify.rows import Rows, RowWriter
 
 TASK_NBYTES = 1 << 20
+TASK_ROWS = 1024
 """Rows that go to a worker at once: small images several batches, large ones a single batch."""
 
 
@@ -81,8 +82,9 @@ class FillJob:
 
 
 def task_rows(plan: BuildPlan) -> int:
-    """Return how many rows a task has: whole batches, about 1 MiB."""
-    return plan.options.batch_size * max(1, TASK_NBYTES // plan.batch_nbytes)
+    """Return how many rows a task has: whole batches, about 1 MiB or 1,024 rows."""
+    rows = min(TASK_ROWS, TASK_NBYTES // plan.row_nbytes)
+    return plan.options.batch_size * max(1, rows // plan.options.batch_size)
 
 
 def count_tasks(plan: BuildPlan) -> int:

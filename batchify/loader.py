@@ -35,7 +35,7 @@ class Loader:
     Parameters
     ----------
     dataset : Dataset
-    rows : ndarray of int64
+    rows : ndarray of int32
         Samples of the split, unshuffled.
     options : BuildOptions, optional
         Target size, colours, batch size, class mode, rescale, shuffle and seed.

@@ -30,7 +30,7 @@ class SplitPlan:
     Parameters
     ----------
     name : str
-    rows : ndarray of int64, shape (N,)
+    rows : ndarray of int32, shape (N,)
         Sample index of each row, in the order of the file.
     columns : tuple of Column
     """

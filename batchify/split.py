@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from batchify import schema
 from batchify.options import SplitOptions
 
-Indices = NDArray[np.int64]
+Indices = NDArray[np.int32]
 Policy = Callable[[int, int, SplitOptions], Mapping[str, Indices]]
 """(class index, files of the class, options) -> split name -> positions in the class, sorted."""
 
@@ -27,7 +27,7 @@ def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, 
     """
     validation = int(options.validation * count)
     test = validation + int(options.test * count)
-    positions = np.arange(count, dtype=np.int64)
+    positions = np.arange(count, dtype=np.int32)
     return {
         "train": positions[test:],
         "validation": positions[:validation],
@@ -43,7 +43,7 @@ def stratified(class_index: int, count: int, options: SplitOptions) -> Mapping[s
     """
     # RandomState's stream is frozen by NumPy's compatibility policy; Generator's is not.
     random = np.random.RandomState([options.seed, class_index])
-    order = random.permutation(count).astype(np.int64)
+    order = random.permutation(count).astype(np.int32)
     counts = {"validation": 0, "test": 0}
     spare = count - 1
     for split, share in (("validation", options.validation), ("test", options.test)):
@@ -75,7 +75,7 @@ def assign(labels: NDArray[np.int32], options: SplitOptions) -> dict[str, Indice
 
     Returns
     -------
-    dict of str to ndarray of int64
+    dict of str to ndarray of int32
         Sample indices of train, and of validation and test where their share is not 0.
     """
     policy = POLICIES[options.policy]
@@ -85,9 +85,9 @@ def assign(labels: NDArray[np.int32], options: SplitOptions) -> dict[str, Indice
     for class_index, count in enumerate(counts.tolist()):
         chosen = policy(class_index, count, options)
         for split, members in parts.items():
-            members.append(chosen[split] + first)
+            members.append(chosen[split] + np.int32(first))
         first += count
-    empty = np.empty(0, np.int64)
+    empty = np.empty(0, np.int32)
     return {split: np.concatenate([empty, *members]) for split, members in parts.items()}
 
 
@@ -113,6 +113,6 @@ def epoch_order(count: int, *, shuffle: bool, seed: int | None, batches_seen: in
         seeded with ``seed + e * ceil(count / batch_size)``.
     """
     if not shuffle:
-        return np.arange(count, dtype=np.int64)
+        return np.arange(count, dtype=np.int32)
     state = None if seed is None else (seed + batches_seen) % 2**32
-    return np.random.RandomState(state).permutation(count).astype(np.int64)
+    return np.random.RandomState(state).permutation(count).astype(np.int32)

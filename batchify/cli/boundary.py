@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -32,15 +32,33 @@ class _Failure(click.ClickException):
 
 
 @contextmanager
-def boundary() -> Iterator[None]:
+def boundary() -> Iterator[Callable[[], None]]:
     """Turn what is raised within into ``Error: …`` on stderr and the exit code it stands for.
 
     The first signal unwinds the command, which closes its files; a second one ends the process
     at once.
+
+    Yields
+    ------
+    callable
+        Raises for a signal whose exception was lost on the way, as it is where it comes while a
+        callback of C code or a finalizer runs; to be called now and then.
     """
-    kept = {number: signal.signal(number, _raise_once) for number in _SIGNALS}
+    received: list[int] = []
+
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        for each in _SIGNALS:
+            signal.signal(each, _end_at_once)
+        raise _SignalledError(number)
+
+    def check() -> None:
+        if received:
+            raise _SignalledError(received[0])
+
+    kept = {number: signal.signal(number, unwind) for number in _SIGNALS}
     try:
-        yield
+        yield check
     except OptionError as error:
         raise click.UsageError(str(error)) from error
     except BatchifyError as error:
@@ -56,12 +74,6 @@ def boundary() -> Iterator[None]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-
-
-def _raise_once(number: int, _frame: FrameType | None) -> None:
-    for each in _SIGNALS:
-        signal.signal(each, _end_at_once)
-    raise _SignalledError(number)
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchify.cli.boundary import boundary
 from batchify.cli.options import build_options, to_options
 from batchify.cli.progress import make_progress
+
+if TYPE_CHECKING:
+    from batchify.builder import Progress
 
 
 @click.command()
@@ -33,7 +36,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     Every option is also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
     [tool.batchify.build] of batchify.toml or pyproject.toml.
     """
-    with boundary():
+    with boundary() as check_signals:
         import json
 
         options = to_options(context, values)
@@ -47,6 +50,11 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
             echo(json.dumps(plan_as_json(plan), indent=2) if values["json"] else plan_text(plan))
             return
         progress = make_progress(quiet=values["quiet"])
+
+        def step(state: Progress) -> None:
+            check_signals()
+            progress(state)
+
         started = time.monotonic()
         try:
             report = build_file(
@@ -57,7 +65,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
                 overwrite=values["overwrite"],
                 on_error=values["on_error"],
                 max_skipped=values["max_skipped"],
-                progress=progress,
+                progress=step,
             )
         finally:
             progress.close()

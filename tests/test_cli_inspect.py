@@ -1,0 +1,80 @@
+"""`batchify inspect`: what a person reads, what a machine reads, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from drawing import draw_dataset, encoded, photo, save
+
+
+def test_what_a_person_reads(run: Run, tmp_path: Path) -> None:
+    """Splits, balance, options, sources and skipped images, aligned."""
+    root = draw_dataset(tmp_path / "d", {"cat": 10, "dog": 5})
+    (root / "empty").mkdir()
+    save(root / "cat" / "rgba.png", encoded(photo(mode="RGBA"), "PNG"))
+    save(root / "dog" / "bad\x1b[31m.jpg", b"bad")
+    run("build", "d", "out.h5", "--target-size", "20x16", "--on-error", "skip")
+    done = run("inspect", "out.h5")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("out.h5: batchify schema 1, ")
+    assert lines[2].split() == ["split", "rows", "images", "dtype", "bytes", "chunks"]
+    assert lines[3].split()[:4] == ["train", "14", "20×16×3", "uint8"]
+    assert lines[4].split()[:3] == ["validation", "2", "20×16×3"]
+    assert "classes: 3" in lines
+    assert "  0  cat        9           2  ████████████████████" in lines
+    assert "  1  dog        5           0  ██████████" in lines
+    assert "  2  empty      0           0" in lines
+    assert "  target-size        20x16" in lines
+    assert "sources: 1 alpha" in lines
+    assert "skipped: 1" in lines
+    assert "  - dog/bad\\x1b[31m.jpg: " in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_what_a_machine_reads(run: Run, photos: Path) -> None:
+    """The same, as JSON."""
+    run("build", photos, "out.h5", "--target-size", "20x16")
+    found = json.loads(run("inspect", "out.h5", "--json").stdout)
+    assert found["splits"]["train"]["class_counts"] == [4, 8]
+    assert found["config"]["target_size"] == [20, 16]
+
+
+def test_without_labels_there_is_no_balance(run: Run, photos: Path) -> None:
+    """Class mode none says so."""
+    run("build", photos, "out.h5", "--class-mode", "none")
+    assert "classes: 2 (no labels are stored)" in run("inspect", "out.h5").stdout
+
+
+def test_many_skipped_images_are_cut_short(run: Run, photos: Path) -> None:
+    """The first of them, and how many more."""
+    for i in range(25):
+        save(photos / "cat" / f"bad_{i:02}.jpg", b"bad")
+    run("build", photos, "out.h5", "--on-error", "skip", "--target-size", "8")
+    done = run("inspect", "out.h5")
+    assert "skipped: 25" in done.stdout
+    assert "… and 5 more (--json lists all)" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="encodings differ there")
+def test_a_terminal_without_unicode_gets_ascii(run: Run, photos: Path) -> None:
+    """Bars and crosses are replaced, nothing fails."""
+    run("build", photos, "out.h5", "--target-size", "8")
+    done = run("inspect", "out.h5", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "8x8x3" in done.stdout
+    assert "####" in done.stdout
+
+
+def test_a_file_that_is_none_is_refused(run: Run, tmp_path: Path) -> None:
+    """Exit 1 and a message, no traceback."""
+    (tmp_path / "text.h5").write_text("hello")
+    for name, message in [("none.h5", "there is no file"), ("text.h5", "is not an HDF5 file")]:
+        done = run("inspect", name)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: ")
+        assert message in done.stderr

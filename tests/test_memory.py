@@ -1,0 +1,110 @@
+"""Memory: no process above its bound, and next to nothing for each image of the dataset."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from drawing import draw_dataset, encoded, photo, save
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no ru_maxrss there")
+
+MEASURED = """
+import resource, sys
+from batchify.cli import main
+
+main(sys.argv[1:], standalone_mode=False)
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
+"""
+
+
+def peaks(*arguments: str | Path) -> tuple[int, int, list[int]]:
+    """Build in a process of its own.
+
+    Returns
+    -------
+    int, int
+        Peak of the process, and of its largest worker, in bytes, by ru_maxrss. That of a worker
+        is at least that of its parent when it was started: Linux hands it down through exec.
+    list of int
+        Peak of each worker's own memory, in bytes, as /proc tells it while it runs.
+    """
+    # Through a small shell, for the same reason: this process is large when other tests have run.
+    command = [sys.executable, "-c", MEASURED, "build", *map(str, arguments), "--quiet"]
+    with subprocess.Popen(
+        ["sh", "-c", '"$@"; exit $?', "sh", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        own: dict[str, int] = {}
+        while process.poll() is None:
+            for builder in _children(process.pid):
+                for pid, peak in _workers(builder):
+                    own[pid] = max(peak, own.get(pid, 0))
+            time.sleep(0.005)
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    parent, worker = map(int, stdout.split()[-2:])
+    return parent, worker, list(own.values())
+
+
+def _children(pid: int | str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _workers(pid: str) -> list[tuple[str, int]]:
+    """Return the children that decode, with their peaks; not Python's resource tracker."""
+    found = []
+    for child in _children(pid):
+        try:
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                status = Path(f"/proc/{child}/status").read_text()
+                if "VmHWM:" in status:
+                    found.append((child, 1024 * int(status.split("VmHWM:")[1].split()[0])))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_no_process_takes_more_than_its_bound(
+    tmp_path: Path, workers: str, compression: str
+) -> None:
+    """150 MB, one batch and one decoded image, though the file is larger than all of that."""
+    root = draw_dataset(tmp_path / "d", {"a": 300}, size=(200, 150))
+    save(root / "a" / "large.jpg", encoded(photo(2000, 1500), "JPEG"))
+    out = tmp_path / "out.h5"
+    parent, worker, _ = peaks(
+        root, out, "--target-size", "512x512", "--workers", workers, "--batch-size", "16",
+        "--compression", compression,
+    )  # fmt: skip
+    bound = 150_000_000 + 16 * 512 * 512 * 3 + 2000 * 1500 * 3
+    assert bound < 300 * 512 * 512 * 3
+    assert max(parent, worker) <= bound
+
+
+def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path) -> None:
+    """From 1,000 images to 50,000, over all processes: links to one tiny image."""
+    tiny = save(tmp_path / "tiny.png", encoded(photo(2, 2), "PNG"))
+    sums = []
+    for count in (1_000, 50_000):
+        root = tmp_path / str(count)
+        for index in range(10):
+            (root / f"class{index}").mkdir(parents=True)
+        for i in range(count):
+            os.link(tiny, root / f"class{i % 10}" / f"image_{i:06}.png")
+        out = tmp_path / f"{count}.h5"
+        parent, _, workers = peaks(root, out, "--target-size", "2", "--workers", "2")
+        if sys.platform == "linux":
+            assert len(workers) == 2
+        sums.append(parent + sum(workers))
+    assert (sums[1] - sums[0]) / 49_000 < 100

@@ -1,0 +1,43 @@
+"""The start of the command: nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "h5py", "PIL", "tqdm")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import batchify",
+        "from batchify.cli import main; main(['--help'], standalone_mode=False)",
+        "from batchify.cli import main; main(['build', '--help'], standalone_mode=False)",
+    ],
+)
+def test_help_imports_nothing_heavy(statement: str) -> None:
+    """What `scripts/bench start` times is kept by what is imported."""
+    code = f"{statement}; import sys; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_workers_import_no_hdf5() -> None:
+    """A worker decodes and writes by offset; h5py would cost it memory and a moment."""
+    code = "import batchify.fill, sys; print('h5py' in sys.modules, 'click' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+def test_every_public_name_is_there() -> None:
+    """The lazy table and the list agree."""
+    import batchify
+
+    for name in batchify.__all__:
+        assert getattr(batchify, name) is not None
+    assert set(dir(batchify)) == set(batchify.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        batchify.nothing  # noqa: B018

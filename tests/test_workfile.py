@@ -1,0 +1,193 @@
+"""The work file and its journal: locked, allocated whole, committed in records that check."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchify import durable
+from batchify.builder import plan_build
+from batchify.errors import OutputIOError, OutputLockedError, Skipped
+from batchify.journal import Journal, read_records
+from batchify.options import BuildOptions, DecodeOptions
+from batchify.places import Places
+from batchify.rows import Rows, RowWriter
+from batchify.target import Target
+from batchify.workfile import COMMIT_NBYTES, WorkFile
+
+SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    """Return a target that is not there yet."""
+    return Target(os.fsencode(tmp_path / "out.h5"), overwrite=False)
+
+
+def test_the_journal_holds_what_was_committed(photos: Path, target: Target) -> None:
+    """The plan first, then the rows, neighbours joined, and the bad files with their reasons."""
+    plan = plan_build(photos, SMALL)
+    with WorkFile(target) as work:
+        work.allocate(plan)
+        work.done(Rows("train", 0, 4, ((2, Skipped(b"a\xff", "why")),)))
+        work.done(Rows("train", 4, 8, ()))
+        work.done(Rows("validation", 0, 3, ()))
+        work.commit()
+        work.commit()
+    first, second = read_records(work.journal.path)
+    assert first == {"format": "batchify-journal", "version": 1, "plan": plan.identity}
+    assert second == {
+        "rows": [["train", 0, 8], ["validation", 0, 3]],
+        "bad": [["train", 2, "61ff", "why"]],
+    }
+
+
+def test_rows_are_committed_every_64_mib(photos: Path, target: Target) -> None:
+    """Not after every batch, and not only at the end."""
+    plan = plan_build(photos, SMALL)
+    with WorkFile(target) as work:
+        work.allocate(plan)
+        rows = COMMIT_NBYTES // plan.row_nbytes + 1
+        work.done(Rows("train", 0, 5, ()))
+        assert len(read_records(work.journal.path)) == 1
+        work.done(Rows("train", 5, rows, ()))
+        assert len(read_records(work.journal.path)) == 2
+
+
+def test_a_torn_record_ends_the_journal(photos: Path, target: Target) -> None:
+    """What is cut short or damaged is not believed, nor what comes after it."""
+    with WorkFile(target) as work:
+        work.allocate(plan_build(photos, SMALL))
+        for start in range(3):
+            work.done(Rows("train", start, start + 1, ()))
+            work.commit()
+    path = Path(os.fsdecode(work.journal.path))
+    whole = path.read_bytes()
+    assert len(read_records(work.journal.path)) == 4
+    lines = whole.splitlines(keepends=True)
+    for cut in range(len(whole) - len(lines[-1]) + 1, len(whole)):
+        path.write_bytes(whole[:cut])
+        assert len(read_records(work.journal.path)) == 3
+    path.write_bytes(lines[0] + lines[1].replace(b"train", b"trein") + lines[2])
+    assert len(read_records(work.journal.path)) == 1
+
+
+def test_a_record_is_a_checksum_and_json(target: Target) -> None:
+    """So that other tools can read it."""
+    with Journal(target.path + b".journal") as journal:
+        journal.begin("abc")
+    line = Path(os.fsdecode(target.path + b".journal")).read_bytes()
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    assert int(checksum, 16) == zlib.crc32(text)
+    assert json.loads(text)["plan"] == "abc"
+
+
+def test_the_lock_is_held_once(target: Target) -> None:
+    """Within a process too; and closing lets it go."""
+    with WorkFile(target), pytest.raises(OutputLockedError) as caught:
+        WorkFile(target)
+    assert caught.value.exit_code == 5
+    WorkFile(target).discard()
+    assert not os.path.exists(target.path + b".partial.journal")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed there")
+def test_a_journal_that_was_removed_meanwhile_is_made_anew(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock on a file that has no name any more protects nothing: the inode is checked again."""
+    path = target.path + b".partial.journal"
+    real_lock, calls = durable.try_lock, []
+
+    def lock_late(fd: int) -> bool:
+        calls.append(fd)
+        if len(calls) == 1:
+            os.unlink(path)  # the holder before finished between our open and our lock
+        return real_lock(fd)
+
+    monkeypatch.setattr(durable, "try_lock", lock_late)
+    with Journal(path):
+        assert len(calls) == 2
+        assert os.path.exists(path)
+
+
+def test_blocks_are_reserved(photos: Path, target: Target) -> None:
+    """After allocation the file has its blocks, so that a later write finds room."""
+    if not hasattr(os, "posix_fallocate"):
+        pytest.skip("no posix_fallocate on this platform")
+    with WorkFile(target) as work:
+        plan = plan_build(photos, BuildOptions())
+        work.allocate(plan)
+        status = os.stat(work.path)
+        assert status.st_size == plan.nbytes
+        assert status.st_blocks * 512 >= plan.nbytes
+
+
+def test_no_room_is_said_with_what_to_do(
+    photos: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reservation that fails (a quota, a disk that filled up meanwhile) ends before a decode."""
+    if not hasattr(os, "posix_fallocate"):
+        pytest.skip("no posix_fallocate on this platform")
+
+    def full(fd: int, offset: int, nbytes: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with WorkFile(target) as work:
+        with pytest.raises(OutputIOError, match=r"needs .* bytes, but .* are free: No space left"):
+            work.allocate(plan_build(photos, SMALL))
+        work.discard()
+
+
+def test_a_file_system_without_reservation_is_taken_as_it_is(
+    photos: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EOPNOTSUPP is no error: the documented fallback."""
+
+    def unsupported(fd: int, offset: int, nbytes: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    with WorkFile(target) as work:
+        work.allocate(plan_build(photos, SMALL))
+
+
+def test_rows_go_where_they_belong(tmp_path: Path) -> None:
+    """Over runs of chunks that do not lie side by side, and through short writes."""
+    path = os.fsencode(tmp_path / "rows")
+    Path(os.fsdecode(path)).write_bytes(bytes(100))
+    where = Places(2, (0, 3, 5), (40, 10, 80))
+    assert list(where.extents(1, 7)) == [(42, 1, 3), (10, 3, 5), (80, 5, 7)]
+    writer = RowWriter(path, {"train/x": where})
+    rows = np.arange(12, dtype=np.uint8).reshape(6, 2)
+    writer.put("train", 1, {"x": rows})
+    assert writer.get("train", "x", 1, 7) == rows.tobytes()
+    writer.close()
+    data = Path(os.fsdecode(path)).read_bytes()
+    assert (data[42:46], data[10:14], data[80:84]) == (
+        bytes([0, 1, 2, 3]), bytes([4, 5, 6, 7]), bytes([8, 9, 10, 11]),
+    )  # fmt: skip
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the kernel takes at once; a write of nothing is an error, not a loop."""
+    if sys.platform == "win32":
+        pytest.skip("no pwrite there")
+    real_pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real_pwrite(fd, data[:3], at))
+    fd = os.open(tmp_path / "x", os.O_RDWR | os.O_CREAT)
+    durable.pwrite_all(fd, b"0123456789", 5)
+    assert durable.pread_all(fd, 10, 5) == b"0123456789"
+    with pytest.raises(OSError, match="file ends early"):
+        durable.pread_all(fd, 11, 5)
+    monkeypatch.setattr(os, "pwrite", lambda *_: 0)
+    with pytest.raises(OSError, match="write of 0 bytes"):
+        durable.pwrite_all(fd, b"x", 0)
+    os.close(fd)
