@@ -16,21 +16,26 @@ find_python() {
   return 1
 }
 
+# venv_bin FOLDER: print the folder of its commands.
+venv_bin() {
+  case $(uname -s) in
+    MINGW* | MSYS* | CYGWIN*) echo "$1/Scripts" ;;
+    *) echo "$1/bin" ;;
+  esac
+}
+
 # make_venv FOLDER PIP-ARGUMENT...: make the environment where it is not there, or was made for
-# another pyproject.toml, another Python, or with other arguments; set $bin to its commands.
+# another pyproject.toml, place or Python, or with other arguments; set $bin to its commands.
 make_venv() {
   local folder=$1 python stamp
   shift
   python=$(find_python)
   stamp="$("$python" -VV) $* $(cksum <"$top/pyproject.toml") $top"
-  bin=$folder/bin
-  [ -d "$folder/Scripts" ] && bin=$folder/Scripts
+  bin=$(venv_bin "$folder")
   if [ "$(cat "$folder/made-for" 2>/dev/null)" != "$stamp" ]; then
     echo "setting up $folder" >&2
     rm -rf "$folder"
     "$python" -m venv "$folder"
-    bin=$folder/bin
-    [ -d "$folder/Scripts" ] && bin=$folder/Scripts
     "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     echo "$stamp" >"$folder/made-for"
   fi
