@@ -250,8 +250,8 @@ def _draft(image: Image.Image, options: DecodeOptions, *, transposed: bool) -> N
         height, width = width, height
     if options.fit == "crop":  # the crop box, not the image, must stay twice the target
         left, top, right, bottom = crop_box(image.size, (width, height))
-        width = -(-image.width * width // (right - left))
-        height = -(-image.height * height // (bottom - top))
+        width = -(-image.width * width // max(1, right - left))
+        height = -(-image.height * height // max(1, bottom - top))
     elif options.fit == "pad":
         width, height = contained_size(image.size, (width, height))
     image.draft(None, (width * _DRAFT_GAP, height * _DRAFT_GAP))

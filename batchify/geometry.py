@@ -6,12 +6,12 @@ from __future__ import annotations
 def crop_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the centred box of the target's aspect, by the integer arithmetic of Keras 3.
 
-    The source is ``keras.utils.load_img(keep_aspect_ratio=True)``. A box is never empty here,
-    where Keras fails on an image one pixel wide.
+    The source is ``keras.utils.load_img(keep_aspect_ratio=True)``. On an image a few pixels wide
+    the box may be empty; Pillow then samples along a line, here as there.
     """
     (width, height), (target_width, target_height) = size, target
-    crop_height = max(1, min(height, width * target_height // target_width))
-    crop_width = max(1, min(width, height * target_width // target_height))
+    crop_height = min(height, width * target_height // target_width)
+    crop_width = min(width, height * target_width // target_height)
     top, left = (height - crop_height) // 2, (width - crop_width) // 2
     return left, top, left + crop_width, top + crop_height
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p, h5s, h5t, h5z
+from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 
 from batchify import schema
 from batchify._version import __version__
@@ -50,17 +50,10 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
     compressed : bool
         Give the images a filter and no places yet; `write_chunk` gives them.
     """
-    with h5py.File(
-        path,
-        "w",
-        libver=("v110", "v110"),
-        meta_block_size=plan.metadata_nbytes,
-        locking=False,  # the journal holds the lock
-        track_order=False,
-    ) as file:
+    with _new_file(path, plan.metadata_nbytes) as file:
         _write_root(file, plan)
         for split in plan.splits:
-            group = file.create_group(split.name)
+            group = h5py.Group(h5g.create(file.id, split.name.encode(), gcpl=_timeless_group()))
             _set(group, "NX_class", "NXdata")
             _set(group, "signal", "images")
             for column in split.columns:
@@ -71,6 +64,24 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
             _describe_columns(group, plan)
         for split in plan.splits:
             _write_known(file[split.name], split, plan)
+
+
+def _new_file(path: bytes, metadata_nbytes: int) -> h5py.File:
+    """Open a new file by the low-level calls: h5py.File cannot keep times out of the root."""
+    creation = h5p.create(h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5f.LIBVER_V110, h5f.LIBVER_V110)
+    access.set_meta_block_size(metadata_nbytes)
+    access.set_file_locking(False, True)  # the journal holds the lock
+    return h5py.File(h5f.create(path, h5f.ACC_TRUNC, fapl=access, fcpl=creation))
+
+
+def _timeless_group() -> h5p.PropGCID:
+    creation = h5p.create(h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    return creation
 
 
 def _write_root(file: h5py.File, plan: BuildPlan) -> None:

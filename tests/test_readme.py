@@ -102,7 +102,7 @@ def test_the_benchmarks_run() -> None:
     """On a handful of images; what they print is a table and a line of JSON."""
     done = subprocess.run(
         [sys.executable, TOP / "scripts" / "benchmarks" / "main.py", "build", "--runs", "1",
-         "--scale", "0.001"],
+         "--scale", "0.04"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
