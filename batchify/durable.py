@@ -136,9 +136,13 @@ def pread_all(fd: int, nbytes: int, offset: int) -> bytes:
 def sync(fd: int) -> None:
     """Make a file's content durable; where the platform has a stronger call than fsync, that."""
     if sys.platform == "darwin":
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(fd)
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL):
+                raise  # these two: a file system that knows fsync alone
+    os.fsync(fd)
 
 
 def sync_folder(path: bytes) -> None:

@@ -55,6 +55,11 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def _most_processes() -> int:
+    """Return how many processes a pool may have: Windows waits on at most 63 handles."""
+    return 61 if sys.platform == "win32" else 1 << 16
+
+
 def run(
     job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int, workers: int | None
 ) -> Iterator[ResultT]:
@@ -85,7 +90,7 @@ def run(
             yield result
             done += 1
     if done < total:
-        with ProcessRun(job, min(count, total - done)) as processes:
+        with ProcessRun(job, min(count, total - done, _most_processes())) as processes:
             yield from processes.run(waiting)
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 
-_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+if os.sep != "\\":  # on Windows it parts folders and is in no name
+    _ESCAPES["\\"] = "\\\\"
 
 
 def printable(name: bytes | str) -> str:
     """Return `name` on one line, with all that does not print escaped as Python would."""
     text = os.fsdecode(name)
-    if text.isprintable() and "\\" not in text:
+    if text.isprintable() and not any(char in text for char in _ESCAPES):
         return text
     return "".join(map(_escape, text))
 

@@ -128,7 +128,14 @@ def bench_decode(root: Path, runs: int, scale: float, workers: int) -> Iterator[
 
 
 def bench_start(root: Path, runs: int, scale: float, workers: int) -> Iterator[Ratio]:
-    """Find the size of job from which worker processes pay."""
+    """Measure the start of the command, and the size of job from which worker processes pay."""
+    yield compare(
+        "batchify --help / import click",
+        ["help_text"],
+        ["import_click"],
+        runs=max(runs, 9),
+        target="at most 2.00",
+    )
     out = str(root / "out.h5")
     for count in (50, 100, 200, 400, 800):
         dataset = draw(root, int(count * scale), 500, 375)

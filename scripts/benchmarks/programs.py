@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import multiprocessing
 import os
 import sys
-from pathlib import Path
 
 
 def decode_only(dataset: str, size: str, workers: str, interpolation: str = "nearest") -> None:
     """Read, decode and resize every image in worker processes, and drop the pixels."""
+    import multiprocessing
+    from pathlib import Path
+
     paths = sorted(map(str, Path(dataset).glob("*/*.jpg")))
     jobs = [(path, int(size), interpolation) for path in paths]
     with multiprocessing.get_context("spawn").Pool(int(workers)) as pool:
@@ -19,6 +19,8 @@ def decode_only(dataset: str, size: str, workers: str, interpolation: str = "nea
 
 
 def _decode(job: tuple[str, int, str]) -> None:
+    import io
+
     import numpy as np
     from PIL import Image
 
@@ -56,6 +58,8 @@ def tutorial(dataset: str, size: str) -> None:
 
 def usual_script(dataset: str, size: str, out: str) -> None:
     """Grow an HDF5 dataset by every batch, in one process: the script that people write next."""
+    from pathlib import Path
+
     import h5py
     import numpy as np
     from PIL import Image
@@ -84,6 +88,20 @@ def build(dataset: str, out: str, *options: str) -> None:
     main(["build", dataset, out, "--overwrite", "--quiet", *options])
 
 
+def help_text() -> None:
+    """Print the help of the command."""
+    from batchify.cli import main
+
+    main(["--help"])
+
+
+def import_click() -> None:
+    """Do what any click program does first."""
+    import click
+
+    print(click.__name__)
+
+
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -92,4 +110,6 @@ if __name__ == "__main__":
         "tutorial": tutorial,
         "usual_script": usual_script,
         "build": build,
+        "help_text": help_text,
+        "import_click": import_click,
     }[name](*arguments)
