@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -185,14 +186,13 @@ def build(
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)
     with WorkFile(target) as work:
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(work.discard)  # nothing is decoded yet
             report(Progress("scan"))
             plan = plan_build(dataset, options)
             report(Progress("allocate", total=plan.images))
             places = work.allocate(plan)
-        except BaseException:
-            work.discard()
-            raise
+            undo.pop_all()
         job = FillJob(
             plan.dataset.root, options.decode, options.store, options.batch_size, work.path, places
         )

@@ -65,9 +65,8 @@ def seal(work: WorkFile, plan: BuildPlan, bad: Bad, *, workers: int | None) -> B
     try:
         _stream(work, path, kept, dropped, workers if compressed else 1)
         work.publish(path)
-    except BaseException:
-        durable.remove(path)
-        raise
+    finally:
+        durable.remove(path)  # gone already where it was published
     return kept
 
 
