@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from batchify import engine, schema
 from batchify.dataset import discover
@@ -17,6 +18,9 @@ from batchify.fill import FillJob, count_tasks, fill_tasks
 from batchify.names import printable
 from batchify.options import BuildOptions, MaxSkipped
 from batchify.plan import BuildPlan, make_plan
+from batchify.recheck import CheckJob
+from batchify.resume import Masks
+from batchify.rows import count_flags
 from batchify.seal import seal
 from batchify.target import Target
 from batchify.workfile import WorkFile
@@ -29,9 +33,9 @@ class Progress:
     Parameters
     ----------
     stage : str
-        ``scan``, ``allocate``, ``fill`` or ``seal``.
+        ``scan``, ``allocate``, ``check`` (the rows of an earlier build), ``fill`` or ``seal``.
     done, total : int
-        Images; 0 before the fill.
+        Images; 0 before the check.
     bad : int
         Images that could not be used so far.
     split : str
@@ -58,17 +62,21 @@ class BuildReport:
         Size of the file.
     flags : Mapping of str to int
         How many source images were special, by `schema.FLAGS`.
+    kept : int
+        Rows that an earlier build had decoded.
     """
 
     path: str
     plan: BuildPlan
     nbytes: int
     flags: Mapping[str, int]
+    kept: int
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
-            "sources": dict(self.flags)
+            "sources": dict(self.flags),
+            "kept": self.kept,
         }
 
 
@@ -125,6 +133,7 @@ def build(
     *,
     workers: int | None = None,
     overwrite: bool = False,
+    restart: bool = False,
     on_error: schema.OnError = "fail",
     max_skipped: str | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -145,6 +154,8 @@ def build(
         Processes; the CPUs that this one may use by default. No byte depends on it.
     overwrite : bool
         Replace a file that is there, when the new one is whole.
+    restart : bool
+        Discard what an earlier build left, rather than continue it.
     on_error : str
         ``fail``: decode all images, then name all that could not be used. ``skip``: leave them
         out and list them in the file.
@@ -163,6 +174,8 @@ def build(
         Before any work.
     OutputExistsError, OutputPathError, OutputLockedError
         Before any work.
+    ResumeError
+        If an earlier build left rows of another plan, or damage.
     BadImagesError
         If images could not be used, and were not to be skipped or were too many.
     OutputIOError
@@ -186,24 +199,72 @@ def build(
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)
     with WorkFile(target) as work:
-        with contextlib.ExitStack() as undo:
-            undo.callback(work.discard)  # nothing is decoded yet
-            report(Progress("scan"))
-            plan = plan_build(dataset, options)
-            report(Progress("allocate", total=plan.images))
-            places = work.allocate(plan)
-            undo.pop_all()
-        job = FillJob(
-            plan.dataset.root, options.decode, options.store, options.batch_size, work.path, places
-        )
-        bad, flags = _fill(work, plan, job, workers, _skip_limit(plan, on_error, limit), report)
+        plan, done = _begin(work, dataset, options, restart=restart, report=report)
+        done = _recheck(work, plan, done, workers, report)
+        kept = sum(int(mask.sum()) for mask in done.values())
+        bad = _fill(work, plan, done, workers, _skip_limit(plan, on_error, limit), report)
         found = [entry for split in plan.splits for _, entry in bad[split.name]]
         if found and on_error == "fail":
             raise BadImagesError(_bad_message(found, plan), tuple(found))
+        flags = count_flags(work.rows, plan)
         report(Progress("seal", plan.images, plan.images, len(found)))
         sealed = seal(work, plan, bad, workers=workers)
     path = os.fsdecode(target.path)
-    return BuildReport(path, sealed, os.path.getsize(path), flags)
+    return BuildReport(path, sealed, os.path.getsize(path), flags, kept)
+
+
+def _begin(
+    work: WorkFile,
+    dataset: str | os.PathLike[str],
+    options: BuildOptions,
+    *,
+    restart: bool,
+    report: Callable[[Progress], None],
+) -> tuple[BuildPlan, Masks]:
+    """Plan a build and open its work file, what an earlier build left of it or a new one.
+
+    Returns
+    -------
+    BuildPlan
+    dict of str to ndarray of bool
+        For each split, which rows are committed already.
+    """
+    with contextlib.ExitStack() as undo:
+        if not work.is_left:
+            undo.callback(work.discard)  # nothing is decoded yet
+        report(Progress("scan"))
+        plan = plan_build(dataset, options)
+        report(Progress("allocate", total=plan.images))
+        done = None if restart else work.left(plan)
+        if done is None:
+            work.allocate(plan)
+            done = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
+        undo.pop_all()
+    return plan, done
+
+
+def _recheck(
+    work: WorkFile,
+    plan: BuildPlan,
+    done: Masks,
+    workers: int | None,
+    report: Callable[[Progress], None],
+) -> Masks:
+    """Return which of the rows that are done are whole, and of files that did not change since."""
+    job = CheckJob(
+        plan.dataset.root, plan.options.decode.max_file_size, work.path, work.rows.places
+    )
+    checked, total = 0, sum(int(mask.sum()) for mask in done.values())
+    stale = []
+    tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
+    for result in engine.run(job, tasks, total=count, workers=workers):
+        checked += result.rows
+        stale += result.stale
+        report(Progress("check", checked, total))
+    work.undo(stale)
+    for split, row in stale:
+        done[split][row] = False
+    return done
 
 
 def _skip_limit(plan: BuildPlan, on_error: str, limit: MaxSkipped | None) -> int | None:
@@ -216,35 +277,43 @@ def _skip_limit(plan: BuildPlan, on_error: str, limit: MaxSkipped | None) -> int
 def _fill(
     work: WorkFile,
     plan: BuildPlan,
-    job: FillJob,
+    done: Masks,
     workers: int | None,
     limit: int | None,
     report: Callable[[Progress], None],
-) -> tuple[dict[str, list[tuple[int, Skipped]]], dict[str, int]]:
-    """Run all fill tasks; return the bad rows of each split, and the counts of flags."""
+) -> dict[str, list[tuple[int, Skipped]]]:
+    """Decode the rows that are not done; return the bad ones of each split."""
+    job = FillJob(
+        plan.dataset.root,
+        plan.options.decode,
+        plan.options.store,
+        plan.options.batch_size,
+        work.path,
+        work.rows.places,
+    )
     bad: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
-    flags: Counter[str] = Counter()
-    done = count = 0
-    _check_limit(bad, plan, limit)
-    for result in engine.run(job, fill_tasks(plan), total=count_tasks(plan), workers=workers):
-        rows = result.rows
+    wanted = {name: ~mask for name, mask in done.items()}
+    finished = sum(int(mask.sum()) for mask in done.values())
+    count = 0
+    _check_limit(bad, count, plan, limit)
+    tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
+    for rows in engine.run(job, tasks, total=total, workers=workers):
         bad[rows.split] += rows.bad
         count += len(rows.bad)
-        done += rows.stop - rows.start
-        flags.update(result.flags)
+        finished += rows.stop - rows.start
         work.done(rows)
-        report(Progress("fill", done, plan.images, count, rows.split))
-        _check_limit(bad, plan, limit)
+        report(Progress("fill", finished, plan.images, count, rows.split))
+        _check_limit(bad, count, plan, limit)
     work.commit()
-    return bad, {name: flags[name] for name in schema.FLAGS}
+    return bad
 
 
 def _check_limit(
-    bad: Mapping[str, list[tuple[int, Skipped]]], plan: BuildPlan, limit: int | None
+    bad: Mapping[str, list[tuple[int, Skipped]]], count: int, plan: BuildPlan, limit: int | None
 ) -> None:
     """Stop the build where more images are left out than it was told to bear."""
-    found = [entry for rows in bad.values() for _, entry in rows]
-    if limit is not None and len(found) > limit:
+    if limit is not None and count > limit:
+        found = [entry for rows in bad.values() for _, entry in rows]
         left_out = [*plan.skipped, *found]
         raise BadImagesError(
             f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"

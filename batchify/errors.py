@@ -1,7 +1,7 @@
 """Every error that batchify raises on purpose, each with the exit code of its command.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 bad images, 4 input/output failed (resumable),
-5 another build holds the target. A command that ends on signal n exits with 128 + n.
+5 another build holds the target, 7 cannot resume. On signal n a command exits with 128 + n.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class BadImagesError(BatchifyError, ValueError):
         super().__init__(message)
         self.bad = bad
 
+    def __reduce__(self) -> tuple[type[BadImagesError], tuple[str, tuple[Skipped, ...]]]:
+        return type(self), (str(self), self.bad)
+
 
 class OutputExistsError(BatchifyError, FileExistsError):
     """The target exists and was not to be overwritten."""
@@ -85,6 +88,12 @@ class OutputLockedError(BatchifyError):
     """Another build is writing the same target."""
 
     exit_code = 5
+
+
+class ResumeError(BatchifyError):
+    """What an earlier build left cannot be continued: another plan, or damage."""
+
+    exit_code = 7
 
 
 class WorkerDiedError(BatchifyError, RuntimeError):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from batchify import schema
+import numpy as np
+
 from batchify.batches import BatchReader
 from batchify.decode import quiet_pillow
 from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.options import DecodeOptions, StoreOptions
 from batchify.places import Places
-from batchify.plan import BuildPlan
+from batchify.plan import BuildPlan, SplitPlan
+from batchify.resume import Masks
 from batchify.rows import Rows, RowWriter
 
 TASK_NBYTES = 1 << 20
@@ -31,14 +32,6 @@ class FillTask:
     paths: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FillResult:
-    """The rows of a task, done, and how many of its images had each flag."""
-
-    rows: Rows
-    flags: Counter[str]
-
-
 @dataclass(frozen=True)
 class FillJob:
     """What a worker needs to know of a build: nothing that grows with the dataset."""
@@ -51,7 +44,7 @@ class FillJob:
     places: Mapping[str, Places]
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Callable[[FillTask], FillResult]]:
+    def open(self) -> Iterator[Callable[[FillTask], Rows]]:
         """Open the work file; the value fills a task."""
         reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
         writer = RowWriter(self.path, self.places)
@@ -61,24 +54,25 @@ class FillJob:
         finally:
             writer.close()
 
-    def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter) -> FillResult:
+    def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter) -> Rows:
         bad: list[tuple[int, Skipped]] = []
-        flags: Counter[str] = Counter()
         for first in range(0, len(task.paths), self.batch_size):
             paths = task.paths[first : first + self.batch_size]
             batch = reader.read(paths)
             start = task.start + first
             writer.put(task.split, start, batch.columns)
             bad += [(start + i, Skipped(paths[i], reason)) for i, reason in batch.bad]
-            for bits in filter(None, batch.columns["source_flags"].tolist()):
-                flags.update(name for name in schema.FLAGS if bits & schema.flag_bit(name))
-        rows = Rows(task.split, task.start, task.start + len(task.paths), tuple(bad))
-        return FillResult(rows, flags)
+        return Rows(task.split, task.start, task.start + len(task.paths), tuple(bad))
 
     def describe(self, task: FillTask) -> str:
         """Name the first and the last file of a task."""
-        first, last = printable(task.paths[0]), printable(task.paths[-1])
-        return first if len(task.paths) == 1 else f"{first} … {last} ({len(task.paths)} files)"
+        return describe(task)
+
+
+def describe(task: FillTask) -> str:
+    """Name the first and the last file of a task."""
+    first, last = printable(task.paths[0]), printable(task.paths[-1])
+    return first if len(task.paths) == 1 else f"{first} … {last} ({len(task.paths)} files)"
 
 
 def task_rows(plan: BuildPlan) -> int:
@@ -87,15 +81,23 @@ def task_rows(plan: BuildPlan) -> int:
     return plan.options.batch_size * max(1, rows // plan.options.batch_size)
 
 
-def count_tasks(plan: BuildPlan) -> int:
-    """Return how many tasks a plan makes."""
-    return sum(-(-len(split) // task_rows(plan)) for split in plan.splits)
+def count_tasks(plan: BuildPlan, wanted: Masks) -> int:
+    """Return how many tasks some rows of a plan make."""
+    return sum(1 for _ in _pieces(plan, wanted))
 
 
-def fill_tasks(plan: BuildPlan) -> Iterator[FillTask]:
-    """Yield the tasks of a plan, in the order of the file."""
+def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
+    """Yield the tasks of some rows of a plan, in the order of the file."""
+    for split, start, stop in _pieces(plan, wanted):
+        paths = plan.dataset.samples.paths(split.rows[start:stop])
+        yield FillTask(split.name, start, tuple(paths))
+
+
+def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, int]]:
+    """Yield runs of wanted rows, none longer than a task."""
     size = task_rows(plan)
     for split in plan.splits:
-        for start in range(0, len(split), size):
-            paths = plan.dataset.samples.paths(split.rows[start : start + size])
-            yield FillTask(split.name, start, tuple(paths))
+        edges = np.flatnonzero(np.diff(wanted[split.name], prepend=False, append=False))
+        for first, last in edges.reshape(-1, 2).tolist():
+            for start in range(first, last, size):
+                yield split, start, min(start + size, last)

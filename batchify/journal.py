@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from batchify import durable
-from batchify.errors import OutputLockedError
+from batchify.errors import OutputLockedError, ResumeError
 from batchify.names import printable
 from batchify.options import canonical_json
 
@@ -60,11 +60,33 @@ class Journal:
                 return fd
             os.close(fd)
 
-    def begin(self, identity: str) -> None:
-        """Empty the journal and name the plan that it is about."""
+    def begin(self, header: dict[str, Any]) -> None:
+        """Empty the journal and write its first record, which tells the plan."""
         os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        self.append({"format": "batchify-journal", "version": 1, "plan": identity})
+        self.append(header)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records, and cut off a last one that was not written whole.
+
+        Raises
+        ------
+        ResumeError
+            If a record before the last is damaged: what follows it cannot be believed.
+        """
+        data = durable.pread_all(self._fd, os.fstat(self._fd).st_size, 0)
+        lines = data.splitlines(keepends=True)
+        records, nbytes = [], 0
+        for number, line in enumerate(lines, 1):
+            record = _parsed(line)
+            if record is None and number < len(lines):
+                raise ResumeError(
+                    f"record {number} of {len(lines)} in {printable(self.path)} is damaged"
+                )
+            if record is not None:
+                records.append(record)
+                nbytes += len(line)
+        os.ftruncate(self._fd, nbytes)
+        return records
 
     def append(self, record: dict[str, Any]) -> None:
         """Write a record and make it durable."""
@@ -103,13 +125,10 @@ class Journal:
         self.close()
 
 
-def read_records(path: bytes) -> list[dict[str, Any]]:
-    """Return the whole records of a journal, up to the first that is damaged or cut short."""
-    records = []
-    with open(path, "rb") as file:
-        for line in file:
-            checksum, _, text = line.rstrip(b"\n").partition(b" ")
-            if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
-                break
-            records.append(json.loads(text))
-    return records
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a line; None where it is damaged or cut short."""
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record

@@ -102,7 +102,13 @@ class BuildPlan:
     def nbytes(self) -> int:
         """Exact size of the uncompressed file; where images are dropped later, it is less."""
         data = sum(column.nbytes for split in self.splits for column in split.columns)
-        return self.metadata_nbytes + data + sum(self.skipped_itemsizes) * len(self.skipped)
+        data += sum(self.skipped_itemsizes) * len(self.skipped)
+        classes = self.dataset.classes
+        return (
+            self.metadata_nbytes
+            + data
+            + schema.classes_nbytes(len(classes), max(map(len, classes)))
+        )
 
     @property
     def memory_nbytes(self) -> int:

@@ -51,6 +51,9 @@ CHUNK_NBYTES = 65536
 _METADATA_BASE_NBYTES = 65536
 _METADATA_CHUNK_NBYTES = 24
 """Above what HDF5 needs a chunk: 8 bytes of index, 20 where it is filtered (measured)."""
+_CLASSES_HEADER_NBYTES = 45
+_COMPACT_ATTRIBUTE_NBYTES = 65536
+"""An attribute whose message has this size or more is stored among the raw data (measured)."""
 
 
 def flag_bit(name: str) -> int:
@@ -144,3 +147,16 @@ def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:
         + _METADATA_CHUNK_NBYTES * sum(column.chunks for column in columns)
     )
     return -(-needed // 4096) * 4096
+
+
+def classes_nbytes(classes: int, name_nbytes: int) -> int:
+    """Return what the ``classes`` attribute takes outside of the metadata block.
+
+    Parameters
+    ----------
+    classes : int
+    name_nbytes : int
+        Of the longest name.
+    """
+    message = classes * name_nbytes + _CLASSES_HEADER_NBYTES
+    return message if message >= _COMPACT_ATTRIBUTE_NBYTES else 0

@@ -19,7 +19,6 @@ from batchify.rows import RowWriter
 from batchify.structure import create, places, write_chunk
 from batchify.workfile import WorkFile
 
-SEALING = b".partial.sealing"
 PIECE_NBYTES = 4 << 20
 LEARNT = ("images", "source_sha256", "row_crc32", "source_size", "source_flags")
 """The columns that decoding fills; the others are written with the structure."""
@@ -60,7 +59,7 @@ def seal(work: WorkFile, plan: BuildPlan, bad: Bad, *, workers: int | None) -> B
         dropped[name][[row for row, _ in rows]] = True
         skipped += [entry for _, entry in rows]
     kept = plan.without(dropped, skipped)
-    path = work.target.path + SEALING
+    path = work.sealing_path
     work.commit()
     try:
         _stream(work, path, kept, dropped, workers if compressed else 1)

@@ -64,6 +64,10 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
             _describe_columns(group, plan)
         for split in plan.splits:
             _write_known(file[split.name], split, plan)
+        # Last, for it may be large: what is added to a header later moves what is in it.
+        classes = plan.dataset.classes
+        width = max(map(len, classes))
+        file.attrs.create("classes", np.array(classes, text_dtype(width)))
 
 
 def _new_file(path: bytes, metadata_nbytes: int) -> h5py.File:
@@ -89,9 +93,6 @@ def _write_root(file: h5py.File, plan: BuildPlan) -> None:
     file.attrs.create("schema_version", schema.SCHEMA_VERSION, dtype="<i8")
     _set(file, "creator", f"batchify {__version__}")
     _set(file, "decoder", plan.decoder)
-    classes = plan.dataset.classes
-    width = max(map(len, classes))
-    file.attrs.create("classes", np.array(classes, text_dtype(width)))
     _set(file, "config", canonical_json(plan.config))
     _set(file, "NX_class", "NXroot")
     _set(file, "default", plan.splits[0].name)

@@ -9,15 +9,19 @@ import os
 from types import TracebackType
 
 from batchify import durable
+from batchify.errors import ResumeError
 from batchify.journal import Journal
+from batchify.names import printable
 from batchify.places import Places
 from batchify.plan import BuildPlan
+from batchify.resume import Masks, check_same, committed, header
 from batchify.rows import Rows, RowWriter
 from batchify.structure import create, places
 from batchify.target import Target
 
 PARTIAL = b".partial"
 JOURNAL = b".partial.journal"
+SEALING = b".partial.sealing"
 COMMIT_NBYTES = 64 << 20
 
 
@@ -37,18 +41,48 @@ class WorkFile:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.path = target.path + PARTIAL
+        self.sealing_path = target.path + SEALING
         self.journal = Journal(target.path + JOURNAL)
         self._writer: RowWriter | None = None
         self._uncommitted: list[Rows] = []
         self._uncommitted_nbytes = 0
 
-    def allocate(self, plan: BuildPlan) -> dict[str, Places]:
-        """Make the whole file, reserve its blocks, and begin the journal.
+    @property
+    def is_left(self) -> bool:
+        """Whether an earlier build left something that may be continued."""
+        return os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
+
+    def left(self, plan: BuildPlan) -> Masks | None:
+        """Open what an earlier build of the same plan left.
 
         Returns
         -------
-        dict of str to Places
-            Where the rows go.
+        dict of str to ndarray of bool, or None
+            For each split, which rows were committed; None if nothing was left.
+
+        Raises
+        ------
+        ResumeError
+            If what was left is of another plan, or damaged; with what to do.
+        """
+        if not self.is_left:
+            return None
+        try:
+            first, *others = self.journal.records() or [{}]
+            check_same(first, plan)
+            nbytes = os.path.getsize(self.path)
+            if nbytes != plan.nbytes:
+                raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
+            self._open(plan, places(self.path))
+        except (OSError, RuntimeError, ValueError, ResumeError) as error:
+            raise ResumeError(
+                f"{printable(self.path)} cannot be continued: {error}; "
+                "pass --restart to discard it and begin anew"
+            ) from error
+        return committed(others, plan)
+
+    def allocate(self, plan: BuildPlan) -> None:
+        """Make the whole file, reserve its blocks, and begin the journal.
 
         Raises
         ------
@@ -56,23 +90,36 @@ class WorkFile:
             If there is no room for it.
         """
         durable.remove(self.path)
+        durable.remove(self.sealing_path)
         durable.check_room(self.path, plan.nbytes)
         try:
             create(self.path, plan)
         except OSError as error:
             raise durable.io_error("making", self.path, error) from error
-        column_places = places(self.path)
-        self._writer = RowWriter(self.path, column_places)
+        writer = self._open(plan, places(self.path))
         fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
         try:
             durable.reserve(fd, self.path, os.fstat(fd).st_size)
         finally:
             os.close(fd)
-        self._writer.sync()
-        self.journal.begin(plan.identity)
+        writer.sync()
+        self.journal.begin(header(plan))
         durable.sync_folder(self.path)
+
+    def _open(self, plan: BuildPlan, column_places: dict[str, Places]) -> RowWriter:
         self._row_nbytes = plan.row_nbytes
-        return column_places
+        self._writer = RowWriter(self.path, column_places)
+        return self._writer
+
+    def undo(self, rows: list[tuple[str, int]]) -> None:
+        """Take committed rows back, durably, before they are written again.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        if rows:
+            self.journal.append({"undone": rows})
 
     @property
     def rows(self) -> RowWriter:

@@ -217,7 +217,7 @@ def test_16_bits_that_do_not_fit_are_an_error_of_the_image(tmp_path: Path) -> No
     with pytest.raises(errors.BadImagesError, match=r"a/deep.png: values from .* do not fit uint8"):
         build(tmp_path / "d", tmp_path / "out.h5", options)
     kept = replace(options, store=StoreOptions(dtype="uint16"))
-    build(tmp_path / "d", tmp_path / "out.h5", kept)
+    build(tmp_path / "d", tmp_path / "out.h5", kept, restart=True)
     with h5py.File(tmp_path / "out.h5") as file:
         np.testing.assert_array_equal(file["X_train"][0, :, :, 0], np.asarray(image))
     clipped = BuildOptions(decode=DecodeOptions((16, 20)), split=SplitOptions(validation=0))
@@ -238,8 +238,8 @@ def test_all_bad_images_are_named_at_the_end(photos: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out.h5").exists()
     assert (tmp_path / "out.h5.partial").exists()
     for name in bad:
-        (photos / name).unlink()
-    build(photos, tmp_path / "out.h5", SMALL)
+        (photos / name).write_bytes(encoded(photo(), "JPEG"))
+    assert build(photos, tmp_path / "out.h5", SMALL).kept == 15
     assert not list(tmp_path.glob("out.h5.partial*"))
 
 

@@ -235,7 +235,7 @@ def test_a_signal_ends_the_build(tmp_path: Path, number: signal.Signals, workers
     assert process.returncode == 128 + number
     assert stderr.endswith(
         f"Error: stopped by {number.name}; the target is as it was. "
-        "Run the same command again to build it\n"
+        "Run the same command again to continue\n"
     )
     assert not out.exists()
     done = subprocess.run(

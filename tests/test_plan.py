@@ -86,6 +86,21 @@ def test_the_planned_bytes_are_the_bytes_of_the_file(
             assert len(where.offsets) <= 1, "images must be one run of bytes"
 
 
+@pytest.mark.parametrize(
+    ("classes", "name_nbytes"),
+    [(600, 20), (1000, 65), (1000, 66), (2, 32745), (2, 32746), (5000, 34), (20_000, 34)],
+)
+def test_the_bytes_hold_for_many_classes(tmp_path: Path, classes: int, name_nbytes: int) -> None:
+    """Below and above the size at which HDF5 stores an attribute elsewhere."""
+    names = tuple(b"%0*d" % (name_nbytes, i) for i in range(classes))
+    plan = plan_of(replace(made_up([1] * classes), classes=names))
+    path = os.fsencode(tmp_path / "out.h5")
+    create(path, plan)
+    assert os.path.getsize(path) == plan.nbytes
+    with h5py.File(path) as file:
+        assert tuple(file.attrs["classes"].tolist()) == names
+
+
 def test_the_bytes_hold_for_a_million_images(tmp_path: Path) -> None:
     """ImageNet's size is planned and allocated at once, with less than 0.1 % of metadata."""
     plan = plan_of(made_up([1000] * 1000))

@@ -7,16 +7,18 @@ import os
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from batchify import durable
 from batchify.builder import plan_build
-from batchify.errors import OutputIOError, OutputLockedError, Skipped
-from batchify.journal import Journal, read_records
+from batchify.errors import OutputIOError, OutputLockedError, ResumeError, Skipped
+from batchify.journal import Journal
 from batchify.options import BuildOptions, DecodeOptions
 from batchify.places import Places
+from batchify.resume import header
 from batchify.rows import Rows, RowWriter
 from batchify.target import Target
 from batchify.workfile import COMMIT_NBYTES, WorkFile
@@ -30,6 +32,11 @@ def target(tmp_path: Path) -> Target:
     return Target(os.fsencode(tmp_path / "out.h5"), overwrite=False)
 
 
+def records(path: bytes) -> list[dict[str, Any]]:
+    """Return the records of a journal that nobody holds, or that this process does."""
+    return [json.loads(line[9:]) for line in Path(os.fsdecode(path)).read_bytes().splitlines()]
+
+
 def test_the_journal_holds_what_was_committed(photos: Path, target: Target) -> None:
     """The plan first, then the rows, neighbours joined, and the bad files with their reasons."""
     plan = plan_build(photos, SMALL)
@@ -40,8 +47,9 @@ def test_the_journal_holds_what_was_committed(photos: Path, target: Target) -> N
         work.done(Rows("validation", 0, 3, ()))
         work.commit()
         work.commit()
-    first, second = read_records(work.journal.path)
-    assert first == {"format": "batchify-journal", "version": 1, "plan": plan.identity}
+    first, second = records(work.journal.path)
+    assert first == header(plan)
+    assert first["plan"] == plan.identity
     assert second == {
         "rows": [["train", 0, 8], ["validation", 0, 3]],
         "bad": [["train", 2, "61ff", "why"]],
@@ -55,13 +63,13 @@ def test_rows_are_committed_every_64_mib(photos: Path, target: Target) -> None:
         work.allocate(plan)
         rows = COMMIT_NBYTES // plan.row_nbytes + 1
         work.done(Rows("train", 0, 5, ()))
-        assert len(read_records(work.journal.path)) == 1
+        assert len(records(work.journal.path)) == 1
         work.done(Rows("train", 5, rows, ()))
-        assert len(read_records(work.journal.path)) == 2
+        assert len(records(work.journal.path)) == 2
 
 
-def test_a_torn_record_ends_the_journal(photos: Path, target: Target) -> None:
-    """What is cut short or damaged is not believed, nor what comes after it."""
+def test_a_torn_record_is_cut_off(photos: Path, target: Target) -> None:
+    """A last record that is cut short was not durable: the ones before it count, and go on."""
     with WorkFile(target) as work:
         work.allocate(plan_build(photos, SMALL))
         for start in range(3):
@@ -69,23 +77,39 @@ def test_a_torn_record_ends_the_journal(photos: Path, target: Target) -> None:
             work.commit()
     path = Path(os.fsdecode(work.journal.path))
     whole = path.read_bytes()
-    assert len(read_records(work.journal.path)) == 4
-    lines = whole.splitlines(keepends=True)
-    for cut in range(len(whole) - len(lines[-1]) + 1, len(whole)):
+    last = len(whole.splitlines(keepends=True)[-1])
+    for cut in range(len(whole) - last, len(whole)):
         path.write_bytes(whole[:cut])
-        assert len(read_records(work.journal.path)) == 3
-    path.write_bytes(lines[0] + lines[1].replace(b"train", b"trein") + lines[2])
-    assert len(read_records(work.journal.path)) == 1
+        with Journal(work.journal.path) as journal:
+            assert len(journal.records()) == 3
+            journal.append({"rows": []})
+            assert len(journal.records()) == 4
+
+
+def test_a_damaged_record_is_said(photos: Path, target: Target) -> None:
+    """One before the last is not torn but damaged: nothing after it can be believed."""
+    with WorkFile(target) as work:
+        work.allocate(plan_build(photos, SMALL))
+        for start in range(3):
+            work.done(Rows("train", start, start + 1, ()))
+            work.commit()
+    path = Path(os.fsdecode(work.journal.path))
+    path.write_bytes(path.read_bytes().replace(b'train",0', b'trein",0'))
+    with (
+        Journal(work.journal.path) as journal,
+        pytest.raises(ResumeError, match=r"record 2 of 4 in .* is damaged"),
+    ):
+        journal.records()
 
 
 def test_a_record_is_a_checksum_and_json(target: Target) -> None:
     """So that other tools can read it."""
     with Journal(target.path + b".journal") as journal:
-        journal.begin("abc")
+        journal.begin({"plan": "abc"})
     line = Path(os.fsdecode(target.path + b".journal")).read_bytes()
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     assert int(checksum, 16) == zlib.crc32(text)
-    assert json.loads(text)["plan"] == "abc"
+    assert json.loads(text) == {"plan": "abc"}
 
 
 def test_the_lock_is_held_once(target: Target) -> None:

@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 
 from batchify.errors import BatchifyError, OptionError
+from batchify.names import printable
 
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -32,11 +34,16 @@ class _Failure(click.ClickException):
 
 
 @contextmanager
-def boundary() -> Iterator[Callable[[], None]]:
+def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     """Turn what is raised within into ``Error: …`` on stderr and the exit code it stands for.
 
     The first signal unwinds the command, which closes its files; a second one ends the process
     at once.
+
+    Parameters
+    ----------
+    on_signal : str
+        What to say after a signal has ended the command.
 
     Yields
     ------
@@ -45,10 +52,11 @@ def boundary() -> Iterator[Callable[[], None]]:
         callback of C code or a finalizer runs; to be called now and then.
     """
     received: list[int] = []
+    kept: dict[int, Any] = {}
 
     def unwind(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        for each in _SIGNALS:
+        for each in kept:
             signal.signal(each, _end_at_once)
         raise _SignalledError(number)
 
@@ -56,7 +64,10 @@ def boundary() -> Iterator[Callable[[], None]]:
         if received:
             raise _SignalledError(received[0])
 
-    kept = {number: signal.signal(number, unwind) for number in _SIGNALS}
+    # A signal that was ignored when we came (nohup, a shell's background job) stays ignored.
+    for number in _SIGNALS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            kept[number] = signal.signal(number, unwind)
     try:
         yield check
     except OptionError as error:
@@ -65,10 +76,12 @@ def boundary() -> Iterator[Callable[[], None]]:
         raise _Failure(str(error), error.exit_code) from error
     except _SignalledError as error:
         name = signal.Signals(error.number).name
-        raise _Failure(
-            f"stopped by {name}; the target is as it was. Run the same command again to build it",
-            128 + error.number,
-        ) from error
+        raise _Failure(f"stopped by {name}{on_signal}", 128 + error.number) from error
+    except BrokenPipeError:
+        raise  # click ends quietly when nobody reads any more
+    except OSError as error:
+        where = f" {printable(error.filename)}" if error.filename else ""
+        raise _Failure(f"input or output failed{where}: {error.strerror or error}", 4) from error
     except MemoryError as error:
         raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 1) from error
     finally:

@@ -36,7 +36,8 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     Every option is also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
     [tool.batchify.build] of batchify.toml or pyproject.toml.
     """
-    with boundary() as check_signals:
+    on_signal = "; the target is as it was. Run the same command again to continue"
+    with boundary("" if values["dry_run"] else on_signal) as check_signals:
         import json
 
         options = to_options(context, values)
@@ -63,6 +64,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
                 options,
                 workers=values["workers"],
                 overwrite=values["overwrite"],
+                restart=values["restart"],
                 on_error=values["on_error"],
                 max_skipped=values["max_skipped"],
                 progress=step,

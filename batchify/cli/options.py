@@ -141,6 +141,7 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     _count("--max-file-size", _DECODE.max_file_size, "Refuse larger files, in bytes."),
     _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
+    _flag("--restart", "Discard what an earlier build left, rather than continue it."),
     _flag("--dry-run", "Print what would be done; decode and write nothing."),
     click.option("--json", is_flag=True, help="Print the plan or the report as JSON."),
     _flag("--quiet", "Show no progress."),

@@ -45,6 +45,8 @@ def report_text(report: BuildReport, seconds: float) -> str:
         f"{size_text(report.nbytes)} in {seconds:.1f} s ({plan.images / seconds:,.0f} images/s)",
         *_left_out(plan),
     ]
+    if report.kept:
+        lines.append(f"  continued: {report.kept:,} rows of an earlier build were kept")
     special = [f"{n:,} {name.replace('_', ' ')}" for name, n in report.flags.items() if n]
     if special:
         lines.append("  sources: " + ", ".join(special))

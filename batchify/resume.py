@@ -1,0 +1,108 @@
+"""Continuing an earlier build: what its journal says, and whether it was of the same plan. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.errors import ResumeError
+from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+
+VERSION = 1
+Masks = dict[str, NDArray[np.bool_]]
+"""For each split, one truth value a row."""
+
+
+def header(plan: BuildPlan) -> dict[str, Any]:
+    """Return the first record of a journal: the plan, in parts that can be told apart later."""
+    return {
+        "format": "batchify-journal",
+        "version": VERSION,
+        "plan": plan.identity,
+        "decoder": plan.decoder,
+        "config": {name: _plain(value) for name, value in plan.config.items()},
+        "classes": hashlib.sha256(b"\0".join(plan.dataset.classes)).hexdigest(),
+        "splits": {split.name: [len(split), _rows_digest(plan, split)] for split in plan.splits},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _rows_digest(plan: BuildPlan, split: SplitPlan) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(split), PATHS_AT_ONCE):
+        paths = plan.dataset.samples.paths(split.rows[start : start + PATHS_AT_ONCE])
+        digest.update(b"\0".join(paths))
+    return digest.hexdigest()
+
+
+def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
+    """Refuse to continue a build of another plan.
+
+    Parameters
+    ----------
+    found : Mapping
+        First record of a journal.
+    plan : BuildPlan
+
+    Raises
+    ------
+    ResumeError
+        With all that differs.
+    """
+    mine = header(plan)
+    if found.get("version") != VERSION or found.get("format") != mine["format"]:
+        raise ResumeError("it was begun by another version of batchify")
+    if found.get("plan") == mine["plan"]:
+        return
+    changes = _changes("", found.get("config", {}), mine["config"])
+    changes += _changes("", {"decoder": found.get("decoder")}, {"decoder": mine["decoder"]})
+    if found.get("classes") != mine["classes"]:
+        changes.append("the classes changed")
+    before, now = found.get("splits", {}), mine["splits"]
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            counts = [str(rows.get(name, [0])[0]) for rows in (before, now)]
+            same = counts[0] == counts[1]
+            changes.append(
+                f"the files of {name} changed, or their order"
+                if same
+                else f"{name} had {counts[0]} files, now {counts[1]}"
+            )
+    raise ResumeError("; ".join(changes))
+
+
+def _changes(prefix: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{prefix}{name} was {before.get(name)}, now {now.get(name)}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+
+
+def committed(records: Iterable[Mapping[str, Any]], plan: BuildPlan) -> Masks:
+    """Return which rows a journal says are durable and good.
+
+    Parameters
+    ----------
+    records : iterable of Mapping
+        Without the first. ``rows`` lists [split, start, stop] that became durable, ``bad`` the
+        rows among them whose file could not be used, ``undone`` rows that are durable no more.
+    plan : BuildPlan
+    """
+    masks = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
+    for record in records:
+        for split, start, stop in record.get("rows", ()):
+            masks[split][start:stop] = True
+        for split, row, *_ in record.get("bad", ()):
+            masks[split][row] = False
+        for split, row in record.get("undone", ()):
+            masks[split][row] = False
+    return masks
