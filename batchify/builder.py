@@ -13,10 +13,10 @@ import numpy as np
 from batchify import engine, schema
 from batchify.dataset import discover
 from batchify.decode import check_extensions, versions
-from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.errors import BadImagesError, Skipped
 from batchify.fill import FillJob, count_tasks, fill_tasks
 from batchify.names import printable
-from batchify.options import BuildOptions, MaxSkipped
+from batchify.options import BuildOptions, MaxSkipped, at_least, check_policy
 from batchify.plan import BuildPlan, make_plan
 from batchify.recheck import CheckJob
 from batchify.resume import Masks
@@ -135,7 +135,7 @@ def build(
     overwrite: bool = False,
     restart: bool = False,
     on_error: schema.OnError = "fail",
-    max_skipped: str | None = None,
+    max_skipped: str | int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> BuildReport:
     """Write the splits of a dataset folder into one HDF5 file.
@@ -159,8 +159,8 @@ def build(
     on_error : str
         ``fail``: decode all images, then name all that could not be used. ``skip``: leave them
         out and list them in the file.
-    max_skipped : str, optional
-        With ``skip``, the most images that may be left out: ``"10"``, or ``"1%"`` of all.
+    max_skipped : str or int, optional
+        With ``skip``, the most images that may be left out: ``10``, or ``"1%"`` of all.
     progress : callable, optional
         Called with a `Progress` for every stage and every task.
 
@@ -188,13 +188,9 @@ def build(
     and about 20 bytes an image.
     """
     options = options or BuildOptions()
-    limit = MaxSkipped(max_skipped) if max_skipped is not None else None
-    if on_error not in schema.ON_ERRORS:
-        raise OptionError(f"on error must be one of {', '.join(schema.ON_ERRORS)}")
-    if limit and on_error == "fail":
-        raise OptionError("--max-skipped bounds --on-error skip; give both")
-    if workers is not None and workers < 1:
-        raise OptionError(f"workers must be at least 1, not {workers}")
+    limit = check_policy(on_error, max_skipped)
+    if workers is not None:
+        at_least("workers", workers, 1)
     report = progress or (lambda _: None)
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)
@@ -204,11 +200,16 @@ def build(
         kept = sum(int(mask.sum()) for mask in done.values())
         bad = _fill(work, plan, done, workers, _skip_limit(plan, on_error, limit), report)
         found = [entry for split in plan.splits for _, entry in bad[split.name]]
-        if found and on_error == "fail":
+        if found and (on_error == "fail" or len(found) == plan.images):
             raise BadImagesError(_bad_message(found, plan), tuple(found))
         flags = count_flags(work.rows, plan)
-        report(Progress("seal", plan.images, plan.images, len(found)))
-        sealed = seal(work, plan, bad, workers=workers)
+        left = plan.images - len(found)
+
+        def step(written: int) -> None:
+            report(Progress("seal", written, left, len(found)))
+
+        step(0)
+        sealed = seal(work, plan, bad, workers=workers, step=step)
     path = os.fsdecode(target.path)
     return BuildReport(path, sealed, os.path.getsize(path), flags, kept)
 
@@ -257,10 +258,11 @@ def _recheck(
     checked, total = 0, sum(int(mask.sum()) for mask in done.values())
     stale = []
     tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
-    for result in engine.run(job, tasks, total=count, workers=workers):
-        checked += result.rows
-        stale += result.stale
-        report(Progress("check", checked, total))
+    with contextlib.closing(engine.run(job, tasks, total=count, workers=workers)) as results:
+        for result in results:
+            checked += result.rows
+            stale += result.stale
+            report(Progress("check", checked, total))
     work.undo(stale)
     for split, row in stale:
         done[split][row] = False
@@ -297,13 +299,14 @@ def _fill(
     count = 0
     _check_limit(bad, count, plan, limit)
     tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
-    for rows in engine.run(job, tasks, total=total, workers=workers):
-        bad[rows.split] += rows.bad
-        count += len(rows.bad)
-        finished += rows.stop - rows.start
-        work.done(rows)
-        report(Progress("fill", finished, plan.images, count, rows.split))
-        _check_limit(bad, count, plan, limit)
+    with contextlib.closing(engine.run(job, tasks, total=total, workers=workers)) as results:
+        for rows in results:
+            bad[rows.split] += rows.bad
+            count += len(rows.bad)
+            finished += rows.stop - rows.start
+            work.done(rows)
+            report(Progress("fill", finished, plan.images, count, rows.split))
+            _check_limit(bad, count, plan, limit)
     work.commit()
     return bad
 
@@ -323,10 +326,10 @@ def _check_limit(
 
 
 def _bad_message(found: list[Skipped], plan: BuildPlan) -> str:
-    return (
-        f"{len(found):,} of {plan.images:,} images cannot be used:\n{_listing(found)}\n"
-        "mend or remove them, or pass --on-error skip to leave them out"
-    )
+    advice = "mend or remove them, or pass --on-error skip to leave them out"
+    if len(found) == plan.images:
+        advice = "there would be nothing in the file"
+    return f"{len(found):,} of {plan.images:,} images cannot be used:\n{_listing(found)}\n{advice}"
 
 
 def _listing(entries: list[Skipped]) -> str:

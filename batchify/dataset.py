@@ -103,6 +103,8 @@ class Dataset:
         How many hidden files and folders, and files outside of any class, were left out.
     other : Mapping of str to int
         How many files were left out for their extension, by extension.
+    doubts : tuple of str
+        What may not be as its user thinks, each on a line.
     """
 
     root: bytes
@@ -114,6 +116,7 @@ class Dataset:
     hidden: int
     loose: int
     other: Mapping[str, int]
+    doubts: tuple[str, ...] = ()
 
     @property
     def class_to_idx(self) -> dict[str, int]:
@@ -177,6 +180,7 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
         hidden=tally.hidden,
         loose=tally.loose,
         other=dict(sorted(tally.other.items(), key=lambda item: (-item[1], item[0]))),
+        doubts=tuple(tally.doubts),
     )
 
 
@@ -222,15 +226,28 @@ def _folders(tally: Tally, parent: bytes) -> list[bytes]:
 
 
 def _split_folders(tally: Tally, folders: list[bytes]) -> dict[bytes, str] | None:
-    """Return folder name to split where the folders of the root are splits, else None."""
-    named = {name: SPLIT_FOLDERS.get(os.fsdecode(name).lower()) for name in folders}
-    if not named or None in named.values():
-        return None
-    for name in folders:
-        entries = listed(tally, name)
-        if not any(is_folder(entry) and not is_hidden(entry.name) for entry in entries):
-            return None
-    return {name: split for name, split in named.items() if split is not None}
+    """Return folder name to split where the folders of the root are splits, else None.
+
+    Where some are and one is not, all are classes; that is told, for the labels may surprise.
+    """
+    split_of = {
+        name: SPLIT_FOLDERS[os.fsdecode(name).lower()]
+        for name in folders
+        if os.fsdecode(name).lower() in SPLIT_FOLDERS and _holds_folders(tally, name)
+    }
+    others = [name for name in folders if name not in split_of]
+    if split_of and others:
+        splits, first = ", ".join(map(printable, split_of)), printable(others[0])
+        tally.doubts.append(
+            f"folders {splits} look like splits, but {first} does not (a split holds class "
+            "folders): all folders of the dataset were taken as classes"
+        )
+    return split_of if split_of and not others else None
+
+
+def _holds_folders(tally: Tally, name: bytes) -> bool:
+    entries = listed(tally, name)
+    return any(is_folder(entry) and not is_hidden(entry.name) for entry in entries)
 
 
 def _split_groups(

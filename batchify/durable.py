@@ -13,10 +13,13 @@ fsync of a folder    Windows                  nothing: NTFS journals a rename by
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
 
 from batchify.errors import OutputIOError
 from batchify.names import printable
@@ -31,12 +34,40 @@ O_BINARY = getattr(os, "O_BINARY", 0)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def fill_standard_files() -> None:
+    """Open the null device in the place of a standard file that is closed.
+
+    Otherwise the next file takes its number, and what a C library prints lands in it.
+    """
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:
+            os.close(fd)
+            return
+
+
+@contextlib.contextmanager
+def signals_blocked(*names: str) -> Iterator[None]:
+    """Hold back signals, given by name; processes started within never see them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = [getattr(signal, name) for name in names]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def io_error(what: str, path: bytes, error: OSError) -> OutputIOError:
     """Return the error of a failed write: what, where and what to do."""
     advice = ""
     if error.errno in _NO_SPACE:
         advice = f" ({free_nbytes(path):,} bytes are free); make room and run the command again"
-    return OutputIOError(f"{what} {printable(path)} failed: {error.strerror or error}{advice}")
+    # HDF5 puts times, addresses and line breaks into its own messages.
+    reason = os.strerror(error.errno) if error.errno else printable(str(error))
+    return OutputIOError(f"{what} {printable(path)} failed: {reason}{advice}")
 
 
 def free_nbytes(path: bytes) -> int:
@@ -133,6 +164,16 @@ def pread_all(fd: int, nbytes: int, offset: int) -> bytes:
     return b"".join(pieces)
 
 
+def is_named(fd: int, path: bytes) -> bool:
+    """Tell whether an open file is the one that a path names now."""
+    try:
+        named = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(fd)
+    return (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+
+
 def sync(fd: int) -> None:
     """Make a file's content durable; where the platform has a stronger call than fsync, that."""
     if sys.platform == "darwin":
@@ -140,7 +181,7 @@ def sync(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
         except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EINVAL):
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
                 raise  # these two: a file system that knows fsync alone
     os.fsync(fd)
 
@@ -152,6 +193,9 @@ def sync_folder(path: bytes) -> None:
     fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise  # these: a file system that syncs no folders
     finally:
         os.close(fd)
 

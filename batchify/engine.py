@@ -16,18 +16,23 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from multiprocessing.synchronize import Event
 from typing import Any, Generic, Protocol, TypeVar
 
+from batchify import durable
 from batchify.errors import WorkerDiedError
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 TaskT_contra = TypeVar("TaskT_contra", contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+GROUP_SIGNALS = ("SIGINT", "SIGHUP") if sys.platform != "win32" else ()
+"""What a terminal sends to all processes at once."""
 
 IN_FLIGHT = 6
 """Tasks submitted for each worker; one slow task then leaves the others work to do."""
@@ -36,11 +41,23 @@ START_S = 0.5
 """Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
 
 
+class StoppedError(Exception):
+    """A task was given up half done, because the run ended."""
+
+
 class Job(Protocol[TaskT_contra, ResultT_co]):
     """What is to be done with every task."""
 
-    def open(self) -> contextlib.AbstractContextManager[Callable[[TaskT_contra], ResultT_co]]:
-        """Return a context whose value handles tasks, in the process that runs them."""
+    def open(
+        self, stopped: Callable[[], bool]
+    ) -> contextlib.AbstractContextManager[Callable[[TaskT_contra], ResultT_co]]:
+        """Return a context whose value handles tasks, in the process that runs them.
+
+        Parameters
+        ----------
+        stopped : callable
+            True when nobody wants the result any more: a long task then raises `StoppedError`.
+        """
         ...
 
     def describe(self, task: TaskT_contra) -> str:
@@ -62,8 +79,8 @@ def _most_processes() -> int:
 
 def run(
     job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int, workers: int | None
-) -> Iterator[ResultT]:
-    """Yield the result of every task, in order.
+) -> Generator[ResultT, None, None]:
+    """Yield the result of every task, in order; close it to let the workers go early.
 
     Parameters
     ----------
@@ -98,7 +115,7 @@ def _run_here(
     job: Job[TaskT, ResultT], tasks: Iterator[TaskT], *, total: int, patience_s: float
 ) -> Iterator[ResultT]:
     """Yield results of tasks done in this process until the rest would take `patience_s`."""
-    with job.open() as handle:
+    with job.open(lambda: False) as handle:
         started = time.monotonic()
         for done in range(total):
             if done and (time.monotonic() - started) / done * (total - done) > patience_s:
@@ -119,12 +136,12 @@ class ProcessRun(Generic[TaskT, ResultT]):
         self._job = job
         self._workers = workers
         # spawn: a forked child would inherit the lock of the build and h5py's state
-        self._pool = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=start_worker,
-            initargs=(job,),
-        )
+        context = multiprocessing.get_context("spawn")
+        with _starting_processes():  # the first is Python's resource tracker
+            self._stop = context.Event()
+            self._pool = ProcessPoolExecutor(
+                workers, mp_context=context, initializer=start_worker, initargs=(job, self._stop)
+            )
         self._in_flight: deque[tuple[TaskT, Future[ResultT]]] = deque()
 
     def run(self, waiting: Iterator[TaskT]) -> Iterator[ResultT]:
@@ -140,7 +157,7 @@ class ProcessRun(Generic[TaskT, ResultT]):
                     task = next(waiting, None)
                     if task is None:
                         break
-                    with _main_module_hidden():
+                    with _starting_processes():
                         future: Future[ResultT] = self._pool.submit(_handle, task)
                     self._in_flight.append((task, future))
                 if not self._in_flight:
@@ -166,6 +183,7 @@ class ProcessRun(Generic[TaskT, ResultT]):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._stop.set()  # tasks that are with the workers already end after their batch
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -173,15 +191,16 @@ _handler: Callable[[Any], Any]
 _lifetime = contextlib.ExitStack()  # of this process: what a worker opens stays open
 
 
-def start_worker(job: Job[Any, Any]) -> None:
+def start_worker(job: Job[Any, Any], stop: Event) -> None:
     """Make this process a worker of `job`: runs once, before its first task."""
     global _handler
     # The parent decides what a signal to the process group means.
-    for name in ("SIGINT", "SIGHUP"):
+    for name in GROUP_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    durable.fill_standard_files()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _handler = _lifetime.enter_context(job.open())
+    _handler = _lifetime.enter_context(job.open(stop.is_set))
 
 
 def _end_with_parent() -> None:
@@ -197,17 +216,18 @@ def _handle(task: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Start workers without the caller's main module.
+def _starting_processes() -> Iterator[None]:
+    """Start workers without the caller's main module, and deaf to signals to the process group.
 
-    spawn imports it into every worker: that takes time, and it runs a script that has no
-    ``if __name__ == "__main__"`` again. The tasks need nothing of it.
+    spawn imports the main module into every worker: that takes time, and it runs a script that
+    has no ``if __name__ == "__main__"`` again. The tasks need nothing of it.
     """
     main = sys.modules["__main__"]
     kept = {name: main.__dict__.pop(name, None) for name in ("__file__", "__spec__")}
     main.__spec__ = None
     try:
-        yield
+        with durable.signals_blocked(*GROUP_SIGNALS):
+            yield
     finally:
         for name, value in kept.items():
             if value is not None or name == "__spec__":

@@ -10,6 +10,7 @@ import numpy as np
 
 from batchify.batches import BatchReader
 from batchify.decode import quiet_pillow
+from batchify.engine import StoppedError
 from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.options import DecodeOptions, StoreOptions
@@ -44,19 +45,27 @@ class FillJob:
     places: Mapping[str, Places]
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Callable[[FillTask], Rows]]:
+    def open(self, stopped: Callable[[], bool]) -> Iterator[Callable[[FillTask], Rows]]:
         """Open the work file; the value fills a task."""
         reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
         writer = RowWriter(self.path, self.places)
         try:
             with quiet_pillow():
-                yield lambda task: self._fill(task, reader, writer)
+                yield lambda task: self._fill(task, reader, writer, stopped)
         finally:
             writer.close()
 
-    def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter) -> Rows:
+    def _fill(
+        self,
+        task: FillTask,
+        reader: BatchReader,
+        writer: RowWriter,
+        stopped: Callable[[], bool],
+    ) -> Rows:
         bad: list[tuple[int, Skipped]] = []
         for first in range(0, len(task.paths), self.batch_size):
+            if stopped():
+                raise StoppedError
             paths = task.paths[first : first + self.batch_size]
             batch = reader.read(paths)
             start = task.start + first
@@ -76,8 +85,11 @@ def describe(task: FillTask) -> str:
 
 
 def task_rows(plan: BuildPlan) -> int:
-    """Return how many rows a task has: whole batches, about 1 MiB or 1,024 rows."""
-    rows = min(TASK_ROWS, TASK_NBYTES // plan.row_nbytes)
+    """Return how many rows a task has: whole batches, about 1 MiB, and a 64th of all at most.
+
+    The last bound is for large photos that become small rows.
+    """
+    rows = min(TASK_ROWS, TASK_NBYTES // plan.row_nbytes, plan.images // 64)
     return plan.options.batch_size * max(1, rows // plan.options.batch_size)
 
 

@@ -6,8 +6,10 @@ names the plan; each further one lists what was made durable since the one befor
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import sys
 import zlib
 from types import TracebackType
@@ -17,6 +19,14 @@ from batchify import durable
 from batchify.errors import OutputLockedError, ResumeError
 from batchify.names import printable
 from batchify.options import canonical_json
+
+_FLAGS = (
+    os.O_RDWR
+    | os.O_CREAT
+    | durable.O_BINARY
+    | getattr(os, "O_NOFOLLOW", 0)  # a link there would lead the journal into another file
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 
 class Journal:
@@ -41,28 +51,34 @@ class Journal:
     def _lock(self) -> int:
         while True:
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | durable.O_BINARY, 0o666)
+                fd = os.open(self.path, _FLAGS, 0o666)
             except OSError as error:
                 raise durable.io_error("making", self.path, error) from error
-            if not durable.try_lock(fd):
+            try:
+                mine = os.fstat(fd)
+                if not stat.S_ISREG(mine.st_mode):
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                held = durable.try_lock(fd)
+            except OSError as error:
+                os.close(fd)
+                raise durable.io_error("locking", self.path, error) from error
+            if not held:
                 os.close(fd)
                 raise OutputLockedError(
                     f"another build is writing this target (it holds {printable(self.path)}); "
                     "wait for it, or name another target"
                 )
             # The holder before may have removed the file between our open and our lock.
-            try:
-                now = os.stat(self.path)
-            except FileNotFoundError:
-                now = None
-            mine = os.fstat(fd)
-            if now and (now.st_dev, now.st_ino) == (mine.st_dev, mine.st_ino):
+            if durable.is_named(fd, self.path):
                 return fd
             os.close(fd)
 
     def begin(self, header: dict[str, Any]) -> None:
         """Empty the journal and write its first record, which tells the plan."""
-        os.ftruncate(self._fd, 0)
+        try:
+            os.ftruncate(self._fd, 0)
+        except OSError as error:
+            raise durable.io_error("emptying", self.path, error) from error
         self.append(header)
 
     def records(self) -> list[dict[str, Any]]:
@@ -102,10 +118,15 @@ class Journal:
         """Remove the journal, and with it let the lock go."""
         if sys.platform == "win32":  # an open file cannot be removed there
             self.close()
-            os.unlink(self.path)
+            durable.remove(self.path)
         else:
-            os.unlink(self.path)
+            durable.remove(self.path)
             self.close()
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file that is locked is still the one of that name."""
+        return durable.is_named(self._fd, self.path)
 
     def close(self) -> None:
         """Let the lock go and keep the journal."""

@@ -1,4 +1,8 @@
-"""Rows to batches: the streaming generator that feeds a build, and trains on its own."""
+"""The streaming generator: batches of a split, in the order and the floats of Keras.
+
+A build streams the same batches: `split.epoch_order` gives both their order, and
+`batches.BatchReader` reads both, there in the workers and in the dtype of the file.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +79,7 @@ class Loader:
         fit: schema.Fit = "stretch",
         class_mode: schema.ClassMode = "sparse",
         batch_size: int = 33,
-        rescale: float | str = "1/255",
+        rescale: float | str | None = "1/255",
         shuffle: bool = True,
         seed: int = 0,
         validation_split: float = 0.2,
@@ -93,8 +97,8 @@ class Loader:
             is split into folders already keeps its own splits, whatever the shares say.
         target_size : tuple of int
             (height, width).
-        rescale : float or str
-            What pixels are multiplied by.
+        rescale : float, str or None
+            What pixels are multiplied by; None leaves them as they are.
         seed : int
             Of the order, and of a ``stratified`` split.
         discover_options : DiscoverOptions, optional
@@ -111,7 +115,7 @@ class Loader:
             discover=discover_options or DiscoverOptions(),
             split=SplitOptions(split, validation_split, test_split, shuffle, seed),
             decode=DecodeOptions(target_size, color_mode, interpolation, fit),
-            store=StoreOptions(class_mode, rescale=str(rescale)),
+            store=StoreOptions(class_mode, rescale=1.0 if rescale is None else rescale),
             batch_size=batch_size,
         )
         check_extensions(options.discover.extensions)

@@ -55,3 +55,12 @@ def _is_utf8(name: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def is_within(path: bytes, folder: bytes) -> bool:
+    """Tell whether a real path is in a folder, or is the folder, as its file system spells them."""
+    path, folder = os.path.normcase(path), os.path.normcase(folder)
+    try:
+        return os.path.commonpath([path, folder]) == folder
+    except ValueError:  # on different drives
+        return False

@@ -21,7 +21,13 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def at_least(name: str, value: int, least: int) -> None:
+    """Refuse what is not a whole number, or too small a one.
+
+    Raises
+    ------
+    OptionError
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
@@ -46,7 +52,8 @@ class DiscoverOptions:
 
     def __post_init__(self) -> None:
         known = schema.KERAS_EXTENSIONS + schema.EXTRA_EXTENSIONS
-        cleaned = sorted({name.lower().lstrip(".") for name in self.extensions})
+        names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
+        cleaned = sorted({name.strip().lower().lstrip(".") for name in names})
         for name in cleaned:
             if name not in known:
                 raise OptionError(
@@ -89,16 +96,16 @@ class DecodeOptions:
     max_file_size: int = 256 * MIB
 
     def __post_init__(self) -> None:
-        if len(self.target_size) != 2:
+        if not isinstance(self.target_size, tuple) or len(self.target_size) != 2:
             raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
         for side in self.target_size:
-            _at_least("target size", side, 1)
+            at_least("target size", side, 1)
         _choice("color mode", self.color_mode, schema.COLOR_MODES)
         _choice("interpolation", self.interpolation, schema.INTERPOLATIONS)
         _choice("fit", self.fit, schema.FITS)
         _choice("exif", self.exif, schema.EXIFS)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
-            _at_least(name.replace("_", " "), getattr(self, name), 1)
+            at_least(name.replace("_", " "), getattr(self, name), 1)
         if self.scaled_decode and self.interpolation == "nearest":
             raise OptionError(
                 "scaled decode needs an antialiased interpolation (bilinear, bicubic, box, "
@@ -137,14 +144,14 @@ class SplitOptions:
         _choice("split policy", self.policy, schema.POLICIES)
         for name in ("validation", "test"):
             share = getattr(self, name)
-            if not 0 <= share < 1:
+            if not isinstance(share, float | int) or not 0 <= share < 1:
                 raise OptionError(f"{name} split must be from 0 up to less than 1, not {share!r}")
         if self.validation + self.test >= 1:
             raise OptionError(
                 f"validation split {self.validation} and test split {self.test} "
                 "leave nothing to train on"
             )
-        _at_least("seed", self.seed, 0)
+        at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
             raise OptionError(f"seed must be less than 2**32, not {self.seed}")
 
@@ -157,15 +164,15 @@ class StoreOptions:
     ----------
     class_mode, dtype, compression : str
         See `batchify.schema`.
-    rescale : str
-        A fraction ("1/255") or a decimal number; kept as it was written, recorded in the file.
+    rescale : str or float
+        A fraction ("1/255") or a number; kept as it was written, recorded in the file.
     compression_level : int
         1 (fast) to 9 (small).
     """
 
     class_mode: schema.ClassMode = "sparse"
     dtype: schema.Dtype = "uint8"
-    rescale: str = "1/255"
+    rescale: str | float = "1/255"
     compression: schema.Compression = "none"
     compression_level: int = 4
 
@@ -175,12 +182,13 @@ class StoreOptions:
         _choice("compression", self.compression, schema.COMPRESSIONS)
         if not 1 <= self.compression_level <= 9:
             raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
-        parse_rescale(self.rescale)
+        object.__setattr__(self, "rescale", str(self.rescale))
+        parse_rescale(str(self.rescale))
 
     @property
     def scale(self) -> float:
         """The factor that pixels are multiplied by, as a float64."""
-        return parse_rescale(self.rescale)
+        return parse_rescale(str(self.rescale))
 
 
 def parse_rescale(text: str) -> float:
@@ -231,6 +239,22 @@ class MaxSkipped:
         return int(self.text)
 
 
+def check_policy(on_error: str, max_skipped: str | int | None) -> MaxSkipped | None:
+    """Return the bound on skipped images; refuse a policy that cannot be meant.
+
+    Raises
+    ------
+    OptionError
+    """
+    _choice("on error", on_error, schema.ON_ERRORS)
+    if max_skipped is None:
+        return None
+    limit = MaxSkipped(str(max_skipped))
+    if on_error == "fail":
+        raise OptionError("--max-skipped bounds --on-error skip; give both")
+    return limit
+
+
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """All that decides what is in the file, apart from the dataset folder itself.
@@ -253,7 +277,7 @@ class BuildOptions:
     batch_size: int = 33
 
     def __post_init__(self) -> None:
-        _at_least("batch size", self.batch_size, 1)
+        at_least("batch size", self.batch_size, 1)
         row_nbytes = math.prod(self.decode.image_shape) * schema.itemsize(self.store.dtype)
         if row_nbytes >= 2**32:
             raise OptionError(

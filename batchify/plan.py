@@ -137,7 +137,7 @@ class BuildPlan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know before training on it; each on a line."""
-        found = []
+        found = list(self.dataset.doubts)
         empty = [split.name for split in self.splits if not len(split)]
         if empty:
             found.append(f"the {' and '.join(empty)} split is empty: too few images for its share")

@@ -9,6 +9,7 @@ allocated.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from batchify import schema, strict
 from batchify.errors import FileFormatError, Skipped
 from batchify.names import printable
 
-_ROWS_AT_ONCE = 1 << 16
+_MAX_CLASSES = 1 << 17
+_MAX_CONFIG = 64
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
 
@@ -58,7 +60,7 @@ class Reader:
         self.path = os.fsencode(path)
         self.nbytes = strict.check_signature(self.path)
         try:
-            self._file = h5py.File(self.path, "r", locking=False)
+            self._file = _opened(self.path)
         except _DAMAGED as error:
             raise self._refusal(error) from error
         try:
@@ -85,9 +87,11 @@ class Reader:
         FileFormatError
         """
         dataset = self.splits[split][column]
+        row_nbytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
+        at_once = max(1, schema.PIECE_NBYTES // row_nbytes)
         try:
-            for start in range(0, dataset.shape[0], _ROWS_AT_ONCE):
-                yield dataset[start : start + _ROWS_AT_ONCE]
+            for start in range(0, dataset.shape[0], at_once):
+                yield dataset[start : start + at_once]
         except _DAMAGED as error:
             raise self._refusal(error) from error
 
@@ -174,12 +178,10 @@ def _header(root: h5g.GroupID) -> Header:
             f"its schema version is {version}, this batchify reads {schema.SCHEMA_VERSION}; "
             "install another release"
         )
-    config = json.loads(strict.text(root, "config"))
-    if not isinstance(config, dict):
-        raise FileFormatError("its config is not a JSON object")
+    config = _config(strict.text(root, "config"))
     classes = strict.attribute(root, "classes", h5t.STRING)
-    if classes.ndim != 1:
-        raise FileFormatError("its classes are not a list")
+    if classes.ndim != 1 or len(classes) > _MAX_CLASSES:
+        raise FileFormatError("its classes are not a list, or too long a one")
     return Header(
         version,
         strict.text(root, "creator"),
@@ -187,6 +189,32 @@ def _header(root: h5g.GroupID) -> Header:
         tuple(bytes(name) for name in classes),
         config,
     )
+
+
+def _opened(path: bytes) -> h5py.File:
+    """Open without a lock: a finished file does not change, and some file systems have none."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError:
+        return h5py.File(path, "r")  # where this process has it open already, with a lock
+
+
+def _config(text: str) -> dict[str, Any]:
+    """Return the config: an object of plain values and short lists of them, nothing deeper."""
+
+    def refuse(name: str) -> None:
+        raise FileFormatError(f"its config holds {name}")
+
+    config = json.loads(text, parse_constant=refuse)
+    if not isinstance(config, dict) or len(config) > _MAX_CONFIG:
+        raise FileFormatError("its config is not a JSON object, or too large a one")
+    for value in config.values():
+        values = value if isinstance(value, list) else [value]
+        if len(values) > _MAX_CONFIG or any(isinstance(v, dict | list) for v in values):
+            raise FileFormatError("its config is nested")
+        if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+            raise FileFormatError("its config holds a number that is none")
+    return config
 
 
 def _known(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:

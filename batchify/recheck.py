@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from batchify.engine import StoppedError
 from batchify.errors import BadImageError
 from batchify.fill import FillTask, describe
 from batchify.places import Places
@@ -37,19 +38,21 @@ class CheckJob:
     places: Mapping[str, Places]
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Callable[[FillTask], Checked]]:
+    def open(self, stopped: Callable[[], bool]) -> Iterator[Callable[[FillTask], Checked]]:
         """Open the work file; the value checks a task."""
         rows = RowWriter(self.path, self.places)
         try:
-            yield lambda task: self._stale(task, rows)
+            yield lambda task: self._stale(task, rows, stopped)
         finally:
             rows.close()
 
-    def _stale(self, task: FillTask, rows: RowWriter) -> Checked:
+    def _stale(self, task: FillTask, rows: RowWriter, stopped: Callable[[], bool]) -> Checked:
         hashes = rows.get(task.split, "source_sha256", task.start, task.start + len(task.paths))
         sums = rows.get(task.split, "row_crc32", task.start, task.start + len(task.paths))
         stale = []
         for i, path in enumerate(task.paths):
+            if stopped():
+                raise StoppedError
             row = task.start + i
             image = rows.get(task.split, "images", row, row + 1)
             whole = zlib.crc32(image) == int.from_bytes(sums[4 * i : 4 * i + 4], "little")

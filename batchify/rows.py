@@ -96,6 +96,11 @@ class RowWriter:
         except OSError as error:
             raise durable.io_error("syncing", self._path, error) from error
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the file that is written is still the one of its name."""
+        return durable.is_named(self._fd, self._path)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)

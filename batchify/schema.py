@@ -48,6 +48,8 @@ FLAGS = ("animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "pal
 """Bit names of ``source_flags``, lowest bit first: what was special about a source image."""
 
 CHUNK_NBYTES = 65536
+PIECE_NBYTES = 4 << 20
+"""Rows that are read or copied at once take about this."""
 _METADATA_BASE_NBYTES = 65536
 _METADATA_CHUNK_NBYTES = 24
 """Above what HDF5 needs a chunk: 8 bytes of index, 20 where it is filtered (measured)."""

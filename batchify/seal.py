@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify import durable, engine
+from batchify import durable, engine, schema
 from batchify.errors import Skipped
 from batchify.places import Places
 from batchify.plan import BuildPlan, SplitPlan
@@ -19,14 +19,20 @@ from batchify.rows import RowWriter
 from batchify.structure import create, places, write_chunk
 from batchify.workfile import WorkFile
 
-PIECE_NBYTES = 4 << 20
 LEARNT = ("images", "source_sha256", "row_crc32", "source_size", "source_flags")
 """The columns that decoding fills; the others are written with the structure."""
 
 Bad = Mapping[str, list[tuple[int, Skipped]]]
 
 
-def seal(work: WorkFile, plan: BuildPlan, bad: Bad, *, workers: int | None) -> BuildPlan:
+def seal(
+    work: WorkFile,
+    plan: BuildPlan,
+    bad: Bad,
+    *,
+    workers: int | None,
+    step: Callable[[int], None] = lambda _: None,
+) -> BuildPlan:
     """Publish a filled work file.
 
     Parameters
@@ -37,6 +43,8 @@ def seal(work: WorkFile, plan: BuildPlan, bad: Bad, *, workers: int | None) -> B
         For each split, the rows that are to be dropped.
     workers : int or None
         Processes that compress; see `engine.run`.
+    step : callable
+        Called with the number of images that are in the new file, now and then.
 
     Returns
     -------
@@ -62,7 +70,7 @@ def seal(work: WorkFile, plan: BuildPlan, bad: Bad, *, workers: int | None) -> B
     path = work.sealing_path
     work.commit()
     try:
-        _stream(work, path, kept, dropped, workers if compressed else 1)
+        _stream(work, path, kept, dropped, workers, step)
         work.publish(path)
     finally:
         durable.remove(path)  # gone already where it was published
@@ -75,9 +83,11 @@ def _stream(
     kept: BuildPlan,
     dropped: Mapping[str, NDArray[np.bool_]],
     workers: int | None,
+    step: Callable[[int], None],
 ) -> None:
     """Write the file of the rows that stay."""
     compressed = kept.options.store.compression != "none"
+    durable.remove(path)
     if not compressed:
         durable.check_room(path, kept.nbytes)
     try:
@@ -86,13 +96,17 @@ def _stream(
         raise durable.io_error("making", path, error) from error
     rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
     if compressed:
-        _compress(work, path, kept, rows_of, workers)
+        _compress(work, path, kept, rows_of, workers, step)
     target = RowWriter(path, places(path))
     try:
+        written = 0
         for split in kept.splits:
             columns = LEARNT[1:] if compressed else LEARNT
             for column in columns:
-                _copy(work.rows, target, split, column, rows_of[split.name])
+                for rows in _copy(work.rows, target, split, column, rows_of[split.name]):
+                    if column == "images":
+                        written += rows
+                        step(written)
         target.sync()
     finally:
         target.close()
@@ -100,21 +114,19 @@ def _stream(
 
 def _copy(
     source: RowWriter, target: RowWriter, split: SplitPlan, name: str, rows: NDArray[np.int64]
-) -> None:
-    """Copy some rows of a column, neighbours together, some MiB at a time."""
+) -> Iterator[int]:
+    """Copy some rows of a column, neighbours together, some MiB at a time; yield how many."""
     column = next(column for column in split.columns if column.name == name)
-    size = max(1, PIECE_NBYTES // column.row_nbytes)
+    size = max(1, schema.PIECE_NBYTES // column.row_nbytes)
     for start in range(0, len(rows), size):
         piece = rows[start : start + size]
         data = b"".join(
             source.get(split.name, name, int(run[0]), int(run[-1]) + 1)
             for run in np.split(piece, np.flatnonzero(np.diff(piece) != 1) + 1)
         )
-        target.put(
-            split.name,
-            start,
-            {name: np.frombuffer(data, column.dtype).reshape(len(piece), *column.shape[1:])},
-        )
+        columns = np.frombuffer(data, column.dtype).reshape(len(piece), *column.shape[1:])
+        target.put(split.name, start, {name: columns})
+        yield len(piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,7 @@ class CompressJob:
     level: int
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Callable[[CompressTask], bytes]]:
+    def open(self, _stopped: Callable[[], bool]) -> Iterator[Callable[[CompressTask], bytes]]:
         """Open the work file; the value compresses a chunk."""
         source = RowWriter(self.path, self.places)
         try:
@@ -162,6 +174,7 @@ def _compress(
     kept: BuildPlan,
     rows_of: Mapping[str, NDArray[np.int64]],
     workers: int | None,
+    step: Callable[[int], None],
 ) -> None:
     """Compress the images that stay, chunk by chunk, in the order of the file."""
     columns = {split.name: split.columns[0] for split in kept.splits}
@@ -180,11 +193,15 @@ def _compress(
                 yield CompressTask(name, tuple(rows[start : start + column.chunk_rows].tolist()))
 
     total = sum(column.chunks for column in columns.values())
-    results = engine.run(job, tasks(), total=total, workers=workers)
+    written = 0
     try:
-        with h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file:
+        with (
+            contextlib.closing(engine.run(job, tasks(), total=total, workers=workers)) as results,
+            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
+        ):
             for name, column in columns.items():
                 for first_row in range(0, column.shape[0], column.chunk_rows):
                     write_chunk(file[name]["images"], first_row, next(results))
+                    step(written := written + min(column.chunk_rows, column.shape[0] - first_row))
     except OSError as error:
         raise durable.io_error("compressing into", path, error) from error

@@ -21,7 +21,8 @@ from batchify.structure import GZIP_FILTERS, filters
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_LINKS = 256
-_MAX_ATTRIBUTE_NBYTES = 64 << 20
+_MAX_ATTRIBUTE_NBYTES = 32 << 20
+_MAX_SINGLE_TEXT_NBYTES = 1 << 16
 _MAX_TEXT_NBYTES = 1 << 16
 _DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
 
@@ -141,6 +142,6 @@ def attribute(owner: h5o.ObjectID, name: str, kind: int) -> NDArray[Any]:
 def text(owner: h5o.ObjectID, name: str) -> str:
     """Return a scalar text attribute."""
     value = attribute(owner, name, h5t.STRING)
-    if value.ndim:
-        raise FileFormatError(f"attribute {name} is not a single text")
+    if value.ndim or value.nbytes > _MAX_SINGLE_TEXT_NBYTES:
+        raise FileFormatError(f"attribute {name} is not a single text, or too long a one")
     return bytes(value[()]).decode("utf-8")

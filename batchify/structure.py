@@ -154,8 +154,9 @@ def _write_known(group: h5py.Group, split: SplitPlan, plan: BuildPlan) -> None:
     """Write labels and paths, some thousand rows at a time."""
     samples = plan.dataset.samples
     mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
-    for start in range(0, len(split), PATHS_AT_ONCE):
-        rows = split.rows[start : start + PATHS_AT_ONCE]
+    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // (4 * n_classes)))
+    for start in range(0, len(split), at_once):
+        rows = split.rows[start : start + at_once]
         stop = start + len(rows)
         group["paths"][start:stop] = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
         if mode != "none":

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
-from batchify.names import printable
+from batchify.names import is_within, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Target:
         if not os.access(parent, os.W_OK):
             raise OutputIOError(f"target {name}: no permission to write in {printable(parent)}")
         root = os.path.realpath(os.fsencode(dataset_root))
-        if _is_within(os.path.realpath(parent), root):
+        if is_within(os.path.realpath(parent), root):
             raise OutputPathError(
                 f"target {name} is inside the dataset folder {printable(root)}; put it elsewhere"
             )
@@ -68,10 +68,3 @@ class Target:
             raise OutputPathError(
                 f"target {printable(self.path)} is not a regular file; it is not overwritten"
             )
-
-
-def _is_within(path: bytes, folder: bytes) -> bool:
-    try:
-        return os.path.commonpath([path, folder]) == folder
-    except ValueError:  # on different drives
-        return False

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.errors import DatasetError, Skipped
-from batchify.names import printable, sort_names
+from batchify.names import is_within, printable, sort_names
 from batchify.options import DiscoverOptions
 
 _HIDDEN_NAMES = frozenset({b"__macosx", b"thumbs.db", b"desktop.ini", b"$recycle.bin"})
@@ -43,6 +43,7 @@ class Tally:
     loose: int = 0
     other: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def skip(self, path: bytes, reason: str) -> None:
         """Leave a file out for a reason."""
@@ -91,8 +92,7 @@ def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[tuple[bytearray, N
     lengths : ndarray of int32
         Of the paths in `blob`.
     """
-    top = os.path.join(tally.root, folder.path)
-    if os.path.islink(top) and (reason := _link_folder_reason(tally, top)):
+    if reason := _folder_reason(tally, os.path.join(tally.root, folder.path)):
         tally.skip(folder.path, reason)
         return
     found: dict[bytes, tuple[bytearray, NDArray[np.int32]]] = {}
@@ -177,9 +177,12 @@ def _take_link_folder(
         folders.append(path)
 
 
-def _link_folder_reason(tally: Tally, top: bytes) -> str | None:
-    """Return why a class folder that is a link is not read, as Keras would; None to read it."""
-    if _is_loop(top):
+def _folder_reason(tally: Tally, top: bytes) -> str | None:
+    """Return why a class folder is not read, though Keras would; None to read it.
+
+    It, or the folder of its split, may be a link.
+    """
+    if os.path.islink(top) and _is_loop(top):
         return "link to a folder that holds it (a loop)"
     if not tally.options.follow_links and not _inside(tally, top):
         return "link that leads out of the dataset folder (see --follow-links)"
@@ -188,8 +191,7 @@ def _link_folder_reason(tally: Tally, top: bytes) -> str | None:
 
 def _inside(tally: Tally, path: bytes) -> bool:
     """Tell whether the file or folder that a link leads to is in the dataset folder."""
-    real = os.path.realpath(path)
-    return os.path.commonpath([real, tally.real_root]) == tally.real_root
+    return is_within(os.path.realpath(path), tally.real_root)
 
 
 def _is_loop(link: bytes) -> bool:

@@ -9,7 +9,7 @@ import os
 from types import TracebackType
 
 from batchify import durable
-from batchify.errors import ResumeError
+from batchify.errors import OutputIOError, OutputLockedError, ResumeError
 from batchify.journal import Journal
 from batchify.names import printable
 from batchify.places import Places
@@ -44,6 +44,7 @@ class WorkFile:
         self.sealing_path = target.path + SEALING
         self.journal = Journal(target.path + JOURNAL)
         self._writer: RowWriter | None = None
+        self._row_nbytes = 0
         self._uncommitted: list[Rows] = []
         self._uncommitted_nbytes = 0
 
@@ -94,17 +95,19 @@ class WorkFile:
         durable.check_room(self.path, plan.nbytes)
         try:
             create(self.path, plan)
+            writer = self._open(plan, places(self.path))
+            fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
+            try:
+                durable.reserve(fd, self.path, os.fstat(fd).st_size)
+            finally:
+                os.close(fd)
+            writer.sync()
+            self.journal.begin(header(plan))
+            durable.sync_folder(self.path)
+        except OutputIOError:
+            raise
         except OSError as error:
             raise durable.io_error("making", self.path, error) from error
-        writer = self._open(plan, places(self.path))
-        fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
-        try:
-            durable.reserve(fd, self.path, os.fstat(fd).st_size)
-        finally:
-            os.close(fd)
-        writer.sync()
-        self.journal.begin(header(plan))
-        durable.sync_folder(self.path)
 
     def _open(self, plan: BuildPlan, column_places: dict[str, Places]) -> RowWriter:
         self._row_nbytes = plan.row_nbytes
@@ -161,8 +164,11 @@ class WorkFile:
     def discard(self) -> None:
         """Remove the work file and its journal."""
         self._close_writer()
-        durable.remove(self.path)
-        self.journal.remove()
+        try:
+            durable.remove(self.path)
+            durable.remove(self.sealing_path)
+        finally:
+            self.journal.remove()
 
     def publish(self, path: bytes) -> None:
         """Rename a whole, synced file to the target, and remove what is left of the build.
@@ -171,17 +177,26 @@ class WorkFile:
         ------
         OutputExistsError
             If somebody put a file there meanwhile that was not to be overwritten.
+        OutputLockedError
+            If somebody removed the lock, so that another build may have written here.
         OutputIOError
         """
+        if not self.journal.is_named or not self.rows.is_named:
+            raise OutputLockedError(
+                f"{printable(self.journal.path)} or {printable(self.path)} was removed or replaced "
+                "while the build ran: what is there now may be another build's, and is not "
+                "published; run the command again"
+            )
         self._close_writer()
         self.target.check_free()
-        try:
-            os.replace(path, self.target.path)
-            durable.sync_folder(self.target.path)
+        with durable.signals_blocked("SIGINT", "SIGTERM", "SIGHUP"):
+            try:
+                os.replace(path, self.target.path)
+                durable.sync_folder(self.target.path)
+            except OSError as error:
+                raise durable.io_error("publishing", self.target.path, error) from error
             durable.remove(self.path)
-        except OSError as error:
-            raise durable.io_error("publishing", self.target.path, error) from error
-        self.journal.remove()
+            self.journal.remove()
 
     def close(self) -> None:
         """Let go of the build; what was committed stays."""

@@ -435,16 +435,47 @@ def test_a_failed_write_is_an_io_error(
     ]
 
 
-def test_a_worker_that_cannot_write_is_an_io_error(photos: Path, tmp_path: Path) -> None:
-    """An error of a worker process reaches the caller as what it is."""
-    out = tmp_path / "out.h5"
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    """With every image bad there is no file, though bad images were to be skipped."""
+    for name in ("a", "b"):
+        save(tmp_path / "d" / "c" / f"{name}.jpg", b"bad")
+    with pytest.raises(errors.BadImagesError, match="there would be nothing in the file"):
+        build(tmp_path / "d", tmp_path / "out.h5", SMALL, on_error="skip")
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed there")
+@pytest.mark.parametrize("name", ["out.h5.partial", "out.h5.partial.journal"])
+def test_a_removed_lock_publishes_nothing(photos: Path, tmp_path: Path, name: str) -> None:
+    """What has the name now may be another build's half-filled file."""
 
     def interfere(progress: Progress) -> None:
         if progress.stage == "fill":
-            (tmp_path / "out.h5.partial").unlink(missing_ok=True)
+            (tmp_path / name).unlink(missing_ok=True)
+            (tmp_path / name).write_bytes(b"another build's")
 
-    with pytest.raises(errors.OutputIOError, match=r"publishing .* failed: No such file"):
-        build(photos, out, SMALL, workers=2, progress=interfere)
+    with pytest.raises(errors.OutputLockedError, match="was removed or replaced"):
+        build(photos, tmp_path / "out.h5", SMALL, progress=interfere)
+    assert not (tmp_path / "out.h5").exists()
+    assert (tmp_path / name).read_bytes() == b"another build's"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("suffix", [".partial", ".partial.journal", ".partial.sealing"])
+def test_links_at_the_temporary_names_are_not_followed(
+    photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Somebody's file, to which such a link leads, is never written."""
+    precious = save(tmp_path / "precious", b"precious")
+    (tmp_path / f"out.h5{suffix}").symlink_to(precious)
+    options = replace(SMALL, store=StoreOptions(compression="gzip"))
+    if suffix.endswith("journal"):
+        with pytest.raises(errors.OutputIOError):
+            build(photos, tmp_path / "out.h5", options)
+    else:
+        build(photos, tmp_path / "out.h5", options)
+        assert not (tmp_path / "out.h5").is_symlink()
+    assert precious.read_bytes() == b"precious"
 
 
 def test_progress_tells_every_stage(photos: Path, tmp_path: Path) -> None:
@@ -514,7 +545,7 @@ def test_a_script_without_a_main_guard_works(photos: Path, tmp_path: Path) -> No
     ("values", "message"),
     [
         ({"on_error": "ignore"}, "on error must be one of fail, skip"),
-        ({"workers": 0}, "workers must be at least 1"),
+        ({"workers": 0}, "workers must be a whole number of at least 1"),
         ({"max_skipped": "3"}, "--max-skipped bounds --on-error skip"),
         ({"max_skipped": "many", "on_error": "skip"}, "must be a count"),
     ],

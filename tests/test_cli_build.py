@@ -187,11 +187,19 @@ def test_options_from_a_file(run: Run, photos: Path, tmp_path: Path, name: str) 
     [
         (
             "[tool.batchify.build]\ntarget_sise = 8\n",
-            "has target_sise, which is not an option; did",
+            "has 'target_sise', which is not an option; did",
         ),
         ("[tool.batchify.build]\nseed = 'x'\n", "'x' is not a valid integer"),
         ("[tool.batchify]\nbuild = 3\n", "is not a table"),
         ("[tool\n", "cannot be read"),
+        ("[tool.batchify.build]\nextensions = 5\n", "Error"),
+        ("[tool.batchify.build]\nhidden = [1]\n", "hidden must be true or false"),
+        ("[tool.batchify.build]\nshuffle = ''\n", "shuffle must be true or false"),
+        ("[tool.batchify.build]\nworkers = 1.5\n", "'1.5' is not a valid integer"),
+        ("[tool.batchify.build]\nseed = true\n", "seed must be a text or a number"),
+        ("[tool.batchify.build]\nvalidation-split = [0.1]\n", "must be a text or a number"),
+        ("[tool.batchify.build]\nfit = 'pad'\n\"fit\" = 'crop'\n", "cannot be read"),
+        ("[tool.batchify.build]\ncolor-mode = 'rgb'\ncolor_mode = 'rgba'\n", "color_mode twice"),
         ("[tool.other]\n", "has no table [tool.batchify.build]"),
     ],
 )
@@ -222,27 +230,22 @@ def test_a_signal_ends_the_build(tmp_path: Path, number: signal.Signals, workers
     """Within a moment, with 128 + n, saying how to go on; the target is as it was."""
     root = draw_dataset(tmp_path / "data", {"a": 60}, size=(900, 900))
     out = tmp_path / "out.h5"
+    command = [
+        sys.executable, "-m", "batchify", "build", str(root), str(out), "--workers", workers,
+        "--batch-size", "1", "--interpolation", "lanczos",
+    ]  # fmt: skip
     with subprocess.Popen(
-        [sys.executable, "-m", "batchify", "build", str(root), str(out), "--workers", workers,
-         "--batch-size", "1", "--interpolation", "lanczos"],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path,
-    ) as process:  # fmt: skip
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path
+    ) as process:
         while not (tmp_path / "out.h5.partial").exists():
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 128 + number
-    assert stderr.endswith(
-        f"Error: stopped by {number.name}; the target is as it was. "
-        "Run the same command again to continue\n"
-    )
+    assert stderr == f"Error: stopped by {number.name}; run the same command again to continue\n"
     assert not out.exists()
-    done = subprocess.run(
-        [sys.executable, "-m", "batchify", "build", str(root), str(out), "--quiet"],
-        cwd=tmp_path, check=False, capture_output=True,
-    )  # fmt: skip
-    assert done.returncode == 0
+    assert subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode == 0
     assert not list(tmp_path.glob("*.partial*"))
 
 
@@ -257,7 +260,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     lines = ProgressLines()
     for done in (10, 60, 70):
         lines(Progress("fill", done, 1000, 2, "train"))
-    assert capsys.readouterr().err == "train: 60 of 1,000 images, 10 images/s, 2 bad\n"
+    assert capsys.readouterr().err == "train: 60 of 1,000 images, 12 images/s, 2 bad\n"
     make_progress(quiet=True)(Progress("fill", 1, 2))
     assert capsys.readouterr().err == ""
 
@@ -324,4 +327,49 @@ def test_a_closed_pipe_is_no_traceback(run: Run, photos: Path, tmp_path: Path) -
         stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(writer)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_closed_standard_files_do_no_harm(tmp_path: Path, photos: Path) -> None:
+    """What libtiff prints on stderr must not land in the file that took its number."""
+    tiff = bytearray(encoded(photo(200, 150, mode="1"), "TIFF", compression="group4"))
+    tiff[40:60] = bytes(20)
+    save(photos / "cat" / "noisy.tif", bytes(tiff))
+    for closed in ("<&- 2>&-", "<&- >&- 2>&-", "2>&-"):
+        command = (
+            f"exec {sys.executable} -m batchify build photos out.h5 --overwrite --on-error skip"
+        )
+        for workers in ("1", "2"):
+            subprocess.run(
+                ["sh", "-c", f"{command} --workers {workers} {closed}"], cwd=tmp_path, check=True
+            )
+            assert (tmp_path / "out.h5").read_bytes()[:4] == b"\x89HDF"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As under nohup, or for a background job of a script."""
+    root = draw_dataset(tmp_path / "data", {"a": 40}, size=(500, 500))
+    with subprocess.Popen(
+        ["sh", "-c", f"trap '' HUP INT; exec {sys.executable} -m batchify build {root} out.h5"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        while not (tmp_path / "out.h5.partial").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
+def test_a_full_stdout_is_no_traceback(tmp_path: Path, photos: Path) -> None:
+    """The report cannot be written: exit 4, with the reason."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "batchify", "build", str(photos), "out.h5"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

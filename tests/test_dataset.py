@@ -114,6 +114,29 @@ def test_other_folders_are_classes(tmp_path: Path, names: tuple[str, ...]) -> No
     assert discover(touch(tmp_path, *names)).layout == "classes"
 
 
+def test_half_a_split_layout_is_told(tmp_path: Path) -> None:
+    """Train with class folders beside a flat test folder: classes, but with a word on it."""
+    root = touch(tmp_path, "train/cat/1.jpg", "test/1.jpg")
+    found = discover(root)
+    assert found.layout == "classes"
+    assert found.doubts == (
+        "folders train look like splits, but test does not (a split holds class folders): all "
+        "folders of the dataset were taken as classes",
+    )
+
+
+@posix
+def test_a_split_that_is_a_link_out_is_skipped(tmp_path: Path) -> None:
+    """Like any other link that leads out."""
+    touch(tmp_path / "outside", "cat/secret.jpg")
+    root = touch(tmp_path / "data", "val/cat/1.jpg")
+    (root / "train").symlink_to(tmp_path / "outside")
+    found = discover(root)
+    assert paths(found) == ["val/cat/1.jpg"]
+    assert found.skipped[0].path == b"train/cat"
+    assert "train/cat/secret.jpg" in paths(discover(root, DiscoverOptions(follow_links=True)))
+
+
 def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
     """Folders val and validation side by side are ambiguous: refused, never merged."""
     root = touch(tmp_path, "train/a/1.jpg", "val/a/1.jpg", "validation/a/1.jpg")

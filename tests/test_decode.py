@@ -105,6 +105,56 @@ def test_exif_is_applied_when_asked(orientation: int, scaled: bool) -> None:
     assert flags_of(data) == ({"exif_rotated"} if orientation > 1 else set())
 
 
+def test_exif_is_found_wherever_pillow_finds_it() -> None:
+    """In a PNG after the pixels, in ImageMagick's text chunk, in XMP; a TIFF is turned anyway."""
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = photo(40, 30)
+    png = encoded(image, "PNG", exif=exif)
+    start = png.index(b"eXIf") - 4
+    chunk = png[start : start + 12 + int.from_bytes(png[start : start + 4], "big")]
+    end = png.index(b"IEND") - 4
+    late = png[:start] + png[start + len(chunk) : end] + chunk + png[end:]
+    info = PngImagePlugin.PngInfo()
+    raw = exif.tobytes()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n")
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    sources = {
+        "late": late,
+        "raw": encoded(image, "PNG", pnginfo=info),
+        "xmp": encoded(image, "JPEG", xmp=xmp),
+        "tiff": encoded(image, "TIFF", tiffinfo={274: 6}),
+    }
+    for name, data in sources.items():
+        with Image.open(io.BytesIO(data)) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            assert upright is not None
+            expected = np.asarray(upright.resize((20, 30), Image.Resampling.NEAREST))
+        got = decoded(data, target_size=(30, 20), exif="apply")
+        np.testing.assert_array_equal(got, expected, err_msg=name)
+        assert "exif_rotated" in flags_of(data, exif="apply"), name
+
+
+def test_a_tile_larger_than_the_caps_is_refused() -> None:
+    """A TIFF of few pixels in one giant tile would be unpacked whole."""
+
+    def tiff(side: int) -> bytes:
+        tile = zlib.compress(bytes(side * side))
+        entries = {
+            256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 322: side, 323: side, 324: 200,
+            325: len(tile),
+        }  # fmt: skip
+        ifd = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+        head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + ifd + bytes(4)
+        return head.ljust(200, b"\0") + tile
+
+    assert decoded(tiff(32), target_size=(4, 4)).shape == (4, 4, 3)
+    with pytest.raises(BadImageError, match=r"tiles of 10000×10000 pixels are too large"):
+        decoded(tiff(10_000))
+
+
 def test_scaled_decode_stays_close() -> None:
     """A large photo differs by a few levels, in every fit; a small image by none."""
     smooth = photo(16, 12).resize((1600, 1200), Image.Resampling.BICUBIC)

@@ -24,7 +24,7 @@ class Doubling:
     delay_s: float = 0.0
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Callable[[int], tuple[int, int]]]:
+    def open(self, _stopped: Callable[[], bool]) -> Iterator[Callable[[int], tuple[int, int]]]:
         """Return the handler."""
         yield self._double
 
@@ -77,7 +77,7 @@ def test_tasks_are_made_as_they_are_needed() -> None:
     for _ in range(10):
         next(results)
     assert len(made) <= 10 + 2 * engine.IN_FLIGHT
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_a_worker_that_dies_is_an_error_that_names_its_task() -> None:

@@ -162,6 +162,30 @@ def list_config(file: h5py.File) -> None:
     file.attrs["config"] = np.bytes_("[]")
 
 
+def nested_config(file: h5py.File) -> None:
+    """Nest what is flat."""
+    del file.attrs["config"]
+    file.attrs["config"] = np.bytes_('{"a":[[1]]}')
+
+
+def endless_config(file: h5py.File) -> None:
+    """Hold a number that JSON does not know."""
+    del file.attrs["config"]
+    file.attrs["config"] = np.bytes_('{"a":Infinity}')
+
+
+def long_creator(file: h5py.File) -> None:
+    """Say more than a line."""
+    del file.attrs["creator"]
+    file.attrs["creator"] = np.bytes_("x" * 100_000)
+
+
+def countless_classes(file: h5py.File) -> None:
+    """Have more classes than anybody reads."""
+    del file.attrs["classes"]
+    file.attrs["classes"] = np.full(200_000, b"c", "S1")
+
+
 def unknown_dtype(file: h5py.File) -> None:
     """Name a dtype that is none."""
     del file.attrs["config"]
@@ -220,6 +244,10 @@ HOSTILE: list[tuple[Callable[[h5py.File], None], str]] = [
     (no_format, "it has no attribute format"),
     (deep_config, "is not a batchify file that can be read"),
     (list_config, "its config is not a JSON object"),
+    (nested_config, "its config is nested"),
+    (endless_config, "its config holds Infinity"),
+    (long_creator, "attribute creator is not a single text, or too long a one"),
+    (countless_classes, "its classes are not a list, or too long a one"),
     (unknown_dtype, "its dtype is not one that this batchify knows"),
     (variable_format, "attribute format is of another type"),
     (scalar_classes, "its classes are not a list"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -51,6 +52,9 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         Raises for a signal whose exception was lost on the way, as it is where it comes while a
         callback of C code or a finalizer runs; to be called now and then.
     """
+    from batchify.durable import fill_standard_files
+
+    fill_standard_files()
     received: list[int] = []
     kept: dict[int, Any] = {}
 
@@ -65,6 +69,11 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
             raise _SignalledError(received[0])
 
     # A signal that was ignored when we came (nohup, a shell's background job) stays ignored.
+    def quiet(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is not _SignalledError:  # that one is told by check
+            unraisable(lost)
+
+    unraisable, sys.unraisablehook = sys.unraisablehook, quiet
     for number in _SIGNALS:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             kept[number] = signal.signal(number, unwind)
@@ -85,8 +94,10 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     except MemoryError as error:
         raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 1) from error
     finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+        sys.unraisablehook = unraisable
+        if not received:  # else the process is ending: a further signal ends it at once
+            for number, handler in kept.items():
+                signal.signal(number, handler)
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:

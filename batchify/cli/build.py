@@ -10,6 +10,7 @@ import click
 from batchify.cli.boundary import boundary
 from batchify.cli.options import build_options, to_options
 from batchify.cli.progress import make_progress
+from batchify.options import check_policy
 
 if TYPE_CHECKING:
     from batchify.builder import Progress
@@ -36,11 +37,12 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     Every option is also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
     [tool.batchify.build] of batchify.toml or pyproject.toml.
     """
-    on_signal = "; the target is as it was. Run the same command again to continue"
+    on_signal = "; run the same command again to continue"
     with boundary("" if values["dry_run"] else on_signal) as check_signals:
         import json
 
         options = to_options(context, values)
+        check_policy(values["on_error"], values["max_skipped"])
         from batchify.builder import build as build_file
         from batchify.builder import plan_as_json, plan_build
         from batchify.cli.report import plan_text, report_text

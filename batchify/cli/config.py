@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from batchify.cli.types import Names, TargetSize
+from batchify.names import printable
+
 _FILES = ("batchify.toml", "pyproject.toml")
 
 
@@ -36,8 +39,10 @@ def _table(path: str, command: str) -> Any:
     try:
         with open(path, "rb") as file:
             content: Any = tomllib.load(file)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise click.UsageError(f"{path} cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise click.UsageError(
+            f"{printable(path)} cannot be read: {printable(str(error))}"
+        ) from error
     for key in ("tool", "batchify", command):
         content = content.get(key)
         if not isinstance(content, dict):
@@ -47,20 +52,40 @@ def _table(path: str, command: str) -> Any:
 
 def _checked(table: Any, path: str, context: click.Context) -> dict[str, Any]:
     """Return a table as option name to value; refuse what is not an option."""
-    where = f"[tool.batchify.{context.info_name}] of {path}"
+    where = f"[tool.batchify.{context.info_name}] of {printable(path)}"
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} is not a table")
     known = {
-        str(parameter.name)
+        str(parameter.name): parameter
         for parameter in context.command.params
         if isinstance(parameter, click.Option) and parameter.name not in ("config", "help")
     }
-    options = {name.replace("-", "_"): value for name, value in table.items()}
-    for name in options:
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name in options:
+            raise click.UsageError(f"{where} has {name} twice")
+        options[name] = value
         if name not in known:
             import difflib
 
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise click.UsageError(f"{where} has {name}, which is not an option{hint}")
+            raise click.UsageError(f"{where} has {name!r}, which is not an option{hint}")
+        options[name] = _value(value, known[name], f"{where}: {name}")
     return options
+
+
+def _value(value: Any, option: click.Option, where: str) -> Any:
+    """Return a value as the command line would hand it over, so that it is judged alike."""
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise click.UsageError(f"{where} must be true or false")
+        return value
+    if isinstance(value, list) and isinstance(option.type, TargetSize | Names):
+        if not all(type(item) in (str, int) for item in value):
+            raise click.UsageError(f"{where} must be a list of names or of numbers")
+        return value
+    if type(value) not in (str, int, float):
+        raise click.UsageError(f"{where} must be a text or a number")
+    return str(value)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from batchify.builder import Progress
 
 LINE_S = 5.0
+COUNTED = ("check", "fill", "seal")
+"""The stages that count images."""
 
 
 class ProgressBar:
@@ -19,17 +21,20 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._stage = ""
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the build is."""
-        if progress.stage != "fill":
+        if progress.stage != self._stage:
             self.close()
+            self._stage = progress.stage
+        if progress.stage not in COUNTED or not progress.total:
             return
         if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(total=progress.total, unit="image", file=sys.stderr, leave=False)
-        self._bar.set_description(progress.split, refresh=False)
+        self._bar.set_description(progress.split or progress.stage, refresh=False)
         if progress.bad:
             self._bar.set_postfix(bad=progress.bad, refresh=False)
         self._bar.update(progress.done - self._bar.n)
@@ -46,17 +51,20 @@ class ProgressLines:
 
     def __init__(self) -> None:
         self._started = self._last = time.monotonic()
+        self._stage = ""
 
     def __call__(self, progress: Progress) -> None:
         """Print how far the build is, if the last line is some seconds old."""
         now = time.monotonic()
-        if progress.stage != "fill" or now - self._last < LINE_S:
+        if progress.stage != self._stage:
+            self._stage, self._started = progress.stage, now
+        if progress.stage not in COUNTED or now - self._last < LINE_S:
             return
         self._last = now
-        rate = progress.done / (now - self._started)
+        rate = progress.done / max(now - self._started, 0.001)
         bad = f", {progress.bad:,} bad" if progress.bad else ""
         click.echo(
-            f"{progress.split}: {progress.done:,} of {progress.total:,} images, "
+            f"{progress.split or progress.stage}: {progress.done:,} of {progress.total:,} images, "
             f"{rate:,.0f} images/s{bad}",
             err=True,
         )
@@ -79,4 +87,5 @@ def make_progress(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress:
     """Return what suits this stderr."""
     if quiet:
         return NoProgress()
-    return ProgressBar() if sys.stderr.isatty() else ProgressLines()
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return ProgressBar() if on_terminal else ProgressLines()

@@ -25,7 +25,7 @@ class TargetSize(_SizeType):
         """Return (height, width)."""
         if isinstance(value, list | tuple) and len(value) == 2:
             value = "x".join(map(str, value))
-        match = re.fullmatch(r"\s*(\d+)\s*(?:[xX×]\s*(\d+)\s*)?", str(value))
+        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:[xX×]\s*(\d{1,6})\s*)?", str(value))
         if match is None:
             self.fail(f"{value!r} is not a size such as 150x150 (height x width)", param, ctx)
         height, width = int(match[1]), int(match[2] or match[1])
