@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from batchify._version import __version__
 
 if TYPE_CHECKING:
-    from batchify.builder import BuildReport, Progress, build, plan_build
+    from batchify.builder import build, plan_build
     from batchify.dataset import Dataset, discover
     from batchify.errors import BatchifyError
     from batchify.loader import Loader
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
         SplitOptions,
         StoreOptions,
     )
+    from batchify.report import BuildReport, Progress
     from batchify.summary import Summary, summarize
 
 _HOMES = {
     "BatchifyError": "errors",
     "BuildOptions": "options",
-    "BuildReport": "builder",
+    "BuildReport": "report",
     "Dataset": "dataset",
     "DecodeOptions": "options",
     "DiscoverOptions": "options",
     "Loader": "loader",
-    "Progress": "builder",
+    "Progress": "report",
     "SplitOptions": "options",
     "StoreOptions": "options",
     "Summary": "summary",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,101 +14,16 @@ from batchify.decode import check_extensions, versions
 from batchify.errors import BadImagesError, Skipped
 from batchify.fill import FillJob, count_tasks, fill_tasks
 from batchify.names import printable
-from batchify.options import BuildOptions, MaxSkipped, at_least, check_policy
+from batchify.options import BuildOptions, at_least
 from batchify.plan import BuildPlan, make_plan
+from batchify.policy import MaxSkipped, check_policy
 from batchify.recheck import CheckJob
+from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
 from batchify.rows import count_flags
 from batchify.seal import seal
 from batchify.target import Target
 from batchify.workfile import WorkFile
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a build is.
-
-    Parameters
-    ----------
-    stage : str
-        ``scan``, ``allocate``, ``check`` (the rows of an earlier build), ``fill`` or ``seal``.
-    done, total : int
-        Images; 0 before the check.
-    bad : int
-        Images that could not be used so far.
-    split : str
-        The split in hand, in the fill.
-    """
-
-    stage: str
-    done: int = 0
-    total: int = 0
-    bad: int = 0
-    split: str = ""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build made.
-
-    Parameters
-    ----------
-    path : str
-    plan : BuildPlan
-        Of the file as published.
-    nbytes : int
-        Size of the file.
-    flags : Mapping of str to int
-        How many source images were special, by `schema.FLAGS`.
-    kept : int
-        Rows that an earlier build had decoded.
-    """
-
-    path: str
-    plan: BuildPlan
-    nbytes: int
-    flags: Mapping[str, int]
-    kept: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as plain JSON values."""
-        return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
-            "sources": dict(self.flags),
-            "kept": self.kept,
-        }
-
-
-def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
-    """Return a plan as plain JSON values; the schema is in the README."""
-    dataset = plan.dataset
-    return {
-        "dataset": printable(dataset.root),
-        "identity": plan.identity,
-        "layout": dataset.layout,
-        "classes": [printable(name) for name in dataset.classes],
-        "splits": {
-            split.name: {
-                "rows": len(split),
-                "columns": {
-                    column.name: {"shape": list(column.shape), "dtype": column.dtype}
-                    for column in split.columns
-                },
-            }
-            for split in plan.splits
-        },
-        "bytes": plan.nbytes,
-        "memory_bytes": plan.memory_nbytes,
-        "config": plan.config,
-        "skipped": [
-            {"path": printable(entry.path), "reason": entry.reason} for entry in plan.skipped
-        ],
-        "left_out": {
-            "hidden": dataset.hidden,
-            "loose": dataset.loose,
-            "other": dict(dataset.other),
-        },
-        "warnings": list(plan.warnings),
-    }
 
 
 def plan_build(dataset: str | os.PathLike[str], options: BuildOptions | None = None) -> BuildPlan:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchify.batches import BatchReader
-from batchify.decode import quiet_pillow
+from batchify.decode import own_pillow
 from batchify.engine import StoppedError
 from batchify.errors import Skipped
 from batchify.names import printable
@@ -50,7 +50,7 @@ class FillJob:
         reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
         writer = RowWriter(self.path, self.places)
         try:
-            with quiet_pillow():
+            with own_pillow():
                 yield lambda task: self._fill(task, reader, writer, stopped)
         finally:
             writer.close()

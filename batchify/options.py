@@ -16,7 +16,13 @@ from batchify.errors import OptionError
 MIB = 1 << 20
 
 
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises
+    ------
+    OptionError
+    """
     if value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
@@ -100,10 +106,10 @@ class DecodeOptions:
             raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
         for side in self.target_size:
             at_least("target size", side, 1)
-        _choice("color mode", self.color_mode, schema.COLOR_MODES)
-        _choice("interpolation", self.interpolation, schema.INTERPOLATIONS)
-        _choice("fit", self.fit, schema.FITS)
-        _choice("exif", self.exif, schema.EXIFS)
+        choice("color mode", self.color_mode, schema.COLOR_MODES)
+        choice("interpolation", self.interpolation, schema.INTERPOLATIONS)
+        choice("fit", self.fit, schema.FITS)
+        choice("exif", self.exif, schema.EXIFS)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
             at_least(name.replace("_", " "), getattr(self, name), 1)
         if self.scaled_decode and self.interpolation == "nearest":
@@ -141,7 +147,7 @@ class SplitOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _choice("split policy", self.policy, schema.POLICIES)
+        choice("split policy", self.policy, schema.POLICIES)
         for name in ("validation", "test"):
             share = getattr(self, name)
             if not isinstance(share, float | int) or not 0 <= share < 1:
@@ -177,9 +183,9 @@ class StoreOptions:
     compression_level: int = 4
 
     def __post_init__(self) -> None:
-        _choice("class mode", self.class_mode, schema.CLASS_MODES)
-        _choice("dtype", self.dtype, schema.DTYPES)
-        _choice("compression", self.compression, schema.COMPRESSIONS)
+        choice("class mode", self.class_mode, schema.CLASS_MODES)
+        choice("dtype", self.dtype, schema.DTYPES)
+        choice("compression", self.compression, schema.COMPRESSIONS)
         if not 1 <= self.compression_level <= 9:
             raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
         object.__setattr__(self, "rescale", str(self.rescale))
@@ -208,51 +214,6 @@ def parse_rescale(text: str) -> float:
     if not 1e-37 < abs(value) < 1e37:
         raise OptionError(f"rescale must be a number that float32 holds and not 0, not {text!r}")
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class MaxSkipped:
-    """The most images that may be left out: a count, or a share of all images.
-
-    Parameters
-    ----------
-    text : str
-        ``"10"`` or ``"2.5%"``.
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.text):
-            raise OptionError(
-                f"max skipped must be a count (10) or a share (1%), not {self.text!r}"
-            )
-        if self.text.endswith("%") and float(self.text[:-1]) > 100:
-            raise OptionError(f"max skipped cannot be more than 100%, not {self.text!r}")
-
-    def count(self, images: int) -> int:
-        """Return how many of `images` images may be left out."""
-        from fractions import Fraction  # slow to import, and rarely needed
-
-        if self.text.endswith("%"):
-            return math.floor(Fraction(self.text[:-1]) * images / 100)
-        return int(self.text)
-
-
-def check_policy(on_error: str, max_skipped: str | int | None) -> MaxSkipped | None:
-    """Return the bound on skipped images; refuse a policy that cannot be meant.
-
-    Raises
-    ------
-    OptionError
-    """
-    _choice("on error", on_error, schema.ON_ERRORS)
-    if max_skipped is None:
-        return None
-    limit = MaxSkipped(str(max_skipped))
-    if on_error == "fail":
-        raise OptionError("--max-skipped bounds --on-error skip; give both")
-    return limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # find_python: print the first Python of 3.11 or later. PYTHON=... names one.
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-python3 python python3.14 python3.13 python3.12 python3.11}; do
+  for candidate in "${PYTHON:-python3}" python python3.14 python3.13 python3.12 python3.11; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$candidate"
       return
@@ -26,13 +26,16 @@ venv_bin() {
 
 # make_venv FOLDER PIP-ARGUMENT...: make the environment where it is not there, or was made for
 # another pyproject.toml, place or Python, or with other arguments; set $bin to its commands.
+# One that these scripts did not make is used as it is.
 make_venv() {
   local folder=$1 python stamp
   shift
   python=$(find_python)
   stamp="$("$python" -VV) $* $(cksum <"$top/pyproject.toml") $top"
   bin=$(venv_bin "$folder")
-  if [ "$(cat "$folder/made-for" 2>/dev/null)" != "$stamp" ]; then
+  if [ -d "$folder" ] && [ ! -e "$folder/made-for" ]; then
+    "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+  elif [ "$(cat "$folder/made-for" 2>/dev/null)" != "$stamp" ]; then
     echo "setting up $folder" >&2
     rm -rf "$folder"
     "$python" -m venv "$folder"

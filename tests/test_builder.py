@@ -24,7 +24,7 @@ from PIL import Image
 
 import batchify
 from batchify import durable, errors
-from batchify.builder import Progress, build, plan_build
+from batchify.builder import build, plan_build
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -32,6 +32,7 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
+from batchify.report import Progress
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 

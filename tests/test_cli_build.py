@@ -253,7 +253,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every few seconds, with the split, the rate and the bad images; --quiet has none."""
-    from batchify.builder import Progress
+    from batchify.report import Progress
 
     clock = iter([0.0, 1.0, 6.0, 7.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
@@ -269,7 +269,7 @@ def test_progress_on_a_terminal_is_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the split, the bad images and images a second."""
-    from batchify.builder import Progress
+    from batchify.report import Progress
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = make_progress(quiet=False)

@@ -13,11 +13,11 @@ from batchify.errors import OptionError
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
-    MaxSkipped,
     StoreOptions,
     canonical_json,
     parse_rescale,
 )
+from batchify.policy import MaxSkipped
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ from conftest import Run
 from drawing import draw_dataset, encoded, photo
 
 from batchify import workfile
-from batchify.builder import Progress, build
+from batchify.builder import build
 from batchify.errors import OutputExistsError, ResumeError
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.report import Progress
 from batchify.structure import places
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)

@@ -68,13 +68,13 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         if received:
             raise _SignalledError(received[0])
 
-    # A signal that was ignored when we came (nohup, a shell's background job) stays ignored.
     def quiet(lost: sys.UnraisableHookArgs) -> None:
         if lost.exc_type is not _SignalledError:  # that one is told by check
             unraisable(lost)
 
     unraisable, sys.unraisablehook = sys.unraisablehook, quiet
     for number in _SIGNALS:
+        # one that was ignored when we came (nohup, a shell's background job) stays ignored
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             kept[number] = signal.signal(number, unwind)
     try:

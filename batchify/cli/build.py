@@ -10,10 +10,10 @@ import click
 from batchify.cli.boundary import boundary
 from batchify.cli.options import build_options, to_options
 from batchify.cli.progress import make_progress
-from batchify.options import check_policy
+from batchify.policy import check_policy
 
 if TYPE_CHECKING:
-    from batchify.builder import Progress
+    from batchify.report import Progress
 
 
 @click.command()
@@ -44,9 +44,10 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         options = to_options(context, values)
         check_policy(values["on_error"], values["max_skipped"])
         from batchify.builder import build as build_file
-        from batchify.builder import plan_as_json, plan_build
+        from batchify.builder import plan_build
         from batchify.cli.report import plan_text, report_text
         from batchify.cli.text import echo
+        from batchify.report import plan_as_json
 
         if values["dry_run"]:
             plan = plan_build(dataset, options)

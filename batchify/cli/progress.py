@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from batchify.builder import Progress
+    from batchify.report import Progress
 
 LINE_S = 5.0
 COUNTED = ("check", "fill", "seal")

@@ -8,8 +8,8 @@ from batchify.cli.text import size_text, table
 from batchify.names import printable
 
 if TYPE_CHECKING:
-    from batchify.builder import BuildReport
     from batchify.plan import BuildPlan
+    from batchify.report import BuildReport
 
 
 def plan_text(plan: BuildPlan) -> str:

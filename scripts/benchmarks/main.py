@@ -154,7 +154,7 @@ BENCHES = {"build": bench_build, "decode": bench_decode, "start": bench_start}
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("bench", choices=BENCHES)
+    parser.add_argument("bench", choices=BENCHES, nargs="?", default="build")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--keep", type=Path)
