@@ -12,7 +12,7 @@ from batchify import engine, schema
 from batchify.dataset import discover
 from batchify.decode import check_extensions, versions
 from batchify.errors import BadImagesError, Skipped
-from batchify.fill import FillJob, count_tasks, fill_tasks
+from batchify.fill import FillJob
 from batchify.names import printable
 from batchify.options import BuildOptions, at_least
 from batchify.plan import BuildPlan, make_plan
@@ -20,10 +20,12 @@ from batchify.policy import MaxSkipped, check_policy
 from batchify.recheck import CheckJob
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
-from batchify.rows import count_flags
-from batchify.seal import seal
 from batchify.target import Target
+from batchify.tasks import count_flags, count_tasks, fill_tasks
 from batchify.workfile import WorkFile
+
+START_IMAGES = 5_000
+"""From so many on, worker processes pay however small the images (``scripts/bench start``)."""
 
 
 def plan_build(dataset: str | os.PathLike[str], options: BuildOptions | None = None) -> BuildPlan:
@@ -107,11 +109,11 @@ def build(
     report = progress or (lambda _: None)
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)
-    with WorkFile(target) as work:
-        plan, done = _begin(work, dataset, options, restart=restart, report=report)
-        done = _recheck(work, plan, done, workers, report)
+    with WorkFile(target) as work, engine.Workers(workers) as crew:
+        plan, done = _begin(work, dataset, options, crew, restart=restart, report=report)
+        done = _recheck(work, plan, done, crew, report)
         kept = sum(int(mask.sum()) for mask in done.values())
-        bad = _fill(work, plan, done, workers, _skip_limit(plan, on_error, limit), report)
+        bad = _fill(work, plan, done, crew, _skip_limit(plan, on_error, limit), report)
         found = [entry for split in plan.splits for _, entry in bad[split.name]]
         if found and (on_error == "fail" or len(found) == plan.images):
             raise BadImagesError(_bad_message(found, plan), tuple(found))
@@ -121,8 +123,10 @@ def build(
         def step(written: int) -> None:
             report(Progress("seal", written, left, len(found)))
 
+        from batchify.seal import seal  # HDF5 loads when workers have started
+
         step(0)
-        sealed = seal(work, plan, bad, workers=workers, step=step)
+        sealed = seal(work, plan, bad, crew, step=step)
     path = os.fsdecode(target.path)
     return BuildReport(path, sealed, os.path.getsize(path), flags, kept)
 
@@ -131,6 +135,7 @@ def _begin(
     work: WorkFile,
     dataset: str | os.PathLike[str],
     options: BuildOptions,
+    crew: engine.Workers,
     *,
     restart: bool,
     report: Callable[[Progress], None],
@@ -144,10 +149,14 @@ def _begin(
         For each split, which rows are committed already.
     """
     with contextlib.ExitStack() as undo:
+        if crew.chosen:
+            crew.start()  # they get ready while the folder is scanned and the file allocated
         if not work.is_left:
             undo.callback(work.discard)  # nothing is decoded yet
         report(Progress("scan"))
         plan = plan_build(dataset, options)
+        if plan.images >= START_IMAGES:
+            crew.start()
         report(Progress("allocate", total=plan.images))
         done = None if restart else work.left(plan)
         if done is None:
@@ -161,7 +170,7 @@ def _recheck(
     work: WorkFile,
     plan: BuildPlan,
     done: Masks,
-    workers: int | None,
+    crew: engine.Workers,
     report: Callable[[Progress], None],
 ) -> Masks:
     """Return which of the rows that are done are whole, and of files that did not change since."""
@@ -171,11 +180,10 @@ def _recheck(
     checked, total = 0, sum(int(mask.sum()) for mask in done.values())
     stale = []
     tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
-    with contextlib.closing(engine.run(job, tasks, total=count, workers=workers)) as results:
-        for result in results:
-            checked += result.rows
-            stale += result.stale
-            report(Progress("check", checked, total))
+    for result in crew.run(job, tasks, total=count):
+        checked += result.rows
+        stale += result.stale
+        report(Progress("check", checked, total))
     work.undo(stale)
     for split, row in stale:
         done[split][row] = False
@@ -193,7 +201,7 @@ def _fill(
     work: WorkFile,
     plan: BuildPlan,
     done: Masks,
-    workers: int | None,
+    crew: engine.Workers,
     limit: int | None,
     report: Callable[[Progress], None],
 ) -> dict[str, list[tuple[int, Skipped]]]:
@@ -212,14 +220,13 @@ def _fill(
     count = 0
     _check_limit(bad, count, plan, limit)
     tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
-    with contextlib.closing(engine.run(job, tasks, total=total, workers=workers)) as results:
-        for rows in results:
-            bad[rows.split] += rows.bad
-            count += len(rows.bad)
-            finished += rows.stop - rows.start
-            work.done(rows)
-            report(Progress("fill", finished, plan.images, count, rows.split))
-            _check_limit(bad, count, plan, limit)
+    for rows in crew.run(job, tasks, total=total):
+        bad[rows.split] += rows.bad
+        count += len(rows.bad)
+        finished += rows.stop - rows.start
+        work.done(rows)
+        report(Progress("fill", finished, plan.images, count, rows.split))
+        _check_limit(bad, count, plan, limit)
     work.commit()
     return bad
 

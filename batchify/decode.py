@@ -19,22 +19,14 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import (
-    ExifTags,
-    Image,
-    ImageFile,
-    ImageOps,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    features,
-)
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from batchify import schema
 from batchify.errors import BadImageError, OptionError
@@ -96,6 +88,8 @@ class Decoded(NamedTuple):
 
 def versions() -> dict[str, str]:
     """Return the names and versions of the libraries that decode."""
+    from PIL import features
+
     turbo = features.check_feature("libjpeg_turbo")
     jpeg = features.version_feature("libjpeg_turbo") if turbo else features.version_codec("jpg")
     return {
@@ -111,6 +105,8 @@ def check_extensions(extensions: tuple[str, ...]) -> None:
     ------
     OptionError
     """
+    from PIL import features
+
     for name in extensions:
         if name in ("webp", "avif") and not features.check(name):
             raise OptionError(f"this Pillow was built without {name}; leave it out of --extensions")
@@ -170,7 +166,7 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             _check_size(width, height, options)
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
+            if image.format == "TIFF":
                 _check_tiles(image, options)
             if options.exif == "apply" and image.format == "PNG":
                 image.load()  # its EXIF may come after the pixels
@@ -203,10 +199,10 @@ def _check_size(width: int, height: int, options: DecodeOptions) -> None:
         )
 
 
-def _check_tiles(image: TiffImagePlugin.TiffImageFile, options: DecodeOptions) -> None:
+def _check_tiles(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
     """Hold the tiles of a TIFF to the caps: a tile is unpacked whole, however small the image."""
-    width = image.tag_v2.get(_TILE_WIDTH, 1)
-    height = image.tag_v2.get(_TILE_LENGTH, 1)
+    tags: Mapping[int, int] = vars(image)["tag_v2"]
+    width, height = tags.get(_TILE_WIDTH, 1), tags.get(_TILE_LENGTH, 1)
     if max(width, height) > options.max_dimension or width * height > options.max_pixels:
         raise BadImageError(f"tiles of {width}×{height} pixels are too large (see --max-pixels)")
 
@@ -254,6 +250,8 @@ def _converted(image: Image.Image, options: DecodeOptions, flags: int) -> Image.
     if options.scaled_decode:
         _draft(image, options, transposed=turn and _orientation(image) >= 5)
     if turn:
+        from PIL import ImageOps  # rarely needed, and workers start sooner without it
+
         image = ImageOps.exif_transpose(image)
     modes = _MODES[options.color_mode]
     if image.mode not in modes:

@@ -1,27 +1,29 @@
 """Runs the tasks of a job: in this process, or on local worker processes.
 
 A job is picklable and opens a handler where it runs; tasks go to the handler, results come back
-in the order of the tasks. Any `concurrent.futures.Executor` whose workers were started with
-`start_worker` could serve.
+in the order of the tasks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.synchronize import Event
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from batchify import durable
 from batchify.errors import WorkerDiedError
@@ -77,38 +79,101 @@ def _most_processes() -> int:
     return 61 if sys.platform == "win32" else 1 << 16
 
 
-def run(
-    job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int, workers: int | None
-) -> Generator[ResultT, None, None]:
-    """Yield the result of every task, in order; close it to let the workers go early.
+class Workers:
+    """The worker processes of a build; started when they are needed, or ahead of that.
 
     Parameters
     ----------
-    job : Job
-    tasks : iterable
-        Made as they are needed, so that they take no memory while they wait.
-    total : int
-        How many there are.
     workers : int or None
         Processes. 1 is this process. None is as many as there are CPUs, or this process, where
         the work left, judged by the tasks done so far, would not pay for starting them.
-
-    Raises
-    ------
-    WorkerDiedError
-        If a worker process ended: killed, out of memory, or crashed in a decoder.
     """
-    count = usable_cpus() if workers is None else workers
-    waiting = iter(tasks)
-    done = 0
-    if count == 1 or workers is None:
-        patience_s = START_S if count > 1 else math.inf
-        for result in _run_here(job, waiting, total=total, patience_s=patience_s):
-            yield result
-            done += 1
-    if done < total:
-        with ProcessRun(job, min(count, total - done, _most_processes())) as processes:
-            yield from processes.run(waiting)
+
+    def __init__(self, workers: int | None) -> None:
+        self.count = min(usable_cpus() if workers is None else workers, _most_processes())
+        self.chosen = workers is not None
+        self._pool: ProcessPoolExecutor | None = None
+        self._stop: Event | None = None
+
+    def start(self) -> None:
+        """Start the processes, if there are to be any, without waiting for them."""
+        if self.count == 1 or self._pool is not None:
+            return
+        # spawn: a forked child would inherit the lock of the build and h5py's state
+        context = multiprocessing.get_context("spawn")
+        with _starting_processes():  # the first is Python's resource tracker
+            self._stop = context.Event()
+            self._pool = ProcessPoolExecutor(
+                self.count, mp_context=context, initializer=start_worker, initargs=(self._stop,)
+            )
+            for _ in range(self.count):
+                self._pool.submit(_get_ready)
+
+    def run(
+        self, job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int
+    ) -> Iterator[ResultT]:
+        """Yield the result of every task, in order.
+
+        Parameters
+        ----------
+        job : Job
+        tasks : iterable
+            Made as they are needed, so that they take no memory while they wait.
+        total : int
+            How many there are.
+
+        Raises
+        ------
+        WorkerDiedError
+            If a worker process ended: killed, out of memory, or crashed in a decoder.
+        """
+        waiting = iter(tasks)
+        done = 0
+        if self.count == 1 or (self._pool is None and not self.chosen):
+            patience_s = START_S if self.count > 1 else math.inf
+            for result in _run_here(job, waiting, total=total, patience_s=patience_s):
+                yield result
+                done += 1
+        if done < total:
+            self.start()
+            yield from self._run_there(job, waiting)
+
+    def _run_there(self, job: Job[TaskT, ResultT], waiting: Iterator[TaskT]) -> Iterator[ResultT]:
+        """Yield the result of every task, in order, from the processes."""
+        assert self._pool is not None
+        pickled = pickle.dumps(job)
+        in_flight: deque[tuple[TaskT, Future[ResultT]]] = deque()
+        try:
+            while True:
+                while len(in_flight) < self.count * IN_FLIGHT:
+                    task = next(waiting, None)
+                    if task is None:
+                        break
+                    with _starting_processes():
+                        in_flight.append((task, self._pool.submit(_handle, pickled, task)))
+                if not in_flight:
+                    return
+                result = in_flight[0][1].result()
+                in_flight.popleft()
+                yield result
+        except BrokenProcessPool as error:
+            unfinished = [
+                job.describe(task)
+                for task, future in in_flight
+                if not future.done() or future.exception() is not None
+            ]
+            raise WorkerDiedError(
+                "a worker process died: killed, out of memory, or crashed in a decoder. "
+                "It was working on one of:\n  " + "\n  ".join(unfinished[: 2 * self.count])
+            ) from error
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None and self._stop is not None:
+            self._stop.set()  # tasks that are with the workers already end after their batch
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _run_here(
@@ -123,84 +188,29 @@ def _run_here(
             yield handle(next(tasks))
 
 
-class ProcessRun(Generic[TaskT, ResultT]):
-    """Worker processes for one job, from their start to their end.
+@dataclass
+class _Worker:
+    """What this process, a worker, has open: the handler of the job it was last sent."""
 
-    Parameters
-    ----------
-    job : Job
-    workers : int
-    """
-
-    def __init__(self, job: Job[TaskT, ResultT], workers: int) -> None:
-        self._job = job
-        self._workers = workers
-        # spawn: a forked child would inherit the lock of the build and h5py's state
-        context = multiprocessing.get_context("spawn")
-        with _starting_processes():  # the first is Python's resource tracker
-            self._stop = context.Event()
-            self._pool = ProcessPoolExecutor(
-                workers, mp_context=context, initializer=start_worker, initargs=(job, self._stop)
-            )
-        self._in_flight: deque[tuple[TaskT, Future[ResultT]]] = deque()
-
-    def run(self, waiting: Iterator[TaskT]) -> Iterator[ResultT]:
-        """Yield the result of every task, in order.
-
-        Raises
-        ------
-        WorkerDiedError
-        """
-        try:
-            while True:
-                while len(self._in_flight) < self._workers * IN_FLIGHT:
-                    task = next(waiting, None)
-                    if task is None:
-                        break
-                    with _starting_processes():
-                        future: Future[ResultT] = self._pool.submit(_handle, task)
-                    self._in_flight.append((task, future))
-                if not self._in_flight:
-                    return
-                result = self._in_flight[0][1].result()
-                self._in_flight.popleft()
-                yield result
-        except BrokenProcessPool as error:
-            raise WorkerDiedError(self._obituary()) from error
-
-    def _obituary(self) -> str:
-        unfinished = [
-            self._job.describe(task)
-            for task, future in self._in_flight
-            if not future.done() or future.exception() is not None
-        ]
-        return (
-            "a worker process died: killed, out of memory, or crashed in a decoder. "
-            "It was working on one of:\n  " + "\n  ".join(unfinished[: 2 * self._workers])
-        )
-
-    def __enter__(self) -> ProcessRun[TaskT, ResultT]:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()  # tasks that are with the workers already end after their batch
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    stop: Event
+    job: bytes = b""
+    handler: Callable[[Any], Any] = id
+    lifetime: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
-_handler: Callable[[Any], Any]
-_lifetime = contextlib.ExitStack()  # of this process: what a worker opens stays open
+_worker: _Worker
 
 
-def start_worker(job: Job[Any, Any], stop: Event) -> None:
-    """Make this process a worker of `job`: runs once, before its first task."""
-    global _handler
+def start_worker(stop: Event) -> None:
+    """Make this process a worker: runs once, before its first task."""
+    global _worker
     # The parent decides what a signal to the process group means.
     for name in GROUP_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     durable.fill_standard_files()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _handler = _lifetime.enter_context(job.open(stop.is_set))
+    _worker = _Worker(stop)
 
 
 def _end_with_parent() -> None:
@@ -211,8 +221,18 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _handle(task: Any) -> Any:
-    return _handler(task)
+def _get_ready() -> None:
+    """Import what tasks will need, while the parent is still at its plan."""
+    importlib.import_module("batchify.fill")
+
+
+def _handle(job: bytes, task: Any) -> Any:
+    if _worker.job != job:
+        _worker.lifetime.close()
+        opened = pickle.loads(job).open(_worker.stop.is_set)  # noqa: S301 - from our own parent
+        _worker.handler = _worker.lifetime.enter_context(opened)
+        _worker.job = job
+    return _worker.handler(task)
 
 
 @contextlib.contextmanager

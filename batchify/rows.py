@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from batchify import durable, schema
+from batchify import durable
 from batchify.errors import Skipped
 from batchify.places import Places
-from batchify.plan import PATHS_AT_ONCE, BuildPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +102,3 @@ class RowWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-
-def count_flags(rows: RowWriter, plan: BuildPlan) -> dict[str, int]:
-    """Return how many rows of a filled file have each flag of `schema.FLAGS`."""
-    counts = dict.fromkeys(schema.FLAGS, 0)
-    for split in plan.splits:
-        for start in range(0, len(split), PATHS_AT_ONCE):
-            stop = min(start + PATHS_AT_ONCE, len(split))
-            flags = np.frombuffer(rows.get(split.name, "source_flags", start, stop), "<u2")
-            for name in counts:
-                counts[name] += int(np.count_nonzero(flags & schema.flag_bit(name)))
-    return counts

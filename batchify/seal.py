@@ -29,8 +29,8 @@ def seal(
     work: WorkFile,
     plan: BuildPlan,
     bad: Bad,
+    crew: engine.Workers,
     *,
-    workers: int | None,
     step: Callable[[int], None] = lambda _: None,
 ) -> BuildPlan:
     """Publish a filled work file.
@@ -41,8 +41,8 @@ def seal(
     plan : BuildPlan
     bad : Mapping of str to list of (row, Skipped)
         For each split, the rows that are to be dropped.
-    workers : int or None
-        Processes that compress; see `engine.run`.
+    crew : engine.Workers
+        Who compresses.
     step : callable
         Called with the number of images that are in the new file, now and then.
 
@@ -70,7 +70,7 @@ def seal(
     path = work.sealing_path
     work.commit()
     try:
-        _stream(work, path, kept, dropped, workers, step)
+        _stream(work, path, kept, dropped, crew, step)
         work.publish(path)
     finally:
         durable.remove(path)  # gone already where it was published
@@ -82,7 +82,7 @@ def _stream(
     path: bytes,
     kept: BuildPlan,
     dropped: Mapping[str, NDArray[np.bool_]],
-    workers: int | None,
+    crew: engine.Workers,
     step: Callable[[int], None],
 ) -> None:
     """Write the file of the rows that stay."""
@@ -96,7 +96,7 @@ def _stream(
         raise durable.io_error("making", path, error) from error
     rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
     if compressed:
-        _compress(work, path, kept, rows_of, workers, step)
+        _compress(work, path, kept, rows_of, crew, step)
     target = RowWriter(path, places(path))
     try:
         written = 0
@@ -173,7 +173,7 @@ def _compress(
     path: bytes,
     kept: BuildPlan,
     rows_of: Mapping[str, NDArray[np.int64]],
-    workers: int | None,
+    crew: engine.Workers,
     step: Callable[[int], None],
 ) -> None:
     """Compress the images that stay, chunk by chunk, in the order of the file."""
@@ -195,10 +195,8 @@ def _compress(
     total = sum(column.chunks for column in columns.values())
     written = 0
     try:
-        with (
-            contextlib.closing(engine.run(job, tasks(), total=total, workers=workers)) as results,
-            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
-        ):
+        results = crew.run(job, tasks(), total=total)
+        with h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file:
             for name, column in columns.items():
                 for first_row in range(0, column.shape[0], column.chunk_rows):
                     write_chunk(file[name]["images"], first_row, next(results))

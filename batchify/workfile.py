@@ -16,7 +16,6 @@ from batchify.places import Places
 from batchify.plan import BuildPlan
 from batchify.resume import Masks, check_same, committed, header
 from batchify.rows import Rows, RowWriter
-from batchify.structure import create, places
 from batchify.target import Target
 
 PARTIAL = b".partial"
@@ -68,6 +67,8 @@ class WorkFile:
         """
         if not self.is_left:
             return None
+        from batchify.structure import places
+
         try:
             first, *others = self.journal.records() or [{}]
             check_same(first, plan)
@@ -93,6 +94,8 @@ class WorkFile:
         durable.remove(self.path)
         durable.remove(self.sealing_path)
         durable.check_room(self.path, plan.nbytes)
+        from batchify.structure import create, places  # HDF5 loads while workers start
+
         try:
             create(self.path, plan)
             writer = self._open(plan, places(self.path))

@@ -42,7 +42,8 @@ class Doubling:
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
     """Though some take longer; from as many processes as were asked for."""
-    results = list(engine.run(Doubling(0.01), range(40), total=40, workers=workers))
+    with engine.Workers(workers) as crew:
+        results = list(crew.run(Doubling(0.01), range(40), total=40))
     assert [value for value, _ in results] == [2 * task for task in range(40)]
     pids = {pid for _, pid in results}
     assert (os.getpid() in pids) == (workers == 1)
@@ -51,14 +52,16 @@ def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
 
 def test_a_small_job_stays_in_this_process() -> None:
     """Starting processes would cost more than it saves."""
-    results = list(engine.run(Doubling(), range(50), total=50, workers=None))
+    with engine.Workers(None) as crew:
+        results = list(crew.run(Doubling(), range(50), total=50))
     assert {pid for _, pid in results} == {os.getpid()}
 
 
 def test_a_large_job_moves_to_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as what is left would take longer than starting them; order and results hold."""
     monkeypatch.setattr(engine, "usable_cpus", lambda: 2)
-    results = list(engine.run(Doubling(0.1), range(20), total=20, workers=None))
+    with engine.Workers(None) as crew:
+        results = list(crew.run(Doubling(0.1), range(20), total=20))
     assert [value for value, _ in results] == [2 * task for task in range(20)]
     assert os.getpid() in {results[0][1], results[1][1]}
     assert results[-1][1] != os.getpid()
@@ -73,18 +76,41 @@ def test_tasks_are_made_as_they_are_needed() -> None:
             made.append(task)
             yield task
 
-    results = engine.run(Doubling(), tasks(), total=1000, workers=2)
-    for _ in range(10):
-        next(results)
+    with engine.Workers(2) as crew:
+        results = crew.run(Doubling(), tasks(), total=1000)
+        for _ in range(10):
+            next(results)
     assert len(made) <= 10 + 2 * engine.IN_FLIGHT
-    results.close()
+
+
+def test_the_same_processes_serve_several_jobs() -> None:
+    """One after another, started once, ahead of the first."""
+    with engine.Workers(2) as crew:
+        crew.start()
+        first = list(crew.run(Doubling(), range(20), total=20))
+        second = list(crew.run(Doubling(0.001), range(20), total=20))
+    assert [value for value, _ in first] == [value for value, _ in second]
+    assert len({pid for _, pid in first + second}) <= 2
+
+
+def test_a_run_that_is_given_up_ends_soon() -> None:
+    """Tasks that wait are dropped; no process stays."""
+    started = time.monotonic()
+    with engine.Workers(2) as crew:
+        next(crew.run(Doubling(0.2), range(1, 1000), total=999))
+    assert time.monotonic() - started < 5
 
 
 def test_a_worker_that_dies_is_an_error_that_names_its_task() -> None:
     """Not a wait for ever."""
-    with pytest.raises(WorkerDiedError, match=r"a worker process died.*\n  task -1") as caught:
-        list(engine.run(Doubling(), [1, 2, -1, 3], total=4, workers=2))
+    with pytest.raises(WorkerDiedError, match=r"(?s)a worker process died.*\n  task -1") as caught:
+        _run_all([1, 2, -1, 3])
     assert caught.value.exit_code == 1
+
+
+def _run_all(tasks: list[int]) -> None:
+    with engine.Workers(2) as crew:
+        list(crew.run(Doubling(), tasks, total=len(tasks)))
 
 
 PARENT = """
@@ -92,7 +118,8 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from batchify import engine
 from test_engine import Doubling
-results = engine.run(Doubling(30.0), range(3, 1000), total=997, workers=2)
+crew = engine.Workers(2)
+results = crew.run(Doubling(30.0), range(3, 1000), total=997)
 print(next(results)[1], flush=True)
 next(results)
 """

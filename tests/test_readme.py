@@ -107,5 +107,5 @@ def test_the_benchmarks_run() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])["figures"]
-    assert len(figures) == 8
+    assert len(figures) == 9
     assert all(figure["ratio"] > 0 for figure in figures)

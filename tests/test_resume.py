@@ -45,7 +45,7 @@ def stop_after(images: int) -> Callable[[Progress], None]:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Draw 40 photos; tasks are a batch and commits two batches, so that there is a middle."""
-    monkeypatch.setattr("batchify.fill.TASK_ROWS", 4)
+    monkeypatch.setattr("batchify.tasks.TASK_ROWS", 4)
     monkeypatch.setattr(workfile, "COMMIT_NBYTES", 2 * 4 * 20 * 16 * 3)
     return draw_dataset(tmp_path / "data", {"cat": 15, "dog": 25})
 
