@@ -12,13 +12,13 @@ from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.resume import Masks
 from batchify.rows import RowWriter
 
-TASK_NBYTES = 1 << 20
+TASK_NBYTES = 8 << 20
 TASK_ROWS = 1024
 """Rows that go to a worker at once: small images several batches, large ones a single batch."""
 
 
 def task_rows(plan: BuildPlan) -> int:
-    """Return how many rows a task has: whole batches, about 1 MiB, and a 64th of all at most.
+    """Return how many rows a task has: whole batches, about 8 MiB, and a 64th of all at most.
 
     The last bound is for large photos that become small rows.
     """
