@@ -115,7 +115,7 @@ def bench_decode(root: Path, runs: int, scale: float, workers: int) -> Iterator[
     """Measure what --scaled-decode is worth."""
     out = str(root / "out.h5")
     for width, height in ((1632, 1224), (3264, 2448)):
-        dataset = draw(root, int(600 * scale * 1632 / width), width, height)
+        dataset = draw(root, int(2_000 * scale * 1632 / width), width, height)
         plain = [
             "build",
             str(dataset),
