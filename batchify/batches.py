@@ -18,8 +18,6 @@ from batchify.errors import BadImageError
 from batchify.options import DecodeOptions
 from batchify.source import read_source
 
-Images = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
-
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -36,11 +34,6 @@ class Batch:
 
     columns: dict[str, NDArray[Any]]
     bad: list[tuple[int, str]]
-
-    @property
-    def images(self) -> Images:
-        """The images, shape (n, H, W, C)."""
-        return self.columns["images"]
 
 
 class BatchReader:

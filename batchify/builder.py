@@ -21,7 +21,7 @@ from batchify.recheck import CheckJob
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
 from batchify.target import Target
-from batchify.tasks import count_flags, count_tasks, fill_tasks
+from batchify.tasks import count_flags, count_rows, count_tasks, fill_tasks
 from batchify.workfile import WorkFile
 
 START_IMAGES = 5_000
@@ -112,7 +112,7 @@ def build(
     with WorkFile(target) as work, engine.Workers(workers) as crew:
         plan, done = _begin(work, dataset, options, crew, restart=restart, report=report)
         done = _recheck(work, plan, done, crew, report)
-        kept = sum(int(mask.sum()) for mask in done.values())
+        kept = count_rows(done)
         bad = _fill(work, plan, done, crew, _skip_limit(plan, on_error, limit), report)
         found = [entry for split in plan.splits for _, entry in bad[split.name]]
         if found and (on_error == "fail" or len(found) == plan.images):
@@ -177,7 +177,7 @@ def _recheck(
     job = CheckJob(
         plan.dataset.root, plan.options.decode.max_file_size, work.path, work.rows.places
     )
-    checked, total = 0, sum(int(mask.sum()) for mask in done.values())
+    checked, total = 0, count_rows(done)
     stale = []
     tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
     for result in crew.run(job, tasks, total=count):
@@ -216,7 +216,7 @@ def _fill(
     )
     bad: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
     wanted = {name: ~mask for name, mask in done.items()}
-    finished = sum(int(mask.sum()) for mask in done.values())
+    finished = count_rows(done)
     count = 0
     _check_limit(bad, count, plan, limit)
     tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)

@@ -122,17 +122,29 @@ class BuildPlan:
         return PROCESS_NBYTES + self.batch_nbytes + table
 
     @cached_property
+    def row_digests(self) -> dict[str, str]:
+        """For each split, the SHA-256, in hex, of its rows' paths and labels in their order."""
+        return {split.name: self._row_digest(split) for split in self.splits}
+
+    def _row_digest(self, split: SplitPlan) -> str:
+        samples = self.dataset.samples
+        digest = hashlib.sha256()
+        for start in range(0, len(split), PATHS_AT_ONCE):
+            rows = split.rows[start : start + PATHS_AT_ONCE]
+            digest.update(b"\0".join(samples.paths(rows)))
+            digest.update(samples.labels[rows].astype("<i4").tobytes())
+        return digest.hexdigest()
+
+    @property
+    def classes_digest(self) -> str:
+        """The SHA-256, in hex, of the class names in their order."""
+        return hashlib.sha256(b"\0".join(self.dataset.classes)).hexdigest()
+
+    @cached_property
     def identity(self) -> str:
         """SHA-256, in hex, of the options, the classes and every row: what makes a build itself."""
-        digest = hashlib.sha256(canonical_json([self.config, self.decoder]).encode())
-        digest.update(b"\0".join(self.dataset.classes))
-        for split in self.splits:
-            digest.update(f"\n{split.name}\n".encode())
-            for start in range(0, len(split), PATHS_AT_ONCE):
-                rows = split.rows[start : start + PATHS_AT_ONCE]
-                digest.update(b"\0".join(self.dataset.samples.paths(rows)))
-                digest.update(self.dataset.samples.labels[rows].astype("<i4").tobytes())
-        return digest.hexdigest()
+        parts = [self.config, self.decoder, self.classes_digest, self.row_digests]
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.errors import ResumeError
-from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+from batchify.plan import BuildPlan
 
 VERSION = 1
 Masks = dict[str, NDArray[np.bool_]]
@@ -25,22 +24,14 @@ def header(plan: BuildPlan) -> dict[str, Any]:
         "plan": plan.identity,
         "decoder": plan.decoder,
         "config": {name: _plain(value) for name, value in plan.config.items()},
-        "classes": hashlib.sha256(b"\0".join(plan.dataset.classes)).hexdigest(),
-        "splits": {split.name: [len(split), _rows_digest(plan, split)] for split in plan.splits},
+        "classes": plan.classes_digest,
+        "splits": {split.name: [len(split), plan.row_digests[split.name]] for split in plan.splits},
     }
 
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON gives it back."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def _rows_digest(plan: BuildPlan, split: SplitPlan) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, len(split), PATHS_AT_ONCE):
-        paths = plan.dataset.samples.paths(split.rows[start : start + PATHS_AT_ONCE])
-        digest.update(b"\0".join(paths))
-    return digest.hexdigest()
 
 
 def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
@@ -62,8 +53,8 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
         raise ResumeError("it was begun by another version of batchify")
     if found.get("plan") == mine["plan"]:
         return
-    changes = _changes("", found.get("config", {}), mine["config"])
-    changes += _changes("", {"decoder": found.get("decoder")}, {"decoder": mine["decoder"]})
+    changes = _changes(found.get("config", {}), mine["config"])
+    changes += _changes({"decoder": found.get("decoder")}, {"decoder": mine["decoder"]})
     if found.get("classes") != mine["classes"]:
         changes.append("the classes changed")
     before, now = found.get("splits", {}), mine["splits"]
@@ -79,9 +70,9 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
     raise ResumeError("; ".join(changes))
 
 
-def _changes(prefix: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
-        f"{prefix}{name} was {before.get(name)}, now {now.get(name)}"
+        f"{name} was {before.get(name)}, now {now.get(name)}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]

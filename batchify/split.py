@@ -97,7 +97,7 @@ def wanted(options: SplitOptions) -> tuple[str, ...]:
     return tuple(split for split in schema.SPLITS if shares[split])
 
 
-def epoch_order(count: int, *, shuffle: bool, seed: int | None, batches_seen: int = 0) -> Indices:
+def epoch_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) -> Indices:
     """Return the order of a split's rows in one epoch, as Keras' iterator draws it.
 
     Parameters
@@ -106,13 +106,12 @@ def epoch_order(count: int, *, shuffle: bool, seed: int | None, batches_seen: in
         Rows of the split.
     shuffle : bool
         Without, rows keep their order.
-    seed : int or None
-        None draws from the operating system's entropy.
+    seed : int
     batches_seen : int
         Batches served since the loader was made; Keras adds them to the seed, so that epoch e is
         seeded with ``seed + e * ceil(count / batch_size)``.
     """
     if not shuffle:
         return np.arange(count, dtype=np.int32)
-    state = None if seed is None else (seed + batches_seen) % 2**32
+    state = (seed + batches_seen) % 2**32
     return np.random.RandomState(state).permutation(count).astype(np.int32)

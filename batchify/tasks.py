@@ -26,6 +26,11 @@ def task_rows(plan: BuildPlan) -> int:
     return plan.options.batch_size * max(1, rows // plan.options.batch_size)
 
 
+def count_rows(masks: Masks) -> int:
+    """Return how many rows are marked."""
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
 def count_tasks(plan: BuildPlan, wanted: Masks) -> int:
     """Return how many tasks some rows of a plan make."""
     return sum(1 for _ in _pieces(plan, wanted))

@@ -76,8 +76,8 @@ def test_a_batch_of_the_reader_holds_what_the_file_stores(photos: Path) -> None:
     (photos / "cat" / "img_001.jpg").write_bytes(b"no")
     reader = BatchReader(discover(photos).root, DecodeOptions((8, 6)), dtype="float32", scale=0.5)
     batch = reader.read([b"cat/img_000.jpg", b"cat/img_001.jpg", b"dog/img_000.jpg"])
-    assert batch.images.shape == (3, 8, 6, 3)
+    assert batch.columns["images"].shape == (3, 8, 6, 3)
     assert [position for position, _ in batch.bad] == [1]
-    assert not batch.images[1].any()
+    assert not batch.columns["images"][1].any()
     assert batch.columns["source_size"].tolist() == [[30, 40], [0, 0], [30, 40]]
-    assert batch.images[0].max() > 1
+    assert batch.columns["images"][0].max() > 1

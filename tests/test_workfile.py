@@ -68,19 +68,24 @@ def test_rows_are_committed_every_64_mib(photos: Path, target: Target) -> None:
         assert len(records(work.journal.path)) == 2
 
 
-def test_a_torn_record_is_cut_off(photos: Path, target: Target) -> None:
-    """A last record that is cut short was not durable: the ones before it count, and go on."""
+def committed_thrice(photos: Path, target: Target) -> Path:
+    """Leave a work file with three commits; return its journal."""
     with WorkFile(target) as work:
         work.allocate(plan_build(photos, SMALL))
         for start in range(3):
             work.done(Rows("train", start, start + 1, ()))
             work.commit()
-    path = Path(os.fsdecode(work.journal.path))
+    return Path(os.fsdecode(work.journal.path))
+
+
+def test_a_torn_record_is_cut_off(photos: Path, target: Target) -> None:
+    """A last record that is cut short was not durable: the ones before it count, and go on."""
+    path = committed_thrice(photos, target)
     whole = path.read_bytes()
     last = len(whole.splitlines(keepends=True)[-1])
     for cut in range(len(whole) - last, len(whole)):
         path.write_bytes(whole[:cut])
-        with Journal(work.journal.path) as journal:
+        with Journal(os.fsencode(path)) as journal:
             assert len(journal.records()) == 3
             journal.append({"rows": []})
             assert len(journal.records()) == 4
@@ -88,15 +93,10 @@ def test_a_torn_record_is_cut_off(photos: Path, target: Target) -> None:
 
 def test_a_damaged_record_is_said(photos: Path, target: Target) -> None:
     """One before the last is not torn but damaged: nothing after it can be believed."""
-    with WorkFile(target) as work:
-        work.allocate(plan_build(photos, SMALL))
-        for start in range(3):
-            work.done(Rows("train", start, start + 1, ()))
-            work.commit()
-    path = Path(os.fsdecode(work.journal.path))
+    path = committed_thrice(photos, target)
     path.write_bytes(path.read_bytes().replace(b'train",0', b'trein",0'))
     with (
-        Journal(work.journal.path) as journal,
+        Journal(os.fsencode(path)) as journal,
         pytest.raises(ResumeError, match=r"record 2 of 4 in .* is damaged"),
     ):
         journal.records()

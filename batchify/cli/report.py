@@ -60,7 +60,7 @@ def _left_out(plan: BuildPlan) -> list[str]:
     if dataset.hidden:
         lines.append(f"  left out: {dataset.hidden:,} hidden files and folders (see --hidden)")
     if dataset.loose:
-        lines.append(f"  left out: {dataset.loose:,} files that lie outside of the class folders")
+        lines.append(f"  left out: files outside of the class folders: {dataset.loose:,}")
     if dataset.other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in list(dataset.other.items())[:8])
         lines.append(f"  left out: files of other kinds: {kinds} (see --extensions)")
