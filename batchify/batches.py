@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,21 +63,35 @@ class BatchReader:
         self._dtype = np.dtype(schema.STORED_DTYPES[dtype])
         self._scale = np.float32(scale)
 
-    def read(self, paths: Sequence[bytes]) -> Batch:
+    def read(
+        self,
+        paths: Sequence[bytes],
+        *,
+        mark: Callable[[int], None] = lambda _: None,
+        refused: Mapping[int, str] | None = None,
+    ) -> Batch:
         """Return the batch of some files.
 
         Parameters
         ----------
         paths : sequence of bytes
             Relative to the dataset folder.
+        mark : callable
+            Called with the position of each file before it is read.
+        refused : Mapping of int to str, optional
+            Position and reason of files that are not to be touched: they are bad.
         """
+        refused = refused or {}
         count = len(paths)
         images = np.zeros((count, *self._options.image_shape), self._dtype)
         hashes = bytearray(32 * count)
         crc32, sizes, flags = [0] * count, [(0, 0)] * count, [0] * count
         bad = []
         for i, path in enumerate(paths):
+            mark(i)
             try:
+                if i in refused:
+                    raise BadImageError(refused[i])
                 data = read_source(self._root + path, self._options.max_file_size)
                 decoded = decode(data, self._options)
                 self._store(decoded.pixels, images[i])

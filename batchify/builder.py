@@ -14,7 +14,7 @@ from batchify.decode import check_extensions, versions
 from batchify.errors import BadImagesError, Skipped
 from batchify.fill import FillJob
 from batchify.names import printable
-from batchify.options import BuildOptions, at_least
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
 from batchify.plan import BuildPlan, make_plan
 from batchify.policy import MaxSkipped, check_policy
 from batchify.recheck import CheckJob
@@ -51,6 +51,7 @@ def build(
     restart: bool = False,
     on_error: schema.OnError = "fail",
     max_skipped: str | int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> BuildReport:
     """Write the splits of a dataset folder into one HDF5 file.
@@ -76,6 +77,9 @@ def build(
         out and list them in the file.
     max_skipped : str or int, optional
         With ``skip``, the most images that may be left out: ``10``, or ``"1%"`` of all.
+    image_timeout_s : float
+        Seconds after which an image that is still being read or decoded is given up: the build
+        stops, or with ``skip`` leaves it out.
     progress : callable, optional
         Called with a `Progress` for every stage and every task.
 
@@ -96,6 +100,7 @@ def build(
     OutputIOError
         If writing failed; found before the first image is decoded where it can be.
     WorkerDiedError
+        If a worker died or hung: the file that it had in hand is named, the work is kept.
 
     Notes
     -----
@@ -106,14 +111,17 @@ def build(
     limit = check_policy(on_error, max_skipped)
     if workers is not None:
         at_least("workers", workers, 1)
+    positive("image timeout", image_timeout_s)
     report = progress or (lambda _: None)
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)
-    with WorkFile(target) as work, engine.Workers(workers) as crew:
+    with WorkFile(target) as work, engine.Workers(workers, image_timeout_s) as crew:
         plan, done = _begin(work, dataset, options, crew, restart=restart, report=report)
         done = _recheck(work, plan, done, crew, report)
         kept = count_rows(done)
-        bad = _fill(work, plan, done, crew, _skip_limit(plan, on_error, limit), report)
+        bad = _fill(
+            work, plan, done, crew, _skip_limit(plan, on_error, limit), on_error == "skip", report
+        )
         found = [entry for split in plan.splits for _, entry in bad[split.name]]
         if found and (on_error == "fail" or len(found) == plan.images):
             raise BadImagesError(_bad_message(found, plan), tuple(found))
@@ -149,8 +157,10 @@ def _begin(
         For each split, which rows are committed already.
     """
     with contextlib.ExitStack() as undo:
-        if crew.chosen:
-            crew.start()  # they get ready while the folder is scanned and the file allocated
+        if crew.chosen or work.is_left:
+            # They get ready while the folder is scanned and the file allocated. The build before
+            # may have died of an image, which is now to be named, not to end this process too.
+            crew.start()
         if not work.is_left:
             undo.callback(work.discard)  # nothing is decoded yet
         report(Progress("scan"))
@@ -203,6 +213,7 @@ def _fill(
     done: Masks,
     crew: engine.Workers,
     limit: int | None,
+    skip: bool,
     report: Callable[[Progress], None],
 ) -> dict[str, list[tuple[int, Skipped]]]:
     """Decode the rows that are not done; return the bad ones of each split."""
@@ -213,6 +224,7 @@ def _fill(
         plan.options.batch_size,
         work.path,
         work.rows.places,
+        skip,
     )
     bad: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
     wanted = {name: ~mask for name, mask in done.items()}

@@ -37,13 +37,15 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def fill_standard_files() -> None:
     """Open the null device in the place of a standard file that is closed.
 
-    Otherwise the next file takes its number, and what a C library prints lands in it.
+    Otherwise the next file takes its number, and what a C library prints lands in it; in a worker
+    process too, which opens files of its own before any code of ours runs.
     """
     while True:
         fd = os.open(os.devnull, os.O_RDWR)
         if fd > 2:
             os.close(fd)
             return
+        os.set_inheritable(fd, True)
 
 
 @contextlib.contextmanager

@@ -1,40 +1,31 @@
-"""Runs the tasks of a job: in this process, or on local worker processes.
+"""Runs the tasks of a job: in a thread of this process, or on local worker processes.
 
-A job is picklable and opens a handler where it runs; tasks go to the handler, results come back
-in the order of the tasks.
+Tasks go out as they are needed, results come back in the order of the tasks. A worker that dies,
+or shows no sign of life for the image timeout, is found out: its breadcrumb names what it had in
+hand, which ends the run or, where the job allows, is given up while the rest goes on.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import math
-import multiprocessing
-import os
 import pickle
+import queue
 import signal
-import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import connection
-from multiprocessing.synchronize import Event
-from typing import Any, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from batchify import durable
 from batchify.errors import WorkerDiedError
+from batchify.options import IMAGE_TIMEOUT_S
+from batchify.processes import Pool, most_processes, usable_cpus
+from batchify.worker import NOTHING, Job, WorkerThread
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
-TaskT_contra = TypeVar("TaskT_contra", contravariant=True)
-ResultT_co = TypeVar("ResultT_co", covariant=True)
-
-GROUP_SIGNALS = ("SIGINT", "SIGHUP") if sys.platform != "win32" else ()
-"""What a terminal sends to all processes at once."""
 
 IN_FLIGHT = 6
 """Tasks submitted for each worker; one slow task then leaves the others work to do."""
@@ -42,72 +33,77 @@ IN_FLIGHT = 6
 START_S = 0.5
 """Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
 
-
-class StoppedError(Exception):
-    """A task was given up half done, because the run ended."""
-
-
-class Job(Protocol[TaskT_contra, ResultT_co]):
-    """What is to be done with every task."""
-
-    def open(
-        self, stopped: Callable[[], bool]
-    ) -> contextlib.AbstractContextManager[Callable[[TaskT_contra], ResultT_co]]:
-        """Return a context whose value handles tasks, in the process that runs them.
-
-        Parameters
-        ----------
-        stopped : callable
-            True when nobody wants the result any more: a long task then raises `StoppedError`.
-        """
-        ...
-
-    def describe(self, task: TaskT_contra) -> str:
-        """Return what a task is about, to be named when its worker died."""
-        ...
+POLL_S = 0.5
+GRACE_S = 10.0
+"""How long a worker may take to put down what it has in hand when the run ends."""
 
 
-def usable_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@dataclass
+class _Flight(Generic[TaskT, ResultT]):
+    """A task that is with the workers, and how often each of its items ended its worker."""
+
+    task: TaskT
+    future: Future[ResultT] | None = None
+    serial: int = NOTHING
+    deaths: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its worker, or the pool, is gone before it was done."""
+        return self.future is None or (
+            self.future.done() and isinstance(self.future.exception(), BrokenProcessPool)
+        )
 
 
-def _most_processes() -> int:
-    """Return how many processes a pool may have: Windows waits on at most 63 handles."""
-    return 61 if sys.platform == "win32" else 1 << 16
+class Watch:
+    """Counts for how long signs of life stay the same.
+
+    Only the time between two close looks counts, so that a pause of the whole machine, or of
+    whoever looks, accuses nobody.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.poll_s = min(POLL_S, timeout_s / 4)
+        self._last = time.monotonic()
+        self._signs: dict[int, tuple[Hashable, float]] = {}
+
+    def look(self, signs: Mapping[int, Hashable]) -> list[int]:
+        """Return the keys whose sign has been the same for the timeout."""
+        now = time.monotonic()
+        step_s, self._last = min(now - self._last, 2 * self.poll_s), now
+        seen = {}
+        for key, sign in signs.items():
+            before, still_s = self._signs.get(key, (None, 0.0))
+            seen[key] = (sign, still_s + step_s if sign == before else 0.0)
+        self._signs = seen
+        return [key for key, (_, still_s) in seen.items() if still_s >= self._timeout_s]
 
 
 class Workers:
-    """The worker processes of a build; started when they are needed, or ahead of that.
+    """The workers of a build; processes start when they are needed, or ahead of that.
 
     Parameters
     ----------
     workers : int or None
-        Processes. 1 is this process. None is as many as there are CPUs, or this process, where
-        the work left, judged by the tasks done so far, would not pay for starting them.
+        Processes. 1 is a thread of this process. None is as many as there are CPUs, or a thread of
+        this process where the work left, judged by the tasks done so far, would not pay for
+        starting them.
+    image_timeout_s : float
+        Seconds without a sign of life after which a worker is given up.
     """
 
-    def __init__(self, workers: int | None) -> None:
-        self.count = min(usable_cpus() if workers is None else workers, _most_processes())
-        self.chosen = workers is not None
-        self._pool: ProcessPoolExecutor | None = None
-        self._stop: Event | None = None
+    def __init__(self, workers: int | None, image_timeout_s: float = IMAGE_TIMEOUT_S) -> None:
+        self.count = min(usable_cpus() if workers is None else workers, most_processes())
+        self.chosen = workers is not None and workers > 1
+        self._timeout_s = image_timeout_s
+        self._pool: Pool | None = None
+        self._serial = 0
 
     def start(self) -> None:
-        """Start the processes, if there are to be any, without waiting for them."""
-        if self.count == 1 or self._pool is not None:
-            return
-        # spawn: a forked child would inherit the lock of the build and h5py's state
-        context = multiprocessing.get_context("spawn")
-        with _starting_processes():  # the first is Python's resource tracker
-            self._stop = context.Event()
-            self._pool = ProcessPoolExecutor(
-                self.count, mp_context=context, initializer=start_worker, initargs=(self._stop,)
-            )
-            for _ in range(self.count):
-                self._pool.submit(_get_ready)
+        """Start the processes, without waiting for them; there is one even where 1 was chosen."""
+        if self._pool is None:
+            self._pool = Pool(self.count)
 
     def run(
         self, job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int
@@ -125,130 +121,168 @@ class Workers:
         Raises
         ------
         WorkerDiedError
-            If a worker process ended: killed, out of memory, or crashed in a decoder.
+            If a worker was killed, ran out of memory, crashed in a decoder, or hung, with an item
+            in hand that may not be given up, or with none.
         """
         waiting = iter(tasks)
-        done = 0
-        if self.count == 1 or (self._pool is None and not self.chosen):
+        hung = None
+        if self._pool is None and not self.chosen:
             patience_s = START_S if self.count > 1 else math.inf
-            for result in _run_here(job, waiting, total=total, patience_s=patience_s):
-                yield result
-                done += 1
-        if done < total:
+            hung, total = yield from self._run_here(job, waiting, total, patience_s)
+        if total:
             self.start()
-            yield from self._run_there(job, waiting)
+            yield from self._run_there(job, waiting, deque([hung] if hung else []))
 
-    def _run_there(self, job: Job[TaskT, ResultT], waiting: Iterator[TaskT]) -> Iterator[ResultT]:
-        """Yield the result of every task, in order, from the processes."""
-        assert self._pool is not None
-        pickled = pickle.dumps(job)
-        in_flight: deque[tuple[TaskT, Future[ResultT]]] = deque()
+    def _run_here(
+        self, job: Job[TaskT, ResultT], waiting: Iterator[TaskT], total: int, patience_s: float
+    ) -> Generator[ResultT, None, tuple[_Flight[TaskT, ResultT] | None, int]]:
+        """Yield results of tasks done in a thread, until the rest would take `patience_s`.
+
+        Returns the task that hung, and how many tasks are left.
+        """
+        thread = WorkerThread(job)
+        watch = Watch(self._timeout_s)
+        started = time.monotonic()
         try:
-            while True:
-                while len(in_flight) < self.count * IN_FLIGHT:
-                    task = next(waiting, None)
-                    if task is None:
+            for done in range(total):
+                if done and (time.monotonic() - started) / done * (total - done) > patience_s:
+                    return None, total - done
+                task = next(waiting)
+                thread.submit(task)
+                while True:
+                    try:
+                        result = thread.result(watch.poll_s)
                         break
-                    with _starting_processes():
-                        in_flight.append((task, self._pool.submit(_handle, pickled, task)))
-                if not in_flight:
-                    return
-                result = in_flight[0][1].result()
-                in_flight.popleft()
+                    except queue.Empty:
+                        if watch.look({0: (done, thread.item)}):
+                            flight = _Flight[TaskT, ResultT](task)
+                            self._blame(job, flight, thread.item, None)
+                            return flight, total - done
                 yield result
-        except BrokenProcessPool as error:
-            unfinished = [
-                job.describe(task)
-                for task, future in in_flight
-                if not future.done() or future.exception() is not None
-            ]
+        finally:
+            thread.close(min(GRACE_S, self._timeout_s))
+        return None, 0
+
+    def _run_there(
+        self,
+        job: Job[TaskT, ResultT],
+        waiting: Iterator[TaskT],
+        in_flight: deque[_Flight[TaskT, ResultT]],
+    ) -> Iterator[ResultT]:
+        """Yield the result of every task, in order, from the processes."""
+        pickled = pickle.dumps(job)
+        watch = Watch(self._timeout_s)
+        hung: set[int] = set()
+        while True:
+            while len(in_flight) < self.count * IN_FLIGHT:
+                task = next(waiting, None)
+                if task is None:
+                    break
+                in_flight.append(_Flight(task))
+            if not in_flight:
+                return
+            try:
+                self._submit(pickled, in_flight)
+                head = in_flight[0].future
+                assert head is not None
+                if not wait([head], watch.poll_s).done:
+                    hung |= self._kill_hung(watch)
+                    continue
+                result = head.result()
+            except BrokenProcessPool as error:
+                self._mend(job, in_flight, hung, error)
+                continue
+            in_flight.popleft()
+            yield result
+
+    def _submit(self, pickled: bytes, in_flight: Iterable[_Flight[TaskT, ResultT]]) -> None:
+        assert self._pool is not None
+        for flight in in_flight:
+            if flight.future is None:
+                self._serial += 1
+                flight.future = self._pool.submit(pickled, self._serial, flight.task)
+                flight.serial = self._serial
+
+    def _kill_hung(self, watch: Watch) -> set[int]:
+        """Kill the workers without a sign of life; return their process numbers.
+
+        Where none has a task in hand though tasks wait, the way to them is stuck, and all go.
+        """
+        assert self._pool is not None
+        crumbs = self._pool.crumbs()
+        busy = {crumb.pid: crumb for crumb in crumbs if crumb.serial != NOTHING}
+        hung = set(watch.look(busy or {crumb.pid: tuple(crumbs) for crumb in crumbs}))
+        self._pool.kill(hung)
+        return hung
+
+    def _mend(
+        self,
+        job: Job[TaskT, ResultT],
+        in_flight: Iterable[_Flight[TaskT, ResultT]],
+        hung: set[int],
+        error: BrokenProcessPool,
+    ) -> None:
+        """Find out what the dead worker had in hand; start anew without it, or raise."""
+        assert self._pool is not None
+        deaths = self._pool.deaths()
+        crumbs = self._pool.crumbs()
+        self._pool.end(grace_s=0.0)
+        self._pool = None
+        lost = {flight.serial: flight for flight in in_flight if flight.is_lost}
+        blamed = [
+            crumb
+            for crumb in crumbs
+            if crumb.serial in lost and (crumb.pid in deaths or not deaths)
+        ]
+        if not blamed:
+            code = next(iter(deaths.values()), None)
             raise WorkerDiedError(
-                "a worker process died: killed, out of memory, or crashed in a decoder. "
-                "It was working on one of:\n  " + "\n  ".join(unfinished[: 2 * self.count])
+                f"a worker process died with no file in hand: {_death(code)}; run the same command "
+                "again to continue"
             ) from error
+        for crumb in blamed:
+            reason = None if crumb.pid in hung else _death(deaths.get(crumb.pid))
+            self._blame(job, lost[crumb.serial], crumb.item, reason)
+        for flight in lost.values():
+            flight.future = None
+        self.start()
+
+    def _blame(
+        self,
+        job: Job[TaskT, ResultT],
+        flight: _Flight[TaskT, ResultT],
+        item: int,
+        death: str | None,
+    ) -> None:
+        """Give an item up that hung, or ended its worker, for the second time.
+
+        The first may have been an accident: a kernel out of memory takes what is largest.
+        """
+        reason = death or f"not done within {self._timeout_s:g} s (see --image-timeout)"
+        rest = None if item == NOTHING else job.without(flight.task, item, reason)
+        if rest is None:
+            raise WorkerDiedError(f"{job.name(flight.task, item)}: {reason}; {job.advice}")
+        flight.deaths[item] += 1
+        if flight.deaths[item] > 1:
+            flight.task = rest
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._pool is not None and self._stop is not None:
-            self._stop.set()  # tasks that are with the workers already end after their batch
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.end(GRACE_S)
 
 
-def _run_here(
-    job: Job[TaskT, ResultT], tasks: Iterator[TaskT], *, total: int, patience_s: float
-) -> Iterator[ResultT]:
-    """Yield results of tasks done in this process until the rest would take `patience_s`."""
-    with job.open(lambda: False) as handle:
-        started = time.monotonic()
-        for done in range(total):
-            if done and (time.monotonic() - started) / done * (total - done) > patience_s:
-                return
-            yield handle(next(tasks))
-
-
-@dataclass
-class _Worker:
-    """What this process, a worker, has open: the handler of the job it was last sent."""
-
-    stop: Event
-    job: bytes = b""
-    handler: Callable[[Any], Any] = id
-    lifetime: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-
-
-_worker: _Worker
-
-
-def start_worker(stop: Event) -> None:
-    """Make this process a worker: runs once, before its first task."""
-    global _worker
-    # The parent decides what a signal to the process group means.
-    for name in GROUP_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    durable.fill_standard_files()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = _Worker(stop)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent has: an orphan must not write into a later build's file."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _get_ready() -> None:
-    """Import what tasks will need, while the parent is still at its plan."""
-    importlib.import_module("batchify.fill")
-
-
-def _handle(job: bytes, task: Any) -> Any:
-    if _worker.job != job:
-        _worker.lifetime.close()
-        opened = pickle.loads(job).open(_worker.stop.is_set)  # noqa: S301 - from our own parent
-        _worker.handler = _worker.lifetime.enter_context(opened)
-        _worker.job = job
-    return _worker.handler(task)
-
-
-@contextlib.contextmanager
-def _starting_processes() -> Iterator[None]:
-    """Start workers without the caller's main module, and deaf to signals to the process group.
-
-    spawn imports the main module into every worker: that takes time, and it runs a script that
-    has no ``if __name__ == "__main__"`` again. The tasks need nothing of it.
-    """
-    main = sys.modules["__main__"]
-    kept = {name: main.__dict__.pop(name, None) for name in ("__file__", "__spec__")}
-    main.__spec__ = None
+def _death(code: int | None) -> str:
+    """Return how a worker process ended, given its exit code; None where SIGTERM took all."""
+    if code is None:
+        return "its worker process was ended by SIGTERM"
+    if code >= 0:
+        return f"its worker process ended with code {code}"
     try:
-        with durable.signals_blocked(*GROUP_SIGNALS):
-            yield
-    finally:
-        for name, value in kept.items():
-            if value is not None or name == "__spec__":
-                setattr(main, name, value)
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (out of memory, or kill -9)" if name == "SIGKILL" else ""
+    return f"its worker process was ended by {name}{hint}"

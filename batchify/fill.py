@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchify.batches import BatchReader
 from batchify.decode import own_pillow
-from batchify.engine import StoppedError
 from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.options import DecodeOptions, StoreOptions
 from batchify.places import Places
 from batchify.rows import Rows, RowWriter
+from batchify.worker import NOTHING, Mark
 
 
 @dataclass(frozen=True, slots=True)
 class FillTask:
-    """Some consecutive rows of a split, and the files they are made of."""
+    """Some consecutive rows of a split, and the files they are made of.
+
+    Parameters
+    ----------
+    split : str
+    start : int
+        First row.
+    paths : tuple of bytes
+        File of each row.
+    given_up : tuple of (int, str)
+        Position and reason of files that ended a worker: not to be touched again.
+    """
 
     split: str
     start: int
     paths: tuple[bytes, ...]
+    given_up: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,42 +47,57 @@ class FillJob:
     batch_size: int
     path: bytes
     places: Mapping[str, Places]
+    skip: bool
+
+    @property
+    def advice(self) -> str:
+        """What a user can do about an image whose decoder died."""
+        return (
+            "what is decoded is kept: run the same command again to continue, and where the same "
+            "file ends it again, remove the file or pass --on-error skip to leave it out"
+        )
 
     @contextlib.contextmanager
-    def open(self, stopped: Callable[[], bool]) -> Iterator[Callable[[FillTask], Rows]]:
+    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Rows]]:
         """Open the work file; the value fills a task."""
         reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
         writer = RowWriter(self.path, self.places)
         try:
             with own_pillow():
-                yield lambda task: self._fill(task, reader, writer, stopped)
+                yield lambda task: self._fill(task, reader, writer, mark)
         finally:
             writer.close()
 
-    def _fill(
-        self,
-        task: FillTask,
-        reader: BatchReader,
-        writer: RowWriter,
-        stopped: Callable[[], bool],
-    ) -> Rows:
+    def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter, mark: Mark) -> Rows:
         bad: list[tuple[int, Skipped]] = []
         for first in range(0, len(task.paths), self.batch_size):
-            if stopped():
-                raise StoppedError
             paths = task.paths[first : first + self.batch_size]
-            batch = reader.read(paths)
+            refused = {i - first: reason for i, reason in task.given_up}
+            batch = reader.read(paths, mark=_from(first, mark), refused=refused)
+            mark(NOTHING)
             start = task.start + first
             writer.put(task.split, start, batch.columns)
             bad += [(start + i, Skipped(paths[i], reason)) for i, reason in batch.bad]
         return Rows(task.split, task.start, task.start + len(task.paths), tuple(bad))
 
-    def describe(self, task: FillTask) -> str:
-        """Name the first and the last file of a task."""
-        return describe(task)
+    def name(self, task: FillTask, item: int) -> str:
+        """Name the file of an item."""
+        return name_file(task, item)
+
+    def without(self, task: FillTask, item: int, reason: str) -> FillTask | None:
+        """Leave a file out, if files may be skipped."""
+        if not self.skip:
+            return None
+        return replace(task, given_up=(*task.given_up, (item, reason)))
 
 
-def describe(task: FillTask) -> str:
-    """Name the first and the last file of a task."""
+def _from(first: int, mark: Mark) -> Mark:
+    return lambda i: mark(first + i)
+
+
+def name_file(task: FillTask, item: int) -> str:
+    """Name a file of a task; for `NOTHING` the first and the last."""
+    if item != NOTHING:
+        return printable(task.paths[item])
     first, last = printable(task.paths[0]), printable(task.paths[-1])
     return first if len(task.paths) == 1 else f"{first} … {last} ({len(task.paths)} files)"

@@ -14,6 +14,8 @@ from batchify import schema
 from batchify.errors import OptionError
 
 MIB = 1 << 20
+IMAGE_TIMEOUT_S = 120.0
+"""Far more than any image within the caps takes to be read and decoded."""
 
 
 def choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -36,6 +38,17 @@ def at_least(name: str, value: int, least: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def positive(name: str, value: float) -> None:
+    """Refuse what is not a finite number above 0.
+
+    Raises
+    ------
+    OptionError
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise OptionError(f"{name} must be a number above 0, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from batchify.engine import StoppedError
 from batchify.errors import BadImageError
-from batchify.fill import FillTask, describe
+from batchify.fill import FillTask, name_file
 from batchify.places import Places
 from batchify.rows import RowWriter
 from batchify.source import read_source
+from batchify.worker import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,20 @@ class CheckJob:
     places: Mapping[str, Places]
 
     @contextlib.contextmanager
-    def open(self, stopped: Callable[[], bool]) -> Iterator[Callable[[FillTask], Checked]]:
+    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
         """Open the work file; the value checks a task."""
         rows = RowWriter(self.path, self.places)
         try:
-            yield lambda task: self._stale(task, rows, stopped)
+            yield lambda task: self._stale(task, rows, mark)
         finally:
             rows.close()
 
-    def _stale(self, task: FillTask, rows: RowWriter, stopped: Callable[[], bool]) -> Checked:
+    def _stale(self, task: FillTask, rows: RowWriter, mark: Mark) -> Checked:
         hashes = rows.get(task.split, "source_sha256", task.start, task.start + len(task.paths))
         sums = rows.get(task.split, "row_crc32", task.start, task.start + len(task.paths))
         stale = []
         for i, path in enumerate(task.paths):
-            if stopped():
-                raise StoppedError
+            mark(i)
             row = task.start + i
             image = rows.get(task.split, "images", row, row + 1)
             whole = zlib.crc32(image) == int.from_bytes(sums[4 * i : 4 * i + 4], "little")
@@ -68,6 +67,14 @@ class CheckJob:
             return None
         return hashlib.sha256(data).digest()
 
-    def describe(self, task: FillTask) -> str:
-        """Name the first and the last file of a task."""
-        return describe(task)
+    @property
+    def advice(self) -> str:
+        """What a user can do about a file that cannot be read to its end."""
+        return "look whether it can be read, and run the same command again to continue"
+
+    def name(self, task: FillTask, item: int) -> str:
+        """Name the file of an item."""
+        return name_file(task, item)
+
+    def without(self, _task: FillTask, _item: int, _reason: str) -> None:
+        """Give nothing up: no image is decoded here."""

@@ -17,6 +17,7 @@ from batchify.places import Places
 from batchify.plan import BuildPlan, SplitPlan
 from batchify.rows import RowWriter
 from batchify.structure import create, places, write_chunk
+from batchify.worker import NOTHING, Mark
 from batchify.workfile import WorkFile
 
 LEARNT = ("images", "source_sha256", "row_crc32", "source_size", "source_flags")
@@ -148,24 +149,33 @@ class CompressJob:
     level: int
 
     @contextlib.contextmanager
-    def open(self, _stopped: Callable[[], bool]) -> Iterator[Callable[[CompressTask], bytes]]:
+    def open(self, mark: Mark) -> Iterator[Callable[[CompressTask], bytes]]:
         """Open the work file; the value compresses a chunk."""
         source = RowWriter(self.path, self.places)
         try:
-            yield lambda task: self._compress(task, source)
+            yield lambda task: self._compress(task, source, mark)
         finally:
             source.close()
 
-    def _compress(self, task: CompressTask, source: RowWriter) -> bytes:
+    def _compress(self, task: CompressTask, source: RowWriter, mark: Mark) -> bytes:
+        mark(NOTHING)
         data = b"".join(source.get(task.split, "images", row, row + 1) for row in task.rows)
         data = data.ljust(self.chunk_nbytes[task.split], b"\0")
         if self.itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
             data = np.frombuffer(data, np.uint8).reshape(-1, self.itemsize).T.tobytes()
         return zlib.compress(data, self.level)
 
-    def describe(self, task: CompressTask) -> str:
+    @property
+    def advice(self) -> str:
+        """What a user can do when a worker died."""
+        return "run the same command again to continue"
+
+    def name(self, task: CompressTask, _item: int) -> str:
         """Name the rows of a task."""
         return f"rows {task.rows[0]} to {task.rows[-1]} of {task.split}"
+
+    def without(self, _task: CompressTask, _item: int, _reason: str) -> None:
+        """Give nothing up: the rows are decoded."""
 
 
 def _compress(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,30 +14,43 @@ from pathlib import Path
 
 import pytest
 
-from batchify import engine
+from batchify import engine, processes
 from batchify.errors import WorkerDiedError
+from batchify.worker import NOTHING, Mark
 
 
 @dataclass(frozen=True)
 class Doubling:
-    """Doubles numbers; a negative one kills the worker."""
+    """Doubles numbers; -1 ends the worker, -2 hangs, -3 ends it with nothing in hand."""
 
     delay_s: float = 0.0
+    forgiving: bool = False
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        return "leave it out"
 
     @contextlib.contextmanager
-    def open(self, _stopped: Callable[[], bool]) -> Iterator[Callable[[int], tuple[int, int]]]:
+    def open(self, mark: Mark) -> Iterator[Callable[[int], tuple[int, int]]]:
         """Return the handler."""
-        yield self._double
+        yield lambda task: self._double(task, mark)
 
-    def _double(self, task: int) -> tuple[int, int]:
-        if task < 0:
+    def _double(self, task: int, mark: Mark) -> tuple[int, int]:
+        mark(NOTHING if task == -3 else 0)
+        if task in (-1, -3):
             os._exit(9)
-        time.sleep(self.delay_s * (task % 3))
+        time.sleep(1000 if task == -2 else self.delay_s * (task % 3))
         return 2 * task, os.getpid()
 
-    def describe(self, task: int) -> str:
+    def name(self, task: int, item: int) -> str:
         """Name a task."""
-        return f"task {task}"
+        return f"item {item} of task {task}"
+
+    def without(self, _task: int, item: int, _reason: str) -> int | None:
+        """Give a task up: it becomes 0."""
+        assert item == 0
+        return 0 if self.forgiving else None
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -101,22 +115,85 @@ def test_a_run_that_is_given_up_ends_soon() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_worker_that_dies_is_an_error_that_names_its_task() -> None:
-    """Not a wait for ever."""
-    with pytest.raises(WorkerDiedError, match=r"(?s)a worker process died.*\n  task -1") as caught:
-        _run_all([1, 2, -1, 3])
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (-1, "item 0 of task -1: its worker process ended with code 9; leave it out"),
+        (-2, "item 0 of task -2: not done within 1 s (see --image-timeout); leave it out"),
+        (-3, "item -1 of task -3: its worker process ended with code 9; leave it out"),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_is_an_error_that_names_what_it_had(
+    task: int, message: str
+) -> None:
+    """Not a wait for ever; the results before it were handed out."""
+    got: list[int] = []
+    with pytest.raises(WorkerDiedError) as caught, engine.Workers(2, 1.0) as crew:
+        got += (value for value, _ in crew.run(Doubling(0.01), [1, 2, task, 3], total=4))
+    assert str(caught.value) == message
     assert caught.value.exit_code == 1
+    assert got == [] or got == [2, 4][: len(got)]
 
 
-def _run_all(tasks: list[int]) -> None:
+@pytest.mark.parametrize("task", [-1, -2])
+def test_what_ends_a_worker_may_be_given_up(task: int) -> None:
+    """All other tasks are done, each once, in their order, whatever was in flight."""
+    tasks = [*range(1, 9), task, *range(9, 30), task, *range(30, 40)]
+    with engine.Workers(2, 1.0) as crew:
+        results = list(crew.run(Doubling(0.01, forgiving=True), tasks, total=len(tasks)))
+    assert [value for value, _ in results] == [2 * max(task, 0) for task in tasks]
+
+
+def test_one_death_is_an_accident() -> None:
+    """Whoever is killed from outside was not at fault: what it had in hand is tried again."""
     with engine.Workers(2) as crew:
-        list(crew.run(Doubling(), tasks, total=len(tasks)))
+        results = crew.run(Doubling(0.05, forgiving=True), range(1, 60), total=59)
+        got = []
+        for value, pid in results:
+            got.append(value)
+            if len(got) in (5, 25):
+                os.kill(pid, signal.SIGKILL)
+    assert got == [2 * task for task in range(1, 60)]
+
+
+@pytest.mark.parametrize("workers", [1, None])
+def test_a_task_that_hangs_in_this_process_is_found_too(workers: int | None) -> None:
+    """Where it may be given up, processes do the rest."""
+    with engine.Workers(workers, 0.5) as crew:
+        results = list(crew.run(Doubling(forgiving=True), [1, -2, 3], total=3))
+    assert [value for value, _ in results] == [2, 0, 6]
+    assert results[2][1] != os.getpid()
+    with pytest.raises(WorkerDiedError, match="not done within"), engine.Workers(workers, 0.5) as c:
+        list(c.run(Doubling(), [1, -2, 3], total=3))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
+def test_a_stopped_process_is_not_waited_for() -> None:
+    """Whatever it was doing, and also when the run ends by something else."""
+    with engine.Workers(2, 1.0) as crew:
+        results = crew.run(Doubling(0.02, forgiving=True), range(1, 200), total=199)
+        got = [next(results)]
+        os.kill(got[0][1], signal.SIGSTOP)
+        got += results
+    assert [value for value, _ in got] == [2 * task for task in range(1, 200)]
+
+
+def test_a_pause_of_the_machine_accuses_nobody() -> None:
+    """Only time between two close looks counts."""
+    watch = engine.Watch(1.0)
+    assert watch.poll_s == 0.25
+    assert watch.look({1: "a"}) == []
+    watch._last -= 1000  # as if nobody had run for a while
+    assert watch.look({1: "a"}) == []
+    watch._last -= 1000
+    assert watch.look({1: "a"}) == [1]
+    assert watch.look({1: "b"}) == []
 
 
 PARENT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from batchify import engine
+from batchify import engine, processes
 from test_engine import Doubling
 crew = engine.Workers(2)
 results = crew.run(Doubling(30.0), range(3, 1000), total=997)
@@ -151,6 +228,6 @@ def test_workers_end_with_their_parent() -> None:
 
 def test_usable_cpus_is_what_this_process_may_use() -> None:
     """At least one."""
-    assert engine.usable_cpus() >= 1
+    assert processes.usable_cpus() >= 1
     if hasattr(os, "sched_getaffinity"):
-        assert engine.usable_cpus() == len(os.sched_getaffinity(0))
+        assert processes.usable_cpus() == len(os.sched_getaffinity(0))

@@ -70,6 +70,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
                 restart=values["restart"],
                 on_error=values["on_error"],
                 max_skipped=values["max_skipped"],
+                image_timeout_s=values["image_timeout"],
                 progress=step,
             )
         finally:

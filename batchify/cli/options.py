@@ -12,6 +12,7 @@ from batchify import schema
 from batchify.cli.config import load_config
 from batchify.cli.types import Names, TargetSize
 from batchify.options import (
+    IMAGE_TIMEOUT_S,
     BuildOptions,
     DecodeOptions,
     DiscoverOptions,
@@ -140,6 +141,15 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--max-dimension", _DECODE.max_dimension, "Refuse images with a longer side, in pixels."
     ),
     _count("--max-file-size", _DECODE.max_file_size, "Refuse larger files, in bytes."),
+    click.option(
+        "--image-timeout",
+        type=float,
+        default=IMAGE_TIMEOUT_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="Give an image up that is not read and decoded by then, or that ends its worker: "
+        "fail, naming it, or skip it, by --on-error.",
+    ),
     _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
     _flag("--restart", "Discard what an earlier build left, rather than continue it."),
     _flag("--dry-run", "Print what would be done; decode and write nothing."),
