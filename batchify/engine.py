@@ -33,6 +33,9 @@ IN_FLIGHT = 6
 START_S = 0.5
 """Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
 
+ACCIDENTS = 3
+"""How often processes may die in one run with nothing in hand that could be to blame."""
+
 POLL_S = 0.5
 GRACE_S = 10.0
 """How long a worker may take to put down what it has in hand when the run ends."""
@@ -99,6 +102,7 @@ class Workers:
         self._timeout_s = image_timeout_s
         self._pool: Pool | None = None
         self._serial = 0
+        self._accidents = 0
 
     def start(self) -> None:
         """Start the processes, without waiting for them; there is one even where 1 was chosen."""
@@ -122,7 +126,7 @@ class Workers:
         ------
         WorkerDiedError
             If a worker was killed, ran out of memory, crashed in a decoder, or hung, with an item
-            in hand that may not be given up, or with none.
+            in hand that may not be given up; or several times with none.
         """
         waiting = iter(tasks)
         hung = None
@@ -234,15 +238,18 @@ class Workers:
             for crumb in crumbs
             if crumb.serial in lost and (crumb.pid in deaths or not deaths)
         ]
-        if not blamed:
+        blameless = all(crumb.item == NOTHING for crumb in blamed)
+        if blameless:
+            self._accidents += 1
+        if not blamed and self._accidents > ACCIDENTS:
             code = next(iter(deaths.values()), None)
             raise WorkerDiedError(
-                f"a worker process died with no file in hand: {_death(code)}; run the same command "
-                "again to continue"
+                f"worker processes die before they have a file in hand: {_death(code)}"
             ) from error
-        for crumb in blamed:
-            reason = None if crumb.pid in hung else _death(deaths.get(crumb.pid))
-            self._blame(job, lost[crumb.serial], crumb.item, reason)
+        if not blameless or self._accidents > ACCIDENTS:
+            for crumb in blamed:
+                reason = None if crumb.pid in hung else _death(deaths.get(crumb.pid))
+                self._blame(job, lost[crumb.serial], crumb.item, reason)
         for flight in lost.values():
             flight.future = None
         self.start()

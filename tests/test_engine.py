@@ -176,6 +176,14 @@ def test_a_stopped_process_is_not_waited_for() -> None:
         os.kill(got[0][1], signal.SIGSTOP)
         got += results
     assert [value for value, _ in got] == [2 * task for task in range(1, 200)]
+    with engine.Workers(2, 1.0) as crew:
+        crew.start()
+        results = crew.run(Doubling(), range(1, 30), total=29)
+        got = [next(results)]
+        time.sleep(0.5)  # all is done: they wait for tasks
+        os.kill(got[0][1], signal.SIGSTOP)
+        got += results
+    assert [value for value, _ in got] == [2 * task for task in range(1, 30)]
 
 
 def test_a_pause_of_the_machine_accuses_nobody() -> None:
