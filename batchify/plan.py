@@ -96,13 +96,14 @@ class BuildPlan:
         classes = self.dataset.classes
         attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
         columns = tuple(column for split in self.splits for column in split.columns)
+        columns += (schema.digest_column(),)
         return schema.metadata_nbytes(columns, attributes)
 
     @property
     def nbytes(self) -> int:
         """Exact size of the uncompressed file; where images are dropped later, it is less."""
         data = sum(column.nbytes for split in self.splits for column in split.columns)
-        data += sum(self.skipped_itemsizes) * len(self.skipped)
+        data += sum(self.skipped_itemsizes) * len(self.skipped) + schema.DIGEST_NBYTES
         classes = self.dataset.classes
         return (
             self.metadata_nbytes

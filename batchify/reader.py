@@ -8,6 +8,7 @@ allocated.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -74,10 +75,49 @@ class Reader:
             }
             if not self.splits:
                 raise FileFormatError("it has no split")
-            self._skipped = self._open_skipped() if schema.SKIPPED in names else None
+            self.skipped_table = self._open_skipped() if schema.SKIPPED in names else None
+            self.digest_dataset = self._open_digest()
         except _DAMAGED as error:
             self.close()
             raise self._refusal(error) from error
+
+    @property
+    def root(self) -> h5g.GroupID:
+        """The root group."""
+        return self._file["/"].id
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Turn whatever HDF5 raises on damage into an error that names the file.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        try:
+            yield
+        except _DAMAGED as error:
+            raise self._refusal(error) from error
+
+    @property
+    def digest(self) -> bytes:
+        """The stored SHA-256 of all content but the images."""
+        with self.refusing():
+            return bytes(self.digest_dataset[()])
+
+    def records(self, split: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """Yield (first row, some rows of all columns but the images), in order.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        columns = {name: data for name, data in self.splits[split].items() if name != "images"}
+        nbytes = sum(data.dtype.itemsize * math.prod(data.shape[1:]) for data in columns.values())
+        at_once = max(1, schema.RECORDS_NBYTES // nbytes)
+        with self.refusing():
+            for start in range(0, len(columns["paths"]), at_once):
+                yield start, {name: data[start : start + at_once] for name, data in columns.items()}
 
     def pieces(self, split: str, column: str) -> Iterator[NDArray[Any]]:
         """Yield the rows of an uncompressed column, in order, some thousand at a time.
@@ -89,11 +129,9 @@ class Reader:
         dataset = self.splits[split][column]
         row_nbytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
         at_once = max(1, schema.PIECE_NBYTES // row_nbytes)
-        try:
+        with self.refusing():
             for start in range(0, dataset.shape[0], at_once):
                 yield dataset[start : start + at_once]
-        except _DAMAGED as error:
-            raise self._refusal(error) from error
 
     def skipped(self) -> tuple[Skipped, ...]:
         """Return the files that were left out, with their reasons.
@@ -102,12 +140,10 @@ class Reader:
         ------
         FileFormatError
         """
-        if self._skipped is None:
+        if self.skipped_table is None:
             return ()
-        try:
-            rows = self._skipped[()]
-        except _DAMAGED as error:
-            raise self._refusal(error) from error
+        with self.refusing():
+            rows = self.skipped_table[()]
         return tuple(
             Skipped(bytes(path), bytes(reason).decode("utf-8", "replace"))
             for path, reason in zip(rows["path"], rows["reason"], strict=True)
@@ -156,6 +192,11 @@ class Reader:
             columns[column.name] = h5py.Dataset(dataset)
         return columns
 
+    def _open_digest(self) -> h5py.Dataset:
+        dataset = strict.open_dataset(self._file.id, "", schema.DIGEST, self.nbytes)
+        strict.check_column(dataset, schema.DIGEST, schema.digest_column())
+        return h5py.Dataset(dataset)
+
     def _open_skipped(self) -> h5py.Dataset:
         dataset = strict.open_dataset(self._file.id, "", schema.SKIPPED, self.nbytes)
         type_id = dataset.get_type()
@@ -192,9 +233,12 @@ def _header(root: h5g.GroupID) -> Header:
 
 
 def _opened(path: bytes) -> h5py.File:
-    """Open without a lock: a finished file does not change, and some file systems have none."""
+    """Open without a lock: a finished file does not change, and some file systems have none.
+
+    There is no chunk cache either: rows are read once, in large pieces.
+    """
     try:
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except OSError:
         return h5py.File(path, "r")  # where this process has it open already, with a lock
 

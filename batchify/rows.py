@@ -24,8 +24,8 @@ class Rows:
     bad: tuple[tuple[int, Skipped], ...]
 
 
-class RowWriter:
-    """Puts finished rows in their places, from any process, with HDF5 closed.
+class RowReader:
+    """Reads rows in their places, with HDF5 closed; usable from several threads at once.
 
     Parameters
     ----------
@@ -34,13 +34,41 @@ class RowWriter:
         Keys are ``split/column``.
     """
 
+    _flags = os.O_RDONLY
+
     def __init__(self, path: bytes, column_places: Mapping[str, Places]) -> None:
         self._path = path
         self.places = column_places
         try:
-            self._fd = os.open(path, os.O_RDWR | durable.O_BINARY)
+            self._fd = os.open(path, self._flags | durable.O_BINARY)
         except OSError as error:
             raise durable.io_error("opening", path, error) from error
+
+    def get(self, split: str, column: str, start: int, stop: int) -> bytes:
+        """Return the bytes of some rows of a column.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        where = self.places[f"{split}/{column}"]
+        try:
+            return b"".join(
+                durable.pread_all(self._fd, (last - first) * where.row_nbytes, offset)
+                for offset, first, last in where.extents(start, stop)
+            )
+        except OSError as error:
+            raise durable.io_error("reading", self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class RowWriter(RowReader):
+    """Puts finished rows in their places too, from any process."""
+
+    _flags = os.O_RDWR
 
     def put(self, split: str, start: int, columns: Mapping[str, NDArray[Any]]) -> None:
         """Write some rows of some columns.
@@ -65,22 +93,6 @@ class RowWriter:
         except OSError as error:
             raise durable.io_error("writing", self._path, error) from error
 
-    def get(self, split: str, column: str, start: int, stop: int) -> bytes:
-        """Return the bytes of some rows of a column.
-
-        Raises
-        ------
-        OutputIOError
-        """
-        where = self.places[f"{split}/{column}"]
-        try:
-            return b"".join(
-                durable.pread_all(self._fd, (last - first) * where.row_nbytes, offset)
-                for offset, first, last in where.extents(start, stop)
-            )
-        except OSError as error:
-            raise durable.io_error("reading", self._path, error) from error
-
     def sync(self) -> None:
         """Make all rows durable, whichever process wrote them.
 
@@ -98,7 +110,3 @@ class RowWriter:
     def is_named(self) -> bool:
         """Whether the file that is written is still the one of its name."""
         return durable.is_named(self._fd, self._path)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)

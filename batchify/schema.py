@@ -15,6 +15,8 @@ SCHEMA_VERSION = 1
 
 SPLITS = ("train", "validation", "test")
 SKIPPED = "skipped"
+DIGEST = "content_sha256"
+DIGEST_NBYTES = 32
 HARD_LINKS = {"images": "X", "labels": "y"}
 """Column -> prefix of its hard link in the root: ``/X_train`` is ``/train/images``."""
 
@@ -50,6 +52,8 @@ FLAGS = ("animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "pal
 CHUNK_NBYTES = 65536
 PIECE_NBYTES = 4 << 20
 """Rows that are read or copied at once take about this."""
+RECORDS_NBYTES = 512 << 10
+"""The same for records, which are held several times over while they are summed."""
 _METADATA_BASE_NBYTES = 65536
 _METADATA_CHUNK_NBYTES = 24
 """Above what HDF5 needs a chunk: 8 bytes of index, 20 where it is filtered (measured)."""
@@ -138,7 +142,13 @@ def split_columns(
         Column("row_crc32", (rows,), "<u4", 4),
         Column("source_size", (rows, 2), "<i4", 4),
         Column("source_flags", (rows,), "<u2", 2),
+        Column("record_crc32", (rows,), "<u4", 4),
     )
+
+
+def digest_column() -> Column:
+    """Return the dataset in the root that holds the SHA-256 of all content but the images."""
+    return Column(DIGEST, (DIGEST_NBYTES,), "|u1", 1)
 
 
 def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import durable, engine, schema
+from batchify.content import stamp
 from batchify.errors import Skipped
 from batchify.places import Places
 from batchify.plan import BuildPlan, SplitPlan
@@ -60,6 +61,9 @@ def seal(
     compressed = plan.options.store.compression != "none"
     if not compressed and not any(bad.values()):
         work.commit()
+        work.check_named()
+        stamp(work.path, work.rows)
+        work.rows.sync()
         work.publish(work.path)
         return plan
     dropped = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
@@ -108,6 +112,7 @@ def _stream(
                     if column == "images":
                         written += rows
                         step(written)
+        stamp(path, target)
         target.sync()
     finally:
         target.close()

@@ -21,6 +21,7 @@ from batchify.structure import GZIP_FILTERS, filters
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_LINKS = 256
+_MAX_ATTRIBUTES = 64
 _MAX_ATTRIBUTE_NBYTES = 32 << 20
 _MAX_SINGLE_TEXT_NBYTES = 1 << 16
 _MAX_TEXT_NBYTES = 1 << 16
@@ -104,8 +105,11 @@ def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> N
     type_id = dataset.get_type()
     if dataset.shape != column.shape:
         raise FileFormatError(f"{where} is of shape {dataset.shape}, not {column.shape}")
-    if dataset.get_create_plist().get_chunk()[1:] != column.shape[1:]:
+    chunk = dataset.get_create_plist().get_chunk()
+    if chunk[1:] != column.shape[1:]:
         raise FileFormatError(f"{where} has chunks that are not whole rows")
+    if chunk[0] > max(1, schema.CHUNK_NBYTES // column.row_nbytes):
+        raise FileFormatError(f"{where} has chunks that are too large")
     if column.dtype.startswith("S"):
         check_text(type_id, where)
     elif type_id.get_class() not in (h5t.INTEGER, h5t.FLOAT) or dataset.dtype != column.dtype:
@@ -120,14 +124,23 @@ def check_text(type_id: h5t.TypeID, where: str) -> None:
         raise FileFormatError(f"{where} has texts that are too long")
 
 
-def attribute(owner: h5o.ObjectID, name: str, kind: int) -> NDArray[Any]:
-    """Return an attribute of an HDF5 type class, of fixed size and not too large."""
-    if not h5a.exists(owner, name.encode()):
-        raise FileFormatError(f"it has no attribute {name}")
-    found = h5a.open(owner, name.encode())
+def attribute_names(owner: h5o.ObjectID) -> list[str]:
+    """Return the names of all attributes of an object, sorted."""
+    count = h5a.get_num_attrs(owner)
+    if count > _MAX_ATTRIBUTES:
+        raise FileFormatError(f"an object has more than {_MAX_ATTRIBUTES} attributes")
+    return sorted(os.fsdecode(h5a.open(owner, index=i).name) for i in range(count))
+
+
+def attribute(owner: h5o.ObjectID, name: str, kind: int | None = None) -> NDArray[Any]:
+    """Return an attribute of an HDF5 type class, or of any plain one, of fixed size."""
+    if not h5a.exists(owner, os.fsencode(name)):
+        raise FileFormatError(f"it has no attribute {printable(name)}")
+    found = h5a.open(owner, os.fsencode(name))
     type_id = found.get_type()
     is_text = type_id.get_class() == h5t.STRING
-    if type_id.get_class() != kind or (is_text and type_id.is_variable_str()):
+    kinds = (h5t.STRING, h5t.INTEGER, h5t.FLOAT) if kind is None else (kind,)
+    if type_id.get_class() not in kinds or (is_text and type_id.is_variable_str()):
         raise FileFormatError(f"attribute {name} is of another type")
     space = found.get_space()
     if space.get_simple_extent_type() == h5s.NULL:

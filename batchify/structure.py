@@ -62,6 +62,7 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
                 if prefix := schema.HARD_LINKS.get(column.name):
                     file[f"{prefix}_{split.name}"] = group[column.name]
             _describe_columns(group, plan)
+        _make(file, schema.digest_column(), None)
         for split in plan.splits:
             _write_known(file[split.name], split, plan)
         # Last, for it may be large: what is added to a header later moves what is in it.
@@ -169,18 +170,26 @@ def places(path: bytes) -> dict[str, Places]:
     Returns
     -------
     dict of str to Places
-        Keys are ``split/column``.
+        Keys are ``split/column``; without a split for what is in the root.
     """
     found = {}
     with h5py.File(path, "r", locking=False) as file:
         for split in schema.SPLITS:
             for name, dataset in file.get(split, {}).items():
                 if not filters(dataset):
-                    found[f"{split}/{name}"] = _dataset_places(dataset)
+                    found[f"{split}/{name}"] = dataset_places(dataset)
+        found[f"/{schema.DIGEST}"] = dataset_places(file[schema.DIGEST])
     return found
 
 
-def _dataset_places(dataset: h5py.Dataset) -> Places:
+def dataset_places(dataset: h5py.Dataset) -> Places:
+    """Return where the rows of an uncompressed dataset are.
+
+    Raises
+    ------
+    FileFormatError
+        If there are rows without a place.
+    """
     chunk_rows: int = dataset.chunks[0]
     row_nbytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
     runs: list[list[int]] = []  # [first row, offset, last row + 1]; memory is that of the runs

@@ -173,6 +173,21 @@ class WorkFile:
         finally:
             self.journal.remove()
 
+    def check_named(self) -> None:
+        """Refuse to go on where somebody removed the lock or the work file.
+
+        Raises
+        ------
+        OutputLockedError
+            Another build may have written here.
+        """
+        if not self.journal.is_named or not self.rows.is_named:
+            raise OutputLockedError(
+                f"{printable(self.journal.path)} or {printable(self.path)} was removed or replaced "
+                "while the build ran: what is there now may be another build's, and is not "
+                "published; run the command again"
+            )
+
     def publish(self, path: bytes) -> None:
         """Rename a whole, synced file to the target, and remove what is left of the build.
 
@@ -181,15 +196,10 @@ class WorkFile:
         OutputExistsError
             If somebody put a file there meanwhile that was not to be overwritten.
         OutputLockedError
-            If somebody removed the lock, so that another build may have written here.
+            If somebody removed the lock or the work file meanwhile.
         OutputIOError
         """
-        if not self.journal.is_named or not self.rows.is_named:
-            raise OutputLockedError(
-                f"{printable(self.journal.path)} or {printable(self.path)} was removed or replaced "
-                "while the build ran: what is there now may be another build's, and is not "
-                "published; run the command again"
-            )
+        self.check_named()
         self._close_writer()
         self.target.check_free()
         with durable.signals_blocked("SIGINT", "SIGTERM", "SIGHUP"):
