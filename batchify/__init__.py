@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from batchify.builder import build, plan_build
     from batchify.dataset import Dataset, discover
     from batchify.errors import BatchifyError
+    from batchify.findings import Finding, Verification
     from batchify.loader import Loader
     from batchify.options import (
         BuildOptions,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from batchify.report import BuildReport, Progress
     from batchify.summary import Summary, summarize
+    from batchify.verification import verify
 
 _HOMES = {
     "BatchifyError": "errors",
@@ -35,15 +37,18 @@ _HOMES = {
     "Dataset": "dataset",
     "DecodeOptions": "options",
     "DiscoverOptions": "options",
+    "Finding": "findings",
     "Loader": "loader",
     "Progress": "report",
     "SplitOptions": "options",
     "StoreOptions": "options",
     "Summary": "summary",
+    "Verification": "findings",
     "build": "builder",
     "discover": "dataset",
     "plan_build": "builder",
     "summarize": "summary",
+    "verify": "verification",
 }
 
 __all__ = [
@@ -53,16 +58,19 @@ __all__ = [
     "Dataset",
     "DecodeOptions",
     "DiscoverOptions",
+    "Finding",
     "Loader",
     "Progress",
     "SplitOptions",
     "StoreOptions",
     "Summary",
+    "Verification",
     "__version__",
     "build",
     "discover",
     "plan_build",
     "summarize",
+    "verify",
 ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from batchify import engine, schema
 from batchify.dataset import discover
-from batchify.decode import check_extensions, versions
+from batchify.decode import check_extensions
 from batchify.errors import BadImagesError, Skipped
 from batchify.fill import FillJob
 from batchify.names import printable
@@ -18,6 +18,7 @@ from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
 from batchify.plan import BuildPlan, make_plan
 from batchify.policy import MaxSkipped, check_policy
 from batchify.recheck import CheckJob
+from batchify.recorded import decoder_text
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
 from batchify.target import Target
@@ -37,8 +38,7 @@ def plan_build(dataset: str | os.PathLike[str], options: BuildOptions | None = N
     """
     options = options or BuildOptions()
     check_extensions(options.discover.extensions)
-    decoder = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return make_plan(discover(dataset, options.discover), options, decoder=decoder)
+    return make_plan(discover(dataset, options.discover), options, decoder=decoder_text())
 
 
 def build(
@@ -185,14 +185,18 @@ def _recheck(
 ) -> Masks:
     """Return which of the rows that are done are whole, and of files that did not change since."""
     job = CheckJob(
-        plan.dataset.root, plan.options.decode.max_file_size, work.path, work.rows.places
+        plan.dataset.root,
+        plan.options.decode.max_file_size,
+        work.path,
+        work.rows.places,
+        images=True,
     )
     checked, total = 0, count_rows(done)
-    stale = []
+    stale: list[tuple[str, int]] = []
     tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
     for result in crew.run(job, tasks, total=count):
         checked += result.rows
-        stale += result.stale
+        stale += [(row.split, row.row) for row in result.stale]
         report(Progress("check", checked, total))
     work.undo(stale)
     for split, row in stale:

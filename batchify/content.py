@@ -21,6 +21,7 @@ from h5py import h5d, h5g, h5o
 from numpy.typing import NDArray
 
 from batchify import schema, strict
+from batchify.names import printable
 from batchify.options import canonical_json
 from batchify.reader import Reader
 from batchify.rows import RowWriter
@@ -85,6 +86,39 @@ def content_digest(
             _add(digest, ["skipped", data, *_dataset(reader.skipped_table.id)])
         _add(digest, [schema.DIGEST, *_dataset(reader.digest_dataset.id)])
         return digest.digest()
+
+
+def link_faults(reader: Reader) -> list[str]:
+    """Return what the groups of a file lack, or have more than schema 1 says."""
+    with reader.refusing():
+        root = reader.root
+        homes: dict[int, str] = {}
+        expected = {schema.DIGEST, *reader.splits}
+        if reader.skipped_table is not None:
+            expected.add(schema.SKIPPED)
+        aliases = {}
+        faults = []
+        for split, columns in reader.splits.items():
+            expected_columns = set(columns)
+            found = strict.hard_links(strict.open_group(root, split), split)
+            faults += _differences(found, expected_columns, f"{split}/")
+            for name, dataset in columns.items():
+                homes[h5o.get_info(dataset.id).addr] = f"{split}/{name}"
+                if prefix := schema.HARD_LINKS.get(name):
+                    aliases[f"{prefix}_{split}"] = f"{split}/{name}"
+        found = strict.hard_links(root, "/")
+        faults += _differences(found, expected | set(aliases), "")
+        for alias, home in aliases.items():
+            if alias in found and homes.get(h5o.get_info(root, alias.encode()).addr) != home:
+                faults.append(f"{alias} is not {home}")
+        return faults
+
+
+def _differences(found: frozenset[str], expected: set[str], where: str) -> list[str]:
+    return [f"there is no {where}{name}" for name in sorted(expected - found)] + [
+        f"there is a {where}{printable(name)} that schema 1 has not"
+        for name in sorted(found - expected)
+    ]
 
 
 def stamp(path: bytes, writer: RowWriter) -> None:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import h5py
+import numpy as np
 from h5py import h5g, h5t
 from numpy.typing import NDArray
 
@@ -53,6 +54,8 @@ class Reader:
     ------
     FileMissingError
         If there is no such file.
+    FileAccessError
+        If it cannot be opened.
     FileFormatError
         If it is not a whole batchify file of a schema version that this release reads.
     """
@@ -98,6 +101,22 @@ class Reader:
             yield
         except _DAMAGED as error:
             raise self._refusal(error) from error
+
+    def scale_factor(self, split: str) -> np.float32 | None:
+        """Return what the stored pixels of a split are to be multiplied by; None where nothing is.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            images = self.splits[split]["images"]
+            if "scale_factor" not in images.attrs:
+                return None
+            value = strict.attribute(images.id, "scale_factor", h5t.FLOAT)
+            if value.ndim or value.dtype != np.float32:
+                raise FileFormatError(f"scale_factor of {split} is not one float32")
+            return np.float32(value[()])
 
     @property
     def digest(self) -> bytes:

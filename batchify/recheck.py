@@ -1,4 +1,4 @@
-"""The check job: which rows that an earlier build left are still those of their files."""
+"""The check job: which stored rows are still whole, and those of their sources."""
 
 from __future__ import annotations
 
@@ -8,27 +8,50 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batchify.errors import BadImageError
 from batchify.fill import FillTask, name_file
 from batchify.places import Places
-from batchify.rows import RowWriter
+from batchify.rows import RowReader
 from batchify.source import read_source
 from batchify.worker import Mark
 
 
+class Stale(NamedTuple):
+    """A row that is not what it should be, and why."""
+
+    split: str
+    row: int
+    path: bytes
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How many rows were checked, and those (split, row) that must be made anew."""
+    """How many rows were checked, and those that are stale."""
 
     rows: int
-    stale: list[tuple[str, int]]
+    stale: list[Stale]
 
 
 @dataclass(frozen=True)
 class CheckJob:
-    """What a worker needs to check rows against their checksums and their sources.
+    """What a worker needs to hold rows against their checksums and their sources.
 
+    Parameters
+    ----------
+    root : bytes
+        The dataset folder.
+    max_file_size : int
+    path : bytes
+        The file of the rows, uncompressed where `images` are to be checked.
+    places : Mapping of str to Places
+    images : bool
+        Check the stored images too, not the sources alone.
+
+    Notes
+    -----
     Tasks are those of a fill.
     """
 
@@ -36,41 +59,47 @@ class CheckJob:
     max_file_size: int
     path: bytes
     places: Mapping[str, Places]
+    images: bool
 
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
-        """Open the work file; the value checks a task."""
-        rows = RowWriter(self.path, self.places)
+        """Open the file; the value checks a task."""
+        rows = RowReader(self.path, self.places)
         try:
-            yield lambda task: self._stale(task, rows, mark)
+            yield lambda task: self._check(task, rows, mark)
         finally:
             rows.close()
 
-    def _stale(self, task: FillTask, rows: RowWriter, mark: Mark) -> Checked:
-        hashes = rows.get(task.split, "source_sha256", task.start, task.start + len(task.paths))
-        sums = rows.get(task.split, "row_crc32", task.start, task.start + len(task.paths))
+    def _check(self, task: FillTask, rows: RowReader, mark: Mark) -> Checked:
+        stop = task.start + len(task.paths)
+        hashes = rows.get(task.split, "source_sha256", task.start, stop)
+        sums = rows.get(task.split, "row_crc32", task.start, stop) if self.images else b""
         stale = []
         for i, path in enumerate(task.paths):
             mark(i)
             row = task.start + i
-            image = rows.get(task.split, "images", row, row + 1)
-            whole = zlib.crc32(image) == int.from_bytes(sums[4 * i : 4 * i + 4], "little")
-            if not whole or self._digest(path) != hashes[32 * i : 32 * i + 32]:
-                stale.append((task.split, row))
+            reason = ""
+            if self.images:
+                image = rows.get(task.split, "images", row, row + 1)
+                if zlib.crc32(image) != int.from_bytes(sums[4 * i : 4 * i + 4], "little"):
+                    reason = "the stored image is damaged"
+            reason = reason or self._difference(path, hashes[32 * i : 32 * i + 32])
+            if reason:
+                stale.append(Stale(task.split, row, path, reason))
         return Checked(len(task.paths), stale)
 
-    def _digest(self, path: bytes) -> bytes | None:
-        """Return the SHA-256 of a source; None where it cannot be read, so that the fill tells."""
+    def _difference(self, path: bytes, digest: bytes) -> str:
+        """Return why a source is not the one of a SHA-256; empty where it is."""
         try:
             data = read_source(os.path.join(self.root, path), self.max_file_size)
-        except BadImageError:
-            return None
-        return hashlib.sha256(data).digest()
+        except BadImageError as error:
+            return str(error)
+        return "" if hashlib.sha256(data).digest() == digest else "its content is another"
 
     @property
     def advice(self) -> str:
         """What a user can do about a file that cannot be read to its end."""
-        return "look whether it can be read, and run the same command again to continue"
+        return "look whether it can be read, and run the same command again"
 
     def name(self, task: FillTask, item: int) -> str:
         """Name the file of an item."""

@@ -12,12 +12,13 @@ from batchify.plan import BuildPlan
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a build is.
+    """How far a build or a verification is.
 
     Parameters
     ----------
     stage : str
-        ``scan``, ``allocate``, ``check`` (the rows of an earlier build), ``fill`` or ``seal``.
+        Of a build: ``scan``, ``allocate``, ``check`` (the rows of an earlier build), ``fill`` or
+        ``seal``. Of a verification: ``verify``, ``hash`` or ``decode``.
     done, total : int
         Images; 0 before the check.
     bad : int

@@ -15,7 +15,7 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 from numpy.typing import NDArray
 
 from batchify import schema
-from batchify.errors import FileFormatError, FileMissingError
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.names import printable
 from batchify.structure import GZIP_FILTERS, filters
 
@@ -33,7 +33,7 @@ def check_signature(path: bytes) -> int:
 
     Raises
     ------
-    FileMissingError, FileFormatError
+    FileMissingError, FileAccessError, FileFormatError
     """
     name = printable(path)
     try:
@@ -41,11 +41,11 @@ def check_signature(path: bytes) -> int:
     except FileNotFoundError:
         raise FileMissingError(f"there is no file {name}; make it with batchify build") from None
     except OSError as error:
-        raise FileFormatError(f"{name} cannot be opened: {error.strerror}") from error
+        raise FileAccessError(f"{name} cannot be opened: {error.strerror}") from error
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise FileFormatError(f"{name} is not a regular file")
+            raise FileAccessError(f"{name} is not a regular file")
         if os.read(fd, len(_SIGNATURE)) != _SIGNATURE:
             raise FileFormatError(f"{name} is not an HDF5 file")
         return status.st_size

@@ -14,6 +14,17 @@ from drawing import draw_dataset, draw_zoo
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the long forms."""
+    parser.addoption("--long", action="store_true", help="run the long forms of the crash tests")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long forms of the crash tests are to run."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two classes of five and ten photos."""

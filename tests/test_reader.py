@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from batchify.builder import build
-from batchify.errors import BatchifyError, FileFormatError, FileMissingError
+from batchify.errors import BatchifyError, FileAccessError, FileFormatError, FileMissingError
 from batchify.options import BuildOptions, DecodeOptions, StoreOptions
 from batchify.reader import Reader
 from batchify.summary import summarize
@@ -283,7 +283,7 @@ def test_what_is_no_hdf5_file_is_said(tmp_path: Path) -> None:
     """Missing, a folder, another format, cut short: each clear, none blocks."""
     with pytest.raises(FileMissingError, match="make it with batchify build"):
         Reader(tmp_path / "none.h5")
-    with pytest.raises(FileFormatError, match=r"is not a regular file|cannot be opened"):
+    with pytest.raises(FileAccessError, match=r"is not a regular file|cannot be opened"):
         Reader(tmp_path)
     text = tmp_path / "text.h5"
     text.write_text("hello")
@@ -291,7 +291,7 @@ def test_what_is_no_hdf5_file_is_said(tmp_path: Path) -> None:
         Reader(text)
     if sys.platform != "win32":
         os.mkfifo(tmp_path / "fifo.h5")
-        with pytest.raises(FileFormatError, match="is not a regular file"):
+        with pytest.raises(FileAccessError, match="is not a regular file"):
             Reader(tmp_path / "fifo.h5")
 
 

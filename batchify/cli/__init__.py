@@ -10,6 +10,7 @@ import click
 from batchify._version import __version__
 from batchify.cli.build import build
 from batchify.cli.inspect import inspect
+from batchify.cli.verify import verify
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -42,6 +43,7 @@ def main() -> None:
     \b
         batchify build dataset/ out.h5
         batchify inspect out.h5
+        batchify verify out.h5
 
     DATASET is a folder with a folder of images for each class. The file is plain HDF5: h5py,
     MATLAB, Julia and R read it.
@@ -50,3 +52,4 @@ def main() -> None:
 
 main.add_command(build)
 main.add_command(inspect)
+main.add_command(verify)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from batchify.report import Progress
 
 LINE_S = 5.0
-COUNTED = ("check", "fill", "seal")
+COUNTED = ("check", "fill", "seal", "verify", "hash", "decode")
 """The stages that count images."""
 
 

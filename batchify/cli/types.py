@@ -10,8 +10,9 @@ import click
 if TYPE_CHECKING:  # generic from click 8.4 on, to type checkers alone
     _SizeType = click.ParamType[tuple[int, int]]
     _NamesType = click.ParamType[tuple[str, ...]]
+    _CountType = click.ParamType[int | str]
 else:
-    _SizeType = _NamesType = click.ParamType
+    _SizeType = _NamesType = _CountType = click.ParamType
 
 
 class TargetSize(_SizeType):
@@ -45,3 +46,19 @@ class Names(_NamesType):
         """Return the names."""
         parts = value.split(",") if isinstance(value, str) else value
         return tuple(part.strip() for part in map(str, parts) if part.strip())
+
+
+class CountOrAll(_CountType):
+    """A whole number of at least 1, or ``all``."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return the number, or ``all``."""
+        if value == "all":
+            return "all"
+        if not re.fullmatch(r"\d{1,18}", str(value)) or not int(value):
+            self.fail(f"{value!r} is neither a number of at least 1 nor all", param, ctx)
+        return int(value)

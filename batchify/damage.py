@@ -1,0 +1,89 @@
+"""Finds damage in what a file stores: labels of no class, images that are not what was written."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import schema
+from batchify.errors import FileFormatError
+from batchify.processes import usable_cpus
+from batchify.reader import Reader
+from batchify.stored import StoredImages
+
+_PIECES_A_THREAD = 3
+Damaged = list[tuple[int, str]]
+"""Rows, and what is wrong with each."""
+
+
+def bad_labels(labels: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    """Return which labels are not of a class, shape (n,).
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,) or (n, n_classes)
+        Class indices, or one-hot rows.
+    n_classes : int
+    """
+    if labels.ndim == 1:
+        return np.asarray((labels < 0) | (labels >= n_classes))
+    one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & (labels.sum(axis=1) == 1)
+    return np.asarray(~one_hot)
+
+
+def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
+    """Read the stored images of a split, in threads, and hold them against their checksums.
+
+    Yields
+    ------
+    rows : int
+        How many were read, piece by piece, in the order of the file.
+    damaged : list of (int, str)
+        Those whose checksum is another, or that cannot be read.
+    """
+    images = StoredImages(reader, split)
+    sums = reader.splits[split]["row_crc32"]
+    size = max(1, schema.PIECE_NBYTES // images.row_nbytes)
+    size = -(-size // images.chunk_rows) * images.chunk_rows
+    threads = usable_cpus()
+    waiting: deque[tuple[int, Future[Damaged]]] = deque()
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, images.rows, size):
+                expected = sums[start : start + size].tolist()
+                waiting.append((len(expected), pool.submit(_damaged, images, start, expected)))
+                if len(waiting) > _PIECES_A_THREAD * threads:
+                    rows, future = waiting.popleft()
+                    yield rows, future.result()
+            for rows, future in waiting:
+                yield rows, future.result()
+    finally:
+        images.close()
+
+
+def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
+    """Return the damaged ones of the rows from `start`, a whole number of chunks or to the end."""
+    try:
+        data = memoryview(images.get(start, start + len(expected)))
+    except (OSError, FileFormatError) as error:
+        step = images.chunk_rows
+        if len(expected) <= step:
+            return [(start + i, str(error)) for i in range(len(expected))]
+        return [
+            row
+            for first in range(0, len(expected), step)
+            for row in _damaged(images, start + first, expected[first : first + step])
+        ]
+    nbytes = images.row_nbytes
+    reason = "its checksum (row_crc32) is another"
+    return [
+        (start + i, reason)
+        for i, crc32 in enumerate(expected)
+        if zlib.crc32(data[i * nbytes : (i + 1) * nbytes]) != crc32
+    ]

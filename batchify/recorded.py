@@ -1,0 +1,57 @@
+"""What a file records of how it was built: its options, and what decoded it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from batchify.decode import versions
+from batchify.errors import FileFormatError
+from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions, StoreOptions
+
+GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
+
+
+def decoder_text() -> str:
+    """Return the libraries that decode here, as a file records them: ``Pillow 13.0.0, …``."""
+    return ", ".join(f"{name} {version}" for name, version in versions().items())
+
+
+def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
+    """Return what a file was built with, apart from its splits.
+
+    Parameters
+    ----------
+    config : Mapping
+        As `BuildOptions.config` made it.
+
+    Raises
+    ------
+    FileFormatError
+        If it is not one that this release could have recorded.
+    """
+    try:
+        return BuildOptions(
+            discover=_group(DiscoverOptions, config),
+            decode=_group(DecodeOptions, config),
+            store=_group(StoreOptions, config),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FileFormatError(f"its config cannot be understood: {error}") from error
+
+
+def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a config that decides about pixels, and which images are refused."""
+    names = [field.name for field in fields(DecodeOptions)] + ["dtype"]
+    if config.get("dtype") == "float32":
+        names.append("rescale")
+    return {name: config.get(name) for name in names}
+
+
+def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:
+    values = {field.name: config[field.name] for field in fields(group) if field.name in config}
+    kwargs: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return group(**kwargs)

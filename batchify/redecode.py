@@ -1,0 +1,67 @@
+"""The decode job: what sources become when they are decoded again, without writing it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from batchify.batches import BatchReader
+from batchify.decode import own_pillow
+from batchify.fill import FillTask, name_file
+from batchify.options import DecodeOptions, StoreOptions
+from batchify.worker import Mark
+
+
+class Redecoded(NamedTuple):
+    """What a source became: its SHA-256 and its row's CRC-32, or the reason why it is bad."""
+
+    source_sha256: bytes
+    row_crc32: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What a worker needs to decode the sources of rows, one image at a time.
+
+    Tasks are those of a fill.
+    """
+
+    root: bytes
+    decode: DecodeOptions
+    store: StoreOptions
+
+    @contextlib.contextmanager
+    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
+        """Get ready to decode; the value decodes a task."""
+        reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
+        with own_pillow():
+            yield lambda task: self._decode(task, reader, mark)
+
+    def _decode(self, task: FillTask, reader: BatchReader, mark: Mark) -> list[Redecoded]:
+        given_up = dict(task.given_up)
+        found = []
+        for i, path in enumerate(task.paths):
+            mark(i)
+            batch = reader.read([path], refused={0: given_up[i]} if i in given_up else None)
+            reason = batch.bad[0][1] if batch.bad else ""
+            columns = batch.columns
+            found.append(
+                Redecoded(columns["source_sha256"].tobytes(), int(columns["row_crc32"][0]), reason)
+            )
+        return found
+
+    @property
+    def advice(self) -> str:
+        """What a user can do about an image whose decoder died."""
+        return "look at the file"
+
+    def name(self, task: FillTask, item: int) -> str:
+        """Name the file of an item."""
+        return name_file(task, item)
+
+    def without(self, task: FillTask, item: int, reason: str) -> FillTask | None:
+        """Leave a file out: its reason is what is found."""
+        return replace(task, given_up=(*task.given_up, (item, reason)))

@@ -1,0 +1,117 @@
+"""Serves the stored images of a split, by offset: no HDF5 while they are read, so no lock of its.
+
+Uncompressed rows are read where they lie. Compressed chunks are read raw and inflated here, never
+beyond the size that a chunk has.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import numpy as np
+from h5py import h5d
+from numpy.typing import NDArray
+
+from batchify import durable
+from batchify.errors import FileFormatError
+from batchify.reader import Reader
+from batchify.structure import dataset_places, filters
+
+
+class StoredImages:
+    """The images of one split; usable from several threads at once.
+
+    Parameters
+    ----------
+    reader : Reader
+        Open while this is made, and not needed any more after that.
+    split : str
+
+    Raises
+    ------
+    FileFormatError
+
+    Notes
+    -----
+    Memory: 16 bytes a chunk where the images are compressed, else nothing that grows.
+    """
+
+    def __init__(self, reader: Reader, split: str) -> None:
+        dataset = reader.splits[split]["images"]
+        self.rows: int = dataset.shape[0]
+        self.dtype: np.dtype[np.generic] = dataset.dtype
+        self.image_shape: tuple[int, ...] = dataset.shape[1:]
+        self.row_nbytes = self.dtype.itemsize * int(np.prod(self.image_shape, dtype=np.int64))
+        self.chunk_rows: int = dataset.chunks[0]
+        used = filters(dataset)
+        self._shuffled = len(used) == 2
+        self._places = None
+        with reader.refusing():
+            if used:
+                self._offsets, self._sizes = self._chunk_table(dataset.id)
+            else:
+                self._places = dataset_places(dataset)
+        self._fd = os.open(reader.path, os.O_RDONLY | durable.O_BINARY)
+
+    def get(self, start: int, stop: int) -> bytes:
+        """Return the bytes of some rows.
+
+        Raises
+        ------
+        OSError
+            If the file ends before, or cannot be read.
+        FileFormatError
+            If a compressed chunk is damaged.
+        """
+        if self._places is not None:
+            return b"".join(
+                durable.pread_all(self._fd, (last - first) * self.row_nbytes, offset)
+                for offset, first, last in self._places.extents(start, stop)
+            )
+        if start == stop:
+            return b""
+        first, last = start // self.chunk_rows, (stop - 1) // self.chunk_rows
+        data = b"".join(self._chunk(index) for index in range(first, last + 1))
+        skipped = (start - first * self.chunk_rows) * self.row_nbytes
+        return data[skipped : skipped + (stop - start) * self.row_nbytes]
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _chunk_table(self, dataset: h5d.DatasetID) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the byte offset and the stored size of each chunk."""
+        count = -(-self.rows // self.chunk_rows)
+        offsets, sizes = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        limit = self.chunk_rows * self.row_nbytes + 65536  # deflate never grows more than that
+
+        def add(info: h5d.StoreInfo) -> None:
+            index = info.chunk_offset[0] // self.chunk_rows
+            if index >= count:
+                return  # past the rows
+            if info.filter_mask or info.size > limit:
+                raise FileFormatError(f"chunk {index} of the images is not compressed as it should")
+            offsets[index], sizes[index] = info.byte_offset, info.size
+
+        dataset.chunk_iter(add)
+        if not sizes.all():
+            raise FileFormatError("there are images that are not stored")
+        return offsets, sizes
+
+    def _chunk(self, index: int) -> bytes:
+        stored = durable.pread_all(self._fd, int(self._sizes[index]), int(self._offsets[index]))
+        nbytes = self.chunk_rows * self.row_nbytes
+        inflate = zlib.decompressobj()
+        try:
+            data = inflate.decompress(stored, nbytes)
+        except zlib.error as error:
+            raise FileFormatError(f"a compressed chunk is damaged: {error}") from error
+        if len(data) != nbytes or (
+            not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1)
+        ):
+            raise FileFormatError("a compressed chunk is of another size")
+        if self._shuffled:  # HDF5's shuffle: all first bytes, then all second bytes …
+            planes = np.frombuffer(data, np.uint8).reshape(self.dtype.itemsize, -1)
+            data = planes.T.tobytes()
+        return data

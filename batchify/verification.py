@@ -1,0 +1,258 @@
+"""Proves a file: its structure, every row, the digest, and what it was made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import engine
+from batchify.content import Records, content_digest, link_faults, record_sums
+from batchify.damage import bad_labels, damaged_images
+from batchify.dataset import Dataset, discover
+from batchify.errors import FileFormatError, OptionError
+from batchify.findings import Finding, Findings, Verification
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
+from batchify.reader import Reader
+from batchify.recorded import decoder_text, recorded_options
+from batchify.redecode import DecodeJob
+from batchify.report import Progress
+from batchify.resume import Masks
+from batchify.sources import (
+    changed_rows,
+    count_stored_tasks,
+    new_samples,
+    present_rows,
+    sample_keys,
+    stored_tasks,
+)
+from batchify.tasks import count_rows
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    source: str | os.PathLike[str] | None = None,
+    redecode: int | str | None = None,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> Verification:
+    """Check all of a file against what was written, and on request against its sources.
+
+    Parameters
+    ----------
+    path : path
+    quick : bool
+        Leave out the stored images: only structure, labels, paths, hashes and the digest.
+    source : path, optional
+        The dataset folder: all images are hashed again.
+    redecode : int or str, optional
+        How many images of `source` to decode again, drawn evenly, or ``"all"``.
+    workers : int, optional
+        Processes that hash and decode; the CPUs that this one may use by default.
+    image_timeout_s : float
+        Seconds after which an image that is still being read or decoded is given up.
+    progress : callable, optional
+        Called with a `Progress` now and then.
+
+    Returns
+    -------
+    Verification
+        With findings, where there are any; nothing is raised for damage.
+
+    Raises
+    ------
+    FileMissingError, FileAccessError
+    DatasetNotFoundError, DatasetError
+        If `source` is not a dataset folder.
+    OptionError
+
+    Notes
+    -----
+    Memory: some MiB for each thread that reads images; with `source` also 24 bytes an image.
+    """
+    _check_options(source, redecode, workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    found = Findings()
+    images = sources = decoded = rows = 0
+    try:
+        with Reader(path) as reader:
+            rows = sum(len(columns["images"]) for columns in reader.splits.values())
+            options = _check_structure(reader, found)
+            _check_records(reader, found)
+            if not quick:
+                images = _check_images(reader, found, report)
+            if source is not None:
+                dataset = discover(source, options.discover)
+                with engine.Workers(workers, image_timeout_s) as crew:
+                    present, sources = _check_sources(reader, dataset, options, crew, found, report)
+                    if redecode is not None:
+                        wanted = _drawn(present, redecode)
+                        decoded = _check_pixels(
+                            reader, dataset, options, wanted, crew, found, report
+                        )
+    except FileFormatError as error:
+        found.add(Finding("structure", str(error)))
+    return Verification(
+        os.fsencode(path), rows, images, sources, decoded, found.counts, tuple(found.kept)
+    )
+
+
+def _check_options(
+    source: object, redecode: int | str | None, workers: int | None, image_timeout_s: float
+) -> None:
+    if redecode is not None and source is None:
+        raise OptionError("redecode needs the source folder (--source DIR)")
+    if redecode is not None and redecode != "all":
+        at_least("redecode", redecode, 1)  # type: ignore[arg-type]  # it refuses what is no int
+    if workers is not None:
+        at_least("workers", workers, 1)
+    positive("image timeout", image_timeout_s)
+
+
+def _check_structure(reader: Reader, found: Findings) -> BuildOptions:
+    """Check what the reader did not have to believe; return the options of the build."""
+    for fault in link_faults(reader):
+        found.add(Finding("structure", fault))
+    options = recorded_options(reader.header.config)
+    for name, columns in reader.splits.items():
+        images = columns["images"]
+        if images.shape[1:] != options.decode.image_shape:
+            raise FileFormatError(
+                f"images of {name} are of shape {images.shape[1:]}, but the config says "
+                f"{options.decode.image_shape}"
+            )
+        scale = reader.scale_factor(name)
+        wanted = None if options.store.dtype == "float32" else np.float32(options.store.scale)
+        if scale != wanted:
+            message = f"scale_factor of {name} is {scale}, but the config says {wanted}"
+            found.add(Finding("structure", message))
+    return options
+
+
+def _check_records(reader: Reader, found: Findings) -> None:
+    """Check labels, paths, hashes and sizes of every row, and the digest of all of it."""
+    n_classes = len(reader.header.classes)
+
+    def look(split: str, start: int, records: Records) -> None:
+        damaged = record_sums(records) != records["record_crc32"]
+        _add_rows(
+            found,
+            "record",
+            "its checksum (record_crc32) is another",
+            split,
+            start,
+            records,
+            damaged,
+        )
+        if "labels" in records:
+            wrong = bad_labels(records["labels"], n_classes)
+            message = f"its label is not one of {n_classes} classes"
+            _add_rows(found, "label", message, split, start, records, wrong & ~damaged)
+
+    if content_digest(reader, look) != reader.digest:
+        found.add(Finding("digest", "content_sha256 is not that of the content"))
+
+
+def _add_rows(
+    found: Findings,
+    code: str,
+    message: str,
+    split: str,
+    start: int,
+    records: Records,
+    wrong: NDArray[np.bool_],
+) -> None:
+    for i in np.flatnonzero(wrong).tolist():
+        found.add(Finding(code, message, split, start + i, bytes(records["paths"][i])))
+
+
+def _check_images(reader: Reader, found: Findings, report: Callable[[Progress], None]) -> int:
+    """Read every stored image and compare its checksum, in threads."""
+    total = sum(len(columns["images"]) for columns in reader.splits.values())
+    checked = 0
+    for split, columns in reader.splits.items():
+        for rows, damaged in damaged_images(reader, split):
+            for row, reason in damaged:
+                path = bytes(columns["paths"][row])
+                found.add(Finding("image", reason, split, row, path))
+            checked += rows
+            report(Progress("verify", checked, total, found.counts["image"], split))
+    return checked
+
+
+def _check_sources(
+    reader: Reader,
+    dataset: Dataset,
+    options: BuildOptions,
+    crew: engine.Workers,
+    found: Findings,
+    report: Callable[[Progress], None],
+) -> tuple[Masks, int]:
+    """Hold the sources against a folder; return which rows still have theirs, and how many do."""
+    keys = sample_keys(dataset)
+    present = present_rows(reader, keys)
+    for split, mask in present.items():
+        for row in np.flatnonzero(~mask).tolist():
+            path = bytes(reader.splits[split]["paths"][row])
+            found.add(Finding("missing", "it is not in the folder any more", split, row, path))
+    for path in new_samples(reader, dataset, keys):
+        found.add(Finding("new", "it is not in the file", path=path))
+    total = count_rows(present)
+
+    def step(done: int) -> None:
+        report(Progress("hash", done, total, found.counts["changed"]))
+
+    limit = options.decode.max_file_size
+    for stale in changed_rows(reader, dataset.root, limit, present, crew, step):
+        present[stale.split][stale.row] = False
+        found.add(Finding("changed", stale.reason, stale.split, stale.row, stale.path))
+    return present, total
+
+
+def _drawn(present: Masks, count: int | str) -> Masks:
+    """Return `count` of the marked rows, drawn evenly; all of them where there are no more."""
+    total = count_rows(present)
+    if not isinstance(count, int) or count >= total:
+        return present
+    marked = {name: np.flatnonzero(mask) for name, mask in present.items()}
+    drawn = np.random.RandomState(0).permutation(total)[:count]
+    wanted, before = {}, 0
+    for name, rows in marked.items():
+        mine = drawn[(drawn >= before) & (drawn < before + len(rows))] - before
+        wanted[name] = np.zeros(len(present[name]), np.bool_)
+        wanted[name][rows[mine]] = True
+        before += len(rows)
+    return wanted
+
+
+def _check_pixels(
+    reader: Reader,
+    dataset: Dataset,
+    options: BuildOptions,
+    wanted: Masks,
+    crew: engine.Workers,
+    found: Findings,
+    report: Callable[[Progress], None],
+) -> int:
+    """Decode the sources of some rows again; return how many."""
+    job = DecodeJob(dataset.root, options.decode, options.store)
+    total, done = count_rows(wanted), 0
+    mine, theirs = decoder_text(), reader.header.decoder
+    by = "" if mine == theirs else f" (the file was decoded by {theirs}, this is {mine})"
+    results = crew.run(job, stored_tasks(reader, wanted), total=count_stored_tasks(wanted))
+    for task, decoded in zip(stored_tasks(reader, wanted), results, strict=True):
+        sums = reader.splits[task.split]["row_crc32"][task.start : task.start + len(decoded)]
+        for i, (again, crc32) in enumerate(zip(decoded, sums.tolist(), strict=True)):
+            reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
+            if not reason and again.row_crc32 != crc32:
+                reason = f"decoding it again gives other pixels{by}"
+            if reason:
+                found.add(Finding("pixels", reason, task.split, task.start + i, task.paths[i]))
+        done += len(decoded)
+        report(Progress("decode", done, total, found.counts["pixels"], task.split))
+    return done
