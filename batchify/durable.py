@@ -65,8 +65,18 @@ def signals_blocked(*names: str) -> Iterator[None]:
 def io_error(what: str, path: bytes, error: OSError) -> OutputIOError:
     """Return the error of a failed write: what, where and what to do."""
     advice = ""
-    if error.errno in _NO_SPACE:
-        advice = f" ({free_nbytes(path):,} bytes are free); make room and run the command again"
+    limit = file_size_limit()
+    if error.errno == errno.EFBIG and limit is not None:
+        advice = (
+            f" (files of this process end at {limit:,} bytes, ulimit -f); raise the limit and run "
+            "the command again"
+        )
+    elif error.errno in _NO_SPACE:
+        missing = missing_nbytes(path)
+        needed = f"{missing:,} bytes are still needed, " if missing else ""
+        advice = (
+            f" ({needed}{free_nbytes(path):,} bytes are free); make room and run the command again"
+        )
     # HDF5 puts times, addresses and line breaks into its own messages.
     reason = os.strerror(error.errno) if error.errno else printable(str(error))
     return OutputIOError(f"{what} {printable(path)} failed: {reason}{advice}")
@@ -75,6 +85,20 @@ def io_error(what: str, path: bytes, error: OSError) -> OutputIOError:
 def free_nbytes(path: bytes) -> int:
     """Return the bytes that this user may still write on the file system of `path`'s folder."""
     return shutil.disk_usage(os.fsdecode(os.path.dirname(os.path.abspath(path)))).free
+
+
+def missing_nbytes(path: bytes) -> int:
+    """Return the bytes of a file that have no blocks yet; at least a block, for what comes next.
+
+    0 where there is no such file, and on Windows, which does not tell.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    if sys.platform == "win32":
+        return 0
+    return max(status.st_size - 512 * status.st_blocks, status.st_blksize)
 
 
 def file_size_limit() -> int | None:
