@@ -218,3 +218,8 @@ def _compress(
                     step(written := written + min(column.chunk_rows, column.shape[0] - first_row))
     except OSError as error:
         raise durable.io_error("compressing into", path, error) from error
+    except RuntimeError as error:
+        # HDF5 writes again as it closes, and then its error hides that of the first write
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise durable.io_error("compressing into", path, error.__context__) from error
