@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drawing import draw_dataset, save
+from drawing import draw_dataset
 
 IMAGES = 120
 ROW_NBYTES = 100 * 100 * 3  # 3.6 MB of rows
@@ -136,7 +135,7 @@ def same_as_fresh(*more: str) -> None:
 
 
 def scenario_from_the_start() -> None:
-    """Nothing fits: said before any image is decoded (all are bad here), and nothing is left."""
+    """Offer too little from the start: said before a decode (all are bad), and nothing is left."""
     for image in Path("../data").glob("*/*.jpg"):
         image.write_bytes(b"not an image")
     done = batchify("--target-size", "300")
@@ -148,7 +147,7 @@ def scenario_from_the_start() -> None:
 
 
 def scenario_reservation() -> None:
-    """Space that another took since it was compared cannot be reserved: said before any decode."""
+    """Take space after it was compared: it cannot be reserved, which is said before a decode."""
     for image in Path("../data").glob("*/*.jpg"):
         image.write_bytes(b"not an image")
     Path("ballast").write_bytes(bytes(DISK_NBYTES - IMAGES * ROW_NBYTES // 2))
@@ -174,17 +173,17 @@ def late(*more: str) -> None:
 
 
 def scenario_late_one_process() -> None:
-    """The disk fills up in the middle of a fill by one process."""
+    """Fill the disk in the middle of a fill by one process."""
     late("--workers", "1")
 
 
 def scenario_late_workers() -> None:
-    """The disk fills up in the middle of a fill by two workers."""
+    """Fill the disk in the middle of a fill by two workers."""
     late("--workers", "2")
 
 
 def scenario_journal() -> None:
-    """The rows have their blocks, the journal needs one more."""
+    """Let the journal need a block, where the rows have theirs."""
     more = ("--workers", "1")
     failed(
         batchify(*more, stage="fill", done=4),
@@ -195,7 +194,7 @@ def scenario_journal() -> None:
 
 
 def scenario_sealing_gzip() -> None:
-    """The second file, of compressed images, does not fit: nothing decoded is lost."""
+    """Leave no room for the second file, of compressed images: nothing decoded is lost."""
     more = ("--workers", "2", "--compression", "gzip")
     done = batchify(*more, stage="seal", done=20)
     failed(done, "out.h5.partial.sealing failed: No space left on device", "make room and run")
@@ -204,7 +203,7 @@ def scenario_sealing_gzip() -> None:
 
 
 def scenario_sealing_skipped() -> None:
-    """The second file, without the images left out, does not fit: nothing decoded is lost."""
+    """Leave no room for the second file, without the bad image: nothing decoded is lost."""
     bad = Path("../data/a/img_007.jpg")
     bad.write_bytes(b"not an image")
     more = ("--workers", "1", "--on-error", "skip", "--target-size", "80")
@@ -223,17 +222,17 @@ def limited(*more: str) -> None:
 
 
 def scenario_limit_one_process() -> None:
-    """A file-size limit is met in the middle of a fill by one process."""
+    """Meet a file-size limit in the middle of a fill by one process."""
     limited("--workers", "1")
 
 
 def scenario_limit_workers() -> None:
-    """A file-size limit is met in the middle of a fill by two workers."""
+    """Meet a file-size limit in the middle of a fill by two workers."""
     limited("--workers", "2")
 
 
 def scenario_limit_sealing() -> None:
-    """A file-size limit is met by the streaming pass."""
+    """Meet a file-size limit in the streaming pass."""
     more = ("--workers", "1", "--compression", "gzip")
     limit = IMAGES * ROW_NBYTES // 4
     failed(batchify(*more, stage="seal", done=1, limit=limit), "File too large", f"{limit:,}")
