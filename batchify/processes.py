@@ -43,8 +43,11 @@ class Pool:
         # spawn: a forked child would inherit the lock of the build and h5py's state
         context = multiprocessing.get_context("spawn")
         before = set(multiprocessing.active_children())
-        with _starting_processes():  # the first is Python's resource tracker
+        with _starting_processes():
+            # The first process is Python's resource tracker; starting it unblocks SIGINT and
+            # SIGTERM (multiprocessing/resource_tracker.py), so the workers need a block anew.
             self._board = Board(context, count)
+        with _starting_processes():
             self._executor = ProcessPoolExecutor(
                 count, mp_context=context, initializer=start_worker, initargs=(self._board,)
             )
