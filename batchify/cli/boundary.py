@@ -57,12 +57,14 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     fill_standard_files()
     received: list[int] = []
     kept: dict[int, Any] = {}
+    over = False
 
     def unwind(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         for each in kept:
             signal.signal(each, _end_at_once)
-        raise _SignalledError(number)
+        if not over:  # else the command has ended already, and nothing would catch it
+            raise _SignalledError(number)
 
     def check() -> None:
         if received:
@@ -78,14 +80,18 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             kept[number] = signal.signal(number, unwind)
     try:
-        yield check
+        try:
+            yield check
+        finally:
+            over = True
     except OptionError as error:
         raise click.UsageError(str(error)) from error
-    except BatchifyError as error:
-        raise _Failure(str(error), error.exit_code) from error
-    except _SignalledError as error:
-        name = signal.Signals(error.number).name
-        raise _Failure(f"stopped by {name}{on_signal}", 128 + error.number) from error
+    except (BatchifyError, _SignalledError) as error:
+        if isinstance(error, BatchifyError) and not received:
+            raise _Failure(str(error), error.exit_code) from error
+        # the signal's exception may be lost, and the error be that it ended the workers too
+        name = signal.Signals(received[0]).name
+        raise _Failure(f"stopped by {name}{on_signal}", 128 + received[0]) from error
     except BrokenPipeError:
         raise  # click ends quietly when nobody reads any more
     except OSError as error:
