@@ -46,6 +46,7 @@ from batchify import builder, cli, engine, seal, structure, tasks, workfile
 from batchify.cli import main, report, text
 
 tasks.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 1
+DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 def build(arguments, number, n, group, log):
     # Run a build in this process; at the n-th event send the signal, or only count them.
@@ -54,8 +55,8 @@ def build(arguments, number, n, group, log):
     def event(frame, kind, argument):
         if not stages:
             return
-        if (not n or counted[0] == n - 1) and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            return  # the command has ended: a signal does what it does to any program
+        if (not n or counted[0] == n - 1) and signal.getsignal(number or signal.SIGINT) in DEFAULTS:
+            return  # the command has ended: a signal does what it does to any Python program
         counted[0] += 1
         if counted[0] == n:
             sys.setprofile(None)
