@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from batchify._version import __version__
 
 if TYPE_CHECKING:
-    from batchify.builder import build, plan_build
+    from batchify.builder import build
+    from batchify.changes import Changes, find_changes
     from batchify.dataset import Dataset, discover
     from batchify.errors import BatchifyError
     from batchify.findings import Finding, Verification
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         SplitOptions,
         StoreOptions,
     )
+    from batchify.planner import plan_build
     from batchify.report import BuildReport, Progress
     from batchify.summary import Summary, summarize
     from batchify.verification import verify
@@ -34,6 +36,7 @@ _HOMES = {
     "BatchifyError": "errors",
     "BuildOptions": "options",
     "BuildReport": "report",
+    "Changes": "changes",
     "Dataset": "dataset",
     "DecodeOptions": "options",
     "DiscoverOptions": "options",
@@ -46,7 +49,8 @@ _HOMES = {
     "Verification": "findings",
     "build": "builder",
     "discover": "dataset",
-    "plan_build": "builder",
+    "find_changes": "changes",
+    "plan_build": "planner",
     "summarize": "summary",
     "verify": "verification",
 }
@@ -55,6 +59,7 @@ __all__ = [
     "BatchifyError",
     "BuildOptions",
     "BuildReport",
+    "Changes",
     "Dataset",
     "DecodeOptions",
     "DiscoverOptions",
@@ -68,6 +73,7 @@ __all__ = [
     "__version__",
     "build",
     "discover",
+    "find_changes",
     "plan_build",
     "summarize",
     "verify",

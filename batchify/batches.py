@@ -16,6 +16,7 @@ from batchify import schema
 from batchify.decode import decode, guard
 from batchify.errors import BadImageError
 from batchify.options import DecodeOptions
+from batchify.rows import OldRow
 from batchify.source import read_source
 
 
@@ -30,10 +31,13 @@ class Batch:
         ``source_size`` (n, 2) int32 and ``source_flags`` (n,) uint16, as the file stores them.
     bad : list of (int, str)
         Position and reason of each file that could not be used.
+    copied : int
+        How many images were known, and not decoded.
     """
 
     columns: dict[str, NDArray[Any]]
     bad: list[tuple[int, str]]
+    copied: int = 0
 
 
 class BatchReader:
@@ -49,6 +53,9 @@ class BatchReader:
         fit is its image's error. float32 stores ``float32(pixel) * float32(scale)``.
     scale : float
         Used for float32 alone.
+    known : callable
+        Given the SHA-256 of a file and its row, puts the image there if it has it, which is then
+        not decoded.
 
     Notes
     -----
@@ -56,12 +63,21 @@ class BatchReader:
     (`batchify.decode.guard`).
     """
 
-    def __init__(self, root: bytes, options: DecodeOptions, *, dtype: str, scale: float) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        options: DecodeOptions,
+        *,
+        dtype: str,
+        scale: float,
+        known: Callable[[bytes, NDArray[Any]], OldRow | None] = lambda *_: None,
+    ) -> None:
         guard(options)
         self._root = os.path.join(root, b"")
         self._options = options
         self._dtype = np.dtype(schema.STORED_DTYPES[dtype])
         self._scale = np.float32(scale)
+        self._known = known
 
     def read(
         self,
@@ -87,20 +103,26 @@ class BatchReader:
         hashes = bytearray(32 * count)
         crc32, sizes, flags = [0] * count, [(0, 0)] * count, [0] * count
         bad = []
+        copied = 0
         for i, path in enumerate(paths):
             mark(i)
             try:
                 if i in refused:
                     raise BadImageError(refused[i])
                 data = read_source(self._root + path, self._options.max_file_size)
-                decoded = decode(data, self._options)
-                self._store(decoded.pixels, images[i])
+                digest = hashlib.sha256(data).digest()
+                if old := self._known(digest, images[i]):
+                    crc32[i], sizes[i], flags[i] = old
+                    copied += 1
+                else:
+                    decoded = decode(data, self._options)
+                    self._store(decoded.pixels, images[i])
+                    crc32[i] = zlib.crc32(images[i])
+                    sizes[i], flags[i] = decoded.size, decoded.flags
             except BadImageError as error:
                 bad.append((i, str(error)))
                 continue
-            hashes[32 * i : 32 * i + 32] = hashlib.sha256(data).digest()
-            crc32[i] = zlib.crc32(images[i])
-            sizes[i], flags[i] = decoded.size, decoded.flags
+            hashes[32 * i : 32 * i + 32] = digest
         columns: dict[str, NDArray[Any]] = {
             "images": images,
             "source_sha256": np.frombuffer(hashes, np.uint8).reshape(count, 32),
@@ -108,7 +130,7 @@ class BatchReader:
             "source_size": np.array(sizes, "<i4").reshape(count, 2),
             "source_flags": np.array(flags, "<u2"),
         }
-        return Batch(columns, bad)
+        return Batch(columns, bad, copied)
 
     def _store(self, pixels: NDArray[Any], out: NDArray[Any]) -> None:
         """Put decoded pixels into a row, in the row's dtype, or refuse them."""

@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from batchify import engine, schema
-from batchify.dataset import discover
-from batchify.decode import check_extensions
-from batchify.errors import BadImagesError, Skipped
+from batchify.errors import OutputExistsError
 from batchify.fill import FillJob
 from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
-from batchify.plan import BuildPlan, make_plan
-from batchify.policy import MaxSkipped, check_policy
+from batchify.plan import BuildPlan
+from batchify.planner import plan_build
+from batchify.policy import BadImages, check_policy
 from batchify.recheck import CheckJob
-from batchify.recorded import decoder_text
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
+from batchify.rows import RowReader
 from batchify.target import Target
 from batchify.tasks import count_flags, count_rows, count_tasks, fill_tasks
 from batchify.workfile import WorkFile
 
 START_IMAGES = 5_000
 """From so many on, worker processes pay however small the images (``scripts/bench start``)."""
-
-
-def plan_build(dataset: str | os.PathLike[str], options: BuildOptions | None = None) -> BuildPlan:
-    """Return all that a build will do; nothing is decoded, nothing written.
-
-    Raises
-    ------
-    DatasetNotFoundError, DatasetError, OptionError
-    """
-    options = options or BuildOptions()
-    check_extensions(options.discover.extensions)
-    return make_plan(discover(dataset, options.discover), options, decoder=decoder_text())
 
 
 def build(
@@ -116,64 +103,116 @@ def build(
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)
     with WorkFile(target) as work, engine.Workers(workers, image_timeout_s) as crew:
-        plan, done = _begin(work, dataset, options, crew, restart=restart, report=report)
+        with contextlib.ExitStack() as undo:
+            plan = _plan(work, dataset, options, crew, undo, report)
+            old = None
+            if target.exists:
+                kept_plan = _up_to_date(plan, target, crew, on_error == "skip", report)
+                if kept_plan is not None:
+                    BadImages(kept_plan, on_error, limit)
+                    work.tidy(plan)
+                    return _report(target, kept_plan)
+                from batchify.changes import is_reusable
+
+                old = target.path if is_reusable(plan, target.path) else None
+            bad = BadImages(plan, on_error, limit)
+            done = _open(work, plan, restart=restart, report=report)
+            undo.pop_all()
         done = _recheck(work, plan, done, crew, report)
         kept = count_rows(done)
-        bad = _fill(
-            work, plan, done, crew, _skip_limit(plan, on_error, limit), on_error == "skip", report
-        )
-        found = [entry for split in plan.splits for _, entry in bad[split.name]]
-        if found and (on_error == "fail" or len(found) == plan.images):
-            raise BadImagesError(_bad_message(found, plan), tuple(found))
+        copied = _fill(work, plan, done, crew, bad, old, report)
         flags = count_flags(work.rows, plan)
-        left = plan.images - len(found)
+        left = plan.images - bad.count
 
         def step(written: int) -> None:
-            report(Progress("seal", written, left, len(found)))
+            report(Progress("seal", written, left, bad.count))
 
         from batchify.seal import seal  # HDF5 loads when workers have started
 
         step(0)
-        sealed = seal(work, plan, bad, crew, step=step)
+        sealed = seal(work, plan, bad.rows, crew, step=step)
     path = os.fsdecode(target.path)
-    return BuildReport(path, sealed, os.path.getsize(path), flags, kept)
+    return BuildReport(path, sealed, os.path.getsize(path), flags, kept, copied)
 
 
-def _begin(
+def _plan(
     work: WorkFile,
     dataset: str | os.PathLike[str],
     options: BuildOptions,
     crew: engine.Workers,
-    *,
-    restart: bool,
+    undo: contextlib.ExitStack,
     report: Callable[[Progress], None],
-) -> tuple[BuildPlan, Masks]:
-    """Plan a build and open its work file, what an earlier build left of it or a new one.
+) -> BuildPlan:
+    """Plan a build, while its workers get ready."""
+    if crew.chosen or work.is_left:
+        # The build before may have died of an image, which is now to be named by a process that
+        # outlives it.
+        crew.start()
+    if not work.is_left:
+        undo.callback(work.discard)  # nothing is decoded yet
+    report(Progress("scan"))
+    plan = plan_build(dataset, options)
+    if plan.images >= START_IMAGES:
+        crew.start()
+    return plan
+
+
+def _up_to_date(
+    plan: BuildPlan,
+    target: Target,
+    crew: engine.Workers,
+    skip: bool,
+    report: Callable[[Progress], None],
+) -> BuildPlan | None:
+    """Return the plan of the rows of a target that is what a build would make; None if it is not.
+
+    Raises
+    ------
+    OutputExistsError
+        If it is to be replaced and must not be.
+    """
+    from batchify.changes import compare  # HDF5 loads when workers have started
+
+    changes, kept = compare(plan, target.path, crew, skip=skip, every=False, report=report)
+    if not changes.is_due:
+        return kept
+    if not target.overwrite:
+        raise OutputExistsError(
+            f"target {printable(target.path)} exists and is not up to date; pass --overwrite to "
+            "replace it:\n" + "\n".join(f"  - {line}" for line in changes.lines())
+        )
+    return None
+
+
+def _report(target: Target, plan: BuildPlan) -> BuildReport:
+    """Return the report of a build that had nothing to do."""
+    from batchify.structure import places
+
+    rows = RowReader(target.path, places(target.path))
+    try:
+        flags = count_flags(rows, plan)
+    finally:
+        rows.close()
+    path = os.fsdecode(target.path)
+    return BuildReport(path, plan, os.path.getsize(path), flags, kept=0, up_to_date=True)
+
+
+def _open(
+    work: WorkFile, plan: BuildPlan, *, restart: bool, report: Callable[[Progress], None]
+) -> Masks:
+    """Open the work file, what an earlier build left of it or a new one.
 
     Returns
     -------
-    BuildPlan
     dict of str to ndarray of bool
         For each split, which rows are committed already.
     """
-    with contextlib.ExitStack() as undo:
-        if crew.chosen or work.is_left:
-            # They get ready while the folder is scanned and the file allocated. The build before
-            # may have died of an image, which is now to be named, not to end this process too.
-            crew.start()
-        if not work.is_left:
-            undo.callback(work.discard)  # nothing is decoded yet
-        report(Progress("scan"))
-        plan = plan_build(dataset, options)
-        if plan.images >= START_IMAGES:
-            crew.start()
-        report(Progress("allocate", total=plan.images))
-        done = None if restart else work.left(plan)
-        if done is None:
-            work.allocate(plan)
-            done = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
-        undo.pop_all()
-    return plan, done
+    report(Progress("allocate", total=plan.images))
+    done = None if restart else work.left(plan)
+    if done is None:
+        work.allocate(plan)
+        done = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
+    return done
 
 
 def _recheck(
@@ -204,23 +243,16 @@ def _recheck(
     return done
 
 
-def _skip_limit(plan: BuildPlan, on_error: str, limit: MaxSkipped | None) -> int | None:
-    """Return how many more images may turn out bad before the build stops; None for any."""
-    if on_error == "fail" or limit is None:
-        return None
-    return limit.count(plan.images + len(plan.skipped)) - len(plan.skipped)
-
-
 def _fill(
     work: WorkFile,
     plan: BuildPlan,
     done: Masks,
     crew: engine.Workers,
-    limit: int | None,
-    skip: bool,
+    bad: BadImages,
+    old: bytes | None,
     report: Callable[[Progress], None],
-) -> dict[str, list[tuple[int, Skipped]]]:
-    """Decode the rows that are not done; return the bad ones of each split."""
+) -> int:
+    """Fill the rows that are not done; return how many were copied from the `old` file."""
     job = FillJob(
         plan.dataset.root,
         plan.options.decode,
@@ -228,46 +260,18 @@ def _fill(
         plan.options.batch_size,
         work.path,
         work.rows.places,
-        skip,
+        bad.skip,
+        old,
     )
-    bad: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
     wanted = {name: ~mask for name, mask in done.items()}
-    finished = count_rows(done)
-    count = 0
-    _check_limit(bad, count, plan, limit)
+    finished, copied = count_rows(done), 0
     tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
     for rows in crew.run(job, tasks, total=total):
-        bad[rows.split] += rows.bad
-        count += len(rows.bad)
         finished += rows.stop - rows.start
+        copied += rows.copied
         work.done(rows)
-        report(Progress("fill", finished, plan.images, count, rows.split))
-        _check_limit(bad, count, plan, limit)
+        bad.add(rows)
+        report(Progress("fill", finished, plan.images, bad.count, rows.split))
     work.commit()
-    return bad
-
-
-def _check_limit(
-    bad: Mapping[str, list[tuple[int, Skipped]]], count: int, plan: BuildPlan, limit: int | None
-) -> None:
-    """Stop the build where more images are left out than it was told to bear."""
-    if limit is not None and count > limit:
-        found = [entry for rows in bad.values() for _, entry in rows]
-        left_out = [*plan.skipped, *found]
-        raise BadImagesError(
-            f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
-            + _listing(left_out),
-            tuple(left_out),
-        )
-
-
-def _bad_message(found: list[Skipped], plan: BuildPlan) -> str:
-    advice = "mend or remove them, or pass --on-error skip to leave them out"
-    if len(found) == plan.images:
-        advice = "there would be nothing in the file"
-    return f"{len(found):,} of {plan.images:,} images cannot be used:\n{_listing(found)}\n{advice}"
-
-
-def _listing(entries: list[Skipped]) -> str:
-    # A bullet before the path: at the start of a line a name could be a command to a CI system.
-    return "\n".join(f"  - {printable(entry.path)}: {entry.reason}" for entry in entries)
+    bad.check()
+    return copied

@@ -10,7 +10,6 @@ as the rest of the metadata block, do not count.
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -128,7 +127,7 @@ def stamp(path: bytes, writer: RowWriter) -> None:
     ------
     OutputIOError, FileFormatError
     """
-    with Reader(os.fsdecode(path)) as reader:
+    with Reader(path) as reader:
         for split in reader.splits:
             for start, records in reader.records(split):
                 writer.put(split, start, {"record_crc32": record_sums(records)})

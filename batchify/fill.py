@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from batchify.batches import BatchReader
 from batchify.decode import own_pillow
-from batchify.errors import Skipped
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.names import printable
 from batchify.options import DecodeOptions, StoreOptions
 from batchify.places import Places
-from batchify.rows import Rows, RowWriter
+from batchify.rows import OldRow, Rows, RowWriter
 from batchify.worker import NOTHING, Mark
 
 
@@ -48,6 +51,8 @@ class FillJob:
     path: bytes
     places: Mapping[str, Places]
     skip: bool
+    old: bytes | None = None
+    """A finished file with rows that need not be decoded again."""
 
     @property
     def advice(self) -> str:
@@ -60,15 +65,36 @@ class FillJob:
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Rows]]:
         """Open the work file; the value fills a task."""
-        reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
-        writer = RowWriter(self.path, self.places)
+        with contextlib.ExitStack() as lifetime:
+            writer = RowWriter(self.path, self.places)
+            lifetime.callback(writer.close)
+            reader = BatchReader(
+                self.root,
+                self.decode,
+                dtype=self.store.dtype,
+                scale=self.store.scale,
+                known=self._known(lifetime),
+            )
+            lifetime.enter_context(own_pillow())
+            yield lambda task: self._fill(task, reader, writer, mark)
+
+    def _known(
+        self, lifetime: contextlib.ExitStack
+    ) -> Callable[[bytes, NDArray[Any]], OldRow | None]:
+        """Return who knows images that need not be decoded again."""
+        if self.old is None:
+            return lambda *_: None
+        from batchify.reuse import OldRows  # needs HDF5, which a fresh build's workers never load
+
         try:
-            with own_pillow():
-                yield lambda task: self._fill(task, reader, writer, mark)
-        finally:
-            writer.close()
+            rows = OldRows(self.old)
+        except (FileFormatError, FileMissingError, FileAccessError):
+            return lambda *_: None  # somebody damaged or removed it meanwhile: all is decoded
+        lifetime.callback(rows.close)
+        return rows.take
 
     def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter, mark: Mark) -> Rows:
+        copied = 0
         bad: list[tuple[int, Skipped]] = []
         for first in range(0, len(task.paths), self.batch_size):
             paths = task.paths[first : first + self.batch_size]
@@ -77,8 +103,9 @@ class FillJob:
             mark(NOTHING)
             start = task.start + first
             writer.put(task.split, start, batch.columns)
+            copied += batch.copied
             bad += [(start + i, Skipped(paths[i], reason)) for i, reason in batch.bad]
-        return Rows(task.split, task.start, task.start + len(task.paths), tuple(bad))
+        return Rows(task.split, task.start, task.start + len(task.paths), tuple(bad), copied)
 
     def name(self, task: FillTask, item: int) -> str:
         """Name the file of an item."""

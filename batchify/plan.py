@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -130,11 +130,17 @@ class BuildPlan:
     def _row_digest(self, split: SplitPlan) -> str:
         samples = self.dataset.samples
         digest = hashlib.sha256()
-        for start in range(0, len(split), PATHS_AT_ONCE):
-            rows = split.rows[start : start + PATHS_AT_ONCE]
-            digest.update(b"\0".join(samples.paths(rows)))
+        for start, paths in self.paths(split):
+            digest.update(b"\0".join(paths))
+            rows = split.rows[start : start + len(paths)]
             digest.update(samples.labels[rows].astype("<i4").tobytes())
         return digest.hexdigest()
+
+    def paths(self, split: SplitPlan) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield (first row, paths) of the rows of a split, some thousand at a time."""
+        for start in range(0, len(split), PATHS_AT_ONCE):
+            rows = split.rows[start : start + PATHS_AT_ONCE]
+            yield start, self.dataset.samples.paths(rows)
 
     @property
     def classes_digest(self) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from batchify import schema
-from batchify.errors import OptionError
+from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.names import printable
 from batchify.options import choice
+
+if TYPE_CHECKING:
+    from batchify.plan import BuildPlan
+    from batchify.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +60,85 @@ def check_policy(on_error: str, max_skipped: str | int | None) -> MaxSkipped | N
     if on_error == "fail":
         raise OptionError("--max-skipped bounds --on-error skip; give both")
     return limit
+
+
+class BadImages:
+    """The images of a build that cannot be used, and what becomes of the build for it.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+    on_error : str
+        One of `schema.ON_ERRORS`.
+    limit : MaxSkipped or None
+        The most images that may be left out, those of the plan included.
+
+    Attributes
+    ----------
+    rows : dict of str to list of (int, Skipped)
+        For each split, the rows whose file is bad, and why.
+
+    Raises
+    ------
+    BadImagesError
+        If the plan leaves more out already than it may.
+    """
+
+    def __init__(self, plan: BuildPlan, on_error: str, limit: MaxSkipped | None) -> None:
+        self._plan = plan
+        self.skip = on_error == "skip"
+        self._most = limit.count(plan.images + len(plan.skipped)) if limit else None
+        self.rows: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
+        self.count = 0
+        self._check_limit()
+
+    def add(self, rows: Rows) -> None:
+        """Take note of the bad ones of some rows.
+
+        Raises
+        ------
+        BadImagesError
+            If more images are left out now than may be.
+        """
+        if rows.bad:
+            self.rows[rows.split] += rows.bad
+            self.count += len(rows.bad)
+            self._check_limit()
+
+    def check(self) -> None:
+        """Decide, at the end.
+
+        Raises
+        ------
+        BadImagesError
+            If there are any and they were not to be skipped, or no image is left.
+        """
+        if not self.count or (self.skip and self.count < self._plan.images):
+            return
+        found = self._found
+        advice = "mend or remove them, or pass --on-error skip to leave them out"
+        if self.count == self._plan.images:
+            advice = "there would be nothing in the file"
+        raise BadImagesError(
+            f"{self.count:,} of {self._plan.images:,} images cannot be used:\n"
+            f"{_listing(found)}\n{advice}",
+            tuple(found),
+        )
+
+    @property
+    def _found(self) -> list[Skipped]:
+        return [entry for rows in self.rows.values() for _, entry in rows]
+
+    def _check_limit(self) -> None:
+        if self._most is not None and len(self._plan.skipped) + self.count > self._most:
+            left_out = [*self._plan.skipped, *self._found]
+            raise BadImagesError(
+                f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
+                + _listing(left_out),
+                tuple(left_out),
+            )
+
+
+def _listing(entries: list[Skipped]) -> str:
+    # A bullet before the path: at the start of a line a name could be a command to a CI system.
+    return "\n".join(f"  - {printable(entry.path)}: {entry.reason}" for entry in entries)

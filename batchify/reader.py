@@ -60,7 +60,7 @@ class Reader:
         If it is not a whole batchify file of a schema version that this release reads.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         self.path = os.fsencode(path)
         self.nbytes = strict.check_signature(self.path)
         try:

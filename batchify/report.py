@@ -48,7 +48,11 @@ class BuildReport:
     flags : Mapping of str to int
         How many source images were special, by `schema.FLAGS`.
     kept : int
-        Rows that an earlier build had decoded.
+        Rows that an unfinished build had decoded.
+    copied : int
+        Rows that were taken from the file that was replaced.
+    up_to_date : bool
+        Nothing had changed, and nothing was done.
     """
 
     path: str
@@ -56,12 +60,16 @@ class BuildReport:
     nbytes: int
     flags: Mapping[str, int]
     kept: int
+    copied: int = 0
+    up_to_date: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
             "sources": dict(self.flags),
             "kept": self.kept,
+            "copied": self.copied,
+            "up_to_date": self.up_to_date,
         }
 
 

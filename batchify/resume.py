@@ -23,15 +23,18 @@ def header(plan: BuildPlan) -> dict[str, Any]:
         "version": VERSION,
         "plan": plan.identity,
         "decoder": plan.decoder,
-        "config": {name: _plain(value) for name, value in plan.config.items()},
+        "config": plain_config(plan),
         "classes": plan.classes_digest,
         "splits": {split.name: [len(split), plan.row_digests[split.name]] for split in plan.splits},
     }
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
+def plain_config(plan: BuildPlan) -> dict[str, Any]:
+    """Return the options of a plan as JSON gives them back."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in plan.config.items()
+    }
 
 
 def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
@@ -53,8 +56,8 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
         raise ResumeError("it was begun by another version of batchify")
     if found.get("plan") == mine["plan"]:
         return
-    changes = _changes(found.get("config", {}), mine["config"])
-    changes += _changes({"decoder": found.get("decoder")}, {"decoder": mine["decoder"]})
+    changes = differences(found.get("config", {}), mine["config"])
+    changes += differences({"decoder": found.get("decoder")}, {"decoder": mine["decoder"]})
     if found.get("classes") != mine["classes"]:
         changes.append("the classes changed")
     before, now = found.get("splits", {}), mine["splits"]
@@ -70,7 +73,8 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
     raise ResumeError("; ".join(changes))
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return, for people, which values of two mappings differ."""
     return [
         f"{name} was {before.get(name)}, now {now.get(name)}"
         for name in sorted({*before, *now})

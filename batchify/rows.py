@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -16,12 +16,31 @@ from batchify.places import Places
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some consecutive rows of a split that are done, and which of their files were bad."""
+    """Some consecutive rows of a split that are done.
+
+    Parameters
+    ----------
+    split : str
+    start, stop : int
+    bad : tuple of (int, Skipped)
+        Rows whose file could not be used.
+    copied : int
+        How many images were taken from an older file.
+    """
 
     split: str
     start: int
     stop: int
     bad: tuple[tuple[int, Skipped], ...]
+    copied: int = 0
+
+
+class OldRow(NamedTuple):
+    """What a row keeps beside its image: checksum, (height, width) of the source, its flags."""
+
+    row_crc32: int
+    source_size: tuple[int, int]
+    source_flags: int
 
 
 class RowReader:

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
 
+from batchify._version import __version__
+
 FORMAT = "batchify"
 SCHEMA_VERSION = 1
+CREATOR = f"batchify {__version__}"
 
 SPLITS = ("train", "validation", "test")
 SKIPPED = "skipped"

@@ -19,7 +19,6 @@ import numpy as np
 from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 
 from batchify import schema
-from batchify._version import __version__
 from batchify.errors import FileFormatError
 from batchify.labels import encode_labels
 from batchify.names import printable
@@ -92,7 +91,7 @@ def _timeless_group() -> h5p.PropGCID:
 def _write_root(file: h5py.File, plan: BuildPlan) -> None:
     _set(file, "format", schema.FORMAT)
     file.attrs.create("schema_version", schema.SCHEMA_VERSION, dtype="<i8")
-    _set(file, "creator", f"batchify {__version__}")
+    _set(file, "creator", schema.CREATOR)
     _set(file, "decoder", plan.decoder)
     _set(file, "config", canonical_json(plan.config))
     _set(file, "NX_class", "NXroot")

@@ -30,9 +30,7 @@ class Target:
         Raises
         ------
         OutputPathError
-            If it is a folder, inside the dataset folder, or its folder is missing.
-        OutputExistsError
-            If it exists and was not to be overwritten.
+            If it is not a regular file, is inside the dataset folder, or its folder is missing.
         OutputIOError
             If its folder cannot be written.
         """
@@ -49,7 +47,13 @@ class Target:
             raise OutputPathError(
                 f"target {name} is inside the dataset folder {printable(root)}; put it elsewhere"
             )
-        self.check_free()
+        if self.exists and not os.path.isfile(self.path):
+            raise OutputPathError(f"target {name} is not a regular file; it is not overwritten")
+
+    @property
+    def exists(self) -> bool:
+        """Whether something has that name now."""
+        return os.path.lexists(self.path)
 
     def check_free(self) -> None:
         """Refuse to replace what was not to be overwritten.
@@ -58,13 +62,7 @@ class Target:
         ------
         OutputExistsError
         """
-        if not os.path.lexists(self.path):
-            return
-        if not self.overwrite:
+        if self.exists and not self.overwrite:
             raise OutputExistsError(
                 f"target {printable(self.path)} exists; pass --overwrite to replace it"
-            )
-        if not os.path.isfile(self.path):
-            raise OutputPathError(
-                f"target {printable(self.path)} is not a regular file; it is not overwritten"
             )

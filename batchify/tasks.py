@@ -10,7 +10,7 @@ from batchify import schema
 from batchify.fill import FillTask
 from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.resume import Masks
-from batchify.rows import RowWriter
+from batchify.rows import RowReader
 
 TASK_NBYTES = 8 << 20
 TASK_ROWS = 1024
@@ -53,7 +53,7 @@ def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, in
                 yield split, start, min(start + size, last)
 
 
-def count_flags(rows: RowWriter, plan: BuildPlan) -> dict[str, int]:
+def count_flags(rows: RowReader, plan: BuildPlan) -> dict[str, int]:
     """Return how many rows of a filled file have each flag of `schema.FLAGS`."""
     counts = dict.fromkeys(schema.FLAGS, 0)
     for split in plan.splits:

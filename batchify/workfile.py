@@ -5,6 +5,7 @@ While it is filled nothing but raw pixels is written, so a kill cannot break it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from types import TracebackType
 
@@ -163,6 +164,16 @@ class WorkFile:
         )
         self._uncommitted.clear()
         self._uncommitted_nbytes = 0
+
+    def tidy(self, plan: BuildPlan) -> None:
+        """Remove what is of no use when the target is the file of a plan already.
+
+        That is what a build of this plan left, killed when it had published, and what no journal
+        tells of; what was begun by another plan may still be continued.
+        """
+        with contextlib.suppress(ResumeError):
+            if not self.is_left or self.journal.records()[:1] == [header(plan)]:
+                self.discard()
 
     def discard(self) -> None:
         """Remove the work file and its journal."""

@@ -61,8 +61,8 @@ def test_every_option_reaches_the_file(run: Run, photos: Path, tmp_path: Path) -
             "max_file_size": 99999,
         }  # fmt: skip
         assert list(file) == [
-            "X_test", "X_train", "X_validation", "test", "train", "validation", "y_test",
-            "y_train", "y_validation",
+            "X_test", "X_train", "X_validation", "content_sha256", "test", "train", "validation",
+            "y_test", "y_train", "y_validation",
         ]  # fmt: skip
         assert file["X_train"].compression == "gzip"
         assert file["X_train"].compression_opts == 9
@@ -112,7 +112,7 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path) -> None:
             1,
             "Error: target {tmp}{sep}photos{sep}out.h5 is inside the dataset",
         ),
-        (("photos", "old.h5"), 1, "Error: target {tmp}{sep}old.h5 exists; pass --overwrite"),
+        (("photos", "old.h5"), 1, "old.h5 exists and is not up to date; pass --overwrite to re"),
         (("photos", "out.h5", "--target-size", "0x5"), 2, "has a side of 0 pixels"),
         (("photos", "out.h5", "--target-size", "big"), 2, "is not a size such as 150x150"),
         (("photos", "out.h5", "--scaled-decode"), 2, "scaled decode needs an antialiased"),
@@ -337,10 +337,9 @@ def test_closed_standard_files_do_no_harm(tmp_path: Path, photos: Path) -> None:
     tiff[40:60] = bytes(20)
     save(photos / "cat" / "noisy.tif", bytes(tiff))
     for closed in ("<&- 2>&-", "<&- >&- 2>&-", "2>&-"):
-        command = (
-            f"exec {sys.executable} -m batchify build photos out.h5 --overwrite --on-error skip"
-        )
+        command = f"exec {sys.executable} -m batchify build photos out.h5 --on-error skip"
         for workers in ("1", "2"):
+            (tmp_path / "out.h5").unlink(missing_ok=True)
             subprocess.run(
                 ["sh", "-c", f"{command} --workers {workers} {closed}"], cwd=tmp_path, check=True
             )

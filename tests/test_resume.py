@@ -60,7 +60,8 @@ def stopped(root: Path, out: Path, images: int = 20, options: BuildOptions = SMA
 def fresh(root: Path, out: Path, options: BuildOptions = SMALL) -> bytes:
     """Return the bytes of a build that nothing disturbed."""
     path = out.with_name("fresh.h5")
-    build(root, path, options, workers=1, overwrite=True, on_error="skip")
+    path.unlink(missing_ok=True)
+    build(root, path, options, workers=1, on_error="skip")
     return path.read_bytes()
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from batchify import durable
-from batchify.builder import plan_build
 from batchify.errors import OutputIOError, OutputLockedError, ResumeError, Skipped
 from batchify.journal import Journal
 from batchify.options import BuildOptions, DecodeOptions
 from batchify.places import Places
+from batchify.planner import plan_build
 from batchify.resume import header
 from batchify.rows import Rows, RowWriter
 from batchify.target import Target

@@ -33,20 +33,25 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         batchify build dataset/ out.h5
         batchify build dataset/ out.h5 --target-size 224x224 --interpolation bilinear
         batchify build dataset/ out.h5 --dry-run
+        batchify build dataset/ out.h5 --check
+
+    Where OUT is what the build would make, it says so and does nothing; with --overwrite, images
+    that did not change since are copied from OUT, not decoded.
 
     Every option is also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
     [tool.batchify.build] of batchify.toml or pyproject.toml.
     """
     on_signal = "; run the same command again to continue"
-    with boundary("" if values["dry_run"] else on_signal) as check_signals:
+    only_asks = values["dry_run"] or values["check"]
+    with boundary("" if only_asks else on_signal) as check_signals:
         import json
 
         options = to_options(context, values)
         check_policy(values["on_error"], values["max_skipped"])
         from batchify.builder import build as build_file
-        from batchify.builder import plan_build
-        from batchify.cli.report import plan_text, report_text
+        from batchify.cli.report import changes_text, plan_text, report_text
         from batchify.cli.text import echo
+        from batchify.planner import plan_build
         from batchify.report import plan_as_json
 
         if values["dry_run"]:
@@ -61,6 +66,21 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
 
         started = time.monotonic()
         try:
+            if values["check"]:
+                from batchify.changes import find_changes
+
+                changes = find_changes(
+                    dataset,
+                    output,
+                    options,
+                    on_error=values["on_error"],
+                    workers=values["workers"],
+                    image_timeout_s=values["image_timeout"],
+                    progress=step,
+                )
+                text = json.dumps(changes.as_json(), indent=2)
+                echo(text if values["json"] else changes_text(changes))
+                context.exit(int(changes.is_due))
             report = build_file(
                 dataset,
                 output,

@@ -152,6 +152,10 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
     _flag("--restart", "Discard what an earlier build left, rather than continue it."),
+    _flag(
+        "--check",
+        "Only ask whether OUT is up to date: exit code 1 and the reasons where it is not.",
+    ),
     _flag("--dry-run", "Print what would be done; decode and write nothing."),
     click.option("--json", is_flag=True, help="Print the plan or the report as JSON."),
     _flag("--quiet", "Show no progress."),

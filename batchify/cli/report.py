@@ -8,6 +8,7 @@ from batchify.cli.text import size_text, table
 from batchify.names import printable
 
 if TYPE_CHECKING:
+    from batchify.changes import Changes
     from batchify.plan import BuildPlan
     from batchify.report import BuildReport
 
@@ -39,6 +40,8 @@ def report_text(report: BuildReport, seconds: float) -> str:
     plan = report.plan
     height, width, channels = plan.options.decode.image_shape
     counts = " + ".join(f"{len(split):,} {split.name}" for split in plan.splits)
+    if report.up_to_date:
+        return f"{printable(report.path)} is up to date: {counts} images"
     lines = [
         f"{printable(report.path)}: {counts} images of {height}×{width}×{channels} "
         f"{plan.options.store.dtype}, {len(plan.dataset.classes):,} classes, "
@@ -47,10 +50,20 @@ def report_text(report: BuildReport, seconds: float) -> str:
     ]
     if report.kept:
         lines.append(f"  continued: {report.kept:,} rows of an earlier build were kept")
+    if report.copied:
+        lines.append(f"  copied: {report.copied:,} rows of the file before, not decoded again")
     special = [f"{n:,} {name.replace('_', ' ')}" for name, n in report.flags.items() if n]
     if special:
         lines.append("  sources: " + ", ".join(special))
     return "\n".join(lines)
+
+
+def changes_text(changes: Changes) -> str:
+    """Return what makes a build due as text."""
+    if not changes.is_due:
+        return f"{printable(changes.path)} is up to date"
+    lines = [f"  - {line}" for line in changes.lines()]
+    return "\n".join([f"{printable(changes.path)} is not up to date:", *lines])
 
 
 def _left_out(plan: BuildPlan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -85,7 +86,9 @@ def build(dataset: str, out: str, *options: str) -> None:
     """Run the command."""
     from batchify.cli import main
 
-    main(["build", dataset, out, "--overwrite", "--quiet", *options])
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(out)  # or it would be up to date
+    main(["build", dataset, out, "--quiet", *options])
 
 
 def help_text() -> None:

@@ -1,0 +1,297 @@
+"""Whether a file is what a build would make now, and why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from batchify import engine, schema
+from batchify.content import content_digest
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
+from batchify.fill import FillTask
+from batchify.names import printable
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
+from batchify.plan import BuildPlan, SplitPlan
+from batchify.planner import plan_build
+from batchify.policy import check_policy
+from batchify.reader import Reader
+from batchify.recorded import pixel_options
+from batchify.redecode import DecodeJob
+from batchify.report import Progress
+from batchify.resume import Masks, differences, plain_config
+from batchify.sources import TASK_SOURCES, changed_rows, new_samples, present_rows, sample_keys
+from batchify.tasks import count_rows
+
+JSON_VERSION = 1
+NAMED = 5
+
+
+@dataclass
+class Changes:
+    """What makes a build due.
+
+    Parameters
+    ----------
+    path : bytes
+        The file.
+    reasons : list of str
+        Other options, classes or versions; no file, or a damaged one.
+    new, changed, vanished : list of bytes
+        Sources, relative to the dataset folder.
+    every : bool
+        All changes were looked for, not only whether there are any.
+    """
+
+    path: bytes
+    reasons: list[str] = field(default_factory=list)
+    new: list[bytes] = field(default_factory=list)
+    changed: list[bytes] = field(default_factory=list)
+    vanished: list[bytes] = field(default_factory=list)
+    every: bool = True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a build would make another file."""
+        return bool(self.reasons or self.new or self.changed or self.vanished)
+
+    def lines(self, named: int = NAMED) -> list[str]:
+        """Return the reasons for people, the first files of each kind named."""
+        found = list(self.reasons)
+        for kind in ("new", "changed", "vanished"):
+            paths: list[bytes] = getattr(self, kind)
+            if paths:
+                names = ", ".join(map(printable, paths[:named]))
+                more = ", …" if len(paths) > named else ""
+                least = "at least " if kind == "changed" and not self.every else ""
+                found.append(f"{least}{len(paths):,} {kind}: {names}{more}")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the changes as plain JSON values; the schema is in the README."""
+        return {
+            "json_version": JSON_VERSION,
+            "path": printable(self.path),
+            "up_to_date": not self.is_due,
+            "reasons": self.reasons,
+            "new": list(map(printable, self.new)),
+            "changed": list(map(printable, self.changed)),
+            "vanished": list(map(printable, self.vanished)),
+        }
+
+
+def compare(
+    plan: BuildPlan,
+    path: bytes,
+    crew: engine.Workers,
+    *,
+    skip: bool,
+    every: bool,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> tuple[Changes, BuildPlan]:
+    """Hold a file against a plan, and against the sources of its rows.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+    path : bytes
+    crew : engine.Workers
+        Who hashes.
+    skip : bool
+        Images that cannot be used are to be left out, not an error.
+    every : bool
+        Find every change; otherwise stop where it is clear that there is one.
+    report : callable
+
+    Returns
+    -------
+    Changes
+    BuildPlan
+        Of the rows that the file should have: without what it skipped.
+
+    Notes
+    -----
+    Images that the file skipped are tried again: whether they can be used is seen by decoding
+    alone. Stored images are not read; `batchify.verify` does that.
+    """
+    changes = Changes(path, every=every)
+    try:
+        with Reader(path) as reader:
+            _compare_header(reader, plan, changes)
+            kept = _compare_rows(reader, plan, changes)
+            if every or not changes.is_due:
+                bad = kept.skipped[len(plan.skipped) :]
+                _compare_sources(reader, kept, changes, crew, every, report)
+                _try_again(bad, plan, changes, crew)
+                if bad and not skip:
+                    changes.reasons.append(
+                        f"{len(bad):,} images that cannot be used were left out of it (--on-error)"
+                    )
+            return changes, kept
+    except FileMissingError:
+        changes.reasons.append("there is no such file")
+    except (FileFormatError, FileAccessError) as error:
+        changes.reasons.append(str(error))
+    return changes, plan
+
+
+def find_changes(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    on_error: schema.OnError = "fail",
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> Changes:
+    """Tell whether a build is due: whether it would make another file than the one that is there.
+
+    Nothing is written. Every source is hashed; stored images are not read (`batchify.verify`
+    does that).
+
+    Parameters
+    ----------
+    dataset, output, options, on_error, workers, image_timeout_s, progress
+        As for `batchify.build`.
+
+    Returns
+    -------
+    Changes
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError, OptionError
+    """
+    check_policy(on_error, None)
+    if workers is not None:
+        at_least("workers", workers, 1)
+    positive("image timeout", image_timeout_s)
+    report = progress or (lambda _: None)
+    report(Progress("scan"))
+    plan = plan_build(dataset, options)
+    path = os.path.abspath(os.fsencode(output))
+    with engine.Workers(workers, image_timeout_s) as crew:
+        skip = on_error == "skip"
+        return compare(plan, path, crew, skip=skip, every=True, report=report)[0]
+
+
+def is_reusable(plan: BuildPlan, path: bytes) -> bool:
+    """Tell whether rows of a file are those that a plan would make of the same bytes."""
+    try:
+        with Reader(path) as reader:
+            header = reader.header
+    except (FileMissingError, FileFormatError, FileAccessError):
+        return False
+    return (
+        header.creator == schema.CREATOR
+        and header.decoder == plan.decoder
+        and pixel_options(header.config) == pixel_options(plain_config(plan))
+    )
+
+
+def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:
+    """Compare versions, options and classes, and whether all that is no image is whole."""
+    header = reader.header
+    before = {"creator": header.creator, "decoder": header.decoder}
+    changes.reasons += differences(before, {"creator": schema.CREATOR, "decoder": plan.decoder})
+    changes.reasons += differences(header.config, plain_config(plan))
+    known, now = set(header.classes), set(plan.dataset.classes)
+    for what, names in (("new", now - known), ("vanished", known - now)):
+        if names:
+            some = ", ".join(printable(name) for name in sorted(names)[:NAMED])
+            more = ", …" if len(names) > NAMED else ""
+            changes.reasons.append(f"{len(names):,} {what} classes: {some}{more}")
+    if content_digest(reader) != reader.digest:
+        changes.reasons.append("it is damaged (batchify verify tells where)")
+
+
+def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPlan:
+    """Compare which files were skipped, and the paths of all rows in their order."""
+    skipped = reader.skipped()
+    if skipped[: len(plan.skipped)] != plan.skipped:
+        changes.reasons.append("other files are left out")
+        return plan
+    bad = skipped[len(plan.skipped) :]
+    dropped = _rows_of({entry.path for entry in bad}, plan)
+    if count_rows(dropped) != len(bad):
+        changes.reasons.append("other files are left out")
+        return plan
+    kept = plan.without(dropped, list(bad))
+    same = {split.name: _has_rows(reader, split, plan) for split in kept.splits}
+    if all(same.values()) and set(same) == set(reader.splits):
+        return kept
+    keys = sample_keys(plan.dataset)
+    changes.new += new_samples(reader, plan.dataset, keys)
+    for name, mask in present_rows(reader, keys).items():
+        for row in np.flatnonzero(~mask).tolist():
+            changes.vanished.append(bytes(reader.splits[name]["paths"][row]))
+    if not changes.is_due:
+        changes.reasons.append("the same files are in other splits, or in another order")
+    return kept
+
+
+def _rows_of(paths: set[bytes], plan: BuildPlan) -> Masks:
+    """Return, for each split of a plan, which rows are of some paths."""
+    masks = {}
+    for split in plan.splits:
+        masks[split.name] = np.zeros(len(split), np.bool_)
+        if paths:
+            for start, names in plan.paths(split):
+                for i, name in enumerate(names):
+                    masks[split.name][start + i] = name in paths
+    return masks
+
+
+def _has_rows(reader: Reader, split: SplitPlan, plan: BuildPlan) -> bool:
+    """Tell whether a split has the rows that it should have, in their order."""
+    if split.name not in reader.splits:
+        return False
+    stored = reader.splits[split.name]["paths"]
+    return len(stored) == len(split) and all(
+        stored[start : start + len(names)].tolist() == names for start, names in plan.paths(split)
+    )
+
+
+def _compare_sources(
+    reader: Reader,
+    kept: BuildPlan,
+    changes: Changes,
+    crew: engine.Workers,
+    every: bool,
+    report: Callable[[Progress], None],
+) -> None:
+    """Hash the sources of all rows that are in the folder."""
+    present = present_rows(reader, sample_keys(kept.dataset))
+    total = count_rows(present)
+
+    def step(done: int) -> None:
+        report(Progress("hash", done, total))
+
+    limit = kept.options.decode.max_file_size
+    for stale in changed_rows(reader, kept.dataset.root, limit, present, crew, step):
+        changes.changed.append(stale.path)
+        if not every:
+            return
+
+
+def _try_again(
+    bad: tuple[Skipped, ...], plan: BuildPlan, changes: Changes, crew: engine.Workers
+) -> None:
+    """Decode the images that could not be used: what becomes of them now may be another."""
+    reasons: Mapping[bytes, str] = {entry.path: entry.reason for entry in bad}
+    paths = tuple(reasons)
+
+    def tasks() -> Iterator[FillTask]:
+        for start in range(0, len(paths), TASK_SOURCES):
+            yield FillTask("", start, paths[start : start + TASK_SOURCES])
+
+    job = DecodeJob(plan.dataset.root, plan.options.decode, plan.options.store)
+    total = -(-len(paths) // TASK_SOURCES)
+    for task, results in zip(tasks(), crew.run(job, tasks(), total=total), strict=True):
+        for path, result in zip(task.paths, results, strict=True):
+            if result.reason != reasons[path]:
+                changes.changed.append(path)
