@@ -73,13 +73,23 @@ class Journal:
                 return fd
             os.close(fd)
 
+    def empty(self) -> None:
+        """Forget all records, durably: what they are of may go then."""
+        if os.fstat(self._fd).st_size:
+            self._cut(0)
+
     def begin(self, header: dict[str, Any]) -> None:
         """Empty the journal and write its first record, which tells the plan."""
-        try:
-            os.ftruncate(self._fd, 0)
-        except OSError as error:
-            raise durable.io_error("emptying", self.path, error) from error
+        self.empty()
         self.append(header)
+
+    def _cut(self, nbytes: int) -> None:
+        """Shorten the journal, durably: a write past a cut that is lost would be amid the old."""
+        try:
+            os.ftruncate(self._fd, nbytes)
+            durable.sync(self._fd)
+        except OSError as error:
+            raise durable.io_error("cutting", self.path, error) from error
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records, and cut off a last one that was not written whole.

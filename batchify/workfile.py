@@ -92,6 +92,7 @@ class WorkFile:
         OutputIOError
             If there is no room for it.
         """
+        self.journal.empty()  # it is of the file that goes now, or of one that is gone
         durable.remove(self.path)
         durable.remove(self.sealing_path)
         durable.check_room(self.path, plan.nbytes)
@@ -106,8 +107,9 @@ class WorkFile:
             finally:
                 os.close(fd)
             writer.sync()
-            self.journal.begin(header(plan))
+            # First the names: a header beside the file of an earlier build would be of another.
             durable.sync_folder(self.path)
+            self.journal.begin(header(plan))
         except OutputIOError:
             raise
         except OSError as error:
