@@ -71,7 +71,10 @@ class WorkFile:
         from batchify.structure import places
 
         try:
-            first, *others = self.journal.records() or [{}]
+            records = self.journal.records()
+            if not records:  # a header that was not written whole: nothing was committed
+                return None
+            first, *others = records
             check_same(first, plan)
             nbytes = os.path.getsize(self.path)
             if nbytes != plan.nbytes:
