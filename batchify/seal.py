@@ -17,7 +17,7 @@ from batchify.errors import Skipped
 from batchify.places import Places
 from batchify.plan import BuildPlan, SplitPlan
 from batchify.rows import RowWriter
-from batchify.structure import create, places, write_chunk
+from batchify.structure import create, failures_told, places, write_chunk
 from batchify.worker import NOTHING, Mark
 from batchify.workfile import WorkFile
 
@@ -211,15 +211,13 @@ def _compress(
     written = 0
     try:
         results = crew.run(job, tasks(), total=total)
-        with h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file:
+        with (
+            failures_told(),
+            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
+        ):
             for name, column in columns.items():
                 for first_row in range(0, column.shape[0], column.chunk_rows):
                     write_chunk(file[name]["images"], first_row, next(results))
                     step(written := written + min(column.chunk_rows, column.shape[0] - first_row))
     except OSError as error:
         raise durable.io_error("compressing into", path, error) from error
-    except RuntimeError as error:
-        # HDF5 writes again as it closes, and then its error hides that of the first write
-        if not isinstance(error.__context__, OSError):
-            raise
-        raise durable.io_error("compressing into", path, error.__context__) from error

@@ -6,25 +6,31 @@ The recipe (h5py and HDF5 calls, all measured; see `create`):
   of each column are one run of bytes although they are chunked and resizable;
 - early allocation with fill time "never" gives every chunk its place without writing it;
 - ``libver`` v110 keeps the chunk index at 8 bytes a chunk, and HDF5 1.10 reads it;
-- no object times, fixed-length text: the same plan gives the same bytes.
+- no object times, fixed-length text: the same plan gives the same bytes;
+- HDF5 writes metadata alone. A row that it cannot write it loses as a dataset goes, without an
+  error, and then it crashes (HDF5 1.14 and 2.0); rows are written past it, by offset.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
+from numpy.typing import NDArray
 
 from batchify import schema
-from batchify.errors import FileFormatError
+from batchify.errors import BatchifyError, FileFormatError
 from batchify.labels import encode_labels
 from batchify.names import printable
 from batchify.options import canonical_json
 from batchify.places import Places
 from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+from batchify.rows import RowWriter
 
 _IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
 
@@ -48,8 +54,12 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
     plan : BuildPlan
     compressed : bool
         Give the images a filter and no places yet; `write_chunk` gives them.
+
+    Raises
+    ------
+    OSError
     """
-    with _new_file(path, plan.metadata_nbytes) as file:
+    with failures_told(), _new_file(path, plan.metadata_nbytes) as file:
         _write_root(file, plan)
         for split in plan.splits:
             group = h5py.Group(h5g.create(file.id, split.name.encode(), gcpl=_timeless_group()))
@@ -62,12 +72,39 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
                     file[f"{prefix}_{split.name}"] = group[column.name]
             _describe_columns(group, plan)
         _make(file, schema.digest_column(), None)
-        for split in plan.splits:
-            _write_known(file[split.name], split, plan)
         # Last, for it may be large: what is added to a header later moves what is in it.
         classes = plan.dataset.classes
         width = max(map(len, classes))
         file.attrs.create("classes", np.array(classes, text_dtype(width)))
+    writer = RowWriter(path, places(path))
+    try:
+        for split in plan.splits:
+            _write_known(writer, split, plan)
+        if plan.skipped:
+            rows = [(skipped.path, skipped.reason.encode()) for skipped in plan.skipped]
+            writer.put(schema.SKIPPED, 0, {"rows": _raw(np.array(rows, _skipped_dtype(plan)))})
+    finally:
+        writer.close()
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Raise all that HDF5 could not write as OSError: what a close finds is a RuntimeError.
+
+    HDF5 writes again as it closes, and then that error hides the one of the first write.
+    """
+    try:
+        yield
+    except BatchifyError:
+        raise
+    except RuntimeError as error:
+        first = error.__context__
+        raise first if isinstance(first, OSError) else OSError(str(error)) from error
+
+
+def _raw(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return rows of any dtype as their bytes."""
+    return rows.view(np.uint8).reshape(len(rows), -1)
 
 
 def _new_file(path: bytes, metadata_nbytes: int) -> h5py.File:
@@ -97,16 +134,13 @@ def _write_root(file: h5py.File, plan: BuildPlan) -> None:
     _set(file, "NX_class", "NXroot")
     _set(file, "default", plan.splits[0].name)
     if plan.skipped:
-        path_nbytes, reason_nbytes = plan.skipped_itemsizes
-        dtype = [("path", text_dtype(path_nbytes)), ("reason", text_dtype(reason_nbytes))]
-        rows = [(skipped.path, skipped.reason.encode()) for skipped in plan.skipped]
-        file.create_dataset(
-            schema.SKIPPED,
-            data=np.array(rows, dtype),
-            chunks=(len(rows),),
-            maxshape=(None,),
-            track_times=False,
-        )
+        count = len(plan.skipped)
+        _make_dataset(file, schema.SKIPPED, _skipped_dtype(plan), (count,), _chunked((count,)))
+
+
+def _skipped_dtype(plan: BuildPlan) -> np.dtype[Any]:
+    path_nbytes, reason_nbytes = plan.skipped_itemsizes
+    return np.dtype([("path", text_dtype(path_nbytes)), ("reason", text_dtype(reason_nbytes))])
 
 
 def _set(target: h5py.File | h5py.Group | h5py.Dataset, name: str, text: str) -> None:
@@ -116,20 +150,36 @@ def _set(target: h5py.File | h5py.Group | h5py.Dataset, name: str, text: str) ->
 
 def _make(group: h5py.Group, column: schema.Column, gzip_level: int | None) -> None:
     """Make one empty column, resizable, with places for all rows unless it is compressed."""
-    creation = h5p.create(h5p.DATASET_CREATE)
-    creation.set_chunk((column.chunk_rows, *column.shape[1:]))
-    creation.set_fill_time(h5d.FILL_TIME_NEVER)
-    creation.set_obj_track_times(False)
-    if gzip_level is None:
-        creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    else:
+    creation = _chunked((column.chunk_rows, *column.shape[1:]))
+    if gzip_level is not None:
+        creation.set_alloc_time(h5d.ALLOC_TIME_INCR)
         if column.itemsize > 1:
             creation.set_shuffle()
         creation.set_deflate(gzip_level)
     text = column.dtype.startswith("S")
     dtype = text_dtype(column.itemsize) if text else np.dtype(column.dtype)
-    space = h5s.create_simple(column.shape, (h5s.UNLIMITED, *column.shape[1:]))
-    h5d.create(group.id, column.name.encode(), h5t.py_create(dtype, logical=True), space, creation)
+    _make_dataset(group, column.name, dtype, column.shape, creation)
+
+
+def _chunked(chunk: tuple[int, ...]) -> h5p.PropDCID:
+    """Return what a dataset is made by: its chunks get their places at once, unwritten."""
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_chunk(chunk)
+    creation.set_fill_time(h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    return creation
+
+
+def _make_dataset(
+    group: h5py.Group,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    creation: h5p.PropDCID,
+) -> None:
+    space = h5s.create_simple(shape, (h5s.UNLIMITED, *shape[1:]))
+    h5d.create(group.id, name.encode(), h5t.py_create(dtype, logical=True), space, creation)
 
 
 def _describe_columns(group: h5py.Group, plan: BuildPlan) -> None:
@@ -150,17 +200,18 @@ def _describe_columns(group: h5py.Group, plan: BuildPlan) -> None:
     _set(flags, "flag_meanings", " ".join(schema.FLAGS))
 
 
-def _write_known(group: h5py.Group, split: SplitPlan, plan: BuildPlan) -> None:
+def _write_known(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
     """Write labels and paths, some thousand rows at a time."""
     samples = plan.dataset.samples
     mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
     at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // (4 * n_classes)))
     for start in range(0, len(split), at_once):
         rows = split.rows[start : start + at_once]
-        stop = start + len(rows)
-        group["paths"][start:stop] = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
+        paths = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
+        writer.put(split.name, start, {"paths": _raw(paths)})
         if mode != "none":
-            group["labels"][start:stop] = encode_labels(samples.labels[rows], mode, n_classes)
+            labels = encode_labels(samples.labels[rows], mode, n_classes)
+            writer.put(split.name, start, {"labels": labels})
 
 
 def places(path: bytes) -> dict[str, Places]:
@@ -169,7 +220,7 @@ def places(path: bytes) -> dict[str, Places]:
     Returns
     -------
     dict of str to Places
-        Keys are ``split/column``; without a split for what is in the root.
+        Keys are ``split/column``, without a split for what is in the root, and ``skipped/rows``.
     """
     found = {}
     with h5py.File(path, "r", locking=False) as file:
@@ -177,6 +228,8 @@ def places(path: bytes) -> dict[str, Places]:
             for name, dataset in file.get(split, {}).items():
                 if not filters(dataset):
                     found[f"{split}/{name}"] = dataset_places(dataset)
+        if schema.SKIPPED in file:
+            found[f"{schema.SKIPPED}/rows"] = dataset_places(file[schema.SKIPPED])
         found[f"/{schema.DIGEST}"] = dataset_places(file[schema.DIGEST])
     return found
 
