@@ -98,6 +98,7 @@ class Journal:
         ------
         ResumeError
             If a record before the last is damaged: what follows it cannot be believed.
+        OutputIOError
         """
         data = durable.pread_all(self._fd, os.fstat(self._fd).st_size, 0)
         lines = data.splitlines(keepends=True)
@@ -111,7 +112,8 @@ class Journal:
             if record is not None:
                 records.append(record)
                 nbytes += len(line)
-        os.ftruncate(self._fd, nbytes)
+        if nbytes < len(data):
+            self._cut(nbytes)
         return records
 
     def append(self, record: dict[str, Any]) -> None:

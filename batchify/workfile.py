@@ -65,6 +65,7 @@ class WorkFile:
         ------
         ResumeError
             If what was left is of another plan, or damaged; with what to do.
+        OutputIOError
         """
         if not self.is_left:
             return None
@@ -80,6 +81,8 @@ class WorkFile:
             if nbytes != plan.nbytes:
                 raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
             self._open(plan, places(self.path))
+        except OutputIOError:
+            raise
         except (OSError, RuntimeError, ValueError, ResumeError) as error:
             raise ResumeError(
                 f"{printable(self.path)} cannot be continued: {error}; "
