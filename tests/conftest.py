@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +16,25 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option of the long forms."""
+    """Add the options of this suite."""
     parser.addoption("--long", action="store_true", help="run the long forms of the crash tests")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many states the crash tests went through."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name.startswith("crash: "):
+                counts[name.removeprefix("crash: ")] += int(value)
+    if counts:
+        told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        terminalreporter.write_line(f"crash tests: {told}")
 
 
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long forms of the crash tests are to run."""
+    """Whether the long forms of the crash tests are asked for."""
     return bool(request.config.getoption("--long"))
 
 
