@@ -18,12 +18,13 @@ import fractions, json, os, secrets, sys, tomllib
 import numpy.random, PIL.Image
 import batchify.builder, batchify.seal, batchify.cli
 import batchify.cli.report, batchify.cli.text
-import batchify.tasks, batchify.workfile
+import batchify.engine, batchify.tasks, batchify.workfile
 
 PIL.Image.init()
 
 batchify.tasks.TASK_ROWS = {task_rows}
 batchify.workfile.COMMIT_NBYTES = {commit_nbytes}
+batchify.engine.Workers.start = lambda self: None
 while line := sys.stdin.readline():
     reader, writer = os.pipe()
     pid = os.fork()
