@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import random
 import shutil
@@ -24,7 +23,6 @@ pytestmark = pytest.mark.skipif(
     reason="no kill -9 or no /proc with the children of a process",
 )
 
-LOG = logging.getLogger(__name__)
 """Says how many kills landed where: pytest --log-cli-level=INFO."""
 
 KILLS = 26
@@ -309,6 +307,7 @@ def test_random_kills_change_no_byte(
     root: Path,
     tmp_path: Path,
     long: bool,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Parent, worker or all, at any moment: in the end the file is that of a fresh build."""
     shutil.copytree(root, tmp_path / "data")
@@ -330,6 +329,6 @@ def test_random_kills_change_no_byte(
     builds.build_fresh()
     kills = 10 * KILLS if long else KILLS
     builds.run(kills, kills // 10 if chain in ("gzip", "skip") else 0)
-    LOG.info("%s: %s", chain, dict(builds.kills))
+    record_property("crash: random kill -9", builds.landed)
     assert builds.landed >= kills
     assert builds.kills["fill"] >= kills // 4

@@ -98,16 +98,17 @@ def test_every_column_is_in_the_readme() -> None:
 
 
 @posix
-def test_the_benchmarks_run() -> None:
+@pytest.mark.parametrize(("bench", "scale", "count"), [("build", "0.04", 9), ("resume", "0.02", 8)])
+def test_the_benchmarks_run(bench: str, scale: str, count: int) -> None:
     """On a handful of images; what they print is a table and a line of JSON."""
     # The benchmarks import each other from their folder, which a safe path leaves out.
     environment = {name: v for name, v in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(
-        [sys.executable, TOP / "scripts" / "benchmarks" / "main.py", "build", "--runs", "1",
-         "--scale", "0.04"],
+        [sys.executable, TOP / "scripts" / "benchmarks" / "main.py", bench, "--runs", "1",
+         "--scale", scale],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])["figures"]
-    assert len(figures) == 9
+    assert len(figures) == count
     assert all(figure["ratio"] > 0 for figure in figures)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -223,39 +218,6 @@ def test_the_old_file_stays_until_the_rename(root: Path, tmp_path: Path) -> None
         build(root, out, SMALL, overwrite=True, workers=1, progress=stop_after(30))
     assert out.read_bytes() == b"old"
     assert build(root, out, SMALL, overwrite=True).kept >= 24
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no kill -9 there")
-def test_a_killed_build_continues(run: Run, tmp_path: Path) -> None:
-    """By the command: kill -9, again the same command, the same bytes; rows kept are told."""
-    draw_dataset(tmp_path / "data", {"a": 40, "b": 40}, size=(700, 700))
-    arguments = ("build", "data", "out.h5", "--target-size", "700", "--interpolation", "lanczos")
-    kept = 0
-    for _ in range(20):
-        with subprocess.Popen(
-            [sys.executable, "-m", "batchify", *arguments, "--workers", "2", "--batch-size", "4"],
-            cwd=tmp_path, stdout=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
-            journal = tmp_path / "out.h5.partial.journal"
-            before = journal.stat().st_size if journal.exists() else 0
-            while process.poll() is None:
-                if journal.exists() and journal.stat().st_size > max(before, 700):
-                    process.send_signal(signal.SIGKILL)
-                    break
-                time.sleep(0.002)
-            stdout, _ = process.communicate()
-        if "continued: " in stdout:
-            kept = int(stdout.split("continued: ")[1].split()[0])
-        if process.returncode == 0:
-            break
-    assert (tmp_path / "out.h5").exists()
-    assert kept > 0
-    run("build", "data", "fresh.h5", *arguments[3:])
-    digests = {
-        hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-        for name in ("out.h5", "fresh.h5")
-    }
-    assert len(digests) == 1
 
 
 def test_the_command_says_what_cannot_be_continued(run: Run, root: Path, tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,9 +48,23 @@ def seconds(*command: str) -> float:
     return took
 
 
-def compare(name: str, a: list[str], b: list[str], *, runs: int, target: str) -> Ratio:
-    """Run two programs in turn, and return a's time as a share of b's."""
-    pairs = [(seconds(*a), seconds(*b)) for _ in range(runs)]
+def compare(
+    name: str,
+    a: list[str],
+    b: list[str],
+    *,
+    runs: int,
+    target: str,
+    prepare: Callable[[], object] = lambda: None,
+) -> Ratio:
+    """Run two programs in turn, and return a's time as a share of b's.
+
+    `prepare` runs before each of a's.
+    """
+    pairs = []
+    for _ in range(runs):
+        prepare()
+        pairs.append((seconds(*a), seconds(*b)))
     ratios = [first / second for first, second in pairs]
     found = Ratio(
         name=name,
@@ -155,7 +170,77 @@ def bench_start(root: Path, runs: int, scale: float, workers: int) -> Iterator[R
         )
 
 
-BENCHES = {"build": bench_build, "decode": bench_decode, "start": bench_start}
+def bench_resume(root: Path, runs: int, scale: float, workers: int) -> Iterator[Ratio]:
+    """Measure what safety costs, and what it saves."""
+    dataset = draw(root, int(10_000 * scale), 500, 375)
+    out, saved, other = root / "resume.h5", root / "saved.h5", str(root / "other.h5")
+    many = ["--workers", str(workers)]
+    fresh = ["build", str(dataset), other, *many]
+    yield compare(
+        f"with / without commits, {dataset.parent.name}",
+        fresh,
+        ["build_bare", str(dataset), other, *many],
+        runs=runs,
+        target="at most 1.03",
+    )
+    seconds("build_share", str(dataset), str(saved), "0.9")
+
+    def leave() -> None:
+        out.unlink(missing_ok=True)
+        for suffix in (".partial", ".partial.journal"):
+            shutil.copy(f"{saved}{suffix}", f"{out}{suffix}")
+
+    command = ["run", "build", str(dataset), str(out), *many]
+    yield compare(
+        f"continue at 90 % / fresh, {dataset.parent.name}",
+        command,
+        fresh,
+        runs=runs,
+        target="at most 0.15",
+        prepare=leave,
+    )
+    images = sorted(dataset.glob("*/*.jpg"))
+
+    def change() -> None:
+        for image in images[50::100]:  # what follows the end of a JPEG is not decoded
+            with image.open("ab") as file:
+                file.write(b" ")
+
+    hashing = ["hash_sources", str(dataset), str(workers)]
+    rebuild = [*command, "--overwrite"]
+    for name, prepare in (("nothing", lambda: None), ("1 %", change)):
+        yield compare(
+            f"{name} changed / hashing, {dataset.parent.name}",
+            rebuild,
+            hashing,
+            runs=runs,
+            target="",
+            prepare=prepare,
+        )
+        yield compare(
+            f"{name} changed / fresh, {dataset.parent.name}",
+            rebuild,
+            fresh,
+            runs=runs,
+            target="",
+            prepare=prepare,
+        )
+    for options in ([], ["--quick"]):
+        yield compare(
+            " ".join(["verify", *options, "/ reading the file,", dataset.parent.name]),
+            ["run", "verify", str(out), *options],
+            ["read_file", str(out)],
+            runs=runs,
+            target="",
+        )
+
+
+BENCHES = {
+    "build": bench_build,
+    "decode": bench_decode,
+    "start": bench_start,
+    "resume": bench_resume,
+}
 
 
 def main() -> None:

@@ -91,6 +91,59 @@ def build(dataset: str, out: str, *options: str) -> None:
     main(["build", dataset, out, "--quiet", *options])
 
 
+def build_bare(dataset: str, out: str, *options: str) -> None:
+    """Run the command without reservations, and with one commit at the end."""
+    from batchify import durable, workfile
+
+    durable.reserve = lambda *_: None
+    workfile.COMMIT_NBYTES = 1 << 62
+    build(dataset, out, *options)
+
+
+def build_share(dataset: str, out: str, share: str) -> None:
+    """Build until a share of the images is done, and leave the rest."""
+    import batchify
+
+    def step(progress: batchify.Progress) -> None:
+        if progress.stage == "fill" and progress.done >= float(share) * progress.total:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        batchify.build(dataset, out, progress=step)
+
+
+def run(*arguments: str) -> None:
+    """Run a command on what is there."""
+    from batchify.cli import main
+
+    main([*arguments, "--quiet"])
+
+
+def hash_sources(dataset: str, workers: str) -> None:
+    """Read and hash every image in worker processes."""
+    import multiprocessing
+    from pathlib import Path
+
+    paths = sorted(map(str, Path(dataset).glob("*/*.jpg")))
+    with multiprocessing.get_context("spawn").Pool(int(workers)) as pool:
+        for _ in pool.imap_unordered(_hash, paths, chunksize=max(1, min(256, len(paths) // 64))):
+            pass
+
+
+def _hash(path: str) -> bytes:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).digest()
+
+
+def read_file(path: str) -> None:
+    """Read a file from its beginning to its end."""
+    with open(path, "rb", buffering=0) as file:
+        while file.read(4 << 20):
+            pass
+
+
 def help_text() -> None:
     """Print the help of the command."""
     from batchify.cli import main
@@ -113,6 +166,11 @@ if __name__ == "__main__":
         "tutorial": tutorial,
         "usual_script": usual_script,
         "build": build,
+        "build_bare": build_bare,
+        "build_share": build_share,
+        "run": run,
+        "hash_sources": hash_sources,
+        "read_file": read_file,
         "help_text": help_text,
         "import_click": import_click,
     }[name](*arguments)
