@@ -70,7 +70,7 @@ def build(arguments, number, n, group, log):
         def close(self):
             pass
 
-    sys.modules["batchify.cli.build"].make_progress = lambda quiet: Watch()
+    sys.modules["batchify.cli.progress"].make_progress = lambda quiet: Watch()
     sys.setprofile(event)
     try:
         main(arguments)
@@ -325,7 +325,7 @@ class Watch:
         Path("ending").touch()
         time.sleep(60)
 
-sys.modules["batchify.cli.build"].make_progress = lambda quiet: Watch()
+sys.modules["batchify.cli.progress"].make_progress = lambda quiet: Watch()
 main(["build", "data", "out.h5", "--workers", sys.argv[1]])
 """
 """A build that a first signal does not end soon."""

@@ -54,6 +54,8 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     """
     from batchify.durable import fill_standard_files
 
+    # HDF5 loads no filter plugin for a file; read when the library starts.
+    os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
     fill_standard_files()
     received: list[int] = []
     kept: dict[int, Any] = {}

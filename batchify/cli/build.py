@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from batchify.cli.boundary import boundary
 from batchify.cli.options import build_options, to_options
-from batchify.cli.progress import make_progress
+from batchify.cli.progress import shown_progress
 from batchify.policy import check_policy
-
-if TYPE_CHECKING:
-    from batchify.report import Progress
 
 
 @click.command()
@@ -58,43 +55,31 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
             plan = plan_build(dataset, options)
             echo(json.dumps(plan_as_json(plan), indent=2) if values["json"] else plan_text(plan))
             return
-        progress = make_progress(quiet=values["quiet"])
+        common: dict[str, Any] = {
+            "on_error": values["on_error"],
+            "workers": values["workers"],
+            "image_timeout_s": values["image_timeout"],
+        }
+        if values["check"]:
+            from batchify.changes import find_changes  # HDF5 loads when workers have started
 
-        def step(state: Progress) -> None:
-            check_signals()
-            progress(state)
-
+            with shown_progress(check_signals, quiet=values["quiet"]) as step:
+                changes = find_changes(dataset, output, options, progress=step, **common)
+            text = json.dumps(changes.as_json(), indent=2)
+            echo(text if values["json"] else changes_text(changes))
+            context.exit(int(changes.is_due))
         started = time.monotonic()
-        try:
-            if values["check"]:
-                from batchify.changes import find_changes
-
-                changes = find_changes(
-                    dataset,
-                    output,
-                    options,
-                    on_error=values["on_error"],
-                    workers=values["workers"],
-                    image_timeout_s=values["image_timeout"],
-                    progress=step,
-                )
-                text = json.dumps(changes.as_json(), indent=2)
-                echo(text if values["json"] else changes_text(changes))
-                context.exit(int(changes.is_due))
+        with shown_progress(check_signals, quiet=values["quiet"]) as step:
             report = build_file(
                 dataset,
                 output,
                 options,
-                workers=values["workers"],
                 overwrite=values["overwrite"],
                 restart=values["restart"],
-                on_error=values["on_error"],
                 max_skipped=values["max_skipped"],
-                image_timeout_s=values["image_timeout"],
                 progress=step,
+                **common,
             )
-        finally:
-            progress.close()
         if values["json"]:
             echo(json.dumps(report.as_json(), indent=2))
         else:

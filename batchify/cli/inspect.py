@@ -29,10 +29,6 @@ def inspect(file: str, json: bool) -> None:
     Example:
         batchify inspect out.h5
     """
-    import os
-
-    # HDF5 loads no filter plugin for a file; read when the library starts.
-    os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
     with boundary():
         from json import dumps
 

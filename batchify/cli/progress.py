@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,3 +91,20 @@ def make_progress(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress:
         return NoProgress()
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     return ProgressBar() if on_terminal else ProgressLines()
+
+
+@contextmanager
+def shown_progress(
+    check_signals: Callable[[], None], *, quiet: bool
+) -> Iterator[Callable[[Progress], None]]:
+    """Show progress while a library call runs; the value is its callback."""
+    progress = make_progress(quiet=quiet)
+
+    def step(state: Progress) -> None:
+        check_signals()
+        progress(state)
+
+    try:
+        yield step
+    finally:
+        progress.close()

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.progress import make_progress
+from batchify.cli.progress import shown_progress
 from batchify.cli.types import CountOrAll
 from batchify.options import IMAGE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from batchify.findings import Verification
-    from batchify.report import Progress
 
 SHOWN = 20
 DAMAGED = 6
@@ -75,29 +74,17 @@ def verify(
         batchify verify out.h5 --quick
         batchify verify out.h5 --source dataset/ --redecode 100
     """
-    import os
-
-    # HDF5 loads no filter plugin for a file; read when the library starts.
-    os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
     with boundary() as check_signals:
         from json import dumps
 
         from batchify.cli.text import echo
         from batchify.verification import verify as verify_file
 
-        progress = make_progress(quiet=quiet)
-
-        def step(state: Progress) -> None:
-            check_signals()
-            progress(state)
-
-        try:
+        with shown_progress(check_signals, quiet=quiet) as step:
             result = verify_file(
                 file, quick=quick, source=source, redecode=redecode, workers=workers,
                 image_timeout_s=image_timeout, progress=step,
             )  # fmt: skip
-        finally:
-            progress.close()
         echo(dumps(result.as_json(), indent=2) if json else render(result))
     if not result.is_whole:
         context.exit(DAMAGED)
