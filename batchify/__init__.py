@@ -15,7 +15,7 @@ from batchify._version import __version__
 
 if TYPE_CHECKING:
     from batchify.builder import build
-    from batchify.changes import Changes, find_changes
+    from batchify.changes import find_changes
     from batchify.dataset import Dataset, discover
     from batchify.errors import BatchifyError
     from batchify.findings import Finding, Verification
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         StoreOptions,
     )
     from batchify.planner import plan_build
-    from batchify.report import BuildReport, Progress
+    from batchify.report import BuildReport, Changes, Progress
     from batchify.summary import Summary, summarize
     from batchify.verification import verify
 
@@ -36,7 +36,7 @@ _HOMES = {
     "BatchifyError": "errors",
     "BuildOptions": "options",
     "BuildReport": "report",
-    "Changes": "changes",
+    "Changes": "report",
     "Dataset": "dataset",
     "DecodeOptions": "options",
     "DiscoverOptions": "options",

@@ -110,7 +110,7 @@ def build(
                 kept_plan = _up_to_date(plan, target, crew, on_error == "skip", report)
                 if kept_plan is not None:
                     BadImages(kept_plan, on_error, limit)
-                    work.tidy(plan)
+                    work.discard() if restart else work.tidy(plan)
                     return _report(target, kept_plan)
                 from batchify.changes import is_reusable
 
@@ -118,21 +118,21 @@ def build(
             bad = BadImages(plan, on_error, limit)
             done = _open(work, plan, restart=restart, report=report)
             undo.pop_all()
+        left = count_rows(done)
         done = _recheck(work, plan, done, crew, report)
         kept = count_rows(done)
         copied = _fill(work, plan, done, crew, bad, old, report)
         flags = count_flags(work.rows, plan)
-        left = plan.images - bad.count
 
         def step(written: int) -> None:
-            report(Progress("seal", written, left, bad.count))
+            report(Progress("seal", written, plan.images - bad.count, bad.count))
 
         from batchify.seal import seal  # HDF5 loads when workers have started
 
         step(0)
         sealed = seal(work, plan, bad.rows, crew, step=step)
     path = os.fsdecode(target.path)
-    return BuildReport(path, sealed, os.path.getsize(path), flags, kept, copied)
+    return BuildReport(path, sealed, os.path.getsize(path), flags, kept, left - kept, copied)
 
 
 def _plan(
@@ -186,9 +186,10 @@ def _up_to_date(
 
 def _report(target: Target, plan: BuildPlan) -> BuildReport:
     """Return the report of a build that had nothing to do."""
-    from batchify.structure import places
+    from batchify.reader import Reader
 
-    rows = RowReader(target.path, places(target.path))
+    with Reader(target.path) as reader:
+        rows = RowReader(target.path, reader.places())
     try:
         flags = count_flags(rows, plan)
     finally:
@@ -237,9 +238,10 @@ def _recheck(
         checked += result.rows
         stale += [(row.split, row.row) for row in result.stale]
         report(Progress("check", checked, total))
-    work.undo(stale)
     for split, row in stale:
         done[split][row] = False
+    if total:
+        work.keep(done)
     return done
 
 

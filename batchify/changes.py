@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -17,70 +15,14 @@ from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
 from batchify.plan import BuildPlan, SplitPlan
 from batchify.planner import plan_build
-from batchify.policy import check_policy
+from batchify.policy import BadImages, check_policy
 from batchify.reader import Reader
 from batchify.recorded import pixel_options
 from batchify.redecode import DecodeJob
-from batchify.report import Progress
+from batchify.report import NAMED, Changes, Progress
 from batchify.resume import Masks, differences, plain_config
 from batchify.sources import TASK_SOURCES, changed_rows, new_samples, present_rows, sample_keys
 from batchify.tasks import count_rows
-
-JSON_VERSION = 1
-NAMED = 5
-
-
-@dataclass
-class Changes:
-    """What makes a build due.
-
-    Parameters
-    ----------
-    path : bytes
-        The file.
-    reasons : list of str
-        Other options, classes or versions; no file, or a damaged one.
-    new, changed, vanished : list of bytes
-        Sources, relative to the dataset folder.
-    every : bool
-        All changes were looked for, not only whether there are any.
-    """
-
-    path: bytes
-    reasons: list[str] = field(default_factory=list)
-    new: list[bytes] = field(default_factory=list)
-    changed: list[bytes] = field(default_factory=list)
-    vanished: list[bytes] = field(default_factory=list)
-    every: bool = True
-
-    @property
-    def is_due(self) -> bool:
-        """Whether a build would make another file."""
-        return bool(self.reasons or self.new or self.changed or self.vanished)
-
-    def lines(self, named: int = NAMED) -> list[str]:
-        """Return the reasons for people, the first files of each kind named."""
-        found = list(self.reasons)
-        for kind in ("new", "changed", "vanished"):
-            paths: list[bytes] = getattr(self, kind)
-            if paths:
-                names = ", ".join(map(printable, paths[:named]))
-                more = ", …" if len(paths) > named else ""
-                least = "at least " if kind == "changed" and not self.every else ""
-                found.append(f"{least}{len(paths):,} {kind}: {names}{more}")
-        return found
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the changes as plain JSON values; the schema is in the README."""
-        return {
-            "json_version": JSON_VERSION,
-            "path": printable(self.path),
-            "up_to_date": not self.is_due,
-            "reasons": self.reasons,
-            "new": list(map(printable, self.new)),
-            "changed": list(map(printable, self.changed)),
-            "vanished": list(map(printable, self.vanished)),
-        }
 
 
 def compare(
@@ -144,6 +86,7 @@ def find_changes(
     options: BuildOptions | None = None,
     *,
     on_error: schema.OnError = "fail",
+    max_skipped: str | int | None = None,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Callable[[Progress], None] | None = None,
@@ -155,7 +98,7 @@ def find_changes(
 
     Parameters
     ----------
-    dataset, output, options, on_error, workers, image_timeout_s, progress
+    dataset, output, options, on_error, max_skipped, workers, image_timeout_s, progress
         As for `batchify.build`.
 
     Returns
@@ -165,8 +108,10 @@ def find_changes(
     Raises
     ------
     DatasetNotFoundError, DatasetError, OptionError
+    BadImagesError
+        If nothing changed, but more images are left out than `max_skipped` allows.
     """
-    check_policy(on_error, None)
+    limit = check_policy(on_error, max_skipped)
     if workers is not None:
         at_least("workers", workers, 1)
     positive("image timeout", image_timeout_s)
@@ -176,7 +121,10 @@ def find_changes(
     path = os.path.abspath(os.fsencode(output))
     with engine.Workers(workers, image_timeout_s) as crew:
         skip = on_error == "skip"
-        return compare(plan, path, crew, skip=skip, every=True, report=report)[0]
+        changes, kept = compare(plan, path, crew, skip=skip, every=True, report=report)
+    if not changes.is_due:
+        BadImages(kept, on_error, limit)
+    return changes
 
 
 def is_reusable(plan: BuildPlan, path: bytes) -> bool:
@@ -204,7 +152,7 @@ def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:
         if names:
             some = ", ".join(printable(name) for name in sorted(names)[:NAMED])
             more = ", …" if len(names) > NAMED else ""
-            changes.reasons.append(f"{len(names):,} {what} classes: {some}{more}")
+            changes.reasons.append(f"{what} classes: {some}{more}")
     if content_digest(reader) != reader.digest:
         changes.reasons.append("it is damaged (batchify verify tells where)")
 
@@ -224,9 +172,8 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     same = {split.name: _has_rows(reader, split, plan) for split in kept.splits}
     if all(same.values()) and set(same) == set(reader.splits):
         return kept
-    keys = sample_keys(plan.dataset)
-    changes.new += new_samples(reader, plan.dataset, keys)
-    for name, mask in present_rows(reader, keys).items():
+    changes.new += new_samples(reader, plan.dataset)
+    for name, mask in present_rows(reader, sample_keys(plan.dataset)).items():
         for row in np.flatnonzero(~mask).tolist():
             changes.vanished.append(bytes(reader.splits[name]["paths"][row]))
     if not changes.is_due:
@@ -265,7 +212,10 @@ def _compare_sources(
     report: Callable[[Progress], None],
 ) -> None:
     """Hash the sources of all rows that are in the folder."""
-    present = present_rows(reader, sample_keys(kept.dataset))
+    if changes.is_due:
+        present = present_rows(reader, sample_keys(kept.dataset))
+    else:  # it has just the rows of the plan
+        present = {split.name: np.ones(len(split), np.bool_) for split in kept.splits}
     total = count_rows(present)
 
     def step(done: int) -> None:
@@ -284,6 +234,8 @@ def _try_again(
     """Decode the images that could not be used: what becomes of them now may be another."""
     reasons: Mapping[bytes, str] = {entry.path: entry.reason for entry in bad}
     paths = tuple(reasons)
+    if paths:
+        crew.start()  # one of them may have been left out because it ended a process
 
     def tasks() -> Iterator[FillTask]:
         for start in range(0, len(paths), TASK_SOURCES):

@@ -20,6 +20,7 @@ from h5py import h5d, h5g, h5o
 from numpy.typing import NDArray
 
 from batchify import schema, strict
+from batchify.errors import FileFormatError, OutputIOError
 from batchify.names import printable
 from batchify.options import canonical_json
 from batchify.reader import Reader
@@ -64,10 +65,7 @@ def content_digest(
     with reader.refusing():
         root = reader.root
         digest = hashlib.sha256()
-        homes: dict[int, str] = {}
-        for split, columns in reader.splits.items():
-            for name, dataset in columns.items():
-                homes[h5o.get_info(dataset.id).addr] = f"{split}/{name}"
+        homes = _homes(reader)
         _add(digest, ["root", _links(root, homes), *_attributes(root)])
         for split, columns in reader.splits.items():
             group = strict.open_group(root, split)
@@ -91,7 +89,7 @@ def link_faults(reader: Reader) -> list[str]:
     """Return what the groups of a file lack, or have more than schema 1 says."""
     with reader.refusing():
         root = reader.root
-        homes: dict[int, str] = {}
+        homes = _homes(reader)
         expected = {schema.DIGEST, *reader.splits}
         if reader.skipped_table is not None:
             expected.add(schema.SKIPPED)
@@ -101,8 +99,7 @@ def link_faults(reader: Reader) -> list[str]:
             expected_columns = set(columns)
             found = strict.hard_links(strict.open_group(root, split), split)
             faults += _differences(found, expected_columns, f"{split}/")
-            for name, dataset in columns.items():
-                homes[h5o.get_info(dataset.id).addr] = f"{split}/{name}"
+            for name in columns:
                 if prefix := schema.HARD_LINKS.get(name):
                     aliases[f"{prefix}_{split}"] = f"{split}/{name}"
         found = strict.hard_links(root, "/")
@@ -111,6 +108,15 @@ def link_faults(reader: Reader) -> list[str]:
             if alias in found and homes.get(h5o.get_info(root, alias.encode()).addr) != home:
                 faults.append(f"{alias} is not {home}")
         return faults
+
+
+def _homes(reader: Reader) -> dict[int, str]:
+    """Return where each column is at home, by its address in the file."""
+    return {
+        h5o.get_info(dataset.id).addr: f"{split}/{name}"
+        for split, columns in reader.splits.items()
+        for name, dataset in columns.items()
+    }
 
 
 def _differences(found: frozenset[str], expected: set[str], where: str) -> list[str]:
@@ -125,13 +131,16 @@ def stamp(path: bytes, writer: RowWriter) -> None:
 
     Raises
     ------
-    OutputIOError, FileFormatError
+    OutputIOError
     """
-    with Reader(path) as reader:
-        for split in reader.splits:
-            for start, records in reader.records(split):
-                writer.put(split, start, {"record_crc32": record_sums(records)})
-        digest = np.frombuffer(content_digest(reader), np.uint8)
+    try:
+        with Reader(path) as reader:
+            for split in reader.splits:
+                for start, records in reader.records(split):
+                    writer.put(split, start, {"record_crc32": record_sums(records)})
+            digest = np.frombuffer(content_digest(reader), np.uint8)
+    except FileFormatError as error:
+        raise OutputIOError(f"the new file cannot be read back: {error}") from error
     writer.put("", 0, {schema.DIGEST: digest})
 
 

@@ -18,6 +18,8 @@ from batchify.reader import Reader
 from batchify.stored import StoredImages
 
 _PIECES_A_THREAD = 3
+_MOST_NBYTES = 256 << 20
+"""What the pieces in all threads take, unless a single row takes more."""
 Damaged = list[tuple[int, str]]
 """Rows, and what is wrong with each."""
 
@@ -51,7 +53,7 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
     sums = reader.splits[split]["row_crc32"]
     size = max(1, schema.PIECE_NBYTES // images.row_nbytes)
     size = -(-size // images.chunk_rows) * images.chunk_rows
-    threads = usable_cpus()
+    threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * size * images.row_nbytes)))
     waiting: deque[tuple[int, Future[Damaged]]] = deque()
     try:
         with ThreadPoolExecutor(threads) as pool:
@@ -74,7 +76,8 @@ def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
     except (OSError, FileFormatError) as error:
         step = images.chunk_rows
         if len(expected) <= step:
-            return [(start + i, str(error)) for i in range(len(expected))]
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            return [(start + i, reason) for i in range(len(expected))]
         return [
             row
             for first in range(0, len(expected), step)

@@ -4,7 +4,7 @@
 call                 missing on               instead
 ===================  =======================  ==================================================
 ``posix_fallocate``  macOS, Windows           free space is compared before; blocks come later
-``pwrite``           Windows                  seek and write, on a descriptor of the process' own
+``pwrite``           Windows                  seek and write, one thread at a time
 ``flock``            Windows                  ``msvcrt.locking`` of one byte
 fsync of a folder    Windows                  nothing: NTFS journals a rename by itself
 ``F_FULLFSYNC``      Linux, Windows           ``fsync``, which flushes the device there
@@ -19,6 +19,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 from batchify.errors import OutputIOError
@@ -31,6 +32,7 @@ else:
     import resource
 
 O_BINARY = getattr(os, "O_BINARY", 0)
+_SEEKING = threading.Lock()
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -157,8 +159,9 @@ def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data).cast("B")
     while len(view):
         if sys.platform == "win32":
-            os.lseek(fd, offset, os.SEEK_SET)
-            written = os.write(fd, view)
+            with _SEEKING:
+                os.lseek(fd, offset, os.SEEK_SET)
+                written = os.write(fd, view)
         else:
             written = os.pwrite(fd, view, offset)
         if written == 0:
@@ -178,8 +181,9 @@ def pread_all(fd: int, nbytes: int, offset: int) -> bytes:
     pieces = []
     while nbytes:
         if sys.platform == "win32":
-            os.lseek(fd, offset, os.SEEK_SET)
-            piece = os.read(fd, nbytes)
+            with _SEEKING:
+                os.lseek(fd, offset, os.SEEK_SET)
+                piece = os.read(fd, nbytes)
         else:
             piece = os.pread(fd, nbytes, offset)
         if not piece:

@@ -36,6 +36,9 @@ START_S = 0.5
 ACCIDENTS = 3
 """How often processes may die in one run with nothing in hand that could be to blame."""
 
+HUNG = "not done in time (see --image-timeout)"
+"""Without the time, which changes no other byte of a file that lists it."""
+
 POLL_S = 0.5
 GRACE_S = 10.0
 """How long a worker may take to put down what it has in hand when the run ends."""
@@ -53,9 +56,9 @@ class _Flight(Generic[TaskT, ResultT]):
     @property
     def is_lost(self) -> bool:
         """Whether its worker, or the pool, is gone before it was done."""
-        return self.future is None or (
-            self.future.done() and isinstance(self.future.exception(), BrokenProcessPool)
-        )
+        if self.future is None or self.future.cancelled():
+            return True
+        return self.future.done() and isinstance(self.future.exception(), BrokenProcessPool)
 
 
 class Watch:
@@ -215,7 +218,7 @@ class Workers:
         assert self._pool is not None
         crumbs = self._pool.crumbs()
         busy = {crumb.pid: crumb for crumb in crumbs if crumb.serial != NOTHING}
-        hung = set(watch.look(busy or {crumb.pid: tuple(crumbs) for crumb in crumbs}))
+        hung = set(watch.look(busy or dict.fromkeys(self._pool.pids(), tuple(crumbs))))
         self._pool.kill(hung)
         return hung
 
@@ -265,7 +268,7 @@ class Workers:
 
         The first may have been an accident: a kernel out of memory takes what is largest.
         """
-        reason = death or f"not done within {self._timeout_s:g} s (see --image-timeout)"
+        reason = death or HUNG
         rest = None if item == NOTHING else job.without(flight.task, item, reason)
         if rest is None:
             raise WorkerDiedError(f"{job.name(flight.task, item)}: {reason}; {job.advice}")

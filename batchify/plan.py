@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from batchify import schema
 from batchify.dataset import Dataset
-from batchify.errors import OptionError, Skipped
+from batchify.errors import DatasetError, OptionError, Skipped
 from batchify.names import printable
 from batchify.options import BuildOptions, canonical_json
 from batchify.split import Indices, assign, epoch_order
@@ -200,9 +200,16 @@ def make_plan(dataset: Dataset, options: BuildOptions, *, decoder: str) -> Build
 
     Raises
     ------
+    DatasetError
+        If there are too many classes.
     OptionError
         If a split was asked for and the folders of the dataset are the splits already.
     """
+    if len(dataset.classes) > schema.MAX_CLASSES:
+        raise DatasetError(
+            f"dataset {printable(dataset.root)} has {len(dataset.classes):,} classes; a file holds "
+            f"{schema.MAX_CLASSES:,}"
+        )
     if dataset.splits is None:
         assigned = assign(dataset.samples.labels, options.split)
     elif options.split_given:

@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Container, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from batchify import durable
@@ -42,7 +44,9 @@ class Pool:
     def __init__(self, count: int) -> None:
         # spawn: a forked child would inherit the lock of the build and h5py's state
         context = multiprocessing.get_context("spawn")
-        before = set(multiprocessing.active_children())
+        self._count = count
+        self._others = set(multiprocessing.active_children())
+        self._processes: set[BaseProcess] = set()
         with _starting_processes():
             # The first process is Python's resource tracker; starting it unblocks SIGINT and
             # SIGTERM (multiprocessing/resource_tracker.py), so the workers need a block anew.
@@ -54,12 +58,23 @@ class Pool:
             with contextlib.suppress(BrokenProcessPool):  # the first task will tell
                 for _ in range(count):
                     self._executor.submit(get_ready)
-        self._processes = list(set(multiprocessing.active_children()) - before)
+        self._find_processes()
 
     def submit(self, job: bytes, serial: int, task: Any) -> Future[Any]:
         """Hand a task of a pickled job over; raises BrokenProcessPool where a process died."""
         with _starting_processes():
-            return self._executor.submit(handle, job, serial, task)
+            future = self._executor.submit(handle, job, serial, task)
+        self._find_processes()
+        return future
+
+    def _find_processes(self) -> None:
+        """Take note of processes; the executor starts some of them only when there is work."""
+        if len(self._processes) < self._count:
+            self._processes |= set(multiprocessing.active_children()) - self._others
+
+    def pids(self) -> list[int]:
+        """Return the numbers of the processes."""
+        return [process.pid for process in self._processes if process.pid is not None]
 
     def crumbs(self) -> list[Crumb]:
         """Return what each process has in hand, or had when it died."""
@@ -91,12 +106,16 @@ class Pool:
     def end(self, grace_s: float) -> None:
         """End the processes: they are asked first, and killed after the grace."""
         self._board.stop()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        # In a thread of its own: it waits for the processes, and for all futures to be told.
+        ending = threading.Thread(
+            target=self._executor.shutdown, kwargs={"wait": True, "cancel_futures": True}
+        )
+        ending.start()
         deadline = time.monotonic() + grace_s
         for process in self._processes:
             process.join(max(0.0, deadline - time.monotonic()))
             process.kill()
-        self._executor.shutdown(wait=True)
+        ending.join()
 
 
 @contextlib.contextmanager

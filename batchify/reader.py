@@ -9,11 +9,9 @@ allocated.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -24,23 +22,13 @@ from numpy.typing import NDArray
 
 from batchify import schema, strict
 from batchify.errors import FileFormatError, Skipped
+from batchify.header import image_shape, known, read_header
 from batchify.names import printable
+from batchify.places import Places
+from batchify.structure import dataset_places, filters
 
-_MAX_CLASSES = 1 << 17
-_MAX_CONFIG = 64
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What the root says of the file."""
-
-    schema_version: int
-    creator: str
-    decoder: str
-    classes: tuple[bytes, ...]
-    config: dict[str, Any]
 
 
 class Reader:
@@ -70,7 +58,7 @@ class Reader:
         try:
             root = self._file.id
             names = strict.hard_links(root, "/")
-            self.header = _header(root)
+            self.header = read_header(root)
             self.splits = {
                 name: self._split(strict.open_group(root, name), name)
                 for name in schema.SPLITS
@@ -123,6 +111,21 @@ class Reader:
         """The stored SHA-256 of all content but the images."""
         with self.refusing():
             return bytes(self.digest_dataset[()])
+
+    def places(self) -> dict[str, Places]:
+        """Return where the rows of the uncompressed columns are; keys are ``split/column``.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            return {
+                f"{split}/{name}": dataset_places(dataset)
+                for split, columns in self.splits.items()
+                for name, dataset in columns.items()
+                if not filters(dataset)
+            }
 
     def records(self, split: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """Yield (first row, some rows of all columns but the images), in order.
@@ -196,11 +199,16 @@ class Reader:
         paths = strict.open_dataset(group, name, "paths", self.nbytes)
         if len(images.shape) != 4 or len(paths.shape) != 1:
             raise FileFormatError(f"{name}/images or {name}/paths has another shape")
+        recorded = image_shape(self.header.config)
+        if images.shape[1:] != recorded:
+            raise FileFormatError(
+                f"{name}/images is of {images.shape[1:]}, but the config says {recorded}"
+            )
         expected = schema.split_columns(
             images.shape[0],
             images.shape[1:],
-            _known(self.header.config, "dtype", schema.DTYPES),
-            _known(self.header.config, "class_mode", schema.CLASS_MODES),
+            known(self.header.config, "dtype", schema.DTYPES),
+            known(self.header.config, "class_mode", schema.CLASS_MODES),
             len(self.header.classes),
             paths.get_type().get_size(),
         )
@@ -229,28 +237,6 @@ class Reader:
         return h5py.Dataset(dataset)
 
 
-def _header(root: h5g.GroupID) -> Header:
-    if strict.text(root, "format") != schema.FORMAT:
-        raise FileFormatError("its format attribute is another")
-    version = int(strict.attribute(root, "schema_version", h5t.INTEGER)[()])
-    if version != schema.SCHEMA_VERSION:
-        raise FileFormatError(
-            f"its schema version is {version}, this batchify reads {schema.SCHEMA_VERSION}; "
-            "install another release"
-        )
-    config = _config(strict.text(root, "config"))
-    classes = strict.attribute(root, "classes", h5t.STRING)
-    if classes.ndim != 1 or len(classes) > _MAX_CLASSES:
-        raise FileFormatError("its classes are not a list, or too long a one")
-    return Header(
-        version,
-        strict.text(root, "creator"),
-        strict.text(root, "decoder"),
-        tuple(bytes(name) for name in classes),
-        config,
-    )
-
-
 def _opened(path: bytes) -> h5py.File:
     """Open without a lock: a finished file does not change, and some file systems have none.
 
@@ -260,28 +246,3 @@ def _opened(path: bytes) -> h5py.File:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except OSError:
         return h5py.File(path, "r")  # where this process has it open already, with a lock
-
-
-def _config(text: str) -> dict[str, Any]:
-    """Return the config: an object of plain values and short lists of them, nothing deeper."""
-
-    def refuse(name: str) -> None:
-        raise FileFormatError(f"its config holds {name}")
-
-    config = json.loads(text, parse_constant=refuse)
-    if not isinstance(config, dict) or len(config) > _MAX_CONFIG:
-        raise FileFormatError("its config is not a JSON object, or too large a one")
-    for value in config.values():
-        values = value if isinstance(value, list) else [value]
-        if len(values) > _MAX_CONFIG or any(isinstance(v, dict | list) for v in values):
-            raise FileFormatError("its config is nested")
-        if any(isinstance(v, float) and not math.isfinite(v) for v in values):
-            raise FileFormatError("its config holds a number that is none")
-    return config
-
-
-def _known(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
-    value = config.get(name)
-    if not isinstance(value, str) or value not in choices:
-        raise FileFormatError(f"its {name} is not one that this batchify knows")
-    return value

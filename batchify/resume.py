@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify.errors import ResumeError
+from batchify.names import printable
 from batchify.plan import BuildPlan
 
 VERSION = 1
 Masks = dict[str, NDArray[np.bool_]]
 """For each split, one truth value a row."""
+LearntSum = Callable[[str, int, int], int]
 
 
 def header(plan: BuildPlan) -> dict[str, Any]:
@@ -76,28 +78,45 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return, for people, which values of two mappings differ."""
     return [
-        f"{name} was {before.get(name)}, now {now.get(name)}"
+        f"{printable(name)} was {printable(str(before.get(name)))}, "
+        f"now {printable(str(now.get(name)))}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
 
 
-def committed(records: Iterable[Mapping[str, Any]], plan: BuildPlan) -> Masks:
+def committed(
+    records: Iterable[Mapping[str, Any]], plan: BuildPlan, learnt_crc32: LearntSum
+) -> Masks:
     """Return which rows a journal says are durable and good.
 
     Parameters
     ----------
     records : iterable of Mapping
-        Without the first. ``rows`` lists [split, start, stop] that became durable, ``bad`` the
-        rows among them whose file could not be used, ``undone`` rows that are durable no more.
+        Without the first. ``rows`` lists [split, start, stop, crc32] that became durable, the last
+        of what was learnt of them; ``bad`` the rows among them whose file could not be used.
+        ``anew`` says that the records before do not count any more.
     plan : BuildPlan
+    learnt_crc32 : callable
+        Returns that checksum of (split, start, stop), as the rows are now.
     """
     masks = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
     for record in records:
-        for split, start, stop in record.get("rows", ()):
-            masks[split][start:stop] = True
+        if record.get("anew"):
+            for mask in masks.values():
+                mask[:] = False
+        for split, start, stop, crc32 in record.get("rows", ()):
+            if learnt_crc32(split, start, stop) == crc32:
+                masks[split][start:stop] = True
         for split, row, *_ in record.get("bad", ()):
             masks[split][row] = False
-        for split, row in record.get("undone", ()):
-            masks[split][row] = False
     return masks
+
+
+def runs(masks: Masks, most: int) -> Iterator[tuple[str, int, int]]:
+    """Yield (split, first row, last row + 1) of runs of marked rows, none longer than `most`."""
+    for split, mask in masks.items():
+        edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+        for first, last in edges.reshape(-1, 2).tolist():
+            for start in range(first, last, most):
+                yield split, start, min(start + most, last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from typing import Any
 
@@ -12,7 +13,6 @@ from batchify.errors import FileFormatError
 from batchify.reader import Reader
 from batchify.rows import OldRow, RowReader
 from batchify.stored import StoredImages
-from batchify.structure import places
 
 
 class OldRows:
@@ -33,12 +33,18 @@ class OldRows:
     """
 
     def __init__(self, path: bytes) -> None:
-        with Reader(path) as reader:
-            self._images = {name: StoredImages(reader, name) for name in reader.splits}
-            keys = []
+        keys = []
+        with contextlib.ExitStack() as undo, Reader(path) as reader:
+            self._images: dict[str, StoredImages] = {}
             for name in reader.splits:
+                self._images[name] = StoredImages(reader, name)
+                undo.callback(self._images[name].close)
                 keys += [_keys(piece) for piece in reader.pieces(name, "source_sha256")]
-        self._rows = RowReader(path, places(path))
+            self._records = [
+                name for name in reader.splits[name] if name not in ("images", "record_crc32")
+            ]
+            self._rows = RowReader(path, reader.places())
+            undo.pop_all()
         joined = np.concatenate(keys) if keys else np.zeros(0, np.uint64)
         self._order = np.argsort(joined, kind="stable")
         self._keys = joined[self._order]
@@ -70,6 +76,10 @@ class OldRows:
         raise IndexError(number)
 
     def _copy(self, split: str, row: int, out: NDArray[Any]) -> OldRow | None:
+        record = b"".join(self._rows.get(split, name, row, row + 1) for name in self._records)
+        record_crc32 = self._rows.get(split, "record_crc32", row, row + 1)
+        if zlib.crc32(record) != int.from_bytes(record_crc32, "little"):
+            return None
         crc32 = int.from_bytes(self._rows.get(split, "row_crc32", row, row + 1), "little")
         try:
             image = self._images[split].get(row, row + 1)

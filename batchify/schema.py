@@ -52,6 +52,7 @@ EXTRA_EXTENSIONS = ("webp", "gif", "avif")
 FLAGS = ("animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "palette")
 """Bit names of ``source_flags``, lowest bit first: what was special about a source image."""
 
+MAX_CLASSES = 1 << 17
 CHUNK_NBYTES = 65536
 PIECE_NBYTES = 4 << 20
 """Rows that are read or copied at once take about this."""

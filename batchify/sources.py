@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -14,68 +16,78 @@ from batchify.fill import FillTask
 from batchify.plan import PATHS_AT_ONCE
 from batchify.reader import Reader
 from batchify.recheck import CheckJob, Stale
-from batchify.resume import Masks
-from batchify.structure import places
+from batchify.resume import Masks, runs
 
 TASK_SOURCES = 256
+_KEY = secrets.token_bytes(16)
 
 
-def path_keys(paths: Iterable[bytes]) -> NDArray[np.int64]:
+def path_keys(paths: Iterable[bytes]) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each path: 8 bytes a file, however long their names.
 
-    Python draws the hash anew in each process, so nobody can make two names collide; of a million
-    names, two do in one of 40 million processes.
+    The key of the hash is drawn anew in each process, so nobody can make two names collide; by
+    chance, two of a million do in one of 40 million processes.
     """
-    return np.fromiter(map(hash, paths), np.int64)
+    digests = [hashlib.blake2b(path, digest_size=8, key=_KEY).digest() for path in paths]
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def stored_keys(reader: Reader, split: str) -> NDArray[np.int64]:
-    """Return the `path_keys` of the rows of a split."""
-    pieces = [path_keys(piece.tolist()) for piece in reader.pieces(split, "paths")]
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
-
-
-def sample_keys(dataset: Dataset) -> NDArray[np.int64]:
-    """Return the `path_keys` of all samples of a dataset."""
-    count = len(dataset.samples)
-    keys = np.empty(count, np.int64)
-    for start in range(0, count, PATHS_AT_ONCE):
-        stop = min(start + PATHS_AT_ONCE, count)
-        keys[start:stop] = path_keys(dataset.samples.paths(np.arange(start, stop)))
+def sample_keys(dataset: Dataset) -> NDArray[np.uint64]:
+    """Return the `path_keys` of all samples of a dataset, sorted."""
+    keys = np.empty(len(dataset.samples), np.uint64)
+    for start, paths in _samples(dataset):
+        keys[start : start + len(paths)] = path_keys(paths)
+    keys.sort()
     return keys
 
 
-def present_rows(reader: Reader, keys: NDArray[np.int64]) -> Masks:
-    """Return, for each split, which rows have a source of one of the keys."""
-    return {name: np.isin(stored_keys(reader, name), keys) for name in reader.splits}
+def present_rows(reader: Reader, keys: NDArray[np.uint64]) -> Masks:
+    """Return, for each split, which rows have a source of one of some sorted keys."""
+    masks = {}
+    for name in reader.splits:
+        pieces = [_among(path_keys(piece.tolist()), keys) for piece in reader.pieces(name, "paths")]
+        masks[name] = np.concatenate(pieces) if pieces else np.zeros(0, np.bool_)
+    return masks
 
 
-def new_samples(reader: Reader, dataset: Dataset, keys: NDArray[np.int64]) -> list[bytes]:
-    """Return the paths of the samples that a file neither holds nor skipped."""
-    known = [stored_keys(reader, name) for name in reader.splits]
-    known.append(path_keys(entry.path for entry in reader.skipped()))
-    fresh = np.flatnonzero(~np.isin(keys, np.concatenate(known)))
-    return list(dataset.samples.paths(fresh))
+def new_samples(reader: Reader, dataset: Dataset) -> Iterator[bytes]:
+    """Yield the paths of the samples that a file neither holds nor skipped."""
+    known = [path_keys(entry.path for entry in reader.skipped())]
+    for name in reader.splits:
+        known += [path_keys(piece.tolist()) for piece in reader.pieces(name, "paths")]
+    keys = np.concatenate(known)
+    keys.sort()
+    for _, paths in _samples(dataset):
+        fresh = ~_among(path_keys(paths), keys)
+        yield from (paths[i] for i in np.flatnonzero(fresh).tolist())
+
+
+def _samples(dataset: Dataset) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield (first sample, paths), some thousand at a time."""
+    count = len(dataset.samples)
+    for start in range(0, count, PATHS_AT_ONCE):
+        stop = min(start + PATHS_AT_ONCE, count)
+        yield start, dataset.samples.paths(np.arange(start, stop))
+
+
+def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which keys are among the sorted ones; np.isin would sort anew, 40 bytes a key."""
+    if not len(known):
+        return np.zeros(len(keys), np.bool_)
+    found = known[np.minimum(np.searchsorted(known, keys), len(known) - 1)]
+    return np.asarray(found == keys)
 
 
 def stored_tasks(reader: Reader, wanted: Masks) -> Iterator[FillTask]:
     """Yield some rows of a file as tasks, in the order of the file."""
-    for split, start, stop in _runs(wanted):
+    for split, start, stop in runs(wanted, TASK_SOURCES):
         paths = reader.splits[split]["paths"][start:stop].tolist()
         yield FillTask(split, start, tuple(paths))
 
 
 def count_stored_tasks(wanted: Masks) -> int:
     """Return how many tasks `stored_tasks` makes."""
-    return sum(1 for _ in _runs(wanted))
-
-
-def _runs(wanted: Masks) -> Iterator[tuple[str, int, int]]:
-    for split, mask in wanted.items():
-        edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-        for first, last in edges.reshape(-1, 2).tolist():
-            for start in range(first, last, TASK_SOURCES):
-                yield split, start, min(start + TASK_SOURCES, last)
+    return sum(1 for _ in runs(wanted, TASK_SOURCES))
 
 
 def changed_rows(
@@ -100,9 +112,7 @@ def changed_rows(
     step : callable
         Called with the number of rows that were checked, now and then.
     """
-    job = CheckJob(
-        root, max_file_size, os.path.abspath(reader.path), places(reader.path), images=False
-    )
+    job = CheckJob(root, max_file_size, os.path.abspath(reader.path), reader.places(), images=False)
     checked = 0
     tasks, total = stored_tasks(reader, wanted), count_stored_tasks(wanted)
     for result in crew.run(job, tasks, total=total):

@@ -49,7 +49,7 @@ class StoredImages:
         self._places = None
         with reader.refusing():
             if used:
-                self._offsets, self._sizes = self._chunk_table(dataset.id)
+                self._offsets, self._sizes = self._chunk_table(dataset.id, reader.nbytes)
             else:
                 self._places = dataset_places(dataset)
         self._fd = os.open(reader.path, os.O_RDONLY | durable.O_BINARY)
@@ -80,7 +80,9 @@ class StoredImages:
         """Close the file."""
         os.close(self._fd)
 
-    def _chunk_table(self, dataset: h5d.DatasetID) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _chunk_table(
+        self, dataset: h5d.DatasetID, nbytes: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the byte offset and the stored size of each chunk."""
         count = -(-self.rows // self.chunk_rows)
         offsets, sizes = np.zeros(count, np.int64), np.zeros(count, np.int64)
@@ -92,11 +94,13 @@ class StoredImages:
                 return  # past the rows
             if info.filter_mask or info.size > limit:
                 raise FileFormatError(f"chunk {index} of the images is not compressed as it should")
-            offsets[index], sizes[index] = info.byte_offset, info.size
+            offsets[index], sizes[index] = min(info.byte_offset, nbytes), info.size
 
         dataset.chunk_iter(add)
         if not sizes.all():
             raise FileFormatError("there are images that are not stored")
+        if (offsets > nbytes - sizes).any():
+            raise FileFormatError("there are images past the end of the file")
         return offsets, sizes
 
     def _chunk(self, index: int) -> bytes:
@@ -105,11 +109,10 @@ class StoredImages:
         inflate = zlib.decompressobj()
         try:
             data = inflate.decompress(stored, nbytes)
+            more = not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1)
         except zlib.error as error:
             raise FileFormatError(f"a compressed chunk is damaged: {error}") from error
-        if len(data) != nbytes or (
-            not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1)
-        ):
+        if len(data) != nbytes or more:
             raise FileFormatError("a compressed chunk is of another size")
         if self._shuffled:  # HDF5's shuffle: all first bytes, then all second bytes …
             planes = np.frombuffer(data, np.uint8).reshape(self.dtype.itemsize, -1)

@@ -78,13 +78,18 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
         file.attrs.create("classes", np.array(classes, text_dtype(width)))
     writer = RowWriter(path, places(path))
     try:
-        for split in plan.splits:
-            _write_known(writer, split, plan)
-        if plan.skipped:
-            rows = [(skipped.path, skipped.reason.encode()) for skipped in plan.skipped]
-            writer.put(schema.SKIPPED, 0, {"rows": _raw(np.array(rows, _skipped_dtype(plan)))})
+        write_known(writer, plan)
     finally:
         writer.close()
+
+
+def write_known(writer: RowWriter, plan: BuildPlan) -> None:
+    """Write what is known before decoding: labels, paths and skipped files."""
+    for split in plan.splits:
+        _write_split(writer, split, plan)
+    if plan.skipped:
+        rows = [(skipped.path, skipped.reason.encode()) for skipped in plan.skipped]
+        writer.put(schema.SKIPPED, 0, {"rows": _raw(np.array(rows, _skipped_dtype(plan)))})
 
 
 @contextlib.contextmanager
@@ -200,7 +205,7 @@ def _describe_columns(group: h5py.Group, plan: BuildPlan) -> None:
     _set(flags, "flag_meanings", " ".join(schema.FLAGS))
 
 
-def _write_known(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
+def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
     """Write labels and paths, some thousand rows at a time."""
     samples = plan.dataset.samples
     mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
@@ -256,6 +261,9 @@ def dataset_places(dataset: h5py.Dataset) -> Places:
         runs.append([row, offset, row + chunk_rows])
 
     dataset.id.chunk_iter(add)
+    nbytes = dataset.file.id.get_filesize()
+    if any(start + (last - first) * row_nbytes > nbytes for first, start, last in runs):
+        raise FileFormatError("there are rows past the end of the file")
     if sum(last - first for first, _, last in runs) < dataset.shape[0]:
         raise FileFormatError(
             f"{printable(os.fsencode(dataset.file.filename))}: rows have no place"

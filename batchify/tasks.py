@@ -9,7 +9,7 @@ import numpy as np
 from batchify import schema
 from batchify.fill import FillTask
 from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
-from batchify.resume import Masks
+from batchify.resume import Masks, runs
 from batchify.rows import RowReader
 
 TASK_NBYTES = 8 << 20
@@ -45,12 +45,9 @@ def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
 
 def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, int]]:
     """Yield runs of wanted rows, none longer than a task."""
-    size = task_rows(plan)
-    for split in plan.splits:
-        edges = np.flatnonzero(np.diff(wanted[split.name], prepend=False, append=False))
-        for first, last in edges.reshape(-1, 2).tolist():
-            for start in range(first, last, size):
-                yield split, start, min(start + size, last)
+    splits = {split.name: split for split in plan.splits}
+    for name, start, stop in runs(wanted, task_rows(plan)):
+        yield splits[name], start, stop
 
 
 def count_flags(rows: RowReader, plan: BuildPlan) -> dict[str, int]:

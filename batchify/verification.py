@@ -14,6 +14,7 @@ from batchify.damage import bad_labels, damaged_images
 from batchify.dataset import Dataset, discover
 from batchify.errors import FileFormatError, OptionError
 from batchify.findings import Finding, Findings, Verification
+from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
 from batchify.reader import Reader
 from batchify.recorded import decoder_text, recorded_options
@@ -119,13 +120,7 @@ def _check_structure(reader: Reader, found: Findings) -> BuildOptions:
     for fault in link_faults(reader):
         found.add(Finding("structure", fault))
     options = recorded_options(reader.header.config)
-    for name, columns in reader.splits.items():
-        images = columns["images"]
-        if images.shape[1:] != options.decode.image_shape:
-            raise FileFormatError(
-                f"images of {name} are of shape {images.shape[1:]}, but the config says "
-                f"{options.decode.image_shape}"
-            )
+    for name in reader.splits:
         scale = reader.scale_factor(name)
         wanted = None if options.store.dtype == "float32" else np.float32(options.store.scale)
         if scale != wanted:
@@ -200,7 +195,7 @@ def _check_sources(
         for row in np.flatnonzero(~mask).tolist():
             path = bytes(reader.splits[split]["paths"][row])
             found.add(Finding("missing", "it is not in the folder any more", split, row, path))
-    for path in new_samples(reader, dataset, keys):
+    for path in new_samples(reader, dataset):
         found.add(Finding("new", "it is not in the file", path=path))
     total = count_rows(present)
 
@@ -208,7 +203,8 @@ def _check_sources(
         report(Progress("hash", done, total, found.counts["changed"]))
 
     limit = options.decode.max_file_size
-    for stale in changed_rows(reader, dataset.root, limit, present, crew, step):
+    changed = list(changed_rows(reader, dataset.root, limit, present, crew, step))
+    for stale in changed:
         present[stale.split][stale.row] = False
         found.add(Finding("changed", stale.reason, stale.split, stale.row, stale.path))
     return present, total
@@ -243,7 +239,7 @@ def _check_pixels(
     job = DecodeJob(dataset.root, options.decode, options.store)
     total, done = count_rows(wanted), 0
     mine, theirs = decoder_text(), reader.header.decoder
-    by = "" if mine == theirs else f" (the file was decoded by {theirs}, this is {mine})"
+    by = "" if mine == theirs else f" (the file was decoded by {printable(theirs)}, this is {mine})"
     results = crew.run(job, stored_tasks(reader, wanted), total=count_stored_tasks(wanted))
     for task, decoded in zip(stored_tasks(reader, wanted), results, strict=True):
         sums = reader.splits[task.split]["row_crc32"][task.start : task.start + len(decoded)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from types import TracebackType
 
 from batchify import durable
@@ -15,7 +16,7 @@ from batchify.journal import Journal
 from batchify.names import printable
 from batchify.places import Places
 from batchify.plan import BuildPlan
-from batchify.resume import Masks, check_same, committed, header
+from batchify.resume import Masks, check_same, committed, header, runs
 from batchify.rows import Rows, RowWriter
 from batchify.target import Target
 
@@ -69,7 +70,8 @@ class WorkFile:
         """
         if not self.is_left:
             return None
-        from batchify.structure import places
+        from batchify.reader import Reader
+        from batchify.structure import places, write_known
 
         try:
             records = self.journal.records()
@@ -80,7 +82,10 @@ class WorkFile:
             nbytes = os.path.getsize(self.path)
             if nbytes != plan.nbytes:
                 raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
-            self._open(plan, places(self.path))
+            with Reader(self.path) as reader:  # strict: what it says is believed from here on
+                if reader.header.classes != plan.dataset.classes:
+                    raise ResumeError("its classes are damaged")
+            writer = self._open(plan, places(self.path))
         except OutputIOError:
             raise
         except (OSError, RuntimeError, ValueError, ResumeError) as error:
@@ -88,7 +93,8 @@ class WorkFile:
                 f"{printable(self.path)} cannot be continued: {error}; "
                 "pass --restart to discard it and begin anew"
             ) from error
-        return committed(others, plan)
+        write_known(writer, plan)  # they are known: rather than checked they are written again
+        return committed(others, plan, self._learnt_crc32)
 
     def allocate(self, plan: BuildPlan) -> None:
         """Make the whole file, reserve its blocks, and begin the journal.
@@ -126,15 +132,25 @@ class WorkFile:
         self._writer = RowWriter(self.path, column_places)
         return self._writer
 
-    def undo(self, rows: list[tuple[str, int]]) -> None:
-        """Take committed rows back, durably, before they are written again.
+    def keep(self, done: Masks) -> None:
+        """Say which of the rows that were left are taken over, before others are written again.
 
         Raises
         ------
         OutputIOError
         """
-        if rows:
-            self.journal.append({"undone": rows})
+        kept = [
+            [split, start, stop, self._learnt_crc32(split, start, stop)]
+            for split, start, stop in runs(done, 1 << 62)
+        ]
+        self.journal.append({"anew": True, "rows": kept})
+
+    def _learnt_crc32(self, split: str, start: int, stop: int) -> int:
+        """Return the CRC-32 of the columns of some rows that no other checksum covers yet."""
+        crc32 = 0
+        for name in ("source_sha256", "row_crc32", "source_size", "source_flags"):
+            crc32 = zlib.crc32(self.rows.get(split, name, start, stop), crc32)
+        return crc32
 
     @property
     def rows(self) -> RowWriter:
@@ -162,7 +178,7 @@ class WorkFile:
         self.rows.sync()
         self.journal.append(
             {
-                "rows": _merged(self._uncommitted),
+                "rows": [[*run, self._learnt_crc32(*run)] for run in _merged(self._uncommitted)],
                 "bad": [
                     [rows.split, row, skipped.path.hex(), skipped.reason]
                     for rows in self._uncommitted
@@ -252,12 +268,12 @@ class WorkFile:
         self.close()
 
 
-def _merged(done: list[Rows]) -> list[list[str | int]]:
-    """Return [split, start, stop] of the runs of rows, neighbours joined."""
-    runs: list[list[str | int]] = []
+def _merged(done: list[Rows]) -> list[tuple[str, int, int]]:
+    """Return (split, start, stop) of the runs of rows, neighbours joined."""
+    merged: list[tuple[str, int, int]] = []
     for rows in done:
-        if runs and runs[-1][0] == rows.split and runs[-1][2] == rows.start:
-            runs[-1][2] = rows.stop
+        if merged and merged[-1][0] == rows.split and merged[-1][2] == rows.start:
+            merged[-1] = (rows.split, merged[-1][1], rows.stop)
         else:
-            runs.append([rows.split, rows.start, rows.stop])
-    return runs
+            merged.append((rows.split, rows.start, rows.stop))
+    return merged

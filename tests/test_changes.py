@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from batchify import decode
 from batchify.builder import build
-from batchify.changes import Changes, find_changes
+from batchify.changes import find_changes
 from batchify.errors import BadImagesError, OptionError, OutputExistsError
 from batchify.options import (
     BuildOptions,
@@ -29,6 +30,8 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
+from batchify.report import Changes
+from batchify.structure import places
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 Decoded = list[int]
@@ -104,7 +107,7 @@ def add_class(root: Path) -> None:
         (add, {"new": [b"cat/new.jpg"]}),
         (alter, {"changed": [b"cat/img_001.jpg", b"dog/img_003.jpg"]}),
         (remove, {"vanished": [b"dog/img_004.jpg"]}),
-        (add_class, {"reasons": ["1 new classes: eel"]}),
+        (add_class, {"reasons": ["new classes: eel"]}),
     ],
 )
 def test_what_changed_is_found(
@@ -175,6 +178,7 @@ def test_another_version_is_a_reason_and_decodes_all(
     assert len(decoded) == 15
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_skipped_images_are_tried_again(photos: Path, tmp_path: Path) -> None:
     """A bad image that is bad still is no change; one that was mended is."""
     (photos / "cat" / "img_000.jpg").write_bytes(b"bad")
@@ -297,6 +301,38 @@ def test_a_row_that_rotted_is_not_copied(
     assert out.read_bytes() == fresh(root, options)
 
 
+@pytest.mark.parametrize("column", ["source_size", "source_flags", "row_crc32", "labels", "paths"])
+def test_what_rotted_beside_an_image_is_not_copied(
+    photos: Path, tmp_path: Path, column: str
+) -> None:
+    """The checksum of its record is held against it."""
+    out = tmp_path / "out.h5"
+    build(photos, out, SMALL)
+    where = places(os.fsencode(out))[f"train/{column}"]
+    data = bytearray(out.read_bytes())
+    data[where.offsets[0] + where.row_nbytes] ^= 1
+    out.write_bytes(data)
+    assert build(photos, out, SMALL, overwrite=True).copied == 14
+    assert out.read_bytes() == fresh(photos)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [lambda f: f.create_dataset("train/more", data=[1, 2]), lambda f: f.create_group("train/x")],
+)
+def test_what_its_owner_added_to_a_file_does_no_harm(
+    photos: Path, tmp_path: Path, add: Callable[[h5py.File], object]
+) -> None:
+    """It is a reason to build anew, and is not looked into."""
+    out = tmp_path / "out.h5"
+    build(photos, out, SMALL)
+    with h5py.File(out, "r+") as file:
+        add(file)
+    assert find_changes(photos, out, SMALL).is_due
+    assert build(photos, out, SMALL, overwrite=True).copied == 15
+    assert out.read_bytes() == fresh(photos)
+
+
 def test_pixel_options_that_differ_decode_all(photos: Path, tmp_path: Path) -> None:
     """A rescale is one where it is multiplied in; a cap may refuse what the file holds."""
     out = tmp_path / "out.h5"
@@ -380,17 +416,17 @@ def test_arguments_that_cannot_be_meant(photos: Path, tmp_path: Path) -> None:
 
 def test_the_check_of_the_command(run: Run, photos: Path, tmp_path: Path) -> None:
     """Exit 1 where a build is due, with the reasons; 0 where not; nothing is written."""
-    size = ("--target-size", "20x16")
+    size, out = ("--target-size", "20x16"), tmp_path / "out.h5"
     done = run("build", "photos", "out.h5", *size, "--check")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == f"{tmp_path}/out.h5 is not up to date:\n  - there is no such file\n"
+    assert done.stdout == f"{out} is not up to date:\n  - there is no such file\n"
     assert not (tmp_path / "out.h5").exists()
     assert run("build", "photos", "out.h5", *size).returncode == 0
     done = run("build", "photos", "out.h5", *size, "--check")
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/out.h5 is up to date\n")
+    assert (done.returncode, done.stdout) == (0, f"{out} is up to date\n")
     done = run("build", "photos", "out.h5", *size)
     assert done.returncode == 0
-    assert done.stdout == f"{tmp_path}/out.h5 is up to date: 12 train + 3 validation images\n"
+    assert done.stdout == f"{out} is up to date: 12 train + 3 validation images\n"
     for i in range(7):
         change(photos / "dog" / f"img_{i:03}.jpg", 40 + i)
     (photos / "cat" / "img_000.jpg").unlink()
@@ -411,11 +447,10 @@ def test_the_check_of_the_command(run: Run, photos: Path, tmp_path: Path) -> Non
 
 def test_many_files_of_one_content(tmp_path: Path) -> None:
     """Rows are compared by the thousand, and one stored image serves them all."""
-    tiny = save(tmp_path / "tiny.png", encoded(photo(2, 2), "PNG"))
+    tiny = encoded(photo(2, 2), "PNG")
     root = tmp_path / "many"
-    for i in range(20_000):
-        (root / f"class{i % 10}").mkdir(parents=True, exist_ok=True)
-        os.link(tiny, root / f"class{i % 10}" / f"image_{i:06}.png")
+    for i in range(5_000):
+        save(root / f"class{i % 10}" / f"image_{i:06}.png", tiny)
     out = tmp_path / "out.h5"
     options = BuildOptions(decode=DecodeOptions((2, 2)))
     build(root, out, options)
@@ -424,4 +459,4 @@ def test_many_files_of_one_content(tmp_path: Path) -> None:
         assert np.unique(file["train/source_sha256"][()], axis=0).shape == (1, 32)
     os.unlink(root / "class3" / "image_000003.png")
     report = build(root, out, options, overwrite=True)
-    assert report.copied == 19_999
+    assert report.copied == 4_999

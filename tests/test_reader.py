@@ -189,7 +189,9 @@ def countless_classes(file: h5py.File) -> None:
 def unknown_dtype(file: h5py.File) -> None:
     """Name a dtype that is none."""
     del file.attrs["config"]
-    file.attrs["config"] = np.bytes_('{"dtype":"object","class_mode":"sparse"}')
+    file.attrs["config"] = np.bytes_(
+        '{"dtype":"object","class_mode":"sparse","target_size":[20,16],"color_mode":"rgb"}'
+    )
 
 
 def variable_format(file: h5py.File) -> None:

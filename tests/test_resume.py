@@ -15,7 +15,7 @@ from drawing import draw_dataset, encoded, photo
 
 from batchify import workfile
 from batchify.builder import build
-from batchify.errors import OutputExistsError, ResumeError
+from batchify.errors import OutputExistsError, OutputIOError, ResumeError
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.report import Progress
 from batchify.structure import places
@@ -104,8 +104,54 @@ def test_a_row_that_rotted_since_is_decoded_again(root: Path, tmp_path: Path) ->
     offset = places(os.fsencode(partial))["train/images"].offsets[0]
     data[offset + 2 * 20 * 16 * 3 + 5] ^= 1  # a bit of the third row
     partial.write_bytes(data)
-    assert build(root, out, options).kept == 15
+    report = build(root, out, options)
+    assert (report.kept, report.redone) == (15, 1)
     assert out.read_bytes() == fresh(root, out, options)
+
+
+@pytest.mark.parametrize(
+    ("column", "kept"),
+    [
+        ("labels", 16), ("paths", 16),  # written anew from the plan
+        ("source_sha256", 8), ("row_crc32", 8), ("source_size", 8), ("source_flags", 8),
+    ],
+)  # fmt: skip
+def test_what_rotted_beside_the_images_is_made_anew(
+    root: Path, tmp_path: Path, column: str, kept: int
+) -> None:
+    """What is known is written again; what was learnt has a checksum in each commit."""
+    out = tmp_path / "out.h5"
+    options = replace(SMALL, split=SplitOptions(shuffle=False, validation=0))
+    stopped(root, out, 20, options)
+    partial = tmp_path / "out.h5.partial"
+    where = places(os.fsencode(partial))[f"train/{column}"]
+    data = bytearray(partial.read_bytes())
+    data[where.offsets[0] + 2 * where.row_nbytes] ^= 1
+    partial.write_bytes(data)
+    report = build(root, out, options)
+    assert report.kept == kept
+    assert out.read_bytes() == fresh(root, out, options)
+
+
+def test_metadata_that_rotted_is_said(root: Path, tmp_path: Path) -> None:
+    """Exit 7, or it is not used: never a traceback, never another file."""
+    out = tmp_path / "out.h5"
+    stopped(root, out)
+    partial, journal = tmp_path / "out.h5.partial", tmp_path / "out.h5.partial.journal"
+    whole, records = partial.read_bytes(), journal.read_bytes()
+    wanted = fresh(root, out)
+    used = [offset for offset in range(65536) if whole[offset]]
+    for offset in used[::29]:
+        data = bytearray(whole)
+        data[offset] ^= 1 << offset % 8
+        partial.write_bytes(data)
+        journal.write_bytes(records)
+        try:
+            build(root, out, SMALL, workers=1)
+        except (ResumeError, OutputIOError):
+            continue
+        assert out.read_bytes() == wanted
+        out.unlink()
 
 
 @pytest.mark.parametrize(

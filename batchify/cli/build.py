@@ -44,6 +44,8 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         import json
 
         options = to_options(context, values)
+        if values["check"] and values["dry_run"]:
+            raise click.UsageError("--check asks about OUT, --dry-run about the plan; give one")
         check_policy(values["on_error"], values["max_skipped"])
         from batchify.builder import build as build_file
         from batchify.cli.report import changes_text, plan_text, report_text
@@ -57,6 +59,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
             return
         common: dict[str, Any] = {
             "on_error": values["on_error"],
+            "max_skipped": values["max_skipped"],
             "workers": values["workers"],
             "image_timeout_s": values["image_timeout"],
         }
@@ -76,7 +79,6 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
                 options,
                 overwrite=values["overwrite"],
                 restart=values["restart"],
-                max_skipped=values["max_skipped"],
                 progress=step,
                 **common,
             )

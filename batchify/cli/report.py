@@ -8,9 +8,8 @@ from batchify.cli.text import size_text, table
 from batchify.names import printable
 
 if TYPE_CHECKING:
-    from batchify.changes import Changes
     from batchify.plan import BuildPlan
-    from batchify.report import BuildReport
+    from batchify.report import BuildReport, Changes
 
 
 def plan_text(plan: BuildPlan) -> str:
@@ -50,6 +49,8 @@ def report_text(report: BuildReport, seconds: float) -> str:
     ]
     if report.kept:
         lines.append(f"  continued: {report.kept:,} rows of an earlier build were kept")
+    if report.redone:
+        lines.append(f"  made anew: {report.redone:,} of its rows, damaged or of changed files")
     if report.copied:
         lines.append(f"  copied: {report.copied:,} rows of the file before, not decoded again")
     special = [f"{n:,} {name.replace('_', ' ')}" for name, n in report.flags.items() if n]

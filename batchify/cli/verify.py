@@ -95,7 +95,7 @@ def render(result: Verification) -> str:
     from batchify.findings import CODES
     from batchify.names import printable
 
-    checked = [f"{result.rows:,} rows", "the digest"]
+    checked = [f"{result.rows:,} rows", "the digest"] if result.rows else []
     if result.images:
         checked.append(f"{result.images:,} stored images")
     if result.sources:
@@ -104,7 +104,9 @@ def render(result: Verification) -> str:
         checked.append(f"{result.decoded:,} decoded again")
     total = sum(result.counts.values())
     verdict = f"{total:,} finding{'s' * (total > 1)}" if total else "whole"
-    lines = [f"{printable(result.path)}: {verdict} ({', '.join(checked)})"]
+    lines = [
+        f"{printable(result.path)}: {verdict} ({', '.join(checked) or 'nothing could be read'})"
+    ]
     for code, count in result.counts.items():
         lines.append(f"  {code}: {count:,} ({CODES[code]})")
         of_code = [finding for finding in result.findings if finding.code == code]
