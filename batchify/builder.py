@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from batchify import engine, schema
-from batchify.errors import OutputExistsError
+from batchify.errors import DatasetNotFoundError, OutputExistsError
 from batchify.fill import FillJob
 from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
@@ -58,7 +58,8 @@ def build(
     overwrite : bool
         Replace a file that is there, when the new one is whole.
     restart : bool
-        Discard what an earlier build left, rather than continue it.
+        Begin anew: discard what an unfinished build left, and with `overwrite` decode everything,
+        whether the file is up to date or not.
     on_error : str
         ``fail``: decode all images, then name all that could not be used. ``skip``: leave them
         out and list them in the file.
@@ -106,11 +107,13 @@ def build(
         with contextlib.ExitStack() as undo:
             plan = _plan(work, dataset, options, crew, undo, report)
             old = None
-            if target.exists:
+            if restart:
+                target.check_free()
+            if target.exists and not restart:
                 kept_plan = _up_to_date(plan, target, crew, on_error == "skip", report)
                 if kept_plan is not None:
                     BadImages(kept_plan, on_error, limit)
-                    work.discard() if restart else work.tidy(plan)
+                    work.tidy(plan)
                     return _report(target, kept_plan)
                 from batchify.changes import is_reusable
 
@@ -189,7 +192,7 @@ def _report(target: Target, plan: BuildPlan) -> BuildReport:
     from batchify.reader import Reader
 
     with Reader(target.path) as reader:
-        rows = RowReader(target.path, reader.places())
+        rows = RowReader(target.path, reader.places(), reader.identity)
     try:
         flags = count_flags(rows, plan)
     finally:
@@ -275,5 +278,10 @@ def _fill(
         bad.add(rows)
         report(Progress("fill", finished, plan.images, bad.count, rows.split))
     work.commit()
+    if bad.count and not os.path.isdir(plan.dataset.root):
+        raise DatasetNotFoundError(
+            f"dataset {printable(plan.dataset.root)} vanished while it was read; what is decoded "
+            "is kept: run the same command again when it is back"
+        )
     bad.check()
     return copied

@@ -55,17 +55,18 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
     size = -(-size // images.chunk_rows) * images.chunk_rows
     threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * size * images.row_nbytes)))
     waiting: deque[tuple[int, Future[Damaged]]] = deque()
+    pool = ThreadPoolExecutor(threads)
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, images.rows, size):
-                expected = sums[start : start + size].tolist()
-                waiting.append((len(expected), pool.submit(_damaged, images, start, expected)))
-                if len(waiting) > _PIECES_A_THREAD * threads:
-                    rows, future = waiting.popleft()
-                    yield rows, future.result()
-            for rows, future in waiting:
+        for start in range(0, images.rows, size):
+            expected = sums[start : start + size].tolist()
+            waiting.append((len(expected), pool.submit(_damaged, images, start, expected)))
+            if len(waiting) > _PIECES_A_THREAD * threads:
+                rows, future = waiting.popleft()
                 yield rows, future.result()
+        for rows, future in waiting:
+            yield rows, future.result()
     finally:
+        pool.shutdown(cancel_futures=True)
         images.close()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import pickle
 import queue
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
@@ -21,7 +20,7 @@ from typing import Generic, TypeVar
 
 from batchify.errors import WorkerDiedError
 from batchify.options import IMAGE_TIMEOUT_S
-from batchify.processes import Pool, most_processes, usable_cpus
+from batchify.processes import Pool, death_text, most_processes, usable_cpus
 from batchify.worker import NOTHING, Job, WorkerThread
 
 TaskT = TypeVar("TaskT")
@@ -38,6 +37,9 @@ ACCIDENTS = 3
 
 HUNG = "not done in time (see --image-timeout)"
 """Without the time, which changes no other byte of a file that lists it."""
+
+IDLE_TIMEOUT_S = 30.0
+"""How long processes may take to start, or to fetch a task."""
 
 POLL_S = 0.5
 GRACE_S = 10.0
@@ -56,9 +58,9 @@ class _Flight(Generic[TaskT, ResultT]):
     @property
     def is_lost(self) -> bool:
         """Whether its worker, or the pool, is gone before it was done."""
-        if self.future is None or self.future.cancelled():
+        if self.future is None or not self.future.done() or self.future.cancelled():
             return True
-        return self.future.done() and isinstance(self.future.exception(), BrokenProcessPool)
+        return isinstance(self.future.exception(), BrokenProcessPool)
 
 
 class Watch:
@@ -179,6 +181,7 @@ class Workers:
         """Yield the result of every task, in order, from the processes."""
         pickled = pickle.dumps(job)
         watch = Watch(self._timeout_s)
+        idle = Watch(max(self._timeout_s, IDLE_TIMEOUT_S))
         hung: set[int] = set()
         while True:
             while len(in_flight) < self.count * IN_FLIGHT:
@@ -193,8 +196,11 @@ class Workers:
                 head = in_flight[0].future
                 assert head is not None
                 if not wait([head], watch.poll_s).done:
-                    hung |= self._kill_hung(watch)
-                    continue
+                    killed = self._kill_hung(watch, idle)
+                    hung |= killed
+                    if not killed or wait([head], GRACE_S).done:
+                        continue
+                    raise BrokenProcessPool("the executor does not see that its workers are dead")
                 result = head.result()
             except BrokenProcessPool as error:
                 self._mend(job, in_flight, hung, error)
@@ -210,15 +216,17 @@ class Workers:
                 flight.future = self._pool.submit(pickled, self._serial, flight.task)
                 flight.serial = self._serial
 
-    def _kill_hung(self, watch: Watch) -> set[int]:
+    def _kill_hung(self, watch: Watch, idle: Watch) -> set[int]:
         """Kill the workers without a sign of life; return their process numbers.
 
-        Where none has a task in hand though tasks wait, the way to them is stuck, and all go.
+        Where none has a task in hand for long, though tasks wait, the way to them is stuck or they
+        never began, and all go.
         """
         assert self._pool is not None
         crumbs = self._pool.crumbs()
         busy = {crumb.pid: crumb for crumb in crumbs if crumb.serial != NOTHING}
-        hung = set(watch.look(busy or dict.fromkeys(self._pool.pids(), tuple(crumbs))))
+        waiting = {} if busy else dict.fromkeys(self._pool.pids(), tuple(crumbs))
+        hung = {*watch.look(busy), *idle.look(waiting)}
         self._pool.kill(hung)
         return hung
 
@@ -247,11 +255,11 @@ class Workers:
         if not blamed and self._accidents > ACCIDENTS:
             code = next(iter(deaths.values()), None)
             raise WorkerDiedError(
-                f"worker processes die before they have a file in hand: {_death(code)}"
+                f"worker processes die before they have a file in hand: {death_text(code)}"
             ) from error
         if not blameless or self._accidents > ACCIDENTS:
             for crumb in blamed:
-                reason = None if crumb.pid in hung else _death(deaths.get(crumb.pid))
+                reason = None if crumb.pid in hung else death_text(deaths.get(crumb.pid))
                 self._blame(job, lost[crumb.serial], crumb.item, reason)
         for flight in lost.values():
             flight.future = None
@@ -282,17 +290,3 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         if self._pool is not None:
             self._pool.end(GRACE_S)
-
-
-def _death(code: int | None) -> str:
-    """Return how a worker process ended, given its exit code; None where SIGTERM took all."""
-    if code is None:
-        return "its worker process was ended by SIGTERM"
-    if code >= 0:
-        return f"its worker process ended with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = " (out of memory, or kill -9)" if name == "SIGKILL" else ""
-    return f"its worker process was ended by {name}{hint}"

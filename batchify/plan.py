@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -147,10 +148,18 @@ class BuildPlan:
         """The SHA-256, in hex, of the class names in their order."""
         return hashlib.sha256(b"\0".join(self.dataset.classes)).hexdigest()
 
+    @property
+    def skipped_digest(self) -> str:
+        """The SHA-256, in hex, of the files that are left out, with their reasons."""
+        entries = [[os.fsdecode(entry.path), entry.reason] for entry in self.skipped]
+        text = canonical_json(entries).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()
+
     @cached_property
     def identity(self) -> str:
         """SHA-256, in hex, of the options, the classes and every row: what makes a build itself."""
         parts = [self.config, self.decoder, self.classes_digest, self.row_digests]
+        parts.append(self.skipped_digest)
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ import time
 from collections.abc import Container, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -19,6 +19,8 @@ from batchify import durable
 from batchify.worker import GROUP_SIGNALS, Board, Crumb, get_ready, handle, start_worker
 
 _EXIT_CODES_S = 0.5
+_SPAWNING = threading.Lock()
+"""The main module is hidden by one thread at a time."""
 
 
 def usable_cpus() -> int:
@@ -33,6 +35,20 @@ def most_processes() -> int:
     return 61 if sys.platform == "win32" else 1 << 16
 
 
+class _Context(SpawnContext):
+    """Starts processes by spawn, and keeps them: the executor tells nobody which ones are its."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[BaseProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802
+        """Return a new process, as the executor asks for it."""
+        process = super().Process(*args, **kwargs)
+        self.started.append(process)
+        return process
+
+
 class Pool:
     """Worker processes, started without waiting for them.
 
@@ -43,10 +59,8 @@ class Pool:
 
     def __init__(self, count: int) -> None:
         # spawn: a forked child would inherit the lock of the build and h5py's state
-        context = multiprocessing.get_context("spawn")
-        self._count = count
-        self._others = set(multiprocessing.active_children())
-        self._processes: set[BaseProcess] = set()
+        context = _Context()
+        self._processes = context.started
         with _starting_processes():
             # The first process is Python's resource tracker; starting it unblocks SIGINT and
             # SIGTERM (multiprocessing/resource_tracker.py), so the workers need a block anew.
@@ -58,19 +72,11 @@ class Pool:
             with contextlib.suppress(BrokenProcessPool):  # the first task will tell
                 for _ in range(count):
                     self._executor.submit(get_ready)
-        self._find_processes()
 
     def submit(self, job: bytes, serial: int, task: Any) -> Future[Any]:
         """Hand a task of a pickled job over; raises BrokenProcessPool where a process died."""
         with _starting_processes():
-            future = self._executor.submit(handle, job, serial, task)
-        self._find_processes()
-        return future
-
-    def _find_processes(self) -> None:
-        """Take note of processes; the executor starts some of them only when there is work."""
-        if len(self._processes) < self._count:
-            self._processes |= set(multiprocessing.active_children()) - self._others
+            return self._executor.submit(handle, job, serial, task)
 
     def pids(self) -> list[int]:
         """Return the numbers of the processes."""
@@ -118,6 +124,20 @@ class Pool:
         ending.join()
 
 
+def death_text(code: int | None) -> str:
+    """Return how a worker process ended, given its exit code; None where SIGTERM took all."""
+    if code is None:
+        return "its worker process was ended by SIGTERM"
+    if code >= 0:
+        return f"its worker process ended with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (out of memory, or kill -9)" if name == "SIGKILL" else ""
+    return f"its worker process was ended by {name}{hint}"
+
+
 @contextlib.contextmanager
 def _starting_processes() -> Iterator[None]:
     """Start workers without the caller's main module, and deaf to signals to the process group.
@@ -125,6 +145,11 @@ def _starting_processes() -> Iterator[None]:
     spawn imports the main module into every worker: that takes time, and it runs a script that
     has no ``if __name__ == "__main__"`` again. The tasks need nothing of it.
     """
+    with _SPAWNING:
+        yield from _without_main()
+
+
+def _without_main() -> Iterator[None]:
     main = sys.modules["__main__"]
     kept = {name: main.__dict__.pop(name, None) for name in ("__file__", "__spec__")}
     main.__spec__ = None

@@ -21,12 +21,13 @@ from h5py import h5g, h5t
 from numpy.typing import NDArray
 
 from batchify import schema, strict
-from batchify.errors import FileFormatError, Skipped
+from batchify.errors import FileAccessError, FileFormatError, Skipped
 from batchify.header import image_shape, known, read_header
 from batchify.names import printable
 from batchify.places import Places
 from batchify.structure import dataset_places, filters
 
+_TRIES = 5
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
 
@@ -50,11 +51,19 @@ class Reader:
 
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         self.path = os.fsencode(path)
-        self.nbytes = strict.check_signature(self.path)
-        try:
-            self._file = _opened(self.path)
-        except _DAMAGED as error:
-            raise self._refusal(error) from error
+        for _ in range(_TRIES):
+            self.fd = strict.open_signed(self.path)
+            self.nbytes = os.fstat(self.fd).st_size
+            try:
+                self._file = _opened(self.path)
+            except _DAMAGED as error:
+                os.close(self.fd)
+                raise self._refusal(error) from error
+            if _identity(os.stat(self.path)) == self.identity:
+                break
+            self.close()  # another file took the name in between
+        else:
+            raise FileAccessError(f"{printable(self.path)} is replaced again and again")
         try:
             root = self._file.id
             names = strict.hard_links(root, "/")
@@ -71,6 +80,11 @@ class Reader:
         except _DAMAGED as error:
             self.close()
             raise self._refusal(error) from error
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and number of the file that is open, whatever has its name by now."""
+        return _identity(os.fstat(self.fd))
 
     @property
     def root(self) -> h5g.GroupID:
@@ -174,6 +188,7 @@ class Reader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        os.close(self.fd)
 
     def __enter__(self) -> Reader:
         return self
@@ -235,6 +250,10 @@ class Reader:
         for i in range(2):
             strict.check_text(type_id.get_member_type(i), "skipped")
         return h5py.Dataset(dataset)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _opened(path: bytes) -> h5py.File:

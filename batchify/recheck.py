@@ -49,6 +49,8 @@ class CheckJob:
     places : Mapping of str to Places
     images : bool
         Check the stored images too, not the sources alone.
+    identity : tuple of int, optional
+        See `RowReader`.
 
     Notes
     -----
@@ -60,11 +62,12 @@ class CheckJob:
     path: bytes
     places: Mapping[str, Places]
     images: bool
+    identity: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
         """Open the file; the value checks a task."""
-        rows = RowReader(self.path, self.places)
+        rows = RowReader(self.path, self.places, self.identity)
         try:
             yield lambda task: self._check(task, rows, mark)
         finally:

@@ -27,6 +27,7 @@ def header(plan: BuildPlan) -> dict[str, Any]:
         "decoder": plan.decoder,
         "config": plain_config(plan),
         "classes": plan.classes_digest,
+        "skipped": plan.skipped_digest,
         "splits": {split.name: [len(split), plan.row_digests[split.name]] for split in plan.splits},
     }
 
@@ -54,7 +55,11 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
         With all that differs.
     """
     mine = header(plan)
-    if found.get("version") != VERSION or found.get("format") != mine["format"]:
+    if (
+        not isinstance(found, dict)
+        or found.get("version") != VERSION
+        or found.get("format") != mine["format"]
+    ):
         raise ResumeError("it was begun by another version of batchify")
     if found.get("plan") == mine["plan"]:
         return
@@ -62,6 +67,8 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
     changes += differences({"decoder": found.get("decoder")}, {"decoder": mine["decoder"]})
     if found.get("classes") != mine["classes"]:
         changes.append("the classes changed")
+    if found.get("skipped") != mine["skipped"]:
+        changes.append("the files that are left out changed")
     before, now = found.get("splits", {}), mine["splits"]
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):

@@ -43,7 +43,7 @@ class OldRows:
             self._records = [
                 name for name in reader.splits[name] if name not in ("images", "record_crc32")
             ]
-            self._rows = RowReader(path, reader.places())
+            self._rows = RowReader(path, reader.places(), reader.identity)
             undo.pop_all()
         joined = np.concatenate(keys) if keys else np.zeros(0, np.uint64)
         self._order = np.argsort(joined, kind="stable")

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from batchify import durable
-from batchify.errors import Skipped
+from batchify.errors import FileAccessError, Skipped
+from batchify.names import printable
 from batchify.places import Places
 
 
@@ -51,17 +52,34 @@ class RowReader:
     path : bytes
     column_places : Mapping of str to Places
         Keys are ``split/column``.
+    identity : tuple of int, optional
+        Device and number of the file that the places are of.
+
+    Raises
+    ------
+    OutputIOError
+    FileAccessError
+        If another file took the name.
     """
 
     _flags = os.O_RDONLY
 
-    def __init__(self, path: bytes, column_places: Mapping[str, Places]) -> None:
+    def __init__(
+        self,
+        path: bytes,
+        column_places: Mapping[str, Places],
+        identity: tuple[int, int] | None = None,
+    ) -> None:
         self._path = path
         self.places = column_places
         try:
             self._fd = os.open(path, self._flags | durable.O_BINARY)
         except OSError as error:
             raise durable.io_error("opening", path, error) from error
+        status = os.fstat(self._fd)
+        if identity not in (None, (status.st_dev, status.st_ino)):
+            self.close()
+            raise FileAccessError(f"{printable(path)} was replaced meanwhile; run it again")
 
     def get(self, split: str, column: str, start: int, stop: int) -> bytes:
         """Return the bytes of some rows of a column.

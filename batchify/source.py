@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -17,6 +18,10 @@ _FLAGS = (
 _READ_NBYTES = 1 << 30  # macOS and Windows refuse more than 2 GiB in one call
 
 
+_OURS = (errno.EMFILE, errno.ENFILE)
+"""This process has too many files open: no fault of an image."""
+
+
 class _ChangedError(OSError):
     """The file changed between the two looks at it."""
 
@@ -30,11 +35,14 @@ def read_source(path: bytes, max_nbytes: int) -> bytes:
     ------
     BadImageError
         With the reason, if it cannot be read whole.
+    OSError
+        If this process, or the system, has too many files open.
     """
     try:
         return _read_once(path, max_nbytes)
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
     try:
         return _read_once(path, max_nbytes)
     except OSError as error:

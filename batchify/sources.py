@@ -112,7 +112,9 @@ def changed_rows(
     step : callable
         Called with the number of rows that were checked, now and then.
     """
-    job = CheckJob(root, max_file_size, os.path.abspath(reader.path), reader.places(), images=False)
+    job = CheckJob(
+        root, max_file_size, os.path.abspath(reader.path), reader.places(), False, reader.identity
+    )
     checked = 0
     tasks, total = stored_tasks(reader, wanted), count_stored_tasks(wanted)
     for result in crew.run(job, tasks, total=total):

@@ -52,7 +52,7 @@ class StoredImages:
                 self._offsets, self._sizes = self._chunk_table(dataset.id, reader.nbytes)
             else:
                 self._places = dataset_places(dataset)
-        self._fd = os.open(reader.path, os.O_RDONLY | durable.O_BINARY)
+        self._fd = os.dup(reader.fd)
 
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some rows.

@@ -28,8 +28,8 @@ _MAX_TEXT_NBYTES = 1 << 16
 _DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
 
 
-def check_signature(path: bytes) -> int:
-    """Return the size of a regular file that begins as HDF5 does, without ever blocking.
+def open_signed(path: bytes) -> int:
+    """Open a regular file that begins as HDF5 does, without ever blocking; return its descriptor.
 
     Raises
     ------
@@ -43,14 +43,14 @@ def check_signature(path: bytes) -> int:
     except OSError as error:
         raise FileAccessError(f"{name} cannot be opened: {error.strerror}") from error
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise FileAccessError(f"{name} is not a regular file")
         if os.read(fd, len(_SIGNATURE)) != _SIGNATURE:
             raise FileFormatError(f"{name} is not an HDF5 file")
-        return status.st_size
-    finally:
+    except (OSError, ValueError):
         os.close(fd)
+        raise
+    return fd
 
 
 def hard_links(group: h5g.GroupID, where: str) -> frozenset[str]:

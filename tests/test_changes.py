@@ -194,7 +194,7 @@ def test_skipped_images_are_tried_again(photos: Path, tmp_path: Path) -> None:
         build(photos, out, SMALL, overwrite=True)
     with pytest.raises(BadImagesError, match="more than --max-skipped allows"):
         build(photos, out, SMALL, on_error="skip", max_skipped=2)
-    build(photos, out, SMALL, on_error="skip", restart=True)
+    build(photos, out, SMALL, on_error="skip", overwrite=True, restart=True)
     (photos / "cat" / "img_000.jpg").write_bytes(b"worse")
     assert not find_changes(photos, out, SMALL, on_error="skip").is_due
     change(photos / "cat" / "img_000.jpg", 99)
@@ -331,6 +331,22 @@ def test_what_its_owner_added_to_a_file_does_no_harm(
     assert find_changes(photos, out, SMALL).is_due
     assert build(photos, out, SMALL, overwrite=True).copied == 15
     assert out.read_bytes() == fresh(photos)
+
+
+def test_restart_begins_anew(photos: Path, tmp_path: Path, decoded: Decoded) -> None:
+    """Though it is up to date: the way to mend stored images that rotted."""
+    out = tmp_path / "out.h5"
+    build(photos, out, SMALL, workers=1)
+    wanted = out.read_bytes()
+    with h5py.File(out, "r+") as file:
+        file["train/images"][3, 0, 0] ^= 1
+    assert build(photos, out, SMALL).up_to_date
+    with pytest.raises(OutputExistsError):
+        build(photos, out, SMALL, restart=True)
+    del decoded[:]
+    report = build(photos, out, SMALL, workers=1, overwrite=True, restart=True)
+    assert (len(decoded), report.copied) == (15, 0)
+    assert out.read_bytes() == wanted
 
 
 def test_pixel_options_that_differ_decode_all(photos: Path, tmp_path: Path) -> None:

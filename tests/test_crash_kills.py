@@ -23,7 +23,6 @@ pytestmark = pytest.mark.skipif(
     reason="no kill -9 or no /proc with the children of a process",
 )
 
-"""Says how many kills landed where: pytest --log-cli-level=INFO."""
 
 KILLS = 26
 """That landed, in each of the chains; ten times as many with --long."""

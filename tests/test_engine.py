@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,7 +173,34 @@ def test_a_task_that_hangs_in_this_process_is_found_too(workers: int | None) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
-def test_a_stopped_process_is_not_waited_for() -> None:
+def test_processes_that_never_begin_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped as they start, before they leave a breadcrumb; others take over."""
+    monkeypatch.setattr(engine, "IDLE_TIMEOUT_S", 1.0)
+    with engine.Workers(2, 1.0) as crew:
+        crew.start()
+        assert crew._pool is not None
+        for pid in crew._pool.pids():
+            os.kill(pid, signal.SIGSTOP)
+        results = list(crew.run(Doubling(), range(1, 30), total=29))
+    assert [value for value, _ in results] == [2 * task for task in range(1, 30)]
+
+
+def test_runs_in_two_threads_do_not_disturb_each_other() -> None:
+    """Each has its own processes; the one that ends first takes none of the other's along."""
+
+    def run(count: int) -> list[int]:
+        with engine.Workers(2) as crew:
+            results = crew.run(Doubling(0.02), range(1, count), total=count - 1)
+            return [value for value, _ in results]
+
+    with ThreadPoolExecutor(2) as threads:
+        short, long = threads.map(run, (10, 150))
+    assert short == [2 * task for task in range(1, 10)]
+    assert long == [2 * task for task in range(1, 150)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
+def test_a_stopped_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it was doing, and also when the run ends by something else."""
     with engine.Workers(2, 1.0) as crew:
         results = crew.run(Doubling(0.02, forgiving=True), range(1, 200), total=199)
@@ -180,6 +208,7 @@ def test_a_stopped_process_is_not_waited_for() -> None:
         os.kill(got[0][1], signal.SIGSTOP)
         got += results
     assert [value for value, _ in got] == [2 * task for task in range(1, 200)]
+    monkeypatch.setattr(engine, "IDLE_TIMEOUT_S", 1.0)
     with engine.Workers(2, 1.0) as crew:
         crew.start()
         results = crew.run(Doubling(), range(1, 30), total=29)

@@ -15,7 +15,7 @@ from drawing import draw_dataset, encoded, photo
 
 from batchify import workfile
 from batchify.builder import build
-from batchify.errors import OutputExistsError, OutputIOError, ResumeError
+from batchify.errors import DatasetNotFoundError, OutputExistsError, OutputIOError, ResumeError
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.report import Progress
 from batchify.structure import places
@@ -190,6 +190,31 @@ def test_other_files_cannot_continue(root: Path, tmp_path: Path) -> None:
     (root / "empty").mkdir()
     with pytest.raises(ResumeError, match="the classes changed; train had 32 files, now 33"):
         build(root, out, SMALL)
+
+
+def test_other_skipped_files_cannot_continue(root: Path, tmp_path: Path) -> None:
+    """They are in the file that was begun."""
+    out = tmp_path / "out.h5"
+    (root / "cat" / "zz1.jpg").symlink_to(tmp_path)
+    stopped(root, out)
+    (root / "cat" / "zz1.jpg").rename(root / "cat" / "zz2.jpg")
+    with pytest.raises(ResumeError, match="the files that are left out changed"):
+        build(root, out, SMALL)
+
+
+def test_a_dataset_that_vanishes_is_not_skipped(root: Path, tmp_path: Path) -> None:
+    """With --on-error skip neither: nothing is published, and what is decoded is kept."""
+    out = tmp_path / "out.h5"
+
+    def vanish(progress: Progress) -> None:
+        if progress.stage == "fill" and progress.done == 20:
+            root.rename(tmp_path / "moved")
+
+    with pytest.raises(DatasetNotFoundError, match="vanished while it was read"):
+        build(root, out, SMALL, workers=1, on_error="skip", progress=vanish)
+    (tmp_path / "moved").rename(root)
+    assert build(root, out, SMALL, on_error="skip").kept == 20
+    assert out.read_bytes() == fresh(root, out)
 
 
 def test_a_dataset_that_is_gone_loses_nothing(root: Path, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals differ 
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 Record = Callable[[str, object], None]
-"""Says how many signals landed where: pytest --log-cli-level=INFO."""
 
 POINTS = 3
 """In each stage of each case, for each signal; ten times as many with --long."""

@@ -151,7 +151,9 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "fail, naming it, or skip it, by --on-error.",
     ),
     _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
-    _flag("--restart", "Discard what an earlier build left, rather than continue it."),
+    _flag(
+        "--restart", "Begin anew: discard an unfinished build; with --overwrite, decode everything."
+    ),
     _flag(
         "--check",
         "Only ask whether OUT is up to date: exit code 1 and the reasons where it is not.",
