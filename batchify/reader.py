@@ -28,6 +28,7 @@ from batchify.places import Places
 from batchify.structure import dataset_places, filters
 
 _TRIES = 5
+_PIECE_ROWS = 4096
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
 
@@ -164,7 +165,7 @@ class Reader:
         """
         dataset = self.splits[split][column]
         row_nbytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
-        at_once = max(1, schema.PIECE_NBYTES // row_nbytes)
+        at_once = max(1, min(_PIECE_ROWS, schema.PIECE_NBYTES // row_nbytes))
         with self.refusing():
             for start in range(0, dataset.shape[0], at_once):
                 yield dataset[start : start + at_once]

@@ -52,10 +52,15 @@ def present_rows(reader: Reader, keys: NDArray[np.uint64]) -> Masks:
 
 def new_samples(reader: Reader, dataset: Dataset) -> Iterator[bytes]:
     """Yield the paths of the samples that a file neither holds nor skipped."""
-    known = [path_keys(entry.path for entry in reader.skipped())]
+    skipped = path_keys(entry.path for entry in reader.skipped())
+    count = sum(len(columns["paths"]) for columns in reader.splits.values())
+    keys = np.empty(len(skipped) + count, np.uint64)
+    keys[: len(skipped)] = skipped
+    start = len(skipped)
     for name in reader.splits:
-        known += [path_keys(piece.tolist()) for piece in reader.pieces(name, "paths")]
-    keys = np.concatenate(known)
+        for piece in reader.pieces(name, "paths"):
+            keys[start : start + len(piece)] = path_keys(piece.tolist())
+            start += len(piece)
     keys.sort()
     for _, paths in _samples(dataset):
         fresh = ~_among(path_keys(paths), keys)

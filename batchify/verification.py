@@ -74,7 +74,7 @@ def verify(
 
     Notes
     -----
-    Memory: some MiB for each thread that reads images; with `source` also 24 bytes an image.
+    Memory: some MiB for each thread that reads images; with `source` also some 50 bytes an image.
     """
     _check_options(source, redecode, workers, image_timeout_s)
     report = progress or (lambda _: None)
@@ -189,14 +189,13 @@ def _check_sources(
     report: Callable[[Progress], None],
 ) -> tuple[Masks, int]:
     """Hold the sources against a folder; return which rows still have theirs, and how many do."""
-    keys = sample_keys(dataset)
-    present = present_rows(reader, keys)
+    for path in new_samples(reader, dataset):
+        found.add(Finding("new", "it is not in the file", path=path))
+    present = present_rows(reader, sample_keys(dataset))
     for split, mask in present.items():
         for row in np.flatnonzero(~mask).tolist():
             path = bytes(reader.splits[split]["paths"][row])
             found.add(Finding("missing", "it is not in the folder any more", split, row, path))
-    for path in new_samples(reader, dataset):
-        found.add(Finding("new", "it is not in the file", path=path))
     total = count_rows(present)
 
     def step(done: int) -> None:

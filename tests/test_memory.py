@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
 
 
 def peaks(*arguments: str | Path) -> tuple[int, int, list[int]]:
-    """Build in a process of its own.
+    """Run a command in a process of its own.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def peaks(*arguments: str | Path) -> tuple[int, int, list[int]]:
         Peak of each worker's own memory, in bytes, as /proc tells it while it runs.
     """
     # Through a small shell, for the same reason: this process is large when other tests have run.
-    command = [sys.executable, "-c", MEASURED, "build", *map(str, arguments), "--quiet"]
+    command = [sys.executable, "-c", MEASURED, *map(str, arguments), "--quiet"]
     with subprocess.Popen(
         ["sh", "-c", '"$@"; exit $?', "sh", *command],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -84,7 +84,7 @@ def test_no_process_takes_more_than_its_bound(
     save(root / "a" / "large.jpg", encoded(photo(2000, 1500), "JPEG"))
     out = tmp_path / "out.h5"
     parent, worker, _ = peaks(
-        root, out, "--target-size", "512x512", "--workers", workers, "--batch-size", "16",
+        "build", root, out, "--target-size", "512x512", "--workers", workers, "--batch-size", "16",
         "--compression", compression,
     )  # fmt: skip
     bound = 150_000_000 + 16 * 512 * 512 * 3 + 2000 * 1500 * 3
@@ -103,8 +103,34 @@ def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path) -> None:
         for i in range(count):
             os.link(tiny, root / f"class{i % 10}" / f"image_{i:06}.png")
         out = tmp_path / f"{count}.h5"
-        parent, _, workers = peaks(root, out, "--target-size", "2", "--workers", "2")
+        parent, _, workers = peaks("build", root, out, "--target-size", "2", "--workers", "2")
         if sys.platform == "linux":
             assert len(workers) == 2
         sums.append(parent + sum(workers))
     assert (sums[1] - sums[0]) / 49_000 < 100
+
+
+@pytest.mark.parametrize("what", ["up to date", "overwrite", "verify"])
+def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(
+    tmp_path: Path, what: str
+) -> None:
+    """Where a file is held against its sources, too."""
+    tiny = save(tmp_path / "tiny.png", encoded(photo(2, 2), "PNG"))
+    size = ("--target-size", "2", "--workers", "2")
+    found = []
+    for count in (5_000, 40_000):  # pieces are of some thousand rows
+        root = tmp_path / str(count)
+        for index in range(10):
+            (root / f"class{index}").mkdir(parents=True)
+        for i in range(count):
+            os.link(tiny, root / f"class{i % 10}" / f"image_{i:06}.png")
+        out = tmp_path / f"{count}.h5"
+        peaks("build", root, out, *size)
+        if what == "verify":
+            parent, _, _ = peaks("verify", out, "--source", root, "--workers", "2")
+        else:
+            if what == "overwrite":
+                os.unlink(root / "class7" / "image_000007.png")
+            parent, _, _ = peaks("build", root, out, *size, "--overwrite")
+        found.append(parent)
+    assert (found[1] - found[0]) / 35_000 < 100
