@@ -23,10 +23,6 @@ _SIGNALS = [
 class _SignalledError(BaseException):
     """A signal asked this process to end; not an error that any library may handle."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
 
 class _Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
@@ -66,11 +62,11 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         for each in kept:
             signal.signal(each, _end_at_once)
         if not over:  # else the command has ended already, and nothing would catch it
-            raise _SignalledError(number)
+            raise _SignalledError
 
     def check() -> None:
         if received:
-            raise _SignalledError(received[0])
+            raise _SignalledError
 
     def quiet(lost: sys.UnraisableHookArgs) -> None:
         if lost.exc_type is not _SignalledError:  # that one is told by check
@@ -84,16 +80,19 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     try:
         try:
             yield check
+        except (Exception, _SignalledError) as error:
+            if not received:
+                raise
+            # Whatever it is by now: the exception of the signal may be lost on its way, in a
+            # callback or within a lock, and leave the error of what it interrupted.
+            name = signal.Signals(received[0]).name
+            raise _Failure(f"stopped by {name}{on_signal}", 128 + received[0]) from error
         finally:
             over = True
     except OptionError as error:
         raise click.UsageError(str(error)) from error
-    except (BatchifyError, _SignalledError) as error:
-        if isinstance(error, BatchifyError) and not received:
-            raise _Failure(str(error), error.exit_code) from error
-        # the signal's exception may be lost, and the error be that it ended the workers too
-        name = signal.Signals(received[0]).name
-        raise _Failure(f"stopped by {name}{on_signal}", 128 + received[0]) from error
+    except BatchifyError as error:
+        raise _Failure(str(error), error.exit_code) from error
     except BrokenPipeError:
         raise  # click ends quietly when nobody reads any more
     except OSError as error:
