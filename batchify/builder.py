@@ -12,10 +12,11 @@ from batchify import engine, schema
 from batchify.errors import DatasetNotFoundError, OutputExistsError
 from batchify.fill import FillJob
 from batchify.names import printable
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.plan import BuildPlan
 from batchify.planner import plan_build
 from batchify.policy import BadImages, check_policy
+from batchify.processes import check_workers
 from batchify.recheck import CheckJob
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
@@ -97,9 +98,7 @@ def build(
     """
     options = options or BuildOptions()
     limit = check_policy(on_error, max_skipped)
-    if workers is not None:
-        at_least("workers", workers, 1)
-    positive("image timeout", image_timeout_s)
+    check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)

@@ -12,10 +12,11 @@ from batchify.content import content_digest
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.fill import FillTask
 from batchify.names import printable
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.plan import BuildPlan, SplitPlan
 from batchify.planner import plan_build
 from batchify.policy import BadImages, check_policy
+from batchify.processes import check_workers
 from batchify.reader import Reader
 from batchify.recorded import pixel_options
 from batchify.redecode import DecodeJob
@@ -112,9 +113,7 @@ def find_changes(
         If nothing changed, but more images are left out than `max_skipped` allows.
     """
     limit = check_policy(on_error, max_skipped)
-    if workers is not None:
-        at_least("workers", workers, 1)
-    positive("image timeout", image_timeout_s)
+    check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     report(Progress("scan"))
     plan = plan_build(dataset, options)

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from batchify import durable
+from batchify.options import at_least, positive
 from batchify.worker import GROUP_SIGNALS, Board, Crumb, get_ready, handle, start_worker
 
 _EXIT_CODES_S = 0.5
@@ -33,6 +34,18 @@ def usable_cpus() -> int:
 def most_processes() -> int:
     """Return how many processes a pool may have: Windows waits on at most 63 handles."""
     return 61 if sys.platform == "win32" else 1 << 16
+
+
+def check_workers(workers: int | None, image_timeout_s: float) -> None:
+    """Refuse numbers that cannot be meant, before any work.
+
+    Raises
+    ------
+    OptionError
+    """
+    if workers is not None:
+        at_least("workers", workers, 1)
+    positive("image timeout", image_timeout_s)
 
 
 class _Context(SpawnContext):

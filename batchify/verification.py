@@ -15,7 +15,8 @@ from batchify.dataset import Dataset, discover
 from batchify.errors import FileFormatError, OptionError
 from batchify.findings import Finding, Findings, Verification
 from batchify.names import printable
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least, positive
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least
+from batchify.processes import check_workers
 from batchify.reader import Reader
 from batchify.recorded import decoder_text, recorded_options
 from batchify.redecode import DecodeJob
@@ -110,9 +111,7 @@ def _check_options(
         raise OptionError("redecode needs the source folder (--source DIR)")
     if redecode is not None and redecode != "all":
         at_least("redecode", redecode, 1)  # type: ignore[arg-type]  # it refuses what is no int
-    if workers is not None:
-        at_least("workers", workers, 1)
-    positive("image timeout", image_timeout_s)
+    check_workers(workers, image_timeout_s)
 
 
 def _check_structure(reader: Reader, found: Findings) -> BuildOptions:
