@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 CLASSES = 36
+"""At most; each has at least ten images, so that a fifth of it is some."""
 
 
 def draw(root: Path, count: int, width: int, height: int) -> Path:
@@ -17,11 +18,12 @@ def draw(root: Path, count: int, width: int, height: int) -> Path:
     folder = root / f"{width}x{height}-{count}"
     if (folder / "done").is_file():
         return folder / "images"
-    for index in range(CLASSES):
+    classes = max(1, min(CLASSES, count // 10))
+    for index in range(classes):
         (folder / "images" / f"class_{index:02}").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor() as pool:
         pieces = [
-            (folder, first, min(first + 500, count), width, height)
+            (folder, first, min(first + 500, count), width, height, classes)
             for first in range(0, count, 500)
         ]
         list(pool.map(_draw_piece, pieces))
@@ -29,8 +31,8 @@ def draw(root: Path, count: int, width: int, height: int) -> Path:
     return folder / "images"
 
 
-def _draw_piece(piece: tuple[Path, int, int, int, int]) -> None:
-    folder, first, last, width, height = piece
+def _draw_piece(piece: tuple[Path, int, int, int, int, int]) -> None:
+    folder, first, last, width, height, classes = piece
     random = np.random.default_rng(first)
     for i in range(first, last):
         # Coarse colours and fine grain: about the bytes a pixel of a camera's JPEG.
@@ -40,5 +42,5 @@ def _draw_piece(piece: tuple[Path, int, int, int, int]) -> None:
         pixels = np.clip(np.asarray(image).astype(np.int16) + grain, 0, 255).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-        name = f"class_{i % CLASSES:02}/photo_{i:06}.jpg"
+        name = f"class_{i % classes:02}/photo_{i:06}.jpg"
         (folder / "images" / name).write_bytes(buffer.getvalue())
