@@ -223,16 +223,23 @@ def test_a_share_from_a_file_counts_as_given(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
+@pytest.fixture(scope="module")
+def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos that take a second to decode."""
+    return draw_dataset(tmp_path_factory.mktemp("large") / "data", {"a": 60}, size=(900, 900))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal_ends_the_build(tmp_path: Path, number: signal.Signals, workers: str) -> None:
+def test_a_signal_ends_the_build(
+    large_photos: Path, tmp_path: Path, number: signal.Signals, workers: str
+) -> None:
     """Within a moment, with 128 + n, saying how to go on; the target is as it was."""
-    root = draw_dataset(tmp_path / "data", {"a": 60}, size=(900, 900))
     out = tmp_path / "out.h5"
     command = [
-        sys.executable, "-m", "batchify", "build", str(root), str(out), "--workers", workers,
-        "--batch-size", "1", "--interpolation", "lanczos",
+        sys.executable, "-m", "batchify", "build", str(large_photos), str(out),
+        "--workers", workers, "--batch-size", "1", "--interpolation", "lanczos",
     ]  # fmt: skip
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path
