@@ -93,10 +93,10 @@ def test_no_process_takes_more_than_its_bound(
 
 
 def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path) -> None:
-    """From 1,000 images to 50,000, over all processes: links to one tiny image."""
+    """From 5,000 images to 50,000, over all processes: links to one tiny image."""
     tiny = save(tmp_path / "tiny.png", encoded(photo(2, 2), "PNG"))
     sums = []
-    for count in (1_000, 50_000):
+    for count in (5_000, 50_000):  # pieces are of some thousand rows
         root = tmp_path / str(count)
         for index in range(10):
             (root / f"class{index}").mkdir(parents=True)
@@ -106,19 +106,17 @@ def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path) -> None:
         parent, _, workers = peaks("build", root, out, "--target-size", "2", "--workers", "2")
         if sys.platform == "linux":
             assert len(workers) == 2
-        sums.append(parent + sum(workers))
-    assert (sums[1] - sums[0]) / 49_000 < 100
+        # on busy cores a worker may come late, with nothing left to do: that of the larger counts
+        sums.append(parent + 2 * max(workers, default=0))
+    assert (sums[1] - sums[0]) / 45_000 < 100
 
 
-@pytest.mark.parametrize("what", ["up to date", "overwrite", "verify"])
-def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(
-    tmp_path: Path, what: str
-) -> None:
-    """Where a file is held against its sources, too."""
+def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(tmp_path: Path) -> None:
+    """Where a file is held against its sources, too: as it is, with one changed, to verify it."""
     tiny = save(tmp_path / "tiny.png", encoded(photo(2, 2), "PNG"))
     size = ("--target-size", "2", "--workers", "2")
-    found = []
-    for count in (5_000, 40_000):  # pieces are of some thousand rows
+    found: list[list[int]] = []
+    for count in (5_000, 40_000):
         root = tmp_path / str(count)
         for index in range(10):
             (root / f"class{index}").mkdir(parents=True)
@@ -126,11 +124,10 @@ def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(
             os.link(tiny, root / f"class{i % 10}" / f"image_{i:06}.png")
         out = tmp_path / f"{count}.h5"
         peaks("build", root, out, *size)
-        if what == "verify":
-            parent, _, _ = peaks("verify", out, "--source", root, "--workers", "2")
-        else:
-            if what == "overwrite":
-                os.unlink(root / "class7" / "image_000007.png")
-            parent, _, _ = peaks("build", root, out, *size, "--overwrite")
-        found.append(parent)
-    assert (found[1] - found[0]) / 35_000 < 100
+        up_to_date, _, _ = peaks("build", root, out, *size, "--overwrite")
+        verify, _, _ = peaks("verify", out, "--source", root, "--workers", "2")
+        os.unlink(root / "class7" / "image_000007.png")
+        overwrite, _, _ = peaks("build", root, out, *size, "--overwrite")
+        found.append([up_to_date, verify, overwrite])
+    for few, many in zip(*found, strict=True):
+        assert (many - few) / 35_000 < 100
