@@ -28,7 +28,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if name.startswith("crash: "):
                 counts[name.removeprefix("crash: ")] += int(value)
     if counts:
-        told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        told = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
         terminalreporter.write_line(f"crash tests: {told}")
 
 
