@@ -7,6 +7,7 @@ beyond the size that a chunk has.
 from __future__ import annotations
 
 import os
+import weakref
 import zlib
 
 import numpy as np
@@ -45,6 +46,7 @@ class StoredImages:
         self.row_nbytes = self.dtype.itemsize * int(np.prod(self.image_shape, dtype=np.int64))
         self.chunk_rows: int = dataset.chunks[0]
         used = filters(dataset)
+        self.compressed = bool(used)
         self._shuffled = len(used) == 2
         self._places = None
         with reader.refusing():
@@ -53,6 +55,7 @@ class StoredImages:
             else:
                 self._places = dataset_places(dataset)
         self._fd = os.dup(reader.fd)
+        self._closing = weakref.finalize(self, os.close, self._fd)
 
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some rows.
@@ -77,8 +80,8 @@ class StoredImages:
         return data[skipped : skipped + (stop - start) * self.row_nbytes]
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        """Close the file; done by itself when this is not used any more."""
+        self._closing()
 
     def _chunk_table(
         self, dataset: h5d.DatasetID, nbytes: int
@@ -89,9 +92,13 @@ class StoredImages:
         limit = self.chunk_rows * self.row_nbytes + 65536  # deflate never grows more than that
 
         def add(info: h5d.StoreInfo) -> None:
-            index = info.chunk_offset[0] // self.chunk_rows
+            index, within = divmod(info.chunk_offset[0], self.chunk_rows)
+            if within or any(info.chunk_offset[1:]):
+                raise FileFormatError("there are chunks that begin where none can")
             if index >= count:
                 return  # past the rows
+            if sizes[index]:
+                raise FileFormatError(f"chunk {index} of the images has several places")
             if info.filter_mask or info.size > limit:
                 raise FileFormatError(f"chunk {index} of the images is not compressed as it should")
             offsets[index], sizes[index] = min(info.byte_offset, nbytes), info.size

@@ -253,6 +253,8 @@ def dataset_places(dataset: h5py.Dataset) -> Places:
 
     def add(info: h5d.StoreInfo) -> None:
         row, offset = info.chunk_offset[0], info.byte_offset
+        if row % chunk_rows or any(info.chunk_offset[1:]):
+            raise FileFormatError("there are chunks that begin where none can")
         if runs:
             first_row, start, end_row = runs[-1]
             if row == end_row and offset == start + (row - first_row) * row_nbytes:
@@ -264,11 +266,12 @@ def dataset_places(dataset: h5py.Dataset) -> Places:
     nbytes = dataset.file.id.get_filesize()
     if any(start + (last - first) * row_nbytes > nbytes for first, start, last in runs):
         raise FileFormatError("there are rows past the end of the file")
-    if sum(last - first for first, _, last in runs) < dataset.shape[0]:
-        raise FileFormatError(
-            f"{printable(os.fsencode(dataset.file.filename))}: rows have no place"
-        )
     runs.sort()
+    ends = [0, *(last for _, _, last in runs)]
+    if [first for first, _, _ in runs] != ends[:-1] or ends[-1] < dataset.shape[0]:
+        raise FileFormatError(
+            f"{printable(os.fsencode(dataset.file.filename))}: rows have no place, or several"
+        )
     return Places(row_nbytes, tuple(run[0] for run in runs), tuple(run[1] for run in runs))
 
 

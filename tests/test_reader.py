@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -17,6 +18,7 @@ from batchify.builder import build
 from batchify.errors import BatchifyError, FileAccessError, FileFormatError, FileMissingError
 from batchify.options import BuildOptions, DecodeOptions, StoreOptions
 from batchify.reader import Reader
+from batchify.structure import dataset_places
 from batchify.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
@@ -318,6 +320,7 @@ FUZZ = """
 import os, random, sys
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
 from batchify.errors import BatchifyError
+from batchify.structure import dataset_places
 from batchify.summary import summarize
 whole = open(sys.argv[1], "rb").read()
 used = [i for i, byte in enumerate(whole[:65536]) if byte]
@@ -358,3 +361,36 @@ def test_errors_are_one_family() -> None:
     """A caller catches one class."""
     assert issubclass(FileFormatError, BatchifyError)
     assert issubclass(FileMissingError, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        ([(4, 100), (8, 200)], "rows have no place, or several"),
+        ([(0, 100), (0, 200)], "rows have no place, or several"),
+        ([(0, 100), (8, 200)], "rows have no place, or several"),
+        ([(0, 100), (3, 200)], "chunks that begin where none can"),
+        ([(0, 100), (4, 990)], "rows past the end of the file"),
+    ],
+)
+def test_each_row_has_one_place(chunks: list[tuple[int, int]], message: str) -> None:
+    """The table of the chunks is held against the rows: it may come from a stranger."""
+    infos = [
+        SimpleNamespace(chunk_offset=(row, 0), byte_offset=offset, size=20)
+        for row, offset in chunks
+    ]
+    file = SimpleNamespace(filename="x.h5", id=SimpleNamespace(get_filesize=lambda: 1000))
+    dataset = SimpleNamespace(
+        chunks=(4, 5),
+        shape=(8, 5),
+        dtype=np.dtype(np.uint8),
+        file=file,
+        id=SimpleNamespace(chunk_iter=lambda add: [add(info) for info in infos]),
+    )
+    with pytest.raises(FileFormatError, match=message):
+        dataset_places(dataset)
+    infos[:] = [
+        SimpleNamespace(chunk_offset=(4, 0), byte_offset=100, size=20),
+        SimpleNamespace(chunk_offset=(0, 0), byte_offset=300, size=20),
+    ]
+    assert list(dataset_places(dataset).extents(2, 6)) == [(310, 2, 4), (100, 4, 6)]
