@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from batchify.builder import build
     from batchify.changes import find_changes
     from batchify.dataset import Dataset, discover
+    from batchify.epochs import Batches
     from batchify.errors import BatchifyError
     from batchify.findings import Finding, Verification
     from batchify.loader import Loader
+    from batchify.opened import DatasetFile, load, open  # noqa: A004 - as gzip.open
     from batchify.options import (
         BuildOptions,
         DecodeOptions,
@@ -29,20 +31,24 @@ if TYPE_CHECKING:
     )
     from batchify.planner import plan_build
     from batchify.report import BuildReport, Changes, Progress
+    from batchify.splits import Split
     from batchify.summary import Summary, summarize
     from batchify.verification import verify
 
 _HOMES = {
+    "Batches": "epochs",
     "BatchifyError": "errors",
     "BuildOptions": "options",
     "BuildReport": "report",
     "Changes": "report",
     "Dataset": "dataset",
+    "DatasetFile": "opened",
     "DecodeOptions": "options",
     "DiscoverOptions": "options",
     "Finding": "findings",
     "Loader": "loader",
     "Progress": "report",
+    "Split": "splits",
     "SplitOptions": "options",
     "StoreOptions": "options",
     "Summary": "summary",
@@ -50,22 +56,27 @@ _HOMES = {
     "build": "builder",
     "discover": "dataset",
     "find_changes": "changes",
+    "load": "opened",
+    "open": "opened",
     "plan_build": "planner",
     "summarize": "summary",
     "verify": "verification",
 }
 
 __all__ = [
+    "Batches",
     "BatchifyError",
     "BuildOptions",
     "BuildReport",
     "Changes",
     "Dataset",
+    "DatasetFile",
     "DecodeOptions",
     "DiscoverOptions",
     "Finding",
     "Loader",
     "Progress",
+    "Split",
     "SplitOptions",
     "StoreOptions",
     "Summary",
@@ -74,6 +85,8 @@ __all__ = [
     "build",
     "discover",
     "find_changes",
+    "load",
+    "open",
     "plan_build",
     "summarize",
     "verify",

@@ -111,3 +111,7 @@ class FileAccessError(BatchifyError, OSError):
 
 class FileFormatError(BatchifyError, ValueError):
     """A file that is not a whole, plain batchify file of a known schema version."""
+
+
+class ExtraMissingError(BatchifyError, ImportError):
+    """A framework that is asked for cannot be imported; the message says what installs it."""

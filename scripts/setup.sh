@@ -43,3 +43,21 @@ make_venv() {
     echo "$stamp" >"$folder/made-for"
   fi
 }
+
+# add_frameworks PIP-ARGUMENT...: install what the tests train with into the environment of $bin,
+# where it installs; that of PyTorch for the CPU alone, where its own index can be reached.
+add_frameworks() {
+  local stamp index=https://download.pytorch.org/whl/cpu
+  stamp="$* $(cksum <"$top/pyproject.toml")"
+  if [ "$(cat "$bin/../frameworks-for" 2>/dev/null)" = "$stamp" ]; then
+    return
+  fi
+  if "$bin/python" -c "import urllib.request as r; r.urlopen('$index', timeout=5)" 2>/dev/null; then
+    set -- "$@" --extra-index-url "$index"
+  fi
+  if "$bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e "$top[frameworks]"; then
+    echo "$stamp" >"$bin/../frameworks-for"
+  else
+    echo "scripts: PyTorch, Keras, grain and datasets do not install here; their tests are skipped" >&2
+  fi
+}

@@ -1,0 +1,48 @@
+"""Splits as Keras datasets, for ``fit`` and ``evaluate`` on any backend.
+
+https://keras.io/api/utils/python_utils/#pydataset-class
+"""
+
+from __future__ import annotations
+
+import keras
+
+from batchify.epochs import Batches
+from batchify.fetch import Batch
+
+
+class KerasBatches(keras.utils.PyDataset):
+    """The batches of a split; item i is the i-th batch of an epoch.
+
+    Parameters
+    ----------
+    batches : Batches
+    workers : int
+        Threads, or processes where `use_multiprocessing`, that read ahead.
+    use_multiprocessing : bool
+    max_queue_size : int
+    """
+
+    def __init__(
+        self, batches: Batches, workers: int, use_multiprocessing: bool, max_queue_size: int
+    ) -> None:
+        super().__init__(workers, use_multiprocessing, max_queue_size)
+        self._batches = batches
+        self._epoch = 0
+        self._rows = batches.cut(batches.order(0))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return a batch: (X, y), float32."""
+        return self._batches.read(self._rows[index])
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch; Keras calls it."""
+        self._epoch += 1
+        if self._batches.options.shuffle:
+            self._rows = self._batches.cut(self._batches.order(self._epoch))
+
+    def __repr__(self) -> str:
+        return f"<Keras batches of {self._batches.split!r}>"

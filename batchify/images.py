@@ -1,0 +1,212 @@
+"""Images of a split as arrays: mapped where they lie side by side, else read when asked for.
+
+A mapped split is an `numpy.memmap`, with all that NumPy does. The others (compressed, grown by
+somebody else, or in several files) are indexed alike, by `RowArray`, and are never whole in memory
+unless all of them are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.chunks import gather_chunks
+from batchify.errors import FileAccessError, FileFormatError
+from batchify.indexing import Rows, row_numbers
+from batchify.names import printable
+from batchify.paths import Origin
+from batchify.stored import StoredImages
+
+
+class RowArray(ABC):
+    """What is indexed as an array is, by rows first, and read then.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, H, W, C).
+    dtype : numpy.dtype
+    origin : Origin
+        How a copy of this in another process opens it again.
+    starts : ndarray of intp, or None
+        The first rows of the chunks that are inflated as a whole; None where single rows are read.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        origin: Origin,
+        starts: Rows | None = None,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.origin = origin
+        self.starts = starts
+
+    @abstractmethod
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows, any and in any order, into `out`; usable from several threads."""
+
+    @abstractmethod
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return the rows of a chunk, or one row where there is no such thing; (n, H, W, C)."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in memory."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a copy of what `key` selects, as NumPy would select it."""
+        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        if first is Ellipsis or first is None or (isinstance(key, tuple) and not key):
+            return np.asarray(self)[key]
+        rows = row_numbers(first, len(self))
+        out = np.empty((rows.size, *self.shape[1:]), self.dtype)
+        self.gather(rows.ravel(), out)
+        if isinstance(first, slice):
+            return out[(slice(None), *rest)]
+        # As arrays of numbers are combined with those of the other axes.
+        return out[(np.arange(rows.size).reshape(rows.shape) if rows.ndim else 0, *rest)]
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """Return all rows in memory."""
+        if copy is False:
+            raise ValueError("these rows are not in memory; they cannot be had without a copy")
+        return np.asarray(self[:], dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from batchify.opened import reopen_images  # which makes these
+
+        return reopen_images, (self.origin,)
+
+    def __copy__(self) -> RowArray:
+        return self  # nothing of it changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RowArray:
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
+
+
+class StoredArray(RowArray):
+    """The images of one file that cannot be mapped as one run.
+
+    Parameters
+    ----------
+    stored : StoredImages
+    origin : Origin
+    """
+
+    def __init__(self, stored: StoredImages, origin: Origin) -> None:
+        rows = stored.rows
+        starts = None
+        if stored.compressed and stored.chunk_rows > 1:
+            starts = np.arange(0, rows, stored.chunk_rows, dtype=np.intp)
+        super().__init__((rows, *stored.image_shape), stored.dtype, origin, starts)
+        self._stored = stored
+
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows; each chunk is inflated once however many of its rows are wanted."""
+        gather_chunks(self.chunk, self.starts, rows, out)
+
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return the rows of a chunk, or one row.
+
+        Raises
+        ------
+        FileAccessError
+            If the file cannot be read.
+        FileFormatError
+            If the chunk is damaged.
+        """
+        size = 1 if self.starts is None else self._stored.chunk_rows
+        start = index * size
+        stop = min(start + size, len(self))
+        where = f"{printable(self.origin.files[0])}, rows {start} to {stop - 1}"
+        try:
+            data = self._stored.get(start, stop)
+        except FileFormatError as error:
+            raise FileFormatError(f"{where} of {self.origin.split}: {error}") from error
+        except OSError as error:
+            raise FileAccessError(f"{where} of {self.origin.split}: {error}") from error
+        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
+
+
+class ChainedArray(RowArray):
+    """The images of several files, one after another.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray or RowArray
+        Of the same dtype, and the same shape but for the rows.
+    origin : Origin
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any] | RowArray], origin: Origin) -> None:
+        self._parts = tuple(parts)
+        ends = np.cumsum([len(part) for part in parts])
+        self._firsts = np.concatenate([[0], ends[:-1]])
+        starts = [part.starts if isinstance(part, RowArray) else None for part in parts]
+        chained = None
+        if any(found is not None for found in starts):
+            each = [
+                np.arange(len(part), dtype=np.intp) if found is None else found
+                for part, found in zip(parts, starts, strict=True)
+            ]
+            chained = np.concatenate(
+                [first + found for first, found in zip(self._firsts, each, strict=True)]
+            )
+            self._first_chunks = np.cumsum([0, *map(len, each[:-1])])
+        super().__init__((int(ends[-1]), *parts[0].shape[1:]), parts[0].dtype, origin, chained)
+
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows, from each file together."""
+        owners = _owners(self._firsts, rows)
+        for owner in np.flatnonzero(np.bincount(owners)).tolist():
+            wanted = np.flatnonzero(owners == owner)
+            part = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+            gather(self._parts[owner], rows[wanted] - self._firsts[owner], part)
+            out[wanted] = part
+
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return the rows of a chunk of one of the files, or one row."""
+        firsts = self._firsts if self.starts is None else self._first_chunks
+        owner = int(_owners(firsts, np.asarray(index)))
+        part, inner = self._parts[owner], index - int(firsts[owner])
+        return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
+
+
+def _owners(firsts: Rows, numbers: Rows) -> Rows:
+    """Return which part each number is in; of empty ones, none."""
+    return np.searchsorted(firsts, numbers, side="right") - 1
+
+
+def gather(images: NDArray[Any] | RowArray, rows: Rows, out: NDArray[Any]) -> None:
+    """Read some rows, given by numbers from 0 up, into `out`, shape (n, H, W, C)."""
+    if isinstance(images, RowArray):
+        images.gather(rows, out)
+    else:  # "clip" writes into `out` directly; "raise" would buffer it
+        np.take(images, rows, axis=0, out=out, mode="clip")

@@ -1,0 +1,235 @@
+"""Opens built files for training, one or several as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from batchify.errors import FileFormatError, FileMissingError, OptionError
+from batchify.images import ChainedArray
+from batchify.mapped import accessing, open_splits
+from batchify.names import printable
+from batchify.paths import Origin, Paths
+from batchify.splits import Images, Split
+
+SUFFIXES = (".h5", ".hdf5")
+
+Path = str | bytes | os.PathLike[str]
+
+
+class DatasetFile(Mapping[str, Split]):
+    """The splits of a built file, or of several as one: ``batchify.open``.
+
+    Parameters
+    ----------
+    splits : Mapping of str to Split
+    classes : tuple of str
+    paths : tuple of str
+        The files.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, Split], classes: tuple[str, ...], paths: tuple[str, ...]
+    ) -> None:
+        self._splits = dict(splits)
+        self.classes = classes
+        self.paths = paths
+
+    def __getitem__(self, name: str) -> Split:
+        try:
+            return self._splits[name]
+        except KeyError:
+            raise KeyError(f"there is no split {name!r}, only {', '.join(self._splits)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __repr__(self) -> str:
+        paths = ", ".join(printable(os.fsencode(path)) for path in self.paths)
+        return f"<batchify {paths}: {', '.join(map(repr, self._splits.values()))}>"
+
+
+def open(path: Path | Sequence[Path]) -> DatasetFile:  # noqa: A001 - batchify.open, as gzip.open
+    """Open a built file for training; or several, or a folder of them, as one.
+
+    Parameters
+    ----------
+    path : path, or sequence of paths
+        Files that `batchify.build` made; a folder stands for the .h5 and .hdf5 files in it, in
+        the order of their names. Several must agree in classes and in what their images are.
+
+    Returns
+    -------
+    DatasetFile
+
+    Raises
+    ------
+    FileMissingError, FileAccessError, FileFormatError
+        As `batchify.reader.Reader`: what is not schema 1 is refused.
+
+    Notes
+    -----
+    A file that is replaced by a new build goes on serving its old rows. Memory: of mapped rows
+    what the system likes to keep; nothing is read yet.
+    """
+    opened = [_open_one(each) for each in _files(path)]
+    if len(opened) == 1:
+        return opened[0]
+    classes = opened[0].classes
+    names: dict[str, list[Split]] = {}
+    for each in opened:
+        if each.classes != classes:
+            one, other = (printable(os.fsencode(file.paths[0])) for file in (each, opened[0]))
+            raise FileFormatError(f"{one} has other classes than {other}")
+        for name, split in each.items():
+            names.setdefault(name, []).append(split)
+    splits = {name: _chained(name, parts) for name, parts in names.items()}
+    return DatasetFile(splits, classes, tuple(file.paths[0] for file in opened))
+
+
+def load(path: Path | Sequence[Path], split: str = "train") -> Any:
+    """Return the arrays that the tutorial's loop makes: ``X_train, y_train``.
+
+    Parameters
+    ----------
+    path
+        As for `open`.
+    split : str
+
+    Returns
+    -------
+    X : ndarray of float32, shape (N, H, W, C)
+        Pixels times the rescale of the build.
+    y : ndarray of float32, shape (N,) or (N, K)
+        Not there in a file without labels: X alone is returned.
+
+    Raises
+    ------
+    OptionError
+        If there is no such split.
+
+    Notes
+    -----
+    Memory: all of it, 4 bytes for each value of a pixel.
+    """
+    file = open(path)
+    if split not in file:
+        raise OptionError(f"there is no split {split!r}, only {', '.join(file)}")
+    found = file[split]
+    return found.batches().read(slice(None))
+
+
+def _files(path: Path | Sequence[Path]) -> list[bytes]:
+    given = [path] if isinstance(path, str | bytes | os.PathLike) else list(path)
+    if not given:
+        raise FileMissingError("no file is given")
+    names = []
+    for each in given:
+        try:
+            name = os.fsencode(each)
+        except UnicodeEncodeError as error:
+            raise FileMissingError(f"{each!r}: no file has such a name") from error
+        if b"\0" in name:
+            raise FileMissingError(f"{printable(name)}: no file has such a name")
+        with accessing(name):
+            names.append(os.path.abspath(name))
+    name = names[0]
+    if len(names) > 1 or not os.path.isdir(name):
+        return names
+    with accessing(name):
+        entries = os.listdir(name)
+    found = sorted(
+        entry
+        for entry in entries
+        if os.fsdecode(entry).lower().endswith(SUFFIXES) and not entry.startswith(b".")
+    )
+    if not found:
+        raise FileMissingError(f"folder {printable(name)} holds no {' or '.join(SUFFIXES)} file")
+    return [os.path.join(name, entry) for entry in found]
+
+
+def _open_one(path: bytes) -> DatasetFile:
+    classes, splits = open_splits(path)
+    return DatasetFile(splits, classes, (os.fsdecode(path),))
+
+
+def _chained(name: str, parts: Sequence[Split]) -> Split:
+    """Return the splits of several files as one.
+
+    Raises
+    ------
+    FileFormatError
+        If their images or labels are of different kinds.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        for what, mine, others in zip(
+            ("images", "scale_factor", "labels"), _kinds(part), _kinds(first), strict=True
+        ):
+            if mine != others:
+                one, other = (printable(each.origin.files[0]) for each in (part, first))
+                raise FileFormatError(f"{what} of {name} are {mine} in {one}, {others} in {other}")
+    labels = None
+    if first.labels is not None:
+        labels = np.concatenate([part.labels for part in parts if part.labels is not None])
+    origins = [part.origin for part in parts]
+    origin = Origin(
+        tuple(path for found in origins for path in found.files),
+        name,
+        tuple(digest for found in origins for digest in found.digests),
+        sum(found.rows for found in origins),
+    )
+    return Split(
+        name,
+        ChainedArray([part.images for part in parts], origin),
+        labels,
+        Paths([stored for part in parts for stored in part.paths.stored]),
+        first.classes,
+        first.scale_factor,
+        origin,
+    )
+
+
+def _kinds(split: Split) -> tuple[str, str, str]:
+    """Return what the images, the scale factor and the labels of a split are."""
+    size = "×".join(map(str, split.images.shape[1:]))
+    labels = "none"
+    if split.labels is not None:
+        labels = f"{split.labels.dtype} of shape {split.labels.shape[1:]}"
+    return f"{size} {split.images.dtype}", str(split.scale_factor), labels
+
+
+def reopen(origin: Origin) -> Split:
+    """Open a split again, in another process.
+
+    Raises
+    ------
+    FileFormatError
+        If a file is not the one that it was.
+    """
+    file = open(origin.files)
+    if origin.split not in file or file[origin.split].origin != origin:
+        raise FileFormatError(
+            f"{', '.join(map(printable, origin.files))} was built anew since it was opened; "
+            "open it again"
+        )
+    return file[origin.split]
+
+
+def reopen_images(origin: Origin) -> Images:
+    """Open the images of a split again, in another process.
+
+    Raises
+    ------
+    FileFormatError
+        If a file is not the one that it was.
+    """
+    return reopen(origin).images

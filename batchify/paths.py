@@ -1,0 +1,64 @@
+"""Where rows are from: the file of a split, and the image of each row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.indexing import row_numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a split is from, for whoever opens it again.
+
+    Parameters
+    ----------
+    files : tuple of bytes
+        Absolute paths.
+    split : str
+    digests : tuple of bytes
+        What identifies the content of each file.
+    rows : int
+    """
+
+    files: tuple[bytes, ...]
+    split: str
+    digests: tuple[bytes, ...]
+    rows: int
+
+
+class Paths(Sequence[str]):
+    """The paths of the rows, decoded when they are asked for.
+
+    Parameters
+    ----------
+    stored : sequence of ndarray of bytes
+        Of each file, one after another.
+    """
+
+    def __init__(self, stored: Sequence[NDArray[np.bytes_]]) -> None:
+        self.stored = tuple(stored)
+        self._ends = np.cumsum([len(part) for part in stored])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: int | slice) -> str | list[str]:
+        """Return a path, relative to the dataset folder, or a list of them."""
+        rows = row_numbers(key, len(self))
+        return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
+
+    def _path(self, row: int) -> str:
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        start = int(self._ends[part - 1]) if part else 0
+        return os.fsdecode(bytes(self.stored[part][row - start]))

@@ -1,0 +1,290 @@
+"""A split as training data: images, labels and paths by row; a map-style dataset by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.epochs import Batches, BatchOptions
+from batchify.errors import OptionError
+from batchify.frameworks import adapter
+from batchify.images import RowArray, gather
+from batchify.indexing import Rows, row_numbers
+from batchify.paths import Origin, Paths
+
+Images = NDArray[Any] | RowArray
+
+
+class Split:
+    """One split of a file.
+
+    ``split[i]`` is ``(image, label)`` of a row as it is stored, ``split[rows]`` arrays of several,
+    by slice, list or array; without labels images alone. It is picklable, and safe in threads and
+    in processes, forked or not.
+
+    Parameters
+    ----------
+    name : str
+    images : ndarray or RowArray, shape (N, H, W, C)
+        Mapped, where the rows lie side by side in the file.
+    labels : ndarray, or None
+        int64 class index, shape (N,), or float32 one-hot, shape (N, K).
+    paths : Paths
+    classes : tuple of str
+    scale_factor : numpy.float32, or None
+        What stored pixels are to be multiplied by; None where they are floats already.
+    origin : Origin
+        How a copy of this in another process opens it again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: Images,
+        labels: NDArray[Any] | None,
+        paths: Paths,
+        classes: tuple[str, ...],
+        scale_factor: np.float32 | None,
+        origin: Origin,
+    ) -> None:
+        self.name = name
+        self.images = images
+        self.labels = labels
+        self.paths = paths
+        self.classes = classes
+        self.scale_factor = scale_factor
+        self.origin = origin
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """The label of each class."""
+        return {name: index for index, name in enumerate(self.classes)}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return (image, label) of a row, or (images, labels) of several; copies, as stored."""
+        rows = row_numbers(key, len(self))
+        images = np.empty((rows.size, *self.images.shape[1:]), self.images.dtype)
+        gather(self.images, rows.ravel(), images)
+        images = images.reshape(*rows.shape, *self.images.shape[1:])
+        return images if self.labels is None else (images, self.labels[rows])
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+        """Return ``[self[row] for row in rows]``, gathered together: what PyTorch's loader asks."""
+        found = self[np.asarray(rows, np.intp)]
+        return list(found) if self.labels is None else list(zip(*found, strict=True))
+
+    def batches(
+        self,
+        batch_size: int = 32,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        scaled: bool = True,
+        reuse: bool = False,
+        prefetch: int = 0,
+    ) -> Batches:
+        """Return the batches of this split; each iteration over them is an epoch.
+
+        Parameters
+        ----------
+        batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch
+            See `batchify.epochs.BatchOptions`.
+
+        Returns
+        -------
+        Batches
+            Of ``(X, y)``: float32, shape (n, H, W, C), and float32, shape (n,) or (n, K), where
+            `scaled`. Without labels, of X alone.
+
+        Examples
+        --------
+        >>> for X, y in split.batches(32, shuffle=True, seed=1):  # doctest: +SKIP
+        ...     model.train_on_batch(X, y)
+        """
+        options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch)
+        return Batches(self, options)
+
+    def row_numbers(self, key: Any) -> Rows:
+        """Return the row numbers, from 0 up, that an index selects.
+
+        Raises
+        ------
+        IndexError
+        """
+        return row_numbers(key, len(self))
+
+    def to_torch(
+        self,
+        transform: Callable[[NDArray[Any]], Any] | None = None,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        scaled: bool = True,
+        prefetch: int = 0,
+        pin_memory: bool = False,
+    ) -> Any:
+        """Return this split as a PyTorch dataset: of rows, or of whole batches.
+
+        Parameters
+        ----------
+        transform : callable, optional
+            Makes of the stored image, an ndarray of shape (H, W, C), what is to be returned; with
+            `batch_size`, of the images of a batch, (n, H, W, C). By default images are tensors,
+            (C, H, W) or (n, C, H, W), in channels-last memory.
+        batch_size : int, optional
+            None makes a map-style dataset of rows, for ``DataLoader(rows, 32, shuffle=True)``. A
+            number makes an iterable dataset of whole batches, many times faster, for
+            ``DataLoader(batches, batch_size=None)``.
+        shuffle, drop_last : bool
+            For whole batches; rows are shuffled by the loader. The order comes from torch's
+            generator: ``torch.manual_seed`` makes it again.
+        scaled : bool
+            float32 pixels times ``scale_factor``, or the stored ones; a transform is always given
+            the stored ones.
+        prefetch : int
+            For whole batches: how many are read ahead, each by a thread.
+        pin_memory : bool
+            For whole batches without workers: page-locked memory, where there is a GPU.
+
+        Returns
+        -------
+        torch.utils.data.Dataset
+            Labels are as they are stored: int64 class index, or float32 one-hot. Without labels the
+            items are images alone.
+
+        Raises
+        ------
+        ExtraMissingError
+            If PyTorch cannot be imported.
+        """
+        torch = adapter("torch", "torch")
+        options = BatchOptions(
+            1 if batch_size is None else batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            scaled=scaled and transform is None,
+            prefetch=prefetch,
+        )
+        batches = Batches(self, options, float_labels=False)
+        if batch_size is None:
+            if shuffle or drop_last or prefetch or pin_memory:
+                raise OptionError(
+                    "shuffle, drop_last, prefetch and pin_memory are for whole batches; give "
+                    "batch_size, or give them to the DataLoader"
+                )
+            return torch.TorchRows(batches, transform)
+        return torch.TorchBatches(batches, transform, pin_memory)
+
+    def to_keras(
+        self,
+        batch_size: int = 32,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        scaled: bool = True,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        max_queue_size: int = 10,
+    ) -> Any:
+        """Return this split as a Keras dataset, for ``fit``, ``evaluate`` and ``predict``.
+
+        Parameters
+        ----------
+        batch_size, shuffle, seed, drop_last, scaled
+            See `batchify.epochs.BatchOptions`. It draws the order of each epoch itself. Pass
+            ``fit(data, shuffle=False)``: Keras would shuffle the batches once more, and
+            compressed chunks that several images share would be inflated again and again.
+        workers, use_multiprocessing, max_queue_size
+            See ``keras.utils.PyDataset``.
+
+        Returns
+        -------
+        keras.utils.PyDataset
+            Of (X, y), as `batches` yields them.
+
+        Raises
+        ------
+        ExtraMissingError
+            If Keras, or its backend, cannot be imported.
+        """
+        keras = adapter("keras", "keras", ", and the backend that KERAS_BACKEND names")
+        options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled)
+        return keras.KerasBatches(
+            Batches(self, options), workers, use_multiprocessing, max_queue_size
+        )
+
+    def to_tf(
+        self,
+        batch_size: int = 32,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        scaled: bool = True,
+        prefetch: int = 1,
+    ) -> Any:
+        """Return this split as a TensorFlow dataset of batches; each iteration is an epoch.
+
+        Parameters
+        ----------
+        batch_size, shuffle, seed, drop_last, scaled, prefetch
+            See `batchify.epochs.BatchOptions`.
+
+        Returns
+        -------
+        tf.data.Dataset
+            Of (X, y), as `batches` yields them; with its signature and its number of batches.
+
+        Raises
+        ------
+        ExtraMissingError
+            If TensorFlow cannot be imported.
+        """
+        tensorflow = adapter("tensorflow", "tensorflow")
+        options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled, prefetch=prefetch)
+        return tensorflow.dataset(Batches(self, options))
+
+    def to_hf(self) -> Any:
+        """Return this split as a Hugging Face dataset; images come as ndarrays, as stored.
+
+        Returns
+        -------
+        datasets.Dataset
+            Columns image (``Array3D``), label (``ClassLabel``, or a list of float32 one-hot) and
+            path. Images of an uncompressed file stay where they are in it, until Hugging Face
+            copies them: in ``map``, or to send the dataset to another process. Those of a
+            compressed one, or of several files, are written into its cache.
+
+        Raises
+        ------
+        ExtraMissingError
+            If ``datasets`` cannot be imported.
+        """
+        return adapter("huggingface", "datasets").dataset(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from batchify.opened import reopen  # which makes splits
+
+        return reopen, (self.origin,)
+
+    def __copy__(self) -> Split:
+        return self  # nothing of it changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Split:
+        return self
+
+    def __repr__(self) -> str:
+        height, width, channels = self.images.shape[1:]
+        return (
+            f"<batchify split {self.name!r}: {len(self):,} images of {height}×{width}×{channels} "
+            f"{self.images.dtype}, {len(self.classes):,} classes>"
+        )
