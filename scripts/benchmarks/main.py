@@ -6,20 +6,18 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from drawn import draw
-
-PROGRAMS = str(Path(__file__).parent / "programs.py")
+from measuring import seconds
+from reading import bench_read
 
 
 @dataclass(frozen=True)
@@ -35,17 +33,6 @@ class Ratio:
     least: float
     most: float
     target: str
-
-
-def seconds(*command: str) -> float:
-    """Return the wall time of a whole process; its output is dropped unless it fails."""
-    os.sync()  # the writes of the run before are not billed to this one
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, PROGRAMS, *command], capture_output=True, check=False)
-    took = time.perf_counter() - started
-    if done.returncode:
-        sys.exit(f"{command} failed:\n{done.stderr.decode()}")
-    return took
 
 
 def compare(
@@ -246,17 +233,21 @@ BENCHES = {
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("bench", choices=BENCHES, nargs="?", default="build")
+    parser.add_argument("bench", choices=[*BENCHES, "read"], nargs="?", default="build")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="REGEX")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         root = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         print(f"{'figure':44} {'first':>10} {'second':>10}   ratio, median (range)   target")
-        bench = BENCHES[arguments.bench]
-        figures = list(bench(root, arguments.runs, arguments.scale, arguments.workers))
+        options = (root, arguments.runs, arguments.scale, arguments.workers)
+        if arguments.bench == "read":
+            figures = list(bench_read(*options, arguments.only))
+        else:
+            figures = list(BENCHES[arguments.bench](*options))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(json.dumps({"cpus": os.cpu_count(), "largest_process_kib": peak,
                       "figures": [asdict(figure) for figure in figures]}))  # fmt: skip

@@ -1,0 +1,161 @@
+"""The readers that are compared, each in a process of its own: readers.py NAME FILE [COUNT].
+
+Each reads shuffled epochs of batches of 32 rows of the training split, the first to warm up, and
+prints the median of the others in rows a second. COUNT is of batches that threads read ahead, or
+of PyTorch's workers.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+import batchify
+
+SIZE = 32
+EPOCHS = 5
+
+
+def shuffled(count: int) -> Iterator[Any]:
+    """Yield the row numbers of the batches of an epoch."""
+    rows = np.random.default_rng(0).permutation(count)
+    return (rows[start : start + SIZE] for start in range(0, count, SIZE))
+
+
+def take(file: str) -> Callable[[], Iterable[Any]]:
+    """Take rows of an array in memory by numpy."""
+    images = np.array(batchify.open(file)["train"].images)
+    return lambda: (np.take(images, some, axis=0) for some in shuffled(len(images)))
+
+
+def rows(file: str) -> Callable[[], Iterable[Any]]:
+    """Take rows of a split."""
+    split = batchify.open(file)["train"]
+    return lambda: (split[some][0] for some in shuffled(len(split)))
+
+
+def h5py_loop(file: str) -> Callable[[], Iterable[Any]]:
+    """Read row after row of an h5py dataset, as those do who know that lists are slower."""
+    import h5py
+
+    images = h5py.File(file)["X_train"]
+
+    def epoch() -> Iterator[Any]:
+        for rows in shuffled(len(images)):
+            batch = np.empty((len(rows), *images.shape[1:]), images.dtype)
+            for i, row in enumerate(rows.tolist()):
+                batch[i] = images[row]
+            yield batch
+
+    return epoch
+
+
+def read_bytes(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
+    """Read batches as they are stored, into the same memory again and again."""
+    options = {"scaled": False, "reuse": True, "prefetch": int(ahead)}
+    found = batchify.open(file)["train"].batches(SIZE, shuffle=True, **options)
+    return lambda: (x for x, _ in found)
+
+
+def floats(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
+    """Read batches of floats, into the same memory again and again."""
+    options = {"reuse": True, "prefetch": int(ahead)}
+    found = batchify.open(file)["train"].batches(SIZE, shuffle=True, **options)
+    return lambda: (x for x, _ in found)
+
+
+def _load(dataset: Any, workers: str, **options: Any) -> Callable[[], Iterable[Any]]:
+    import torch
+    from torch.utils.data import DataLoader
+
+    torch.set_num_threads(1)  # as in the workers: those of a busy machine wait for each other
+    count = int(workers)
+    loader = DataLoader(dataset, num_workers=count, persistent_workers=count > 0, **options)
+    return lambda: (x for x, _ in loader)
+
+
+class _Usual:
+    """The data set that people write: each worker opens the file, an item is read by h5py."""
+
+    def __init__(self, file: str) -> None:
+        import h5py
+
+        self.path = file
+        self.file: Any = None
+        with h5py.File(file) as opened:
+            self.rows = len(opened["X_train"])
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> Any:
+        import h5py
+        import torch
+
+        if self.file is None:
+            self.file = h5py.File(self.path)
+            self.images, self.labels = self.file["X_train"], self.file["y_train"]
+        return torch.from_numpy(self.images[row]), int(self.labels[row])
+
+
+def torch_usual(file: str, workers: str) -> Callable[[], Iterable[Any]]:
+    """Load the usual h5py data set by PyTorch."""
+    return _load(_Usual(file), workers, batch_size=SIZE, shuffle=True)
+
+
+def torch_split(file: str, workers: str) -> Callable[[], Iterable[Any]]:
+    """Load a split itself by PyTorch."""
+    return _load(batchify.open(file)["train"], workers, batch_size=SIZE, shuffle=True)
+
+
+def torch_bytes(file: str, workers: str) -> Callable[[], Iterable[Any]]:
+    """Load whole batches as they are stored by PyTorch."""
+    dataset = batchify.open(file)["train"].to_torch(batch_size=SIZE, shuffle=True, scaled=False)
+    return _load(dataset, workers, batch_size=None)
+
+
+def torch_floats(file: str, workers: str) -> Callable[[], Iterable[Any]]:
+    """Load whole batches of floats by PyTorch."""
+    dataset = batchify.open(file)["train"].to_torch(batch_size=SIZE, shuffle=True)
+    return _load(dataset, workers, batch_size=None)
+
+
+def private_kib() -> int:
+    """Return the memory of this process that is neither a file's nor shared, in KiB."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+
+
+def main() -> None:
+    """Read, and print rows a second and how much memory grew after the first epoch."""
+    name, *arguments = sys.argv[1:]
+    readers = {
+        "bytes": read_bytes,
+        "floats": floats,
+        "h5py_loop": h5py_loop,
+        "rows": rows,
+        "take": take,
+        "torch_bytes": torch_bytes,
+        "torch_floats": torch_floats,
+        "torch_split": torch_split,
+        "torch_usual": torch_usual,
+    }
+    epoch = readers[name](*arguments)
+    rates, memory = [], []
+    for _ in range(EPOCHS + 1):
+        started = time.perf_counter()
+        count = sum(len(batch) for batch in epoch())
+        rates.append(count / (time.perf_counter() - started))
+        memory.append(private_kib() if sys.platform == "linux" else 0)
+    print(json.dumps({"rows_per_s": statistics.median(rates[1:]), "rows": count,
+                      "grown_kib": memory[-1] - memory[0]}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What ``scripts/bench read`` measures: rows a second of readers that run in turn."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from drawn import draw
+from measuring import seconds
+
+READERS = str(Path(__file__).parent / "readers.py")
+PEERS = str(Path(__file__).parent / "peers.py")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Two readers that ran in turn: the median of their rows a second, and of the ratios.
+
+    And by how much the memory of the first grew after its first epoch, at most.
+    """
+
+    name: str
+    a: str
+    b: str
+    a_rows_per_s: float
+    b_rows_per_s: float
+    a_grown_kib: int
+    ratio: float
+    least: float
+    most: float
+    target: str
+
+
+def rate(*command: str) -> tuple[float, int] | None:
+    """Return the rows a second of a reader, and the KiB that its memory grew by.
+
+    None where it is not installed, or failed: what failed is told.
+    """
+    done = subprocess.run([sys.executable, *command], capture_output=True, check=False, text=True)
+    if done.returncode:
+        print((done.stderr.splitlines() or ["?"])[-1], file=sys.stderr)
+        return None
+    found = json.loads(done.stdout.splitlines()[-1])
+    return float(found["rows_per_s"]), int(found.get("grown_kib", 0))
+
+
+def compare_rates(
+    name: str, a: list[str], b: list[str], runs: int, target: str = ""
+) -> Iterator[Rates]:
+    """Run two readers in turn, and yield how many times as many rows a second a reads.
+
+    Where one does not run, say so, and yield nothing.
+    """
+    pairs = []
+    for _ in range(runs):
+        first, second = rate(*a), rate(*b)
+        if first is None or second is None:
+            print(f"{name:44} does not run here: left out", flush=True)
+            return
+        pairs.append((first, second))
+    ratios = [first / second for (first, _), (second, _) in pairs]
+    found = Rates(
+        name=name,
+        a=a[1],
+        b=b[1],
+        a_rows_per_s=statistics.median(pair[0][0] for pair in pairs),
+        b_rows_per_s=statistics.median(pair[1][0] for pair in pairs),
+        a_grown_kib=max(pair[0][1] for pair in pairs),
+        ratio=statistics.median(ratios),
+        least=min(ratios),
+        most=max(ratios),
+        target=target,
+    )
+    print(
+        f"{found.name:44} {found.a_rows_per_s:8,.0f} /s {found.b_rows_per_s:8,.0f} /s "
+        f"{found.ratio:7.2f} ({found.least:.2f} to {found.most:.2f})   {found.target}",
+        flush=True,
+    )
+    yield found
+
+
+def bench_read(
+    root: Path, runs: int, scale: float, workers: int, only: re.Pattern[str]
+) -> Iterator[Rates]:
+    """Measure reading for training: shuffled epochs of batch 32, rows of 150x150x3, cache warm.
+
+    `only` is searched in the names of the figures.
+    """
+    dataset = draw(root, int(10_000 * scale), 150, 150)
+    out, packed, many = str(root / "read.h5"), str(root / "packed.h5"), str(workers)
+    seconds("build", str(dataset), out, "--validation-split", "0")
+    seconds("build", str(dataset), packed, "--validation-split", "0", "--compression", "gzip")
+    for name, first, second, target in cases(out, packed, str(root / "peers"), str(dataset), many):
+        if only.search(name):
+            yield from compare_rates(name, first, second, runs, target)
+
+
+Case = tuple[str, list[str], list[str], str]
+"""Name, two commands, target."""
+
+
+def cases(out: str, packed: str, folder: str, dataset: str, many: str) -> Iterator[Case]:
+    """Yield what is compared."""
+
+    def reader(name: str, *more: str, file: str = out) -> list[str]:
+        return [READERS, name, file, *more]
+
+    loop = reader("h5py_loop")
+    yield "rows / numpy.take in memory", reader("rows"), reader("take"), "at least 0.8"
+    yield "rows / a loop over h5py", reader("rows"), loop, "at least 3"
+    yield "batches of bytes / a loop over h5py", reader("bytes"), loop, ""
+    yield "batches of floats / a loop over h5py", reader("floats"), loop, ""
+    for kind in ("bytes", "floats"):
+        name = f"{kind}, prefetch={many} / prefetch=0"
+        yield name, reader(kind, many), reader(kind), "above 1"
+    packed_loop = reader("h5py_loop", file=packed)
+    yield "gzip: rows / a loop over h5py", reader("rows", file=packed), packed_loop, ""
+    ahead = reader("bytes", many, file=packed)
+    yield f"gzip: bytes, prefetch={many} / a loop over h5py", ahead, packed_loop, ""
+    for count in ("0", many):
+        usual = reader("torch_usual", count)
+        for kind, target in (("bytes", "at least 5"), ("floats", ""), ("split", "")):
+            name = f"PyTorch {kind} / usual data set, {count} workers"
+            yield name, reader(f"torch_{kind}", count), usual, target
+    for count in ("0", many):
+        name = f"bytes, prefetch={count} / FFCV, {max(1, int(count))} threads"
+        yield name, reader("bytes", count), [PEERS, "ffcv", out, folder, count], "above 1"
+    for peer in ("webdataset", "mds", "litdata", "jpeg"):
+        for count in ("0", many):
+            name = f"PyTorch bytes / {peer}, {count} workers"
+            theirs = [PEERS, peer, out, folder, count]
+            if peer == "jpeg":
+                theirs.append(dataset)
+            yield name, reader("torch_bytes", count), theirs, ""
