@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -15,11 +16,24 @@ import pytest
 from drawing import draw_dataset
 
 from batchify import schema
+from batchify.builder import build
 from batchify.cli import main
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+FRAMEWORKS = ("datasets", "torch", "keras", "tensorflow", "grain")
+"""A block is of the first that it needs."""
+
+
+def frameworks_of(text: str) -> list[str]:
+    """Return the frameworks that a block needs."""
+    needed = re.findall(r"^(?:import|from) (\w+)", text, flags=re.MULTILINE)
+    if ".to_hf()" in text:
+        needed.append("datasets")
+    return [name for name in FRAMEWORKS if name in needed]
+
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
 
@@ -47,7 +61,7 @@ def test_every_block_runs(tmp_path: Path) -> None:
                 assert os.access(TOP / name, os.X_OK), f"{name} has no run bit"
                 subprocess.run(["bash", "-n", TOP / name], check=True)
             continue
-        if kind not in ("sh", "python"):
+        if kind not in ("sh", "python") or frameworks_of(text):
             continue
         command = ["bash", "-euc", text] if kind == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(
@@ -56,6 +70,37 @@ def test_every_block_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
         ran += 1
     assert ran >= 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the file that the training loops read."""
+    folder = tmp_path_factory.mktemp("training")
+    draw_dataset(folder / "dataset", {"cat": 15, "dog": 25})
+    build(folder / "dataset", folder / "out.h5")
+    return folder
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_every_training_loop_runs(folder: Path, name: str) -> None:
+    """The one of each framework, where it is installed."""
+    ((needed, text),) = [
+        (frameworks_of(text), text)
+        for kind, text in BLOCKS
+        if kind == "python" and frameworks_of(text)[:1] == [name]
+    ]
+    for each in {*needed, "torch"} if name == "keras" else needed:
+        if importlib.util.find_spec(each) is None:
+            pytest.skip(f"{each} is not installed here")
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=folder,
+        env={**os.environ, "HF_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @posix
@@ -99,15 +144,16 @@ def test_every_column_is_in_the_readme() -> None:
 
 @posix
 @pytest.mark.parametrize(
-    ("bench", "scale", "count"), [("build", "0.004", 9), ("resume", "0.006", 8)]
+    ("bench", "scale", "count"),
+    [("build", "0.004", 9), ("resume", "0.006", 8), ("read --only ^(rows|batches)", "0.005", 4)],
 )
 def test_the_benchmarks_run(bench: str, scale: str, count: int) -> None:
     """On a handful of images; what they print is a table and a line of JSON."""
     # The benchmarks import each other from their folder, which a safe path leaves out.
     environment = {name: v for name, v in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(
-        [sys.executable, TOP / "scripts" / "benchmarks" / "main.py", bench, "--runs", "1",
-         "--scale", scale],
+        [sys.executable, TOP / "scripts" / "benchmarks" / "main.py", *bench.split(),
+         "--runs", "1", "--scale", scale],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

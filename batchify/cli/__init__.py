@@ -46,7 +46,12 @@ def main() -> None:
         batchify verify out.h5
 
     DATASET is a folder with a folder of images for each class. The file is plain HDF5: h5py,
-    MATLAB, Julia and R read it.
+    MATLAB, Julia and R read it. To train on it, in Python:
+
+    \b
+        train = batchify.open("out.h5")["train"]
+        for X, y in train.batches(32, shuffle=True): ...
+        train.to_torch(), train.to_keras(), train.to_tf(), train.to_hf()
     """
 
 
