@@ -56,7 +56,7 @@ MAX_CLASSES = 1 << 17
 CHUNK_NBYTES = 65536
 PIECE_NBYTES = 4 << 20
 """Rows that are read or copied at once take about this."""
-RECORDS_NBYTES = 512 << 10
+RECORDS_NBYTES = 128 << 10
 """The same for records, which are held several times over while they are summed."""
 _METADATA_BASE_NBYTES = 65536
 _METADATA_CHUNK_NBYTES = 24
