@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchify.chunks import gather_chunks
 from batchify.errors import FileAccessError, FileFormatError
-from batchify.indexing import Rows, row_numbers
+from batchify.indexing import Rows, owners, row_numbers
 from batchify.names import printable
 from batchify.paths import Origin
 from batchify.stored import StoredImages
@@ -184,9 +184,9 @@ class ChainedArray(RowArray):
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together."""
-        owners = _owners(self._firsts, rows)
-        for owner in np.flatnonzero(np.bincount(owners)).tolist():
-            wanted = np.flatnonzero(owners == owner)
+        parts = owners(self._firsts, rows)
+        for owner in np.flatnonzero(np.bincount(parts)).tolist():
+            wanted = np.flatnonzero(parts == owner)
             part = np.empty((len(wanted), *self.shape[1:]), self.dtype)
             gather(self._parts[owner], rows[wanted] - self._firsts[owner], part)
             out[wanted] = part
@@ -194,14 +194,9 @@ class ChainedArray(RowArray):
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk of one of the files, or one row."""
         firsts = self._firsts if self.starts is None else self._first_chunks
-        owner = int(_owners(firsts, np.asarray(index)))
+        owner = int(owners(firsts, np.asarray(index)))
         part, inner = self._parts[owner], index - int(firsts[owner])
         return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
-
-
-def _owners(firsts: Rows, numbers: Rows) -> Rows:
-    """Return which part each number is in; of empty ones, none."""
-    return np.searchsorted(firsts, numbers, side="right") - 1
 
 
 def gather(images: NDArray[Any] | RowArray, rows: Rows, out: NDArray[Any]) -> None:

@@ -42,3 +42,8 @@ def row_numbers(key: Any, count: int) -> Rows:
         raise IndexError(f"row {array[wrong].ravel()[0]} is out of range: there are {count}")
     rows = array.astype(np.intp)
     return np.where(rows < 0, rows + count, rows)
+
+
+def owners(firsts: Rows, numbers: Rows) -> Rows:
+    """Return which part each number is in, given the first of each part; of empty ones, none."""
+    return np.searchsorted(firsts, numbers, side="right") - 1

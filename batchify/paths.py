@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.indexing import row_numbers
+from batchify.indexing import owners, row_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,12 @@ class Paths(Sequence[str]):
 
     def __init__(self, stored: Sequence[NDArray[np.bytes_]]) -> None:
         self.stored = tuple(stored)
-        self._ends = np.cumsum([len(part) for part in stored])
+        ends = np.cumsum([len(part) for part in stored])
+        self._count = int(ends[-1])
+        self._firsts = np.concatenate([[0], ends[:-1]])
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._count
 
     @overload
     def __getitem__(self, key: int) -> str: ...
@@ -59,6 +61,5 @@ class Paths(Sequence[str]):
         return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
 
     def _path(self, row: int) -> str:
-        part = int(np.searchsorted(self._ends, row, side="right"))
-        start = int(self._ends[part - 1]) if part else 0
-        return os.fsdecode(bytes(self.stored[part][row - start]))
+        part = int(owners(self._firsts, np.asarray(row)))
+        return os.fsdecode(bytes(self.stored[part][row - self._firsts[part]]))

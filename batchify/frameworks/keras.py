@@ -28,8 +28,7 @@ class KerasBatches(keras.utils.PyDataset):
     ) -> None:
         super().__init__(workers, use_multiprocessing, max_queue_size)
         self._batches = batches
-        self._epoch = 0
-        self._rows = batches.cut(batches.order(0))
+        self._rows = batches.cut(batches.order(batches.epoch))
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -40,9 +39,9 @@ class KerasBatches(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch; Keras calls it."""
-        self._epoch += 1
+        self._batches.epoch += 1
         if self._batches.options.shuffle:
-            self._rows = self._batches.cut(self._batches.order(self._epoch))
+            self._rows = self._batches.cut(self._batches.order(self._batches.epoch))
 
     def __repr__(self) -> str:
         return f"<Keras batches of {self._batches.split!r}>"
