@@ -89,8 +89,6 @@ for line in sys.stdin:
         for fd, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        if order["alone"]:
-            engine.Workers.start = lambda self: None
         try:
             build(order["arguments"], order["number"], order["n"], order["group"], log)
         except SystemExit as error:
@@ -116,18 +114,9 @@ class Server:
         )
 
     def build(
-        self,
-        *options: str,
-        number: int = 0,
-        n: int = 0,
-        workers: int = 1,
-        group: bool = False,
-        alone: bool = False,
+        self, *options: str, number: int = 0, n: int = 0, workers: int = 1, group: bool = False
     ) -> int:
-        """Run a build, with a signal at the n-th event; return the exit code.
-
-        One that continues starts processes, which take most of its time, unless it is `alone`.
-        """
+        """Run a build, with a signal at the n-th event; return the exit code."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         arguments = [
@@ -140,7 +129,6 @@ class Server:
             "number": number,
             "n": n,
             "group": group,
-            "alone": alone,
             "timeout_s": HANG_S,
         }
         print(json.dumps(order), file=self.process.stdin, flush=True)
@@ -266,8 +254,7 @@ def strike(
     else:
         assert found == state.files.get("out.h5"), clue
         assert (code, server.stderr) == (128 + number, message), clue
-        continued = server.build(*CASES[case], workers=workers, alone=workers == 1)
-        assert continued == 0, (clue, server.stderr)
+        assert server.build(*CASES[case], workers=workers) == 0, (clue, server.stderr)
         assert out.read_bytes() == expected, clue
     assert not list(server.folder.glob("out.h5.partial*")), clue
     return str(where[0])
