@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from batchify import engine, schema
+from batchify.channels import ChannelTotals
 from batchify.errors import DatasetNotFoundError, OutputExistsError
 from batchify.fill import FillJob
 from batchify.names import printable
@@ -17,7 +18,7 @@ from batchify.plan import BuildPlan
 from batchify.planner import plan_build
 from batchify.policy import BadImages, check_policy
 from batchify.processes import check_workers
-from batchify.recheck import CheckJob
+from batchify.recheck import CheckJob, ImageRows
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
 from batchify.rows import RowReader
@@ -121,9 +122,10 @@ def build(
             done = _open(work, plan, restart=restart, report=report)
             undo.pop_all()
         left = count_rows(done)
-        done = _recheck(work, plan, done, crew, report)
+        totals = ChannelTotals()
+        done = _recheck(work, plan, done, crew, totals, report)
         kept = count_rows(done)
-        copied = _fill(work, plan, done, crew, bad, old, report)
+        copied = _fill(work, plan, done, crew, bad, old, totals, report)
         flags = count_flags(work.rows, plan)
 
         def step(written: int) -> None:
@@ -132,7 +134,7 @@ def build(
         from batchify.seal import seal  # HDF5 loads when workers have started
 
         step(0)
-        sealed = seal(work, plan, bad.rows, crew, step=step)
+        sealed = seal(work, plan, bad.rows, totals, crew, step=step)
     path = os.fsdecode(target.path)
     return BuildReport(path, sealed, os.path.getsize(path), flags, kept, left - kept, copied)
 
@@ -223,21 +225,24 @@ def _recheck(
     plan: BuildPlan,
     done: Masks,
     crew: engine.Workers,
+    totals: ChannelTotals,
     report: Callable[[Progress], None],
 ) -> Masks:
     """Return which of the rows that are done are whole, and of files that did not change since."""
+    store = plan.options.store
     job = CheckJob(
         plan.dataset.root,
         plan.options.decode.max_file_size,
         work.path,
         work.rows.places,
-        images=True,
+        ImageRows(plan.options.decode.image_shape, store.dtype, store.scale),
     )
     checked, total = 0, count_rows(done)
     stale: list[tuple[str, int]] = []
     tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
     for result in crew.run(job, tasks, total=count):
         checked += result.rows
+        totals.add(result.split, result.sums)
         stale += [(row.split, row.row) for row in result.stale]
         report(Progress("check", checked, total))
     for split, row in stale:
@@ -254,6 +259,7 @@ def _fill(
     crew: engine.Workers,
     bad: BadImages,
     old: bytes | None,
+    totals: ChannelTotals,
     report: Callable[[Progress], None],
 ) -> int:
     """Fill the rows that are not done; return how many were copied from the `old` file."""
@@ -273,6 +279,7 @@ def _fill(
     for rows in crew.run(job, tasks, total=total):
         finished += rows.stop - rows.start
         copied += rows.copied
+        totals.add(rows.split, rows.sums)
         work.done(rows)
         bad.add(rows)
         report(Progress("fill", finished, plan.images, bad.count, rows.split))

@@ -78,6 +78,9 @@ def content_digest(
             for name, dataset in columns.items():
                 data = hashes[name].hexdigest() if name in hashes else ""
                 _add(digest, ["column", name, data, *_dataset(dataset.id)])
+            for name, dataset in reader.statistics[split].items():
+                data = dataset[()].tobytes().hex()
+                _add(digest, ["statistics", name, data, *_dataset(dataset.id)])
         if reader.skipped_table is not None:
             data = hashlib.sha256(reader.skipped_table[()].tobytes()).hexdigest()
             _add(digest, ["skipped", data, *_dataset(reader.skipped_table.id)])
@@ -96,7 +99,7 @@ def link_faults(reader: Reader) -> list[str]:
         aliases = {}
         faults = []
         for split, columns in reader.splits.items():
-            expected_columns = set(columns)
+            expected_columns = {*columns, *reader.statistics[split]}
             found = strict.hard_links(strict.open_group(root, split), split)
             faults += _differences(found, expected_columns, f"{split}/")
             for name in columns:

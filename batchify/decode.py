@@ -44,17 +44,21 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}
-_ANIMATED, _MPO, _EXIF, _ALPHA, _CMYK, _SIXTEEN, _PALETTE = map(schema.flag_bit, schema.FLAGS)
+_ANIMATED, _MPO, _EXIF, _ALPHA, _CMYK, _SIXTEEN, _PALETTE, _GREY = map(
+    schema.flag_bit, schema.FLAGS
+)
 _MODE_FLAGS = {
     "P": _PALETTE,
     "PA": _PALETTE | _ALPHA,
-    "LA": _ALPHA,
-    "La": _ALPHA,
+    "1": _GREY,
+    "L": _GREY,
+    "LA": _GREY | _ALPHA,
+    "La": _GREY | _ALPHA,
     "RGBA": _ALPHA,
     "RGBa": _ALPHA,
     "CMYK": _CMYK,
-    "I": _SIXTEEN,
-    "F": _SIXTEEN,
+    "I": _GREY | _SIXTEEN,
+    "F": _GREY | _SIXTEEN,
 }
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds an orientation."""
@@ -211,7 +215,9 @@ def _flags(image: ImageFile.ImageFile) -> int:
     """Return what is special about an opened image, before it is loaded."""
     mode, info = image.mode, image.info
     flags = _MODE_FLAGS.get(mode, 0)
-    if mode.startswith("I;16") or _is_sixteen_bit(image):
+    if mode.startswith("I;16"):
+        flags |= _GREY | _SIXTEEN
+    elif _is_sixteen_bit(image):
         flags |= _SIXTEEN
     if "transparency" in info:
         flags |= _ALPHA

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from batchify.batches import BatchReader
+from batchify.channels import ChannelSums, channel_sums
 from batchify.decode import own_pillow
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.names import printable
@@ -95,6 +96,7 @@ class FillJob:
 
     def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter, mark: Mark) -> Rows:
         copied = 0
+        sums = ChannelSums()
         bad: list[tuple[int, Skipped]] = []
         for first in range(0, len(task.paths), self.batch_size):
             paths = task.paths[first : first + self.batch_size]
@@ -104,8 +106,11 @@ class FillJob:
             start = task.start + first
             writer.put(task.split, start, batch.columns)
             copied += batch.copied
+            good = len(paths) - len(batch.bad)
+            sums += channel_sums(batch.columns["images"], self.store.scale, images=good)
             bad += [(start + i, Skipped(paths[i], reason)) for i, reason in batch.bad]
-        return Rows(task.split, task.start, task.start + len(task.paths), tuple(bad), copied)
+        stop = task.start + len(task.paths)
+        return Rows(task.split, task.start, stop, tuple(bad), copied, sums)
 
     def name(self, task: FillTask, item: int) -> str:
         """Name the file of an item."""

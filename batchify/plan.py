@@ -96,14 +96,20 @@ class BuildPlan:
         """Bytes of the block at the head of the file that takes all HDF5 metadata."""
         classes = self.dataset.classes
         attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
-        columns = tuple(column for split in self.splits for column in split.columns)
-        columns += (schema.digest_column(),)
+        columns = (*self._columns, schema.digest_column())
         return schema.metadata_nbytes(columns, attributes)
+
+    @property
+    def _columns(self) -> Iterator[schema.Column]:
+        """All datasets of the splits."""
+        statistics = schema.statistics_columns(self.options.decode.image_shape[-1])
+        for split in self.splits:
+            yield from (*split.columns, *statistics)
 
     @property
     def nbytes(self) -> int:
         """Exact size of the uncompressed file; where images are dropped later, it is less."""
-        data = sum(column.nbytes for split in self.splits for column in split.columns)
+        data = sum(column.nbytes for column in self._columns)
         data += sum(self.skipped_itemsizes) * len(self.skipped) + schema.DIGEST_NBYTES
         classes = self.dataset.classes
         return (

@@ -69,11 +69,13 @@ class Reader:
             root = self._file.id
             names = strict.hard_links(root, "/")
             self.header = read_header(root)
-            self.splits = {
-                name: self._split(strict.open_group(root, name), name)
-                for name in schema.SPLITS
-                if name in names
-            }
+            self.splits: dict[str, dict[str, h5py.Dataset]] = {}
+            self.statistics: dict[str, dict[str, h5py.Dataset]] = {}
+            for name in schema.SPLITS:
+                if name in names:
+                    group = strict.open_group(root, name)
+                    self.splits[name] = self._split(group, name)
+                    self.statistics[name] = self._statistics(group, name)
             if not self.splits:
                 raise FileFormatError("it has no split")
             self.skipped_table = self._open_skipped() if schema.SKIPPED in names else None
@@ -120,6 +122,19 @@ class Reader:
             if value.ndim or value.dtype != np.float32:
                 raise FileFormatError(f"scale_factor of {split} is not one float32")
             return np.float32(value[()])
+
+    def channel_statistics(self, split: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of each channel of a split's images, rescaled.
+
+        NaN where there are no images.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            mean, std = (dataset[()] for dataset in self.statistics[split].values())
+        return tuple(mean.tolist()), tuple(std.tolist())
 
     @property
     def digest(self) -> bytes:
@@ -234,6 +249,15 @@ class Reader:
             strict.check_column(dataset, f"{name}/{column.name}", column)
             columns[column.name] = h5py.Dataset(dataset)
         return columns
+
+    def _statistics(self, group: h5g.GroupID, name: str) -> dict[str, h5py.Dataset]:
+        """Return the datasets of a split that have a value for each channel."""
+        found = {}
+        for column in schema.statistics_columns(image_shape(self.header.config)[-1]):
+            dataset = strict.open_dataset(group, name, column.name, self.nbytes)
+            strict.check_column(dataset, f"{name}/{column.name}", column)
+            found[column.name] = h5py.Dataset(dataset)
+        return found
 
     def _open_digest(self) -> h5py.Dataset:
         dataset = strict.open_dataset(self._file.id, "", schema.DIGEST, self.nbytes)

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
+from batchify import schema
+from batchify.channels import ChannelSums, channel_sums
 from batchify.errors import BadImageError
 from batchify.fill import FillTask, name_file
 from batchify.places import Places
@@ -29,10 +33,20 @@ class Stale(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How many rows were checked, and those that are stale."""
+    """Of a split: how many rows were checked, the stale ones, and sums over the others' images."""
 
+    split: str
     rows: int
     stale: list[Stale]
+    sums: ChannelSums
+
+
+class ImageRows(NamedTuple):
+    """How the images of a file are stored: shape (H, W, C), dtype and what they are scaled by."""
+
+    shape: tuple[int, int, int]
+    dtype: str
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -47,8 +61,8 @@ class CheckJob:
     path : bytes
         The file of the rows, uncompressed where `images` are to be checked.
     places : Mapping of str to Places
-    images : bool
-        Check the stored images too, not the sources alone.
+    images : ImageRows or None
+        Of the stored images; None checks the sources alone.
     identity : tuple of int, optional
         See `RowReader`.
 
@@ -61,7 +75,7 @@ class CheckJob:
     max_file_size: int
     path: bytes
     places: Mapping[str, Places]
-    images: bool
+    images: ImageRows | None
     identity: tuple[int, int] | None = None
 
     @contextlib.contextmanager
@@ -78,10 +92,11 @@ class CheckJob:
         hashes = rows.get(task.split, "source_sha256", task.start, stop)
         sums = rows.get(task.split, "row_crc32", task.start, stop) if self.images else b""
         stale = []
+        total = ChannelSums()
         for i, path in enumerate(task.paths):
             mark(i)
             row = task.start + i
-            reason = ""
+            reason, image = "", b""
             if self.images:
                 image = rows.get(task.split, "images", row, row + 1)
                 if zlib.crc32(image) != int.from_bytes(sums[4 * i : 4 * i + 4], "little"):
@@ -89,7 +104,11 @@ class CheckJob:
             reason = reason or self._difference(path, hashes[32 * i : 32 * i + 32])
             if reason:
                 stale.append(Stale(task.split, row, path, reason))
-        return Checked(len(task.paths), stale)
+            elif self.images:
+                shape, dtype, scale = self.images
+                stored = np.frombuffer(image, schema.STORED_DTYPES[dtype]).reshape(1, *shape)
+                total += channel_sums(stored, scale, images=1)
+        return Checked(task.split, len(task.paths), stale, total)
 
     def _difference(self, path: bytes, digest: bytes) -> str:
         """Return why a source is not the one of a SHA-256; empty where it is."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from batchify.decode import versions
 from batchify.errors import FileFormatError
+from batchify.names import printable
 from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions, StoreOptions
 
 GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
@@ -47,6 +49,36 @@ def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("dtype") == "float32":
         names.append("rescale")
     return {name: config.get(name) for name in names}
+
+
+def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
+    """Return the command that makes a file of a config, for a shell, without what is default.
+
+    Parameters
+    ----------
+    config : Mapping
+        As a file records it.
+    skipped : bool
+        Files were left out.
+    """
+    defaults = BuildOptions().config(layout="classes")
+    words = ["batchify", "build", "DATASET", "OUT"]
+    for name, value in config.items():
+        default = defaults.get(name)
+        if name == "layout" or value == (list(default) if isinstance(default, tuple) else default):
+            continue
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif name == "target_size" and isinstance(value, list):
+            words += [option, "x".join(map(str, value))]
+        elif isinstance(value, list):
+            words += [option, ",".join(map(str, value))]
+        else:
+            words += [option, str(value)]
+    if skipped:
+        words += ["--on-error", "skip"]
+    return printable(shlex.join(words))
 
 
 def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from batchify import durable
+from batchify.channels import ChannelSums
 from batchify.errors import FileAccessError, Skipped
 from batchify.names import printable
 from batchify.places import Places
@@ -27,6 +28,8 @@ class Rows:
         Rows whose file could not be used.
     copied : int
         How many images were taken from an older file.
+    sums : ChannelSums
+        Over the images that are good.
     """
 
     split: str
@@ -34,6 +37,7 @@ class Rows:
     stop: int
     bad: tuple[tuple[int, Skipped], ...]
     copied: int = 0
+    sums: ChannelSums = field(default_factory=ChannelSums)
 
 
 class OldRow(NamedTuple):

@@ -49,7 +49,9 @@ STORED_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
 KERAS_EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
 EXTRA_EXTENSIONS = ("webp", "gif", "avif")
 
-FLAGS = ("animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "palette")
+FLAGS = (
+    "animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "palette", "grayscale",
+)  # fmt: skip
 """Bit names of ``source_flags``, lowest bit first: what was special about a source image."""
 
 MAX_CLASSES = 1 << 17
@@ -147,6 +149,17 @@ def split_columns(
         Column("source_size", (rows, 2), "<i4", 4),
         Column("source_flags", (rows,), "<u2", 2),
         Column("record_crc32", (rows,), "<u4", 4),
+    )
+
+
+def statistics_columns(channels: int) -> tuple[Column, ...]:
+    """Return the datasets of a split that have a value for each channel, not for each row.
+
+    Mean and standard deviation of the images, rescaled.
+    """
+    return (
+        Column("channel_mean", (channels,), "<f8", 8),
+        Column("channel_std", (channels,), "<f8", 8),
     )
 
 

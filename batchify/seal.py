@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import durable, engine, schema
+from batchify.channels import ChannelTotals
 from batchify.content import stamp
 from batchify.errors import Skipped
 from batchify.places import Places
@@ -31,6 +32,7 @@ def seal(
     work: WorkFile,
     plan: BuildPlan,
     bad: Bad,
+    totals: ChannelTotals,
     crew: engine.Workers,
     *,
     step: Callable[[int], None] = lambda _: None,
@@ -43,6 +45,8 @@ def seal(
     plan : BuildPlan
     bad : Mapping of str to list of (row, Skipped)
         For each split, the rows that are to be dropped.
+    totals : ChannelTotals
+        Of the rows that stay.
     crew : engine.Workers
         Who compresses.
     step : callable
@@ -62,6 +66,7 @@ def seal(
     if not compressed and not any(bad.values()):
         work.commit()
         work.check_named()
+        _write_statistics(work.rows, plan, totals)
         stamp(work.path, work.rows)
         work.rows.sync()
         work.publish(work.path)
@@ -75,7 +80,7 @@ def seal(
     path = work.sealing_path
     work.commit()
     try:
-        _stream(work, path, kept, dropped, crew, step)
+        _stream(work, path, kept, dropped, totals, crew, step)
         work.publish(path)
     finally:
         durable.remove(path)  # gone already where it was published
@@ -87,6 +92,7 @@ def _stream(
     path: bytes,
     kept: BuildPlan,
     dropped: Mapping[str, NDArray[np.bool_]],
+    totals: ChannelTotals,
     crew: engine.Workers,
     step: Callable[[int], None],
 ) -> None:
@@ -112,10 +118,18 @@ def _stream(
                     if column == "images":
                         written += rows
                         step(written)
+        _write_statistics(target, kept, totals)
         stamp(path, target)
         target.sync()
     finally:
         target.close()
+
+
+def _write_statistics(writer: RowWriter, plan: BuildPlan, totals: ChannelTotals) -> None:
+    """Write what is known of each split when all of its images are."""
+    shape, scale = plan.options.decode.image_shape, plan.options.store.scale
+    for split in plan.splits:
+        writer.put(split.name, 0, totals.statistics(split.name, shape, scale))
 
 
 def _copy(

@@ -118,7 +118,7 @@ def changed_rows(
         Called with the number of rows that were checked, now and then.
     """
     job = CheckJob(
-        root, max_file_size, os.path.abspath(reader.path), reader.places(), False, reader.identity
+        root, max_file_size, os.path.abspath(reader.path), reader.places(), None, reader.identity
     )
     checked = 0
     tasks, total = stored_tasks(reader, wanted), count_stored_tasks(wanted)

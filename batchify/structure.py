@@ -70,6 +70,8 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
                 _make(group, column, level if compressed and column.name == "images" else None)
                 if prefix := schema.HARD_LINKS.get(column.name):
                     file[f"{prefix}_{split.name}"] = group[column.name]
+            for column in schema.statistics_columns(plan.options.decode.image_shape[-1]):
+                _make(group, column, None)
             _describe_columns(group, plan)
         _make(file, schema.digest_column(), None)
         # Last, for it may be large: what is added to a header later moves what is in it.

@@ -36,6 +36,8 @@ class SplitSummary:
         Rows of each class; None where there are no labels.
     flags : Mapping of str to int
         How many of its source images were special, by `schema.FLAGS`.
+    mean, std : tuple of float
+        Of each channel, rescaled; NaN where there are no rows.
     """
 
     name: str
@@ -46,6 +48,8 @@ class SplitSummary:
     chunk_rows: int
     class_counts: tuple[int, ...] | None
     flags: Mapping[str, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class Summary:
                     if split.class_counts is None
                     else list(split.class_counts),
                     "sources": dict(split.flags),
+                    "mean": list(split.mean) if split.rows else None,
+                    "std": list(split.std) if split.rows else None,
                 }
                 for split in self.splits
             },
@@ -138,6 +144,7 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
     columns = reader.splits[name]
     images = columns["images"]
     flags = dict.fromkeys(schema.FLAGS, 0)
+    mean, std = reader.channel_statistics(name)
     for piece in reader.pieces(name, "source_flags"):
         for flag in flags:
             flags[flag] += int(np.count_nonzero(piece & schema.flag_bit(flag)))
@@ -150,6 +157,8 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
         chunk_rows=images.chunks[0],
         class_counts=_class_counts(reader, name) if "labels" in columns else None,
         flags=flags,
+        mean=mean,
+        std=std,
     )
 
 

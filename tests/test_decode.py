@@ -181,7 +181,7 @@ def test_scaled_decode_is_refused_with_nearest() -> None:
 
 
 def test_special_images_have_flags() -> None:
-    """Animated, MPO, alpha, CMYK, 16-bit and palette images are each counted."""
+    """Animated, MPO, alpha, CMYK, 16-bit, palette and grey images are each counted."""
     frames = [photo(8, 8, seed=i) for i in range(3)]
     apng = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
     tiff = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
@@ -189,10 +189,12 @@ def test_special_images_have_flags() -> None:
     assert flags_of(apng) == flags_of(tiff) == {"animated"}
     assert flags_of(mpo) == {"mpo"}
     assert flags_of(encoded(photo(mode="RGBA"), "PNG")) == {"alpha"}
-    assert flags_of(encoded(photo(mode="LA"), "PNG")) == {"alpha"}
+    assert flags_of(encoded(photo(mode="LA"), "PNG")) == {"alpha", "grayscale"}
     assert flags_of(encoded(photo(mode="P"), "PNG", transparency=0)) == {"alpha", "palette"}
     assert flags_of(encoded(photo(mode="CMYK"), "JPEG")) == {"cmyk"}
-    assert flags_of(encoded(photo(mode="I;16"), "PNG")) == {"sixteen_bit"}
+    assert flags_of(encoded(photo(mode="I;16"), "PNG")) == {"sixteen_bit", "grayscale"}
+    assert flags_of(encoded(photo(mode="L"), "JPEG")) == {"grayscale"}
+    assert flags_of(encoded(photo(mode="1"), "PNG")) == {"grayscale"}
     assert flags_of(sixteen_bit_rgb()) == {"sixteen_bit"}
     assert flags_of(encoded(photo(), "JPEG")) == set()
 

@@ -41,7 +41,7 @@ def test_special_sources_are_counted(tmp_path: Path) -> None:
     assert flags == report.flags
     assert flags == {
         "animated": 0, "mpo": 0, "exif_rotated": 0, "alpha": 3, "cmyk": 1, "sixteen_bit": 2,
-        "palette": 2,
+        "palette": 2, "grayscale": 6,
     }  # fmt: skip
 
 
@@ -56,7 +56,8 @@ def test_the_json_has_a_stable_schema(photos: Path, tmp_path: Path) -> None:
         "config", "splits", "skipped",
     }  # fmt: skip
     assert set(found["splits"]["train"]) == {
-        "rows", "shape", "dtype", "bytes", "chunk_rows", "class_counts", "sources",
+        "rows", "shape", "dtype", "bytes", "chunk_rows", "class_counts", "sources", "mean",
+        "std",
     }  # fmt: skip
     assert found["json_version"] == 1
     assert found["bytes"] == (tmp_path / "out.h5").stat().st_size

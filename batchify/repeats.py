@@ -1,0 +1,81 @@
+"""Images that are stored more than once: rows whose sources are the very same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from batchify.reader import Reader
+
+Digests = Mapping[str, NDArray[np.uint8]]
+"""For each split, the SHA-256 of each row's source, shape (N, 32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Rows of the same image.
+
+    Parameters
+    ----------
+    rows : tuple of (str, int)
+        (split, row), two or more, in the order of the file.
+    """
+
+    rows: tuple[tuple[str, int], ...]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that it is in, each once, in the order of the file."""
+        return tuple(dict.fromkeys(split for split, _ in self.rows))
+
+
+def stored_digests(reader: Reader) -> dict[str, NDArray[np.uint8]]:
+    """Return the hashes of all sources of a file.
+
+    Notes
+    -----
+    Memory: 32 bytes a row.
+    """
+    found = {}
+    for split, columns in reader.splits.items():
+        digests = np.empty((len(columns["source_sha256"]), 32), np.uint8)
+        start = 0
+        for piece in reader.pieces(split, "source_sha256"):
+            digests[start : start + len(piece)] = piece
+            start += len(piece)
+        found[split] = digests
+    return found
+
+
+def find_repeats(digests: Digests) -> list[Repeat]:
+    """Return the images that have several rows, in the order of their first one.
+
+    Rows of zeros, of sources that could not be read, are no repeats.
+
+    Notes
+    -----
+    Memory: 40 bytes a row beside the digests.
+    """
+    splits = list(digests)
+    starts = np.cumsum([0, *(len(digests[split]) for split in splits)])
+    joined = np.concatenate([digests[split] for split in splits])
+    # Sorted by their first 8 bytes; whole hashes are compared among those that have them in common.
+    keys = np.ascontiguousarray(joined[:, :8]).view(np.uint64).ravel()
+    order = np.argsort(keys, kind="stable")
+    same = np.flatnonzero(np.diff(keys[order]) == 0)
+    repeats: dict[bytes, list[int]] = {}
+    for i in sorted({*same.tolist(), *(same + 1).tolist()}):
+        number = int(order[i])
+        repeats.setdefault(joined[number].tobytes(), []).append(number)
+    found = []
+    for digest, numbers in repeats.items():
+        if len(numbers) > 1 and any(digest):
+            places = [int(np.searchsorted(starts, n, "right")) - 1 for n in sorted(numbers)]
+            rows = zip(places, sorted(numbers), strict=True)
+            found.append((min(numbers), [(splits[k], n - int(starts[k])) for k, n in rows]))
+    return [Repeat(tuple(rows)) for _, rows in sorted(found)]
