@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         SplitOptions,
         StoreOptions,
     )
-    from batchify.planner import plan_build
+    from batchify.planner import Fingerprint, fingerprint, plan_build
     from batchify.report import BuildReport, Changes, Progress
     from batchify.splits import Split
     from batchify.summary import Summary, summarize
@@ -46,6 +46,7 @@ _HOMES = {
     "DecodeOptions": "options",
     "DiscoverOptions": "options",
     "Finding": "findings",
+    "Fingerprint": "planner",
     "Loader": "loader",
     "Progress": "report",
     "Split": "splits",
@@ -56,6 +57,7 @@ _HOMES = {
     "build": "builder",
     "discover": "dataset",
     "find_changes": "changes",
+    "fingerprint": "planner",
     "load": "opened",
     "open": "opened",
     "plan_build": "planner",
@@ -74,6 +76,7 @@ __all__ = [
     "DecodeOptions",
     "DiscoverOptions",
     "Finding",
+    "Fingerprint",
     "Loader",
     "Progress",
     "Split",
@@ -85,6 +88,7 @@ __all__ = [
     "build",
     "discover",
     "find_changes",
+    "fingerprint",
     "load",
     "open",
     "plan_build",

@@ -15,7 +15,7 @@ from batchify.fill import FillJob
 from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.plan import BuildPlan
-from batchify.planner import plan_build
+from batchify.planner import planned
 from batchify.policy import BadImages, check_policy
 from batchify.processes import check_workers
 from batchify.recheck import CheckJob, ImageRows
@@ -154,8 +154,7 @@ def _plan(
         crew.start()
     if not work.is_left:
         undo.callback(work.discard)  # nothing is decoded yet
-    report(Progress("scan"))
-    plan = plan_build(dataset, options)
+    plan = planned(dataset, options, crew, report)
     if plan.images >= START_IMAGES:
         crew.start()
     return plan

@@ -14,7 +14,7 @@ from batchify.fill import FillTask
 from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.plan import BuildPlan, SplitPlan
-from batchify.planner import plan_build
+from batchify.planner import planned
 from batchify.policy import BadImages, check_policy
 from batchify.processes import check_workers
 from batchify.reader import Reader
@@ -115,10 +115,9 @@ def find_changes(
     limit = check_policy(on_error, max_skipped)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    report(Progress("scan"))
-    plan = plan_build(dataset, options)
     path = os.path.abspath(os.fsencode(output))
     with engine.Workers(workers, image_timeout_s) as crew:
+        plan = planned(dataset, options or BuildOptions(), crew, report)
         skip = on_error == "skip"
         changes, kept = compare(plan, path, crew, skip=skip, every=True, report=report)
     if not changes.is_due:

@@ -50,15 +50,11 @@ _ANIMATED, _MPO, _EXIF, _ALPHA, _CMYK, _SIXTEEN, _PALETTE, _GREY = map(
 _MODE_FLAGS = {
     "P": _PALETTE,
     "PA": _PALETTE | _ALPHA,
-    "1": _GREY,
-    "L": _GREY,
-    "LA": _GREY | _ALPHA,
-    "La": _GREY | _ALPHA,
-    "RGBA": _ALPHA,
-    "RGBa": _ALPHA,
     "CMYK": _CMYK,
-    "I": _GREY | _SIXTEEN,
-    "F": _GREY | _SIXTEEN,
+    **dict.fromkeys(("RGBA", "RGBa"), _ALPHA),
+    **dict.fromkeys(("1", "L"), _GREY),
+    **dict.fromkeys(("LA", "La"), _GREY | _ALPHA),
+    **dict.fromkeys(("I", "F"), _GREY | _SIXTEEN),
 }
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds an orientation."""

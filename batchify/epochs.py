@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from batchify.fetch import Batch, ReadingThread, Source
 from batchify.indexing import Rows
-from batchify.options import at_least
 from batchify.orders import shuffled
+from batchify.values import at_least
 
 if TYPE_CHECKING:
     from batchify.splits import Split

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import schema
+from batchify.assignment import assign
 from batchify.batches import BatchReader
 from batchify.dataset import Dataset, discover
 from batchify.decode import check_extensions
 from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.groups import make_units
 from batchify.labels import encode_labels
 from batchify.names import printable
 from batchify.options import (
@@ -26,7 +28,7 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.split import Indices, assign, epoch_order
+from batchify.split import Indices, epoch_order
 
 
 class Loader:
@@ -85,6 +87,7 @@ class Loader:
         validation_split: float = 0.2,
         test_split: float = 0.0,
         split: schema.Policy = "keras",
+        group_by: str = "",
         discover_options: DiscoverOptions | None = None,
     ) -> Loader:
         """Make a loader of one split of a dataset folder, with the parameters Keras has.
@@ -101,6 +104,8 @@ class Loader:
             What pixels are multiplied by; None leaves them as they are.
         seed : int
             Of the order, and of a ``stratified`` split.
+        group_by : str
+            See `SplitOptions`.
         discover_options : DiscoverOptions, optional
             Which files are images.
 
@@ -113,14 +118,17 @@ class Loader:
         """
         options = BuildOptions(
             discover=discover_options or DiscoverOptions(),
-            split=SplitOptions(split, validation_split, test_split, shuffle, seed),
+            split=SplitOptions(split, validation_split, test_split, shuffle, seed, group_by),
             decode=DecodeOptions(target_size, color_mode, interpolation, fit),
             store=StoreOptions(class_mode, rescale=1.0 if rescale is None else rescale),
             batch_size=batch_size,
         )
         check_extensions(options.discover.extensions)
         dataset = discover(directory, options.discover)
-        splits = dataset.splits or assign(dataset.samples.labels, options.split)
+        samples = dataset.samples
+        splits = dataset.splits or assign(
+            samples.labels, options.split, make_units(samples, options.split)
+        )
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")

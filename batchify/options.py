@@ -6,49 +6,16 @@ No NumPy and no Pillow here: the command line reads its defaults from these clas
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from batchify import schema
 from batchify.errors import OptionError
+from batchify.values import at_least, check_pattern, choice, parse_rescale
 
 MIB = 1 << 20
 IMAGE_TIMEOUT_S = 120.0
 """Far more than any image within the caps takes to be read and decoded."""
-
-
-def choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices.
-
-    Raises
-    ------
-    OptionError
-    """
-    if value not in choices:
-        raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-
-
-def at_least(name: str, value: int, least: int) -> None:
-    """Refuse what is not a whole number, or too small a one.
-
-    Raises
-    ------
-    OptionError
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def positive(name: str, value: float) -> None:
-    """Refuse what is not a finite number above 0.
-
-    Raises
-    ------
-    OptionError
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise OptionError(f"{name} must be a number above 0, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +111,20 @@ class SplitOptions:
     Parameters
     ----------
     policy : str
-        ``keras`` (the first files of each class are validation) or ``stratified``.
+        ``keras`` (the first files of each class are validation), ``stratified`` (at random, by
+        seed, each class in every split) or ``hash`` (each file by a hash of its path, so that files
+        that are added move no other).
     validation, test : float
         Share of each class, from 0 up to less than 1. A share of 0 makes no such split.
     shuffle : bool
         Permute the rows of each split with `seed`, as Keras does.
     seed : int
         0 to 2**32 - 1.
+    group_by : str
+        A regular expression that is searched in each path; files with the same first group of the
+        match stay in one split.
+    group_duplicates : bool
+        Files of the same bytes stay in one split.
     """
 
     policy: schema.Policy = "keras"
@@ -158,9 +132,12 @@ class SplitOptions:
     test: float = 0.0
     shuffle: bool = True
     seed: int = 0
+    group_by: str = ""
+    group_duplicates: bool = False
 
     def __post_init__(self) -> None:
         choice("split policy", self.policy, schema.POLICIES)
+        self._check_groups()
         for name in ("validation", "test"):
             share = getattr(self, name)
             if not isinstance(share, float | int) or not 0 <= share < 1:
@@ -173,6 +150,25 @@ class SplitOptions:
         at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
             raise OptionError(f"seed must be less than 2**32, not {self.seed}")
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether some files stay together."""
+        return bool(self.group_by) or self.group_duplicates
+
+    def _check_groups(self) -> None:
+        if self.is_grouped and self.policy == "keras":
+            raise OptionError(
+                "split keras takes the first files of each class, whatever belongs together; "
+                "--group-by and --group-duplicates need --split stratified or hash"
+            )
+        if self.policy == "hash" and self.group_by and self.group_duplicates:
+            raise OptionError(
+                "split hash goes by the group or by the content; give --group-by or "
+                "--group-duplicates (--split stratified takes both)"
+            )
+        if self.group_by:
+            check_pattern("group by", self.group_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,25 +204,6 @@ class StoreOptions:
     def scale(self) -> float:
         """The factor that pixels are multiplied by, as a float64."""
         return parse_rescale(str(self.rescale))
-
-
-def parse_rescale(text: str) -> float:
-    """Return the factor that `text` spells: a fraction such as ``1/255`` or a float.
-
-    The quotient is the one Python's ``1/255`` gives, which is what Keras is handed.
-    """
-    match = re.fullmatch(r"\s*([^/]+?)\s*(?:/\s*([^/]+?)\s*)?", text)
-    try:
-        if match is None:
-            raise ValueError(text)
-        value = float(match[1]) / float(match[2] or 1)
-    except (ValueError, ZeroDivisionError):
-        raise OptionError(
-            f"rescale must be a fraction such as 1/255 or a number, not {text!r}"
-        ) from None
-    if not 1e-37 < abs(value) < 1e37:
-        raise OptionError(f"rescale must be a number that float32 holds and not 0, not {text!r}")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +252,10 @@ class BuildOptions:
             config["split"] = self.split.policy
             config["validation_split"] = self.split.validation
             config["test_split"] = self.split.test
+            if self.split.group_by:
+                config["group_by"] = self.split.group_by
+            if self.split.group_duplicates:
+                config["group_duplicates"] = True
         if self.store.compression == "none":
             del config["compression_level"]
         return config

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import schema
+from batchify.assignment import assign
 from batchify.dataset import Dataset
 from batchify.errors import DatasetError, OptionError, Skipped
+from batchify.groups import make_units
 from batchify.names import printable
 from batchify.options import BuildOptions, canonical_json
-from batchify.split import Indices, assign, epoch_order
+from batchify.split import Indices, epoch_order
 
 PATHS_AT_ONCE = 4096
 PROCESS_NBYTES = 70 << 20
@@ -203,7 +205,13 @@ class BuildPlan:
         return replace(self, splits=splits, skipped=(*self.skipped, *bad))
 
 
-def make_plan(dataset: Dataset, options: BuildOptions, *, decoder: str) -> BuildPlan:
+def make_plan(
+    dataset: Dataset,
+    options: BuildOptions,
+    *,
+    decoder: str,
+    digests: NDArray[np.uint8] | None = None,
+) -> BuildPlan:
     """Decide every row of a build.
 
     Parameters
@@ -212,11 +220,13 @@ def make_plan(dataset: Dataset, options: BuildOptions, *, decoder: str) -> Build
     options : BuildOptions
     decoder : str
         See `BuildPlan`.
+    digests : ndarray of uint8, shape (n, 32), or None
+        SHA-256 of each sample's content, where those of the same content stay together.
 
     Raises
     ------
     DatasetError
-        If there are too many classes.
+        If there are too many classes, or files without a group.
     OptionError
         If a split was asked for and the folders of the dataset are the splits already.
     """
@@ -226,11 +236,12 @@ def make_plan(dataset: Dataset, options: BuildOptions, *, decoder: str) -> Build
             f"{schema.MAX_CLASSES:,}"
         )
     if dataset.splits is None:
-        assigned = assign(dataset.samples.labels, options.split)
+        units = make_units(dataset.samples, options.split, digests)
+        assigned = assign(dataset.samples.labels, options.split, units)
     elif options.split_given:
         raise OptionError(
             f"dataset {printable(dataset.root)} is split into folders already "
-            f"({', '.join(dataset.splits)}); leave out --split, --validation-split and --test-split"
+            f"({', '.join(dataset.splits)}); leave out --split, the shares and the groups"
         )
     else:
         assigned = dict(dataset.splits)

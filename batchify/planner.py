@@ -1,23 +1,135 @@
-"""A dataset folder and options to a plan."""
+"""A dataset folder and options to a plan, and to the fingerprint of the file that it would be."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+from batchify import engine, schema
 from batchify.dataset import discover
 from batchify.decode import check_extensions
-from batchify.options import BuildOptions
+from batchify.hashing import hash_samples
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, canonical_json
 from batchify.plan import BuildPlan, make_plan
+from batchify.processes import check_workers
 from batchify.recorded import decoder_text
+from batchify.report import Progress
 
 
-def plan_build(dataset: str | os.PathLike[str], options: BuildOptions | None = None) -> BuildPlan:
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The identity of a build before it is made.
+
+    Parameters
+    ----------
+    hexdigest : str
+        64 hexadecimal digits.
+    plan : BuildPlan
+    """
+
+    hexdigest: str
+    plan: BuildPlan
+
+    def __str__(self) -> str:
+        return self.hexdigest
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values; the schema is in the README."""
+        return {
+            "fingerprint": self.hexdigest,
+            "images": self.plan.images,
+            "classes": len(self.plan.dataset.classes),
+        }
+
+
+def plan_build(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> BuildPlan:
     """Return all that a build will do; nothing is decoded, nothing written.
+
+    Files are read where those of the same content are to stay in one split, else not.
+
+    Parameters
+    ----------
+    dataset, options, workers, image_timeout_s, progress
+        As for `batchify.build`.
 
     Raises
     ------
     DatasetNotFoundError, DatasetError, OptionError
+    WorkerDiedError
+        If a file cannot be read to its end in time.
     """
-    options = options or BuildOptions()
+    check_workers(workers, image_timeout_s)
+    with engine.Workers(workers, image_timeout_s) as crew:
+        return planned(dataset, options or BuildOptions(), crew, progress or (lambda _: None))
+
+
+def planned(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions,
+    crew: engine.Workers,
+    report: Callable[[Progress], None],
+) -> BuildPlan:
+    """Return the plan of a build, made by the workers of the build.
+
+    Raises
+    ------
+    As `plan_build`.
+    """
+    report(Progress("scan"))
     check_extensions(options.discover.extensions)
-    return make_plan(discover(dataset, options.discover), options, decoder=decoder_text())
+    found = discover(dataset, options.discover)
+    digests = None
+    if options.split.group_duplicates and found.splits is None:
+        digests = hash_samples(found, options.decode.max_file_size, crew, report)
+    return make_plan(found, options, decoder=decoder_text(), digests=digests)
+
+
+def fingerprint(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> Fingerprint:
+    """Return the identity of a build before it is made: a key for a cache.
+
+    It is a hash of the options that decide about the file, of the versions of batchify and of what
+    decodes, and of the names, order and contents of all images: while it is the same, so is what a
+    build would make.
+
+    Parameters
+    ----------
+    dataset, options, workers, image_timeout_s, progress
+        As for `batchify.build`.
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError, OptionError
+    WorkerDiedError
+        If a file cannot be read to its end in time.
+
+    Notes
+    -----
+    Memory: the plan, and 32 bytes an image.
+    """
+    check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    with engine.Workers(workers, image_timeout_s) as crew:
+        plan = planned(dataset, options or BuildOptions(), crew, report)
+        max_file_size = plan.options.decode.max_file_size
+        digests = hash_samples(plan.dataset, max_file_size, crew, report)
+    head = [schema.FORMAT, schema.SCHEMA_VERSION, schema.CREATOR, plan.identity]
+    digest = hashlib.sha256(canonical_json(head).encode())
+    digest.update(digests.data)
+    return Fingerprint(digest.hexdigest(), plan)

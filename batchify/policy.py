@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batchify import schema
 from batchify.errors import BadImagesError, OptionError, Skipped
 from batchify.names import printable
-from batchify.options import choice
+from batchify.values import choice
 
 if TYPE_CHECKING:
     from batchify.plan import BuildPlan

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from batchify import durable
-from batchify.options import at_least, positive
+from batchify.values import at_least, positive
 from batchify.worker import GROUP_SIGNALS, Board, Crumb, get_ready, handle, start_worker
 
 _EXIT_CODES_S = 0.5

@@ -78,7 +78,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
             words += [option, str(value)]
     if skipped:
         words += ["--on-error", "skip"]
-    return printable(shlex.join(words))
+    command = shlex.join(words)
+    return command if command.isprintable() else printable(command)
 
 
 def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:

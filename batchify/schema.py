@@ -31,7 +31,7 @@ Exif = Literal["ignore", "apply"]
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 OnError = Literal["fail", "skip"]
-Policy = Literal["keras", "stratified"]
+Policy = Literal["keras", "stratified", "hash"]
 
 CLASS_MODES: tuple[str, ...] = get_args(ClassMode)
 COLOR_MODES: tuple[str, ...] = get_args(ColorMode)

@@ -1,12 +1,8 @@
-"""Who goes where: samples and a policy give each split its ordered rows. Pure.
-
-A policy is a function of the number of files of one class; to add one, write it and name it in
-`POLICIES`.
-"""
+"""The split policies, and the order of a split's rows. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +11,6 @@ from batchify import schema
 from batchify.options import SplitOptions
 
 Indices = NDArray[np.int32]
-Policy = Callable[[int, int, SplitOptions], Mapping[str, Indices]]
-"""(class index, files of the class, options) -> split name -> positions in the class, sorted."""
 
 
 def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, Indices]:
@@ -35,22 +29,36 @@ def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, 
     }
 
 
-def stratified(class_index: int, count: int, options: SplitOptions) -> Mapping[str, Indices]:
+def stratified(
+    class_index: int, count: int, options: SplitOptions, before: Mapping[str, int] | None = None
+) -> Mapping[str, Indices]:
     """Split each class at random, by seed, with an image in every split where there are enough.
 
     Each share is rounded to the nearest count and is at least 1. Where a class has fewer files
     than there are splits, training is served first, then validation, then test.
+
+    Parameters
+    ----------
+    class_index, count : int
+    options : SplitOptions
+    before : Mapping of str to int, optional
+        Images of the class that are in the splits already; they count in the shares.
     """
+    before = before or dict.fromkeys(schema.SPLITS, 0)
+    total = count + sum(before.values())
     # RandomState's stream is frozen by NumPy's compatibility policy; Generator's is not.
     random = np.random.RandomState([options.seed, class_index])
     order = random.permutation(count).astype(np.int32)
     counts = {"validation": 0, "test": 0}
-    spare = count - 1
+    spare = count if before["train"] else count - 1
     for split, share in (("validation", options.validation), ("test", options.test)):
         if share:
-            counts[split] = min(max(1, int(share * count + 0.5)), max(spare, 0))
+            missing = max(1, int(share * total + 0.5)) - before[split]
+            counts[split] = min(max(missing, 0), max(spare, 0))
             # keep one for a test split that is still to be served
-            if split == "validation" and options.test and counts[split] == spare > 1:
+            least = 0 if before["validation"] else 1
+            wanting = split == "validation" and options.test and not before["test"]
+            if wanting and counts[split] == spare > least:
                 counts[split] -= 1
             spare -= counts[split]
     first, second = counts["validation"], counts["validation"] + counts["test"]
@@ -61,34 +69,18 @@ def stratified(class_index: int, count: int, options: SplitOptions) -> Mapping[s
     }
 
 
-POLICIES: Mapping[str, Policy] = {"keras": keras, "stratified": stratified}
+def by_points(points: NDArray[np.uint64], options: SplitOptions) -> dict[str, Indices]:
+    """Split by hashes, spread evenly from 0 to 2**64: the lowest are validation, the highest test.
 
-
-def assign(labels: NDArray[np.int32], options: SplitOptions) -> dict[str, Indices]:
-    """Return the samples of each split, in class order and file order.
-
-    Parameters
-    ----------
-    labels : ndarray of int32, shape (n,)
-        Class index of each sample, ascending.
-    options : SplitOptions
-
-    Returns
-    -------
-    dict of str to ndarray of int32
-        Sample indices of train, and of validation and test where their share is not 0.
+    A sample's split depends on its own hash and the shares alone, so that others may come and go.
     """
-    policy = POLICIES[options.policy]
-    parts: dict[str, list[Indices]] = {split: [] for split in wanted(options)}
-    counts = np.bincount(labels)
-    first = 0
-    for class_index, count in enumerate(counts.tolist()):
-        chosen = policy(class_index, count, options)
-        for split, members in parts.items():
-            members.append(chosen[split] + np.int32(first))
-        first += count
-    empty = np.empty(0, np.int32)
-    return {split: np.concatenate([empty, *members]) for split, members in parts.items()}
+    low, high = int(options.validation * 2**64), 2**64 - int(options.test * 2**64)
+    parts = {
+        "train": points >= low if high == 2**64 else (points >= low) & (points < high),
+        "validation": points < low,
+        "test": np.zeros(len(points), np.bool_) if high == 2**64 else points >= high,
+    }
+    return {split: np.flatnonzero(parts[split]).astype(np.int32) for split in wanted(options)}
 
 
 def wanted(options: SplitOptions) -> tuple[str, ...]:

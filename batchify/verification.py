@@ -15,7 +15,7 @@ from batchify.dataset import Dataset, discover
 from batchify.errors import FileFormatError, OptionError
 from batchify.findings import Finding, Findings, Verification
 from batchify.names import printable
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, at_least
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.processes import check_workers
 from batchify.reader import Reader
 from batchify.recorded import decoder_text, recorded_options
@@ -31,6 +31,7 @@ from batchify.sources import (
     stored_tasks,
 )
 from batchify.tasks import count_rows
+from batchify.values import at_least
 
 
 def verify(

@@ -15,9 +15,9 @@ from batchify.options import (
     DecodeOptions,
     StoreOptions,
     canonical_json,
-    parse_rescale,
 )
 from batchify.policy import MaxSkipped
+from batchify.values import parse_rescale
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import click
 
 from batchify._version import __version__
 from batchify.cli.build import build
+from batchify.cli.fingerprint import fingerprint
 from batchify.cli.inspect import inspect
 from batchify.cli.verify import verify
 
@@ -56,5 +57,6 @@ def main() -> None:
 
 
 main.add_command(build)
+main.add_command(fingerprint)
 main.add_command(inspect)
 main.add_command(verify)

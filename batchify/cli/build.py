@@ -54,7 +54,11 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         from batchify.report import plan_as_json
 
         if values["dry_run"]:
-            plan = plan_build(dataset, options)
+            with shown_progress(check_signals, quiet=values["quiet"]) as step:
+                plan = plan_build(
+                    dataset, options, workers=values["workers"],
+                    image_timeout_s=values["image_timeout"], progress=step,
+                )  # fmt: skip
             echo(json.dumps(plan_as_json(plan), indent=2) if values["json"] else plan_text(plan))
             return
         common: dict[str, Any] = {

@@ -14,7 +14,7 @@ _FILES = ("batchify.toml", "pyproject.toml")
 
 
 def load_config(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-    """Make the options of a configuration file the defaults of the command.
+    """Make the options of ``build`` in a configuration file the defaults of the command.
 
     Without ``--config``, ``batchify.toml`` and then ``pyproject.toml`` of the current folder are
     looked at. Command line and environment win over them.
@@ -23,17 +23,17 @@ def load_config(context: click.Context, _parameter: click.Parameter, value: str 
         return
     paths = [value] if value else list(filter(os.path.isfile, _FILES))
     for path in paths:
-        table = _table(path, str(context.info_name))
+        table = _table(path)
         if table is None:
             continue
         context.default_map = {**(context.default_map or {}), **_checked(table, path, context)}
         return
     if value:
-        raise click.UsageError(f"{value} has no table [tool.batchify.{context.info_name}]")
+        raise click.UsageError(f"{value} has no table [tool.batchify.build]")
 
 
-def _table(path: str, command: str) -> Any:
-    """Return the options of a command in a file, None where it has none."""
+def _table(path: str) -> Any:
+    """Return the options in a file, None where it has none."""
     import tomllib
 
     try:
@@ -43,7 +43,7 @@ def _table(path: str, command: str) -> Any:
         raise click.UsageError(
             f"{printable(path)} cannot be read: {printable(str(error))}"
         ) from error
-    for key in ("tool", "batchify", command):
+    for key in ("tool", "batchify", "build"):
         content = content.get(key)
         if not isinstance(content, dict):
             return content
@@ -52,7 +52,7 @@ def _table(path: str, command: str) -> Any:
 
 def _checked(table: Any, path: str, context: click.Context) -> dict[str, Any]:
     """Return a table as option name to value; refuse what is not an option."""
-    where = f"[tool.batchify.{context.info_name}] of {printable(path)}"
+    where = f"[tool.batchify.build] of {printable(path)}"
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} is not a table")
     known = {

@@ -79,7 +79,20 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--split",
         schema.POLICIES,
         _SPLIT.policy,
-        "keras: the first files of each class are validation. stratified: at random, by seed.",
+        "keras: the first files of each class are validation. stratified: at random, by seed. "
+        "hash: each file by a hash of its path, so that files that are added move no other.",
+    ),
+    click.option(
+        "--group-by",
+        default=_SPLIT.group_by,
+        metavar="REGEX",
+        help="Keep files in one split that have the first group of the match on their path in "
+        "common, e.g. '(patient\\d+)'; with --split stratified or hash.",
+    ),
+    _flag(
+        "--group-duplicates",
+        "Keep files of the same bytes in one split; with --split stratified or hash. Reads all "
+        "files first.",
     ),
     click.option(
         "--shuffle/--no-shuffle",
@@ -185,7 +198,7 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     """Return the options of the library."""
     given = {
         name
-        for name in ("split", "validation_split", "test_split")
+        for name in ("split", "validation_split", "test_split", "group_by", "group_duplicates")
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     return BuildOptions(
@@ -200,6 +213,8 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
             test=values["test_split"],
             shuffle=values["shuffle"],
             seed=values["seed"],
+            group_by=values["group_by"],
+            group_duplicates=values["group_duplicates"],
         ),
         decode=DecodeOptions(
             target_size=values["target_size"],

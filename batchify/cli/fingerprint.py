@@ -1,0 +1,42 @@
+"""``batchify fingerprint``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from batchify.cli.boundary import boundary
+from batchify.cli.options import build_options, to_options
+from batchify.cli.progress import shown_progress
+
+
+@click.command(context_settings={"auto_envvar_prefix": "BATCHIFY_BUILD"})
+@click.argument("dataset", type=click.Path())
+@build_options
+@click.pass_context
+def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
+    """Print the identity of a build of DATASET before it is made: a key for a cache.
+
+    64 hexadecimal digits, a hash of the options that decide about the file, of versions, and of the
+    names, order and contents of all images. It takes the options of `batchify build`, from the
+    command line, the environment (BATCHIFY_BUILD_…) and [tool.batchify.build] alike; those that
+    change no byte of the file change nothing here, and nothing is decoded or written.
+
+    \b
+    Examples:
+        batchify fingerprint dataset/
+        batchify fingerprint dataset/ --target-size 224x224 --split hash --json
+    """
+    with boundary() as check_signals:
+        from json import dumps
+
+        from batchify.planner import fingerprint as find_fingerprint
+
+        options = to_options(context, values)
+        with shown_progress(check_signals, quiet=values["quiet"]) as step:
+            found = find_fingerprint(
+                dataset, options, workers=values["workers"],
+                image_timeout_s=values["image_timeout"], progress=step,
+            )  # fmt: skip
+        click.echo(dumps(found.as_json(), indent=2) if values["json"] else str(found))

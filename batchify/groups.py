@@ -1,0 +1,164 @@
+"""Which samples belong together: of one patient, video or plant, or the very same image. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.dataset import Samples
+from batchify.errors import DatasetError
+from batchify.names import printable
+from batchify.options import SplitOptions
+
+_AT_ONCE = 4096
+_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What a split policy puts into a split as a whole.
+
+    Parameters
+    ----------
+    groups : ndarray of int32, shape (n,), or None
+        Samples of the same number stay together; None where each is for itself.
+    points : ndarray of uint64, shape (n,), or None
+        For ``hash``: where each sample is between 0 and 2**64, by the name of what it belongs to.
+    """
+
+    groups: NDArray[np.int32] | None = None
+    points: NDArray[np.uint64] | None = None
+
+
+def make_units(
+    samples: Samples, options: SplitOptions, digests: NDArray[np.uint8] | None = None
+) -> Units:
+    """Return what the policy of `options` puts into a split as a whole.
+
+    Parameters
+    ----------
+    samples : Samples
+    options : SplitOptions
+    digests : ndarray of uint8, shape (n, 32), or None
+        SHA-256 of each sample's content, zeros where it cannot be read; for `group_duplicates`.
+
+    Raises
+    ------
+    DatasetError
+        If files have no group.
+    """
+    if options.policy == "hash":
+        return Units(points=_points(samples, options, digests))
+    if not options.is_grouped:
+        return Units()
+    groups = None
+    if options.group_by:
+        numbers: dict[str, int] = {}
+        groups = np.empty(len(samples), np.int32)
+        for start, names in _names(samples, options.group_by):
+            found = [numbers.setdefault(name, len(numbers)) for name in names]
+            groups[start : start + len(found)] = found
+    if options.group_duplicates and digests is not None:
+        repeats = repeat_numbers(digests)
+        groups = repeats if groups is None else _joined(groups, repeats)
+    return Units(groups=groups)
+
+
+def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return a number for each row, the same for the same hash; zeros, of no hash, are all apart.
+
+    Parameters
+    ----------
+    digests : ndarray of uint8, shape (n, 32)
+    """
+    whole = np.ascontiguousarray(digests).view("V32").ravel()
+    _, numbers = np.unique(whole, return_inverse=True)
+    found: NDArray[np.int32] = numbers.astype(np.int32).ravel()
+    unread = np.flatnonzero(~digests.any(axis=1))
+    found[unread] = len(digests) + np.arange(len(unread), dtype=np.int32)
+    return found
+
+
+def _names(samples: Samples, pattern: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (first sample, group names), some thousand at a time.
+
+    Raises
+    ------
+    DatasetError
+        At the end, with the files that have none.
+    """
+    bare: list[bytes] = []
+    for start, paths in _paths(samples):
+        names = group_names(paths, pattern)
+        bare += [path for path, name in zip(paths, names, strict=True) if not name]
+        yield start, names
+    if bare:
+        some = ", ".join(map(printable, bare[:_NAMED])) + (", …" if len(bare) > _NAMED else "")
+        raise DatasetError(
+            f"--group-by finds no group in the paths of {len(bare):,} of {len(samples):,} files: "
+            f"{some}; every file needs one"
+        )
+
+
+def group_names(paths: Iterable[bytes], pattern: str) -> list[str]:
+    """Return the group of each path: the first group of the match of `pattern`; "" for none."""
+    search = re.compile(pattern).search
+    found = map(search, map(os.fsdecode, paths))
+    return [(match[1] or "") if match else "" for match in found]
+
+
+def _paths(samples: Samples) -> Iterator[tuple[int, list[bytes]]]:
+    for start in range(0, len(samples), _AT_ONCE):
+        yield start, samples.paths(np.arange(start, min(start + _AT_ONCE, len(samples))))
+
+
+def _joined(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return groups in which those that have an image in common are one."""
+    count = int(groups.max(initial=-1)) + 1
+    parents = list(range(count))
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
+
+    order = np.argsort(repeats, kind="stable")
+    same = np.flatnonzero(np.diff(repeats[order]) == 0)
+    for a, b in zip(groups[order[same]].tolist(), groups[order[same + 1]].tolist(), strict=True):
+        first, second = sorted((root(a), root(b)))
+        parents[second] = first
+    roots = np.array([root(number) for number in range(count)], np.int32)
+    return roots[groups]
+
+
+def _points(
+    samples: Samples, options: SplitOptions, digests: NDArray[np.uint8] | None
+) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of a SHA-256 of the seed and a name: path, group or content."""
+    points = np.empty(len(samples), np.uint64)
+    seed = b"%d\0" % options.seed
+    keys: Iterator[tuple[int, list[bytes]]] = _paths(samples)
+    if options.group_by:
+        named = _names(samples, options.group_by)
+        keys = ((start, list(map(os.fsencode, names))) for start, names in named)
+    elif options.group_duplicates and digests is not None:
+        keys = ((start, _contents(paths, digests[start:])) for start, paths in _paths(samples))
+    for start, names in keys:
+        data = b"".join(hashlib.sha256(seed + name).digest()[:8] for name in names)
+        points[start : start + len(names)] = np.frombuffer(data, ">u8")
+    return points
+
+
+def _contents(paths: list[bytes], digests: NDArray[np.uint8]) -> list[bytes]:
+    """Return the hash of each file; the path of one that cannot be read."""
+    return [
+        digest.tobytes() if digest.any() else path
+        for path, digest in zip(paths, digests, strict=False)
+    ]

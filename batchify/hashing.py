@@ -1,0 +1,109 @@
+"""The hash job: the SHA-256 of every sample of a dataset folder, at the speed of reading it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import engine
+from batchify.dataset import Dataset
+from batchify.errors import BadImageError
+from batchify.fill import FillTask, name_file
+from batchify.report import Progress
+from batchify.source import read_source
+from batchify.worker import Mark
+
+TASK_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class HashJob:
+    """What a worker needs to hash files.
+
+    Notes
+    -----
+    Tasks are those of a fill.
+    """
+
+    root: bytes
+    max_file_size: int
+
+    @contextlib.contextmanager
+    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], bytes]]:
+        """Return who hashes a task: the 32 bytes of each file, zeros where it cannot be read."""
+        root = os.path.join(self.root, b"")
+        yield lambda task: b"".join(self._hash(root, task, mark))
+
+    def _hash(self, root: bytes, task: FillTask, mark: Mark) -> Iterator[bytes]:
+        for i, path in enumerate(task.paths):
+            mark(i)
+            try:
+                data = read_source(root + path, self.max_file_size)
+            except BadImageError:
+                yield bytes(32)
+            else:
+                yield hashlib.sha256(data).digest()
+
+    @property
+    def advice(self) -> str:
+        """What a user can do about a file that cannot be read to its end."""
+        return "look whether it can be read, and run the same command again"
+
+    def name(self, task: FillTask, item: int) -> str:
+        """Name the file of an item."""
+        return name_file(task, item)
+
+    def without(self, _task: FillTask, _item: int, _reason: str) -> None:
+        """Give nothing up: no image is decoded here."""
+
+
+def hash_samples(
+    dataset: Dataset,
+    max_file_size: int,
+    crew: engine.Workers,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> NDArray[np.uint8]:
+    """Return the SHA-256 of each sample's content, shape (n, 32); zeros where it cannot be read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    max_file_size : int
+        A file that is larger is not read.
+    crew : engine.Workers
+    report : callable
+        Called with a `Progress` now and then.
+
+    Raises
+    ------
+    WorkerDiedError
+        If a file cannot be read to its end in time.
+
+    Notes
+    -----
+    Memory: 32 bytes a sample.
+    """
+    count = len(dataset.samples)
+    digests = np.zeros((count, 32), np.uint8)
+    job = HashJob(dataset.root, max_file_size)
+    done = 0
+    report(Progress("hash", 0, count))
+    for data in crew.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
+        rows = np.frombuffer(data, np.uint8).reshape(-1, 32)
+        digests[done : done + len(rows)] = rows
+        done += len(rows)
+        report(Progress("hash", done, count))
+    return digests
+
+
+def _tasks(dataset: Dataset) -> Iterator[FillTask]:
+    count = len(dataset.samples)
+    for start in range(0, count, TASK_SAMPLES):
+        paths = dataset.samples.paths(np.arange(start, min(start + TASK_SAMPLES, count)))
+        yield FillTask("", start, tuple(paths))
