@@ -1,6 +1,6 @@
 """Bytes to an (H, W, C) array, and all that guards against hostile images.
 
-The only importer of Pillow. Every format that is opened is on an allow-list; nothing is executed,
+The only reader of images. Every format that is opened is on an allow-list; nothing is executed,
 no other file is read, and caps hold before pixels are allocated.
 
 What becomes of special images, each counted by a flag:
