@@ -102,6 +102,14 @@ class Pictures:
         pixels = np.frombuffer(data, self._stored.dtype).reshape(self._stored.image_shape)
         return _picture(_bytes_of(pixels, self._rescale))
 
+    def thumbnail_size(self, side: int) -> tuple[int, int]:
+        """Return (width, height) of every thumbnail."""
+        width, height = self.size
+        longest = max(width, height)
+        if longest <= side:
+            return width * (side // longest), height * (side // longest)
+        return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+
     def thumbnail(self, row: int, side: int) -> Image.Image:
         """Return a row as an RGB picture within `side` by `side` pixels, its aspect kept.
 
@@ -109,20 +117,17 @@ class Pictures:
         ones are reduced by a good filter. A damaged row is a crossed tile, and told in `damaged`:
         one such row must not hide the others.
         """
-        width, height = self.size
-        longest = max(width, height)
-        if longest <= side:
-            factor, resample = side // longest, Image.Resampling.NEAREST
-            size = (width * factor, height * factor)
-        else:
-            size = max(1, round(width * side / longest)), max(1, round(height * side / longest))
-            resample = Image.Resampling.LANCZOS
+        size = self.thumbnail_size(side)
         try:
             picture = self.get(row)
         except FileFormatError:
             self.damaged.add(row)
             return _crossed(size)
-        return picture if picture.size == size else picture.resize(size, resample)
+        if picture.size == size:
+            return picture
+        larger = size > picture.size
+        resample = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
+        return picture.resize(size, resample)
 
     def data_uri(self, row: int, side: int) -> str:
         """Return `thumbnail` as a ``data:`` address, for a page that holds its own pictures.

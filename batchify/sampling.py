@@ -97,6 +97,19 @@ def sample_rows(
     ]
 
 
+def class_counts(reader: Reader, split: str) -> NDArray[np.intp] | None:
+    """Return the rows of each class, shape (classes,); None where there are no labels.
+
+    Raises
+    ------
+    FileFormatError
+        If there are labels that are not of a class.
+    """
+    if "labels" not in reader.splits[split]:
+        return None
+    return np.bincount(_class_indices(reader, split), minlength=len(reader.header.classes))
+
+
 def check_seed(seed: int) -> None:
     """Refuse a seed that NumPy does not take.
 

@@ -1,0 +1,211 @@
+"""A contact sheet: what was stored, for people to look at, in one picture."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, features
+
+from batchify.errors import OptionError
+from batchify.flow import Block, Tile, flow, shares
+from batchify.layout import FRAME, Layout
+from batchify.names import printable
+from batchify.pictures import Pictures
+from batchify.publish import check_place, write_whole
+from batchify.reader import Reader
+from batchify.sampling import Shown, check_seed, class_counts, sample_rows
+
+SUFFIXES = (".png", ".webp")
+SIDE = 112
+"""Pixels of the longer side of a tile, at most."""
+_LINES, _FEWER_LINES = 16, 8
+"""Of the first split, and of each other one: they bound the height of the sheet."""
+_UNLABELLED_LINES = 5
+_NAMED = 8
+"""Classes without an image that are named."""
+_PAPER = "#ffffff"
+_WEBP_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A contact sheet that was written.
+
+    Parameters
+    ----------
+    path : bytes
+        As it was given.
+    width, height : int
+        Pixels.
+    images : int
+        How many it shows.
+    damaged : tuple of str
+        ``split, row n`` of each that could not be read: a crossed tile stands for it.
+    seed : int
+    """
+
+    path: bytes
+    width: int
+    height: int
+    images: int
+    damaged: tuple[str, ...]
+    seed: int
+
+
+def write_sheet(
+    path: str | bytes | os.PathLike[str],
+    sheet_path: str | bytes | os.PathLike[str],
+    *,
+    seed: int = 0,
+) -> Sheet:
+    """Draw images of every split of a file, with their labels and paths, as one picture.
+
+    The same file and seed give the same picture. Where there are many classes, or many images
+    of a class, it shows those that `batchify.sampling.sample_rows` draws, and says so.
+
+    Parameters
+    ----------
+    path : path
+        A file that `batchify.build` made.
+    sheet_path : path
+        ``.png`` or ``.webp``; what is there is replaced, once the picture is whole.
+    seed : int
+        Draws what is shown; 0 to 2**32 - 1.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    FileMissingError, FileAccessError, FileFormatError
+        As `batchify.reader.Reader`.
+    OptionError, OutputPathError, OutputIOError
+        If the sheet cannot be there, or the seed is none.
+
+    Notes
+    -----
+    Memory: 30 bytes a row of the largest split, the picture (at most 1,310 by 8,200 pixels), and
+    one image of the file.
+    """
+    check_seed(seed)
+    target = check_place(sheet_path, SUFFIXES, path)
+    is_webp = os.fsdecode(sheet_path).lower().endswith(".webp")
+    if is_webp and not features.check("webp"):
+        raise OptionError("this Pillow was built without WebP; name a .png")
+    with Reader(path) as reader, contextlib.ExitStack() as stack:
+        pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
+        layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE))
+        for index, name in enumerate(pictures):
+            most = _FEWER_LINES if index else _LINES
+            _lay_out(layout, reader, pictures[name], most=most, seed=seed)
+        picture = _drawn(layout, pictures)
+    buffer = io.BytesIO()
+    if is_webp:
+        picture.save(buffer, "WEBP", quality=_WEBP_QUALITY)
+    else:
+        picture.save(buffer, "PNG")
+    write_whole(target, buffer.getvalue())
+    damaged = tuple(
+        f"{name}, row {row}" for name, of in pictures.items() for row in sorted(of.damaged)
+    )
+    images = len(layout.places)
+    return Sheet(os.fsencode(sheet_path), *picture.size, images, damaged, seed)
+
+
+def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, seed: int) -> None:
+    """Add one split, in at most so many lines of tiles."""
+    split, counts = pictures.split, class_counts(reader, pictures.split)
+    if counts is None:
+        per_class, classes = layout.columns * min(most, _UNLABELLED_LINES), 1
+    else:
+        per_class, classes = shares(int(np.count_nonzero(counts)), layout.columns, most)
+    shown = sample_rows(reader, split, per_class=per_class, most_classes=classes, seed=seed)
+    layout.title(split)
+    for text in _about(reader, pictures, counts, shown, seed):
+        layout.text(text)
+    layout.space()
+    for line in flow([_block(layout, reader, pictures, of) for of in shown], layout.columns):
+        layout.line(split, line)
+    more = 0 if counts is None else int(np.count_nonzero(counts)) - len(shown)
+    if more:
+        layout.text(f"... {_counted(more, 'more class')}, drawn by seed {seed}")
+
+
+def _about(
+    reader: Reader,
+    pictures: Pictures,
+    counts: NDArray[np.intp] | None,
+    shown: list[Shown],
+    seed: int,
+) -> list[str]:
+    """Return what is said of a split below its title."""
+    images = reader.splits[pictures.split]["images"]
+    shape = "x".join(map(str, images.shape[1:]))
+    if not len(pictures):
+        return ["empty: no images"]
+    told = _counted(len(pictures), "image")
+    if counts is None:
+        told += ", no labels"
+    else:
+        told += f" of {_counted(int(np.count_nonzero(counts)), 'class')}"
+    lines = [f"{told}, {shape} {images.dtype.name}"]
+    if counts is not None and len(shown) < np.count_nonzero(counts):
+        lines[0] += f"; {len(shown):,} of the classes are shown"
+    if any(of.count > len(of.rows) for of in shown):
+        most = max(len(of.rows) for of in shown)
+        of_each = " of each class" if counts is not None else ""
+        lines[0] += f"; at most {_counted(most, 'image')}{of_each}, drawn by seed {seed}"
+    if counts is not None and not counts.all():
+        missing = np.flatnonzero(counts == 0).tolist()
+        names = ", ".join(printable(reader.header.classes[i]) for i in missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        lines.append(f"without an image here: {names}{more}")
+    return lines
+
+
+def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> Block:
+    """Return a class as a block of the sheet; without labels, the whole split."""
+    name = None if shown.class_index is None else reader.header.classes[shown.class_index]
+    tiles = tuple(
+        Tile(row, layout.caption(_within(pictures.path(row), name))) for row in shown.rows
+    )
+    if name is None:
+        return Block((), "", tiles)
+    return Block(layout.heading(name, len(tiles)), _counted(shown.count, "image"), tiles)
+
+
+def _within(path: bytes, name: bytes | None) -> bytes:
+    """Return a path without the folders that the headings tell: the class, a split before it."""
+    if name is not None:
+        for rest in (path, path.partition(b"/")[2]):
+            if rest.startswith(name + b"/"):
+                return rest[len(name) + 1 :]
+    return path
+
+
+def _counted(count: int, what: str) -> str:
+    plural = "es" if what.endswith("s") else "s"
+    return f"{count:,} {what}{'' if count == 1 else plural}"
+
+
+def _drawn(layout: Layout, pictures: Mapping[str, Pictures]) -> Image.Image:
+    """Return what was laid out as a picture."""
+    picture = Image.new("RGB", layout.size, _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for rule in layout.rules:
+        draw.rectangle(rule.box, rule.fill)
+    for words in layout.words:
+        words.lettering.draw(draw, (words.x, words.y), words.text, words.fill)
+    for place in layout.places:
+        tile = pictures[place.split].thumbnail(place.row, SIDE)
+        box = (place.x - 1, place.y - 1, place.x + tile.width, place.y + tile.height)
+        draw.rectangle(box, outline=FRAME)  # around a picture that is white as the paper
+        picture.paste(tile, (place.x, place.y))
+    return picture
