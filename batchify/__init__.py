@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from batchify.planner import Fingerprint, fingerprint, plan_build
     from batchify.report import BuildReport, Changes, Progress
+    from batchify.sheet import Sheet, write_sheet
     from batchify.splits import Split
     from batchify.summary import Summary, summarize
     from batchify.verification import verify
@@ -49,6 +50,7 @@ _HOMES = {
     "Fingerprint": "planner",
     "Loader": "loader",
     "Progress": "report",
+    "Sheet": "sheet",
     "Split": "splits",
     "SplitOptions": "options",
     "StoreOptions": "options",
@@ -63,6 +65,7 @@ _HOMES = {
     "plan_build": "planner",
     "summarize": "summary",
     "verify": "verification",
+    "write_sheet": "sheet",
 }
 
 __all__ = [
@@ -79,6 +82,7 @@ __all__ = [
     "Fingerprint",
     "Loader",
     "Progress",
+    "Sheet",
     "Split",
     "SplitOptions",
     "StoreOptions",
@@ -94,6 +98,7 @@ __all__ = [
     "plan_build",
     "summarize",
     "verify",
+    "write_sheet",
 ]
 
 

@@ -12,10 +12,13 @@ MARGIN = 32
 INK, GREY, ACCENT, FRAME = "#16181d", "#555b66", "#1f5fbf", "#c9ced6"
 _WIDTH = 1246
 """Of a line, at most; a little less, so that its columns fill it."""
+_LEAST_WIDTH = 512
 _CELL = 96
 """The least width of a column: a caption needs it."""
+_SHORT = 112
+"""The most that a name within a line of text takes."""
 _GAP, _PAD = 14, 6
-_NAME_LINES, _CAPTION_LINES = 2, 2
+_NAME_LINES, _CAPTION_LINES = 3, 2
 
 
 class Words(NamedTuple):
@@ -72,13 +75,18 @@ class Layout:
         self._tile = tile
         self._cell = max(_CELL, tile[0])
         self.columns = (_WIDTH + _GAP) // (self._cell + _GAP)
-        self._line_width = self._span(self.columns)
         self._y = MARGIN
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the sheet, as Pillow has it."""
-        return self._line_width + 2 * MARGIN, self._y + MARGIN
+        right = max(
+            _LEAST_WIDTH,
+            *(words.x + words.lettering.width(words.text) for words in self.words),
+            *(rule.box[2] + 1 for rule in self.rules),
+            *(place.x + self._tile[0] for place in self.places),
+        )
+        return right + MARGIN, self._y + MARGIN
 
     def title(self, text: str) -> None:
         """Add the title of a split."""
@@ -88,14 +96,17 @@ class Layout:
         self._y += self._title.line_height + _PAD
 
     def text(self, text: str) -> None:
-        """Add a line of text over the whole width, its middle left out if it is too long."""
-        for line in self._text.lines(text, self._line_width, most=1):
-            self._add(self._text, MARGIN, self._y, line, GREY)
+        """Add a line of text; the names in it are those that `short` returned."""
+        self._add(self._text, MARGIN, self._y, text, GREY)
         self._y += self._text.line_height
 
     def space(self) -> None:
         """Leave some paper free."""
         self._y += _GAP
+
+    def short(self, name: bytes) -> str:
+        """Return a name for a line of text."""
+        return self._text.lines(name, _SHORT, most=1)[0]
 
     def caption(self, name: bytes) -> tuple[str, ...]:
         """Return the lines of a caption."""
@@ -108,11 +119,10 @@ class Layout:
 
     def line(self, split: str, blocks: Sequence[tuple[int, Block]]) -> None:
         """Add blocks beside each other, each with the column that it begins in."""
-        headings = [self._heading_height(block) for _, block in blocks]
-        tiles_y = self._y + max(headings)
-        for (column, block), height in zip(blocks, headings, strict=True):
+        tiles_y = self._y + max(self._heading_height(block) for _, block in blocks)
+        for column, block in blocks:
             x = MARGIN + column * (self._cell + _GAP)
-            self._draw_heading(block, x, tiles_y - height)
+            self._add_heading(block, x, self._y)
             for tile in block.tiles:
                 self.places.append(Place(split, tile.row, x, tiles_y))
                 for i, text in enumerate(tile.caption):
@@ -137,7 +147,7 @@ class Layout:
         used = self._name.width(block.heading[-1]) + _GAP + self._note.width(block.note)
         return used <= self._span(len(block.tiles))
 
-    def _draw_heading(self, block: Block, x: int, y: int) -> None:
+    def _add_heading(self, block: Block, x: int, y: int) -> None:
         if not block.heading:
             return
         right = x + self._span(len(block.tiles)) - 1

@@ -14,7 +14,7 @@ from PIL import ImageDraw, ImageFont, features
 from batchify.names import printable
 
 ELISION = "..."
-_SEPARATORS = "/_-. "
+_SEPARATORS = "/_- "
 _BITMAP = 11
 """The height of the only size there is without FreeType."""
 
@@ -43,7 +43,7 @@ class Lettering:
         """Draw a line of text, its upper left corner at (x, y)."""
         draw.text(at, text, fill, self._font)
         if self._bold:  # there is no such font: struck twice, as on a typewriter
-            draw.text((at[0] + 1, at[1]), text, fill, self._font)
+            draw.text((at[0] + 0.6, at[1]), text, fill, self._font)
 
     def lines(self, name: bytes | str, width: int, *, most: int, suffix: str = "") -> list[str]:
         """Return a name as lines of at most `width` pixels, broken at words where that is easy.
@@ -79,7 +79,7 @@ class Lettering:
         count = _longest(len(units), lambda n: self.width("".join(units[:n])) <= width)
         count = max(1, count)
         if count < len(units):
-            for end in range(count, count // 2, -1):
+            for end in range(count, count // 3, -1):
                 if units[end - 1] in _SEPARATORS:
                     return end
         return count

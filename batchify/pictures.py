@@ -65,6 +65,16 @@ class Pictures:
         return self._stored.rows
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of a row."""
+        return self._stored.image_shape
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Of what is stored."""
+        return self._stored.dtype
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height) of a picture, as Pillow has it."""
         return self._stored.image_shape[1], self._stored.image_shape[0]

@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw, features
 from batchify.errors import OptionError
 from batchify.flow import Block, Tile, flow, shares
 from batchify.layout import FRAME, Layout
-from batchify.names import printable
 from batchify.pictures import Pictures
 from batchify.publish import check_place, write_whole
 from batchify.reader import Reader
@@ -91,7 +90,7 @@ def write_sheet(
 
     Notes
     -----
-    Memory: 30 bytes a row of the largest split, the picture (at most 1,310 by 8,200 pixels), and
+    Memory: 30 bytes a row of the largest split, the picture (at most 1,310 by 8,800 pixels), and
     one image of the file.
     """
     check_seed(seed)
@@ -128,46 +127,47 @@ def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, s
         per_class, classes = shares(int(np.count_nonzero(counts)), layout.columns, most)
     shown = sample_rows(reader, split, per_class=per_class, most_classes=classes, seed=seed)
     layout.title(split)
-    for text in _about(reader, pictures, counts, shown, seed):
-        layout.text(text)
+    layout.text(_about(pictures, counts, shown, seed))
+    if shown and counts is not None and not counts.all():
+        layout.text(_absent(layout, reader.header.classes, counts))
     layout.space()
     for line in flow([_block(layout, reader, pictures, of) for of in shown], layout.columns):
         layout.line(split, line)
     more = 0 if counts is None else int(np.count_nonzero(counts)) - len(shown)
     if more:
-        layout.text(f"... {_counted(more, 'more class')}, drawn by seed {seed}")
+        shown_ones = "the one shown was" if len(shown) == 1 else "those shown were"
+        layout.text(f"... and {_counted(more, 'more class')}; {shown_ones} drawn by seed {seed}")
 
 
 def _about(
-    reader: Reader,
-    pictures: Pictures,
-    counts: NDArray[np.intp] | None,
-    shown: list[Shown],
-    seed: int,
-) -> list[str]:
-    """Return what is said of a split below its title."""
-    images = reader.splits[pictures.split]["images"]
-    shape = "x".join(map(str, images.shape[1:]))
+    pictures: Pictures, counts: NDArray[np.intp] | None, shown: list[Shown], seed: int
+) -> str:
+    """Return what is said of a split below its title: what it has, and what is shown of it."""
     if not len(pictures):
-        return ["empty: no images"]
-    told = _counted(len(pictures), "image")
+        return "empty: no images"
+    images = _counted(len(pictures), "image")
+    shape = "x".join(map(str, pictures.image_shape))
+    kind = f"{shape} {pictures.dtype.name}"
+    is_cut = any(of.count > len(of.rows) for of in shown)
     if counts is None:
-        told += ", no labels"
-    else:
-        told += f" of {_counted(int(np.count_nonzero(counts)), 'class')}"
-    lines = [f"{told}, {shape} {images.dtype.name}"]
-    if counts is not None and len(shown) < np.count_nonzero(counts):
-        lines[0] += f"; {len(shown):,} of the classes are shown"
-    if any(of.count > len(of.rows) for of in shown):
+        text = f"{images}, no labels, {kind}"
+        return f"{text}; {len(shown[0].rows):,} of them, drawn by seed {seed}" if is_cut else text
+    classes = int(np.count_nonzero(counts))
+    text = f"{images} of {_counted(classes, 'class')}, {kind}"
+    if len(shown) < classes:
+        text += f"; {len(shown):,} of the classes"
+    if is_cut:
         most = max(len(of.rows) for of in shown)
-        of_each = " of each class" if counts is not None else ""
-        lines[0] += f"; at most {_counted(most, 'image')}{of_each}, drawn by seed {seed}"
-    if counts is not None and not counts.all():
-        missing = np.flatnonzero(counts == 0).tolist()
-        names = ", ".join(printable(reader.header.classes[i]) for i in missing[:_NAMED])
-        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
-        lines.append(f"without an image here: {names}{more}")
-    return lines
+        text += f"; at most {_counted(most, 'image')} of each class, drawn by seed {seed}"
+    return text
+
+
+def _absent(layout: Layout, classes: tuple[bytes, ...], counts: NDArray[np.intp]) -> str:
+    """Return which classes have no image in a split."""
+    absent = np.flatnonzero(counts == 0).tolist()
+    names = ", ".join(layout.short(classes[index]) for index in absent[:_NAMED])
+    more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
+    return f"no image here of {names}{more}"
 
 
 def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> Block:

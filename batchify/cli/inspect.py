@@ -9,6 +9,7 @@ import click
 from batchify.cli.boundary import boundary
 
 if TYPE_CHECKING:
+    from batchify.sheet import Sheet
     from batchify.summary import Summary
 
 BAR_WIDTH = 20
@@ -17,17 +18,32 @@ SKIPPED_SHOWN = 20
 
 @click.command()
 @click.argument("file", metavar="OUT", type=click.Path())
+@click.option(
+    "--sheet",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write a contact sheet, .png or .webp: images of every split with class and path.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Draws which images are shown, where there are many.",
+)
 @click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
-def inspect(file: str, json: bool) -> None:
+def inspect(file: str, sheet: str | None, seed: int, json: bool) -> None:
     """Show what is inside OUT, a file that `batchify build` made.
 
     Splits with their rows, shape and bytes; classes with their balance; how the file was built;
     what was skipped. OUT may come from a stranger: links out of it, plugins and lengths that do
-    not fit are refused, and no image is read.
+    not fit are refused, and no image is read but those that a sheet shows.
 
     \b
-    Example:
+    Examples:
         batchify inspect out.h5
+        batchify inspect out.h5 --sheet sheet.png
     """
     with boundary():
         from json import dumps
@@ -36,10 +52,35 @@ def inspect(file: str, json: bool) -> None:
         from batchify.summary import summarize
 
         summary = summarize(file)
+        written = None
+        if sheet is not None:
+            from batchify.sheet import write_sheet
+
+            written = write_sheet(file, sheet, seed=seed)
         if json:
             click.echo(dumps(summary.as_json(), indent=2))
-        else:
-            echo(render(summary))
+            return
+        echo(render(summary))
+        if written is not None:
+            echo("\n" + render_sheet(written))
+
+
+def render_sheet(sheet: Sheet) -> str:
+    """Return what was written as text, and which images could not be shown."""
+    from batchify.names import printable
+
+    lines = [
+        f"sheet: {printable(sheet.path)}, {sheet.width:,}×{sheet.height:,} pixels, "
+        f"{sheet.images:,} image{'s' * (sheet.images != 1)}, seed {sheet.seed}"
+    ]
+    if sheet.damaged:
+        lines.append(
+            f"  {len(sheet.damaged):,} of them damaged; `batchify verify` lists all damage"
+        )
+        lines += [f"  - {where}" for where in sheet.damaged[:SKIPPED_SHOWN]]
+        if len(sheet.damaged) > SKIPPED_SHOWN:
+            lines.append(f"  … and {len(sheet.damaged) - SKIPPED_SHOWN:,} more")
+    return "\n".join(lines)
 
 
 def render(summary: Summary) -> str:
