@@ -70,8 +70,9 @@ def shares(classes: int, columns: int, lines: int) -> tuple[int, int]:
     Few classes have some lines each; more of them a whole line, half of one, a third, down to a
     single image; of still more, not all are shown.
     """
+    classes = max(1, classes)
     if 2 * classes <= lines:
-        return min(3, lines // (2 * max(1, classes))) * columns, max(1, classes)
+        return min(3, lines // (2 * classes)) * columns, classes
     for beside in range(1, columns + 1):
         if -(-classes // beside) <= lines:
             return columns // beside, classes

@@ -57,7 +57,8 @@ class Pictures:
         self._where = f"{printable(reader.path)}: {split}"
         self._reader = reader
         self._columns = reader.splits[split]
-        self._rescale = recorded_options(reader.header.config).store.scale
+        with reader.refusing():
+            self._rescale = recorded_options(reader.header.config).store.scale
         self._stored = StoredImages(reader, split)
 
     def __len__(self) -> int:

@@ -6,9 +6,11 @@ import json
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 from conftest import Run
 from drawing import draw_dataset, encoded, photo, save
+from PIL import Image
 
 
 def test_what_a_person_reads(run: Run, tmp_path: Path) -> None:
@@ -78,3 +80,45 @@ def test_a_file_that_is_none_is_refused(run: Run, tmp_path: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.startswith("Error: ")
         assert message in done.stderr
+
+
+def test_a_sheet_is_written_beside_the_text(run: Run, photos: Path, tmp_path: Path) -> None:
+    """The text is the same, and a line more; with --json stdout is JSON alone."""
+    run("build", photos, "out.h5", "--target-size", "20x16")
+    plain = run("inspect", "out.h5").stdout
+    done = run("inspect", "out.h5", "--sheet", "sheet.png", "--seed", "7")
+    assert (done.returncode, done.stderr) == (0, "")
+    with Image.open(tmp_path / "sheet.png") as image:
+        size = f"{image.width:,}×{image.height:,}"
+    assert done.stdout == f"{plain}\nsheet: sheet.png, {size} pixels, 15 images, seed 7\n"
+    as_json = run("inspect", "out.h5", "--sheet", "sheet.webp", "--json")
+    assert json.loads(as_json.stdout)["splits"]["train"]["rows"] == 12
+    with Image.open(tmp_path / "sheet.webp") as image:
+        assert image.format == "WEBP"
+
+
+def test_a_damaged_image_of_a_sheet_is_told(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Split and row, and what lists more."""
+    run("build", photos, "out.h5", "--target-size", "20x16")
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        file["train/images"][3] ^= 1
+    done = run("inspect", "out.h5", "--sheet", "sheet.png")
+    assert done.returncode == 0
+    assert (
+        "  1 of them damaged; `batchify verify` lists all damage\n  - train, row 3" in done.stdout
+    )
+
+
+def test_a_sheet_that_cannot_be_is_refused(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Usage errors exit with 2, places that cannot be with 1; the message says why."""
+    run("build", photos, "out.h5", "--target-size", "8")
+    (tmp_path / "dir.png").mkdir()
+    for code, name, message in [
+        (2, "sheet.gif", "sheet.gif must end with .png or .webp"),
+        (1, "none/sheet.png", "there is no folder"),
+        (1, "dir.png", "dir.png is a folder; name a file in it"),
+    ]:
+        done = run("inspect", "out.h5", "--sheet", name)
+        assert done.returncode == code
+        assert message in done.stderr
+        assert done.stdout == ""
