@@ -15,7 +15,7 @@ _WIDTH = 1246
 _LEAST_WIDTH = 512
 _CELL = 96
 """The least width of a column: a caption needs it."""
-_SHORT = 112
+_SHORT = 100
 """The most that a name within a line of text takes."""
 _GAP, _PAD = 14, 6
 _NAME_LINES, _CAPTION_LINES = 3, 2

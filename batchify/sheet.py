@@ -155,7 +155,7 @@ def _about(
     classes = int(np.count_nonzero(counts))
     text = f"{images} of {_counted(classes, 'class')}, {kind}"
     if len(shown) < classes:
-        text += f"; {len(shown):,} of the classes"
+        text += f"; {len(shown):,} of the classes are shown"
     if is_cut:
         most = max(len(of.rows) for of in shown)
         text += f"; at most {_counted(most, 'image')} of each class, drawn by seed {seed}"
@@ -167,7 +167,7 @@ def _absent(layout: Layout, classes: tuple[bytes, ...], counts: NDArray[np.intp]
     absent = np.flatnonzero(counts == 0).tolist()
     names = ", ".join(layout.short(classes[index]) for index in absent[:_NAMED])
     more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
-    return f"no image here of {names}{more}"
+    return f"classes without an image here: {names}{more}"
 
 
 def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> Block:

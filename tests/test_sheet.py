@@ -118,7 +118,7 @@ def test_classes_without_an_image_are_named(tmp_path: Path, laid_out: list[Layou
     """In the split that has none of them."""
     root = draw_dataset(tmp_path / "d", {"cat": 5, "dog": 2, "fox": 1})
     batchify.write_sheet(build(root, tmp_path / "o.h5"), tmp_path / "s.png")
-    assert "no image here of dog, fox" in texts(laid_out[0])
+    assert "classes without an image here: dog, fox" in texts(laid_out[0])
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
