@@ -16,6 +16,7 @@ from batchify._version import __version__
 if TYPE_CHECKING:
     from batchify.builder import build
     from batchify.changes import find_changes
+    from batchify.checking import check
     from batchify.dataset import Dataset, discover
     from batchify.epochs import Batches
     from batchify.errors import BatchifyError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         StoreOptions,
     )
     from batchify.planner import Fingerprint, fingerprint, plan_build
+    from batchify.problems import CheckLimits, CheckReport, Problem
     from batchify.report import BuildReport, Changes, Progress
     from batchify.sheet import Sheet, write_sheet
     from batchify.splits import Split
@@ -42,6 +44,8 @@ _HOMES = {
     "BuildOptions": "options",
     "BuildReport": "report",
     "Changes": "report",
+    "CheckLimits": "problems",
+    "CheckReport": "problems",
     "Dataset": "dataset",
     "DatasetFile": "opened",
     "DecodeOptions": "options",
@@ -49,6 +53,7 @@ _HOMES = {
     "Finding": "findings",
     "Fingerprint": "planner",
     "Loader": "loader",
+    "Problem": "problems",
     "Progress": "report",
     "Sheet": "sheet",
     "Split": "splits",
@@ -57,6 +62,7 @@ _HOMES = {
     "Summary": "summary",
     "Verification": "findings",
     "build": "builder",
+    "check": "checking",
     "discover": "dataset",
     "find_changes": "changes",
     "fingerprint": "planner",
@@ -74,6 +80,8 @@ __all__ = [
     "BuildOptions",
     "BuildReport",
     "Changes",
+    "CheckLimits",
+    "CheckReport",
     "Dataset",
     "DatasetFile",
     "DecodeOptions",
@@ -81,6 +89,7 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "Loader",
+    "Problem",
     "Progress",
     "Sheet",
     "Split",
@@ -90,6 +99,7 @@ __all__ = [
     "Verification",
     "__version__",
     "build",
+    "check",
     "discover",
     "find_changes",
     "fingerprint",

@@ -14,6 +14,7 @@ from batchify.errors import OptionError
 from batchify.values import at_least, check_pattern, choice, parse_rescale
 
 MIB = 1 << 20
+BATCH_SIZE = 33
 IMAGE_TIMEOUT_S = 120.0
 """Far more than any image within the caps takes to be read and decoded."""
 
@@ -225,7 +226,7 @@ class BuildOptions:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     store: StoreOptions = field(default_factory=StoreOptions)
     split_given: bool = False
-    batch_size: int = 33
+    batch_size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
         at_least("batch size", self.batch_size, 1)

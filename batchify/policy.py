@@ -18,27 +18,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class MaxSkipped:
-    """The most images that may be left out: a count, or a share of all images.
+class Limit:
+    """The most images that something may be: a count, or a share of all images.
 
     Parameters
     ----------
     text : str
         ``"10"`` or ``"2.5%"``.
+    name : str
+        What it bounds.
     """
 
     text: str
+    name: str = "max skipped"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.text):
             raise OptionError(
-                f"max skipped must be a count (10) or a share (1%), not {self.text!r}"
+                f"{self.name} must be a count (10) or a share (1%), not {self.text!r}"
             )
         if self.text.endswith("%") and float(self.text[:-1]) > 100:
-            raise OptionError(f"max skipped cannot be more than 100%, not {self.text!r}")
+            raise OptionError(f"{self.name} cannot be more than 100%, not {self.text!r}")
 
     def count(self, images: int) -> int:
-        """Return how many of `images` images may be left out."""
+        """Return how many of `images` images that is."""
         from fractions import Fraction  # slow to import, and rarely needed
 
         if self.text.endswith("%"):
@@ -46,7 +49,7 @@ class MaxSkipped:
         return int(self.text)
 
 
-def check_policy(on_error: str, max_skipped: str | int | None) -> MaxSkipped | None:
+def check_policy(on_error: str, max_skipped: str | int | None) -> Limit | None:
     """Return the bound on skipped images; refuse a policy that cannot be meant.
 
     Raises
@@ -56,7 +59,7 @@ def check_policy(on_error: str, max_skipped: str | int | None) -> MaxSkipped | N
     choice("on error", on_error, schema.ON_ERRORS)
     if max_skipped is None:
         return None
-    limit = MaxSkipped(str(max_skipped))
+    limit = Limit(str(max_skipped))
     if on_error == "fail":
         raise OptionError("--max-skipped bounds --on-error skip; give both")
     return limit
@@ -70,7 +73,7 @@ class BadImages:
     plan : BuildPlan
     on_error : str
         One of `schema.ON_ERRORS`.
-    limit : MaxSkipped or None
+    limit : Limit or None
         The most images that may be left out, those of the plan included.
 
     Attributes
@@ -84,7 +87,7 @@ class BadImages:
         If the plan leaves more out already than it may.
     """
 
-    def __init__(self, plan: BuildPlan, on_error: str, limit: MaxSkipped | None) -> None:
+    def __init__(self, plan: BuildPlan, on_error: str, limit: Limit | None) -> None:
         self._plan = plan
         self.skip = on_error == "skip"
         self._most = limit.count(plan.images + len(plan.skipped)) if limit else None

@@ -15,10 +15,12 @@ from batchify.worker import Mark
 
 
 class Redecoded(NamedTuple):
-    """What a source became: its SHA-256 and its row's CRC-32, or the reason why it is bad."""
+    """What a source became: what its row keeps beside the image, or the reason why it is bad."""
 
     source_sha256: bytes
     row_crc32: int
+    source_size: tuple[int, int]
+    source_flags: int
     reason: str
 
 
@@ -46,10 +48,16 @@ class DecodeJob:
         for i, path in enumerate(task.paths):
             mark(i)
             batch = reader.read([path], refused={0: given_up[i]} if i in given_up else None)
-            reason = batch.bad[0][1] if batch.bad else ""
             columns = batch.columns
+            height, width = columns["source_size"][0].tolist()
             found.append(
-                Redecoded(columns["source_sha256"].tobytes(), int(columns["row_crc32"][0]), reason)
+                Redecoded(
+                    columns["source_sha256"].tobytes(),
+                    int(columns["row_crc32"][0]),
+                    (height, width),
+                    int(columns["source_flags"][0]),
+                    batch.bad[0][1] if batch.bad else "",
+                )
             )
         return found
 

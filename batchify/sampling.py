@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from batchify import schema
 from batchify.errors import FileFormatError, OptionError
 from batchify.names import printable
-from batchify.options import at_least
 from batchify.reader import Reader
+from batchify.values import at_least
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def sample_rows(
     draws = [seed, schema.SPLITS.index(split)]
     if "labels" not in reader.splits[split]:
         return [Shown(None, count, _drawn(np.arange(count), per_class, draws))]
-    labels = _class_indices(reader, split)
+    labels = class_indices(reader, split)
     by_class = np.argsort(labels, kind="stable")  # within a class rows stay in order
     counts = np.bincount(labels, minlength=len(reader.header.classes))
     ends = np.cumsum(counts)
@@ -107,7 +107,7 @@ def class_counts(reader: Reader, split: str) -> NDArray[np.intp] | None:
     """
     if "labels" not in reader.splits[split]:
         return None
-    return np.bincount(_class_indices(reader, split), minlength=len(reader.header.classes))
+    return np.bincount(class_indices(reader, split), minlength=len(reader.header.classes))
 
 
 def check_seed(seed: int) -> None:
@@ -128,7 +128,7 @@ def _drawn(rows: NDArray[np.intp], most: int, seeds: list[int]) -> tuple[int, ..
     return tuple(rows.tolist())
 
 
-def _class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
+def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
     """Return the class of every row, whatever form the labels have."""
     n_classes = len(reader.header.classes)
     indices = np.empty(len(reader.splits[split]["labels"]), np.int32)

@@ -16,7 +16,7 @@ from batchify.options import (
     StoreOptions,
     canonical_json,
 )
-from batchify.policy import MaxSkipped
+from batchify.policy import Limit
 from batchify.values import parse_rescale
 
 
@@ -83,14 +83,14 @@ def test_options_that_cannot_be_meant_are_refused(
 )
 def test_max_skipped_is_a_count_or_a_share(text: str, images: int, count: int) -> None:
     """A share is rounded down."""
-    assert MaxSkipped(text).count(images) == count
+    assert Limit(text).count(images) == count
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "x%", "101%", "%"])
 def test_a_max_skipped_that_cannot_be_is_refused(text: str) -> None:
     """With what it takes."""
     with pytest.raises(OptionError, match="max skipped"):
-        MaxSkipped(text)
+        Limit(text)
 
 
 def test_config_records_what_shapes_the_file() -> None:

@@ -9,6 +9,7 @@ import click
 
 from batchify._version import __version__
 from batchify.cli.build import build
+from batchify.cli.check import check
 from batchify.cli.fingerprint import fingerprint
 from batchify.cli.inspect import inspect
 from batchify.cli.verify import verify
@@ -45,6 +46,7 @@ def main() -> None:
         batchify build dataset/ out.h5
         batchify inspect out.h5
         batchify verify out.h5
+        batchify check out.h5
 
     DATASET is a folder with a folder of images for each class. The file is plain HDF5: h5py,
     MATLAB, Julia and R read it. To train on it, in Python:
@@ -57,6 +59,7 @@ def main() -> None:
 
 
 main.add_command(build)
+main.add_command(check)
 main.add_command(fingerprint)
 main.add_command(inspect)
 main.add_command(verify)

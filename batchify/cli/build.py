@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import build_options, to_options
+from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
 from batchify.cli.progress import shown_progress
 from batchify.policy import check_policy
 
@@ -16,7 +16,7 @@ from batchify.policy import check_policy
 @click.command()
 @click.argument("dataset", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
-@build_options
+@give_options((*DECIDING, *RUNNING))
 @click.pass_context
 def build(context: click.Context, /, dataset: str, output: str, **values: Any) -> None:
     """Write the images of DATASET into OUT, an HDF5 file.

@@ -26,7 +26,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, value: str 
         table = _table(path)
         if table is None:
             continue
-        context.default_map = {**(context.default_map or {}), **_checked(table, path, context)}
+        context.default_map = {**(context.default_map or {}), **_checked(table, path)}
         return
     if value:
         raise click.UsageError(f"{value} has no table [tool.batchify.build]")
@@ -50,16 +50,15 @@ def _table(path: str) -> Any:
     return content
 
 
-def _checked(table: Any, path: str, context: click.Context) -> dict[str, Any]:
+def _checked(table: Any, path: str) -> dict[str, Any]:
     """Return a table as option name to value; refuse what is not an option."""
     where = f"[tool.batchify.build] of {printable(path)}"
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} is not a table")
-    known = {
-        str(parameter.name): parameter
-        for parameter in context.command.params
-        if isinstance(parameter, click.Option) and parameter.name not in ("config", "help")
-    }
+    from batchify.cli.options import build_option_of  # which has this as a callback
+
+    known = build_option_of()
+    del known["config"]
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")

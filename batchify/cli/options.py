@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +12,7 @@ from batchify import schema
 from batchify.cli.config import load_config
 from batchify.cli.types import Names, TargetSize
 from batchify.options import (
+    BATCH_SIZE,
     IMAGE_TIMEOUT_S,
     BuildOptions,
     DecodeOptions,
@@ -50,7 +51,7 @@ def _flag(name: str, text: str, *, default: bool = False) -> Callable[[F], F]:
     return click.option(name, is_flag=True, default=default, help=text)
 
 
-BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+DECIDING: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--target-size",
         type=TargetSize(),
@@ -126,8 +127,6 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="1 is fast, 9 is small.",
     ),
-    _count("--batch-size", 33, "Images a batch: what a process holds in memory. Changes no byte."),
-    _count("--workers", None, "Processes. Changes no byte.  [default: the CPUs of this process]"),
     click.option(
         "--extensions",
         type=Names(),
@@ -137,6 +136,32 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     _flag("--hidden", "Take hidden files and folders, as Keras does."),
     _flag("--follow-links", "Follow links that lead out of DATASET, and links to folders."),
+    _count("--max-pixels", _DECODE.max_pixels, "Refuse images of more pixels."),
+    _count(
+        "--max-dimension", _DECODE.max_dimension, "Refuse images with a longer side, in pixels."
+    ),
+    _count("--max-file-size", _DECODE.max_file_size, "Refuse larger files, in bytes."),
+)
+"""The options that decide what is in the file."""
+
+CONFIG: Callable[[Any], Any] = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=load_config,
+    metavar="FILE",
+    help="Read options from [tool.batchify.build] of a TOML file.  [default: batchify.toml or "
+    "pyproject.toml of the current folder]",
+)
+
+RUNNING: tuple[Callable[[Any], Any], ...] = (
+    _count(
+        "--batch-size",
+        BATCH_SIZE,
+        "Images a batch: what a process holds in memory. Changes no byte.",
+    ),
+    _count("--workers", None, "Processes. Changes no byte.  [default: the CPUs of this process]"),
     _choice(
         "--on-error",
         schema.ON_ERRORS,
@@ -149,11 +174,6 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=None,
         help="With --on-error skip: fail where more images are left out.",
     ),
-    _count("--max-pixels", _DECODE.max_pixels, "Refuse images of more pixels."),
-    _count(
-        "--max-dimension", _DECODE.max_dimension, "Refuse images with a longer side, in pixels."
-    ),
-    _count("--max-file-size", _DECODE.max_file_size, "Refuse larger files, in bytes."),
     click.option(
         "--image-timeout",
         type=float,
@@ -174,24 +194,35 @@ BUILD_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _flag("--dry-run", "Print what would be done; decode and write nothing."),
     click.option("--json", is_flag=True, help="Print the plan or the report as JSON."),
     _flag("--quiet", "Show no progress."),
-    click.option(
-        "--config",
-        type=click.Path(exists=True, dir_okay=False),
-        is_eager=True,
-        expose_value=False,
-        callback=load_config,
-        metavar="FILE",
-        help="Read options from [tool.batchify.build] of a TOML file.  [default: batchify.toml or "
-        "pyproject.toml of the current folder]",
-    ),
+    CONFIG,
 )
+"""Those that decide how it is built."""
 
 
-def build_options(command: F) -> F:
-    """Give a command the options of ``build``, in the order of the help."""
-    for option in reversed(BUILD_OPTIONS):
-        command = option(command)
-    return command
+def give_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[F], F]:
+    """Give a command some of the options of ``build``, in the order of the help.
+
+    Whichever command has them, they are read from ``BATCHIFY_BUILD_…`` and the table of ``build``.
+    """
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+            parameter = vars(command)["__click_params__"][-1]
+            parameter.envvar = f"BATCHIFY_BUILD_{parameter.name.upper()}"
+        return command
+
+    return decorate
+
+
+def build_option_of() -> dict[str, click.Option]:
+    """Return the options of ``build`` by name."""
+
+    def bare() -> None:
+        """Have options."""
+
+    parameters = vars(give_options((*DECIDING, *RUNNING))(bare))["__click_params__"]
+    return {parameter.name: parameter for parameter in parameters}
 
 
 def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
@@ -199,7 +230,7 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     given = {
         name
         for name in ("split", "validation_split", "test_split", "group_by", "group_duplicates")
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and values[name] != ""
     }
     return BuildOptions(
         discover=DiscoverOptions(
@@ -235,5 +266,5 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
             compression_level=values["compression_level"],
         ),
         split_given=bool(given),
-        batch_size=values["batch_size"],
+        batch_size=values.get("batch_size", BATCH_SIZE),
     )

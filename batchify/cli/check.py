@@ -1,0 +1,150 @@
+"""``batchify check``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from batchify.cli.boundary import boundary
+from batchify.cli.options import CONFIG, DECIDING, build_option_of, give_options, to_options
+from batchify.cli.progress import shown_progress
+from batchify.options import IMAGE_TIMEOUT_S
+from batchify.problems import CODES, CheckLimits
+
+if TYPE_CHECKING:
+    from batchify.problems import CheckReport, Problem
+
+SHOWN = 5
+FOUND = 8
+
+
+@click.command()
+@click.argument("path", metavar="OUT|DATASET", type=click.Path())
+@click.option(
+    "--max-imbalance",
+    type=float,
+    metavar="RATIO",
+    help="Images of the largest class for each of the smallest, in training.  [default: 10]",
+)
+@click.option(
+    "--min-class-size", type=int, metavar="N", help="Images of each class.  [default: 10]"
+)
+@click.option("--max-duplicates", metavar="N|P%", help="Copies within a split.  [default: 0]")
+@click.option("--max-skipped", metavar="N|P%", help="Images left out.  [default: 0]")
+@click.option(
+    "--ignore",
+    multiple=True,
+    type=click.Choice(tuple(CODES)),
+    metavar="CODE",
+    help="Let findings of this code pass; may be given several times.",
+)
+@click.option("--strict", is_flag=True, help="Fail for warnings, too.")
+@click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that decode.  [default: the CPUs of this process]",
+)
+@click.option(
+    "--image-timeout",
+    type=float,
+    default=IMAGE_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give an image up that is not read and decoded by then.",
+)
+@give_options((*DECIDING, CONFIG))
+@click.pass_context
+def check(context: click.Context, /, path: str, **values: Any) -> None:
+    """Look for what spoils training: in OUT, a file, or in DATASET before it is built.
+
+    \b
+    Of a file its records are read, of a folder every image is decoded. Codes:
+        error:    unreadable, leak, group-leak, label-conflict, empty-split, empty-class
+        warning:  duplicate, missing-class, tiny-class, imbalance, skipped, exif-ignored,
+                  clipped, alpha-dropped, upscaled
+
+    A limit that you give makes an error of what is beyond it. Exit code 8 means that there are
+    errors, or with --strict warnings, that are not ignored. With --group-by, images whose paths
+    have its first group in common must be in one split.
+
+    DATASET is looked at as `batchify build` would split and decode it: the options below, of
+    build, are for that alone.
+
+    \b
+    Examples:
+        batchify check out.h5
+        batchify check out.h5 --max-imbalance 3 --max-skipped 1% --ignore upscaled --json
+        batchify check dataset/ --split hash --target-size 224x224
+    """
+    with boundary() as check_signals:
+        from json import dumps
+
+        from batchify.checking import check as run_check
+        from batchify.cli.text import echo
+
+        limits = CheckLimits(
+            max_imbalance=values["max_imbalance"],
+            max_skipped=values["max_skipped"],
+            max_duplicates=values["max_duplicates"],
+            min_class_size=values["min_class_size"],
+            group_by=values["group_by"],
+        )
+        options = None
+        if os.path.isdir(path):
+            if values["split"] == "keras":
+                values["group_by"] = ""  # it is looked for, not split by
+            options = to_options(context, values)
+        else:
+            _refuse_options(context)
+        with shown_progress(check_signals, quiet=values["quiet"]) as step:
+            report = run_check(
+                path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
+                workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
+            )  # fmt: skip
+        echo(dumps(report.as_json(), indent=2) if values["json"] else render(report))
+    if not report.is_ok:
+        context.exit(FOUND)
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Refuse options of a build for a file, which has its own."""
+    for name in build_option_of():
+        own = name in ("group_by", "max_skipped", "workers", "image_timeout", "json", "quiet")
+        if not own and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for a dataset folder; a file records its own")
+
+
+def render(report: CheckReport) -> str:
+    """Return the result of a check as text."""
+    from batchify.names import printable
+
+    counted = [problem for problem in report.problems if not problem.ignored]
+    tally = [
+        f"{count} {severity}{'s' * (count > 1)}"
+        for severity in ("error", "warning")
+        if (count := sum(problem.severity == severity for problem in counted))
+    ]
+    lines = [
+        f"{printable(report.path)}: {', '.join(tally) or 'nothing found'} "
+        f"({report.images:,} images, {report.classes:,} classes)"
+    ]
+    for problem in report.problems:
+        lines += _lines(problem)
+    return "\n".join(lines)
+
+
+def _lines(problem: Problem) -> list[str]:
+    if problem.ignored:
+        return [f"  ignored {problem.code}: {problem.message}"]
+    lines = [f"  {problem.severity} {problem.code}: {problem.message}"]
+    lines += [f"    - {each.where}: {each.message}" for each in problem.examples[:SHOWN]]
+    if (more := problem.count - SHOWN) > 0 and problem.examples:
+        lines.append(f"    … and {more:,} more")
+    return [*lines, f"    {problem.advice}"]

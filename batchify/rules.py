@@ -1,0 +1,213 @@
+"""What a check looks for: each rule a function of the facts and the limits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import schema
+from batchify.errors import OptionError
+from batchify.facts import Facts, SplitFacts
+from batchify.findings import Finding
+from batchify.groups import group_names
+from batchify.names import printable
+from batchify.policy import Limit
+from batchify.problems import CheckLimits
+from batchify.repeats import Repeat, find_repeats
+
+Found = Iterator[tuple[str, str, int, Iterator[Finding]]]
+"""(code, message, how many, examples, made as they are needed)."""
+
+
+def _rows(facts: Facts, code: str, marks: dict[str, NDArray[np.bool_]]) -> Iterator[Finding]:
+    for name, mask in marks.items():
+        split = facts.splits[name]
+        for row in np.flatnonzero(mask).tolist():
+            height, width = split.sizes[row].tolist()
+            yield Finding(code, f"{height}×{width} pixels", name, row, split.path(row))
+
+
+def _unreadable(facts: Facts, _limits: CheckLimits) -> Found:
+    if count := sum(map(len, facts.unreadable.values())):
+        examples = (
+            Finding("unreadable", reason, name, row, facts.splits[name].path(row))
+            for name, rows in facts.unreadable.items()
+            for row, reason in rows
+        )
+        yield "unreadable", f"{count:,} of {facts.images:,} images cannot be used", count, examples
+
+
+def _repeats(facts: Facts, limits: CheckLimits) -> Found:
+    repeats = find_repeats({name: split.digests for name, split in facts.splits.items()})
+    leaks = [repeat for repeat in repeats if len(repeat.splits) > 1]
+    if leaks:
+        message = f"{len(leaks):,} images are in several splits"
+        yield "leak", message, len(leaks), _copies(facts, "leak", leaks, first_of_split=True)
+    conflicts = [repeat for repeat in repeats if len(_labels(facts, repeat)) > 1]
+    if conflicts:
+        message = f"{len(conflicts):,} images are in several classes"
+        examples = _copies(facts, "label-conflict", conflicts)
+        yield "label-conflict", message, len(conflicts), examples
+    within = [(repeat, len(repeat.rows) - len(repeat.splits)) for repeat in repeats]
+    copies = sum(count for _, count in within)
+    if copies > _most(limits.max_duplicates, facts.images):
+        message = f"{copies:,} of {facts.images:,} images are copies of others in their split"
+        several = [repeat for repeat, count in within if count]
+        yield "duplicate", message, copies, _copies(facts, "duplicate", several)
+
+
+def _labels(facts: Facts, repeat: Repeat) -> set[int]:
+    found = set()
+    for name, row in repeat.rows:
+        labels = facts.splits[name].labels
+        if labels is not None:
+            found.add(int(labels[row]))
+    return found
+
+
+def _copies(
+    facts: Facts, code: str, repeats: list[Repeat], *, first_of_split: bool = False
+) -> Iterator[Finding]:
+    """Yield the further rows of images, each with the row that it is a copy of."""
+    for repeat in repeats:
+        name, row = repeat.rows[0]
+        origin = Finding("", "", name, row, facts.splits[name].path(row)).where
+        seen = {name}
+        for split, other in repeat.rows[1:]:
+            if first_of_split and split in seen:
+                continue
+            seen.add(split)
+            path = facts.splits[split].path(other)
+            yield Finding(code, f"the same bytes as {origin}", split, other, path)
+
+
+def _group_leaks(facts: Facts, limits: CheckLimits) -> Found:
+    if not limits.group_by:
+        return
+    first: dict[str, tuple[str, int]] = {}
+    leaks: list[tuple[str, str, int]] = []
+    bare = 0
+    for name, split in facts.splits.items():
+        seen: set[str] = set()
+        for start, paths in split.paths(0, len(split.flags)):
+            for row, group in enumerate(group_names(paths, limits.group_by), start):
+                bare += not group
+                if group and first.setdefault(group, (name, row))[0] != name and group not in seen:
+                    seen.add(group)
+                    leaks.append((group, name, row))
+    if bare:
+        message = f"--group-by finds no group in the paths of {bare:,} of {facts.images:,} images"
+        raise OptionError(message)
+    if leaks:
+        count = len({group for group, _, _ in leaks})
+
+        def examples() -> Iterator[Finding]:
+            for group, name, row in leaks:
+                other, at = first[group]
+                where = Finding("", "", other, at, facts.splits[other].path(at)).where
+                message = f"{printable(group)}, as {where}"
+                yield Finding("group-leak", message, name, row, facts.splits[name].path(row))
+
+        yield "group-leak", f"{count:,} groups are in several splits", count, examples()
+
+
+def _classes(facts: Facts, limits: CheckLimits) -> Found:
+    for name, split in facts.splits.items():
+        if not len(split.flags):
+            yield "empty-split", f"the {name} split has no images", 1, iter(())
+    counts = {
+        name: np.bincount(split.labels, minlength=len(facts.classes))
+        for name, split in facts.splits.items()
+        if split.labels is not None
+    }
+    if not counts:
+        return
+    totals = np.sum(list(counts.values()), axis=0)
+    yield from _class_problem(facts, "empty-class", totals == 0, totals, "have no images")
+    least = limits.min_class_size or 10
+    few = (totals > 0) & (totals < least)
+    yield from _class_problem(facts, "tiny-class", few, totals, f"have fewer than {least} images")
+    for name, of_split in counts.items():
+        if of_split.any():
+            missing = (of_split == 0) & (totals > 0)
+            problem = f"have no images in {name}"
+            yield from _class_problem(facts, "missing-class", missing, totals, problem)
+    train = counts.get("train", totals)
+    some = np.flatnonzero(train)
+    if not len(some):
+        return
+    small, large = some[np.argmin(train[some])], np.argmax(train)
+    ratio = train[large] / train[small]
+    if ratio > (limits.max_imbalance or 10):
+        message = (
+            f"class {printable(facts.classes[large])} has {ratio:,.1f} times the images of "
+            f"{printable(facts.classes[small])} in training: {train[large]:,} and {train[small]:,}"
+        )
+        yield "imbalance", message, 1, iter(())
+
+
+def _class_problem(
+    facts: Facts, code: str, mask: NDArray[np.bool_], totals: NDArray[np.int64], problem: str
+) -> Found:
+    if count := int(mask.sum()):
+        examples = (
+            Finding(code, f"{totals[i]:,} images", path=facts.classes[i])
+            for i in np.flatnonzero(mask).tolist()
+        )
+        yield code, f"{count:,} of {len(totals):,} classes {problem}", count, examples
+
+
+def _skipped(facts: Facts, limits: CheckLimits) -> Found:
+    count, total = len(facts.skipped), facts.images + len(facts.skipped)
+    if count > _most(limits.max_skipped, total):
+        examples = (Finding("skipped", entry.reason, path=entry.path) for entry in facts.skipped)
+        yield "skipped", f"{count:,} of {total:,} images are left out", count, examples
+
+
+def _sources(facts: Facts, _limits: CheckLimits) -> Found:
+    def flagged(name: str) -> Callable[[SplitFacts], NDArray[np.bool_]]:
+        bit = schema.flag_bit(name)
+        return lambda split: (split.flags & bit) > 0
+
+    height, width, _ = facts.image_shape
+    rules = [("upscaled", f"are smaller than {height}×{width}", _upscaled(facts))]
+    if facts.exif == "ignore":
+        problem = "have an EXIF orientation that is ignored"
+        rules.append(("exif-ignored", problem, flagged("exif_rotated")))
+    if facts.color_mode in ("rgb", "rgba"):
+        problem = "have 16 bits a channel, and are clipped or cut to 8"
+        rules.append(("clipped", problem, flagged("sixteen_bit")))
+    if facts.color_mode != "rgba":
+        problem = "have an alpha channel that is dropped, not blended"
+        rules.append(("alpha-dropped", problem, flagged("alpha")))
+    for code, problem, rule in rules:
+        marks = {name: rule(split) for name, split in facts.splits.items()}
+        if count := sum(int(mask.sum()) for mask in marks.values()):
+            message = f"{count:,} of {facts.images:,} images {problem}"
+            yield code, message, count, _rows(facts, code, marks)
+
+
+def _upscaled(facts: Facts) -> Callable[[SplitFacts], NDArray[np.bool_]]:
+    """Return a rule for images that are enlarged on a side, or with ``pad`` on both."""
+    height, width, _ = facts.image_shape
+    turned = schema.flag_bit("exif_rotated") if facts.exif == "apply" else 0
+
+    def smaller(h: NDArray[np.int32], w: NDArray[np.int32]) -> NDArray[np.bool_]:
+        return (h < height) & (w < width) if facts.fit == "pad" else (h < height) | (w < width)
+
+    def rule(split: SplitFacts) -> NDArray[np.bool_]:
+        h, w = split.sizes[:, 0], split.sizes[:, 1]
+        # whether a turn swaps the sides is not known of each
+        either = np.where(split.flags & turned, smaller(h, w) & smaller(w, h), smaller(h, w))
+        return np.asarray(either & (h > 0))
+
+    return rule
+
+
+def _most(limit: str | int | None, images: int) -> int:
+    return 0 if limit is None else Limit(str(limit)).count(images)
+
+
+RULES = (_unreadable, _repeats, _group_leaks, _classes, _skipped, _sources)
