@@ -33,6 +33,7 @@ from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.rows import RowWriter
 
 _IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
+_INTERPRETATION = {3: "rgb-image", 4: "rgba-image"}  # NeXus has none for (H, W, 1)
 
 
 def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
@@ -190,17 +191,21 @@ def _make_dataset(
 
 
 def _describe_columns(group: h5py.Group, plan: BuildPlan) -> None:
-    """Write what readers and viewers know by convention: CF packing and flags, HDF5 images."""
+    """Write what readers and viewers know by convention: CF packing and flags, images, NXdata."""
     images = group["images"]
+    channels = images.shape[-1]
     if plan.options.store.dtype != "float32":
         images.attrs.create("scale_factor", plan.options.store.scale, dtype="<f4")
-    if subclass := _IMAGE_SUBCLASS.get(images.shape[-1]):
+    if subclass := _IMAGE_SUBCLASS.get(channels):
         ascii_text = {"CLASS": "IMAGE", "IMAGE_VERSION": "1.2", "IMAGE_SUBCLASS": subclass}
         for name, value in {**ascii_text, "INTERLACE_MODE": "INTERLACE_PIXEL"}.items():
             images.attrs.create(
                 name, np.bytes_(value), dtype=h5py.string_dtype("ascii", len(value))
             )
-    _set(images, "interpretation", "rgba-image")
+    if interpretation := _INTERPRETATION.get(channels):
+        _set(images, "interpretation", interpretation)
+    if channels != 3:  # H5Web has RGB alone, and else plots the last two axes: one image's channel
+        group.attrs.create("default_slice", np.array([b"0", b".", b".", b"0"], text_dtype(1)))
     flags = group["source_flags"]
     masks = [schema.flag_bit(name) for name in schema.FLAGS]
     flags.attrs.create("flag_masks", np.array(masks, "<u2"))

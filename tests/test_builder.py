@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import batchify
-from batchify import durable, errors
+from batchify import durable, errors, schema
 from batchify.builder import build
 from batchify.options import (
     BuildOptions,
@@ -156,12 +156,48 @@ def test_the_file_is_schema_1(photos: Path, tmp_path: Path) -> None:
         assert images.attrs["CLASS"] == b"IMAGE"
         assert images.attrs["IMAGE_SUBCLASS"] == b"IMAGE_TRUECOLOR"
         assert images.attrs["INTERLACE_MODE"] == b"INTERLACE_PIXEL"
-        assert images.attrs["interpretation"] == b"rgba-image"
+        assert images.attrs["interpretation"] == b"rgb-image"
         assert file["train"].attrs["signal"] == b"images"
         assert file["train/labels"].dtype == np.int64
         flags = file["train/source_flags"]
         assert flags.attrs["flag_masks"].tolist() == [1, 2, 4, 8, 16, 32, 64, 128]
         assert flags.attrs["flag_meanings"].decode().split()[3] == "alpha"
+
+
+@pytest.mark.parametrize(
+    ("color_mode", "subclass", "interpretation", "default_slice"),
+    [
+        ("rgb", b"IMAGE_TRUECOLOR", b"rgb-image", None),
+        ("rgba", None, b"rgba-image", [b"0", b".", b".", b"0"]),
+        ("grayscale", b"IMAGE_GRAYSCALE", None, [b"0", b".", b".", b"0"]),
+    ],
+)
+def test_viewers_are_told_what_the_images_are(
+    photos: Path,
+    tmp_path: Path,
+    color_mode: schema.ColorMode,
+    subclass: bytes | None,
+    interpretation: bytes | None,
+    default_slice: list[bytes] | None,
+) -> None:
+    """From the root to the signal: what H5Web and silx read, seen by scripts/viewers."""
+    out = tmp_path / "out.h5"
+    build(photos, out, replace(SMALL, decode=replace(SMALL.decode, color_mode=color_mode)))
+    with h5py.File(out) as file:
+        assert file.attrs["default"] == b"train"
+        for split in ("train", "validation"):
+            group = file[split]
+            assert group.attrs["NX_class"] == b"NXdata"
+            images = group[group.attrs["signal"].decode()]
+            assert images.attrs.get("CLASS") == (b"IMAGE" if subclass else None)
+            assert images.attrs.get("IMAGE_SUBCLASS") == subclass
+            assert images.attrs.get("interpretation") == interpretation
+            slice_ = group.attrs.get("default_slice")
+            assert (None if slice_ is None else slice_.tolist()) == default_slice
+            for name in {"CLASS", "IMAGE_SUBCLASS", "INTERLACE_MODE"} & {*images.attrs}:
+                text = images.attrs.get_id(name).get_type()
+                assert not text.is_variable_str()
+                assert text.get_cset() == h5py.h5t.CSET_ASCII
 
 
 def test_the_file_grows_by_resize(photos: Path, tmp_path: Path) -> None:
