@@ -57,7 +57,7 @@ def judge_view(application: qt.QApplication, name: str, file: h5py.File, png: Pa
     label = viewer.displayedView().label()
     images = file["train/images"]
     _, height, width, channels = images.shape
-    said, good = "false colours", False
+    said, good = "its last two axes, in false colours", False
     if label == "RGB":
         plot = next(plot for plot in viewer.findChildren(PlotWidget) if plot.isVisible())
         handle = plot.getWidgetHandle()

@@ -80,7 +80,7 @@ async function photograph(page, address, name) {
 }
 
 async function open(browser, address, name) {
-  const page = await browser.newPage({ viewport: { width: 900, height: 640 } });
+  const page = await browser.newPage({ viewport: { width: 900, height: 680 } });
   page.setDefaultTimeout(TIMEOUT_MS);
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));

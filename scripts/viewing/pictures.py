@@ -11,7 +11,7 @@ from PIL import Image
 
 MAX_DIFFERENCE = 6.0
 """Mean levels (of 255) between a row and its picture: edges are drawn smooth."""
-MIN_CORRELATION = 0.8
+MIN_CORRELATION = 0.7
 
 Pixels = NDArray[np.float64]
 
