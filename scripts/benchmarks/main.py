@@ -222,11 +222,50 @@ def bench_resume(root: Path, runs: int, scale: float, workers: int) -> Iterator[
         )
 
 
+def bench_check(root: Path, runs: int, scale: float, workers: int) -> Iterator[Ratio]:
+    """Measure what is asked of a dataset before it is built, and of a file after that."""
+    out = str(root / "out.h5")
+    many = ["--workers", str(workers)]
+    for count, width, height in ((50_000, 32, 32), (20_000, 500, 375), (2_000, 1632, 1224)):
+        dataset = draw(root, int(count * scale), width, height)
+        yield compare(
+            f"fingerprint / hashing alone, {dataset.parent.name}",
+            ["run", "fingerprint", str(dataset), *many],
+            ["hash_sources", str(dataset), str(workers)],
+            runs=runs,
+            target="",
+        )
+    dataset = draw(root, int(5_000 * scale), 500, 375)
+    build = ["build", str(dataset), out, *many]
+    yield compare(
+        f"check of the folder / build, {dataset.parent.name}",
+        ["run", "check", str(dataset), *many],
+        build,
+        runs=runs,
+        target="",
+    )
+    yield compare(
+        f"check of the file / build, {dataset.parent.name}",
+        ["run", "check", out],
+        build,
+        runs=runs,
+        target="",
+    )
+    yield compare(
+        f"inspect with sheet and report / build, {dataset.parent.name}",
+        ["run", "inspect", out, "--sheet", f"{out}.png", "--report", f"{out}.html"],
+        build,
+        runs=runs,
+        target="",
+    )
+
+
 BENCHES = {
     "build": bench_build,
     "decode": bench_decode,
     "start": bench_start,
     "resume": bench_resume,
+    "check": bench_check,
 }
 
 
