@@ -21,6 +21,7 @@ from batchify.tasks import count_tasks, fill_tasks
 
 _EXIF = schema.flag_bit("exif_rotated")
 _TIFF = (b".tif", b".tiff")
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +126,6 @@ def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> Spl
     return _split_facts(labels, digests, np.concatenate(sizes), np.concatenate(flags), paths)
 
 
-_AT_ONCE = 4096
-
-
 def folder_facts(
     plan: BuildPlan, crew: engine.Workers, report: Callable[[Progress], None] = lambda _: None
 ) -> Facts:
@@ -204,7 +202,10 @@ def _split_facts(
     paths: Callable[[int, int], Iterator[tuple[int, list[bytes]]]],
 ) -> SplitFacts:
     facts = SplitFacts(labels, digests, sizes, flags, paths)
-    for row in np.flatnonzero(flags & _EXIF).tolist():
-        if facts.path(row).lower().endswith(_TIFF):
-            flags[row] &= ~np.uint16(_EXIF)
+    for start in range(0, len(flags), _AT_ONCE):
+        piece = flags[start : start + _AT_ONCE]
+        if (piece & _EXIF).any():
+            ((_, names),) = paths(start, start + len(piece))
+            tiff = np.array([name.lower().endswith(_TIFF) for name in names])
+            piece[tiff] &= ~np.uint16(_EXIF)
     return facts
