@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,11 +99,13 @@ class _Tally:
         if urgent[0].any():
             return 0
         weights = counts / self.totals[classes]
-        missing = (self._due - self.placed)[:, classes] @ weights
+        due = (self._due - self.placed)[:, classes] * weights
+        # summed the same way by every CPU, which NumPy does not promise
+        missing = np.array([math.fsum(of_split) for of_split in due.tolist()])
         if urgent.any():
             calls = urgent.sum(1)
             return int(np.argmax(np.where(calls == calls.max(), missing, -np.inf)))
-        fits = np.where(missing >= counts @ weights, missing, 0.0)
+        fits = np.where(missing >= math.fsum((counts * weights).tolist()), missing, 0.0)
         if not fits.any():
             return int(np.argmax(missing))
         return int(self._random.choice(len(fits), p=fits / fits.sum()))

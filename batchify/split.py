@@ -74,12 +74,10 @@ def by_points(points: NDArray[np.uint64], options: SplitOptions) -> dict[str, In
 
     A sample's split depends on its own hash and the shares alone, so that others may come and go.
     """
-    low, high = int(options.validation * 2**64), 2**64 - int(options.test * 2**64)
-    parts = {
-        "train": points >= low if high == 2**64 else (points >= low) & (points < high),
-        "validation": points < low,
-        "test": np.zeros(len(points), np.bool_) if high == 2**64 else points >= high,
-    }
+    validation = points < np.uint64(int(options.validation * 2**64))
+    # counted from the top, so that the bound is less than 2**64 also where the share is 0
+    test = np.uint64(2**64 - 1) - points < np.uint64(int(options.test * 2**64))
+    parts = {"train": ~validation & ~test, "validation": validation, "test": test}
     return {split: np.flatnonzero(parts[split]).astype(np.int32) for split in wanted(options)}
 
 
