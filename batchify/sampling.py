@@ -129,7 +129,17 @@ def _drawn(rows: NDArray[np.intp], most: int, seeds: list[int]) -> tuple[int, ..
 
 
 def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
-    """Return the class of every row, whatever form the labels have."""
+    """Return the class of every row of a split that has labels, whatever form they have.
+
+    Raises
+    ------
+    FileFormatError
+        If there are labels that are not of a class.
+
+    Notes
+    -----
+    Memory: 4 bytes a row.
+    """
     n_classes = len(reader.header.classes)
     indices = np.empty(len(reader.splits[split]["labels"]), np.int32)
     start = 0

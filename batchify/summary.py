@@ -126,18 +126,28 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
         As `batchify.reader.Reader`.
     """
     with Reader(path) as reader:
-        header = reader.header
-        return Summary(
-            path=reader.path,
-            nbytes=reader.nbytes,
-            schema_version=header.schema_version,
-            creator=header.creator,
-            decoder=header.decoder,
-            classes=header.classes,
-            config=header.config,
-            splits=tuple(_split_summary(reader, name) for name in reader.splits),
-            skipped=reader.skipped(),
-        )
+        return summary_of(reader)
+
+
+def summary_of(reader: Reader) -> Summary:
+    """Read what is inside an open file, as `summarize`.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    header = reader.header
+    return Summary(
+        path=reader.path,
+        nbytes=reader.nbytes,
+        schema_version=header.schema_version,
+        creator=header.creator,
+        decoder=header.decoder,
+        classes=header.classes,
+        config=header.config,
+        splits=tuple(_split_summary(reader, name) for name in reader.splits),
+        skipped=reader.skipped(),
+    )
 
 
 def _split_summary(reader: Reader, name: str) -> SplitSummary:

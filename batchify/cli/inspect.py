@@ -85,8 +85,8 @@ def render_sheet(sheet: Sheet) -> str:
 
 def render(summary: Summary) -> str:
     """Return a summary as text."""
-    from batchify.cli.text import size_text
     from batchify.names import printable
+    from batchify.units import size_text
 
     parts = [
         f"{printable(summary.path)}: batchify schema {summary.schema_version}, "
@@ -111,7 +111,8 @@ def render(summary: Summary) -> str:
 
 
 def _splits(summary: Summary) -> str:
-    from batchify.cli.text import size_text, table
+    from batchify.cli.text import table
+    from batchify.units import size_text
 
     rows = [["split", "rows", "images", "dtype", "bytes", "chunks"]]
     for split in summary.splits:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchify.cli.text import size_text, table
+from batchify.cli.text import table
 from batchify.names import printable
+from batchify.units import size_text
 
 if TYPE_CHECKING:
     from batchify.plan import BuildPlan

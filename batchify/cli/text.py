@@ -8,15 +8,6 @@ from collections.abc import Sequence
 import click
 
 
-def size_text(nbytes: float) -> str:
-    """Return bytes as a person says them: ``344.4 MB``, decimal units."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} TB"
-
-
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Return rows as aligned columns; those numbered in `right` end at the same place."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,0 +1,29 @@
+"""Numbers as a person says them."""
+
+from __future__ import annotations
+
+
+def size_text(nbytes: float) -> str:
+    """Return bytes as a person says them: ``344.4 MB``, decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} TB"
+
+
+def share_text(count: int, total: int) -> str:
+    """Return a part of a whole in percent: ``0.1 %``; what is not nothing is not called 0."""
+    if not total or not count:
+        return "0 %"
+    percent = 100 * count / total
+    if percent < 0.1:
+        return "< 0.1 %"
+    if count < total and percent > 99.9:
+        return "> 99.9 %"
+    return f"{percent:.1f} %" if count < total else "100 %"
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    """Return a number with its noun: ``1 class``, ``2 classes``."""
+    return f"{count:,} {word if count == 1 else many or word + 's'}"
