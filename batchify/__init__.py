@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SplitOptions,
         StoreOptions,
     )
+    from batchify.page import write_report
     from batchify.planner import Fingerprint, fingerprint, plan_build
     from batchify.problems import CheckLimits, CheckReport, Problem
     from batchify.report import BuildReport, Changes, Progress
@@ -71,6 +72,7 @@ _HOMES = {
     "plan_build": "planner",
     "summarize": "summary",
     "verify": "verification",
+    "write_report": "page",
     "write_sheet": "sheet",
 }
 
@@ -108,6 +110,7 @@ __all__ = [
     "plan_build",
     "summarize",
     "verify",
+    "write_report",
     "write_sheet",
 ]
 

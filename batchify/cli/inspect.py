@@ -25,6 +25,12 @@ SKIPPED_SHOWN = 20
     help="Write a contact sheet, .png or .webp: images of every split with class and path.",
 )
 @click.option(
+    "--report",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write a report, .html: balance, images, duplicates, leaks, how it was built.",
+)
+@click.option(
     "--seed",
     type=int,
     default=0,
@@ -33,17 +39,18 @@ SKIPPED_SHOWN = 20
     help="Draws which images are shown, where there are many.",
 )
 @click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
-def inspect(file: str, sheet: str | None, seed: int, json: bool) -> None:
+def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: bool) -> None:
     """Show what is inside OUT, a file that `batchify build` made.
 
     Splits with their rows, shape and bytes; classes with their balance; how the file was built;
     what was skipped. OUT may come from a stranger: links out of it, plugins and lengths that do
-    not fit are refused, and no image is read but those that a sheet shows.
+    not fit are refused, and no image is read but those that a sheet or a report shows.
 
     \b
     Examples:
         batchify inspect out.h5
         batchify inspect out.h5 --sheet sheet.png
+        batchify inspect out.h5 --report report.html
     """
     with boundary():
         from json import dumps
@@ -57,12 +64,28 @@ def inspect(file: str, sheet: str | None, seed: int, json: bool) -> None:
             from batchify.sheet import write_sheet
 
             written = write_sheet(file, sheet, seed=seed)
+        if report is not None:
+            from batchify.page import write_report
+
+            write_report(file, report, seed=seed)
         if json:
             click.echo(dumps(summary.as_json(), indent=2))
             return
         echo(render(summary))
         if written is not None:
             echo("\n" + render_sheet(written))
+        if report is not None:
+            echo("\n" + render_report(report, seed))
+
+
+def render_report(path: str, seed: int) -> str:
+    """Return what was written as text."""
+    from os import stat
+
+    from batchify.names import printable
+    from batchify.units import size_text
+
+    return f"report: {printable(path)}, {size_text(stat(path).st_size)}, seed {seed}"
 
 
 def render_sheet(sheet: Sheet) -> str:

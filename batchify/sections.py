@@ -1,0 +1,243 @@
+"""The sections of a page about its file: what is in it, and how it was built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from batchify.dossier import Dossier
+from batchify.markup import (
+    NOTHING,
+    PATH_LENGTH,
+    Html,
+    bar,
+    code,
+    escape,
+    folded,
+    join,
+    named,
+    paragraph,
+    shorten,
+    table,
+    tag,
+)
+from batchify.names import printable
+from batchify.summary import SplitSummary
+from batchify.units import plural, share_text, size_text
+
+ALL_CLASSES = 40
+"""More classes than these are not all drawn: the largest and the smallest are."""
+END_CLASSES = 10
+LISTED_CLASSES = 1000
+LISTED_SKIPPED = 100
+_TEXT_LENGTH = 160
+_COMMAND_LENGTH = 4000
+_FIGURE_SPACE = "\N{FIGURE SPACE}"
+"""As wide as a digit."""
+_CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
+
+
+def splits(dossier: Dossier) -> Html:
+    """Return the splits with their rows and shapes."""
+    summary = dossier.summary
+    total = sum(split.rows for split in summary.splits)
+    rows = []
+    for split in summary.splits:
+        shape = " × ".join(f"{side:,}" for side in (split.rows, *split.image_shape))
+        rows.append(
+            [
+                split_tag(split.name),
+                escape(f"{split.rows:,}"),
+                escape(share_text(split.rows, total)),
+                escape(shape),
+                tag("code", escape(split.dtype)),
+                escape(size_text(split.nbytes)),
+            ]
+        )
+    head = ["Split", "Images", "Share", "Shape", "Type", "On disk"]
+    return table("Splits", head, rows, numbers=(1, 2, 5))
+
+
+def balance(dossier: Dossier) -> Html:
+    """Return how the images of each split are spread over the classes."""
+    summary = dossier.summary
+    counted = [split for split in summary.splits if split.class_counts is not None]
+    if not counted:
+        text = f"{plural(len(summary.classes), 'class', 'classes')}; no labels are stored."
+        return paragraph(text)
+    parts = [_spread(counted)]
+    totals = [sum(counts) for counts in zip(*map(_counts, counted), strict=True)]
+    order = list(range(len(totals)))
+    if len(totals) <= ALL_CLASSES:
+        parts.append(_bars("Images of each class", dossier, counted, order))
+    else:
+        order.sort(key=lambda index: (-totals[index], index))
+        ends = order[:END_CLASSES], order[-END_CLASSES:]
+        for title, some in zip(("Largest classes", "Smallest classes"), ends, strict=True):
+            parts += [tag("h3", escape(title)), _bars(title, dossier, counted, some)]
+        parts.append(_all_classes(dossier, counted))
+    parts.append(paragraph("Bars compare the classes within a split.", "note"))
+    return join(parts)
+
+
+def channels(dossier: Dossier) -> Html:
+    """Return mean and standard deviation of each channel, as tables and to paste."""
+    filled = [split for split in dossier.summary.splits if split.rows]
+    if not filled:
+        return paragraph("There are no images.")
+    first = filled[0]
+    rescale = str(dossier.summary.config.get("rescale"))
+    text = "\n".join(
+        f"{name} = [{', '.join(map(_decimal, values))}]"
+        for name, values in (("mean", first.mean), ("std ", first.std))
+    )
+    rows = []
+    for split in filled:
+        names = _CHANNELS[split.image_shape[-1]]
+        for name, mean, std in zip(names, split.mean, split.std, strict=True):
+            cells = [escape(name), escape(_decimal(mean)), escape(_decimal(std))]
+            rows.append([split_tag(split.name), *cells])
+    scale = shorten(printable(rescale), 40)
+    return join(
+        [
+            paragraph(
+                f"To normalise with: of the images of {first.name}, in units of pixels times "
+                f"{scale}."
+            ),
+            code(text),
+            table("Channels", ["Split", "Channel", "Mean", "Std"], rows, numbers=(2, 3)),
+        ]
+    )
+
+
+def skipped(dossier: Dossier) -> Html:
+    """Return the files that were left out, with reasons."""
+    entries = dossier.summary.skipped
+    if not entries:
+        return paragraph("No image was skipped.", "good")
+    shown = entries[:LISTED_SKIPPED]
+    rows = [[named(entry.path, PATH_LENGTH), named(entry.reason, _TEXT_LENGTH)] for entry in shown]
+    more = _more(len(entries) - len(shown), "image", "images")
+    title = f"Show {'the first ' if more else ''}{plural(len(shown), 'path')} and reasons"
+    return join(
+        [
+            paragraph(f"{plural(len(entries), 'image')} could not be used and "
+                      f"{'is' if len(entries) == 1 else 'are'} not in the file."),
+            folded(title, join([table("Skipped images", ["Path", "Reason"], rows), more])),
+        ]
+    )  # fmt: skip
+
+
+def origin(dossier: Dossier) -> Html:
+    """Return the command that made the file, the versions, and all options."""
+    summary = dossier.summary
+    rows = [
+        [tag("code", named(name.replace("_", "-"))), named(_value(value), _TEXT_LENGTH)]
+        for name, value in sorted(summary.config.items())
+    ]
+    made = f"{summary.creator} with {summary.decoder}"
+    return join(
+        [
+            paragraph("The command, with the options that are not the default:"),
+            code(shorten(dossier.command, _COMMAND_LENGTH)),
+            tag(
+                "p",
+                escape(f"Schema {summary.schema_version}, made by "),
+                named(made, _TEXT_LENGTH),
+                escape("."),
+            ),
+            folded("Show all options", table("Options", ["Option", "Value"], rows)),
+        ]
+    )
+
+
+def split_tag(name: str) -> Html:
+    """Return the name of a split, in its colour."""
+    return tag("span", escape(name), class_=f"split {name}")
+
+
+def _counts(split: SplitSummary) -> Sequence[int]:
+    return split.class_counts or ()
+
+
+def _spread(counted: Sequence[SplitSummary]) -> Html:
+    """Return how large the classes of each split are."""
+    rows = []
+    for split in counted:
+        counts = sorted(_counts(split))
+        filled = [count for count in counts if count]
+        ratio = f"{counts[-1] / filled[0]:,.1f}×" if filled else "–"
+        middle = counts[(len(counts) - 1) // 2] if counts else 0
+        rows.append(
+            [
+                split_tag(split.name),
+                *map(
+                    escape,
+                    (
+                        f"{len(filled):,}",
+                        f"{len(counts) - len(filled):,}",
+                        f"{counts[-1] if counts else 0:,}",
+                        f"{middle:,}",
+                        f"{filled[0] if filled else 0:,}",
+                        ratio,
+                    ),
+                ),
+            ]
+        )
+    head = ["Split", "Classes", "Empty", "Largest", "Median", "Smallest", "Largest / smallest"]
+    return table("Class sizes", head, rows, numbers=range(1, 7))
+
+
+def _bars(
+    label: str, dossier: Dossier, counted: Sequence[SplitSummary], shown: Sequence[int]
+) -> Html:
+    """Return some classes, each with a bar for every split."""
+    rows = []
+    for index in shown:
+        label_text = f"{index:{_FIGURE_SPACE}>{len(str(max(shown)))}}"
+        number = tag("span", escape(label_text), class_="index")
+        cells = [join([number, named(dossier.summary.classes[index])])]
+        for split in counted:
+            count = _counts(split)[index]
+            length = bar(count, max(_counts(split)), split.name)
+            cells.append(tag("div", tag("span", escape(f"{count:,}")), length))
+        rows.append(cells)
+    head = ["Class", *(split.name for split in counted)]
+    return table(label, head, rows, class_=f"bars of-{len(counted)}")
+
+
+def _all_classes(dossier: Dossier, counted: Sequence[SplitSummary]) -> Html:
+    """Return the numbers of all classes, folded; of very many, the first."""
+    names = dossier.summary.classes[:LISTED_CLASSES]
+    rows = [
+        [
+            escape(str(index)),
+            named(name),
+            *(escape(f"{_counts(split)[index]:,}") for split in counted),
+        ]
+        for index, name in enumerate(names)
+    ]
+    head = ["Label", "Class", *(split.name for split in counted)]
+    whole = table("All classes", head, rows, numbers=(0, *range(2, len(head))))
+    more = _more(len(dossier.summary.classes) - len(names), "class", "classes")
+    title = f"Show {'the first' if more else 'all'} {len(names):,} classes"
+    return folded(title, join([whole, more]))
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.6g}" if 0 < abs(value) < 0.001 else f"{value:.6f}"
+
+
+def _more(count: int, word: str, many: str) -> Html:
+    if not count:
+        return NOTHING
+    text = f"… and {plural(count, word, many)} more: batchify inspect --json lists all."
+    return paragraph(text, "note")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
