@@ -61,3 +61,56 @@ add_frameworks() {
     echo "scripts: PyTorch, Keras, grain and datasets do not install here; their tests are skipped" >&2
   fi
 }
+
+# add_browser: where no Chromium or Chrome is installed, put a headless one into .venv-browser, for
+# the tests that open pages: no root is needed, and all environments share it. From npm, with its
+# libraries and a font, on Linux; else, or where there is no npm, as playwright installs its own.
+add_browser() {
+  local folder=$top/.venv-browser
+  if "$bin/python" "$top/tests/browser.py" >/dev/null 2>&1 || [ -e "$folder/tried" ]; then
+    return
+  fi
+  echo "setting up $folder" >&2
+  rm -rf "$folder"
+  mkdir "$folder"
+  if [ "$(uname -sm)" = "Linux x86_64" ] && command -v npm >/dev/null; then  # which brings node
+    npm_browser "$folder" || true
+  fi
+  if ! "$bin/python" "$top/tests/browser.py" >/dev/null 2>&1; then
+    PLAYWRIGHT_BROWSERS_PATH=$folder PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT=10000 \
+      "$bin/python" -m playwright install --only-shell chromium >/dev/null 2>&1 || true
+  fi
+  if ! "$bin/python" "$top/tests/browser.py"; then
+    touch "$folder/tried"
+  fi
+}
+
+# npm_browser FOLDER: unpack the Chromium of a package of npm, which checks what it downloads.
+npm_browser() (
+  set -e
+  cd "$1"
+  npm pack --silent '@sparticuz/chromium@153.0.0' >/dev/null
+  tar --no-same-owner -xzf sparticuz-chromium-153.0.0.tgz
+  node - <<'JS'
+const fs = require("node:fs");
+const { brotliDecompressSync } = require("node:zlib");
+for (const name of ["chromium", "al2023.tar", "fonts.tar"]) {
+  fs.writeFileSync(name, brotliDecompressSync(fs.readFileSync(`package/bin/${name}.br`)));
+}
+JS
+  tar --no-same-owner -xf al2023.tar
+  tar --no-same-owner -xf fonts.tar
+  rm -rf package ./*.tgz ./*.tar
+  chmod +x chromium
+  cat >fonts.conf <<XML
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir prefix="relative">fonts</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>
+XML
+  cat >run <<'SH'
+#!/bin/sh
+here=$(cd "$(dirname "$0")" && pwd)
+LD_LIBRARY_PATH=$here/lib FONTCONFIG_FILE=$here/fonts.conf exec "$here/chromium" "$@"
+SH
+  chmod +x run
+)
