@@ -132,7 +132,7 @@ def origin(dossier: Dossier) -> Html:
     """Return the command that made the file, the versions, and all options."""
     summary = dossier.summary
     rows = [
-        [tag("code", named(name.replace("_", "-"))), named(_value(value), _TEXT_LENGTH)]
+        [tag("code", named(name.replace("_", "-"))), named(_value(name, value), _TEXT_LENGTH)]
         for name, value in sorted(summary.config.items())
     ]
     made = f"{summary.creator} with {summary.decoder}"
@@ -235,7 +235,9 @@ def _more(count: int, word: str, many: str) -> Html:
     return paragraph(text, "note")
 
 
-def _value(value: Any) -> str:
+def _value(name: str, value: Any) -> str:
+    if name == "target_size" and isinstance(value, list):
+        return "x".join(map(str, value))
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "–"
     if isinstance(value, bool):

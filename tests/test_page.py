@@ -194,7 +194,7 @@ def test_how_it_was_built_is_told(photos: Path, tmp_path: Path) -> None:
     found = summarize(tmp_path / "out.h5")
     options = {row[0]: row[1] for row in page.tables["Options"][1:]}
     assert set(options) == {name.replace("_", "-") for name in found.config}
-    assert options["target-size"] == "20, 16"
+    assert options["target-size"] == "20x16"
     assert options["hidden"] == "no"
     assert "batchify build DATASET OUT" in page.text
     assert "--target-size 20x16" in page.text

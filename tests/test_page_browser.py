@@ -220,6 +220,8 @@ def test_both_schemes_can_be_read(show: Any, page_path: Path) -> None:
         assert len(found) > 300
         assert [each for each in found if each[0] < each[1]] == []
     assert backgrounds[0] != backgrounds[1]
+    page.emulate_media(media="print")  # on paper, in the colours of the light one
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == backgrounds[0]
 
 
 def test_the_keyboard_reaches_everything(show: Any, page_path: Path) -> None:
