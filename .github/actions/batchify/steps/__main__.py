@@ -1,0 +1,277 @@
+"""The steps of the action: python steps NAME. Python's own library alone, and ``batchify``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from job_summary import code, render, size_text
+from runner import StepError, annotate, arguments, fail, get, one_of, put, run, say, shown
+
+TOP = Path(__file__).resolve().parents[4]
+"""The repository that the action is of, wherever the runner has put it."""
+DAMAGED = 6
+FOUND = 8
+MAKES_NO_FILE = ("--dry-run", "--check", "--json", "--help", "-h")
+GLOBS = "*?[]{}\r\n\t" + ("" if os.name == "nt" else "\\")
+"""The actions for cache and artifacts take paths as patterns."""
+ANNOTATIONS = 10
+"""A step shows no more of a kind."""
+
+
+def install() -> None:
+    """Make an environment with batchify, and a folder for what the steps hand on."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - what is on the PATH of the runner
+        raise StepError(f"Python {platform.python_version()} is too old; set python-version")
+    temporary = Path(os.environ["RUNNER_TEMP"])
+    if get("INPUT_INSTALL").strip() == "false":
+        found = shutil.which("batchify")
+        if found is None:
+            raise StepError("install is false, but there is no batchify on the PATH")
+        command = Path(found)
+    else:
+        command = _install(arguments("INPUT_INSTALL") or [str(TOP)], temporary)
+    if run([str(command), "--version"]):
+        raise StepError("the batchify that was installed does not start")
+    folder = Path(tempfile.mkdtemp(prefix="batchify-", dir=temporary))
+    (folder / "report").mkdir()
+    put(python=sys.executable, command=str(command), folder=str(folder))
+
+
+def _install(wanted: list[str], temporary: Path) -> Path:
+    """Install with pip; return the command. A job that uses the action again finds it made."""
+    identity = "\0".join([sys.version, sys.executable, *wanted])
+    place = temporary / f"batchify-venv-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    scripts = place / ("Scripts" if os.name == "nt" else "bin")
+    if not (place / "made").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        venv.create(place, with_pip=True)
+        pip = [str(scripts / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+        if status := run([*pip, "--progress-bar", "off", *wanted]):
+            raise StepError(f"pip could not install {shown(' '.join(wanted))}", status)
+        (place / "made").touch()
+    command = scripts / ("batchify.exe" if os.name == "nt" else "batchify")
+    if not command.exists():
+        raise StepError(f"{shown(' '.join(wanted))} has no command batchify")
+    return command
+
+
+def prepare() -> None:
+    """Judge the inputs; tell the identity of the build, and names made of it."""
+    output = _output()
+    options = arguments("INPUT_OPTIONS", refused=MAKES_NO_FILE)
+    one_of("INPUT_CACHE", "true", "false")
+    one_of("INPUT_CHECK", "true", "warn", "false")
+    arguments("INPUT_CHECK_OPTIONS", refused=("--help", "-h"))
+    status, told = _batchify("fingerprint", *options, "--", _dataset())
+    if status:
+        raise StepError(f"batchify fingerprint failed with exit code {status}", status)
+    fingerprint = told.strip()
+    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        raise StepError(f"batchify fingerprint printed {shown(fingerprint)[:100]!r}")
+    system = re.sub(r"[^a-z0-9]+", "", f"{get('RUNNER_OS')}{get('RUNNER_ARCH')}".lower())
+    series = hashlib.sha256("\0".join([_dataset(), output, *options]).encode()).hexdigest()[:12]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(output).stem).strip("-.") or "dataset"
+    name = get("INPUT_ARTIFACT_NAME") or f"batchify-{stem[:60]}-{system}-{fingerprint[:8]}"
+    put(
+        path=output,
+        fingerprint=fingerprint,
+        key=f"batchify-{system}-{series}-{fingerprint}",
+        restore_keys=f"batchify-{system}-{series}-",
+        artifact_name="" if name == "false" else name,
+    )
+
+
+def build() -> None:
+    """Make the file; one that the cache gave is left as it is where it is up to date."""
+    report = _build()
+    put(
+        rows=str(sum(split["rows"] for split in report["splits"].values())),
+        classes=str(len(report["classes"])),
+        cache_hit="true" if get("CACHE_HIT") == "true" else "false",
+        up_to_date="true" if report["up_to_date"] else "false",
+    )
+
+
+def _build(*more: str) -> dict[str, Any]:
+    output = _output()
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    options = arguments("INPUT_OPTIONS", refused=MAKES_NO_FILE)
+    status, told = _batchify(
+        "build", *options, "--overwrite", *more, "--json", "--", _dataset(), output
+    )
+    if status:
+        raise StepError(f"batchify build failed with exit code {status}; see the log", status)
+    report: dict[str, Any] = json.loads(told)
+    return report
+
+
+def verify() -> None:
+    """Prove that the file is whole; one of a damaged cache is made anew."""
+    status, _ = _batchify("verify", "--json", "--", _output())
+    if status == DAMAGED and get("RESTORED_KEY"):
+        key = get("RESTORED_KEY")
+        annotate("warning", "batchify", f"the file of cache entry {key} is damaged: made anew")
+        _build("--restart")
+        status, _ = _batchify("verify", "--json", "--", _output())
+    if status:
+        raise StepError(f"batchify verify failed with exit code {status}; see the log", status)
+    (_folder() / "failure.txt").unlink(missing_ok=True)
+
+
+def check() -> None:
+    """Look for what makes a bad dataset; errors end the job later, in `gate`."""
+    options = arguments("INPUT_CHECK_OPTIONS", refused=("--help", "-h"))
+    status, told = _batchify("check", *options, "--json", "--", _output(), fine=(FOUND,))
+    if status not in (0, FOUND):
+        raise StepError(f"batchify check failed with exit code {status}; see the log", status)
+    checked = json.loads(told)
+    (_folder() / "report" / "check.json").write_text(told, encoding="utf-8")
+    counts = {"error": 0, "warning": 0}
+    for finding in checked["findings"]:
+        severity = finding["severity"]
+        if finding.get("ignored") or severity not in counts:
+            continue
+        counts[severity] += 1
+        if counts[severity] <= ANNOTATIONS:
+            message = f"{finding['message']} - {finding['advice']}"
+            annotate(severity, f"batchify check: {finding['code']}", message)
+    put(
+        result="failed" if status == FOUND else "passed",
+        errors=str(counts["error"]),
+        warnings=str(counts["warning"]),
+    )
+
+
+def report() -> None:
+    """Draw what people look at, and list what machines read."""
+    status, told = _batchify("inspect", "--json", "--", _output())
+    if not status:
+        place = _folder() / "report"
+        (place / "inspect.json").write_text(told, encoding="utf-8")
+        sheet, page = place / "sheet.png", place / "report.html"
+        status, _ = _batchify(
+            "inspect", "--sheet", str(sheet), "--report", str(page), "--", _output()
+        )
+    if status:
+        raise StepError(f"batchify inspect failed with exit code {status}; see the log", status)
+    put(sheet=str(sheet), report=str(page))
+
+
+def summary() -> None:
+    """Write the job summary of as much as there is."""
+    folder = _folder()
+    built, inspected, checked = map(_result, ("build", "inspect", "check"))
+    failure = folder / "failure.txt"
+    facts = []
+    if built:
+        rows = sum(split["rows"] for split in built["splits"].values())
+        facts += [f"{rows:,} images", f"{len(built['classes']):,} classes"]
+        facts += [size_text(built["bytes"])]
+        facts.append("up to date" if built["up_to_date"] else "built")
+    facts.append(f"of {code(get('INPUT_DATASET'))}")
+    if get("INPUT_OPTIONS").strip():
+        facts.append(f"options {code(get('INPUT_OPTIONS').strip())}")
+    if get("CACHE_HIT") == "true":
+        facts.append("from the cache")
+    if get("FINGERPRINT"):
+        facts.append(f"fingerprint {code(get('FINGERPRINT'))}")
+    url = get("ARTIFACT_URL")
+    page = render(
+        output=get("INPUT_OUTPUT"),
+        facts=facts,
+        failure=failure.read_text(encoding="utf-8") if failure.exists() else "",
+        inspected=inspected,
+        checked=checked,
+        artifact_url=url if url.startswith("https://") else "",
+    )
+    with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8", newline="\n") as file:
+        file.write(page)
+
+
+def _result(name: str) -> dict[str, Any] | None:
+    """Return what a command printed; None where it did not come to it."""
+    path = _folder() / f"{name}.json"
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def gate() -> None:
+    """Fail for the errors that the check found, unless they are only to be shown."""
+    found = f"batchify check found errors ({get('ERRORS')}); the job summary lists them"
+    if get("INPUT_CHECK").strip() == "warn":
+        say(f"{found}; check is warn, so they do not fail the job")
+        return
+    raise StepError(found, FOUND)
+
+
+def _batchify(name: str, *values: str, fine: tuple[int, ...] = ()) -> tuple[int, str]:
+    """Run a command of batchify; return its exit code and what it printed.
+
+    What failed is kept for the summary; a result stays where `summary` finds it.
+    """
+    folder = _folder()
+    stdout, tail = folder / "stdout.txt", folder / "tail.txt"
+    status = run([get("COMMAND"), name, *values], stdout=stdout, tail=tail)
+    told = stdout.read_text(encoding="utf-8", errors="replace")
+    if status and status not in fine:
+        tail.replace(folder / "failure.txt")
+    elif "--json" in values:
+        stdout.replace(folder / f"{name}.json")
+    return status, told
+
+
+def _folder() -> Path:
+    return Path(get("FOLDER"))
+
+
+def _dataset() -> str:
+    dataset = get("INPUT_DATASET")
+    if not dataset or "\0" in dataset:
+        raise StepError("input dataset must name a folder")
+    return dataset
+
+
+def _output() -> str:
+    output = get("INPUT_OUTPUT")
+    if (
+        not output
+        or output != output.strip()
+        or output[0] in "!#~"
+        or any(sign in output for sign in GLOBS + "\0")
+    ):
+        raise StepError(
+            f"input output is {output!r}, but must name a file, without {GLOBS[:6]} and line "
+            "breaks, and not begin with !, # or ~"
+        )
+    return output
+
+
+STEPS: tuple[Callable[[], None], ...] = (
+    install, prepare, build, verify, check, report, summary, gate,
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run the step that is named."""
+    (step,) = [step for step in STEPS if step.__name__ == sys.argv[1]]
+    try:
+        step()
+    except StepError as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    main()
