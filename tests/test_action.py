@@ -249,6 +249,7 @@ def test_a_damaged_file_of_the_cache_is_made_anew(machine: Runner) -> None:
     done = use(machine)
     assert not done.failed, done.log
     assert (machine.workspace / "dataset.h5").read_bytes() == made
+    assert (done.outputs["cache-hit"], done.outputs["up-to-date"]) == ("true", "false")
     assert any("::warning" in line and "damaged" in line for line in commands(done.log))
     assert "Failed" not in done.summary
 
@@ -381,9 +382,8 @@ def test_it_installs_the_batchify_that_it_is_of(machine: Runner) -> None:
     environment["PATH"] = f"{COMMANDS}{os.pathsep}{environment['PATH']}"
     first = machine.use(environment, dataset="nowhere")
     assert first.steps["Install batchify"] == "success", first.log
-    assert f"$ python -m pip install --disable-pip-version-check --progress-bar off {TOP}" in (
-        first.log
-    )
+    assert " -m pip install --disable-pip-version-check --progress-bar off " in first.log
+    assert f"off {TOP}" in first.log
     assert re.search(r"^batchify \d", first.log, flags=re.MULTILINE)
     second = machine.use(environment, dataset="nowhere")
     assert "pip install" not in second.log

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from job_summary import code, render, size_text
-from runner import StepError, annotate, arguments, fail, get, one_of, put, run, say, shown
+from job_summary import code as as_code
+from job_summary import render, size_text
+from runner import StepError, annotate, arguments, fail, get, one_of, put, run, shown, tell
 
 TOP = Path(__file__).resolve().parents[4]
 """The repository that the action is of, wherever the runner has put it."""
@@ -55,7 +56,7 @@ def _install(wanted: list[str], temporary: Path) -> Path:
     scripts = place / ("Scripts" if os.name == "nt" else "bin")
     if not (place / "made").exists():
         shutil.rmtree(place, ignore_errors=True)
-        venv.create(place, with_pip=True)
+        venv.create(place, with_pip=True, symlinks=os.name != "nt")
         pip = [str(scripts / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
         if status := run([*pip, "--progress-bar", "off", *wanted]):
             raise StepError(f"pip could not install {shown(' '.join(wanted))}", status)
@@ -79,6 +80,7 @@ def prepare() -> None:
     fingerprint = told.strip()
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         raise StepError(f"batchify fingerprint printed {shown(fingerprint)[:100]!r}")
+    tell(f"fingerprint {fingerprint}")
     system = re.sub(r"[^a-z0-9]+", "", f"{get('RUNNER_OS')}{get('RUNNER_ARCH')}".lower())
     series = hashlib.sha256("\0".join([_dataset(), output, *options]).encode()).hexdigest()[:12]
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(output).stem).strip("-.") or "dataset"
@@ -95,12 +97,19 @@ def prepare() -> None:
 def build() -> None:
     """Make the file; one that the cache gave is left as it is where it is up to date."""
     report = _build()
+    rows, classes = _rows(report), len(report["classes"])
+    done = "is up to date" if report["up_to_date"] else "was built"
+    tell(f"{_output()} {done}: {rows:,} images, {classes:,} classes")
     put(
-        rows=str(sum(split["rows"] for split in report["splits"].values())),
-        classes=str(len(report["classes"])),
+        rows=str(rows),
+        classes=str(classes),
         cache_hit="true" if get("CACHE_HIT") == "true" else "false",
         up_to_date="true" if report["up_to_date"] else "false",
     )
+
+
+def _rows(report: dict[str, Any]) -> int:
+    return sum(split["rows"] for split in report["splits"].values())
 
 
 def _build(*more: str) -> dict[str, Any]:
@@ -123,10 +132,12 @@ def verify() -> None:
         key = get("RESTORED_KEY")
         annotate("warning", "batchify", f"the file of cache entry {key} is damaged: made anew")
         _build("--restart")
+        put(up_to_date="false")
         status, _ = _batchify("verify", "--json", "--", _output())
     if status:
         raise StepError(f"batchify verify failed with exit code {status}; see the log", status)
     (_folder() / "failure.txt").unlink(missing_ok=True)
+    tell(f"{_output()} is whole")
 
 
 def check() -> None:
@@ -139,13 +150,18 @@ def check() -> None:
     (_folder() / "report" / "check.json").write_text(told, encoding="utf-8")
     counts = {"error": 0, "warning": 0}
     for finding in checked["findings"]:
-        severity = finding["severity"]
-        if finding.get("ignored") or severity not in counts:
+        code, severity = finding["code"], finding["severity"]
+        message = f"{finding['message']}; {finding['advice']}"
+        if finding.get("ignored"):
+            tell(f"ignored: {code}: {message}")
             continue
-        counts[severity] += 1
-        if counts[severity] <= ANNOTATIONS:
-            message = f"{finding['message']} - {finding['advice']}"
-            annotate(severity, f"batchify check: {finding['code']}", message)
+        tell(f"{severity}: {code}: {message}")
+        if severity in counts:
+            counts[severity] += 1
+            if counts[severity] <= ANNOTATIONS:
+                annotate(severity, f"batchify check: {code}", message)
+    if not checked["findings"]:
+        tell("nothing was found")
     put(
         result="failed" if status == FOUND else "passed",
         errors=str(counts["error"]),
@@ -175,17 +191,16 @@ def summary() -> None:
     failure = folder / "failure.txt"
     facts = []
     if built:
-        rows = sum(split["rows"] for split in built["splits"].values())
-        facts += [f"{rows:,} images", f"{len(built['classes']):,} classes"]
+        facts += [f"{_rows(built):,} images", f"{len(built['classes']):,} classes"]
         facts += [size_text(built["bytes"])]
         facts.append("up to date" if built["up_to_date"] else "built")
-    facts.append(f"of {code(get('INPUT_DATASET'))}")
+    facts.append(f"of {as_code(get('INPUT_DATASET'))}")
     if get("INPUT_OPTIONS").strip():
-        facts.append(f"options {code(get('INPUT_OPTIONS').strip())}")
+        facts.append(f"options {as_code(get('INPUT_OPTIONS').strip())}")
     if get("CACHE_HIT") == "true":
         facts.append("from the cache")
     if get("FINGERPRINT"):
-        facts.append(f"fingerprint {code(get('FINGERPRINT'))}")
+        facts.append(f"fingerprint {as_code(get('FINGERPRINT'))}")
     url = get("ARTIFACT_URL")
     page = render(
         output=get("INPUT_OUTPUT"),
@@ -210,9 +225,9 @@ def _result(name: str) -> dict[str, Any] | None:
 
 def gate() -> None:
     """Fail for the errors that the check found, unless they are only to be shown."""
-    found = f"batchify check found errors ({get('ERRORS')}); the job summary lists them"
-    if get("INPUT_CHECK").strip() == "warn":
-        say(f"{found}; check is warn, so they do not fail the job")
+    found = f"batchify check: errors {get('ERRORS')}, warnings {get('WARNINGS')}; see the summary"
+    if get("INPUT_CHECK") == "warn":
+        tell(f"{found}; check is warn: this fails no job")
         return
     raise StepError(found, FOUND)
 

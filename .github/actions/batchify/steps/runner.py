@@ -90,6 +90,15 @@ def say(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
+def tell(*lines: str) -> None:
+    """Write lines into the log that hold free text: the runner takes none of them for a command."""
+    mark = secrets.token_hex(16)
+    say(f"::stop-commands::{mark}")
+    for line in lines:
+        say(shown(line))
+    say(f"::{mark}::")
+
+
 def annotate(kind: str, title: str, message: str) -> None:
     """Have the runner show an error, a warning or a notice beside the log.
 
