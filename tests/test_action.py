@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import h5py
 import job_summary
 import pytest
 import runner
+import yaml
 from composite import Outcome, Runner, commands, expressions, load, parse_outputs
 from drawing import draw_dataset, encoded, photo, save
 
@@ -177,6 +179,20 @@ def test_no_checkout_leaves_its_token() -> None:
                 assert step["with"]["persist-credentials"] is False
 
 
+def test_the_readme_names_inputs_and_outputs() -> None:
+    """All of them, inputs with their defaults; its example uses no other."""
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    for name, declared in MANIFEST["inputs"].items():
+        default = declared.get("default", "")
+        assert f"| `{name}` | {default}{' ' if default else ''}|" in readme, name
+    for name in MANIFEST["outputs"]:
+        assert f"`{name}`" in readme, name
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    (step,) = [step for step in yaml.safe_load(example) if "batchify" in step.get("uses", "")]
+    assert set(step["with"]) <= set(MANIFEST["inputs"])
+    shlex.split(step["with"]["options"])
+
+
 # What the action does
 
 
@@ -308,14 +324,27 @@ def test_errors_that_are_only_to_be_shown_are(machine: Runner) -> None:
 @posix
 def test_a_build_that_fails_says_why(machine: Runner) -> None:
     """In the summary, which is written all the same; nothing is cached or uploaded."""
-    save(machine.workspace / "photos/cat/bad.jpg", b"\xff\xd8\xff\xe0 no image")
+    save(machine.workspace / "photos/cat/##[error]bad\n::warning::x.jpg", b"no image")
     done = use(machine)
     failed = [name for name, result in done.steps.items() if result == "failure"]
     assert failed == ["Build"], done.log
     assert "#### ❌ Failed" in done.summary
-    assert "cat/bad.jpg" in done.summary
+    assert "cat/##[error]bad\\n::warning::x.jpg: not an image" in done.summary
+    assert "cat/##[error]bad\\n::warning::x.jpg: not an image" in done.log
+    assert [line.split("::")[1] for line in commands(done.log)] == ["error title=batchify"]
     assert not list(machine.cache.iterdir())
     assert not done.artifacts
+
+
+@posix
+def test_a_step_that_cannot_go_on_says_so(machine: Runner) -> None:
+    """In one line, without a traceback."""
+    (machine.workspace / "file").touch()
+    done = use(machine, output="file/out.h5")
+    assert done.steps["Build"] == "failure"
+    assert "::error title=batchify::step build: FileExistsError: " in done.log
+    assert "step build: FileExistsError: " in done.summary
+    assert "Traceback" not in done.log
 
 
 @posix
@@ -372,6 +401,7 @@ def test_inputs_that_cannot_be_meant_are_refused(
     told = [line for line in commands(done.log) if line.startswith("::error title=batchify::")]
     assert len(told) == 1, done.log
     assert message in told[0]
+    assert "#### ❌ Failed" in done.summary
     assert [path.name for path in machine.workspace.iterdir()] == ["photos"]
 
 

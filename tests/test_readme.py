@@ -40,7 +40,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a
 
 def test_the_blocks_are_of_known_kinds() -> None:
     """So that none is left out by a typing error."""
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "toml", "text"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "toml", "text", "yaml"}
 
 
 @posix
