@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,23 @@ def machine(tmp_path: Path) -> Runner:
     """Return a runner whose workspace holds a dataset of two classes, five and ten images."""
     made = Runner(ACTION, tmp_path)
     draw_dataset(made.workspace / "photos", {"cat": 5, "dog": 10})
+    return made
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runner, Outcome]:
+    """Return a runner that has used the action once, and what came of it."""
+    made = Runner(ACTION, tmp_path_factory.mktemp("runner"))
+    draw_dataset(made.workspace / "photos", {"cat": 5, "dog": 10})
+    return made, use(made, check="warn")
+
+
+@pytest.fixture
+def later(first: tuple[Runner, Outcome], tmp_path: Path) -> Runner:
+    """Return another runner, with the checkout and the cache of the first one."""
+    made = Runner(ACTION, tmp_path)
+    shutil.copytree(first[0].workspace / "photos", made.workspace / "photos")
+    shutil.copytree(first[0].cache, made.cache, dirs_exist_ok=True)
     return made
 
 
@@ -197,9 +215,9 @@ def test_the_readme_names_inputs_and_outputs() -> None:
 
 
 @posix
-def test_a_dataset_is_built_and_shown(machine: Runner) -> None:
+def test_a_dataset_is_built_and_shown(first: tuple[Runner, Outcome]) -> None:
     """Every output has its value; file, sheet, report and summary are there."""
-    done = use(machine, check="warn")
+    machine, done = first
     assert not done.failed, done.log
     assert done.outputs["path"] == "dataset.h5"
     assert (machine.workspace / "dataset.h5").exists()
@@ -220,61 +238,68 @@ def test_a_dataset_is_built_and_shown(machine: Runner) -> None:
 
 
 @posix
-def test_what_did_not_change_is_not_built_again(machine: Runner) -> None:
+def test_what_did_not_change_is_not_built_again(
+    first: tuple[Runner, Outcome], later: Runner
+) -> None:
     """The cache gives the very file, by fingerprint; nothing is saved again."""
-    first = use(machine)
-    made = (machine.workspace / "dataset.h5").read_bytes()
-    (machine.workspace / "dataset.h5").unlink()
-    second = use(machine)
-    assert not second.failed, second.log
-    assert second.outputs["fingerprint"] == first.outputs["fingerprint"]
-    assert (second.outputs["cache-hit"], second.outputs["up-to-date"]) == ("true", "true")
-    assert (machine.workspace / "dataset.h5").read_bytes() == made
-    assert (first.steps["Save the file"], second.steps["Save the file"]) == ("success", "skipped")
-    assert "up to date" in second.summary
-    assert "from the cache" in second.summary
-
-
-@posix
-def test_an_older_file_of_the_cache_is_built_upon(machine: Runner) -> None:
-    """A new image makes another fingerprint; the others are copied, not decoded."""
-    first = use(machine, output="made/of/photos.h5")
-    (machine.workspace / "made/of/photos.h5").unlink()
-    save(machine.workspace / "photos/cat/new.jpg", encoded(photo(seed=99), "JPEG"))
-    second = use(machine, output="made/of/photos.h5")
-    assert not second.failed, second.log
-    assert second.outputs["fingerprint"] != first.outputs["fingerprint"]
-    assert second.outputs["rows"] == "16"
-    assert (second.outputs["cache-hit"], second.outputs["up-to-date"]) == ("false", "false")
-    built = max(machine.temporary.glob("batchify-*/build.json"), key=os.path.getmtime)
-    assert json.loads(built.read_text())["copied"] == 15
-    assert len(list(machine.cache.iterdir())) == 2
-
-
-@posix
-def test_a_damaged_file_of_the_cache_is_made_anew(machine: Runner) -> None:
-    """With a warning; the job does not fail for it."""
-    use(machine)
-    made = (machine.workspace / "dataset.h5").read_bytes()
-    (entry,) = machine.cache.iterdir()
-    broken = bytearray(made)
-    with h5py.File(machine.workspace / "dataset.h5") as file:
-        at = file["train/images"].id.get_chunk_info(0).byte_offset
-    broken[at] ^= 255
-    entry.write_bytes(broken)
-    done = use(machine)
+    before, done = first[1], use(later)
     assert not done.failed, done.log
-    assert (machine.workspace / "dataset.h5").read_bytes() == made
+    assert done.outputs["fingerprint"] == before.outputs["fingerprint"]
+    assert (done.outputs["cache-hit"], done.outputs["up-to-date"]) == ("true", "true")
+    assert (later.workspace / "dataset.h5").read_bytes() == made_by(first[0])
+    assert (before.steps["Save the file"], done.steps["Save the file"]) == ("success", "skipped")
+    assert "up to date" in done.summary
+    assert "from the cache" in done.summary
+
+
+@posix
+def test_an_older_file_of_the_cache_is_built_upon(
+    first: tuple[Runner, Outcome], later: Runner
+) -> None:
+    """A new image makes another fingerprint; the others are copied, not decoded."""
+    save(later.workspace / "photos/cat/new.jpg", encoded(photo(seed=99), "JPEG"))
+    done = use(later)
+    assert not done.failed, done.log
+    assert done.outputs["fingerprint"] != first[1].outputs["fingerprint"]
+    assert done.outputs["rows"] == "16"
+    assert (done.outputs["cache-hit"], done.outputs["up-to-date"]) == ("false", "false")
+    (built,) = later.temporary.glob("batchify-*/build.json")
+    assert json.loads(built.read_text(encoding="utf-8"))["copied"] == 15
+    assert len(list(later.cache.iterdir())) == 2
+
+
+@posix
+def test_a_damaged_file_of_the_cache_is_made_anew(
+    first: tuple[Runner, Outcome], later: Runner
+) -> None:
+    """With a warning; the job does not fail for it."""
+    with h5py.File(first[0].workspace / "dataset.h5") as file:
+        at = file["train/images"].id.get_chunk_info(0).byte_offset
+    broken = bytearray(made_by(first[0]))
+    broken[at] ^= 255
+    (entry,) = later.cache.iterdir()
+    entry.write_bytes(broken)
+    done = use(later)
+    assert not done.failed, done.log
+    assert (later.workspace / "dataset.h5").read_bytes() == made_by(first[0])
     assert (done.outputs["cache-hit"], done.outputs["up-to-date"]) == ("true", "false")
     assert any("::warning" in line and "damaged" in line for line in commands(done.log))
     assert "Failed" not in done.summary
 
 
+def made_by(machine: Runner) -> bytes:
+    """Return the file that a runner made."""
+    return (machine.workspace / "dataset.h5").read_bytes()
+
+
 @posix
 def test_without_the_cache_it_is_left_alone(machine: Runner) -> None:
     """Nothing is restored, nothing saved; and nothing is uploaded where that is not wanted."""
-    done = use(machine, cache="false", artifact_name="false", check="false")
+    done = use(
+        machine, output="made/of/photos.h5", cache="false", artifact_name="false", check="false"
+    )
     assert not done.failed, done.log
+    assert (machine.workspace / done.outputs["path"]).exists()
     assert not list(machine.cache.iterdir())
     assert not done.artifacts
     assert done.outputs["cache-hit"] == "false"
@@ -300,6 +325,7 @@ def test_errors_fail_the_job_after_they_are_shown(machine: Runner) -> None:
     assert len(list(machine.cache.iterdir())) == 1
     assert "#### ❌ Check" in done.summary
     assert "| ❌ error | <code>" in done.summary
+    assert "<code>dog&#47;img&#95;000&#46;jpg&#58; " in done.summary
     told = commands(done.log)
     assert any(line.startswith("::error title=batchify check%3A ") for line in told)
 
@@ -446,7 +472,8 @@ def test_a_summary_stays_within_its_size() -> None:
             "findings": [
                 {
                     "code": name, "severity": "error", "message": name, "advice": name,
-                    "count": 1, "ignored": False, "examples": [name, {"path": name}],
+                    "count": 1, "ignored": False,
+                    "examples": [name, {"path": name, "message": name}],
                 }
             ] * count,
         },

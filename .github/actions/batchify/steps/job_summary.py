@@ -156,11 +156,10 @@ def _finding(found: Mapping[str, Any]) -> list[str]:
 
 
 def _example(example: object) -> str:
-    if isinstance(example, Mapping):
-        return ", ".join(f"{name}: {value}" for name, value in example.items())
-    if isinstance(example, list):
-        return ", ".join(map(str, example))
-    return str(example)
+    if not isinstance(example, Mapping):
+        return str(example)
+    where, message = example.get("path") or example.get("split"), example.get("message", "")
+    return f"{where}: {message}" if where else str(message)
 
 
 def _content(inspected: Mapping[str, Any], others: str) -> list[str]:
