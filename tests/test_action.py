@@ -230,6 +230,8 @@ def test_a_dataset_is_built_and_shown(first: tuple[Runner, Outcome]) -> None:
     ((name, files),) = done.artifacts.items()
     assert name == f"batchify-dataset-linuxx64-{done.outputs['fingerprint'][:8]}"
     assert files == ["check.json", "inspect.json", "report.html", "sheet.png"]
+    assert "dataset.h5 was built: 15 images, 2 classes" in done.log
+    assert "  1  dog        8           2  ████████████████████" in done.log
     assert "### batchify: <code>dataset&#46;h5</code>" in done.summary
     assert "15 images · 2 classes" in done.summary
     assert "| <code>train</code> | 12 | 20×16×3 | uint8 |" in done.summary
@@ -331,20 +333,26 @@ def test_errors_fail_the_job_after_they_are_shown(machine: Runner) -> None:
 
 
 @posix
-def test_errors_that_are_only_to_be_shown_are(machine: Runner) -> None:
-    """`check: warn` shows the same and passes; what `check-options` ignore is no error."""
+def test_what_is_ignored_fails_nothing(machine: Runner) -> None:
+    """`check-options` reach the check."""
     leak(machine)
-    done = use(machine, check="warn")
-    assert not done.failed, done.log
-    assert done.outputs["check"] == "failed"
-    assert "#### ❌ Check" in done.summary
-    (checked,) = machine.temporary.glob("batchify-*/report/check.json")
-    findings = json.loads(checked.read_text(encoding="utf-8"))["findings"]
-    codes = [each["code"] for each in findings if each["severity"] == "error"]
-    assert done.outputs["errors"] == str(len(codes))
-    done = use(machine, check_options=" ".join(f"--ignore '{code}'" for code in codes))
+    done = use(machine, check_options="--ignore 'leak'")
     assert not done.failed, done.log
     assert (done.outputs["check"], done.outputs["errors"]) == ("passed", "0")
+    assert "| ➖ ignored | <code>leak</code> |" in done.summary
+
+
+@pytest.mark.parametrize(("word", "status"), [("true", 8), ("warn", 0)])
+def test_errors_may_only_be_shown(word: str, status: int) -> None:
+    """`check: warn` has the last step say the same, and pass."""
+    done = subprocess.run(
+        [sys.executable, ACTION / "steps", "gate"],
+        env={**os.environ, "INPUT_CHECK": word, "ERRORS": "2", "WARNINGS": "3"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "batchify check: errors 2, warnings 3" in done.stdout
+    assert ("::error" in done.stdout) == bool(status)
 
 
 @posix

@@ -135,7 +135,7 @@ def report() -> None:
         (place / "inspect.json").write_text(told, encoding="utf-8")
         sheet, page = place / "sheet.png", place / "report.html"
         status, _ = _batchify(
-            "inspect", "--sheet", str(sheet), "--report", str(page), "--", _output()
+            "inspect", "--sheet", str(sheet), "--report", str(page), "--", _output(), log=True
         )
     if status:
         raise StepError(f"batchify inspect failed with exit code {status}; see the log", status)
@@ -190,15 +190,17 @@ def gate() -> None:
     raise StepError(found, FOUND)
 
 
-def _batchify(name: str, *values: str, fine: tuple[int, ...] = ()) -> tuple[int, str]:
-    """Run a command of batchify; return its exit code and what it printed.
+def _batchify(
+    name: str, *values: str, fine: tuple[int, ...] = (), log: bool = False
+) -> tuple[int, str]:
+    """Run a command of batchify; return its exit code, and what it printed if not to the log.
 
     What failed is kept for the summary; a result stays where `summary` finds it.
     """
     folder = _folder()
     stdout, tail = folder / "stdout.txt", folder / "tail.txt"
-    status = run([get("COMMAND"), name, *values], stdout=stdout, tail=tail)
-    told = stdout.read_text(encoding="utf-8", errors="replace")
+    status = run([get("COMMAND"), name, *values], stdout=None if log else stdout, tail=tail)
+    told = "" if log else stdout.read_text(encoding="utf-8", errors="replace")
     if status and status not in fine:
         tail.replace(folder / "failure.txt")
     elif "--json" in values:

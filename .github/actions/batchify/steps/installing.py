@@ -29,8 +29,8 @@ def install() -> None:
         command = Path(found)
     else:
         command = _install(arguments("INPUT_INSTALL") or [str(TOP)], temporary)
-    if run([str(command), "--version"]):
-        raise StepError("the batchify that was installed does not start")
+        if run([str(command), "--version"]):
+            raise StepError("the batchify that was installed does not start")
     folder = Path(tempfile.mkdtemp(prefix="batchify-", dir=temporary))
     (folder / "report").mkdir()
     put(python=sys.executable, command=str(command), folder=str(folder))
