@@ -61,11 +61,17 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     skipped : bool
         Files were left out.
     """
-    defaults = BuildOptions().config(layout="classes")
+    defaults = {
+        **BuildOptions().config(layout="classes"),
+        "compression_level": StoreOptions().compression_level,
+        "group_by": "",
+        "group_duplicates": False,
+    }
     words = ["batchify", "build", "DATASET", "OUT"]
-    for name, value in config.items():
-        default = defaults.get(name)
-        if name == "layout" or value == (list(default) if isinstance(default, tuple) else default):
+    for name, default in defaults.items():  # what is no option, in a stranger's file, is left out
+        plain = list(default) if isinstance(default, tuple) else default
+        value = config.get(name, plain)
+        if name == "layout" or value == plain:
             continue
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):

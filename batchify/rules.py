@@ -16,6 +16,7 @@ from batchify.names import printable
 from batchify.policy import Limit
 from batchify.problems import CheckLimits
 from batchify.repeats import Repeat, find_repeats
+from batchify.units import plural
 
 Found = Iterator[tuple[str, str, int, Iterator[Finding]]]
 """(code, message, how many, examples, made as they are needed)."""
@@ -36,18 +37,19 @@ def _unreadable(facts: Facts, _limits: CheckLimits) -> Found:
             for name, rows in facts.unreadable.items()
             for row, reason in rows
         )
-        yield "unreadable", f"{count:,} of {facts.images:,} images cannot be used", count, examples
+        message = f"{count:,} of {plural(facts.images, 'image')} cannot be used"
+        yield "unreadable", message, count, examples
 
 
 def _repeats(facts: Facts, limits: CheckLimits) -> Found:
     repeats = find_repeats({name: split.digests for name, split in facts.splits.items()})
     leaks = [repeat for repeat in repeats if len(repeat.splits) > 1]
     if leaks:
-        message = f"{len(leaks):,} images are in several splits"
+        message = f"{plural(len(leaks), 'image')} in several splits"
         yield "leak", message, len(leaks), _copies(facts, "leak", leaks, first_of_split=True)
     conflicts = [repeat for repeat in repeats if len(_labels(facts, repeat)) > 1]
     if conflicts:
-        message = f"{len(conflicts):,} images are in several classes"
+        message = f"{plural(len(conflicts), 'image')} in several classes"
         examples = _copies(facts, "label-conflict", conflicts)
         yield "label-conflict", message, len(conflicts), examples
     within = [(repeat, len(repeat.rows) - len(repeat.splits)) for repeat in repeats]
@@ -110,7 +112,7 @@ def _group_leaks(facts: Facts, limits: CheckLimits) -> Found:
                 message = f"{printable(group)}, as {where}"
                 yield Finding("group-leak", message, name, row, facts.splits[name].path(row))
 
-        yield "group-leak", f"{count:,} groups are in several splits", count, examples()
+        yield "group-leak", f"{plural(count, 'group')} in several splits", count, examples()
 
 
 def _classes(facts: Facts, limits: CheckLimits) -> Found:

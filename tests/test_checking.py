@@ -251,7 +251,7 @@ def test_the_command_tells_and_fails(run: Run, tmp_path: Path) -> None:
     for arguments in (["out.h5"], [root, "--target-size", "16"]):
         done = run("check", *arguments, "--quiet")
         assert done.returncode == 8, done.stderr
-        assert ": 1 error (25 images, 2 classes)\n  error leak: 1 images are in" in done.stdout
+        assert ": 1 error (25 images, 2 classes)\n  error leak: 1 image in several" in done.stdout
         assert "same bytes as train row" in done.stdout
         assert "cat/z\\n.jpg" in done.stdout
         assert "build with --split stratified --group-duplicates" in done.stdout
