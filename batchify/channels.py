@@ -8,7 +8,6 @@ changes a bit of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,10 +128,8 @@ class ChannelTotals:
         """Take note of the sums over some of a split's images."""
         self._totals[split] = self._totals.get(split, ChannelSums()) + sums
 
-    def statistics(
+    def mean_and_std(
         self, split: str, image_shape: tuple[int, int, int], scale: float
-    ) -> Mapping[str, NDArray[np.float64]]:
-        """Return the statistics of a split, by the names that they have in the file."""
-        total = self._totals.get(split, ChannelSums())
-        mean, std = mean_and_std(total, image_shape, scale)
-        return {"channel_mean": mean, "channel_std": std}
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return those of a split's images, as `mean_and_std` does."""
+        return mean_and_std(self._totals.get(split, ChannelSums()), image_shape, scale)

@@ -78,9 +78,11 @@ def content_digest(
             for name, dataset in columns.items():
                 data = hashes[name].hexdigest() if name in hashes else ""
                 _add(digest, ["column", name, data, *_dataset(dataset.id)])
-            for name, dataset in reader.statistics[split].items():
-                data = dataset[()].tobytes().hex()
-                _add(digest, ["statistics", name, data, *_dataset(dataset.id)])
+        group = strict.open_group(root, schema.STATISTICS)
+        _add(digest, [schema.STATISTICS, _links(group, homes), *_attributes(group)])
+        for name, dataset in reader.statistics.items():
+            data = dataset[()].tobytes().hex()
+            _add(digest, [schema.STATISTICS, name, data, *_dataset(dataset.id)])
         if reader.skipped_table is not None:
             data = hashlib.sha256(reader.skipped_table[()].tobytes()).hexdigest()
             _add(digest, ["skipped", data, *_dataset(reader.skipped_table.id)])
@@ -93,18 +95,20 @@ def link_faults(reader: Reader) -> list[str]:
     with reader.refusing():
         root = reader.root
         homes = _homes(reader)
-        expected = {schema.DIGEST, *reader.splits}
+        expected = {schema.DIGEST, schema.STATISTICS, *reader.splits}
         if reader.skipped_table is not None:
             expected.add(schema.SKIPPED)
         aliases = {}
         faults = []
         for split, columns in reader.splits.items():
-            expected_columns = {*columns, *reader.statistics[split]}
+            expected_columns = set(columns)
             found = strict.hard_links(strict.open_group(root, split), split)
             faults += _differences(found, expected_columns, f"{split}/")
             for name in columns:
                 if prefix := schema.HARD_LINKS.get(name):
                     aliases[f"{prefix}_{split}"] = f"{split}/{name}"
+        found = strict.hard_links(strict.open_group(root, schema.STATISTICS), schema.STATISTICS)
+        faults += _differences(found, set(reader.statistics), f"{schema.STATISTICS}/")
         found = strict.hard_links(root, "/")
         faults += _differences(found, expected | set(aliases), "")
         for alias, home in aliases.items():
@@ -153,6 +157,7 @@ def _add(digest: Any, record: list[Any]) -> None:
 
 def _links(group: h5g.GroupID, homes: Mapping[int, str]) -> list[list[str]]:
     """Return the names in a group, and for those of a column where the column is at home."""
+    h5o.get_info(group)  # reads the indexes of its links whole, as h5py's visititems does
     names = sorted(strict.hard_links(group, "a group"))
     return [[name, homes.get(h5o.get_info(group, name.encode()).addr, "")] for name in names]
 

@@ -42,6 +42,11 @@ class SplitPlan:
     rows: Indices
     columns: tuple[schema.Column, ...]
 
+    @property
+    def statistics(self) -> tuple[schema.Column, ...]:
+        """What is stored of each channel of its images."""
+        return schema.statistics_columns(self.name, self.columns[0].shape[-1])
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -103,10 +108,10 @@ class BuildPlan:
 
     @property
     def _columns(self) -> Iterator[schema.Column]:
-        """All datasets of the splits."""
-        statistics = schema.statistics_columns(self.options.decode.image_shape[-1])
+        """All datasets that are of a split."""
         for split in self.splits:
-            yield from (*split.columns, *statistics)
+            yield from split.columns
+            yield from split.statistics
 
     @property
     def nbytes(self) -> int:

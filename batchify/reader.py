@@ -69,15 +69,14 @@ class Reader:
             root = self._file.id
             names = strict.hard_links(root, "/")
             self.header = read_header(root)
-            self.splits: dict[str, dict[str, h5py.Dataset]] = {}
-            self.statistics: dict[str, dict[str, h5py.Dataset]] = {}
-            for name in schema.SPLITS:
-                if name in names:
-                    group = strict.open_group(root, name)
-                    self.splits[name] = self._split(group, name)
-                    self.statistics[name] = self._statistics(group, name)
+            self.splits = {
+                name: self._split(strict.open_group(root, name), name)
+                for name in schema.SPLITS
+                if name in names
+            }
             if not self.splits:
                 raise FileFormatError("it has no split")
+            self.statistics = self._open_statistics()
             self.skipped_table = self._open_skipped() if schema.SKIPPED in names else None
             self.digest_dataset = self._open_digest()
         except _DAMAGED as error:
@@ -133,7 +132,7 @@ class Reader:
         FileFormatError
         """
         with self.refusing():
-            mean, std = (dataset[()] for dataset in self.statistics[split].values())
+            mean, std = (self.statistics[f"{kind}_{split}"][()] for kind in ("mean", "std"))
         return tuple(mean.tolist()), tuple(std.tolist())
 
     @property
@@ -250,13 +249,18 @@ class Reader:
             columns[column.name] = h5py.Dataset(dataset)
         return columns
 
-    def _statistics(self, group: h5g.GroupID, name: str) -> dict[str, h5py.Dataset]:
-        """Return the datasets of a split that have a value for each channel."""
+    def _open_statistics(self) -> dict[str, h5py.Dataset]:
+        """Return the datasets that have a value for each channel of a split's images."""
+        where = schema.STATISTICS
+        if where.encode() not in self.root:
+            raise FileFormatError(f"it has no {where}: made by an older batchify; build it again")
+        group = strict.open_group(self.root, where)
         found = {}
-        for column in schema.statistics_columns(image_shape(self.header.config)[-1]):
-            dataset = strict.open_dataset(group, name, column.name, self.nbytes)
-            strict.check_column(dataset, f"{name}/{column.name}", column)
-            found[column.name] = h5py.Dataset(dataset)
+        for split in self.splits:
+            for column in schema.statistics_columns(split, image_shape(self.header.config)[-1]):
+                dataset = strict.open_dataset(group, where, column.name, self.nbytes)
+                strict.check_column(dataset, f"{where}/{column.name}", column)
+                found[column.name] = h5py.Dataset(dataset)
         return found
 
     def _open_digest(self) -> h5py.Dataset:

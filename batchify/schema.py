@@ -18,6 +18,7 @@ CREATOR = f"batchify {__version__}"
 
 SPLITS = ("train", "validation", "test")
 SKIPPED = "skipped"
+STATISTICS = "statistics"
 DIGEST = "content_sha256"
 DIGEST_NBYTES = 32
 HARD_LINKS = {"images": "X", "labels": "y"}
@@ -152,14 +153,14 @@ def split_columns(
     )
 
 
-def statistics_columns(channels: int) -> tuple[Column, ...]:
-    """Return the datasets of a split that have a value for each channel, not for each row.
+def statistics_columns(split: str, channels: int) -> tuple[Column, ...]:
+    """Return the datasets of ``/statistics`` that are of a split, with a value for each channel.
 
     Mean and standard deviation of the images, rescaled.
     """
     return (
-        Column("channel_mean", (channels,), "<f8", 8),
-        Column("channel_std", (channels,), "<f8", 8),
+        Column(f"mean_{split}", (channels,), "<f8", 8),
+        Column(f"std_{split}", (channels,), "<f8", 8),
     )
 
 

@@ -129,7 +129,9 @@ def _write_statistics(writer: RowWriter, plan: BuildPlan, totals: ChannelTotals)
     """Write what is known of each split when all of its images are."""
     shape, scale = plan.options.decode.image_shape, plan.options.store.scale
     for split in plan.splits:
-        writer.put(split.name, 0, totals.statistics(split.name, shape, scale))
+        mean_and_std = totals.mean_and_std(split.name, shape, scale)
+        for column, values in zip(split.statistics, mean_and_std, strict=True):
+            writer.put(schema.STATISTICS, 0, {column.name: values})
 
 
 def _copy(

@@ -63,7 +63,7 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
     with failures_told(), _new_file(path, plan.metadata_nbytes) as file:
         _write_root(file, plan)
         for split in plan.splits:
-            group = h5py.Group(h5g.create(file.id, split.name.encode(), gcpl=_timeless_group()))
+            group = h5py.Group(_new_group(file, split.name))
             _set(group, "NX_class", "NXdata")
             _set(group, "signal", "images")
             for column in split.columns:
@@ -71,9 +71,11 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
                 _make(group, column, level if compressed and column.name == "images" else None)
                 if prefix := schema.HARD_LINKS.get(column.name):
                     file[f"{prefix}_{split.name}"] = group[column.name]
-            for column in schema.statistics_columns(plan.options.decode.image_shape[-1]):
-                _make(group, column, None)
             _describe_columns(group, plan)
+        statistics = h5py.Group(_new_group(file, schema.STATISTICS))
+        for split in plan.splits:
+            for column in split.statistics:
+                _make(statistics, column, None)
         _make(file, schema.digest_column(), None)
         # Last, for it may be large: what is added to a header later moves what is in it.
         classes = plan.dataset.classes
@@ -127,10 +129,11 @@ def _new_file(path: bytes, metadata_nbytes: int) -> h5py.File:
     return h5py.File(h5f.create(path, h5f.ACC_TRUNC, fapl=access, fcpl=creation))
 
 
-def _timeless_group() -> h5p.PropGCID:
+def _new_group(file: h5py.File, name: str) -> h5g.GroupID:
+    """Make a group without times."""
     creation = h5p.create(h5p.GROUP_CREATE)
     creation.set_obj_track_times(False)
-    return creation
+    return h5g.create(file.id, name.encode(), gcpl=creation)
 
 
 def _write_root(file: h5py.File, plan: BuildPlan) -> None:
@@ -236,10 +239,10 @@ def places(path: bytes) -> dict[str, Places]:
     """
     found = {}
     with h5py.File(path, "r", locking=False) as file:
-        for split in schema.SPLITS:
-            for name, dataset in file.get(split, {}).items():
+        for group in (*schema.SPLITS, schema.STATISTICS):
+            for name, dataset in file.get(group, {}).items():
                 if not filters(dataset):
-                    found[f"{split}/{name}"] = dataset_places(dataset)
+                    found[f"{group}/{name}"] = dataset_places(dataset)
         if schema.SKIPPED in file:
             found[f"{schema.SKIPPED}/rows"] = dataset_places(file[schema.SKIPPED])
         found[f"/{schema.DIGEST}"] = dataset_places(file[schema.DIGEST])

@@ -89,7 +89,7 @@ def test_the_file_has_what_numpy_finds(
         for name in ("train", "validation"):
             images = file[name]["images"]
             pixels = images[:].astype(np.float64) * images.attrs.get("scale_factor", 1.0)
-            mean, std = file[name]["channel_mean"][:], file[name]["channel_std"][:]
+            mean, std = (file[f"statistics/{kind}_{name}"][:] for kind in ("mean", "std"))
             assert mean.shape == std.shape == images.shape[-1:]
             np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-6)
             np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-5)

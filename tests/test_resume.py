@@ -19,7 +19,6 @@ from batchify.errors import DatasetNotFoundError, OutputExistsError, OutputIOErr
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.report import Progress
 from batchify.structure import places
-from batchify.verification import verify
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -137,10 +136,7 @@ def test_what_rotted_beside_the_images_is_made_anew(
 def test_metadata_that_rotted_is_said(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit 7, or it is not used: never a traceback, never a file of other content.
-
-    A byte that nobody reads (of HDF5's free space in a group's heap) stays as it is.
-    """
+    """Exit 7, or it is not used: never a traceback, never another file."""
     # Each continues, and would start processes for a third of a second.
     monkeypatch.setattr("batchify.engine.Workers.start", lambda _: None)
     out = tmp_path / "out.h5"
@@ -158,11 +154,7 @@ def test_metadata_that_rotted_is_said(
             build(root, out, SMALL, workers=1)
         except (ResumeError, OutputIOError):
             continue
-        found = out.read_bytes()
-        if found != wanted:
-            assert found[offset] == data[offset]
-            assert found[:offset] + wanted[offset : offset + 1] + found[offset + 1 :] == wanted
-            assert verify(out).is_whole
+        assert out.read_bytes() == wanted
         out.unlink()
 
 
