@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from batchify import engine
 from batchify.dataset import Dataset
 from batchify.errors import BadImageError
-from batchify.fill import FillTask, name_file
+from batchify.fill import FillTask
+from batchify.recheck import ReadingJob
 from batchify.report import Progress
 from batchify.source import read_source
 from batchify.worker import Mark
@@ -23,7 +24,7 @@ TASK_SAMPLES = 256
 
 
 @dataclass(frozen=True)
-class HashJob:
+class HashJob(ReadingJob):
     """What a worker needs to hash files.
 
     Notes
@@ -49,18 +50,6 @@ class HashJob:
                 yield bytes(32)
             else:
                 yield hashlib.sha256(data).digest()
-
-    @property
-    def advice(self) -> str:
-        """What a user can do about a file that cannot be read to its end."""
-        return "look whether it can be read, and run the same command again"
-
-    def name(self, task: FillTask, item: int) -> str:
-        """Name the file of an item."""
-        return name_file(task, item)
-
-    def without(self, _task: FillTask, _item: int, _reason: str) -> None:
-        """Give nothing up: no image is decoded here."""
 
 
 def hash_samples(

@@ -49,8 +49,24 @@ class ImageRows(NamedTuple):
     scale: float
 
 
+class ReadingJob:
+    """What jobs have in common that read files and decode none."""
+
+    @property
+    def advice(self) -> str:
+        """What a user can do about a file that cannot be read to its end."""
+        return "look whether it can be read, and run the same command again"
+
+    def name(self, task: FillTask, item: int) -> str:
+        """Name the file of an item."""
+        return name_file(task, item)
+
+    def without(self, _task: FillTask, _item: int, _reason: str) -> None:
+        """Give nothing up: no image is decoded here."""
+
+
 @dataclass(frozen=True)
-class CheckJob:
+class CheckJob(ReadingJob):
     """What a worker needs to hold rows against their checksums and their sources.
 
     Parameters
@@ -117,15 +133,3 @@ class CheckJob:
         except BadImageError as error:
             return str(error)
         return "" if hashlib.sha256(data).digest() == digest else "its content is another"
-
-    @property
-    def advice(self) -> str:
-        """What a user can do about a file that cannot be read to its end."""
-        return "look whether it can be read, and run the same command again"
-
-    def name(self, task: FillTask, item: int) -> str:
-        """Name the file of an item."""
-        return name_file(task, item)
-
-    def without(self, _task: FillTask, _item: int, _reason: str) -> None:
-        """Give nothing up: no image is decoded here."""

@@ -9,9 +9,15 @@ import click
 from click.core import ParameterSource
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import CONFIG, DECIDING, build_option_of, give_options, to_options
+from batchify.cli.options import (
+    CONFIG,
+    DECIDING,
+    build_option_of,
+    crew_options,
+    give_options,
+    to_options,
+)
 from batchify.cli.progress import shown_progress
-from batchify.options import IMAGE_TIMEOUT_S
 from batchify.problems import CODES, CheckLimits
 
 if TYPE_CHECKING:
@@ -44,20 +50,7 @@ FOUND = 8
 @click.option("--strict", is_flag=True, help="Fail for warnings, too.")
 @click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes that decode.  [default: the CPUs of this process]",
-)
-@click.option(
-    "--image-timeout",
-    type=float,
-    default=IMAGE_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="Give an image up that is not read and decoded by then.",
-)
+@crew_options
 @give_options((*DECIDING, CONFIG))
 @click.pass_context
 def check(context: click.Context, /, path: str, **values: Any) -> None:

@@ -215,6 +215,20 @@ def give_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[F], F]:
     return decorate
 
 
+def crew_options(command: F) -> F:
+    """Give a command that builds nothing the options of the workers who read and decode."""
+    command = click.option(
+        "--image-timeout",
+        type=float,
+        default=IMAGE_TIMEOUT_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="Give an image up that is not read and decoded by then.",
+    )(command)
+    text = "Processes that read and decode.  [default: the CPUs of this process]"
+    return _count("--workers", None, text)(command)
+
+
 def build_option_of() -> dict[str, click.Option]:
     """Return the options of ``build`` by name."""
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify.cli.boundary import boundary
+from batchify.cli.options import crew_options
 from batchify.cli.progress import shown_progress
 from batchify.cli.types import CountOrAll
-from batchify.options import IMAGE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from batchify.findings import Verification
@@ -33,20 +33,7 @@ DAMAGED = 6
     metavar="N|all",
     help="Decode N images of --source again, or all, and compare the pixels.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes that hash and decode.  [default: the CPUs of this process]",
-)
-@click.option(
-    "--image-timeout",
-    type=float,
-    default=IMAGE_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="Give an image up that is not read and decoded by then.",
-)
+@crew_options
 @click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
