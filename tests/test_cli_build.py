@@ -61,8 +61,8 @@ def test_every_option_reaches_the_file(run: Run, photos: Path, tmp_path: Path) -
             "max_file_size": 99999,
         }  # fmt: skip
         assert list(file) == [
-            "X_test", "X_train", "X_validation", "content_sha256", "test", "train", "validation",
-            "y_test", "y_train", "y_validation",
+            "X_test", "X_train", "X_validation", "content_sha256", "statistics", "test", "train",
+            "validation", "y_test", "y_train", "y_validation",
         ]  # fmt: skip
         assert file["X_train"].compression == "gzip"
         assert file["X_train"].compression_opts == 9
