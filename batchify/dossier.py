@@ -59,6 +59,8 @@ class Repeats:
     ----------
     leaks, others : int
         How many different images are in several splits, and repeated within one alone.
+    within : int
+        How many have several rows in a split, whether or not they are in others, too.
     between : tuple of (tuple of str, int, int)
         Splits, how many different images exactly these have in common, and their rows; one split
         is for those that are repeated within it alone.
@@ -70,6 +72,7 @@ class Repeats:
 
     leaks: int
     others: int
+    within: int
     between: tuple[tuple[tuple[str, ...], int, int], ...]
     contradictions: int
     leak_groups: tuple[Group, ...]
@@ -193,6 +196,7 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     return Repeats(
         leaks=len(leaks),
         others=len(others),
+        within=sum(len(repeat.rows) > len(repeat.splits) for repeat in found),
         between=tuple((splits, images[splits], rows[splits]) for splits in between),
         contradictions=sum(len({class_of(*row) for row in repeat.rows}) > 1 for repeat in found),
         leak_groups=tuple(map(group, leaks[:GROUPS_SHOWN])),

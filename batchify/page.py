@@ -149,13 +149,13 @@ def _lead(dossier: Dossier) -> list[Html]:
         verb = "is" if found.leaks == 1 else "are"
         text = f"Leak: {plural(found.leaks, 'image')} {verb} in more than one split"
         verdicts.append(_verdict("bad", "duplicates", text))
-    elif found.others:
+    elif found.within:
         verdicts.append(_verdict("good", "duplicates", "No image is in more than one split"))
     else:
         verdicts.append(_verdict("good", "duplicates", "No duplicates, within or across splits"))
-    if found.others:
-        verb = "has" if found.others == 1 else "have"
-        text = f"{plural(found.others, 'image')} {verb} copies within one split"
+    if found.within:
+        verb = "has" if found.within == 1 else "have"
+        text = f"{plural(found.within, 'image')} {verb} copies within one split"
         verdicts.append(_verdict("warn", "duplicates", text))
     if dossier.damaged:
         text = f"{plural(dossier.damaged, 'image')} of those shown: damaged; run batchify verify"

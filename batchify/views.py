@@ -69,9 +69,9 @@ def repeats(dossier: Dossier) -> Html:
         parts.append(tag("p", tag("strong", escape("Leak. ")), escape(text), class_="bad"))
     else:
         parts.append(paragraph("No image is in more than one split.", "good"))
-    if found.others:
-        images = plural(found.others, "image")
-        text = f"{images} {'has' if found.others == 1 else 'have'} copies within one split."
+    if found.within:
+        images = plural(found.within, "image")
+        text = f"{images} {'has' if found.within == 1 else 'have'} copies within one split."
         parts.append(paragraph(text, "warn"))
     else:
         parts.append(paragraph("No duplicates within a split.", "good"))

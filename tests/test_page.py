@@ -172,6 +172,17 @@ def test_leaks_and_duplicates_are_told_apart(tmp_path: Path) -> None:
     assert "The same image in 2 classes." in page.text
 
 
+def test_a_leak_may_have_copies_within_a_split_too(tmp_path: Path) -> None:
+    """An image that is in several splits, and twice in one of them, is told as both."""
+    root = draw_dataset(tmp_path / "d", {"cat": 10})
+    for name in ("leak.jpg", "twice.jpg"):  # of training; the first images are of validation
+        shutil.copy(root / "cat" / "img_000.jpg", root / "cat" / name)
+    text = read_page(report(root, tmp_path)).text
+    assert "Leak: 1 image is in more than one split" in text
+    assert text.count("1 image has copies within one split") == 2
+    assert "No duplicates" not in text
+
+
 def test_nothing_is_said_plainly(photos: Path, tmp_path: Path) -> None:
     """A file without duplicates and skipped images says that there are none."""
     text = read_page(report(photos, tmp_path)).text
@@ -349,8 +360,8 @@ def test_no_file_makes_a_large_page(photos: Path, tmp_path: Path) -> None:
         replace(dossier.galleries[0], split=split, pictures=(picture,) * most)
         for split, most in album.SHOWN.items()
     )
-    repeats = Repeats(10**9, 10**9, ((("train", "test"), 10**9, 10**9),) * 7, 10**9, (group,) * 12,
-                      (group,) * 12)  # fmt: skip
+    between = ((("train", "test"), 10**9, 10**9),) * 7
+    repeats = Repeats(10**9, 10**9, 10**9, between, 10**9, (group,) * 12, (group,) * 12)
     dossier = replace(dossier, name=name, summary=summary, galleries=galleries, repeats=repeats,
                     command='"' * 100_000)  # fmt: skip
     assert len(render(dossier).encode()) + album.ALBUM_NBYTES < MOST_NBYTES
