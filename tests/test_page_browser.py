@@ -209,6 +209,17 @@ def test_no_page_is_wider_than_its_window(show: Any, page_path: Path, width: int
         assert page.evaluate(SCROLLED)
 
 
+def test_reasons_are_not_squeezed_on_a_phone(show: Any, page_path: Path) -> None:
+    """However long the path beside it is, a reason takes lines of words, not of syllables."""
+    page = show(page_path, 360).page
+    page.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
+    heights = page.evaluate(
+        "[...document.querySelectorAll('#skipped td')].map((each) => each.offsetHeight)"
+    )
+    assert heights
+    assert max(heights) < 120
+
+
 def test_both_schemes_can_be_read(show: Any, page_path: Path) -> None:
     """Light and dark differ; text has the contrast of WCAG AA in both, bars that of graphics."""
     backgrounds = []
