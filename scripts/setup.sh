@@ -86,22 +86,22 @@ add_browser() {
 }
 
 # npm_browser FOLDER: unpack the Chromium of a package of npm, which checks what it downloads.
+# Each step says that it ends there: under `||`, as this is called, bash knows no set -e.
 npm_browser() (
-  set -e
-  cd "$1"
-  npm pack --silent '@sparticuz/chromium@153.0.0' >/dev/null
-  tar --no-same-owner -xzf sparticuz-chromium-153.0.0.tgz
-  node - <<'JS'
+  cd "$1" || return
+  npm pack --silent '@sparticuz/chromium@153.0.0' >/dev/null || return
+  tar --no-same-owner -xzf sparticuz-chromium-153.0.0.tgz || return
+  node - <<'JS' || return
 const fs = require("node:fs");
 const { brotliDecompressSync } = require("node:zlib");
 for (const name of ["chromium", "al2023.tar", "fonts.tar"]) {
   fs.writeFileSync(name, brotliDecompressSync(fs.readFileSync(`package/bin/${name}.br`)));
 }
 JS
-  tar --no-same-owner -xf al2023.tar
-  tar --no-same-owner -xf fonts.tar
+  tar --no-same-owner -xf al2023.tar || return
+  tar --no-same-owner -xf fonts.tar || return
   rm -rf package ./*.tgz ./*.tar
-  chmod +x chromium
+  chmod +x chromium || return
   cat >fonts.conf <<XML
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
