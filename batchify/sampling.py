@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,17 +98,24 @@ def sample_rows(
     ]
 
 
-def class_counts(reader: Reader, split: str) -> NDArray[np.intp] | None:
+def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
     """Return the rows of each class, shape (classes,); None where there are no labels.
 
     Raises
     ------
     FileFormatError
         If there are labels that are not of a class.
+
+    Notes
+    -----
+    Memory: some thousand labels at a time.
     """
     if "labels" not in reader.splits[split]:
         return None
-    return np.bincount(class_indices(reader, split), minlength=len(reader.header.classes))
+    counts = np.zeros(len(reader.header.classes), np.int64)
+    for piece in _index_pieces(reader, split):
+        counts += np.bincount(piece, minlength=len(counts))
+    return counts
 
 
 def check_seed(seed: int) -> None:
@@ -140,9 +148,17 @@ def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
     -----
     Memory: 4 bytes a row.
     """
-    n_classes = len(reader.header.classes)
     indices = np.empty(len(reader.splits[split]["labels"]), np.int32)
     start = 0
+    for piece in _index_pieces(reader, split):
+        indices[start : start + len(piece)] = piece
+        start += len(piece)
+    return indices
+
+
+def _index_pieces(reader: Reader, split: str) -> Iterator[NDArray[np.intp]]:
+    """Yield the classes of the rows, some thousand at a time, each held against the file's."""
+    n_classes = len(reader.header.classes)
     for piece in reader.pieces(split, "labels"):
         if piece.ndim == 2:
             known = np.count_nonzero(piece, axis=1) == 1
@@ -152,6 +168,4 @@ def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
             raise FileFormatError(
                 f"{printable(reader.path)}: {split}/labels has labels that are not of a class"
             )
-        indices[start : start + len(piece)] = piece.argmax(axis=1) if piece.ndim == 2 else piece
-        start += len(piece)
-    return indices
+        yield piece.argmax(axis=1) if piece.ndim == 2 else piece

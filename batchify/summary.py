@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from batchify import schema
-from batchify.errors import FileFormatError, Skipped
+from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.reader import Reader
+from batchify.sampling import class_counts
 
 JSON_VERSION = 1
 
@@ -154,6 +155,7 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
     columns = reader.splits[name]
     images = columns["images"]
     flags = dict.fromkeys(schema.FLAGS, 0)
+    counts = class_counts(reader, name)
     mean, std = reader.channel_statistics(name)
     for piece in reader.pieces(name, "source_flags"):
         for flag in flags:
@@ -165,23 +167,8 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
         dtype=images.dtype.name,
         nbytes=images.id.get_storage_size(),
         chunk_rows=images.chunks[0],
-        class_counts=_class_counts(reader, name) if "labels" in columns else None,
+        class_counts=None if counts is None else tuple(counts.tolist()),
         flags=flags,
         mean=mean,
         std=std,
     )
-
-
-def _class_counts(reader: Reader, name: str) -> tuple[int, ...]:
-    n_classes = len(reader.header.classes)
-    counts = np.zeros(n_classes, np.int64)
-    for piece in reader.pieces(name, "labels"):
-        if piece.ndim == 2:
-            counts += np.count_nonzero(piece, axis=0)
-            continue
-        if piece.min() < 0 or piece.max() >= n_classes:
-            raise FileFormatError(
-                f"{printable(reader.path)}: {name}/labels has labels that are not of a class"
-            )
-        counts += np.bincount(piece, minlength=n_classes)
-    return tuple(counts.tolist())

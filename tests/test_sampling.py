@@ -13,6 +13,7 @@ import batchify
 from batchify.errors import FileFormatError, OptionError
 from batchify.reader import Reader
 from batchify.sampling import Shown, class_counts, sample_rows
+from batchify.summary import summary_of
 
 
 def built(root: Path, counts: dict[str, int], class_mode: str = "sparse") -> Path:
@@ -105,8 +106,11 @@ def test_labels_of_no_class_are_refused(tmp_path: Path, class_mode: str) -> None
     path = built(tmp_path, {"cat": 5, "dog": 5}, class_mode)
     with h5py.File(path, "r+") as file:
         file["train/labels"][2] = 2 if class_mode == "sparse" else 1
-    with Reader(path) as reader, pytest.raises(FileFormatError, match="not of a class"):
-        sample_rows(reader, "train", per_class=1, most_classes=1, seed=0)
+    with Reader(path) as reader:
+        with pytest.raises(FileFormatError, match="not of a class"):
+            sample_rows(reader, "train", per_class=1, most_classes=1, seed=0)
+        with pytest.raises(FileFormatError, match="not of a class"):
+            summary_of(reader)
 
 
 @pytest.mark.parametrize(
