@@ -29,6 +29,14 @@ class Repeat:
     rows: tuple[tuple[str, int], ...]
 
     @property
+    def firsts(self) -> dict[str, int]:
+        """The first row in each of its splits, in the order of the file."""
+        found: dict[str, int] = {}
+        for split, row in self.rows:
+            found.setdefault(split, row)
+        return found
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits that it is in, each once, in the order of the file."""
         return tuple(dict.fromkeys(split for split, _ in self.rows))

@@ -46,18 +46,24 @@ def _repeats(facts: Facts, limits: CheckLimits) -> Found:
     leaks = [repeat for repeat in repeats if len(repeat.splits) > 1]
     if leaks:
         message = f"{plural(len(leaks), 'image')} in several splits"
-        yield "leak", message, len(leaks), _copies(facts, "leak", leaks, first_of_split=True)
+        pairs = ((row, each.rows[0]) for each in leaks for row in list(each.firsts.items())[1:])
+        yield "leak", message, len(leaks), _copies(facts, "leak", pairs)
     conflicts = [repeat for repeat in repeats if len(_labels(facts, repeat)) > 1]
     if conflicts:
         message = f"{plural(len(conflicts), 'image')} in several classes"
-        examples = _copies(facts, "label-conflict", conflicts)
-        yield "label-conflict", message, len(conflicts), examples
+        pairs = ((row, each.rows[0]) for each in conflicts for row in each.rows[1:])
+        yield "label-conflict", message, len(conflicts), _copies(facts, "label-conflict", pairs)
     within = [(repeat, len(repeat.rows) - len(repeat.splits)) for repeat in repeats]
     copies = sum(count for _, count in within)
     if copies > _most(limits.max_duplicates, facts.images):
         message = f"{copies:,} of {facts.images:,} images are copies of others in their split"
-        several = [repeat for repeat, count in within if count]
-        yield "duplicate", message, copies, _copies(facts, "duplicate", several)
+        pairs = (
+            ((split, row), (split, firsts[split]))
+            for each, count in within if count
+            for firsts in [each.firsts]
+            for split, row in each.rows if row != firsts[split]
+        )  # fmt: skip
+        yield "duplicate", message, copies, _copies(facts, "duplicate", pairs)
 
 
 def _labels(facts: Facts, repeat: Repeat) -> set[int]:
@@ -70,19 +76,13 @@ def _labels(facts: Facts, repeat: Repeat) -> set[int]:
 
 
 def _copies(
-    facts: Facts, code: str, repeats: list[Repeat], *, first_of_split: bool = False
+    facts: Facts, code: str, pairs: Iterator[tuple[tuple[str, int], tuple[str, int]]]
 ) -> Iterator[Finding]:
-    """Yield the further rows of images, each with the row that it is a copy of."""
-    for repeat in repeats:
-        name, row = repeat.rows[0]
-        origin = Finding("", "", name, row, facts.splits[name].path(row)).where
-        seen = {name}
-        for split, other in repeat.rows[1:]:
-            if first_of_split and split in seen:
-                continue
-            seen.add(split)
-            path = facts.splits[split].path(other)
-            yield Finding(code, f"the same bytes as {origin}", split, other, path)
+    """Yield copies, of pairs of rows: the copy, and what it is one of."""
+    for (split, row), (of_split, of_row) in pairs:
+        of = Finding("", "", of_split, of_row, facts.splits[of_split].path(of_row))
+        path = facts.splits[split].path(row)
+        yield Finding(code, f"the same bytes as {of.where}", split, row, path)
 
 
 def _group_leaks(facts: Facts, limits: CheckLimits) -> Found:

@@ -80,6 +80,23 @@ def test_leaks_duplicates_and_conflicts(tmp_path: Path) -> None:
         }  # fmt: skip
 
 
+def test_examples_of_copies_are_of_their_own_split(tmp_path: Path) -> None:
+    """Of an image that leaks, too, only further rows of a split are copies within it."""
+    root = clean(tmp_path / "data")
+    data = (root / "cat" / "img_000.jpg").read_bytes()  # of validation, as its copy a.jpg
+    for name in ("a.jpg", "x.jpg", "y.jpg", "z.jpg"):  # the others are of training
+        save(root / "cat" / name, data)
+    for report in reports(root, tmp_path / "out.h5", BuildOptions(decode=SMALL)):
+        problems = found(report)
+        (leak,) = problems["leak"].examples
+        copies = problems["duplicate"].examples
+        assert {leak.split} == {"validation"}
+        assert len(copies) == problems["duplicate"].count == 3
+        assert [each.split for each in copies] == ["train", "train", "validation"]
+        for each in copies:
+            assert each.message.startswith(f"the same bytes as {each.split} row ")
+
+
 def test_no_leak_is_left_with_grouped_duplicates(tmp_path: Path) -> None:
     """What the advice says helps."""
     root = clean(tmp_path / "data")
