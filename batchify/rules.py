@@ -16,6 +16,7 @@ from batchify.names import printable
 from batchify.policy import Limit
 from batchify.problems import CheckLimits
 from batchify.repeats import Repeat, find_repeats
+from batchify.tallies import is_enlarged
 from batchify.units import plural
 
 Found = Iterator[tuple[str, str, int, Iterator[Finding]]]
@@ -193,11 +194,10 @@ def _sources(facts: Facts, _limits: CheckLimits) -> Found:
 
 def _upscaled(facts: Facts) -> Callable[[SplitFacts], NDArray[np.bool_]]:
     """Return a rule for images that are enlarged on a side, or with ``pad`` on both."""
-    height, width, _ = facts.image_shape
     turned = schema.flag_bit("exif_rotated") if facts.exif == "apply" else 0
 
     def smaller(h: NDArray[np.int32], w: NDArray[np.int32]) -> NDArray[np.bool_]:
-        return (h < height) & (w < width) if facts.fit == "pad" else (h < height) | (w < width)
+        return is_enlarged(h, w, facts.image_shape, facts.fit)
 
     def rule(split: SplitFacts) -> NDArray[np.bool_]:
         h, w = split.sizes[:, 0], split.sizes[:, 1]

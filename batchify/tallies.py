@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import schema
+from batchify.header import known
 from batchify.reader import Reader
+
+IntT = TypeVar("IntT", np.int32, np.int64)
 
 MOST_BINS = 16
 MOST_SIZES = 8
@@ -53,7 +57,7 @@ class Sizes:
     bins : tuple of Bin
         By the longer side; without gaps, at most `MOST_BINS`.
     smaller : int
-        Images that are lower or narrower than what is stored: those were enlarged.
+        Images that were enlarged, by `is_enlarged`; EXIF orientation is not looked at.
     """
 
     images: int
@@ -77,6 +81,14 @@ class Kinds:
     traits: tuple[int, ...]
 
 
+def is_enlarged(
+    heights: NDArray[IntT], widths: NDArray[IntT], image_shape: Sequence[int], fit: str
+) -> NDArray[np.bool_]:
+    """Tell which images are enlarged on a side; with ``pad``, which keeps all of one, on both."""
+    lower, narrower = heights < image_shape[0], widths < image_shape[1]
+    return lower & narrower if fit == "pad" else lower | narrower
+
+
 def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
     """Count the sizes of all source images.
 
@@ -95,7 +107,8 @@ def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
     heights, widths = values >> 32, values & 0xFFFFFFFF
     largest = np.argsort(-counts, kind="stable")[:MOST_SIZES]
     frequent = zip(heights[largest], widths[largest], counts[largest], strict=True)
-    small = (heights < image_shape[0]) | (widths < image_shape[1])
+    fit = known(reader.header.config, "fit", schema.FITS)
+    small = is_enlarged(heights, widths, image_shape, fit)
     return Sizes(
         images=len(sizes),
         distinct=len(values),

@@ -24,6 +24,7 @@ from PIL import Image
 
 from batchify import album, tallies
 from batchify.builder import build
+from batchify.checking import check
 from batchify.dossier import Dossier, Group, Place, Repeats, gather
 from batchify.errors import OptionError, OutputPathError, Skipped
 from batchify.names import printable
@@ -129,6 +130,18 @@ def test_sizes_and_kinds_are_those_of_the_sources(zoo: Path, tmp_path: Path) -> 
     assert traits["transparency"] == sum(each["alpha"] for each in flags)
     assert traits["16 bits a channel"] == sum(each["sixteen_bit"] for each in flags)
     assert traits["smaller than stored"] == int(np.any(sizes < [20, 16], axis=1).sum())
+
+
+@pytest.mark.parametrize(("fit", "enlarged"), [("stretch", 2), ("crop", 2), ("pad", 1)])
+def test_enlarged_images_are_those_of_the_check(tmp_path: Path, fit: Any, enlarged: int) -> None:
+    """With --fit pad a side may be short, as long as the other one is not."""
+    for i, size in enumerate([(40, 30), (40, 10), (8, 10)]):
+        save(tmp_path / "d" / "cat" / f"{i}.png", encoded(photo(*size, seed=i), "PNG"))
+    options = BuildOptions(decode=DecodeOptions((20, 16), fit=fit))
+    page = read_page(report(tmp_path / "d", tmp_path, options))
+    traits = {row[0]: int(row[2]) for row in page.tables["Images with"][1:]}
+    found = {each.code: each.count for each in check(tmp_path / "out.h5").problems}
+    assert traits["smaller than stored"] == found["upscaled"] == enlarged
 
 
 def test_pictures_are_the_stored_images(tmp_path: Path) -> None:
