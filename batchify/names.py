@@ -64,3 +64,15 @@ def is_within(path: bytes, folder: bytes) -> bool:
         return os.path.commonpath([path, folder]) == folder
     except ValueError:  # on different drives
         return False
+
+
+def within_class(path: bytes, name: bytes | None) -> bytes:
+    """Return the path of an image without the folder of its class, and a split before that.
+
+    For where the class is told beside it; where there is none, the whole path.
+    """
+    if name is not None:
+        for rest in (path, path.partition(b"/")[2]):
+            if rest.startswith(name + b"/"):
+                return rest[len(name) + 1 :]
+    return path

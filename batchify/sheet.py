@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, features
 from batchify.errors import OptionError
 from batchify.flow import Block, Tile, flow, shares
 from batchify.layout import FRAME, Layout
+from batchify.names import within_class
 from batchify.pictures import Pictures
 from batchify.publish import check_place, write_whole
 from batchify.reader import Reader
@@ -174,20 +175,11 @@ def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> 
     """Return a class as a block of the sheet; without labels, the whole split."""
     name = None if shown.class_index is None else reader.header.classes[shown.class_index]
     tiles = tuple(
-        Tile(row, layout.caption(_within(pictures.path(row), name))) for row in shown.rows
+        Tile(row, layout.caption(within_class(pictures.path(row), name))) for row in shown.rows
     )
     if name is None:
         return Block((), "", tiles)
     return Block(layout.heading(name, len(tiles)), _counted(shown.count, "image"), tiles)
-
-
-def _within(path: bytes, name: bytes | None) -> bytes:
-    """Return a path without the folders that the headings tell: the class, a split before it."""
-    if name is not None:
-        for rest in (path, path.partition(b"/")[2]):
-            if rest.startswith(name + b"/"):
-                return rest[len(name) + 1 :]
-    return path
 
 
 def _counted(count: int, what: str) -> str:

@@ -20,7 +20,7 @@ from batchify.markup import (
     tag,
     void,
 )
-from batchify.names import printable
+from batchify.names import printable, within_class
 from batchify.sections import split_tag
 from batchify.tallies import KINDS, TRAITS, Bin
 from batchify.units import plural, share_text
@@ -132,19 +132,12 @@ def _figure(picture: Picture) -> Html:
     lines = []
     if picture.class_name is not None:
         lines.append(tag("strong", named(picture.class_name)))
-    path = captioned(_in_class(picture), _CAPTION_LENGTH)
+    path = captioned(within_class(picture.path, picture.class_name), _CAPTION_LENGTH)
     whole = shorten(printable(picture.path), PATH_LENGTH)
     lines.append(tag("span", path, class_="path", title=whole))
     if picture.damaged:
         lines.append(tag("span", escape("damaged"), class_="bad"))
     return tag("figure", _image(picture), tag("figcaption", *lines))
-
-
-def _in_class(picture: Picture) -> bytes:
-    """Return the path without the folder of the class, which stands above it already."""
-    if picture.class_name is None:
-        return picture.path
-    return picture.path.removeprefix(picture.class_name + b"/")
 
 
 def _image(picture: Picture) -> Html:

@@ -196,6 +196,16 @@ def test_a_leak_may_have_copies_within_a_split_too(tmp_path: Path) -> None:
     assert "No duplicates" not in text
 
 
+def test_captions_leave_out_what_stands_above(tmp_path: Path) -> None:
+    """The class, and in a folder of splits the split; the whole path is in the title."""
+    for split in ("train", "validation"):
+        save(tmp_path / "d" / split / "cat" / "a.png", encoded(photo(seed=len(split)), "PNG"))
+    page = read_page(report(tmp_path / "d", tmp_path))
+    paths = [each for each in page.all("span") if each.get("class") == "path"]
+    assert [each["title"] for each in paths] == ["train/cat/a.png", "validation/cat/a.png"]
+    assert "cat/a" not in page.text
+
+
 def test_nothing_is_said_plainly(photos: Path, tmp_path: Path) -> None:
     """A file without duplicates and skipped images says that there are none."""
     text = read_page(report(photos, tmp_path)).text
