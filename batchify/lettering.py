@@ -64,7 +64,9 @@ class Lettering:
         list of str
             At least one line.
         """
-        units = [*map(_legible, os.fsdecode(name)), *([suffix] if suffix else [])]
+        text = os.fsdecode(name)
+        text = text if text.strip() else f"'{text}'"  # or a class of spaces would have no name
+        units = [*map(_legible, text), *([suffix] if suffix else [])]
         lines: list[str] = []
         while units and len(lines) + 1 < most:
             fitting = self._fitting(units, width)

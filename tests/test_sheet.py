@@ -218,6 +218,11 @@ def test_names_that_do_not_print_are_told_losslessly(
     ]
 
 
+def test_a_name_of_spaces_can_be_seen() -> None:
+    """It stands in quotes, as in the report."""
+    assert Lettering(15).lines(b"  ", 100, most=1) == ["'  '"]
+
+
 def test_long_names_lose_their_middle(tmp_path: Path) -> None:
     """Lines break at words where they can; beginning and end stay, and nothing is too wide."""
     lettering = Lettering(12)
