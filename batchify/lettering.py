@@ -45,7 +45,7 @@ class Lettering:
         if self._bold:  # there is no such font: struck twice, as on a typewriter
             draw.text((at[0] + 0.6, at[1]), text, fill, self._font)
 
-    def lines(self, name: bytes | str, width: int, *, most: int, suffix: str = "") -> list[str]:
+    def lines(self, name: bytes | str, width: int, *, most: int) -> list[str]:
         """Return a name as lines of at most `width` pixels, broken at words where that is easy.
 
         Parameters
@@ -56,8 +56,6 @@ class Lettering:
             Pixels.
         most : int
             Lines; in what does not fit into them, the middle is left out.
-        suffix : str
-            What the last line ends with; never left out.
 
         Returns
         -------
@@ -66,7 +64,7 @@ class Lettering:
         """
         text = os.fsdecode(name)
         text = text if text.strip() else f"'{text}'"  # or a class of spaces would have no name
-        units = [*map(_legible, text), *([suffix] if suffix else [])]
+        units = list(map(_legible, text))
         lines: list[str] = []
         while units and len(lines) + 1 < most:
             fitting = self._fitting(units, width)
