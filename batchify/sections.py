@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from batchify.dossier import Dossier
@@ -167,7 +168,7 @@ def _spread(counted: Sequence[SplitSummary]) -> Html:
         counts = sorted(_counts(split))
         filled = [count for count in counts if count]
         ratio = f"{counts[-1] / filled[0]:,.1f}×" if filled else "–"
-        middle = counts[(len(counts) - 1) // 2] if counts else 0
+        middle = f"{median(counts or [0]):,.1f}".removesuffix(".0")
         rows.append(
             [
                 split_tag(split.name),
@@ -177,7 +178,7 @@ def _spread(counted: Sequence[SplitSummary]) -> Html:
                         f"{len(filled):,}",
                         f"{len(counts) - len(filled):,}",
                         f"{counts[-1] if counts else 0:,}",
-                        f"{middle:,}",
+                        middle,
                         f"{filled[0] if filled else 0:,}",
                         ratio,
                     ),

@@ -82,7 +82,7 @@ def test_splits_and_balance_are_those_of_the_file(photos: Path, tmp_path: Path) 
             for index, name in enumerate(("cat", "dog"))
         ),
     ]
-    assert page.tables["Class sizes"][1] == ["train", "2", "0", "8", "4", "4", "2.0×"]
+    assert page.tables["Class sizes"][1] == ["train", "2", "0", "8", "6", "4", "2.0×"]
     widths = [float(each["width"].rstrip("%")) for each in page.all("rect")[:4]]
     assert widths == [50, 50, 100, 100]
 
