@@ -63,9 +63,12 @@ def repeats(dossier: Dossier) -> Html:
         images = plural(found.leaks, "image")
         text = (
             f"{images} {'is' if found.leaks == 1 else 'are'} in more than one split: what is "
-            "measured there is better than the truth. Delete the copies, or build again with "
-            "--split stratified --group-duplicates."
+            "measured there is better than the truth. Delete the copies"
         )
+        if dossier.summary.config.get("layout") == "splits":  # where no --split can be given
+            text += " from all splits but one."
+        else:
+            text += ", or build again with --split stratified --group-duplicates."
         parts.append(tag("p", tag("strong", escape("Leak. ")), escape(text), class_="bad"))
     else:
         parts.append(paragraph("No image is in more than one split.", "good"))

@@ -206,6 +206,15 @@ def test_captions_leave_out_what_stands_above(tmp_path: Path) -> None:
     assert "cat/a" not in page.text
 
 
+def test_a_leak_of_a_folder_of_splits_is_not_mended_by_a_split(tmp_path: Path) -> None:
+    """Which build refuses there."""
+    for split in ("train", "validation"):
+        save(tmp_path / "d" / split / "cat" / "a.png", encoded(photo(), "PNG"))
+    text = read_page(report(tmp_path / "d", tmp_path)).text
+    assert "Delete the copies from all splits but one." in text
+    assert "--split" not in text
+
+
 def test_nothing_is_said_plainly(photos: Path, tmp_path: Path) -> None:
     """A file without duplicates and skipped images says that there are none."""
     text = read_page(report(photos, tmp_path)).text
