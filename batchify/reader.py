@@ -255,6 +255,7 @@ class Reader:
         if where.encode() not in self.root:
             raise FileFormatError(f"it has no {where}: made by an older batchify; build it again")
         group = strict.open_group(self.root, where)
+        strict.hard_links(group, where)
         found = {}
         for split in self.splits:
             for column in schema.statistics_columns(split, image_shape(self.header.config)[-1]):

@@ -51,6 +51,12 @@ def soft_link(file: h5py.File) -> None:
     file["train/labels"] = h5py.SoftLink("/validation/labels")
 
 
+def linked_statistics(file: h5py.File) -> None:
+    """Lead to another file, which could be a FIFO that HDF5 waits for without end."""
+    del file["statistics/mean_train"]
+    file["statistics/mean_train"] = h5py.ExternalLink("/etc/hostname", "/x")
+
+
 def soft_link_beside(file: h5py.File) -> None:
     """Add a link that schema 1 does not know."""
     file["more"] = h5py.SoftLink("/train")
@@ -229,6 +235,7 @@ def skipped_has_others(file: h5py.File) -> None:
 HOSTILE: list[tuple[Callable[[h5py.File], None], str]] = [
     (external_link, "train has a link that is not a hard one: labels"),
     (soft_link, "train has a link that is not a hard one: labels"),
+    (linked_statistics, "statistics has a link that is not a hard one: mean_train"),
     (soft_link_beside, "/ has a link that is not a hard one: more"),
     (external_storage, "train/labels is not stored in chunks of this file"),
     (virtual, "train/labels is not stored in chunks of this file"),
