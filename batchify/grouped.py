@@ -99,7 +99,7 @@ class _Tally:
         if urgent[0].any():
             return 0
         weights = counts / self.totals[classes]
-        due = (self._due - self.placed)[:, classes] * weights
+        due = (self._due[:, classes] - self.placed[:, classes]) * weights
         # summed the same way by every CPU, which NumPy does not promise
         missing = np.array([math.fsum(of_split) for of_split in due.tolist()])
         if urgent.any():
