@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,17 @@ def test_options_of_build_count_wherever_they_are(
     Path("batchify.toml").write_text('[tool.batchify.build]\ntarget-size = "20x16"\n')
     done = CliRunner().invoke(main, ["fingerprint", str(photos)])
     assert done.stdout.strip() == expected
+
+
+def test_groups_that_are_off_are_no_split(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Where the folders are the splits already, options that ask for nothing are not refused."""
+    for split in ("train", "val"):
+        shutil.copytree(photos, tmp_path / "splits" / split)
+    off = {"BATCHIFY_BUILD_GROUP_DUPLICATES": "0", "BATCHIFY_BUILD_GROUP_BY": ""}
+    done = run("fingerprint", tmp_path / "splits", **off)
+    assert done.returncode == 0, done.stderr
+    done = run("fingerprint", tmp_path / "splits", "--group-duplicates", "--split", "hash")
+    assert "is split into folders already" in done.stderr
 
 
 def test_a_missing_folder_is_said(run: Run, tmp_path: Path) -> None:

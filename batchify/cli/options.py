@@ -107,7 +107,7 @@ DECIDING: tuple[Callable[[Any], Any], ...] = (
         default=_SPLIT.seed,
         show_default=True,
         metavar="N",
-        help="Of the order, and of a stratified split.",
+        help="Of the order, and of a stratified or hash split.",
     ),
     _choice("--class-mode", schema.CLASS_MODES, _STORE.class_mode, "Labels to store."),
     click.option(
@@ -244,7 +244,9 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     given = {
         name
         for name in ("split", "validation_split", "test_split", "group_by", "group_duplicates")
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and values[name] != ""
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        and values[name] != ""
+        and values[name] is not False
     }
     return BuildOptions(
         discover=DiscoverOptions(
