@@ -179,9 +179,8 @@ def _sources(facts: Facts, _limits: CheckLimits) -> Found:
     if facts.exif == "ignore":
         problem = "have an EXIF orientation that is ignored"
         rules.append(("exif-ignored", problem, flagged("exif_rotated")))
-    if facts.color_mode in ("rgb", "rgba"):
-        problem = "have 16 bits a channel, and are clipped or cut to 8"
-        rules.append(("clipped", problem, flagged("sixteen_bit")))
+    problem = "have 16 bits a channel, and are clipped or cut to 8"
+    rules.append(("clipped", problem, _clipped(facts)))
     if facts.color_mode != "rgba":
         problem = "have an alpha channel that is dropped, not blended"
         rules.append(("alpha-dropped", problem, flagged("alpha")))
@@ -190,6 +189,13 @@ def _sources(facts: Facts, _limits: CheckLimits) -> Found:
         if count := sum(int(mask.sum()) for mask in marks.values()):
             message = f"{count:,} of {facts.images:,} images {problem}"
             yield code, message, count, _rows(facts, code, marks)
+
+
+def _clipped(facts: Facts) -> Callable[[SplitFacts], NDArray[np.bool_]]:
+    """Return a rule for images of 16 bits, of which grayscale keeps those that are grey already."""
+    deep, grey = schema.flag_bit("sixteen_bit"), schema.flag_bit("grayscale")
+    kept = grey if facts.color_mode == "grayscale" else 0
+    return lambda split: ((split.flags & deep) > 0) & ((split.flags & kept) == 0)
 
 
 def _upscaled(facts: Facts) -> Callable[[SplitFacts], NDArray[np.bool_]]:

@@ -11,6 +11,7 @@ import pytest
 from conftest import Run
 from drawing import draw_dataset, encoded, photo, save
 from PIL import Image
+from test_decode import sixteen_bit_rgb
 
 from batchify.builder import build
 from batchify.checking import check
@@ -197,6 +198,20 @@ def test_images_that_lose_something(tmp_path: Path) -> None:
     )
     for report in reports(root, tmp_path / "c.h5", grey):
         assert set(found(report)) == {"exif-ignored", "alpha-dropped", "upscaled"}
+
+
+def test_colours_of_16_bits_are_cut_in_grayscale_too(tmp_path: Path) -> None:
+    """Grey images of 16 bits are kept there, coloured ones come with 8."""
+    root = clean(tmp_path / "data")
+    save(root / "cat" / "colour.png", sixteen_bit_rgb())
+    save(root / "cat" / "grey.png", encoded(photo(mode="I;16"), "PNG"))
+    grey = BuildOptions(
+        decode=DecodeOptions((4, 4), "grayscale"), store=StoreOptions(dtype="uint16")
+    )
+    for report in reports(root, tmp_path / "out.h5", grey):
+        (problem,) = report.problems
+        assert problem.code == "clipped"
+        assert [each.path for each in problem.examples] == [b"cat/colour.png"]
 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
