@@ -336,6 +336,19 @@ def test_the_command_reads_the_options_of_build(run: Run, tmp_path: Path) -> Non
     assert "nothing found" in done.stdout, done.stderr
 
 
+def test_a_limit_of_build_is_not_one_of_check(run: Run, tmp_path: Path) -> None:
+    """What build may skip, and how it prints, is not what check was told; as in the environment."""
+    root = clean(tmp_path / "data")
+    save(root / "cat" / "bad.jpg", b"bad")
+    build(root, tmp_path / "out.h5", BuildOptions(decode=SMALL), on_error="skip")
+    (tmp_path / "batchify.toml").write_text(
+        '[tool.batchify.build]\non-error = "skip"\nmax-skipped = "1%"\njson = true\n'
+    )
+    done = run("check", "out.h5")
+    assert done.returncode == 0, done.stdout
+    assert "  warning skipped: 1 of 25 images are left out" in done.stdout
+
+
 def test_every_code_is_in_the_help(run: Run) -> None:
     """With its severity."""
     text = " ".join(run("check", "--help").stdout.split())

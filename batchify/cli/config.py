@@ -26,7 +26,11 @@ def load_config(context: click.Context, _parameter: click.Parameter, value: str 
         table = _table(path)
         if table is None:
             continue
-        context.default_map = {**(context.default_map or {}), **_checked(table, path)}
+        options = _checked(table, path)
+        # a command's own option of the same name (check --max-skipped) is another one
+        given = {p.name for p in context.command.params if p.envvar}
+        options = {name: value for name, value in options.items() if name in given}
+        context.default_map = {**(context.default_map or {}), **options}
         return
     if value:
         raise click.UsageError(f"{value} has no table [tool.batchify.build]")
