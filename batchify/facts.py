@@ -100,12 +100,15 @@ def stored_facts(reader: Reader) -> Facts:
     config = reader.header.config
     digests = stored_digests(reader)
     height, width, channels = image_shape(config)
+    with reader.refusing():
+        color_mode = known(config, "color_mode", schema.COLOR_MODES)
+        fit, exif = known(config, "fit", schema.FITS), known(config, "exif", schema.EXIFS)
     return Facts(
         classes=reader.header.classes,
         image_shape=(height, width, channels),
-        color_mode=known(config, "color_mode", schema.COLOR_MODES),
-        fit=known(config, "fit", schema.FITS),
-        exif=known(config, "exif", schema.EXIFS),
+        color_mode=color_mode,
+        fit=fit,
+        exif=exif,
         splits={split: _stored_split(reader, split, digests[split]) for split in reader.splits},
         skipped=reader.skipped(),
         unreadable={},

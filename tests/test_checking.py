@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 from conftest import Run
 from drawing import draw_dataset, encoded, photo, save
@@ -15,7 +17,7 @@ from test_decode import sixteen_bit_rgb
 
 from batchify.builder import build
 from batchify.checking import check
-from batchify.errors import OptionError
+from batchify.errors import FileFormatError, OptionError
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -347,6 +349,17 @@ def test_a_limit_of_build_is_not_one_of_check(run: Run, tmp_path: Path) -> None:
     done = run("check", "out.h5")
     assert done.returncode == 0, done.stdout
     assert "  warning skipped: 1 of 25 images are left out" in done.stdout
+
+
+def test_a_file_of_another_fit_is_named(photos: Path, tmp_path: Path) -> None:
+    """What a config says that no release wrote is refused, with the file."""
+    build(photos, tmp_path / "out.h5", BuildOptions(decode=SMALL))
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        config = file.attrs["config"].replace(b'"fit":"stretch"', b'"fit":"streeetch"')
+        del file.attrs["config"]
+        file.attrs["config"] = np.bytes_(config)
+    with pytest.raises(FileFormatError, match=r"out\.h5 is not .*: its fit is not one"):
+        check(tmp_path / "out.h5")
 
 
 def test_every_code_is_in_the_help(run: Run) -> None:
