@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from batchify import engine, schema
 from batchify.dataset import discover
 from batchify.decode import check_extensions
@@ -85,13 +88,23 @@ def planned(
     ------
     As `plan_build`.
     """
+    return _planned(dataset, options, crew, report)[0]
+
+
+def _planned(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions,
+    crew: engine.Workers,
+    report: Callable[[Progress], None],
+) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
+    """Return the plan, and the hashes of all samples where it goes by them."""
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
     found = discover(dataset, options.discover)
     digests = None
     if options.split.group_duplicates and found.splits is None:
         digests = hash_samples(found, options.decode.max_file_size, crew, report)
-    return make_plan(found, options, decoder=decoder_text(), digests=digests)
+    return make_plan(found, options, decoder=decoder_text(), digests=digests), digests
 
 
 def fingerprint(
@@ -126,9 +139,10 @@ def fingerprint(
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as crew:
-        plan = planned(dataset, options or BuildOptions(), crew, report)
-        max_file_size = plan.options.decode.max_file_size
-        digests = hash_samples(plan.dataset, max_file_size, crew, report)
+        plan, digests = _planned(dataset, options or BuildOptions(), crew, report)
+        if digests is None:
+            max_file_size = plan.options.decode.max_file_size
+            digests = hash_samples(plan.dataset, max_file_size, crew, report)
     head = [schema.FORMAT, schema.SCHEMA_VERSION, schema.CREATOR, plan.identity]
     digest = hashlib.sha256(canonical_json(head).encode())
     digest.update(digests.data)

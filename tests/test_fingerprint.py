@@ -23,6 +23,7 @@ from batchify.options import (
     StoreOptions,
 )
 from batchify.planner import fingerprint
+from batchify.report import Progress
 
 
 def change(path: Path) -> None:
@@ -126,6 +127,14 @@ def test_groups_that_are_off_are_no_split(run: Run, photos: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     done = run("fingerprint", tmp_path / "splits", "--group-duplicates", "--split", "hash")
     assert "is split into folders already" in done.stderr
+
+
+def test_files_are_hashed_once(photos: Path) -> None:
+    """Also where the split goes by their hashes."""
+    options = BuildOptions(split=SplitOptions("stratified", group_duplicates=True))
+    steps: list[Progress] = []
+    fingerprint(photos, options, progress=steps.append)
+    assert [step.stage for step in steps].count("hash") == 2  # at the start, and when it is done
 
 
 def test_a_missing_folder_is_said(run: Run, tmp_path: Path) -> None:
