@@ -19,6 +19,7 @@ from batchify.planner import planned
 from batchify.policy import BadImages, check_policy
 from batchify.processes import check_workers
 from batchify.recheck import CheckJob, ImageRows
+from batchify.repeats import check_apart
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
 from batchify.rows import RowReader
@@ -84,7 +85,8 @@ def build(
     OutputExistsError, OutputPathError, OutputLockedError
         Before any work.
     ResumeError
-        If an earlier build left rows of another plan, or damage.
+        If an earlier build left rows of another plan, or damage; or files that are to stay in
+        one split changed while they were read.
     BadImagesError
         If images could not be used, and were not to be skipped or were too many.
     OutputIOError
@@ -126,6 +128,7 @@ def build(
         done = _recheck(work, plan, done, crew, totals, report)
         kept = count_rows(done)
         copied = _fill(work, plan, done, crew, bad, old, totals, report)
+        check_apart(work.rows, plan, bad.rows)
         flags = count_flags(work.rows, plan)
 
         def step(written: int) -> None:

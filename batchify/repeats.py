@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.errors import ResumeError, Skipped
+from batchify.names import printable
+from batchify.units import plural
+
 if TYPE_CHECKING:
+    from batchify.plan import BuildPlan
     from batchify.reader import Reader
+    from batchify.rows import RowReader
 
 Digests = Mapping[str, NDArray[np.uint8]]
 """For each split, the SHA-256 of each row's source, shape (N, 32)."""
@@ -87,3 +93,43 @@ def find_repeats(digests: Digests) -> list[Repeat]:
 
 def _keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel()
+
+
+def check_apart(
+    rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]]
+) -> None:
+    """Refuse rows of a build in which an image is in several splits, though it must not be.
+
+    The splits were made by what the files held when they were hashed, before they were decoded:
+    files that change in between would be a leak in a file that promises to have none.
+
+    Parameters
+    ----------
+    rows : RowReader
+        Filled.
+    plan : BuildPlan
+    bad : Mapping of str to list of (int, Skipped)
+        For each split, the rows that are not images.
+
+    Raises
+    ------
+    ResumeError
+    """
+    if not plan.options.split.group_duplicates or plan.dataset.splits is not None:
+        return
+    digests = {}
+    for split in plan.splits:
+        data = rows.get(split.name, "source_sha256", 0, len(split))
+        found = np.frombuffer(data, np.uint8).reshape(-1, 32).copy()
+        found[[row for row, _ in bad.get(split.name, [])]] = 0
+        digests[split.name] = found
+    leaks = [repeat for repeat in find_repeats(digests) if len(repeat.splits) > 1]
+    if leaks:
+        members = {split.name: split.rows for split in plan.splits}
+        samples = [members[split][row] for split, row in leaks[0].rows]
+        first, second = plan.dataset.samples.paths(np.array(samples[:2]))
+        raise ResumeError(
+            f"files changed while they were read: {plural(len(leaks), 'image')} would be in "
+            f"several splits, {printable(first)} and {printable(second)} among them; run the same "
+            "command again with --restart when they change no more"
+        )

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from batchify.assignment import assign
 from batchify.builder import build
 from batchify.dataset import Samples
-from batchify.errors import DatasetError, OptionError
+from batchify.errors import DatasetError, OptionError, ResumeError
 from batchify.groups import Units, make_units, repeat_numbers
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions
 from batchify.planner import plan_build
+from batchify.report import Progress
 
 SMALL = DecodeOptions((8, 8))
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
@@ -256,6 +257,40 @@ def test_identical_files_stay_together(
         assert len(seen) == 10
         assert b'"group_duplicates":true' in file.attrs["config"]
         assert b'"split":"%s"' % policy.encode() in file.attrs["config"]
+
+
+@pytest.mark.parametrize("policy", ["stratified", "hash"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_files_that_change_between_hash_and_decode_leak_nothing(
+    copies: Path, policy: str, hidden: bool
+) -> None:
+    """Files that become copies once they were hashed, or could not be hashed, end the build."""
+    data = (copies / "a" / "0.png").read_bytes()
+    files = sorted((copies / "a").glob("*.png"))
+    if hidden:
+        for file in files:
+            file.write_bytes(b"")
+
+    def change(progress: Progress) -> None:
+        if progress.stage == "hash" and progress.done == progress.total:
+            for file in files:
+                file.write_bytes(data)
+
+    options = BuildOptions(
+        split=SplitOptions(policy, 0.4, group_duplicates=True),  # type: ignore[arg-type]
+        decode=SMALL,
+    )
+    out = copies.parent / "out.h5"
+    with pytest.raises(ResumeError, match=r"1 image would be in several splits, a/.*--restart"):
+        build(copies, out, options, progress=change)
+    assert not out.exists()
+    build(copies, out, options, restart=True)
+    with h5py.File(out) as file:
+        found = [
+            {row.tobytes() for row in file[split]["source_sha256"][()]}
+            for split in ("train", "validation")
+        ]
+    assert not found[0] & found[1]
 
 
 def test_the_loader_splits_alike(copies: Path) -> None:
