@@ -133,6 +133,8 @@ class Reader:
         """
         with self.refusing():
             mean, std = (self.statistics[f"{kind}_{split}"][()] for kind in ("mean", "std"))
+            if len(self.splits[split]["images"]) and not np.isfinite([mean, std]).all():
+                raise FileFormatError(f"{schema.STATISTICS} of {split} are not finite")
         return tuple(mean.tolist()), tuple(std.tolist())
 
     @property

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from batchify.builder import build
 from batchify.channels import ChannelSums, channel_sums, mean_and_std
+from batchify.errors import FileFormatError
 from batchify.options import BuildOptions, DecodeOptions, StoreOptions
 from batchify.summary import summarize
 
@@ -115,3 +116,14 @@ def test_copied_rows_count_too(photos: Path, tmp_path: Path) -> None:
     assert report.copied
     build(photos, tmp_path / "fresh.h5", replace(SMALL))
     assert out.read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_statistics_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    """No JSON, and no constant to paste, is made of them."""
+    root = draw_dataset(tmp_path / "photos", {"a": 5})
+    build(root, tmp_path / "out.h5", BuildOptions(decode=DecodeOptions((8, 8))))
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        file["statistics/std_train"][1] = value
+    with pytest.raises(FileFormatError, match="statistics of train are not finite"):
+        summarize(tmp_path / "out.h5")
