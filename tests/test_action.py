@@ -381,6 +381,18 @@ def test_a_step_that_cannot_go_on_says_so(machine: Runner) -> None:
     assert "Traceback" not in done.log
 
 
+@pytest.mark.parametrize("option", ["json", "dry-run"])
+def test_a_configuration_file_may_ask_for_more(machine: Runner, option: str) -> None:
+    """One that asks for JSON changes nothing; one that asks for no file is told."""
+    (machine.workspace / "batchify.toml").write_text(f"[tool.batchify.build]\n{option} = true\n")
+    found = use(machine, check="warn")
+    assert "Traceback" not in found.log
+    assert found.steps["Write the job summary"] == "success"
+    assert found.failed == (option == "dry-run")
+    if found.failed:
+        assert "asks for dry-run or check; leave them out" in found.summary
+
+
 @posix
 def test_hostile_names_run_nothing(machine: Runner) -> None:
     """Of dataset, output, classes and images: they are shown, escaped, and are no commands."""

@@ -32,10 +32,11 @@ def prepare() -> None:
     one_of("INPUT_CACHE", "true", "false")
     one_of("INPUT_CHECK", "true", "warn", "false")
     arguments("INPUT_CHECK_OPTIONS", refused=("--help", "-h"))
-    status, told = _batchify("fingerprint", *options, "--", _dataset())
+    # JSON, which a configuration file of the job may ask for anyway
+    status, told = _batchify("fingerprint", *options, "--json", "--", _dataset())
     if status:
         raise StepError(f"batchify fingerprint failed with exit code {status}", status)
-    fingerprint = told.strip()
+    fingerprint = str(json.loads(told)["fingerprint"])
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         raise StepError(f"batchify fingerprint printed {shown(fingerprint)[:100]!r}")
     tell(f"fingerprint {fingerprint}")
@@ -80,6 +81,12 @@ def _build(*more: str) -> dict[str, Any]:
     if status:
         raise StepError(f"batchify build failed with exit code {status}; see the log", status)
     report: dict[str, Any] = json.loads(told)
+    if "up_to_date" not in report:
+        (_folder() / "build.json").unlink()
+        raise StepError(
+            "batchify build made no file: its configuration file or the environment asks for "
+            "dry-run or check; leave them out"
+        )
     return report
 
 
