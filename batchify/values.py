@@ -7,6 +7,9 @@ import re
 
 from batchify.errors import OptionError
 
+_PATTERN_CHARS = 4096
+"""The file records a pattern in its config, which is read back up to 64 KiB."""
+
 
 def choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of the choices.
@@ -42,12 +45,16 @@ def positive(name: str, value: float) -> None:
 
 
 def check_pattern(name: str, pattern: str) -> None:
-    """Refuse what is no regular expression with a group.
+    """Refuse what is no regular expression with a group, or too long a one to be recorded.
 
     Raises
     ------
     OptionError
     """
+    if not isinstance(pattern, str):
+        raise OptionError(f"{name} must be a text, not {pattern!r}")
+    if len(pattern) > _PATTERN_CHARS:
+        raise OptionError(f"{name} has {len(pattern):,} characters; it may have {_PATTERN_CHARS:,}")
     try:
         groups = re.compile(pattern).groups
         pattern.encode()

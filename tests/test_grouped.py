@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -320,9 +321,11 @@ def test_a_file_without_a_group_is_named(copies: Path) -> None:
         ({"policy": "hash", "group_by": "("}, "group by is not a regular expression"),
         ({"policy": "hash", "group_by": "x"}, "must have a group in parentheses"),
         ({"policy": "hash", "group_by": "(\udcff)"}, "group by is not a regular expression"),
+        ({"policy": "hash", "group_by": "(x)" + "x" * 4094}, "group by has 4,097 characters"),
+        ({"policy": "hash", "group_by": b"(x)"}, "group by must be a text"),
     ],
 )
-def test_groups_that_cannot_be_meant_are_refused(values: dict[str, str], message: str) -> None:
+def test_groups_that_cannot_be_meant_are_refused(values: dict[str, Any], message: str) -> None:
     """Each with what to do."""
     with pytest.raises(OptionError, match=message):
-        SplitOptions(**values)  # type: ignore[arg-type]
+        SplitOptions(**values)
