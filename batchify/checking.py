@@ -10,6 +10,7 @@ from batchify import engine
 from batchify.errors import OptionError
 from batchify.facts import Facts, folder_facts, stored_facts
 from batchify.findings import KEPT
+from batchify.groups import check_groups
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planner import planned
 from batchify.problems import CODES, GIVEN, CheckLimits, CheckReport, Problem
@@ -54,11 +55,11 @@ def check(
     Raises
     ------
     OptionError
-        If a code is not known, files have no group, or options are given for a file.
+        If a code is not known, or options are given for a file.
     FileMissingError, FileAccessError, FileFormatError
         If it is neither a folder nor a file that can be read.
     DatasetError
-        If the folder holds no images in class folders.
+        If the folder holds no images in class folders, or files have no group.
     WorkerDiedError
 
     Notes
@@ -73,6 +74,8 @@ def check(
     if os.path.isdir(path):
         with engine.Workers(workers, image_timeout_s) as crew:
             plan = planned(path, options or BuildOptions(), crew, report)
+            if limits.group_by:
+                check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
             facts = folder_facts(plan, crew, report)
         problems = _problems(facts, limits, ignored)
     elif options is not None:

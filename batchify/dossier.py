@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from batchify.album import Album, Gallery, Picture
 from batchify.reader import Reader
@@ -189,16 +190,17 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     for repeat in found:
         images[repeat.splits] += 1
         rows[repeat.splits] += len(repeat.rows)
-    leaks = [repeat for repeat in found if len(repeat.splits) > 1]
-    others = [repeat for repeat in found if len(repeat.splits) == 1]
+    leaks = (repeat for repeat in found if len(repeat.splits) > 1)
+    others = (repeat for repeat in found if len(repeat.splits) == 1)
+    leaking = sum(count for splits, count in images.items() if len(splits) > 1)
     order = list(reader.splits)
     between = sorted(images, key=lambda splits: (-len(splits), [order.index(s) for s in splits]))
     return Repeats(
-        leaks=len(leaks),
-        others=len(others),
+        leaks=leaking,
+        others=len(found) - leaking,
         within=sum(len(repeat.rows) > len(repeat.splits) for repeat in found),
         between=tuple((splits, images[splits], rows[splits]) for splits in between),
         contradictions=sum(len({class_of(*row) for row in repeat.rows}) > 1 for repeat in found),
-        leak_groups=tuple(map(group, leaks[:GROUPS_SHOWN])),
-        other_groups=tuple(map(group, others[:GROUPS_SHOWN])),
+        leak_groups=tuple(map(group, islice(leaks, GROUPS_SHOWN))),
+        other_groups=tuple(map(group, islice(others, GROUPS_SHOWN))),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -59,11 +60,7 @@ def make_units(
         return Units()
     groups = None
     if options.group_by:
-        numbers: dict[str, int] = {}
-        groups = np.empty(len(samples), np.int32)
-        for start, names in _names(samples, options.group_by):
-            found = [numbers.setdefault(name, len(numbers)) for name in names]
-            groups[start : start + len(found)] = found
+        groups = repeat_numbers(name_digests(_paths(samples), len(samples), options.group_by))
     if options.group_duplicates and digests is not None:
         repeats = repeat_numbers(digests)
         groups = repeats if groups is None else _joined(groups, repeats)
@@ -75,9 +72,9 @@ def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
 
     Parameters
     ----------
-    digests : ndarray of uint8, shape (n, 32)
+    digests : ndarray of uint8, shape (n, nbytes)
     """
-    whole = np.ascontiguousarray(digests).view("V32").ravel()
+    whole = np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
     _, numbers = np.unique(whole, return_inverse=True)
     found: NDArray[np.int32] = numbers.astype(np.int32).ravel()
     unread = np.flatnonzero(~digests.any(axis=1))
@@ -85,8 +82,35 @@ def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
     return found
 
 
-def _names(samples: Samples, pattern: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (first sample, group names), some thousand at a time.
+def name_digests(
+    paths: Iterable[tuple[int, list[bytes]]], count: int, pattern: str
+) -> NDArray[np.uint8]:
+    """Return a hash of the group of each path, shape (count, 16): 16 bytes, however long its name.
+
+    Parameters
+    ----------
+    paths : iterable of (int, list of bytes)
+        The number of the first, and some paths, one piece after another.
+    count : int
+        Of all paths.
+    pattern : str
+
+    Raises
+    ------
+    DatasetError
+        With the files that have no group.
+    """
+    digests = np.zeros((count, 16), np.uint8)
+    for start, names in _named(paths, count, pattern):
+        data = b"".join(hashlib.blake2b(name, digest_size=16).digest() for name in names)
+        digests[start : start + len(names)] = np.frombuffer(data, np.uint8).reshape(-1, 16)
+    return digests
+
+
+def _named(
+    paths: Iterable[tuple[int, list[bytes]]], count: int, pattern: str
+) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield (first path, group names), piece by piece.
 
     Raises
     ------
@@ -94,15 +118,18 @@ def _names(samples: Samples, pattern: str) -> Iterator[tuple[int, list[str]]]:
         At the end, with the files that have none.
     """
     bare: list[bytes] = []
-    for start, paths in _paths(samples):
-        names = group_names(paths, pattern)
-        bare += [path for path, name in zip(paths, names, strict=True) if not name]
-        yield start, names
+    without = 0
+    for start, piece in paths:
+        names = group_names(piece, pattern)
+        found = [path for path, name in zip(piece, names, strict=True) if not name]
+        bare += found[: _NAMED - len(bare)]
+        without += len(found)
+        yield start, list(map(os.fsencode, names))
     if bare:
-        some = ", ".join(map(printable, bare[:_NAMED])) + (", …" if len(bare) > _NAMED else "")
+        some = ", ".join(map(printable, bare)) + (", …" if without > len(bare) else "")
         raise DatasetError(
-            f"--group-by finds no group in the paths of {len(bare):,} of {len(samples):,} files: "
-            f"{some}; every file needs one"
+            f"--group-by finds no group in the paths of {without:,} of {count:,} files: {some}; "
+            "every file needs one"
         )
 
 
@@ -113,6 +140,17 @@ def group_names(paths: Iterable[bytes], pattern: str) -> list[str]:
     return [(match[1] or "") if match else "" for match in found]
 
 
+def check_groups(samples: Samples, pattern: str) -> None:
+    """Refuse a pattern that finds no group in the path of a file.
+
+    Raises
+    ------
+    DatasetError
+    """
+    for _ in _named(_paths(samples), len(samples), pattern):
+        pass
+
+
 def _paths(samples: Samples) -> Iterator[tuple[int, list[bytes]]]:
     for start in range(0, len(samples), _AT_ONCE):
         yield start, samples.paths(np.arange(start, min(start + _AT_ONCE, len(samples))))
@@ -121,7 +159,7 @@ def _paths(samples: Samples) -> Iterator[tuple[int, list[bytes]]]:
 def _joined(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return groups in which those that have an image in common are one."""
     count = int(groups.max(initial=-1)) + 1
-    parents = list(range(count))
+    parents = array("i", range(count))
 
     def root(number: int) -> int:
         while parents[number] != number:
@@ -134,7 +172,7 @@ def _joined(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDArray[np
     for a, b in zip(groups[order[same]].tolist(), groups[order[same + 1]].tolist(), strict=True):
         first, second = sorted((root(a), root(b)))
         parents[second] = first
-    roots = np.array([root(number) for number in range(count)], np.int32)
+    roots = np.fromiter(map(root, range(count)), np.int32, count)
     return roots[groups]
 
 
@@ -146,8 +184,7 @@ def _points(
     seed = b"%d\0" % options.seed
     keys: Iterator[tuple[int, list[bytes]]] = _paths(samples)
     if options.group_by:
-        named = _names(samples, options.group_by)
-        keys = ((start, list(map(os.fsencode, names))) for start, names in named)
+        keys = _named(keys, len(samples), options.group_by)
     elif options.group_duplicates and digests is not None:
         keys = ((start, _contents(paths, digests[start:])) for start, paths in _paths(samples))
     for start, names in keys:

@@ -39,7 +39,8 @@ def named(name: bytes | str, length: int = NAME_LENGTH) -> Html:
 def captioned(name: bytes, length: int) -> Html:
     """Return the name of a file as `named`, to be broken before its extension rather than in it."""
     stem, dot, extension = shorten(printable(name), length).rpartition(".")
-    return tag("bdi", escape(stem), Html("<wbr>" if stem else ""), escape(dot + extension))
+    content = (escape(stem), Html("<wbr>" if stem else ""), escape(dot + extension))
+    return tag("bdi", *content, dir="ltr")  # or folders of a right-to-left name would swap
 
 
 def join(parts: Sequence[Html], between: str = "") -> Html:

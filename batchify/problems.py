@@ -21,11 +21,18 @@ class Code(NamedTuple):
     advice: str
 
 
-_SPLIT_ADVICE = "build with --split stratified --group-duplicates, or remove the copies"
 CODES = {
     "unreadable": Code("error", "mend or remove them, or build with --on-error skip"),
-    "leak": Code("error", _SPLIT_ADVICE),
-    "group-leak": Code("error", "build with --split stratified --group-by and the same pattern"),
+    "leak": Code(
+        "error",
+        "remove the copies, or build with --split stratified --group-duplicates (where folders are "
+        "the splits, remove them)",
+    ),
+    "group-leak": Code(
+        "error",
+        "build with --split stratified --group-by and the same pattern (where folders are the "
+        "splits, move each group into one)",
+    ),
     "label-conflict": Code("error", "keep each image in the one class that it is of"),
     "duplicate": Code("warning", "remove the copies, or let them count several times"),
     "empty-split": Code("error", "take a larger share for it, or more images"),

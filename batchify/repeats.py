@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,33 +66,88 @@ def stored_digests(reader: Reader) -> dict[str, NDArray[np.uint8]]:
     return found
 
 
-def find_repeats(digests: Digests) -> list[Repeat]:
+class Repeated(Sequence[Repeat]):
+    """The images that have several rows, each made as it is asked for.
+
+    Parameters
+    ----------
+    splits : list of str
+    places : ndarray of int8, shape (rows,)
+        The split of each repeated row, by its number.
+    rows : ndarray of int64, shape (rows,)
+        Rows of the same image follow each other.
+    cuts : ndarray of int64, shape (images + 1,)
+        Where the rows of each image begin, and the last end.
+    """
+
+    def __init__(
+        self,
+        splits: list[str],
+        places: NDArray[np.int8],
+        rows: NDArray[np.int64],
+        cuts: NDArray[np.int64],
+    ) -> None:
+        self._splits, self._places, self._rows, self._cuts = splits, places, rows, cuts
+
+    def __len__(self) -> int:
+        return len(self._cuts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Repeat: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Repeat]: ...
+
+    def __getitem__(self, index: int | slice) -> Repeat | list[Repeat]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        own = slice(self._cuts[:-1][index], self._cuts[1:][index])
+        names = [self._splits[place] for place in self._places[own].tolist()]
+        return Repeat(tuple(zip(names, self._rows[own].tolist(), strict=True)))
+
+
+def find_repeats(digests: Digests) -> Repeated:
     """Return the images that have several rows, in the order of their first one.
 
     Rows of zeros, of sources that could not be read, are no repeats.
 
+    Parameters
+    ----------
+    digests : dict of str to ndarray of uint8, shape (n, 8 * k)
+
     Notes
     -----
-    Memory: 30 bytes a row beside the digests.
+    Memory: 30 bytes a row beside the digests, and 80 more for each that is repeated.
     """
     splits = list(digests)
     starts = np.cumsum([0, *(len(digests[split]) for split in splits)])
     # Sorted by their first 8 bytes; whole hashes are compared among those that have them in common.
-    keys = np.concatenate([_keys(digests[split]) for split in splits])
+    keys = np.concatenate([_words(digests[split], 1)[:, 0] for split in splits])
     order = np.argsort(keys, kind="stable")
     same = np.flatnonzero(np.diff(keys[order]) == 0)
-    repeats: dict[bytes, list[tuple[str, int]]] = {}
-    for number in np.sort(order[np.union1d(same, same + 1)]).tolist():
-        index = int(np.searchsorted(starts, number, "right")) - 1
-        split, row = splits[index], number - int(starts[index])
-        digest = digests[split][row].tobytes()
-        if any(digest):
-            repeats.setdefault(digest, []).append((split, row))
-    return [Repeat(tuple(rows)) for rows in repeats.values() if len(rows) > 1]
+    numbers = np.sort(order[np.union1d(same, same + 1)])
+    places = (np.searchsorted(starts, numbers, "right") - 1).astype(np.int8)
+    rows = numbers - starts[places]
+    words = np.concatenate(
+        [_words(digests[split][rows[places == i]]) for i, split in enumerate(splits)]
+    )
+    order = np.lexsort(words.T)  # stable: rows of the same image stay in their order
+    edges = np.flatnonzero((np.diff(words[order], axis=0) != 0).any(axis=1)) + 1
+    heads, sizes = np.append(0, edges)[: len(order)], np.diff(np.r_[0, edges, len(order)])
+    kept = (sizes[: len(heads)] > 1) & words[order[heads]].any(axis=1)
+    heads, sizes = heads[kept], sizes[: len(kept)][kept]
+    by_first = np.argsort(order[heads], kind="stable")
+    heads, sizes = heads[by_first], sizes[by_first]
+    cuts = np.append(0, np.cumsum(sizes))
+    within = np.arange(cuts[-1]) - np.repeat(cuts[:-1], sizes)
+    chosen = order[np.repeat(heads, sizes) + within]
+    return Repeated(splits, places[chosen], rows[chosen], cuts)
 
 
-def _keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel()
+def _words(digests: NDArray[np.uint8], count: int = 0) -> NDArray[np.uint64]:
+    """Return the first words of 8 bytes of each digest, or all, shape (n, words)."""
+    nbytes = 8 * count or digests.shape[1]
+    return np.ascontiguousarray(digests[:, :nbytes]).view(np.uint64)
 
 
 def check_apart(
@@ -126,7 +181,7 @@ def check_apart(
     leaks = [repeat for repeat in find_repeats(digests) if len(repeat.splits) > 1]
     if leaks:
         members = {split.name: split.rows for split in plan.splits}
-        samples = [members[split][row] for split, row in leaks[0].rows]
+        samples = [members[split][row] for split, row in leaks[0].firsts.items()]
         first, second = plan.dataset.samples.paths(np.array(samples[:2]))
         raise ResumeError(
             f"files changed while they were read: {plural(len(leaks), 'image')} would be in "

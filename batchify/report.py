@@ -21,8 +21,9 @@ class Progress:
     Parameters
     ----------
     stage : str
-        Of a build: ``scan``, ``allocate``, ``check`` (the rows of an earlier build), ``fill`` or
-        ``seal``. Of a verification: ``verify``, ``hash`` or ``decode``.
+        Of a build: ``scan``, ``hash`` (where files of the same bytes stay together), ``allocate``,
+        ``check`` (the rows of an earlier build), ``fill`` or ``seal``. Of a verification:
+        ``verify``, ``hash`` or ``decode``; of a check ``scan`` and ``decode``.
     done, total : int
         Images; 0 before the check.
     bad : int

@@ -85,8 +85,8 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return, for people, which values of two mappings differ."""
     return [
-        f"{printable(name)} was {printable(str(before.get(name)))}, "
-        f"now {printable(str(now.get(name)))}"
+        f"{printable(name)} was {printable(str(before.get(name, 'not given')))}, "
+        f"now {printable(str(now.get(name, 'not given')))}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]

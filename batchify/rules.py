@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import schema
-from batchify.errors import OptionError
 from batchify.facts import Facts, SplitFacts
 from batchify.findings import Finding
-from batchify.groups import group_names
+from batchify.groups import group_names, name_digests
 from batchify.names import printable
 from batchify.policy import Limit
 from batchify.problems import CheckLimits
-from batchify.repeats import Repeat, find_repeats
+from batchify.repeats import Repeat, Repeated, find_repeats
 from batchify.tallies import is_enlarged
 from batchify.units import plural
 
+Place = tuple[str, int]
+"""Split and row."""
 Found = Iterator[tuple[str, str, int, Iterator[Finding]]]
 """(code, message, how many, examples, made as they are needed)."""
 
@@ -44,27 +45,31 @@ def _unreadable(facts: Facts, _limits: CheckLimits) -> Found:
 
 def _repeats(facts: Facts, limits: CheckLimits) -> Found:
     repeats = find_repeats({name: split.digests for name, split in facts.splits.items()})
-    leaks = [repeat for repeat in repeats if len(repeat.splits) > 1]
-    if leaks:
-        message = f"{plural(len(leaks), 'image')} in several splits"
-        pairs = ((row, each.rows[0]) for each in leaks for row in list(each.firsts.items())[1:])
-        yield "leak", message, len(leaks), _copies(facts, "leak", pairs)
-    conflicts = [repeat for repeat in repeats if len(_labels(facts, repeat)) > 1]
-    if conflicts:
-        message = f"{plural(len(conflicts), 'image')} in several classes"
-        pairs = ((row, each.rows[0]) for each in conflicts for row in each.rows[1:])
-        yield "label-conflict", message, len(conflicts), _copies(facts, "label-conflict", pairs)
-    within = [(repeat, len(repeat.rows) - len(repeat.splits)) for repeat in repeats]
-    copies = sum(count for _, count in within)
+    if leaks := sum(len(repeat.splits) > 1 for repeat in repeats):
+        message = f"{plural(leaks, 'image')} in several splits"
+        yield "leak", message, leaks, _copies(facts, "leak", _across(repeats))
+    if conflicts := sum(len(_labels(facts, repeat)) > 1 for repeat in repeats):
+        message = f"{plural(conflicts, 'image')} in several classes"
+        found = (each for each in repeats if len(_labels(facts, each)) > 1)
+        pairs = ((row, each.rows[0]) for each in found for row in each.rows[1:])
+        yield "label-conflict", message, conflicts, _copies(facts, "label-conflict", pairs)
+    copies = sum(len(repeat.rows) - len(repeat.splits) for repeat in repeats)
     if copies > _most(limits.max_duplicates, facts.images):
-        message = f"{copies:,} of {facts.images:,} images are copies of others in their split"
+        message = f"{copies:,} of {plural(facts.images, 'image')} are copies of others in a split"
         pairs = (
             ((split, row), (split, firsts[split]))
-            for each, count in within if count
+            for each in repeats
             for firsts in [each.firsts]
             for split, row in each.rows if row != firsts[split]
         )  # fmt: skip
         yield "duplicate", message, copies, _copies(facts, "duplicate", pairs)
+
+
+def _across(repeats: Repeated) -> Iterator[tuple[Place, Place]]:
+    """Yield the first row of images in each further split, with the first of all."""
+    for repeat in repeats:
+        for place in list(repeat.firsts.items())[1:]:
+            yield place, repeat.rows[0]
 
 
 def _labels(facts: Facts, repeat: Repeat) -> set[int]:
@@ -76,9 +81,7 @@ def _labels(facts: Facts, repeat: Repeat) -> set[int]:
     return found
 
 
-def _copies(
-    facts: Facts, code: str, pairs: Iterator[tuple[tuple[str, int], tuple[str, int]]]
-) -> Iterator[Finding]:
+def _copies(facts: Facts, code: str, pairs: Iterator[tuple[Place, Place]]) -> Iterator[Finding]:
     """Yield copies, of pairs of rows: the copy, and what it is one of."""
     for (split, row), (of_split, of_row) in pairs:
         of = Finding("", "", of_split, of_row, facts.splits[of_split].path(of_row))
@@ -89,39 +92,37 @@ def _copies(
 def _group_leaks(facts: Facts, limits: CheckLimits) -> Found:
     if not limits.group_by:
         return
-    first: dict[str, tuple[str, int]] = {}
-    leaks: list[tuple[str, str, int]] = []
-    bare = 0
-    for name, split in facts.splits.items():
-        seen: set[str] = set()
-        for start, paths in split.paths(0, len(split.flags)):
-            for row, group in enumerate(group_names(paths, limits.group_by), start):
-                bare += not group
-                if group and first.setdefault(group, (name, row))[0] != name and group not in seen:
-                    seen.add(group)
-                    leaks.append((group, name, row))
-    if bare:
-        message = f"--group-by finds no group in the paths of {bare:,} of {facts.images:,} images"
-        raise OptionError(message)
-    if leaks:
-        count = len({group for group, _, _ in leaks})
+    starts = np.cumsum([len(split.flags) for split in facts.splits.values()])
+    digests = name_digests(_all_paths(facts), facts.images, limits.group_by)
+    groups = find_repeats(dict(zip(facts.splits, np.split(digests, starts), strict=False)))
+    if leaks := sum(len(group.splits) > 1 for group in groups):
 
         def examples() -> Iterator[Finding]:
-            for group, name, row in leaks:
-                other, at = first[group]
-                where = Finding("", "", other, at, facts.splits[other].path(at)).where
-                message = f"{printable(group)}, as {where}"
-                yield Finding("group-leak", message, name, row, facts.splits[name].path(row))
+            for (split, row), (of_split, of_row) in _across(groups):
+                path = facts.splits[split].path(row)
+                of = Finding("", "", of_split, of_row, facts.splits[of_split].path(of_row))
+                (group,) = group_names([path], limits.group_by)
+                yield Finding("group-leak", f"{printable(group)}, as {of.where}", split, row, path)
 
-        yield "group-leak", f"{plural(count, 'group')} in several splits", count, examples()
+        yield "group-leak", f"{plural(leaks, 'group')} in several splits", leaks, examples()
+
+
+def _all_paths(facts: Facts) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the paths of all splits, numbered through."""
+    before = 0
+    for split in facts.splits.values():
+        for start, paths in split.paths(0, len(split.flags)):
+            yield before + start, paths
+        before += len(split.flags)
 
 
 def _classes(facts: Facts, limits: CheckLimits) -> Found:
+    bad = {name: [row for row, _ in facts.unreadable.get(name, ())] for name in facts.splits}
     for name, split in facts.splits.items():
-        if not len(split.flags):
+        if len(split.flags) == len(bad[name]):
             yield "empty-split", f"the {name} split has no images", 1, iter(())
     counts = {
-        name: np.bincount(split.labels, minlength=len(facts.classes))
+        name: np.bincount(np.delete(split.labels, bad[name]), minlength=len(facts.classes))
         for name, split in facts.splits.items()
         if split.labels is not None
     }
@@ -137,7 +138,7 @@ def _classes(facts: Facts, limits: CheckLimits) -> Found:
             missing = (of_split == 0) & (totals > 0)
             problem = f"have no images in {name}"
             yield from _class_problem(facts, "missing-class", missing, totals, problem)
-    train = counts.get("train", totals)
+    where, train = ("train", counts["train"]) if "train" in counts else ("all", totals)
     some = np.flatnonzero(train)
     if not len(some):
         return
@@ -146,7 +147,7 @@ def _classes(facts: Facts, limits: CheckLimits) -> Found:
     if ratio > (limits.max_imbalance or 10):
         message = (
             f"class {printable(facts.classes[large])} has {ratio:,.1f} times the images of "
-            f"{printable(facts.classes[small])} in training: {train[large]:,} and {train[small]:,}"
+            f"{printable(facts.classes[small])} in {where}: {train[large]:,} and {train[small]:,}"
         )
         yield "imbalance", message, 1, iter(())
 
@@ -156,7 +157,7 @@ def _class_problem(
 ) -> Found:
     if count := int(mask.sum()):
         examples = (
-            Finding(code, f"{totals[i]:,} images", path=facts.classes[i])
+            Finding(code, plural(totals[i], "image"), path=facts.classes[i])
             for i in np.flatnonzero(mask).tolist()
         )
         yield code, f"{count:,} of {len(totals):,} classes {problem}", count, examples

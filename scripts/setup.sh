@@ -55,7 +55,7 @@ add_frameworks() {
   if "$bin/python" -c "import urllib.request as r; r.urlopen('$index', timeout=5)" 2>/dev/null; then
     set -- "$@" --extra-index-url "$index"
   fi
-  if "$bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e "$top[frameworks]"; then
+  if "$bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e "${top}[frameworks]"; then
     echo "$stamp" >"$bin/../frameworks-for"
   else
     echo "scripts: PyTorch, Keras, grain and datasets do not install here; their tests are skipped" >&2

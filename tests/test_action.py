@@ -112,6 +112,7 @@ def test_shell_scripts_pass_shellcheck(tmp_path: Path) -> None:
         if path.is_file() and path.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash")
     ]
     assert scripts
+    scripts.append(TOP / "scripts" / "setup.sh")
     for name in ("action.yml", *WORKFLOWS):
         for i, step in enumerate(steps_of(name)):
             if "run" in step:

@@ -17,7 +17,7 @@ from test_decode import sixteen_bit_rgb
 
 from batchify.builder import build
 from batchify.checking import check
-from batchify.errors import FileFormatError, OptionError
+from batchify.errors import DatasetError, FileFormatError, OptionError
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -128,8 +128,9 @@ def test_groups_in_several_splits(tmp_path: Path) -> None:
     whole = replace(options, split=replace(HALVES, group_by=r"(p\d+)_"))
     for report in reports(root, tmp_path / "b.h5", whole, limits=limits):
         assert not report.problems
-    with pytest.raises(OptionError, match="no group in the paths of 24 of 24 images"):
-        check(tmp_path / "a.h5", limits=CheckLimits(group_by="(q)"))
+    for path in (root, tmp_path / "a.h5"):
+        with pytest.raises(DatasetError, match=r"no group in the paths of 24 of 24 files: cat/p"):
+            check(path, limits=CheckLimits(group_by="(q)"))
 
 
 def test_classes(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_classes(tmp_path: Path) -> None:
         assert problems["tiny-class"].message == "1 of 3 classes have fewer than 10 images"
         assert problems["missing-class"].message == "1 of 3 classes have no images in validation"
         assert problems["imbalance"].message == (
-            "class ant has 17.8 times the images of bee in training: 71 and 4"
+            "class ant has 17.8 times the images of bee in train: 71 and 4"
         )
     few = draw_dataset(tmp_path / "few", {"ant": 2})
     for report in reports(few, tmp_path / "few.h5", BuildOptions(decode=SMALL)):
@@ -227,6 +228,10 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     assert (problem.severity, problem.count) == ("error", 2)
     assert {each.path for each in problem.examples} == {b"cat/cut.jpg", b"dog/empty.jpg"}
     assert {each.message for each in problem.examples} >= {"empty file (0 bytes)"}
+    for i in range(12):
+        save(root / "eel" / f"{i}.jpg", b"bad")
+    again, _ = reports(root, tmp_path / "again.h5", BuildOptions(decode=SMALL))
+    assert found(again)["empty-class"].examples[0].path == b"eel"
     assert found(file)["skipped"].message == "2 of 26 images are left out"
     assert found(file)["skipped"].severity == "warning"
     assert not check(tmp_path / "out.h5", limits=CheckLimits(max_skipped="1%")).is_ok
@@ -311,6 +316,8 @@ def test_the_command_tells_and_fails(run: Run, tmp_path: Path) -> None:
         (["out.h5", "--ignore", "leek"], 2, "'leek' is not one of"),
         (["out.h5", "--group-by", "("], 2, "group by is not a regular expression"),
         (["nowhere.h5"], 1, "there is no file nowhere.h5"),
+        (["nowhere.h5", "--target-size", "20"], 1, "there is no file nowhere.h5"),
+        (["out.h5", "--group-by", "(q)"], 1, "no group in the paths of 15 of 15 files"),
         (["text.h5"], 1, "text.h5 is not an HDF5 file"),
     ],
 )

@@ -263,7 +263,7 @@ def test_names_are_shown_and_do_nothing(hostile: Path, tmp_path: Path) -> None:
     assert not tags & {"script", "iframe", "object", "embed", "form", "b", "base"}
     allowed = {
         "alt", "aria-hidden", "aria-label", "aria-labelledby", "charset", "class", "content",
-        "height", "href", "http-equiv", "id", "lang", "name", "rel", "role", "scope", "src",
+        "dir", "height", "href", "http-equiv", "id", "lang", "name", "rel", "role", "scope", "src",
         "tabindex", "title", "width",
     }  # fmt: skip
     assert {key for _, attributes in page.elements for key in attributes} <= allowed

@@ -35,7 +35,7 @@ def test_all_rows_of_an_image_are_found(train: list[int], test: list[int]) -> No
         if value:
             expected.setdefault(value, []).append((split, row))
     found = find_repeats({"train": digests_of(train), "test": digests_of(test)})
-    assert found == [Repeat(tuple(places)) for places in expected.values() if len(places) > 1]
+    assert list(found) == [Repeat(tuple(places)) for places in expected.values() if len(places) > 1]
 
 
 def test_a_file_knows_its_repeats(tmp_path: Path) -> None:

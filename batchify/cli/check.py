@@ -23,6 +23,8 @@ from batchify.problems import CODES, CheckLimits
 if TYPE_CHECKING:
     from batchify.problems import CheckReport, Problem
 
+_OWN = ("group_by", "max_skipped", "workers", "image_timeout", "json", "quiet", "config")
+"""Options that a file is checked with, although they have the name of one of build."""
 SHOWN = 5
 FOUND = 8
 
@@ -81,6 +83,9 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         from batchify.checking import check as run_check
         from batchify.cli.text import echo
 
+        source = context.get_parameter_source("group_by")
+        if not os.path.isdir(path) and source is not ParameterSource.COMMANDLINE:
+            values["group_by"] = ""  # that of a build, which need not be the one of this file
         limits = CheckLimits(
             max_imbalance=values["max_imbalance"],
             max_skipped=values["max_skipped"],
@@ -93,7 +98,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
             if values["split"] == "keras":
                 values["group_by"] = ""  # it is looked for, not split by
             options = to_options(context, values)
-        else:
+        elif os.path.exists(path):
             _refuse_options(context)
         with shown_progress(check_signals, quiet=values["quiet"]) as step:
             report = run_check(
@@ -108,8 +113,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
 def _refuse_options(context: click.Context) -> None:
     """Refuse options of a build for a file, which has its own."""
     for name in build_option_of():
-        own = name in ("group_by", "max_skipped", "workers", "image_timeout", "json", "quiet")
-        if not own and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name not in _OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{option} is for a dataset folder; a file records its own")
 
@@ -138,6 +142,8 @@ def _lines(problem: Problem) -> list[str]:
         return [f"  ignored {problem.code}: {problem.message}"]
     lines = [f"  {problem.severity} {problem.code}: {problem.message}"]
     lines += [f"    - {each.where}: {each.message}" for each in problem.examples[:SHOWN]]
-    if (more := problem.count - SHOWN) > 0 and problem.examples:
+    # a leak counts images, and lists their rows
+    more = max(problem.count, len(problem.examples)) - SHOWN
+    if more > 0 and problem.examples:
         lines.append(f"    … and {more:,} more")
     return [*lines, f"    {problem.advice}"]

@@ -11,7 +11,7 @@ from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 
-@click.command()
+@click.command(context_settings={"auto_envvar_prefix": "BATCHIFY_BUILD"})  # none of its own
 @click.argument("dataset", type=click.Path())
 @give_options((*DECIDING, *RUNNING))
 @click.pass_context

@@ -58,6 +58,7 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
         from batchify.cli.text import echo
         from batchify.summary import summarize
 
+        _check_places(file, sheet, report, seed)
         summary = summarize(file)
         written = None
         if sheet is not None:
@@ -76,6 +77,18 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
             echo("\n" + render_sheet(written))
         if report is not None:
             echo("\n" + render_report(report, seed))
+
+
+def _check_places(file: str, sheet: str | None, report: str | None, seed: int) -> None:
+    """Refuse a place, or a seed, that cannot be, before anything is written."""
+    from batchify import page, publish, sampling
+    from batchify import sheet as sheets
+
+    sampling.check_seed(seed)
+    if sheet is not None:
+        publish.check_place(sheet, sheets.SUFFIXES, file)
+    if report is not None:
+        publish.check_place(report, page.SUFFIXES, file)
 
 
 def render_report(path: str, seed: int) -> str:

@@ -74,14 +74,23 @@ DECIDING: tuple[Callable[[Any], Any], ...] = (
         "--scaled-decode",
         "Let the JPEG decoder shrink large photos: much faster, pixels differ by a few levels.",
     ),
-    _share("--validation-split", _SPLIT.validation, "Share of each class for validation."),
-    _share("--test-split", _SPLIT.test, "Share of each class for testing."),
+    _share(
+        "--validation-split",
+        _SPLIT.validation,
+        "Share of each class for validation.",
+    ),
+    _share(
+        "--test-split",
+        _SPLIT.test,
+        "Share of each class for testing.",
+    ),
     _choice(
         "--split",
         schema.POLICIES,
         _SPLIT.policy,
         "keras: the first files of each class are validation. stratified: at random, by seed. "
-        "hash: each file by a hash of its path, so that files that are added move no other.",
+        "hash: each file by a hash of its path, so that files that are added move no other; "
+        "shares hold on average.",
     ),
     click.option(
         "--group-by",
