@@ -64,7 +64,7 @@ def check(
 
     Notes
     -----
-    Memory: about 100 bytes an image.
+    Memory: about 100 bytes an image, twice that where all are copies.
     """
     limits, ignored = limits or CheckLimits(), frozenset(ignore)
     for code in sorted(ignored - set(CODES)):

@@ -117,7 +117,7 @@ def find_repeats(digests: Digests) -> Repeated:
 
     Notes
     -----
-    Memory: 30 bytes a row beside the digests, and 80 more for each that is repeated.
+    Memory: 30 bytes a row beside the digests, and 110 more for each that is repeated.
     """
     splits = list(digests)
     starts = np.cumsum([0, *(len(digests[split]) for split in splits)])
@@ -132,9 +132,10 @@ def find_repeats(digests: Digests) -> Repeated:
         [_words(digests[split][rows[places == i]]) for i, split in enumerate(splits)]
     )
     order = np.lexsort(words.T)  # stable: rows of the same image stay in their order
-    edges = np.flatnonzero((np.diff(words[order], axis=0) != 0).any(axis=1)) + 1
+    words = words[order]
+    edges = np.flatnonzero((words[1:] != words[:-1]).any(axis=1)) + 1
     heads, sizes = np.append(0, edges)[: len(order)], np.diff(np.r_[0, edges, len(order)])
-    kept = (sizes[: len(heads)] > 1) & words[order[heads]].any(axis=1)
+    kept = (sizes[: len(heads)] > 1) & words[heads].any(axis=1)
     heads, sizes = heads[kept], sizes[: len(kept)][kept]
     by_first = np.argsort(order[heads], kind="stable")
     heads, sizes = heads[by_first], sizes[by_first]
