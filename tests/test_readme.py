@@ -128,6 +128,10 @@ def test_the_configuration_block_is_valid() -> None:
 
 def test_every_option_is_in_the_readme() -> None:
     """With its default, where it has one that is a word or a number."""
+    for command in main.commands.values():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.opts[0] in README, parameter.opts[0]
     for parameter in main.commands["build"].params:
         if isinstance(parameter, click.Option):
             assert f"`{parameter.opts[0]}" in README, parameter.opts[0]
