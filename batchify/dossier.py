@@ -173,14 +173,14 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
 
     def group(repeat: Repeat) -> Group:
         places = []
-        for split, row in repeat.rows[:MEMBERS_SHOWN]:
+        for split, row in repeat[:MEMBERS_SHOWN]:
             path = album.path(split, row)
             places.append(Place(split, row, path, name_of(class_of(split, row))))
-        first = repeat.rows[0]
-        indices = sorted({index for row in repeat.rows if (index := class_of(*row)) is not None})
+        first = repeat[0]
+        indices = sorted({index for row in repeat if (index := class_of(*row)) is not None})
         return Group(
             picture=album.picture(*first, class_of(*first)),
-            rows=len(repeat.rows),
+            rows=len(repeat),
             places=tuple(places),
             class_names=tuple(reader.header.classes[index] for index in indices),
         )
@@ -189,7 +189,7 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     rows: Counter[tuple[str, ...]] = Counter()
     for repeat in found:
         images[repeat.splits] += 1
-        rows[repeat.splits] += len(repeat.rows)
+        rows[repeat.splits] += len(repeat)
     leaks = (repeat for repeat in found if len(repeat.splits) > 1)
     others = (repeat for repeat in found if len(repeat.splits) == 1)
     leaking = sum(count for splits, count in images.items() if len(splits) > 1)
@@ -198,9 +198,9 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     return Repeats(
         leaks=leaking,
         others=len(found) - leaking,
-        within=sum(len(repeat.rows) > len(repeat.splits) for repeat in found),
+        within=sum(len(repeat) > len(repeat.splits) for repeat in found),
         between=tuple((splits, images[splits], rows[splits]) for splits in between),
-        contradictions=sum(len({class_of(*row) for row in repeat.rows}) > 1 for repeat in found),
+        contradictions=sum(len({class_of(*row) for row in repeat}) > 1 for repeat in found),
         leak_groups=tuple(map(group, islice(leaks, GROUPS_SHOWN))),
         other_groups=tuple(map(group, islice(others, GROUPS_SHOWN))),
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -20,32 +19,57 @@ if TYPE_CHECKING:
 
 Digests = Mapping[str, NDArray[np.uint8]]
 """For each split, the SHA-256 of each row's source, shape (N, 32)."""
+_AT_ONCE = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """Rows of the same image.
+class Repeat(Sequence[tuple[str, int]]):
+    """The rows of one image, as (split, row): two or more, in the order of the file.
 
     Parameters
     ----------
-    rows : tuple of (str, int)
-        (split, row), two or more, in the order of the file.
+    splits : list of str
+    places : ndarray of int8, shape (n,)
+        The split of each row, by its number.
+    rows : ndarray of int64, shape (n,)
     """
 
-    rows: tuple[tuple[str, int], ...]
+    def __init__(
+        self, splits: list[str], places: NDArray[np.int8], rows: NDArray[np.int64]
+    ) -> None:
+        self._splits, self._places, self._rows = splits, places, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[str, int]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[str, int] | list[tuple[str, int]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._splits[self._places[index]], int(self._rows[index])
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        for start in range(0, len(self), _AT_ONCE):
+            piece = slice(start, start + _AT_ONCE)
+            names = [self._splits[place] for place in self._places[piece].tolist()]
+            yield from zip(names, self._rows[piece].tolist(), strict=True)
 
     @property
     def firsts(self) -> dict[str, int]:
         """The first row in each of its splits, in the order of the file."""
         found: dict[str, int] = {}
-        for split, row in self.rows:
+        for split, row in self:
             found.setdefault(split, row)
         return found
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that it is in, each once, in the order of the file."""
-        return tuple(dict.fromkeys(split for split, _ in self.rows))
+        return tuple(self.firsts)
 
 
 def stored_digests(reader: Reader) -> dict[str, NDArray[np.uint8]]:
@@ -102,8 +126,7 @@ class Repeated(Sequence[Repeat]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         own = slice(self._cuts[:-1][index], self._cuts[1:][index])
-        names = [self._splits[place] for place in self._places[own].tolist()]
-        return Repeat(tuple(zip(names, self._rows[own].tolist(), strict=True)))
+        return Repeat(self._splits, self._places[own], self._rows[own])
 
 
 def find_repeats(digests: Digests) -> Repeated:
@@ -117,32 +140,68 @@ def find_repeats(digests: Digests) -> Repeated:
 
     Notes
     -----
-    Memory: 30 bytes a row beside the digests, and 110 more for each that is repeated.
+    Memory: 30 bytes a row beside the digests, and 60 more for each that is repeated.
     """
     splits = list(digests)
-    starts = np.cumsum([0, *(len(digests[split]) for split in splits)])
+    source = _Numbered(digests)
     # Sorted by their first 8 bytes; whole hashes are compared among those that have them in common.
-    keys = np.concatenate([_words(digests[split], 1)[:, 0] for split in splits])
-    order = np.argsort(keys, kind="stable")
-    same = np.flatnonzero(np.diff(keys[order]) == 0)
-    numbers = np.sort(order[np.union1d(same, same + 1)])
-    places = (np.searchsorted(starts, numbers, "right") - 1).astype(np.int8)
-    rows = numbers - starts[places]
-    words = np.concatenate(
-        [_words(digests[split][rows[places == i]]) for i, split in enumerate(splits)]
-    )
-    order = np.lexsort(words.T)  # stable: rows of the same image stay in their order
-    words = words[order]
-    edges = np.flatnonzero((words[1:] != words[:-1]).any(axis=1)) + 1
-    heads, sizes = np.append(0, edges)[: len(order)], np.diff(np.r_[0, edges, len(order)])
-    kept = (sizes[: len(heads)] > 1) & words[heads].any(axis=1)
-    heads, sizes = heads[kept], sizes[: len(kept)][kept]
-    by_first = np.argsort(order[heads], kind="stable")
-    heads, sizes = heads[by_first], sizes[by_first]
+    keys = np.concatenate([_words(each, 1)[:, 0] for each in digests.values()])
+    order = np.argsort(keys, kind="stable")  # rows of the same image stay in their order
+    keys = keys[order]
+    repeated = np.zeros(len(keys), np.bool_)
+    repeated[1:] = keys[1:] == keys[:-1]
+    repeated[:-1] |= repeated[1:]
+    numbers, keys = order[repeated], keys[repeated]
+    del order
+    edges = source.edges(numbers)
+    if len(edges) != np.count_nonzero(keys[1:] != keys[:-1]):  # others begin alike
+        numbers.sort()
+        numbers = numbers[np.lexsort(source.words(numbers).T)]
+        edges = source.edges(numbers)
+    heads = np.append(0, edges)[: len(numbers)]
+    sizes = np.diff(np.append(heads, len(numbers)))
+    kept = sizes > 1
+    kept[kept] = source.words(numbers[heads[kept]]).any(axis=1)
+    by_first = np.argsort(numbers[heads[kept]])
+    heads, sizes = heads[kept][by_first], sizes[kept][by_first]
     cuts = np.append(0, np.cumsum(sizes))
-    within = np.arange(cuts[-1]) - np.repeat(cuts[:-1], sizes)
-    chosen = order[np.repeat(heads, sizes) + within]
-    return Repeated(splits, places[chosen], rows[chosen], cuts)
+    numbers = numbers[np.repeat(heads - cuts[:-1], sizes) + np.arange(cuts[-1])]
+    places, rows = source.places(numbers)
+    return Repeated(splits, places, rows, cuts)
+
+
+class _Numbered:
+    """The hashes of all splits, their rows numbered through.
+
+    Parameters
+    ----------
+    digests : dict of str to ndarray of uint8, shape (n, 8 * k)
+    """
+
+    def __init__(self, digests: Digests) -> None:
+        self._digests = list(digests.values())
+        self._starts = np.cumsum([0, *map(len, self._digests)])
+
+    def places(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+        """Return the split of each row, by its number, and its row there."""
+        places = (np.searchsorted(self._starts, numbers, "right") - 1).astype(np.int8)
+        return places, numbers - self._starts[places]
+
+    def words(self, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return some hashes as words of 8 bytes, shape (n, words)."""
+        places, rows = self.places(numbers)
+        words = np.empty((len(numbers), self._digests[0].shape[1] // 8), np.uint64)
+        for i, digests in enumerate(self._digests):
+            words[places == i] = _words(digests[rows[places == i]])
+        return words
+
+    def edges(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where a row has another hash than the one before it."""
+        found = np.zeros(len(numbers), np.bool_)
+        for start in range(1, len(numbers), _AT_ONCE):
+            words = self.words(numbers[start - 1 : start + _AT_ONCE])
+            found[start : start + _AT_ONCE] = (words[1:] != words[:-1]).any(axis=1)
+        return np.flatnonzero(found)
 
 
 def _words(digests: NDArray[np.uint8], count: int = 0) -> NDArray[np.uint64]:

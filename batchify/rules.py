@@ -51,16 +51,16 @@ def _repeats(facts: Facts, limits: CheckLimits) -> Found:
     if conflicts := sum(len(_labels(facts, repeat)) > 1 for repeat in repeats):
         message = f"{plural(conflicts, 'image')} in several classes"
         found = (each for each in repeats if len(_labels(facts, each)) > 1)
-        pairs = ((row, each.rows[0]) for each in found for row in each.rows[1:])
+        pairs = ((row, each[0]) for each in found for row in each[1:])
         yield "label-conflict", message, conflicts, _copies(facts, "label-conflict", pairs)
-    copies = sum(len(repeat.rows) - len(repeat.splits) for repeat in repeats)
+    copies = sum(len(repeat) - len(repeat.splits) for repeat in repeats)
     if copies > _most(limits.max_duplicates, facts.images):
         message = f"{copies:,} of {plural(facts.images, 'image')} are copies of others in a split"
         pairs = (
             ((split, row), (split, firsts[split]))
             for each in repeats
             for firsts in [each.firsts]
-            for split, row in each.rows if row != firsts[split]
+            for split, row in each if row != firsts[split]
         )  # fmt: skip
         yield "duplicate", message, copies, _copies(facts, "duplicate", pairs)
 
@@ -69,12 +69,12 @@ def _across(repeats: Repeated) -> Iterator[tuple[Place, Place]]:
     """Yield the first row of images in each further split, with the first of all."""
     for repeat in repeats:
         for place in list(repeat.firsts.items())[1:]:
-            yield place, repeat.rows[0]
+            yield place, repeat[0]
 
 
 def _labels(facts: Facts, repeat: Repeat) -> set[int]:
     found = set()
-    for name, row in repeat.rows:
+    for name, row in repeat:
         labels = facts.splits[name].labels
         if labels is not None:
             found.add(int(labels[row]))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchify.builder import build
 from batchify.options import BuildOptions, DecodeOptions
 from batchify.reader import Reader
-from batchify.repeats import Repeat, find_repeats, stored_digests
+from batchify.repeats import find_repeats, stored_digests
 
 
 def digests_of(values: list[int]) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -35,7 +35,11 @@ def test_all_rows_of_an_image_are_found(train: list[int], test: list[int]) -> No
         if value:
             expected.setdefault(value, []).append((split, row))
     found = find_repeats({"train": digests_of(train), "test": digests_of(test)})
-    assert list(found) == [Repeat(tuple(places)) for places in expected.values() if len(places) > 1]
+    assert list(map(list, found)) == [rows for rows in expected.values() if len(rows) > 1]
+    for repeat in found:
+        first = dict(reversed(repeat))
+        assert repeat.firsts == first
+        assert repeat.splits == tuple(name for name in ("train", "test") if name in first)
 
 
 def test_a_file_knows_its_repeats(tmp_path: Path) -> None:
@@ -49,8 +53,7 @@ def test_a_file_knows_its_repeats(tmp_path: Path) -> None:
     with Reader(tmp_path / "out.h5") as reader:
         found = find_repeats(stored_digests(reader))
         named = [
-            {bytes(reader.splits[split]["paths"][row]) for split, row in repeat.rows}
-            for repeat in found
+            {bytes(reader.splits[split]["paths"][row]) for split, row in repeat} for repeat in found
         ]
     assert {b"cat/0.png", b"cat/9.png"} in named
     assert {b"cat/5.png", b"dog/1.png"} in named
