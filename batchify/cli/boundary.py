@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +21,10 @@ from batchify.names import printable
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+
+
+UNWIND_S = 15.0
+"""How long a command may take to end after a signal; workers are given 10 s of it."""
 
 
 class _SignalledError(BaseException):
@@ -62,7 +69,16 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         for each in kept:
             signal.signal(each, _end_at_once)
         if not over:  # else the command has ended already, and nothing would catch it
+            with contextlib.suppress(RuntimeError):  # no thread can be started
+                _thread.start_new_thread(end_late, (number,))
             raise _SignalledError
+
+    def end_late(number: int) -> None:
+        """End a process that does not: raised within a lock of a library, it was never let go."""
+        time.sleep(UNWIND_S)
+        if not over:
+            os.write(2, f"Error: {_stopped(number, on_signal)}\n".encode())
+            os._exit(128 + number)
 
     def check() -> None:
         if received:
@@ -85,8 +101,7 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
                 raise
             # Whatever it is by now: the exception of the signal may be lost on its way, in a
             # callback or within a lock, and leave the error of what it interrupted.
-            name = signal.Signals(received[0]).name
-            raise _Failure(f"stopped by {name}{on_signal}", 128 + received[0]) from error
+            raise _Failure(_stopped(received[0], on_signal), 128 + received[0]) from error
         finally:
             over = True
     except OptionError as error:
@@ -105,6 +120,10 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         if not received:  # else the process is ending: a further signal ends it at once
             for number, handler in kept.items():
                 signal.signal(number, handler)
+
+
+def _stopped(number: int, on_signal: str) -> str:
+    return f"stopped by {signal.Signals(number).name}{on_signal}"
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:
