@@ -149,7 +149,12 @@ def test_every_column_is_in_the_readme() -> None:
 @posix
 @pytest.mark.parametrize(
     ("bench", "scale", "count"),
-    [("build", "0.004", 9), ("resume", "0.006", 8), ("read --only ^(rows|batches)", "0.005", 4)],
+    [
+        ("build", "0.004", 9),
+        ("resume", "0.006", 8),
+        ("check", "0.004", 6),
+        ("read --only ^(rows|batches)", "0.005", 4),
+    ],
 )
 def test_the_benchmarks_run(bench: str, scale: str, count: int) -> None:
     """On a handful of images; what they print is a table and a line of JSON."""

@@ -252,8 +252,8 @@ def bench_check(root: Path, runs: int, scale: float, workers: int) -> Iterator[R
         target="",
     )
     yield compare(
-        f"inspect with sheet and report / build, {dataset.parent.name}",
-        ["run", "inspect", out, "--sheet", f"{out}.png", "--report", f"{out}.html"],
+        f"sheet and report / build, {dataset.parent.name}",
+        ["look", out, f"{out}.png", f"{out}.html"],
         build,
         runs=runs,
         target="",

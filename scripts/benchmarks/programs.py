@@ -144,6 +144,14 @@ def read_file(path: str) -> None:
             pass
 
 
+def look(path: str, sheet: str, page: str) -> None:
+    """Draw a contact sheet of a file, and write a page about it."""
+    import batchify
+
+    batchify.write_sheet(path, sheet)
+    batchify.write_report(path, page)
+
+
 def help_text() -> None:
     """Print the help of the command."""
     from batchify.cli import main
@@ -171,6 +179,7 @@ if __name__ == "__main__":
         "run": run,
         "hash_sources": hash_sources,
         "read_file": read_file,
+        "look": look,
         "help_text": help_text,
         "import_click": import_click,
     }[name](*arguments)
