@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def _repeats(facts: Facts, limits: CheckLimits) -> Found:
     if conflicts := sum(len(_labels(facts, repeat)) > 1 for repeat in repeats):
         message = f"{plural(conflicts, 'image')} in several classes"
         found = (each for each in repeats if len(_labels(facts, each)) > 1)
-        pairs = ((row, each[0]) for each in found for row in each[1:])
+        pairs = ((row, each[0]) for each in found for row in islice(each, 1, None))
         yield "label-conflict", message, conflicts, _copies(facts, "label-conflict", pairs)
     copies = sum(len(repeat) - len(repeat.splits) for repeat in repeats)
     if copies > _most(limits.max_duplicates, facts.images):
