@@ -27,6 +27,12 @@ def test_what_a_person_reads(run: Run, tmp_path: Path) -> None:
     assert lines[2].split() == ["split", "rows", "images", "dtype", "bytes", "chunks"]
     assert lines[3].split()[:4] == ["train", "14", "20×16×3", "uint8"]
     assert lines[4].split()[:3] == ["validation", "2", "20×16×3"]
+    assert lines[6].split() == ["channels", "mean", "standard", "deviation"]
+    with h5py.File(tmp_path / "out.h5") as file:
+        told = [f"{value:#.4g}" for value in file["statistics/mean_train"][:]]
+    assert lines[7].startswith("train ")
+    assert ", ".join(told) in lines[7]
+    assert "of images times 1/255" in lines
     assert "classes: 3" in lines
     assert "  0  cat        9           2  ████████████████████" in lines
     assert "  1  dog        5           0  ██████████" in lines

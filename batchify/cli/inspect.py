@@ -128,6 +128,7 @@ def render(summary: Summary) -> str:
         f"{printable(summary.path)}: batchify schema {summary.schema_version}, "
         f"{size_text(summary.nbytes)}",
         _splits(summary),
+        _channels(summary),
         _classes(summary),
         _options(summary),
     ]
@@ -158,6 +159,19 @@ def _splits(summary: Summary) -> str:
             [split.name, f"{split.rows:,}", shape, split.dtype, size_text(split.nbytes), many]
         )
     return table(rows, right=(1, 4))
+
+
+def _channels(summary: Summary) -> str:
+    from batchify.cli.text import table
+    from batchify.names import printable
+
+    rows = [["channels", "mean", "standard deviation"]]
+    for split in summary.splits:
+        if split.rows:
+            both = (split.mean, split.std)
+            values = [", ".join(f"{value:#.4g}" for value in each) for each in both]
+            rows.append([split.name, *values])
+    return table(rows) + f"\nof images times {printable(str(summary.config.get('rescale')))}"
 
 
 def _classes(summary: Summary) -> str:
