@@ -98,6 +98,8 @@ def test_files_fit_the_schemas_of_github() -> None:
         "vendor.github-workflows": [TOP / ".github/workflows" / name for name in WORKFLOWS],
         "vendor.dependabot": [TOP / ".github/dependabot.yml"],
     }
+    if run_tool("check-jsonschema", "--version").returncode:
+        pytest.skip("check-jsonschema does not run with the lowest click that batchify allows")
     for schema, paths in files.items():
         done = run_tool("check-jsonschema", "--builtin-schema", schema, *paths)
         assert done.returncode == 0, done.stdout
