@@ -116,10 +116,16 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     except MemoryError as error:
         raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 1) from error
     finally:
-        sys.unraisablehook = unraisable
-        if not received:  # else the process is ending: a further signal ends it at once
+        # After a signal the process is ending: a further one ends it at once, and what threads of
+        # the library's pools raise as they go, amid what the signal broke off, says nothing.
+        sys.unraisablehook = _say_nothing if received else unraisable
+        if not received:
             for number, handler in kept.items():
                 signal.signal(number, handler)
+
+
+def _say_nothing(_lost: sys.UnraisableHookArgs) -> None:
+    pass
 
 
 def _stopped(number: int, on_signal: str) -> str:
