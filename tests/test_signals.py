@@ -231,6 +231,8 @@ TRACKER = re.compile(
 )
 """What a process of Python's own says of semaphores whose owner was interrupted amid their making
 or removal, or had to end at once."""
+LOCKS = ("Condition", "Finalize", "Lock", "RLock", "ResourceTracker", "SemLock")
+"""Classes of the standard library in which a signal may lead to that; elsewhere it is a fault."""
 
 
 def strike(
@@ -253,7 +255,8 @@ def strike(
     message = f"Error: stopped by {name}; run the same command again to continue\n"
     found = out.read_bytes() if out.exists() else None
     clue = (name, n, where, code, server.stderr)
-    told = TRACKER.sub("", server.stderr)
+    amid = where is not None and where[2].partition(".")[0] in LOCKS
+    told = TRACKER.sub("", server.stderr) if amid else server.stderr
     if where is None:
         assert code == 0, clue  # the build had fewer events this time
         return "none"
