@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from batchify.decode import decode, guard
 from batchify.errors import BadImageError
 from batchify.options import DecodeOptions
 from batchify.rows import OldRow
-from batchify.source import read_source
+from batchify.storage import FileReader, SourceFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +44,8 @@ class BatchReader:
 
     Parameters
     ----------
-    root : bytes
-        The dataset folder.
+    source : FileReader
+        Who reads the files.
     options : DecodeOptions
     dtype : str
         A key of `schema.STORED_DTYPES`. Integers store pixels as they are; a pixel that does not
@@ -65,7 +64,7 @@ class BatchReader:
 
     def __init__(
         self,
-        root: bytes,
+        source: FileReader,
         options: DecodeOptions,
         *,
         dtype: str,
@@ -73,7 +72,7 @@ class BatchReader:
         known: Callable[[bytes, NDArray[Any]], OldRow | None] = lambda *_: None,
     ) -> None:
         guard(options)
-        self._root = os.path.join(root, b"")
+        self._source = source
         self._options = options
         self._dtype = np.dtype(schema.STORED_DTYPES[dtype])
         self._scale = np.float32(scale)
@@ -81,7 +80,7 @@ class BatchReader:
 
     def read(
         self,
-        paths: Sequence[bytes],
+        files: Sequence[SourceFile],
         *,
         mark: Callable[[int], None] = lambda _: None,
         refused: Mapping[int, str] | None = None,
@@ -90,26 +89,27 @@ class BatchReader:
 
         Parameters
         ----------
-        paths : sequence of bytes
-            Relative to the dataset folder.
+        files : sequence of SourceFile
         mark : callable
             Called with the position of each file before it is read.
         refused : Mapping of int to str, optional
             Position and reason of files that are not to be touched: they are bad.
         """
         refused = refused or {}
-        count = len(paths)
+        count = len(files)
         images = np.zeros((count, *self._options.image_shape), self._dtype)
         hashes = bytearray(32 * count)
         crc32, sizes, flags = [0] * count, [(0, 0)] * count, [0] * count
         bad = []
         copied = 0
-        for i, path in enumerate(paths):
+        wanted = [file for i, file in enumerate(files) if i not in refused]
+        contents = self._source.fetch(wanted, self._options.max_file_size)
+        for i in range(count):
             mark(i)
             try:
-                if i in refused:
-                    raise BadImageError(refused[i])
-                data = read_source(self._root + path, self._options.max_file_size)
+                data = BadImageError(refused[i]) if i in refused else next(contents)
+                if isinstance(data, BadImageError):
+                    raise data
                 digest = hashlib.sha256(data).digest()
                 if old := self._known(digest, images[i]):
                     crc32[i], sizes[i], flags[i] = old

@@ -6,25 +6,15 @@ import contextlib
 import os
 from collections.abc import Callable
 
-import numpy as np
-
 from batchify import engine, schema
-from batchify.channels import ChannelTotals
-from batchify.errors import DatasetNotFoundError, OutputExistsError
-from batchify.fill import FillJob
-from batchify.names import printable
+from batchify.making import make_file
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.plan import BuildPlan
 from batchify.planner import planned
-from batchify.policy import BadImages, check_policy
+from batchify.policy import check_policy
 from batchify.processes import check_workers
-from batchify.recheck import CheckJob, ImageRows
-from batchify.repeats import check_apart
 from batchify.report import BuildReport, Progress
-from batchify.resume import Masks
-from batchify.rows import RowReader
 from batchify.target import Target
-from batchify.tasks import count_flags, count_rows, count_tasks, fill_tasks
 from batchify.workfile import WorkFile
 
 START_IMAGES = 5_000
@@ -105,41 +95,15 @@ def build(
     report = progress or (lambda _: None)
     target = Target(os.path.abspath(os.fsencode(output)), overwrite)
     target.check(dataset)
-    with WorkFile(target) as work, engine.Workers(workers, image_timeout_s) as crew:
-        with contextlib.ExitStack() as undo:
-            plan = _plan(work, dataset, options, crew, undo, report)
-            old = None
-            if restart:
-                target.check_free()
-            if target.exists and not restart:
-                kept_plan = _up_to_date(plan, target, crew, on_error == "skip", report)
-                if kept_plan is not None:
-                    BadImages(kept_plan, on_error, limit)
-                    work.tidy(plan)
-                    return _report(target, kept_plan)
-                from batchify.changes import is_reusable
-
-                old = target.path if is_reusable(plan, target.path) else None
-            bad = BadImages(plan, on_error, limit)
-            done = _open(work, plan, restart=restart, report=report)
-            undo.pop_all()
-        left = count_rows(done)
-        totals = ChannelTotals()
-        done = _recheck(work, plan, done, crew, totals, report)
-        kept = count_rows(done)
-        copied = _fill(work, plan, done, crew, bad, old, totals, report)
-        check_apart(work.rows, plan, bad.rows)
-        flags = count_flags(work.rows, plan)
-
-        def step(written: int) -> None:
-            report(Progress("seal", written, plan.images - bad.count, bad.count))
-
-        from batchify.seal import seal  # HDF5 loads when workers have started
-
-        step(0)
-        sealed = seal(work, plan, bad.rows, totals, crew, step=step)
-    path = os.fsdecode(target.path)
-    return BuildReport(path, sealed, os.path.getsize(path), flags, kept, left - kept, copied)
+    with (
+        WorkFile(target) as work,
+        engine.Workers(workers, image_timeout_s) as crew,
+        contextlib.ExitStack() as undo,
+    ):
+        plan = _plan(work, dataset, options, crew, undo, report)
+        return make_file(
+            work, plan, crew, undo, on_error=on_error, limit=limit, restart=restart, report=report
+        )
 
 
 def _plan(
@@ -161,135 +125,3 @@ def _plan(
     if plan.images >= START_IMAGES:
         crew.start()
     return plan
-
-
-def _up_to_date(
-    plan: BuildPlan,
-    target: Target,
-    crew: engine.Workers,
-    skip: bool,
-    report: Callable[[Progress], None],
-) -> BuildPlan | None:
-    """Return the plan of the rows of a target that is what a build would make; None if it is not.
-
-    Raises
-    ------
-    OutputExistsError
-        If it is to be replaced and must not be.
-    """
-    from batchify.changes import compare  # HDF5 loads when workers have started
-
-    changes, kept = compare(plan, target.path, crew, skip=skip, every=False, report=report)
-    if not changes.is_due:
-        return kept
-    if not target.overwrite:
-        raise OutputExistsError(
-            f"target {printable(target.path)} exists and is not up to date; pass --overwrite to "
-            "replace it:\n" + "\n".join(f"  - {line}" for line in changes.lines())
-        )
-    return None
-
-
-def _report(target: Target, plan: BuildPlan) -> BuildReport:
-    """Return the report of a build that had nothing to do."""
-    from batchify.reader import Reader
-
-    with Reader(target.path) as reader:
-        rows = RowReader(target.path, reader.places(), reader.identity)
-    try:
-        flags = count_flags(rows, plan)
-    finally:
-        rows.close()
-    path = os.fsdecode(target.path)
-    return BuildReport(path, plan, os.path.getsize(path), flags, kept=0, up_to_date=True)
-
-
-def _open(
-    work: WorkFile, plan: BuildPlan, *, restart: bool, report: Callable[[Progress], None]
-) -> Masks:
-    """Open the work file, what an earlier build left of it or a new one.
-
-    Returns
-    -------
-    dict of str to ndarray of bool
-        For each split, which rows are committed already.
-    """
-    report(Progress("allocate", total=plan.images))
-    done = None if restart else work.left(plan)
-    if done is None:
-        work.allocate(plan)
-        done = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
-    return done
-
-
-def _recheck(
-    work: WorkFile,
-    plan: BuildPlan,
-    done: Masks,
-    crew: engine.Workers,
-    totals: ChannelTotals,
-    report: Callable[[Progress], None],
-) -> Masks:
-    """Return which of the rows that are done are whole, and of files that did not change since."""
-    store = plan.options.store
-    job = CheckJob(
-        plan.dataset.root,
-        plan.options.decode.max_file_size,
-        work.path,
-        work.rows.places,
-        ImageRows(plan.options.decode.image_shape, store.dtype, store.scale),
-    )
-    checked, total = 0, count_rows(done)
-    stale: list[tuple[str, int]] = []
-    tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
-    for result in crew.run(job, tasks, total=count):
-        checked += result.rows
-        totals.add(result.split, result.sums)
-        stale += [(row.split, row.row) for row in result.stale]
-        report(Progress("check", checked, total))
-    for split, row in stale:
-        done[split][row] = False
-    if total:
-        work.keep(done)
-    return done
-
-
-def _fill(
-    work: WorkFile,
-    plan: BuildPlan,
-    done: Masks,
-    crew: engine.Workers,
-    bad: BadImages,
-    old: bytes | None,
-    totals: ChannelTotals,
-    report: Callable[[Progress], None],
-) -> int:
-    """Fill the rows that are not done; return how many were copied from the `old` file."""
-    job = FillJob(
-        plan.dataset.root,
-        plan.options.decode,
-        plan.options.store,
-        plan.options.batch_size,
-        work.path,
-        work.rows.places,
-        bad.skip,
-        old,
-    )
-    wanted = {name: ~mask for name, mask in done.items()}
-    finished, copied = count_rows(done), 0
-    tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
-    for rows in crew.run(job, tasks, total=total):
-        finished += rows.stop - rows.start
-        copied += rows.copied
-        totals.add(rows.split, rows.sums)
-        work.done(rows)
-        bad.add(rows)
-        report(Progress("fill", finished, plan.images, bad.count, rows.split))
-    work.commit()
-    if bad.count and not os.path.isdir(plan.dataset.root):
-        raise DatasetNotFoundError(
-            f"dataset {printable(plan.dataset.root)} vanished while it was read; what is decoded "
-            "is kept: run the same command again when it is back"
-        )
-    bad.check()
-    return copied

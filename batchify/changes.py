@@ -22,7 +22,7 @@ from batchify.recorded import pixel_options
 from batchify.redecode import DecodeJob
 from batchify.report import NAMED, Changes, Progress
 from batchify.resume import Masks, differences, plain_config
-from batchify.sources import TASK_SOURCES, changed_rows, new_samples, present_rows, sample_keys
+from batchify.sources import TASK_SOURCES, SampleIndex, changed_rows, new_samples, present_rows
 from batchify.tasks import count_rows
 
 
@@ -171,7 +171,7 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     if all(same.values()) and set(same) == set(reader.splits):
         return kept
     changes.new += new_samples(reader, plan.dataset)
-    for name, mask in present_rows(reader, sample_keys(plan.dataset)).items():
+    for name, mask in present_rows(reader, SampleIndex(plan.dataset)).items():
         for row in np.flatnonzero(~mask).tolist():
             changes.vanished.append(bytes(reader.splits[name]["paths"][row]))
     if not changes.is_due:
@@ -210,8 +210,9 @@ def _compare_sources(
     report: Callable[[Progress], None],
 ) -> None:
     """Hash the sources of all rows that are in the folder."""
+    index = SampleIndex(kept.dataset)
     if changes.is_due:
-        present = present_rows(reader, sample_keys(kept.dataset))
+        present = present_rows(reader, index)
     else:  # it has just the rows of the plan
         present = {split.name: np.ones(len(split), np.bool_) for split in kept.splits}
     total = count_rows(present)
@@ -220,7 +221,7 @@ def _compare_sources(
         report(Progress("hash", done, total))
 
     limit = kept.options.decode.max_file_size
-    for stale in changed_rows(reader, kept.dataset.root, limit, present, crew, step):
+    for stale in changed_rows(reader, index, limit, present, crew, step):
         changes.changed.append(stale.path)
         if not every:
             return
@@ -232,16 +233,17 @@ def _try_again(
     """Decode the images that could not be used: what becomes of them now may be another."""
     reasons: Mapping[bytes, str] = {entry.path: entry.reason for entry in bad}
     paths = tuple(reasons)
+    index = SampleIndex(plan.dataset)
     if paths:
         crew.start()  # one of them may have been left out because it ended a process
 
     def tasks() -> Iterator[FillTask]:
         for start in range(0, len(paths), TASK_SOURCES):
-            yield FillTask("", start, paths[start : start + TASK_SOURCES])
+            yield FillTask("", start, index.files(paths[start : start + TASK_SOURCES]))
 
-    job = DecodeJob(plan.dataset.root, plan.options.decode, plan.options.store)
+    job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     total = -(-len(paths) // TASK_SOURCES)
     for task, results in zip(tasks(), crew.run(job, tasks(), total=total), strict=True):
-        for path, result in zip(task.paths, results, strict=True):
-            if result.reason != reasons[path]:
-                changes.changed.append(path)
+        for file, result in zip(task.files, results, strict=True):
+            if result.reason != reasons[file.path]:
+                changes.changed.append(file.path)

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import schema
-from batchify.errors import DatasetError, DatasetNotFoundError, Skipped
+from batchify.errors import DatasetError, Skipped
 from batchify.names import printable, sort_names
 from batchify.options import DiscoverOptions
+from batchify.storage import Source, SourceFile
+from batchify.tree import open_tree
 from batchify.walk import ClassFolder, Tally, is_folder, is_hidden, listed, walk_class
 
 _ROWS_AT_ONCE = 4096
@@ -49,11 +51,14 @@ class Samples:
         Where each path ends in `names`.
     labels : ndarray of int32, shape (n,)
         Class index of each.
+    extents : ndarray of int64, shape (n, k), or None
+        Where each lies, for a source that does not find it by its path.
     """
 
     names: bytes | bytearray
     ends: NDArray[np.int64]
     labels: NDArray[np.int32]
+    extents: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -69,6 +74,14 @@ class Samples:
         starts = np.where(indices > 0, self.ends[indices - 1], 0)
         names = memoryview(self.names)
         return [bytes(names[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+    def files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
+        """Return some samples as their source finds them, in the order of `indices`."""
+        paths = self.paths(indices)
+        if self.extents is None:
+            return tuple(map(SourceFile, paths))
+        extents = map(tuple, self.extents[indices].tolist())
+        return tuple(map(SourceFile, paths, extents))
 
     @property
     def path_nbytes(self) -> int:
@@ -87,8 +100,8 @@ class Dataset:
 
     Parameters
     ----------
-    root : bytes
-        The folder, as an absolute path.
+    source : Source
+        Where the files are.
     layout : str
         ``classes`` (a folder a class) or ``splits`` (a folder a split, class folders in each).
     classes : tuple of bytes
@@ -107,7 +120,7 @@ class Dataset:
         What may not be as its user thinks, each on a line.
     """
 
-    root: bytes
+    source: Source
     layout: str
     classes: tuple[bytes, ...]
     samples: Samples
@@ -117,6 +130,11 @@ class Dataset:
     loose: int
     other: Mapping[str, int]
     doubts: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called, for people."""
+        return printable(self.source.name)
 
     @property
     def class_to_idx(self) -> dict[str, int]:
@@ -149,13 +167,8 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
         If it has no class folders or no images, or a folder in it cannot be listed.
     """
     options = options or DiscoverOptions()
-    root = os.path.abspath(os.fsencode(directory))
-    if not os.path.isdir(root):
-        what = "is not a folder" if os.path.lexists(root) else "does not exist"
-        raise DatasetNotFoundError(
-            f"dataset {printable(root)} {what}; name a folder that holds a folder for each class"
-        )
-    tally = Tally(root=root, real_root=os.path.realpath(root), options=options)
+    tree = open_tree(directory, follow_links=options.follow_links)
+    tally = Tally(tree, options)
     folders = _folders(tally, b"")
     split_of = _split_folders(tally, folders)
     if split_of is None:
@@ -166,12 +179,12 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
         classes = list({folder.name for _, members in groups for folder in members})
         sort_names(classes)
     if not classes:
-        raise DatasetError(_no_classes(root, tally))
+        raise DatasetError(_no_classes(tally))
     samples, splits = _gather(tally, groups, {name: i for i, name in enumerate(classes)})
     if not len(samples):
-        raise DatasetError(_no_images(root, tally))
+        raise DatasetError(_no_images(tally))
     return Dataset(
-        root=root,
+        source=tree.source,
         layout=layout,
         classes=tuple(classes),
         samples=samples,
@@ -194,21 +207,26 @@ def _gather(
     """
     names = bytearray()
     pieces: dict[str, list[NDArray[np.int32]]] = {"lengths": [], "labels": []}
+    extents: list[NDArray[np.int64]] = []
     splits = {}
     total = 0
     for split, members in groups:
         first = total
         for folder in members:
-            for blob, lengths in walk_class(tally, folder):
-                names += blob
-                pieces["lengths"].append(lengths)
-                pieces["labels"].append(np.full(len(lengths), index[folder.name], np.int32))
-                total += len(lengths)
-                del blob, lengths
+            for found in walk_class(tally, folder):
+                names += found.blob
+                found.blob.clear()
+                count = len(found.lengths)
+                pieces["lengths"].append(found.lengths)
+                pieces["labels"].append(np.full(count, index[folder.name], np.int32))
+                if found.extents is not None:
+                    extents.append(found.extents)
+                total += count
         splits[split] = np.arange(first, total, dtype=np.int32)
     none = np.empty(0, np.int32)
     ends = np.concatenate([none, *pieces.pop("lengths")]).cumsum(dtype=np.int64)
-    return Samples(names, ends, np.concatenate([none, *pieces.pop("labels")])), splits
+    labels = np.concatenate([none, *pieces.pop("labels")])
+    return Samples(names, ends, labels, np.concatenate(extents) if extents else None), splits
 
 
 def _folders(tally: Tally, parent: bytes) -> list[bytes]:
@@ -258,8 +276,7 @@ def _split_groups(
         if count > 1:
             names = ", ".join(printable(name) for name in split_of if split_of[name] == split)
             raise DatasetError(
-                f"dataset {printable(tally.root)}: folders {names} are all the {split} split; "
-                "keep one of them"
+                f"dataset {tally.name}: folders {names} are all the {split} split; keep one of them"
             )
     folder_of = {split: name for name, split in split_of.items()}
     groups = []
@@ -271,16 +288,16 @@ def _split_groups(
     return groups
 
 
-def _no_classes(root: bytes, tally: Tally) -> str:
+def _no_classes(tally: Tally) -> str:
     found = f" ({tally.loose:,} files lie loose in it)" if tally.loose else ""
     return (
-        f"dataset {printable(root)} has no class folders{found}; "
+        f"dataset {tally.name} has no class folders{found}; "
         "put the images of each class into a folder of their own"
     )
 
 
-def _no_images(root: bytes, tally: Tally) -> str:
-    message = f"dataset {printable(root)} has class folders but no images in them"
+def _no_images(tally: Tally) -> str:
+    message = f"dataset {tally.name} has class folders but no images in them"
     if tally.other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.other.most_common(5))
         message += f"; files of other kinds: {kinds} (see --extensions)"

@@ -144,7 +144,7 @@ def folder_facts(
     Memory: 50 bytes an image.
     """
     found = {split.name: _Decoded(split) for split in plan.splits}
-    job = DecodeJob(plan.dataset.root, plan.options.decode, plan.options.store)
+    job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
     done = bad = 0
     results = crew.run(job, fill_tasks(plan, every), total=count_tasks(plan, every))

@@ -17,6 +17,7 @@ from batchify.names import printable
 from batchify.options import DecodeOptions, StoreOptions
 from batchify.places import Places
 from batchify.rows import OldRow, Rows, RowWriter
+from batchify.storage import Source, SourceFile
 from batchify.worker import NOTHING, Mark
 
 
@@ -29,15 +30,15 @@ class FillTask:
     split : str
     start : int
         First row.
-    paths : tuple of bytes
-        File of each row.
+    files : tuple of SourceFile
+        Of each row.
     given_up : tuple of (int, str)
         Position and reason of files that ended a worker: not to be touched again.
     """
 
     split: str
     start: int
-    paths: tuple[bytes, ...]
+    files: tuple[SourceFile, ...]
     given_up: tuple[tuple[int, str], ...] = ()
 
 
@@ -45,7 +46,7 @@ class FillTask:
 class FillJob:
     """What a worker needs to know of a build: nothing that grows with the dataset."""
 
-    root: bytes
+    source: Source
     decode: DecodeOptions
     store: StoreOptions
     batch_size: int
@@ -69,8 +70,9 @@ class FillJob:
         with contextlib.ExitStack() as lifetime:
             writer = RowWriter(self.path, self.places)
             lifetime.callback(writer.close)
+            files = lifetime.enter_context(contextlib.closing(self.source.open()))
             reader = BatchReader(
-                self.root,
+                files,
                 self.decode,
                 dtype=self.store.dtype,
                 scale=self.store.scale,
@@ -98,18 +100,18 @@ class FillJob:
         copied = 0
         sums = ChannelSums()
         bad: list[tuple[int, Skipped]] = []
-        for first in range(0, len(task.paths), self.batch_size):
-            paths = task.paths[first : first + self.batch_size]
+        for first in range(0, len(task.files), self.batch_size):
+            files = task.files[first : first + self.batch_size]
             refused = {i - first: reason for i, reason in task.given_up}
-            batch = reader.read(paths, mark=_from(first, mark), refused=refused)
+            batch = reader.read(files, mark=_from(first, mark), refused=refused)
             mark(NOTHING)
             start = task.start + first
             writer.put(task.split, start, batch.columns)
             copied += batch.copied
-            good = len(paths) - len(batch.bad)
+            good = len(files) - len(batch.bad)
             sums += channel_sums(batch.columns["images"], self.store.scale, images=good)
-            bad += [(start + i, Skipped(paths[i], reason)) for i, reason in batch.bad]
-        stop = task.start + len(task.paths)
+            bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in batch.bad]
+        stop = task.start + len(task.files)
         return Rows(task.split, task.start, stop, tuple(bad), copied, sums)
 
     def name(self, task: FillTask, item: int) -> str:
@@ -130,6 +132,6 @@ def _from(first: int, mark: Mark) -> Mark:
 def name_file(task: FillTask, item: int) -> str:
     """Name a file of a task; for `NOTHING` the first and the last."""
     if item != NOTHING:
-        return printable(task.paths[item])
-    first, last = printable(task.paths[0]), printable(task.paths[-1])
-    return first if len(task.paths) == 1 else f"{first} … {last} ({len(task.paths)} files)"
+        return printable(task.files[item].path)
+    first, last = printable(task.files[0].path), printable(task.files[-1].path)
+    return first if len(task.files) == 1 else f"{first} … {last} ({len(task.files)} files)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from batchify.errors import BadImageError
 from batchify.fill import FillTask
 from batchify.recheck import ReadingJob
 from batchify.report import Progress
-from batchify.source import read_source
+from batchify.storage import FileReader, Source
 from batchify.worker import Mark
 
 TASK_SAMPLES = 256
@@ -32,24 +31,21 @@ class HashJob(ReadingJob):
     Tasks are those of a fill.
     """
 
-    root: bytes
+    source: Source
     max_file_size: int
 
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], bytes]]:
         """Return who hashes a task: the 32 bytes of each file, zeros where it cannot be read."""
-        root = os.path.join(self.root, b"")
-        yield lambda task: b"".join(self._hash(root, task, mark))
+        with contextlib.closing(self.source.open()) as reader:
+            yield lambda task: b"".join(self._hash(reader, task, mark))
 
-    def _hash(self, root: bytes, task: FillTask, mark: Mark) -> Iterator[bytes]:
-        for i, path in enumerate(task.paths):
+    def _hash(self, reader: FileReader, task: FillTask, mark: Mark) -> Iterator[bytes]:
+        contents = reader.fetch(task.files, self.max_file_size)
+        for i in range(len(task.files)):
             mark(i)
-            try:
-                data = read_source(root + path, self.max_file_size)
-            except BadImageError:
-                yield bytes(32)
-            else:
-                yield hashlib.sha256(data).digest()
+            data = next(contents)
+            yield bytes(32) if isinstance(data, BadImageError) else hashlib.sha256(data).digest()
 
 
 def hash_samples(
@@ -80,7 +76,7 @@ def hash_samples(
     """
     count = len(dataset.samples)
     digests = np.zeros((count, 32), np.uint8)
-    job = HashJob(dataset.root, max_file_size)
+    job = HashJob(dataset.source, max_file_size)
     done = 0
     report(Progress("hash", 0, count))
     for data in crew.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
@@ -94,5 +90,5 @@ def hash_samples(
 def _tasks(dataset: Dataset) -> Iterator[FillTask]:
     count = len(dataset.samples)
     for start in range(0, count, TASK_SAMPLES):
-        paths = dataset.samples.paths(np.arange(start, min(start + TASK_SAMPLES, count)))
-        yield FillTask("", start, tuple(paths))
+        files = dataset.samples.files(np.arange(start, min(start + TASK_SAMPLES, count)))
+        yield FillTask("", start, files)

@@ -29,6 +29,7 @@ from batchify.options import (
     StoreOptions,
 )
 from batchify.split import Indices, epoch_order
+from batchify.storage import SourceFile
 
 
 class Loader:
@@ -60,7 +61,7 @@ class Loader:
         self._dataset = dataset
         self._rows = rows
         self._reader = BatchReader(
-            dataset.root,
+            dataset.source.open(),
             self._options.decode,
             dtype="float32",
             scale=self._options.store.scale,
@@ -200,7 +201,7 @@ class Loader:
         chosen = self._rows[self._order[start : start + self.batch_size]]
         self._batch_index = (self._batch_index + 1) % len(self)
         self._batches_seen += 1
-        images = self._images(self._dataset.samples.paths(chosen))
+        images = self._images(self._dataset.samples.files(chosen))
         if self._options.store.class_mode == "none":
             return images
         labels = encode_labels(
@@ -218,13 +219,13 @@ class Loader:
         """
         self._batch_index = 0
 
-    def _images(self, paths: list[bytes]) -> NDArray[np.float32]:
-        batch = self._reader.read(paths)
+    def _images(self, files: tuple[SourceFile, ...]) -> NDArray[np.float32]:
+        batch = self._reader.read(files)
         if batch.bad:
-            bad = tuple(Skipped(paths[i], reason) for i, reason in batch.bad)
+            bad = tuple(Skipped(files[i].path, reason) for i, reason in batch.bad)
             first = bad[0]
             raise BadImagesError(
-                f"{len(bad)} of {len(paths)} images of a batch cannot be used, "
+                f"{len(bad)} of {len(files)} images of a batch cannot be used, "
                 f"the first {printable(first.path)}: {first.reason}",
                 bad,
             )

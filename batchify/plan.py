@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from batchify import schema
 from batchify.assignment import assign
+from batchify.blueprint import Blueprint, SplitShape
 from batchify.dataset import Dataset
 from batchify.errors import DatasetError, OptionError, Skipped
 from batchify.groups import make_units
@@ -27,25 +28,16 @@ PROCESS_NBYTES = 70 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class SplitPlan:
+class SplitPlan(SplitShape):
     """The rows of one split.
 
     Parameters
     ----------
-    name : str
     rows : ndarray of int32, shape (N,)
         Sample index of each row, in the order of the file.
-    columns : tuple of Column
     """
 
-    name: str
     rows: Indices
-    columns: tuple[schema.Column, ...]
-
-    @property
-    def statistics(self) -> tuple[schema.Column, ...]:
-        """What is stored of each channel of its images."""
-        return schema.statistics_columns(self.name, self.columns[0].shape[-1])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -92,38 +84,22 @@ class BuildPlan:
         """Bytes of the images of a full batch."""
         return self.row_nbytes * self.options.batch_size
 
-    @property
-    def skipped_itemsizes(self) -> tuple[int, int]:
-        """Bytes of the longest path and the longest reason of ``/skipped``."""
-        paths = max((len(s.path) for s in self.skipped), default=1)
-        return paths, max((len(s.reason.encode()) for s in self.skipped), default=1)
-
-    @property
-    def metadata_nbytes(self) -> int:
-        """Bytes of the block at the head of the file that takes all HDF5 metadata."""
-        classes = self.dataset.classes
-        attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
-        columns = (*self._columns, schema.digest_column())
-        return schema.metadata_nbytes(columns, attributes)
-
-    @property
-    def _columns(self) -> Iterator[schema.Column]:
-        """All datasets that are of a split."""
-        for split in self.splits:
-            yield from split.columns
-            yield from split.statistics
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """What the file will be."""
+        return Blueprint(
+            self.dataset.classes,
+            self.config,
+            self.decoder,
+            self.options.store,
+            self.splits,
+            self.skipped,
+        )
 
     @property
     def nbytes(self) -> int:
         """Exact size of the uncompressed file; where images are dropped later, it is less."""
-        data = sum(column.nbytes for column in self._columns)
-        data += sum(self.skipped_itemsizes) * len(self.skipped) + schema.DIGEST_NBYTES
-        classes = self.dataset.classes
-        return (
-            self.metadata_nbytes
-            + data
-            + schema.classes_nbytes(len(classes), max(map(len, classes)))
-        )
+        return self.blueprint.nbytes
 
     @property
     def memory_nbytes(self) -> int:
@@ -237,7 +213,7 @@ def make_plan(
     """
     if len(dataset.classes) > schema.MAX_CLASSES:
         raise DatasetError(
-            f"dataset {printable(dataset.root)} has {len(dataset.classes):,} classes; a file holds "
+            f"dataset {dataset.name} has {len(dataset.classes):,} classes; a file holds "
             f"{schema.MAX_CLASSES:,}"
         )
     if dataset.splits is None:
@@ -245,7 +221,7 @@ def make_plan(
         assigned = assign(dataset.samples.labels, options.split, units)
     elif options.split_given:
         raise OptionError(
-            f"dataset {printable(dataset.root)} is split into folders already "
+            f"dataset {dataset.name} is split into folders already "
             f"({', '.join(dataset.splits)}); leave out --split, the shares and the groups"
         )
     else:
@@ -266,4 +242,4 @@ def _split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOption
         len(dataset.classes),
         dataset.samples.path_nbytes,
     )
-    return SplitPlan(name, rows, columns)
+    return SplitPlan(name, columns, rows)

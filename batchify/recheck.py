@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from batchify.errors import BadImageError
 from batchify.fill import FillTask, name_file
 from batchify.places import Places
 from batchify.rows import RowReader
-from batchify.source import read_source
+from batchify.storage import FileReader, Source
 from batchify.worker import Mark
 
 
@@ -71,8 +70,7 @@ class CheckJob(ReadingJob):
 
     Parameters
     ----------
-    root : bytes
-        The dataset folder.
+    source : Source
     max_file_size : int
     path : bytes
         The file of the rows, uncompressed where `images` are to be checked.
@@ -87,7 +85,7 @@ class CheckJob(ReadingJob):
     Tasks are those of a fill.
     """
 
-    root: bytes
+    source: Source
     max_file_size: int
     path: bytes
     places: Mapping[str, Places]
@@ -97,19 +95,20 @@ class CheckJob(ReadingJob):
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
         """Open the file; the value checks a task."""
-        rows = RowReader(self.path, self.places, self.identity)
-        try:
-            yield lambda task: self._check(task, rows, mark)
-        finally:
-            rows.close()
+        with contextlib.ExitStack() as lifetime:
+            rows = RowReader(self.path, self.places, self.identity)
+            lifetime.callback(rows.close)
+            reader = lifetime.enter_context(contextlib.closing(self.source.open()))
+            yield lambda task: self._check(task, rows, reader, mark)
 
-    def _check(self, task: FillTask, rows: RowReader, mark: Mark) -> Checked:
-        stop = task.start + len(task.paths)
+    def _check(self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark) -> Checked:
+        stop = task.start + len(task.files)
         hashes = rows.get(task.split, "source_sha256", task.start, stop)
         sums = rows.get(task.split, "row_crc32", task.start, stop) if self.images else b""
         stale = []
         total = ChannelSums()
-        for i, path in enumerate(task.paths):
+        contents = reader.fetch(task.files, self.max_file_size)
+        for i, file in enumerate(task.files):
             mark(i)
             row = task.start + i
             reason, image = "", b""
@@ -117,19 +116,19 @@ class CheckJob(ReadingJob):
                 image = rows.get(task.split, "images", row, row + 1)
                 if zlib.crc32(image) != int.from_bytes(sums[4 * i : 4 * i + 4], "little"):
                     reason = "the stored image is damaged"
-            reason = reason or self._difference(path, hashes[32 * i : 32 * i + 32])
+            source = next(contents)
+            reason = reason or _difference(source, hashes[32 * i : 32 * i + 32])
             if reason:
-                stale.append(Stale(task.split, row, path, reason))
+                stale.append(Stale(task.split, row, file.path, reason))
             elif self.images:
                 shape, dtype, scale = self.images
                 stored = np.frombuffer(image, schema.STORED_DTYPES[dtype]).reshape(1, *shape)
                 total += channel_sums(stored, scale, images=1)
-        return Checked(task.split, len(task.paths), stale, total)
+        return Checked(task.split, len(task.files), stale, total)
 
-    def _difference(self, path: bytes, digest: bytes) -> str:
-        """Return why a source is not the one of a SHA-256; empty where it is."""
-        try:
-            data = read_source(os.path.join(self.root, path), self.max_file_size)
-        except BadImageError as error:
-            return str(error)
-        return "" if hashlib.sha256(data).digest() == digest else "its content is another"
+
+def _difference(source: bytes | BadImageError, digest: bytes) -> str:
+    """Return why a source is not the one of a SHA-256; empty where it is."""
+    if isinstance(source, BadImageError):
+        return str(source)
+    return "" if hashlib.sha256(source).digest() == digest else "its content is another"

@@ -11,6 +11,7 @@ from batchify.batches import BatchReader
 from batchify.decode import own_pillow
 from batchify.fill import FillTask, name_file
 from batchify.options import DecodeOptions, StoreOptions
+from batchify.storage import Source
 from batchify.worker import Mark
 
 
@@ -31,23 +32,24 @@ class DecodeJob:
     Tasks are those of a fill.
     """
 
-    root: bytes
+    source: Source
     decode: DecodeOptions
     store: StoreOptions
 
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
         """Get ready to decode; the value decodes a task."""
-        reader = BatchReader(self.root, self.decode, dtype=self.store.dtype, scale=self.store.scale)
-        with own_pillow():
+        with contextlib.closing(self.source.open()) as files, own_pillow():
+            dtype, scale = self.store.dtype, self.store.scale
+            reader = BatchReader(files, self.decode, dtype=dtype, scale=scale)
             yield lambda task: self._decode(task, reader, mark)
 
     def _decode(self, task: FillTask, reader: BatchReader, mark: Mark) -> list[Redecoded]:
         given_up = dict(task.given_up)
         found = []
-        for i, path in enumerate(task.paths):
+        for i, file in enumerate(task.files):
             mark(i)
-            batch = reader.read([path], refused={0: given_up[i]} if i in given_up else None)
+            batch = reader.read([file], refused={0: given_up[i]} if i in given_up else None)
             columns = batch.columns
             height, width = columns["source_size"][0].tolist()
             found.append(

@@ -139,7 +139,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
     """Return a plan as plain JSON values; the schema is in the README."""
     dataset = plan.dataset
     return {
-        "dataset": printable(dataset.root),
+        "dataset": dataset.name,
         "identity": plan.identity,
         "layout": dataset.layout,
         "classes": [printable(name) for name in dataset.classes],

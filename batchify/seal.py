@@ -15,6 +15,7 @@ from batchify import durable, engine, schema
 from batchify.channels import ChannelTotals
 from batchify.content import stamp
 from batchify.errors import Skipped
+from batchify.known import write_known
 from batchify.places import Places
 from batchify.plan import BuildPlan, SplitPlan
 from batchify.rows import RowWriter
@@ -102,7 +103,7 @@ def _stream(
     if not compressed:
         durable.check_room(path, kept.nbytes)
     try:
-        create(path, kept, compressed=compressed)
+        create(path, kept.blueprint, compressed=compressed)
     except OSError as error:
         raise durable.io_error("making", path, error) from error
     rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
@@ -110,6 +111,7 @@ def _stream(
         _compress(work, path, kept, rows_of, crew, step)
     target = RowWriter(path, places(path))
     try:
+        write_known(target, kept)
         written = 0
         for split in kept.splits:
             columns = LEARNT[1:] if compressed else LEARNT

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from batchify.plan import PATHS_AT_ONCE
 from batchify.reader import Reader
 from batchify.recheck import CheckJob, Stale
 from batchify.resume import Masks, runs
+from batchify.storage import SourceFile
 
 TASK_SOURCES = 256
 _KEY = secrets.token_bytes(16)
@@ -32,20 +34,51 @@ def path_keys(paths: Iterable[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def sample_keys(dataset: Dataset) -> NDArray[np.uint64]:
-    """Return the `path_keys` of all samples of a dataset, sorted."""
-    keys = np.empty(len(dataset.samples), np.uint64)
-    for start, paths in _samples(dataset):
-        keys[start : start + len(paths)] = path_keys(paths)
-    keys.sort()
-    return keys
+class SampleIndex:
+    """Finds the samples of a dataset by their paths.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Notes
+    -----
+    Memory: 8 bytes a sample, 16 where samples have extents; none before it is needed.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.intp] | None]:
+        """The `path_keys` of all samples, sorted; and the sample of each, where that counts."""
+        keys = np.empty(len(self.dataset.samples), np.uint64)
+        for start, paths in _samples(self.dataset):
+            keys[start : start + len(paths)] = path_keys(paths)
+        if self.dataset.samples.extents is None:
+            keys.sort()
+            return keys, None
+        order = np.argsort(keys)
+        return keys[order], order
+
+    def has(self, paths: Iterable[bytes]) -> NDArray[np.bool_]:
+        """Return which of some paths are of samples, shape (n,)."""
+        return _among(path_keys(paths), self._sorted[0])
+
+    def files(self, paths: Sequence[bytes]) -> tuple[SourceFile, ...]:
+        """Return samples as their source finds them, given paths that the dataset has."""
+        if self.dataset.samples.extents is None:
+            return tuple(map(SourceFile, paths))
+        keys, order = self._sorted
+        assert order is not None
+        return self.dataset.samples.files(order[np.searchsorted(keys, path_keys(paths))])
 
 
-def present_rows(reader: Reader, keys: NDArray[np.uint64]) -> Masks:
-    """Return, for each split, which rows have a source of one of some sorted keys."""
+def present_rows(reader: Reader, index: SampleIndex) -> Masks:
+    """Return, for each split, which rows have a source that is in a dataset."""
     masks = {}
     for name in reader.splits:
-        pieces = [_among(path_keys(piece.tolist()), keys) for piece in reader.pieces(name, "paths")]
+        pieces = [index.has(piece.tolist()) for piece in reader.pieces(name, "paths")]
         masks[name] = np.concatenate(pieces) if pieces else np.zeros(0, np.bool_)
     return masks
 
@@ -83,11 +116,11 @@ def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bo
     return np.asarray(found == keys)
 
 
-def stored_tasks(reader: Reader, wanted: Masks) -> Iterator[FillTask]:
-    """Yield some rows of a file as tasks, in the order of the file."""
+def stored_tasks(reader: Reader, wanted: Masks, index: SampleIndex) -> Iterator[FillTask]:
+    """Yield some rows of a file as tasks, in the order of the file; all must be in the dataset."""
     for split, start, stop in runs(wanted, TASK_SOURCES):
         paths = reader.splits[split]["paths"][start:stop].tolist()
-        yield FillTask(split, start, tuple(paths))
+        yield FillTask(split, start, index.files(paths))
 
 
 def count_stored_tasks(wanted: Masks) -> int:
@@ -97,7 +130,7 @@ def count_stored_tasks(wanted: Masks) -> int:
 
 def changed_rows(
     reader: Reader,
-    root: bytes,
+    index: SampleIndex,
     max_file_size: int,
     wanted: Masks,
     crew: engine.Workers,
@@ -108,20 +141,26 @@ def changed_rows(
     Parameters
     ----------
     reader : Reader
-    root : bytes
-        The dataset folder.
+    index : SampleIndex
+        Of the dataset.
     max_file_size : int
         A source that is larger is not read.
     wanted : dict of str to ndarray of bool
+        Rows whose source is in the dataset.
     crew : engine.Workers
     step : callable
         Called with the number of rows that were checked, now and then.
     """
     job = CheckJob(
-        root, max_file_size, os.path.abspath(reader.path), reader.places(), None, reader.identity
+        index.dataset.source,
+        max_file_size,
+        os.path.abspath(reader.path),
+        reader.places(),
+        None,
+        reader.identity,
     )
     checked = 0
-    tasks, total = stored_tasks(reader, wanted), count_stored_tasks(wanted)
+    tasks, total = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
     for result in crew.run(job, tasks, total=total):
         checked += result.rows
         step(checked)

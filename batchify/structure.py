@@ -1,4 +1,4 @@
-"""The HDF5 structure of a file: made whole from a plan, and the places of its rows.
+"""The HDF5 structure of a file: made whole from a blueprint, and the places of its rows.
 
 The recipe (h5py and HDF5 calls, all measured; see `create`):
 
@@ -24,12 +24,11 @@ from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from batchify import schema
+from batchify.blueprint import Blueprint
 from batchify.errors import BatchifyError, FileFormatError
-from batchify.labels import encode_labels
 from batchify.names import printable
 from batchify.options import canonical_json
 from batchify.places import Places
-from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.rows import RowWriter
 
 _IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
@@ -42,17 +41,16 @@ def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
     return dtype
 
 
-def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
-    """Write the complete structure of a file, with all that is known before decoding.
+def create(path: bytes, blueprint: Blueprint, *, compressed: bool = False) -> None:
+    """Write the complete structure of a file, with all attributes and the skipped files.
 
-    Labels, paths, skipped files and attributes are in it; images and what is learnt of each by
-    decoding have their places, unwritten. HDF5 is closed when this returns.
+    Rows have their places, unwritten. HDF5 is closed when this returns.
 
     Parameters
     ----------
     path : bytes
         Truncated if it exists.
-    plan : BuildPlan
+    blueprint : Blueprint
     compressed : bool
         Give the images a filter and no places yet; `write_chunk` gives them.
 
@@ -60,41 +58,39 @@ def create(path: bytes, plan: BuildPlan, *, compressed: bool = False) -> None:
     ------
     OSError
     """
-    with failures_told(), _new_file(path, plan.metadata_nbytes) as file:
-        _write_root(file, plan)
-        for split in plan.splits:
+    with failures_told(), _new_file(path, blueprint.metadata_nbytes) as file:
+        _write_root(file, blueprint)
+        for split in blueprint.splits:
             group = h5py.Group(_new_group(file, split.name))
             _set(group, "NX_class", "NXdata")
             _set(group, "signal", "images")
             for column in split.columns:
-                level = plan.options.store.compression_level
+                level = blueprint.store.compression_level
                 _make(group, column, level if compressed and column.name == "images" else None)
                 if prefix := schema.HARD_LINKS.get(column.name):
                     file[f"{prefix}_{split.name}"] = group[column.name]
-            _describe_columns(group, plan)
+            _describe_columns(group, blueprint)
         statistics = h5py.Group(_new_group(file, schema.STATISTICS))
-        for split in plan.splits:
+        for split in blueprint.splits:
             for column in split.statistics:
                 _make(statistics, column, None)
         _make(file, schema.digest_column(), None)
         # Last, for it may be large: what is added to a header later moves what is in it.
-        classes = plan.dataset.classes
+        classes = blueprint.classes
         width = max(map(len, classes))
         file.attrs.create("classes", np.array(classes, text_dtype(width)))
     writer = RowWriter(path, places(path))
     try:
-        write_known(writer, plan)
+        write_skipped(writer, blueprint)
     finally:
         writer.close()
 
 
-def write_known(writer: RowWriter, plan: BuildPlan) -> None:
-    """Write what is known before decoding: labels, paths and skipped files."""
-    for split in plan.splits:
-        _write_split(writer, split, plan)
-    if plan.skipped:
-        rows = [(skipped.path, skipped.reason.encode()) for skipped in plan.skipped]
-        writer.put(schema.SKIPPED, 0, {"rows": _raw(np.array(rows, _skipped_dtype(plan)))})
+def write_skipped(writer: RowWriter, blueprint: Blueprint) -> None:
+    """Write which files were left out, and why."""
+    if blueprint.skipped:
+        rows = [(skipped.path, skipped.reason.encode()) for skipped in blueprint.skipped]
+        writer.put(schema.SKIPPED, 0, {"rows": raw(np.array(rows, _skipped_dtype(blueprint)))})
 
 
 @contextlib.contextmanager
@@ -112,7 +108,7 @@ def failures_told() -> Iterator[None]:
         raise first if isinstance(first, OSError) else OSError(str(error)) from error
 
 
-def _raw(rows: NDArray[Any]) -> NDArray[np.uint8]:
+def raw(rows: NDArray[Any]) -> NDArray[np.uint8]:
     """Return rows of any dtype as their bytes."""
     return rows.view(np.uint8).reshape(len(rows), -1)
 
@@ -136,21 +132,21 @@ def _new_group(file: h5py.File, name: str) -> h5g.GroupID:
     return h5g.create(file.id, name.encode(), gcpl=creation)
 
 
-def _write_root(file: h5py.File, plan: BuildPlan) -> None:
+def _write_root(file: h5py.File, blueprint: Blueprint) -> None:
     _set(file, "format", schema.FORMAT)
     file.attrs.create("schema_version", schema.SCHEMA_VERSION, dtype="<i8")
     _set(file, "creator", schema.CREATOR)
-    _set(file, "decoder", plan.decoder)
-    _set(file, "config", canonical_json(plan.config))
+    _set(file, "decoder", blueprint.decoder)
+    _set(file, "config", canonical_json(blueprint.config))
     _set(file, "NX_class", "NXroot")
-    _set(file, "default", plan.splits[0].name)
-    if plan.skipped:
-        count = len(plan.skipped)
-        _make_dataset(file, schema.SKIPPED, _skipped_dtype(plan), (count,), _chunked((count,)))
+    _set(file, "default", blueprint.splits[0].name)
+    if blueprint.skipped:
+        count = len(blueprint.skipped)
+        _make_dataset(file, schema.SKIPPED, _skipped_dtype(blueprint), (count,), _chunked((count,)))
 
 
-def _skipped_dtype(plan: BuildPlan) -> np.dtype[Any]:
-    path_nbytes, reason_nbytes = plan.skipped_itemsizes
+def _skipped_dtype(blueprint: Blueprint) -> np.dtype[Any]:
+    path_nbytes, reason_nbytes = blueprint.skipped_itemsizes
     return np.dtype([("path", text_dtype(path_nbytes)), ("reason", text_dtype(reason_nbytes))])
 
 
@@ -193,12 +189,12 @@ def _make_dataset(
     h5d.create(group.id, name.encode(), h5t.py_create(dtype, logical=True), space, creation)
 
 
-def _describe_columns(group: h5py.Group, plan: BuildPlan) -> None:
+def _describe_columns(group: h5py.Group, blueprint: Blueprint) -> None:
     """Write what readers and viewers know by convention: CF packing and flags, images, NXdata."""
     images = group["images"]
     channels = images.shape[-1]
-    if plan.options.store.dtype != "float32":
-        images.attrs.create("scale_factor", plan.options.store.scale, dtype="<f4")
+    if blueprint.store.dtype != "float32":
+        images.attrs.create("scale_factor", blueprint.store.scale, dtype="<f4")
     if subclass := _IMAGE_SUBCLASS.get(channels):
         ascii_text = {"CLASS": "IMAGE", "IMAGE_VERSION": "1.2", "IMAGE_SUBCLASS": subclass}
         for name, value in {**ascii_text, "INTERLACE_MODE": "INTERLACE_PIXEL"}.items():
@@ -213,20 +209,6 @@ def _describe_columns(group: h5py.Group, plan: BuildPlan) -> None:
     masks = [schema.flag_bit(name) for name in schema.FLAGS]
     flags.attrs.create("flag_masks", np.array(masks, "<u2"))
     _set(flags, "flag_meanings", " ".join(schema.FLAGS))
-
-
-def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
-    """Write labels and paths, some thousand rows at a time."""
-    samples = plan.dataset.samples
-    mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
-    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // (4 * n_classes)))
-    for start in range(0, len(split), at_once):
-        rows = split.rows[start : start + at_once]
-        paths = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
-        writer.put(split.name, start, {"paths": _raw(paths)})
-        if mode != "none":
-            labels = encode_labels(samples.labels[rows], mode, n_classes)
-            writer.put(split.name, start, {"labels": labels})
 
 
 def places(path: bytes) -> dict[str, Places]:

@@ -39,8 +39,7 @@ def count_tasks(plan: BuildPlan, wanted: Masks) -> int:
 def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
     """Yield the tasks of some rows of a plan, in the order of the file."""
     for split, start, stop in _pieces(plan, wanted):
-        paths = plan.dataset.samples.paths(split.rows[start:stop])
-        yield FillTask(split.name, start, tuple(paths))
+        yield FillTask(split.name, start, plan.dataset.samples.files(split.rows[start:stop]))
 
 
 def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, int]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from batchify import engine
 from batchify.content import Records, content_digest, link_faults, record_sums
 from batchify.damage import bad_labels, damaged_images
-from batchify.dataset import Dataset, discover
+from batchify.dataset import discover
 from batchify.errors import FileFormatError, OptionError
 from batchify.findings import Finding, Findings, Verification
 from batchify.names import printable
@@ -23,11 +23,11 @@ from batchify.redecode import DecodeJob
 from batchify.report import Progress
 from batchify.resume import Masks
 from batchify.sources import (
+    SampleIndex,
     changed_rows,
     count_stored_tasks,
     new_samples,
     present_rows,
-    sample_keys,
     stored_tasks,
 )
 from batchify.tasks import count_rows
@@ -90,14 +90,12 @@ def verify(
             if not quick:
                 images = _check_images(reader, found, report)
             if source is not None:
-                dataset = discover(source, options.discover)
+                index = SampleIndex(discover(source, options.discover))
                 with engine.Workers(workers, image_timeout_s) as crew:
-                    present, sources = _check_sources(reader, dataset, options, crew, found, report)
+                    present, sources = _check_sources(reader, index, options, crew, found, report)
                     if redecode is not None:
                         wanted = _drawn(present, redecode)
-                        decoded = _check_pixels(
-                            reader, dataset, options, wanted, crew, found, report
-                        )
+                        decoded = _check_pixels(reader, index, options, wanted, crew, found, report)
     except FileFormatError as error:
         found.add(Finding("structure", str(error)))
     return Verification(
@@ -182,16 +180,16 @@ def _check_images(reader: Reader, found: Findings, report: Callable[[Progress], 
 
 def _check_sources(
     reader: Reader,
-    dataset: Dataset,
+    index: SampleIndex,
     options: BuildOptions,
     crew: engine.Workers,
     found: Findings,
     report: Callable[[Progress], None],
 ) -> tuple[Masks, int]:
     """Hold the sources against a folder; return which rows still have theirs, and how many do."""
-    for path in new_samples(reader, dataset):
+    for path in new_samples(reader, index.dataset):
         found.add(Finding("new", "it is not in the file", path=path))
-    present = present_rows(reader, sample_keys(dataset))
+    present = present_rows(reader, index)
     for split, mask in present.items():
         for row in np.flatnonzero(~mask).tolist():
             path = bytes(reader.splits[split]["paths"][row])
@@ -202,7 +200,7 @@ def _check_sources(
         report(Progress("hash", done, total, found.counts["changed"]))
 
     limit = options.decode.max_file_size
-    changed = list(changed_rows(reader, dataset.root, limit, present, crew, step))
+    changed = list(changed_rows(reader, index, limit, present, crew, step))
     for stale in changed:
         present[stale.split][stale.row] = False
         found.add(Finding("changed", stale.reason, stale.split, stale.row, stale.path))
@@ -227,7 +225,7 @@ def _drawn(present: Masks, count: int | str) -> Masks:
 
 def _check_pixels(
     reader: Reader,
-    dataset: Dataset,
+    index: SampleIndex,
     options: BuildOptions,
     wanted: Masks,
     crew: engine.Workers,
@@ -235,19 +233,20 @@ def _check_pixels(
     report: Callable[[Progress], None],
 ) -> int:
     """Decode the sources of some rows again; return how many."""
-    job = DecodeJob(dataset.root, options.decode, options.store)
+    job = DecodeJob(index.dataset.source, options.decode, options.store)
     total, done = count_rows(wanted), 0
     mine, theirs = decoder_text(), reader.header.decoder
     by = "" if mine == theirs else f" (the file was decoded by {printable(theirs)}, this is {mine})"
-    results = crew.run(job, stored_tasks(reader, wanted), total=count_stored_tasks(wanted))
-    for task, decoded in zip(stored_tasks(reader, wanted), results, strict=True):
+    tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
+    results = crew.run(job, tasks, total=total_tasks)
+    for task, decoded in zip(stored_tasks(reader, wanted, index), results, strict=True):
         sums = reader.splits[task.split]["row_crc32"][task.start : task.start + len(decoded)]
         for i, (again, crc32) in enumerate(zip(decoded, sums.tolist(), strict=True)):
             reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
             if not reason and again.row_crc32 != crc32:
                 reason = f"decoding it again gives other pixels{by}"
             if reason:
-                found.add(Finding("pixels", reason, task.split, task.start + i, task.paths[i]))
+                found.add(Finding("pixels", reason, task.split, task.start + i, task.files[i].path))
         done += len(decoded)
         report(Progress("decode", done, total, found.counts["pixels"], task.split))
     return done

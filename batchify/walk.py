@@ -1,27 +1,22 @@
-"""The files of one class folder: walked, judged by kind and name, in Keras' order."""
+"""The files of one class: walked, judged by kind and name, in Keras' order."""
 
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify.errors import DatasetError, Skipped
-from batchify.names import is_within, printable, sort_names
+from batchify.names import printable, sort_names
 from batchify.options import DiscoverOptions
+from batchify.tree import Entry, Tree
 
 _HIDDEN_NAMES = frozenset({b"__macosx", b"thumbs.db", b"desktop.ini", b"$recycle.bin"})
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +29,20 @@ class ClassFolder:
 
 @dataclass
 class Tally:
-    """What a walk is about (folder, options) and what it left out so far."""
+    """What a walk is about (tree, options) and what it left out so far."""
 
-    root: bytes
-    real_root: bytes
+    tree: Tree
     options: DiscoverOptions
     hidden: int = 0
     loose: int = 0
     other: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What the dataset is called, for people."""
+        return printable(self.tree.source.name)
 
     def skip(self, path: bytes, reason: str) -> None:
         """Leave a file out for a reason."""
@@ -55,7 +54,7 @@ def is_hidden(name: bytes) -> bool:
     return name.startswith(b".") or name.lower() in _HIDDEN_NAMES
 
 
-def is_folder(entry: os.DirEntry[bytes]) -> bool:
+def is_folder(entry: Entry) -> bool:
     """Tell whether an entry is a folder or a link to one; False where that cannot be told."""
     try:
         return entry.is_dir()
@@ -63,7 +62,7 @@ def is_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def listed(tally: Tally, path: bytes) -> list[os.DirEntry[bytes]]:
+def listed(tally: Tally, path: bytes) -> list[Entry]:
     """Return the entries of a folder of the dataset.
 
     Raises
@@ -71,137 +70,99 @@ def listed(tally: Tally, path: bytes) -> list[os.DirEntry[bytes]]:
     DatasetError
         If it cannot be listed: leaving a folder out in silence would lose images.
     """
-    full = os.path.join(tally.root, path)
     try:
-        with os.scandir(full) as entries:
-            return list(entries)
+        return list(tally.tree.scan(path))
     except OSError as error:
-        raise DatasetError(f"cannot list folder {printable(full)}: {error.strerror}") from error
+        raise _listing_error(tally, path, error) from error
 
 
-def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[tuple[bytearray, NDArray[np.int32]]]:
+def _listing_error(tally: Tally, path: bytes, error: OSError) -> DatasetError:
+    full = os.path.join(tally.tree.source.name, path)
+    return DatasetError(f"cannot list folder {printable(full)}: {error.strerror or error}")
+
+
+class Found(NamedTuple):
+    """The images of one folder, in order.
+
+    Parameters
+    ----------
+    blob : bytearray
+        Their paths, relative to the dataset, end to end.
+    lengths : ndarray of int32, shape (n,)
+        Of the paths in `blob`.
+    extents : ndarray of int64, shape (n, k), or None
+        Where they lie, for a source that does not find them by their paths.
+    """
+
+    blob: bytearray
+    lengths: NDArray[np.int32]
+    extents: NDArray[np.int64] | None
+
+
+def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[Found]:
     """Yield the images of a class, a folder at a time, in Keras' order.
 
     Folders come sorted by their full path (not depth first: ``a``, ``a-b``, ``a/x``), the names
     in each sorted.
-
-    Yields
-    ------
-    blob : bytearray
-        The paths of one folder's images, relative to the dataset folder, end to end.
-    lengths : ndarray of int32
-        Of the paths in `blob`.
     """
-    if reason := _folder_reason(tally, os.path.join(tally.root, folder.path)):
+    if reason := tally.tree.folder_reason(folder.path):
         tally.skip(folder.path, reason)
         return
-    found: dict[bytes, tuple[bytearray, NDArray[np.int32]]] = {}
+    found: dict[bytes, Found] = {}
     pending = [folder.path]
     while pending:
         path = pending.pop()
-        blob, lengths, folders = _scan(tally, path)
+        images, folders = _scan(tally, path)
         pending += folders
-        if blob:
-            found[path] = (blob, lengths)
+        if images.blob:
+            found[path] = images
     paths = list(found)
     sort_names(paths)
     for path in paths:
         yield found.pop(path)
 
 
-def _scan(tally: Tally, path: bytes) -> tuple[bytearray, NDArray[np.int32], list[bytes]]:
-    """Return the images of a folder as `walk_class` does, and the paths of the folders in it."""
+def _scan(tally: Tally, path: bytes) -> tuple[Found, list[bytes]]:
+    """Return the images of a folder, and the paths of the folders in it."""
     suffixes = tally.options.suffixes
     take_hidden = tally.options.hidden
-    names, folders = [], []
-    full = os.path.join(tally.root, path)
-    try:
-        with os.scandir(full) as entries:
-            for entry in entries:
-                name = entry.name
-                if not take_hidden and is_hidden(name):
-                    tally.hidden += 1
-                elif entry.is_dir(follow_symlinks=False):
-                    folders.append(path + b"/" + name)
-                elif entry.is_symlink() and is_folder(entry):
-                    _take_link_folder(tally, entry, path + b"/" + name, folders)
-                elif not name.lower().endswith(suffixes):
-                    tally.other[_extension(name)] += 1
-                elif entry.is_file(follow_symlinks=False):
-                    names.append(name)
-                elif reason := _special_reason(tally, entry):
-                    tally.skip(path + b"/" + name, reason)
-                else:
-                    names.append(name)
-    except OSError as error:
-        raise DatasetError(f"cannot list folder {printable(full)}: {error.strerror}") from error
-    sort_names(names)
+    tree = tally.tree
     prefix = path + b"/"
+    names, folders = [], []
+    try:
+        for entry in tree.scan(path):
+            name = entry.name
+            if not take_hidden and is_hidden(name):
+                tally.hidden += 1
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(prefix + name)
+            elif entry.is_symlink() and is_folder(entry):
+                if reason := tree.link_reason(prefix + name):
+                    tally.skip(prefix + name, reason)
+                else:
+                    folders.append(prefix + name)
+            elif not name.lower().endswith(suffixes):
+                tally.other[_extension(name)] += 1
+            elif not entry.is_file(follow_symlinks=False) and (
+                reason := tree.file_reason(prefix + name)
+            ):
+                tally.skip(prefix + name, reason)
+            else:
+                names.append(name)
+    except OSError as error:
+        raise _listing_error(tally, path, error) from error
+    sort_names(names)
+    extents = tree.extents(path, names)
     lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
     blob = bytearray()  # bytes.join would take 80 bytes a name while it works
     names.reverse()
     while names:  # each name goes as its copy comes
         blob += prefix
         blob += names.pop()
-    return blob, lengths, folders
+    return Found(blob, lengths, extents), folders
 
 
 def _extension(name: bytes) -> str:
     """Return the extension that a file left out is counted under."""
     extension = os.path.splitext(os.fsdecode(name))[1].lower()
     return printable(extension) if len(extension) > 1 else "(no extension)"
-
-
-def _special_reason(tally: Tally, entry: os.DirEntry[bytes]) -> str | None:
-    """Return why an entry that is not a plain file is left out; None for a link to take."""
-    try:
-        mode = os.stat(entry.path).st_mode
-    except OSError as error:
-        return f"dangling or looping link ({error.strerror})"
-    if not stat.S_ISREG(mode):
-        return f"not a regular file but {_KINDS.get(stat.S_IFMT(mode), 'something else')}"
-    if not tally.options.follow_links and not _inside(tally, entry.path):
-        return "link that leads out of the dataset folder (see --follow-links)"
-    return None
-
-
-def _take_link_folder(
-    tally: Tally, entry: os.DirEntry[bytes], path: bytes, folders: list[bytes]
-) -> None:
-    """Follow a link to a folder where asked to and where it does not loop."""
-    if not tally.options.follow_links:
-        tally.skip(path, "link to a folder (see --follow-links)")
-    elif _is_loop(entry.path):
-        tally.skip(path, "link to a folder that holds it (a loop)")
-    else:
-        folders.append(path)
-
-
-def _folder_reason(tally: Tally, top: bytes) -> str | None:
-    """Return why a class folder is not read, though Keras would; None to read it.
-
-    It, or the folder of its split, may be a link.
-    """
-    if os.path.islink(top) and _is_loop(top):
-        return "link to a folder that holds it (a loop)"
-    if not tally.options.follow_links and not _inside(tally, top):
-        return "link that leads out of the dataset folder (see --follow-links)"
-    return None
-
-
-def _inside(tally: Tally, path: bytes) -> bool:
-    """Tell whether the file or folder that a link leads to is in the dataset folder."""
-    return is_within(os.path.realpath(path), tally.real_root)
-
-
-def _is_loop(link: bytes) -> bool:
-    """Tell whether a link leads to a folder on its own path, by the folders met on the way."""
-    target = os.stat(link)
-    parent = os.path.dirname(link)
-    while True:
-        here = os.stat(parent)
-        if (here.st_dev, here.st_ino) == (target.st_dev, target.st_ino):
-            return True
-        if parent == os.path.dirname(parent):
-            return False
-        parent = os.path.dirname(parent)

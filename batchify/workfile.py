@@ -70,8 +70,9 @@ class WorkFile:
         """
         if not self.is_left:
             return None
+        from batchify.known import write_known
         from batchify.reader import Reader
-        from batchify.structure import places, write_known
+        from batchify.structure import places, write_skipped
 
         try:
             records = self.journal.records()
@@ -93,6 +94,7 @@ class WorkFile:
                 f"{printable(self.path)} cannot be continued: {error}; "
                 "pass --restart to discard it and begin anew"
             ) from error
+        write_skipped(writer, plan.blueprint)
         write_known(writer, plan)  # they are known: rather than checked they are written again
         return committed(others, plan, self._learnt_crc32)
 
@@ -108,11 +110,13 @@ class WorkFile:
         durable.remove(self.path)
         durable.remove(self.sealing_path)
         durable.check_room(self.path, plan.nbytes)
+        from batchify.known import write_known
         from batchify.structure import create, places  # HDF5 loads while workers start
 
         try:
-            create(self.path, plan)
+            create(self.path, plan.blueprint)
             writer = self._open(plan, places(self.path))
+            write_known(writer, plan)
             fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
             try:
                 durable.reserve(fd, self.path, os.fstat(fd).st_size)

@@ -14,6 +14,7 @@ from batchify.batches import BatchReader
 from batchify.dataset import discover
 from batchify.errors import BadImagesError, OptionError
 from batchify.options import DecodeOptions
+from batchify.storage import SourceFile
 
 
 def test_an_epoch_serves_every_image_once(photos: Path) -> None:
@@ -74,8 +75,12 @@ def test_an_empty_split_ends_at_once(tmp_path: Path) -> None:
 def test_a_batch_of_the_reader_holds_what_the_file_stores(photos: Path) -> None:
     """Rows of bad files are zeros, and their position and reason are told."""
     (photos / "cat" / "img_001.jpg").write_bytes(b"no")
-    reader = BatchReader(discover(photos).root, DecodeOptions((8, 6)), dtype="float32", scale=0.5)
-    batch = reader.read([b"cat/img_000.jpg", b"cat/img_001.jpg", b"dog/img_000.jpg"])
+    reader = BatchReader(
+        discover(photos).source.open(), DecodeOptions((8, 6)), dtype="float32", scale=0.5
+    )
+    batch = reader.read(
+        [SourceFile(b"cat/%b.jpg" % name) for name in (b"img_000", b"img_001", b"img_002")]
+    )
     assert batch.columns["images"].shape == (3, 8, 6, 3)
     assert [position for position, _ in batch.bad] == [1]
     assert not batch.columns["images"][1].any()

@@ -18,6 +18,7 @@ from batchify.dataset import Dataset, Samples, discover
 from batchify.errors import OptionError, Skipped
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.plan import BuildPlan, make_plan
+from batchify.storage import Folder
 from batchify.structure import create, places
 
 
@@ -26,7 +27,7 @@ def made_up(counts: list[int], *, path_nbytes: int = 12) -> Dataset:
     total = sum(counts)
     names = b"".join(b"%0*d" % (path_nbytes, i) for i in range(total))
     return Dataset(
-        root=b"/nowhere",
+        source=Folder(b"/nowhere"),
         layout="classes",
         classes=tuple(b"class%d" % i for i in range(len(counts))),
         samples=Samples(
@@ -80,7 +81,7 @@ def test_the_planned_bytes_are_the_bytes_of_the_file(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = os.fsencode(folder) + b"/out.h5"
-        create(path, plan)
+        create(path, plan.blueprint)
         assert os.path.getsize(path) == plan.nbytes
         for where in places(path).values():
             assert len(where.offsets) <= 1, "images must be one run of bytes"
@@ -95,7 +96,7 @@ def test_the_bytes_hold_for_many_classes(tmp_path: Path, classes: int, name_nbyt
     names = tuple(b"%0*d" % (name_nbytes, i) for i in range(classes))
     plan = plan_of(replace(made_up([1] * classes), classes=names))
     path = os.fsencode(tmp_path / "out.h5")
-    create(path, plan)
+    create(path, plan.blueprint)
     assert os.path.getsize(path) == plan.nbytes
     with h5py.File(path) as file:
         assert tuple(file.attrs["classes"].tolist()) == names
@@ -105,9 +106,9 @@ def test_the_bytes_hold_for_a_million_images(tmp_path: Path) -> None:
     """ImageNet's size is planned and allocated at once, with less than 0.1 % of metadata."""
     plan = plan_of(made_up([1000] * 1000))
     path = os.fsencode(tmp_path / "out.h5")
-    create(path, plan)
+    create(path, plan.blueprint)
     assert os.path.getsize(path) == plan.nbytes
-    assert plan.metadata_nbytes < plan.nbytes / 1000
+    assert plan.blueprint.metadata_nbytes < plan.nbytes / 1000
     with h5py.File(path) as file:
         assert file["X_train"].shape == (800_000, 150, 150, 3)
         assert file["X_train"].maxshape == (None, 150, 150, 3)

@@ -22,7 +22,7 @@ def plan_text(plan: BuildPlan) -> str:
             rows.append([split.name, column.name, shape, column.dtype.lstrip("<|")])
     compressed = " before compression" if plan.options.store.compression != "none" else ""
     lines = [
-        f"plan of {printable(plan.dataset.root)}: {plan.images:,} images, "
+        f"plan of {plan.dataset.name}: {plan.images:,} images, "
         f"{len(plan.dataset.classes):,} classes",
         "",
         table(rows),

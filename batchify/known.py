@@ -1,0 +1,36 @@
+"""Writes what is known of the rows before an image is decoded: their labels and paths."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from batchify import schema
+from batchify.labels import encode_labels
+from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+from batchify.rows import RowWriter
+from batchify.structure import raw, text_dtype
+
+
+def write_known(writer: RowWriter, plan: BuildPlan) -> None:
+    """Write the labels and paths of all rows of a file that is allocated.
+
+    Raises
+    ------
+    OutputIOError
+    """
+    for split in plan.splits:
+        _write_split(writer, split, plan)
+
+
+def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
+    """Write labels and paths, some thousand rows at a time."""
+    samples = plan.dataset.samples
+    mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
+    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // (4 * n_classes)))
+    for start in range(0, len(split), at_once):
+        rows = split.rows[start : start + at_once]
+        paths = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
+        writer.put(split.name, start, {"paths": raw(paths)})
+        if mode != "none":
+            labels = encode_labels(samples.labels[rows], mode, n_classes)
+            writer.put(split.name, start, {"labels": labels})

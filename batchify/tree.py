@@ -1,0 +1,174 @@
+"""The folders of a dataset and what is in them, wherever that is: what a walk goes through."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.errors import DatasetNotFoundError
+from batchify.names import is_within, printable
+from batchify.storage import Folder, Source
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Entry(Protocol):
+    """What is in a folder: as `os.DirEntry` has it."""
+
+    @property
+    def name(self) -> bytes:
+        """Its name, without the folder."""
+        ...
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is a folder."""
+        ...
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is a plain file."""
+        ...
+
+    def is_symlink(self) -> bool:
+        """Tell whether it is a link."""
+        ...
+
+
+class Tree(Protocol):
+    """The folders of a dataset. Paths are relative to it, "/" separated, ``b""`` is itself."""
+
+    @property
+    def source(self) -> Source:
+        """Where the files are read."""
+        ...
+
+    def scan(self, path: bytes) -> Iterator[Entry]:
+        """Yield what is in a folder, in any order.
+
+        Raises
+        ------
+        OSError
+        """
+        ...
+
+    def folder_reason(self, path: bytes) -> str | None:
+        """Return why the folder of a class is not read; None to read it."""
+        ...
+
+    def file_reason(self, path: bytes) -> str | None:
+        """Return why what is no plain file is left out; None for a link to take."""
+        ...
+
+    def link_reason(self, path: bytes) -> str | None:
+        """Return why a link to a folder is not followed; None to follow it."""
+        ...
+
+    def extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
+        """Return the extents of some files of a folder, shape (n, k); None where they have none."""
+        ...
+
+
+class FolderTree:
+    """A folder on a file system of this machine.
+
+    Parameters
+    ----------
+    directory : path
+    follow_links : bool
+        Follow links that lead out of the folder, and links to folders.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If it is not a folder.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, follow_links: bool) -> None:
+        self._root = os.path.abspath(os.fsencode(directory))
+        if not os.path.isdir(self._root):
+            what = "is not a folder" if os.path.lexists(self._root) else "does not exist"
+            raise DatasetNotFoundError(
+                f"dataset {printable(self._root)} {what}; name a folder that holds a folder for "
+                "each class"
+            )
+        self._real_root = os.path.realpath(self._root)
+        self._follow_links = follow_links
+        self.source: Source = Folder(self._root)
+
+    def scan(self, path: bytes) -> Iterator[Entry]:
+        """Yield what is in a folder."""
+        with os.scandir(os.path.join(self._root, path)) as entries:
+            yield from entries
+
+    def folder_reason(self, path: bytes) -> str | None:
+        """Return why a class folder is not read, though Keras would; None to read it.
+
+        It, or the folder of its split, may be a link.
+        """
+        full = os.path.join(self._root, path)
+        if os.path.islink(full) and _is_loop(full):
+            return "link to a folder that holds it (a loop)"
+        if not self._follow_links and not self._inside(full):
+            return "link that leads out of the dataset folder (see --follow-links)"
+        return None
+
+    def file_reason(self, path: bytes) -> str | None:
+        """Return why an entry that is not a plain file is left out; None for a link to take."""
+        full = os.path.join(self._root, path)
+        try:
+            mode = os.stat(full).st_mode
+        except OSError as error:
+            return f"dangling or looping link ({error.strerror})"
+        if not stat.S_ISREG(mode):
+            return f"not a regular file but {_KINDS.get(stat.S_IFMT(mode), 'something else')}"
+        if not self._follow_links and not self._inside(full):
+            return "link that leads out of the dataset folder (see --follow-links)"
+        return None
+
+    def link_reason(self, path: bytes) -> str | None:
+        """Return why a link to a folder is not followed: where not asked to, where it loops."""
+        if not self._follow_links:
+            return "link to a folder (see --follow-links)"
+        if _is_loop(os.path.join(self._root, path)):
+            return "link to a folder that holds it (a loop)"
+        return None
+
+    def extents(self, path: bytes, names: Sequence[bytes]) -> None:
+        """Return None: files are found by their paths."""
+
+    def _inside(self, path: bytes) -> bool:
+        """Tell whether the file or folder that a link leads to is in the dataset folder."""
+        return is_within(os.path.realpath(path), self._real_root)
+
+
+def _is_loop(link: bytes) -> bool:
+    """Tell whether a link leads to a folder on its own path, by the folders met on the way."""
+    target = os.stat(link)
+    parent = os.path.dirname(link)
+    while True:
+        here = os.stat(parent)
+        if (here.st_dev, here.st_ino) == (target.st_dev, target.st_ino):
+            return True
+        if parent == os.path.dirname(parent):
+            return False
+        parent = os.path.dirname(parent)
+
+
+def open_tree(directory: str | os.PathLike[str], *, follow_links: bool) -> Tree:
+    """Return the folders of a dataset.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If there is no such dataset.
+    """
+    return FolderTree(directory, follow_links=follow_links)
