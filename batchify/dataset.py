@@ -53,12 +53,15 @@ class Samples:
         Class index of each.
     extents : ndarray of int64, shape (n, k), or None
         Where each lies, for a source that does not find it by its path.
+    width : int
+        Bytes that a path is given at least, where these are some of more samples.
     """
 
     names: bytes | bytearray
     ends: NDArray[np.int64]
     labels: NDArray[np.int32]
     extents: NDArray[np.int64] | None = None
+    width: int = 1
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -83,10 +86,24 @@ class Samples:
         extents = map(tuple, self.extents[indices].tolist())
         return tuple(map(SourceFile, paths, extents))
 
+    def subset(self, indices: NDArray[np.integer[Any]], width: int) -> Samples:
+        """Return some samples by themselves, in the order of `indices`.
+
+        Parameters
+        ----------
+        indices : ndarray of int
+        width : int
+            `path_nbytes` of all, so that files of some can be put together to one of all.
+        """
+        paths = self.paths(indices)
+        ends = np.fromiter(map(len, paths), np.int64, len(paths)).cumsum(dtype=np.int64)
+        extents = None if self.extents is None else self.extents[indices]
+        return Samples(b"".join(paths), ends, self.labels[indices], extents, width)
+
     @property
     def path_nbytes(self) -> int:
-        """Bytes of the longest path; 1 where there is none."""
-        longest = 1
+        """Bytes of the longest path, `width` at least."""
+        longest = self.width
         for start in range(0, len(self), _ROWS_AT_ONCE):
             before = self.ends[start - 1] if start else 0
             ends = self.ends[start : start + _ROWS_AT_ONCE]

@@ -56,6 +56,8 @@ class BuildPlan:
     splits : tuple of SplitPlan
     skipped : tuple of Skipped
         Left out so far.
+    shard : tuple of int, or None
+        (index, count) where this is one of several files of a split; see `batchify.shards`.
     """
 
     dataset: Dataset
@@ -63,6 +65,7 @@ class BuildPlan:
     decoder: str
     splits: tuple[SplitPlan, ...]
     skipped: tuple[Skipped, ...]
+    shard: tuple[int, int] | None = None
 
     @property
     def images(self) -> int:
@@ -72,7 +75,10 @@ class BuildPlan:
     @property
     def config(self) -> dict[str, Any]:
         """The options as the file records them."""
-        return self.options.config(layout=self.dataset.layout)
+        config = self.options.config(layout=self.dataset.layout)
+        if self.shard is not None:
+            config["shard"], config["shards"] = self.shard
+        return config
 
     @property
     def row_nbytes(self) -> int:
@@ -180,7 +186,7 @@ class BuildPlan:
             Their files, to be listed after those that were skipped before.
         """
         splits = tuple(
-            _split_plan(split.name, split.rows[~dropped[split.name]], self.dataset, self.options)
+            split_plan(split.name, split.rows[~dropped[split.name]], self.dataset, self.options)
             for split in self.splits
         )
         return replace(self, splits=splits, skipped=(*self.skipped, *bad))
@@ -229,11 +235,12 @@ def make_plan(
     splits = []
     for name, members in assigned.items():
         order = epoch_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
-        splits.append(_split_plan(name, members[order], dataset, options))
+        splits.append(split_plan(name, members[order], dataset, options))
     return BuildPlan(dataset, options, decoder, tuple(splits), dataset.skipped)
 
 
-def _split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions) -> SplitPlan:
+def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions) -> SplitPlan:
+    """Return the plan of one split, given the sample of each row."""
     columns = schema.split_columns(
         len(rows),
         options.decode.image_shape,

@@ -116,7 +116,8 @@ class BadImages:
         BadImagesError
             If there are any and they were not to be skipped, or no image is left.
         """
-        if not self.count or (self.skip and self.count < self._plan.images):
+        is_part = self._plan.shard is not None  # which may be left with nothing
+        if not self.count or (self.skip and (is_part or self.count < self._plan.images)):
             return
         found = self._found
         advice = "mend or remove them, or pass --on-error skip to leave them out"
