@@ -18,6 +18,7 @@ from batchify.processes import check_workers
 from batchify.reader import Reader
 from batchify.report import Progress
 from batchify.rules import RULES
+from batchify.tree import is_dataset
 
 
 def check(
@@ -36,10 +37,10 @@ def check(
     Parameters
     ----------
     path : path
-        A file that `batchify.build` made: its records are read, no image. Or a dataset folder:
-        every image is read and decoded, as a build would with `options`.
+        A file that `batchify.build` made: its records are read, no image. Or a dataset, a folder
+        or an archive: every image is read and decoded, as a build would with `options`.
     options : BuildOptions, optional
-        For a folder.
+        For a dataset.
     limits : CheckLimits, optional
     ignore : iterable of str
         Codes (keys of `batchify.problems.CODES`) that do not count.
@@ -71,7 +72,7 @@ def check(
         raise OptionError(f"there is no code {code!r} to ignore, only {', '.join(CODES)}")
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    if os.path.isdir(path):
+    if is_dataset(path):
         with engine.Workers(workers, image_timeout_s) as crew:
             plan = planned(path, options or BuildOptions(), crew, report)
             if limits.group_by:
@@ -79,7 +80,7 @@ def check(
             facts = folder_facts(plan, crew, report)
         problems = _problems(facts, limits, ignored)
     elif options is not None:
-        raise OptionError("options of a build are for a dataset folder; a file has its own")
+        raise OptionError("options of a build are for a dataset; a file has its own")
     else:
         with Reader(path) as reader:
             facts = stored_facts(reader)

@@ -26,18 +26,6 @@ from batchify.walk import ClassFolder, Tally, is_folder, is_hidden, listed, walk
 
 _ROWS_AT_ONCE = 4096
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -160,14 +148,14 @@ class Dataset:
 
 
 def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None = None) -> Dataset:
-    """Walk a dataset folder and return its classes and samples.
+    """Walk a dataset and return its classes and samples.
 
     Parameters
     ----------
     directory : path
         ``directory/class/…/image``, or ``directory/train/class/…/image`` beside ``val`` and
         ``test``: where every folder is named like a split and holds class folders, those are
-        the splits.
+        the splits. Or a ``.zip`` or ``.tar`` of that (see `batchify.archives.list_archive`).
     options : DiscoverOptions, optional
 
     Returns
@@ -179,13 +167,14 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
     Raises
     ------
     DatasetNotFoundError
-        If `directory` is not a folder.
+        If `directory` is neither a folder nor an archive.
     DatasetError
-        If it has no class folders or no images, or a folder in it cannot be listed.
+        If it has no class folders or no images, a folder in it cannot be listed, or it is an
+        archive that is damaged or of another kind.
     """
     options = options or DiscoverOptions()
-    tree = open_tree(directory, follow_links=options.follow_links)
-    tally = Tally(tree, options)
+    tree = open_tree(directory, options)
+    tally = Tally(tree, options, skipped=list(tree.refused))
     folders = _folders(tally, b"")
     split_of = _split_folders(tally, folders)
     if split_of is None:
@@ -224,7 +213,7 @@ def _gather(
     """
     names = bytearray()
     pieces: dict[str, list[NDArray[np.int32]]] = {"lengths": [], "labels": []}
-    extents: list[NDArray[np.int64]] = []
+    extents, width = bytearray(), 0
     splits = {}
     total = 0
     for split, members in groups:
@@ -237,13 +226,15 @@ def _gather(
                 pieces["lengths"].append(found.lengths)
                 pieces["labels"].append(np.full(count, index[folder.name], np.int32))
                 if found.extents is not None:
-                    extents.append(found.extents)
+                    extents += found.extents.data
+                    width = found.extents.shape[1]
                 total += count
         splits[split] = np.arange(first, total, dtype=np.int32)
     none = np.empty(0, np.int32)
     ends = np.concatenate([none, *pieces.pop("lengths")]).cumsum(dtype=np.int64)
     labels = np.concatenate([none, *pieces.pop("labels")])
-    return Samples(names, ends, labels, np.concatenate(extents) if extents else None), splits
+    numbers = np.frombuffer(extents, np.int64).reshape(-1, width) if width else None
+    return Samples(names, ends, labels, numbers), splits
 
 
 def _folders(tally: Tally, parent: bytes) -> list[bytes]:
@@ -266,9 +257,9 @@ def _split_folders(tally: Tally, folders: list[bytes]) -> dict[bytes, str] | Non
     Where some are and one is not, all are classes; that is told, for the labels may surprise.
     """
     split_of = {
-        name: SPLIT_FOLDERS[os.fsdecode(name).lower()]
+        name: schema.SPLIT_FOLDERS[os.fsdecode(name).lower()]
         for name in folders
-        if os.fsdecode(name).lower() in SPLIT_FOLDERS and _holds_folders(tally, name)
+        if os.fsdecode(name).lower() in schema.SPLIT_FOLDERS and _holds_folders(tally, name)
     }
     others = [name for name in folders if name not in split_of]
     if split_of and others:
@@ -309,7 +300,7 @@ def _no_classes(tally: Tally) -> str:
     found = f" ({tally.loose:,} files lie loose in it)" if tally.loose else ""
     return (
         f"dataset {tally.name} has no class folders{found}; "
-        "put the images of each class into a folder of their own"
+        f"put the images of each class into a folder of their own{_left_out(tally)}"
     )
 
 
@@ -318,9 +309,11 @@ def _no_images(tally: Tally) -> str:
     if tally.other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.other.most_common(5))
         message += f"; files of other kinds: {kinds} (see --extensions)"
-    if tally.skipped:
-        first = tally.skipped[0]
-        message += (
-            f"; {len(tally.skipped):,} left out, e.g. {printable(first.path)}: {first.reason}"
-        )
-    return message
+    return message + _left_out(tally)
+
+
+def _left_out(tally: Tally) -> str:
+    if not tally.skipped:
+        return ""
+    first = tally.skipped[0]
+    return f"; {len(tally.skipped):,} left out, e.g. {printable(first.path)}: {first.reason}"

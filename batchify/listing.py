@@ -10,8 +10,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.errors import DatasetError, Skipped
+from batchify.names import printable
 from batchify.storage import Extent, Source
 from batchify.tree import Entry
+
+MAX_FOLDERS = 1_000_000
+"""Each takes some 400 bytes, where a listing may name it in two."""
 
 
 class ListedEntry:
@@ -39,8 +44,10 @@ class ListedEntry:
 class _Folder:
     """What is in one folder: the names of its files in one run of bytes, with their extents."""
 
+    __slots__ = ("folders", "names", "numbers", "reasons")
+
     def __init__(self) -> None:
-        self.folders: set[bytes] = set()
+        self.folders: dict[bytes, _Folder] = {}
         self.names = bytearray()
         self.numbers = array("q")
         self.reasons: dict[bytes, str] = {}
@@ -58,44 +65,77 @@ class ListedTree:
     source : Source
         Where the files are read.
 
+    Attributes
+    ----------
+    refused : list of Skipped
+        What is in no folder, and why.
+
     Notes
     -----
-    Memory: the bytes of all names, and 8 for each number of an extent.
+    Memory: the bytes of all names, and 8 for each number of an extent; some 400 for each folder.
+    A folder's files are let go when their extents are asked for.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._folders: dict[bytes, _Folder] = {b"": _Folder()}
+        self.refused: list[Skipped] = []
+        self._root = _Folder()
+        self._count = 0
+        self._last = (b"", self._root)
 
     def add_file(self, path: bytes, extent: Extent) -> None:
         """Take a file, with its folders; of several of one path, the last counts."""
         parent, _, name = path.rpartition(b"/")
         folder = self.add_folder(parent)
-        folder.names += name + b"/"
+        folder.names += name
+        folder.names += b"/"
         folder.numbers.extend(extent)
+        folder.reasons.pop(name, None)
 
     def add_folder(self, path: bytes) -> _Folder:
-        """Take a folder, which may be empty."""
-        found = self._folders.get(path)
-        if found is None:
-            found = self._folders[path] = _Folder()
-            parent, _, name = path.rpartition(b"/")
-            self.add_folder(parent).folders.add(name)
-        return found
+        """Take a folder, which may be empty.
+
+        Raises
+        ------
+        DatasetError
+            If there are too many: a listing can name them in next to no bytes.
+        """
+        if path == self._last[0]:
+            return self._last[1]
+        folder = self._root
+        for name in path.split(b"/") if path else []:
+            found = folder.folders.get(name)
+            if found is None:
+                self._count += 1
+                if self._count > MAX_FOLDERS:
+                    raise DatasetError(
+                        f"dataset {printable(self.source.name)} has more than {MAX_FOLDERS:,} "
+                        "folders; put it into fewer"
+                    )
+                found = folder.folders[name] = _Folder()
+            folder = found
+        self._last = (path, folder)
+        return folder
 
     def add_special(self, path: bytes, reason: str) -> None:
         """Take what is neither, and why it is left out."""
         parent, _, name = path.rpartition(b"/")
         self.add_folder(parent).reasons[name] = reason
 
+    def enter(self, name: bytes) -> None:
+        """Take a folder of the root for the root; what is beside it is let go."""
+        self._root = self._root.folders[name]
+        self._last = (b"", self._root)
+
     def scan(self, path: bytes) -> Iterator[Entry]:
-        """Yield what is in a folder."""
+        """Yield what is in a folder; files in the order that they were added, the rest sorted."""
         folder = self._folder(path)
-        for name in folder.folders:
+        for name in sorted(folder.folders):
             yield ListedEntry(name, "folder")
         for name in dict.fromkeys(folder.files()):
-            yield ListedEntry(name, "file")
-        for name in folder.reasons:
+            if name not in folder.reasons:
+                yield ListedEntry(name, "file")
+        for name in sorted(folder.reasons):
             yield ListedEntry(name, "special")
 
     def folder_reason(self, path: bytes) -> None:
@@ -109,16 +149,25 @@ class ListedTree:
     def link_reason(self, path: bytes) -> None:
         """Return None: there are no links to folders."""
 
-    def extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64]:
-        """Return the extents of some files of a folder, shape (n, k)."""
+    def extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
+        """Return the extents of some files of a folder, shape (n, k); None where there are none.
+
+        A walk asks for them once: what is known of the folder's files is let go, so that a dataset
+        is not twice in memory.
+        """
         folder = self._folder(path)
-        files = folder.files()
+        files, numbers = folder.files(), folder.numbers
+        folder.names, folder.numbers = bytearray(), array("q")
+        if not names:
+            return None
         index = {name: i for i, name in enumerate(files)}
-        numbers = np.frombuffer(folder.numbers, np.int64).reshape(len(files), -1)
-        return numbers[[index[name] for name in names]]
+        rows = np.fromiter(map(index.__getitem__, names), np.intp, len(names))
+        return np.frombuffer(numbers, np.int64).reshape(len(files), -1)[rows]
 
     def _folder(self, path: bytes) -> _Folder:
-        try:
-            return self._folders[path]
-        except KeyError:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        folder = self._root
+        for name in path.split(b"/") if path else []:
+            if name not in folder.folders:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            folder = folder.folders[name]
+        return folder

@@ -17,6 +17,18 @@ SCHEMA_VERSION = 1
 CREATOR = f"batchify {__version__}"
 
 SPLITS = ("train", "validation", "test")
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+}
+"""Folder, in lower case -> the split that it is."""
 SKIPPED = "skipped"
 STATISTICS = "statistics"
 DIGEST = "content_sha256"

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
 from batchify.names import is_within, printable
 
+PARTIAL = b".partial"
+"""What the names of files that a build makes beside its target go on with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -30,7 +33,8 @@ class Target:
         Raises
         ------
         OutputPathError
-            If it is not a regular file, is inside the dataset folder, or its folder is missing.
+            If it is not a regular file, is inside the dataset folder, is the archive of the
+            dataset, or its folder is missing.
         OutputIOError
             If its folder cannot be written.
         """
@@ -47,8 +51,17 @@ class Target:
             raise OutputPathError(
                 f"target {name} is inside the dataset folder {printable(root)}; put it elsewhere"
             )
+        own = os.path.realpath(self.path)
+        if root == own or root.startswith(own + PARTIAL) or self._is_file(root):
+            raise OutputPathError(
+                f"target {name} would replace the dataset {printable(root)}; name another"
+            )
         if self.exists and not os.path.isfile(self.path):
             raise OutputPathError(f"target {name} is not a regular file; it is not overwritten")
+
+    def _is_file(self, path: bytes) -> bool:
+        """Tell whether the target is another name of a file."""
+        return os.path.isfile(path) and self.exists and os.path.samefile(path, self.path)
 
     @property
     def exists(self) -> bool:

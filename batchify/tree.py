@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.errors import DatasetNotFoundError
+from batchify.errors import DatasetNotFoundError, Skipped
 from batchify.names import is_within, printable
+from batchify.options import DiscoverOptions
 from batchify.storage import Folder, Source
 
 _KINDS = {
@@ -51,6 +52,11 @@ class Tree(Protocol):
         """Where the files are read."""
         ...
 
+    @property
+    def refused(self) -> Sequence[Skipped]:
+        """What is in no folder, and why: names that lead out of the dataset."""
+        ...
+
     def scan(self, path: bytes) -> Iterator[Entry]:
         """Yield what is in a folder, in any order.
 
@@ -73,7 +79,10 @@ class Tree(Protocol):
         ...
 
     def extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
-        """Return the extents of some files of a folder, shape (n, k); None where they have none."""
+        """Return the extents of some files of a folder, shape (n, k); None where they have none.
+
+        Asked for once, after the folder was scanned.
+        """
         ...
 
 
@@ -95,14 +104,16 @@ class FolderTree:
     def __init__(self, directory: str | os.PathLike[str], *, follow_links: bool) -> None:
         self._root = os.path.abspath(os.fsencode(directory))
         if not os.path.isdir(self._root):
-            what = "is not a folder" if os.path.lexists(self._root) else "does not exist"
+            there = os.path.lexists(self._root)
+            what = "is neither a folder nor a .zip or .tar archive" if there else "does not exist"
             raise DatasetNotFoundError(
-                f"dataset {printable(self._root)} {what}; name a folder that holds a folder for "
-                "each class"
+                f"dataset {printable(self._root)} {what}; name a folder, or an archive, that "
+                "holds a folder for each class"
             )
         self._real_root = os.path.realpath(self._root)
         self._follow_links = follow_links
         self.source: Source = Folder(self._root)
+        self.refused = ()
 
     def scan(self, path: bytes) -> Iterator[Entry]:
         """Yield what is in a folder."""
@@ -163,12 +174,25 @@ def _is_loop(link: bytes) -> bool:
         parent = os.path.dirname(parent)
 
 
-def open_tree(directory: str | os.PathLike[str], *, follow_links: bool) -> Tree:
-    """Return the folders of a dataset.
+def open_tree(directory: str | os.PathLike[str], options: DiscoverOptions) -> Tree:
+    """Return the folders of a dataset: of a folder, or of an archive.
 
     Raises
     ------
     DatasetNotFoundError
         If there is no such dataset.
+    DatasetError
+        If it is an archive that cannot be read.
     """
-    return FolderTree(directory, follow_links=follow_links)
+    from batchify.archives import archive_kind, list_archive  # which make trees
+
+    if kind := archive_kind(directory):
+        return list_archive(directory, kind, options)
+    return FolderTree(directory, follow_links=options.follow_links)
+
+
+def is_dataset(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is of a dataset, and not of a file that was made of one."""
+    from batchify.archives import archive_kind
+
+    return os.path.isdir(path) or archive_kind(path) is not None

@@ -18,11 +18,10 @@ from batchify.places import Places
 from batchify.plan import BuildPlan
 from batchify.resume import Masks, check_same, committed, header, runs
 from batchify.rows import Rows, RowWriter
-from batchify.target import Target
+from batchify.target import PARTIAL, Target
 
-PARTIAL = b".partial"
-JOURNAL = b".partial.journal"
-SEALING = b".partial.sealing"
+JOURNAL = PARTIAL + b".journal"
+SEALING = PARTIAL + b".sealing"
 COMMIT_NBYTES = 64 << 20
 
 

@@ -312,7 +312,7 @@ def test_the_command_tells_and_fails(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["out.h5", "--target-size", "20"], 2, "--target-size is for a dataset folder"),
+        (["out.h5", "--target-size", "20"], 2, "--target-size is for a dataset"),
         (["out.h5", "--ignore", "leek"], 2, "'leek' is not one of"),
         (["out.h5", "--group-by", "("], 2, "group by is not a regular expression"),
         (["nowhere.h5"], 1, "there is no file nowhere.h5"),

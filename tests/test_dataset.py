@@ -148,7 +148,7 @@ def test_a_missing_dataset_is_said(tmp_path: Path) -> None:
     """A path that is not there, and one that is a file, each with what to do."""
     with pytest.raises(DatasetNotFoundError, match="does not exist"):
         discover(tmp_path / "nowhere")
-    with pytest.raises(DatasetNotFoundError, match="is not a folder"):
+    with pytest.raises(DatasetNotFoundError, match="is neither a folder nor"):
         discover(save(tmp_path / "file", b""))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from drawing import draw_dataset, encoded, photo, save
+from packing import Entries, pack
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no ru_maxrss there")
 
@@ -92,6 +93,35 @@ def test_no_process_takes_more_than_its_bound(
     bound = 150_000_000 + 16 * 512 * 512 * 3 + 2000 * 1500 * 3
     assert bound < 300 * 512 * 512 * 3
     assert max(parent, worker) <= bound
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_no_process_holds_more_of_an_archive_than_a_member(tmp_path: Path, name: str) -> None:
+    """150 MB, a batch and an image of an archive of 250 MB; members of 8 MB, and one of 64."""
+    noise = os.urandom(4 << 20) * 2
+    image = encoded(photo(400, 300), "BMP")
+    entries: Entries = [(f"c{i % 2}/{i}.bmp", image) for i in range(20)]
+    entries += [(f"c{i % 2}/none{i}.bmp", noise) for i in range(23)]
+    entries.append(("c0/bomb.bmp", bytes(64 << 20)))
+    archive = pack(tmp_path / name, entries)
+    parent, worker, _ = peaks(
+        "build", archive, tmp_path / "out.h5", "--target-size", "64", "--workers", "2",
+        "--max-file-size", "16777216", "--on-error", "skip",
+    )  # fmt: skip
+    assert max(parent, worker) <= 150_000_000 + 2 * len(noise)
+
+
+def test_memory_of_a_zip_grows_by_less_than_200_bytes_an_image(tmp_path: Path) -> None:
+    """Where each member lies, beside its name; over all processes, from 1,000 images to 50,000."""
+    tiny = encoded(photo(2, 2), "PNG")
+    sums = []
+    for count in (1_000, 50_000):
+        entries: Entries = [(f"class{i % 10}/image_{i:06}.png", tiny) for i in range(count)]
+        archive = pack(tmp_path / f"{count}.zip", entries)
+        out = tmp_path / f"{count}.h5"
+        parent, _, workers = peaks("build", archive, out, "--target-size", "2", "--workers", "2")
+        sums.append(parent + 2 * max(workers, default=0))
+    assert (sums[1] - sums[0]) / 49_000 < 200
 
 
 def linked(folder: Path, count: int) -> Path:

@@ -21,7 +21,8 @@ from batchify.policy import check_policy
 def build(context: click.Context, /, dataset: str, output: str, **values: Any) -> None:
     """Write the images of DATASET into OUT, an HDF5 file.
 
-    DATASET holds a folder of images for each class, or such folders within train, val and test.
+    DATASET holds a folder of images for each class, or such folders within train, val and test. It
+    is a folder, or a .zip or .tar, which is read in place and never unpacked.
     OUT appears when it is whole, and holds images, labels and file names of every split. Without
     options it holds what ImageDataGenerator(rescale=1/255, validation_split=0.2) of Keras feeds.
 
@@ -29,6 +30,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     Examples:
         batchify build dataset/ out.h5
         batchify build dataset/ out.h5 --target-size 224x224 --interpolation bilinear
+        batchify build photos.zip out.h5
         batchify build dataset/ out.h5 --dry-run
         batchify build dataset/ out.h5 --check
 

@@ -59,7 +59,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
     """Look for what spoils training: in OUT, a file, or in DATASET before it is built.
 
     \b
-    Of a file its records are read, of a folder every image is decoded. Codes:
+    Of a file its records are read, of a dataset every image is decoded. Codes:
         error:    unreadable, leak, group-leak, label-conflict, empty-split, empty-class
         warning:  duplicate, missing-class, tiny-class, imbalance, skipped, exif-ignored,
                   clipped, alpha-dropped, upscaled
@@ -82,9 +82,11 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
 
         from batchify.checking import check as run_check
         from batchify.cli.text import echo
+        from batchify.tree import is_dataset
 
+        of_dataset = is_dataset(path)
         source = context.get_parameter_source("group_by")
-        if not os.path.isdir(path) and source is not ParameterSource.COMMANDLINE:
+        if not of_dataset and source is not ParameterSource.COMMANDLINE:
             values["group_by"] = ""  # that of a build, which need not be the one of this file
         limits = CheckLimits(
             max_imbalance=values["max_imbalance"],
@@ -94,7 +96,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
             group_by=values["group_by"],
         )
         options = None
-        if os.path.isdir(path):
+        if of_dataset:
             if values["split"] == "keras":
                 values["group_by"] = ""  # it is looked for, not split by
             options = to_options(context, values)
@@ -115,7 +117,7 @@ def _refuse_options(context: click.Context) -> None:
     for name in build_option_of():
         if name not in _OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{option} is for a dataset folder; a file records its own")
+            raise click.UsageError(f"{option} is for a dataset; a file records its own")
 
 
 def render(report: CheckReport) -> str:
