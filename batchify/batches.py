@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import schema
+from batchify.conversion import put_pixels
 from batchify.decode import decode, guard
 from batchify.errors import BadImageError
 from batchify.options import DecodeOptions
@@ -112,11 +113,11 @@ class BatchReader:
                     raise data
                 digest = hashlib.sha256(data).digest()
                 if old := self._known(digest, images[i]):
-                    crc32[i], sizes[i], flags[i] = old
+                    crc32[i], sizes[i], flags[i] = old[:3]
                     copied += 1
                 else:
                     decoded = decode(data, self._options)
-                    self._store(decoded.pixels, images[i])
+                    put_pixels(decoded.pixels, self._scale, images[i])
                     crc32[i] = zlib.crc32(images[i])
                     sizes[i], flags[i] = decoded.size, decoded.flags
             except BadImageError as error:
@@ -131,18 +132,3 @@ class BatchReader:
             "source_flags": np.array(flags, "<u2"),
         }
         return Batch(columns, bad, copied)
-
-    def _store(self, pixels: NDArray[Any], out: NDArray[Any]) -> None:
-        """Put decoded pixels into a row, in the row's dtype, or refuse them."""
-        if self._dtype.kind == "f":
-            np.multiply(pixels, self._scale, out=out, dtype=np.float32, casting="same_kind")
-            return
-        if pixels.dtype.itemsize > self._dtype.itemsize:
-            low, high = int(pixels.min()), int(pixels.max())
-            limit = int(np.iinfo(self._dtype).max)
-            if low < 0 or high > limit:
-                raise BadImageError(
-                    f"values from {low} to {high} do not fit {self._dtype.name}, which ends at "
-                    f"{limit} (see --dtype)"
-                )
-        out[...] = pixels

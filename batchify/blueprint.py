@@ -27,7 +27,10 @@ class SplitShape:
     @property
     def statistics(self) -> tuple[schema.Column, ...]:
         """What is stored of each channel of its images."""
-        return schema.statistics_columns(self.name, self.columns[0].shape[-1])
+        channels = next(
+            column.shape[-1] for column in self.columns if column.name in ("images", "channel_sums")
+        )
+        return schema.statistics_columns(self.name, channels)
 
 
 @dataclass(frozen=True, eq=False)

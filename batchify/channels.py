@@ -8,6 +8,7 @@ changes a bit of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,34 @@ def channel_sums(rows: NDArray[Any], scale: float, *, images: int) -> ChannelSum
             for i, value in enumerate(columns.reshape(-1, channels).sum(0).tolist()):
                 totals[i] += weight * int(value)
     return ChannelSums(images, tuple(sums), tuple(squares))
+
+
+def sums_column(rows: Sequence[ChannelSums], channels: int) -> NDArray[np.int64]:
+    """Return the sums of single images as a file stores them, shape (n, 3, C); zeros where none.
+
+    Sums, then the sums of squares by their high and their low 32 bits: they may take 92.
+    """
+    column = np.zeros((len(rows), 3, channels), "<i8")
+    for into, row in zip(column, rows, strict=True):
+        if row.sums:
+            into[0] = row.sums
+            into[1] = [square >> 32 for square in row.squares]
+            into[2] = [square & 0xFFFFFFFF for square in row.squares]
+    return column
+
+
+def stored_sums(column: NDArray[np.int64], *, images: int) -> ChannelSums:
+    """Return the sums over some images, of what `sums_column` made of each.
+
+    Parameters
+    ----------
+    column : ndarray of int64, shape (n, 3, C)
+    images : int
+        How many of the rows are images.
+    """
+    sums, high, low = ([sum(values) for values in column[:, part].T.tolist()] for part in range(3))
+    squares = tuple((a << 32) + b for a, b in zip(high, low, strict=True))
+    return ChannelSums(images, tuple(sums), squares)
 
 
 Parts = list[tuple[int, NDArray[Any]]]

@@ -70,10 +70,11 @@ def content_digest(
         for split, columns in reader.splits.items():
             group = strict.open_group(root, split)
             _add(digest, ["split", split, _links(group, homes), *_attributes(group)])
-            hashes = {name: hashlib.sha256() for name in columns if name != "images"}
-            for start, records in reader.records(split):
-                look(split, start, records)
-                for name, values in records.items():
+            records = set(columns).difference(schema.IMAGE_COLUMNS)
+            hashes = {name: hashlib.sha256() for name in records}
+            for start, some in reader.records(split):
+                look(split, start, some)
+                for name, values in some.items():
                     hashes[name].update(np.ascontiguousarray(values).data)
             for name, dataset in columns.items():
                 data = hashes[name].hexdigest() if name in hashes else ""

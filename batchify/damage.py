@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify import schema
+from batchify.encoded import EncodedFiles
 from batchify.errors import FileFormatError
 from batchify.processes import usable_cpus
 from batchify.reader import Reader
@@ -49,16 +49,14 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
     damaged : list of (int, str)
         Those whose checksum is another, or that cannot be read.
     """
-    images = StoredImages(reader, split)
+    images = EncodedFiles(reader, split) if reader.is_encoded else StoredImages(reader, split)
     sums = reader.splits[split]["row_crc32"]
-    size = max(1, schema.PIECE_NBYTES // images.row_nbytes)
-    size = -(-size // images.chunk_rows) * images.chunk_rows
-    threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * size * images.row_nbytes)))
+    threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
     waiting: deque[tuple[int, Future[Damaged]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for start in range(0, images.rows, size):
-            expected = sums[start : start + size].tolist()
+        for start, stop in images.pieces():
+            expected = sums[start:stop].tolist()
             waiting.append((len(expected), pool.submit(_damaged, images, start, expected)))
             if len(waiting) > _PIECES_A_THREAD * threads:
                 rows, future = waiting.popleft()
@@ -70,10 +68,10 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
         images.close()
 
 
-def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
+def _damaged(images: StoredImages | EncodedFiles, start: int, expected: list[int]) -> Damaged:
     """Return the damaged ones of the rows from `start`, a whole number of chunks or to the end."""
     try:
-        data = memoryview(images.get(start, start + len(expected)))
+        rows = images.each(start, start + len(expected))
     except (OSError, FileFormatError) as error:
         step = images.chunk_rows
         if len(expected) <= step:
@@ -84,10 +82,9 @@ def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
             for first in range(0, len(expected), step)
             for row in _damaged(images, start + first, expected[first : first + step])
         ]
-    nbytes = images.row_nbytes
     reason = "its checksum (row_crc32) is another"
     return [
         (start + i, reason)
-        for i, crc32 in enumerate(expected)
-        if zlib.crc32(data[i * nbytes : (i + 1) * nbytes]) != crc32
+        for i, (row, crc32) in enumerate(zip(rows, expected, strict=True))
+        if zlib.crc32(row) != crc32
     ]

@@ -43,6 +43,8 @@ class Samples:
         Where each lies, for a source that does not find it by its path.
     width : int
         Bytes that a path is given at least, where these are some of more samples.
+    sizes : ndarray of int64, shape (n,), or None
+        Bytes of each file, where a build has to know.
     """
 
     names: bytes | bytearray
@@ -50,6 +52,7 @@ class Samples:
     labels: NDArray[np.int32]
     extents: NDArray[np.int64] | None = None
     width: int = 1
+    sizes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -86,7 +89,8 @@ class Samples:
         paths = self.paths(indices)
         ends = np.fromiter(map(len, paths), np.int64, len(paths)).cumsum(dtype=np.int64)
         extents = None if self.extents is None else self.extents[indices]
-        return Samples(b"".join(paths), ends, self.labels[indices], extents, width)
+        sizes = None if self.sizes is None else self.sizes[indices]
+        return Samples(b"".join(paths), ends, self.labels[indices], extents, width, sizes)
 
     @property
     def path_nbytes(self) -> int:

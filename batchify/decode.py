@@ -30,19 +30,11 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from batchify import schema
 from batchify.errors import BadImageError, OptionError
+from batchify.fitting import draft, fitted
 from batchify.formats import FORMATS, unidentified
-from batchify.geometry import contained_size, crop_box
 from batchify.names import printable
 from batchify.options import DecodeOptions
 
-_RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 _MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}
 _ANIMATED, _MPO, _EXIF, _ALPHA, _CMYK, _SIXTEEN, _PALETTE, _GREY = map(
     schema.flag_bit, schema.FLAGS
@@ -61,12 +53,6 @@ _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 _KEPT_BLOCKS = 4
 _core: Any = vars(Image)["core"]  # its block allocator is documented, but not exported
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
-
-_DRAFT_GAP = 2
-"""How much larger than the target a reduced JPEG must stay, at least, on each side.
-
-At 2 a photo of 2 megapixels decodes 4 times faster and differs by 1 level on average; at 1 it
-differs by 5 (2 megapixels to 150 x 150, bilinear)."""
 
 
 class Decoded(NamedTuple):
@@ -123,6 +109,15 @@ def guard(options: DecodeOptions) -> None:
         Image.MAX_IMAGE_PIXELS = options.max_pixels
 
 
+def quiet() -> None:
+    """Keep Pillow's remarks on odd images off the console, for good, whoever's process it is.
+
+    They are of images that were judged when they were stored; and where warnings are errors, an
+    image that was good would be none. The bomb warning is another kind, and stays.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
 @contextmanager
 def own_pillow() -> Iterator[None]:
     """Have Pillow for oneself: for a worker, or the main thread of a build.
@@ -142,7 +137,7 @@ def own_pillow() -> Iterator[None]:
         _core.set_blocks_max(blocks)
 
 
-def decode(data: bytes, options: DecodeOptions) -> Decoded:
+def decode(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
     """Decode, convert and resize one image, in that order; `guard` must have been called.
 
     Parameters
@@ -150,6 +145,8 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     data : bytes
         The whole file.
     options : DecodeOptions
+    fit : bool
+        False keeps the size of the source.
 
     Returns
     -------
@@ -171,7 +168,7 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
             if options.exif == "apply" and image.format == "PNG":
                 image.load()  # its EXIF may come after the pixels
             flags = _flags(image)
-            pixels = np.asarray(_converted(image, options, flags))
+            pixels = np.asarray(_converted(image, options, flags, fit=fit))
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -246,11 +243,11 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _converted(image: Image.Image, options: DecodeOptions, flags: int) -> Image.Image:
+def _converted(image: Image.Image, options: DecodeOptions, flags: int, *, fit: bool) -> Image.Image:
     """Return the image in the mode and of the size that was asked for."""
     turn = options.exif == "apply" and bool(flags & _EXIF)
-    if options.scaled_decode:
-        _draft(image, options, transposed=turn and _orientation(image) >= 5)
+    if options.scaled_decode and fit:
+        draft(image, options, transposed=turn and _orientation(image) >= 5)
     if turn:
         from PIL import ImageOps  # rarely needed, and workers start sooner without it
 
@@ -258,39 +255,7 @@ def _converted(image: Image.Image, options: DecodeOptions, flags: int) -> Image.
     modes = _MODES[options.color_mode]
     if image.mode not in modes:
         image = image.convert(modes[0])
-    return _fitted(image, options)
-
-
-def _draft(image: Image.Image, options: DecodeOptions, *, transposed: bool) -> None:
-    """Let the JPEG decoder shrink the image, as far as its fitted size allows twice over."""
-    height, width = options.target_size
-    if transposed:
-        height, width = width, height
-    if options.fit == "crop":  # the crop box, not the image, must stay twice the target
-        left, top, right, bottom = crop_box(image.size, (width, height))
-        width = -(-image.width * width // max(1, right - left))
-        height = -(-image.height * height // max(1, bottom - top))
-    elif options.fit == "pad":
-        width, height = contained_size(image.size, (width, height))
-    image.draft(None, (width * _DRAFT_GAP, height * _DRAFT_GAP))
-
-
-def _fitted(image: Image.Image, options: DecodeOptions) -> Image.Image:
-    """Return the image at the target size."""
-    height, width = options.target_size
-    target, resample = (width, height), _RESAMPLING[options.interpolation]
-    if image.size == target:
-        return image
-    if options.fit == "crop":
-        return image.resize(target, resample, box=crop_box(image.size, target))
-    if options.fit == "stretch":
-        return image.resize(target, resample)
-    inner = contained_size(image.size, target)
-    if image.size != inner:
-        image = image.resize(inner, resample)
-    padded = Image.new(image.mode, target)  # zeros: black, transparent where there is alpha
-    padded.paste(image, ((width - inner[0]) // 2, (height - inner[1]) // 2))
-    return padded
+    return fitted(image, options) if fit else image
 
 
 def _one_line(error: BaseException) -> str:

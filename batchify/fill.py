@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
 from batchify.batches import BatchReader
-from batchify.channels import ChannelSums, channel_sums
+from batchify.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decode import own_pillow
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
+from batchify.imagerows import ImageRows, put_images
 from batchify.names import printable
 from batchify.options import DecodeOptions, StoreOptions
+from batchify.originals import OriginalReader
 from batchify.places import Places
 from batchify.rows import OldRow, Rows, RowWriter
-from batchify.storage import Source, SourceFile
+from batchify.storage import FileReader, Source, SourceFile
 from batchify.worker import NOTHING, Mark
+
+Known = Callable[[bytes, NDArray[Any]], OldRow | None]
+"""Given the SHA-256 of a file and its row, what is known of the image, which is put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +76,16 @@ class FillJob:
             writer = RowWriter(self.path, self.places)
             lifetime.callback(writer.close)
             files = lifetime.enter_context(contextlib.closing(self.source.open()))
-            reader = BatchReader(
-                files,
-                self.decode,
-                dtype=self.store.dtype,
-                scale=self.store.scale,
-                known=self._known(lifetime),
-            )
+            known = self._known(lifetime)
+            filler: Filler
+            if self.store.is_encoded:
+                filler = _OriginalFiller(writer, files, self.decode, self.store, known)
+            else:
+                filler = _PixelFiller(writer, files, self.decode, self.store, known)
             lifetime.enter_context(own_pillow())
-            yield lambda task: self._fill(task, reader, writer, mark)
+            yield lambda task: self._fill(task, filler, mark)
 
-    def _known(
-        self, lifetime: contextlib.ExitStack
-    ) -> Callable[[bytes, NDArray[Any]], OldRow | None]:
+    def _known(self, lifetime: contextlib.ExitStack) -> Known:
         """Return who knows images that need not be decoded again."""
         if self.old is None:
             return lambda *_: None
@@ -96,21 +98,18 @@ class FillJob:
         lifetime.callback(rows.close)
         return rows.take
 
-    def _fill(self, task: FillTask, reader: BatchReader, writer: RowWriter, mark: Mark) -> Rows:
+    def _fill(self, task: FillTask, filler: Filler, mark: Mark) -> Rows:
         copied = 0
         sums = ChannelSums()
         bad: list[tuple[int, Skipped]] = []
         for first in range(0, len(task.files), self.batch_size):
             files = task.files[first : first + self.batch_size]
             refused = {i - first: reason for i, reason in task.given_up}
-            batch = reader.read(files, mark=_from(first, mark), refused=refused)
-            mark(NOTHING)
             start = task.start + first
-            writer.put(task.split, start, batch.columns)
-            copied += batch.copied
-            good = len(files) - len(batch.bad)
-            sums += channel_sums(batch.columns["images"], self.store.scale, images=good)
-            bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in batch.bad]
+            filled = filler.fill(task.split, start, files, _from(first, mark), refused)
+            copied += filled.copied
+            sums += filled.sums
+            bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in filled.bad]
         stop = task.start + len(task.files)
         return Rows(task.split, task.start, stop, tuple(bad), copied, sums)
 
@@ -123,6 +122,98 @@ class FillJob:
         if not self.skip:
             return None
         return replace(task, given_up=(*task.given_up, (item, reason)))
+
+
+class Filled(NamedTuple):
+    """Rows in their places: which are bad, how many were copied, sums over the good ones."""
+
+    bad: list[tuple[int, str]]
+    copied: int
+    sums: ChannelSums
+
+
+class Filler(Protocol):
+    """Makes rows of files and puts them in their places."""
+
+    def fill(
+        self,
+        split: str,
+        start: int,
+        files: Sequence[SourceFile],
+        mark: Mark,
+        refused: Mapping[int, str],
+    ) -> Filled:
+        """Fill the rows of a batch, from `start` on."""
+        ...
+
+
+class _PixelFiller:
+    """Stores what files are decoded to."""
+
+    def __init__(
+        self,
+        writer: RowWriter,
+        files: FileReader,
+        decode: DecodeOptions,
+        store: StoreOptions,
+        known: Known,
+    ) -> None:
+        self._writer = writer
+        self._scale = store.scale
+        self._reader = BatchReader(files, decode, dtype=store.dtype, scale=store.scale, known=known)
+
+    def fill(
+        self,
+        split: str,
+        start: int,
+        files: Sequence[SourceFile],
+        mark: Mark,
+        refused: Mapping[int, str],
+    ) -> Filled:
+        """Fill the rows of a batch."""
+        batch = self._reader.read(files, mark=mark, refused=refused)
+        mark(NOTHING)
+        self._writer.put(split, start, batch.columns)
+        good = len(files) - len(batch.bad)
+        sums = channel_sums(batch.columns["images"], self._scale, images=good)
+        return Filled(batch.bad, batch.copied, sums)
+
+
+class _OriginalFiller:
+    """Stores the files' own bytes, where the plan has made room for them."""
+
+    def __init__(
+        self,
+        writer: RowWriter,
+        files: FileReader,
+        decode: DecodeOptions,
+        store: StoreOptions,
+        known: Known,
+    ) -> None:
+        self._writer = writer
+        self._rows = ImageRows(writer)
+        self._reader = OriginalReader(files, decode, store, known)
+
+    def fill(
+        self,
+        split: str,
+        start: int,
+        files: Sequence[SourceFile],
+        mark: Mark,
+        refused: Mapping[int, str],
+    ) -> Filled:
+        """Fill the rows of a batch; those of bad files, which are never read, are left as is."""
+        sizes = self._rows.nbytes(split, start, start + len(files)).tolist()
+        batch = self._reader.read(files, sizes, mark=mark, refused=refused)
+        mark(NOTHING)
+        self._writer.put(split, start, batch.columns)
+        bad = {i for i, _ in batch.bad}
+        for i, content in enumerate(batch.contents):
+            if i not in bad:
+                put_images(self._writer, split, start + i, content)
+        good = len(files) - len(batch.bad)
+        sums = stored_sums(batch.columns["channel_sums"], images=good)
+        return Filled(batch.bad, batch.copied, sums)
 
 
 def _from(first: int, mark: Mark) -> Mark:

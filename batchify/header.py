@@ -13,6 +13,8 @@ from batchify import schema, strict
 from batchify.errors import FileFormatError
 
 _MAX_CONFIG = 64
+_MOST_VALUES = 1 << 32
+"""Of an image; see `batchify.options.BuildOptions`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,13 @@ def known(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def image_shape(config: dict[str, Any]) -> tuple[Any, ...]:
+def image_shape(config: dict[str, Any]) -> tuple[int, int, int]:
     """Return what a config says that the shape of an image is."""
     sides = config.get("target_size")
     channels = schema.CHANNELS[known(config, "color_mode", schema.COLOR_MODES)]
-    return (*sides, channels) if isinstance(sides, list) else (sides, channels)
+    if not isinstance(sides, list) or len(sides) != 2 or any(type(s) is not int for s in sides):
+        raise FileFormatError("its target_size is not two numbers")
+    height, width = sides
+    if min(height, width) < 1 or height * width * channels >= _MOST_VALUES:
+        raise FileFormatError("its target_size is not that of an image")
+    return height, width, channels

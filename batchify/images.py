@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify.chunks import gather_chunks
-from batchify.errors import FileAccessError, FileFormatError
+from batchify.errors import FileAccessError, FileFormatError, OptionError
 from batchify.indexing import Rows, owners, row_numbers
 from batchify.names import printable
 from batchify.paths import Origin
+from batchify.serving import Serving
 from batchify.stored import StoredImages
 
 
@@ -56,6 +58,36 @@ class RowArray(ABC):
     @abstractmethod
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk, or one row where there is no such thing; (n, H, W, C)."""
+
+    def encoded(self, _row: int) -> bytes:
+        """Return the bytes of the file that a row was made of, where they are stored.
+
+        Raises
+        ------
+        OptionError
+            If pixels are stored.
+        """
+        raise only_pixels(self.origin)
+
+    def decode(self, _row: int) -> NDArray[Any]:
+        """Return a row at the size of its source, shape (h, w, C), where its bytes are stored.
+
+        Raises
+        ------
+        OptionError
+            If pixels are stored.
+        """
+        raise only_pixels(self.origin)
+
+    def served(self, _serving: Serving, _origin: Origin) -> RowArray:
+        """Return the same images decoded otherwise, where their bytes are stored.
+
+        Raises
+        ------
+        OptionError
+            If pixels are stored.
+        """
+        raise only_pixels(self.origin)
 
     @property
     def ndim(self) -> int:
@@ -197,6 +229,41 @@ class ChainedArray(RowArray):
         owner = int(owners(firsts, np.asarray(index)))
         part, inner = self._parts[owner], index - int(firsts[owner])
         return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
+
+    def encoded(self, row: int) -> bytes:
+        """Return the bytes of the file that a row was made of, where they are stored."""
+        part, inner = self._part(row)
+        return part.encoded(inner)
+
+    def decode(self, row: int) -> NDArray[Any]:
+        """Return a row at the size of its source, where its bytes are stored."""
+        part, inner = self._part(row)
+        return part.decode(inner)
+
+    def served(self, serving: Serving, origin: Origin) -> ChainedArray:
+        """Return the same images decoded otherwise, where the bytes of all are stored."""
+        parts = [part for part in self._parts if isinstance(part, RowArray)]
+        if len(parts) < len(self._parts):
+            raise only_pixels(self.origin)
+        return ChainedArray(
+            [part.served(serving, replace(part.origin, serving=serving)) for part in parts], origin
+        )
+
+    def _part(self, row: int) -> tuple[RowArray, int]:
+        """Return whose row it is, and which of its own."""
+        owner = int(owners(self._firsts, np.asarray(row)))
+        part = self._parts[owner]
+        if not isinstance(part, RowArray):
+            raise only_pixels(self.origin)
+        return part, row - int(self._firsts[owner])
+
+
+def only_pixels(origin: Origin) -> OptionError:
+    """Return the error of asking for what decoded images have not kept."""
+    return OptionError(
+        f"{origin.split} of {printable(origin.files[0])} stores decoded images; build it with "
+        "--store encoded to have the files' own bytes, or images of any size, when it is read"
+    )
 
 
 def gather(images: NDArray[Any] | RowArray, rows: Rows, out: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Writes what is known of the rows before an image is decoded: their labels and paths."""
+"""Writes what is known of the rows before an image is decoded: labels, paths, places of bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchify.structure import raw, text_dtype
 
 
 def write_known(writer: RowWriter, plan: BuildPlan) -> None:
-    """Write the labels and paths of all rows of a file that is allocated.
+    """Write labels and paths of all rows, and where their bytes will be, into an allocated file.
 
     Raises
     ------
@@ -20,6 +20,10 @@ def write_known(writer: RowWriter, plan: BuildPlan) -> None:
     """
     for split in plan.splits:
         _write_split(writer, split, plan)
+        if plan.options.store.is_encoded:
+            sizes = plan.file_sizes(split)
+            extents = np.stack([sizes.cumsum() - sizes, sizes], axis=1).astype("<i8")
+            writer.put(split.name, 0, {"image_extents": extents})
 
 
 def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:

@@ -15,7 +15,7 @@ from batchify.fill import FillJob
 from batchify.names import printable
 from batchify.plan import BuildPlan
 from batchify.policy import BadImages, Limit
-from batchify.recheck import CheckJob, ImageRows
+from batchify.recheck import CheckJob, OriginalRows, PixelRows, Summed
 from batchify.repeats import check_apart
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
@@ -157,13 +157,16 @@ def _recheck(
     report: Callable[[Progress], None],
 ) -> Masks:
     """Return which of the rows that are done are whole, and of files that did not change since."""
-    store = plan.options.store
+    store, shape = plan.options.store, plan.options.decode.image_shape
+    images: Summed = PixelRows(shape, store.dtype, store.scale)
+    if store.is_encoded:
+        images = OriginalRows(shape[-1])
     job = CheckJob(
         plan.dataset.source,
         plan.options.decode.max_file_size,
         work.path,
         work.rows.places,
-        ImageRows(plan.options.decode.image_shape, store.dtype, store.scale),
+        images,
     )
     checked, total = 0, count_rows(done)
     stale: list[tuple[str, int]] = []

@@ -18,6 +18,7 @@ from batchify.images import StoredArray
 from batchify.names import printable
 from batchify.paths import Origin, Paths
 from batchify.reader import Reader
+from batchify.serving import AS_RECORDED, Serving
 from batchify.splits import Images, Split
 from batchify.stored import StoredImages
 from batchify.structure import dataset_places, filters
@@ -26,8 +27,10 @@ Mapped = np.memmap[Any, np.dtype[np.uint8]]
 """All bytes of a file."""
 
 
-def open_splits(path: bytes) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Return the classes and the splits of one file.
+def open_splits(
+    path: bytes, serving: Serving = AS_RECORDED
+) -> tuple[tuple[str, ...], dict[str, Split]]:
+    """Return the classes and the splits of one file, its images as `serving` asks.
 
     Raises
     ------
@@ -37,7 +40,9 @@ def open_splits(path: bytes) -> tuple[tuple[str, ...], dict[str, Split]]:
         with open(reader.fd, "rb", closefd=False) as file:  # what is open, not the name
             mapped = np.memmap(file, np.uint8, "r")
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
-        return classes, {name: _split(reader, mapped, name, classes) for name in reader.splits}
+        return classes, {
+            name: _split(reader, mapped, name, classes, serving) for name in reader.splits
+        }
 
 
 @contextlib.contextmanager
@@ -51,17 +56,16 @@ def accessing(path: bytes) -> Iterator[None]:
         raise FileAccessError(f"{printable(path)} cannot be opened: {error}") from error
 
 
-def _split(reader: Reader, mapped: Mapped, name: str, classes: tuple[str, ...]) -> Split:
+def _split(
+    reader: Reader, mapped: Mapped, name: str, classes: tuple[str, ...], serving: Serving
+) -> Split:
     columns = reader.splits[name]
-    origin = Origin((reader.path,), name, (reader.digest,), len(columns["images"]))
-    images: Images | None = None
-    if not filters(columns["images"]):
-        images = _view(reader, mapped, name, "images")
-    if images is None:
-        images = StoredArray(StoredImages(reader, name), origin)
+    origin = Origin((reader.path,), name, (reader.digest,), reader.rows(name), serving)
+    images = _images(reader, mapped, name, origin)
     scale = reader.scale_factor(name)
     if scale is None and images.dtype != np.float32:
-        raise FileFormatError(f"{printable(reader.path)}: {name}/images has no scale_factor")
+        where = name if reader.is_encoded else f"{name}/images"
+        raise FileFormatError(f"{printable(reader.path)}: {where} has no scale_factor")
     labels = _column(reader, mapped, name, "labels") if "labels" in columns else None
     if labels is not None and labels.ndim == 1:
         known = (labels >= 0) & (labels < len(classes))
@@ -69,6 +73,19 @@ def _split(reader: Reader, mapped: Mapped, name: str, classes: tuple[str, ...]) 
             raise FileFormatError(f"{printable(reader.path)}: {name} has labels without a class")
     paths = Paths([_column(reader, mapped, name, "paths")])
     return Split(name, images, labels, paths, classes, scale, origin)
+
+
+def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Images:
+    """Return the images of a split: mapped, read, or decoded when they are read."""
+    if reader.is_encoded:
+        from batchify.served import EncodedArray, EncodedImages  # which need Pillow
+
+        return EncodedArray(EncodedImages.of(reader, name, origin.serving), origin)
+    if not filters(reader.splits[name]["images"]):
+        found = _view(reader, mapped, name, "images")
+        if found is not None:
+            return found
+    return StoredArray(StoredImages(reader, name), origin)
 
 
 def _column(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from batchify.images import ChainedArray
 from batchify.mapped import accessing, open_splits
 from batchify.names import printable
 from batchify.paths import Origin, Paths
+from batchify.serving import Serving
 from batchify.splits import Images, Split
 
 SUFFIXES = (".h5", ".hdf5")
@@ -55,7 +56,9 @@ class DatasetFile(Mapping[str, Split]):
         return f"<batchify {paths}: {', '.join(map(repr, self._splits.values()))}>"
 
 
-def open(path: Path | Sequence[Path]) -> DatasetFile:  # noqa: A001 - batchify.open, as gzip.open
+def open(  # noqa: A001 - batchify.open, as gzip.open
+    path: Path | Sequence[Path], *, trusted: bool = False
+) -> DatasetFile:
     """Open a built file for training; or several, or a folder of them, as one.
 
     Parameters
@@ -63,6 +66,9 @@ def open(path: Path | Sequence[Path]) -> DatasetFile:  # noqa: A001 - batchify.o
     path : path, or sequence of paths
         Files that `batchify.build` made; a folder stands for the .h5 and .hdf5 files in it, in
         the order of their names. Several must agree in classes and in what their images are.
+    trusted : bool
+        Where images are decoded when they are read: take images beyond the default caps on pixels
+        and sides, as far as the file records that its build did. Not for a stranger's file.
 
     Returns
     -------
@@ -78,7 +84,11 @@ def open(path: Path | Sequence[Path]) -> DatasetFile:  # noqa: A001 - batchify.o
     A file that is replaced by a new build goes on serving its old rows. Memory: of mapped rows
     what the system likes to keep; nothing is read yet.
     """
-    opened = [_open_one(each) for each in _files(path)]
+    return _open(path, Serving(trusted=trusted))
+
+
+def _open(path: Path | Sequence[Path], serving: Serving) -> DatasetFile:
+    opened = [_open_one(each, serving) for each in _files(path)]
     if len(opened) == 1:
         return opened[0]
     classes = opened[0].classes
@@ -154,8 +164,8 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
     return [os.path.join(name, entry) for entry in found]
 
 
-def _open_one(path: bytes) -> DatasetFile:
-    classes, splits = open_splits(path)
+def _open_one(path: bytes, serving: Serving) -> DatasetFile:
+    classes, splits = open_splits(path, serving)
     return DatasetFile(splits, classes, (os.fsdecode(path),))
 
 
@@ -186,6 +196,7 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
         name,
         tuple(digest for found in origins for digest in found.digests),
         sum(found.rows for found in origins),
+        first.origin.serving,
     )
     return Split(
         name,
@@ -215,7 +226,7 @@ def reopen(origin: Origin) -> Split:
     FileFormatError
         If a file is not the one that it was.
     """
-    file = open(origin.files)
+    file = _open(origin.files, origin.serving)
     if origin.split not in file or file[origin.split].origin != origin:
         raise FileFormatError(
             f"{', '.join(map(printable, origin.files))} was built anew since it was opened; "

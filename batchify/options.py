@@ -184,6 +184,9 @@ class StoreOptions:
         A fraction ("1/255") or a number; kept as it was written, recorded in the file.
     compression_level : int
         1 (fast) to 9 (small).
+    store : str
+        ``decoded``: pixels. ``encoded``: the files' own bytes, which are decoded when they are
+        read; `dtype` and the size are then what is served.
     """
 
     class_mode: schema.ClassMode = "sparse"
@@ -191,15 +194,27 @@ class StoreOptions:
     rescale: str | float = "1/255"
     compression: schema.Compression = "none"
     compression_level: int = 4
+    store: schema.Store = "decoded"
 
     def __post_init__(self) -> None:
         choice("class mode", self.class_mode, schema.CLASS_MODES)
         choice("dtype", self.dtype, schema.DTYPES)
         choice("compression", self.compression, schema.COMPRESSIONS)
+        choice("store", self.store, schema.STORES)
+        if self.is_encoded and self.compression != "none":
+            raise OptionError(
+                "store encoded keeps the files' own bytes, which are compressed already; "
+                "leave out --compression"
+            )
         if not 1 <= self.compression_level <= 9:
             raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
         object.__setattr__(self, "rescale", str(self.rescale))
         parse_rescale(str(self.rescale))
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the files' own bytes are stored."""
+        return self.store == "encoded"
 
     @property
     def scale(self) -> float:
@@ -259,6 +274,8 @@ class BuildOptions:
                 config["group_duplicates"] = True
         if self.store.compression == "none":
             del config["compression_level"]
+        if not self.store.is_encoded:
+            del config["store"]  # as before there was a choice
         return config
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.indexing import owners, row_numbers
+from batchify.serving import AS_RECORDED, Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,15 @@ class Origin:
     digests : tuple of bytes
         What identifies the content of each file.
     rows : int
+    serving : Serving
+        How its images are decoded, where they are when they are read.
     """
 
     files: tuple[bytes, ...]
     split: str
     digests: tuple[bytes, ...]
     rows: int
+    serving: Serving = AS_RECORDED
 
 
 class Paths(Sequence[str]):

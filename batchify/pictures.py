@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, features
 
-from batchify.errors import FileFormatError
+from batchify.errors import BadImageError, FileFormatError
 from batchify.names import printable
 from batchify.reader import Reader
 from batchify.recorded import recorded_options
+from batchify.served import EncodedImages
 from batchify.stored import StoredImages
 
 _LIGHT, _DARK = 255, 204
@@ -59,7 +60,11 @@ class Pictures:
         self._columns = reader.splits[split]
         with reader.refusing():
             self._rescale = recorded_options(reader.header.config).store.scale
-        self._stored = StoredImages(reader, split)
+        self._stored: StoredImages | EncodedImages
+        if reader.is_encoded:
+            self._stored = EncodedImages.of(reader, split)
+        else:
+            self._stored = StoredImages(reader, split)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -91,7 +96,7 @@ class Pictures:
             return bytes(self._columns["paths"][row])
 
     def get(self, row: int) -> Image.Image:
-        """Return a row as an RGB picture of its stored size.
+        """Return a row as an RGB picture of its stored size, or the size that it is served at.
 
         Bytes are shown as they are, one channel as grey, transparent ones over a checkerboard.
         Stored floats are divided by the rescale that they were multiplied with. An image with
@@ -110,7 +115,10 @@ class Pictures:
             checksum = int(self._columns["row_crc32"][row])
         if zlib.crc32(data) != checksum:
             raise self._damage(row, "its checksum is another")
-        pixels = np.frombuffer(data, self._stored.dtype).reshape(self._stored.image_shape)
+        try:
+            pixels = self._stored.pixels(data)
+        except BadImageError as error:
+            raise self._damage(row, str(error)) from error
         return _picture(_bytes_of(pixels, self._rescale))
 
     def thumbnail_size(self, side: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -82,13 +83,26 @@ class BuildPlan:
 
     @property
     def row_nbytes(self) -> int:
-        """Bytes of one stored image."""
-        return self.splits[0].columns[0].row_nbytes
+        """Bytes of one stored image; of files of different sizes, on average."""
+        if self.dataset.samples.sizes is None:
+            return self.served_nbytes
+        nbytes = sum(split.columns[0].shape[0] for split in self.splits)
+        return max(1, nbytes // max(1, self.images))
+
+    @property
+    def served_nbytes(self) -> int:
+        """Bytes of one image as it is served, decoded."""
+        itemsize = schema.itemsize(self.options.store.dtype)
+        return math.prod(self.options.decode.image_shape) * itemsize
 
     @property
     def batch_nbytes(self) -> int:
-        """Bytes of the images of a full batch."""
-        return self.row_nbytes * self.options.batch_size
+        """Most bytes of the images of a batch: decoded, and of the files' own where stored."""
+        size = self.options.batch_size
+        decoded = self.served_nbytes * size
+        if self.dataset.samples.sizes is None:
+            return decoded
+        return decoded + max(_heaviest(self.file_sizes(split), size) for split in self.splits)
 
     @cached_property
     def blueprint(self) -> Blueprint:
@@ -116,11 +130,16 @@ class BuildPlan:
         samples = self.dataset.samples
         table = len(samples.names) + samples.ends.nbytes + samples.labels.nbytes
         table += sum(split.rows.nbytes for split in self.splits)
+        if samples.sizes is not None:
+            table += samples.sizes.nbytes
         return PROCESS_NBYTES + self.batch_nbytes + table
 
     @cached_property
     def row_digests(self) -> dict[str, str]:
-        """For each split, the SHA-256, in hex, of its rows' paths and labels in their order."""
+        """For each split, the SHA-256, in hex, of its rows' paths and labels in their order.
+
+        Where the files' own bytes are stored also of their sizes, which decide about places.
+        """
         return {split.name: self._row_digest(split) for split in self.splits}
 
     def _row_digest(self, split: SplitPlan) -> str:
@@ -130,6 +149,8 @@ class BuildPlan:
             digest.update(b"\0".join(paths))
             rows = split.rows[start : start + len(paths)]
             digest.update(samples.labels[rows].astype("<i4").tobytes())
+            if samples.sizes is not None:
+                digest.update(samples.sizes[rows].astype("<i8").tobytes())
         return digest.hexdigest()
 
     def paths(self, split: SplitPlan) -> Iterator[tuple[int, list[bytes]]]:
@@ -137,6 +158,10 @@ class BuildPlan:
         for start in range(0, len(split), PATHS_AT_ONCE):
             rows = split.rows[start : start + PATHS_AT_ONCE]
             yield start, self.dataset.samples.paths(rows)
+
+    def file_sizes(self, split: SplitPlan) -> NDArray[np.int64]:
+        """Return the bytes of the file of each row, shape (N,), where they are stored."""
+        return _sizes(self.dataset)[split.rows]
 
     @property
     def classes_digest(self) -> str:
@@ -248,5 +273,19 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
         options.store.class_mode,
         len(dataset.classes),
         dataset.samples.path_nbytes,
+        int(_sizes(dataset)[rows].sum()) if options.store.is_encoded else None,
     )
     return SplitPlan(name, columns, rows)
+
+
+def _heaviest(sizes: NDArray[np.int64], count: int) -> int:
+    """Return the most that so many neighbours have together."""
+    count = min(count, len(sizes))
+    ends = np.concatenate([[0], sizes.cumsum()])
+    return int((ends[count:] - ends[: len(ends) - count]).max())
+
+
+def _sizes(dataset: Dataset) -> NDArray[np.int64]:
+    if dataset.samples.sizes is None:
+        raise ValueError("the sizes of the files are not known; see batchify.planner.measured")
+    return dataset.samples.sizes

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import engine, schema
-from batchify.dataset import discover
+from batchify.dataset import Dataset, discover
 from batchify.decode import check_extensions
 from batchify.hashing import hash_samples
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, canonical_json
-from batchify.plan import BuildPlan, make_plan
+from batchify.plan import PATHS_AT_ONCE, BuildPlan, make_plan
 from batchify.processes import check_workers
 from batchify.recorded import decoder_text
 from batchify.report import Progress
@@ -101,10 +102,27 @@ def _planned(
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
     found = discover(dataset, options.discover)
+    if options.store.is_encoded:
+        found = measured(found, options.decode.max_file_size)
     digests = None
     if options.split.group_duplicates and found.splits is None:
         digests = hash_samples(found, options.decode.max_file_size, crew, report)
     return make_plan(found, options, decoder=decoder_text(), digests=digests), digests
+
+
+def measured(dataset: Dataset, max_file_size: int) -> Dataset:
+    """Return a dataset with the size of every file, which no file is read for.
+
+    A file that is larger than `max_file_size` is not read later on: it takes no bytes.
+    """
+    samples = dataset.samples
+    sizes = np.empty(len(samples), np.int64)
+    with contextlib.closing(dataset.source.open()) as reader:
+        for start in range(0, len(samples), PATHS_AT_ONCE):
+            some = np.arange(start, min(start + PATHS_AT_ONCE, len(samples)))
+            sizes[some] = list(reader.nbytes(samples.files(some)))
+    sizes[sizes > max_file_size] = 0
+    return replace(dataset, samples=replace(samples, sizes=sizes))
 
 
 def fingerprint(

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from batchify import schema, strict
 from batchify.errors import FileAccessError, FileFormatError, Skipped
+from batchify.extents import row_ends
 from batchify.header import image_shape, known, read_header
 from batchify.names import printable
 from batchify.places import Places
 from batchify.structure import dataset_places, filters
+from batchify.tables import open_digest, open_skipped, open_statistics
 
 _TRIES = 5
 _PIECE_ROWS = 4096
@@ -69,6 +71,12 @@ class Reader:
             root = self._file.id
             names = strict.hard_links(root, "/")
             self.header = read_header(root)
+            config = self.header.config
+            self.is_encoded = known({"store": "decoded", **config}, "store", schema.STORES) != (
+                "decoded"
+            )
+            self.image_shape = image_shape(config)
+            self.image_dtype = np.dtype(schema.STORED_DTYPES[known(config, "dtype", schema.DTYPES)])
             self.splits = {
                 name: self._split(strict.open_group(root, name), name)
                 for name in schema.SPLITS
@@ -76,9 +84,13 @@ class Reader:
             }
             if not self.splits:
                 raise FileFormatError("it has no split")
-            self.statistics = self._open_statistics()
-            self.skipped_table = self._open_skipped() if schema.SKIPPED in names else None
-            self.digest_dataset = self._open_digest()
+            if self.is_encoded:
+                for name in self.splits:
+                    self.ends(name)  # whoever reads them may believe them
+            nbytes = self.nbytes
+            self.statistics = open_statistics(root, self.splits, self.image_shape[-1], nbytes)
+            self.skipped_table = open_skipped(root, nbytes) if schema.SKIPPED in names else None
+            self.digest_dataset = open_digest(root, nbytes)
         except _DAMAGED as error:
             self.close()
             raise self._refusal(error) from error
@@ -114,10 +126,13 @@ class Reader:
         FileFormatError
         """
         with self.refusing():
-            images = self.splits[split]["images"]
-            if "scale_factor" not in images.attrs:
+            if self.is_encoded:
+                owner = strict.open_group(self.root, split)
+            else:
+                owner = self.splits[split]["images"].id
+            if "scale_factor" not in strict.attribute_names(owner):
                 return None
-            value = strict.attribute(images.id, "scale_factor", h5t.FLOAT)
+            value = strict.attribute(owner, "scale_factor", h5t.FLOAT)
             if value.ndim or value.dtype != np.float32:
                 raise FileFormatError(f"scale_factor of {split} is not one float32")
             return np.float32(value[()])
@@ -133,9 +148,24 @@ class Reader:
         """
         with self.refusing():
             mean, std = (self.statistics[f"{kind}_{split}"][()] for kind in ("mean", "std"))
-            if len(self.splits[split]["images"]) and not np.isfinite([mean, std]).all():
+            if self.rows(split) and not np.isfinite([mean, std]).all():
                 raise FileFormatError(f"{schema.STATISTICS} of {split} are not finite")
         return tuple(mean.tolist()), tuple(std.tolist())
+
+    def rows(self, split: str) -> int:
+        """Return the number of rows of a split."""
+        return len(self.splits[split]["paths"])
+
+    def ends(self, split: str) -> NDArray[np.int64]:
+        """Return where the bytes of each row end in ``encoded``; see `batchify.extents.row_ends`.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        count, nbytes = self.rows(split), len(self.splits[split]["encoded"])
+        with self.refusing():
+            return row_ends(self.pieces(split, "image_extents"), split, count, nbytes)
 
     @property
     def digest(self) -> bytes:
@@ -165,7 +195,11 @@ class Reader:
         ------
         FileFormatError
         """
-        columns = {name: data for name, data in self.splits[split].items() if name != "images"}
+        columns = {
+            name: data
+            for name, data in self.splits[split].items()
+            if name not in schema.IMAGE_COLUMNS
+        }
         nbytes = sum(data.dtype.itemsize * math.prod(data.shape[1:]) for data in columns.values())
         at_once = max(1, schema.RECORDS_NBYTES // nbytes)
         with self.refusing():
@@ -227,22 +261,20 @@ class Reader:
     def _split(self, group: h5g.GroupID, name: str) -> dict[str, h5py.Dataset]:
         """Return the columns of a split, each as schema 1 says."""
         strict.hard_links(group, name)
-        images = strict.open_dataset(group, name, "images", self.nbytes)
         paths = strict.open_dataset(group, name, "paths", self.nbytes)
-        if len(images.shape) != 4 or len(paths.shape) != 1:
-            raise FileFormatError(f"{name}/images or {name}/paths has another shape")
-        recorded = image_shape(self.header.config)
-        if images.shape[1:] != recorded:
-            raise FileFormatError(
-                f"{name}/images is of {images.shape[1:]}, but the config says {recorded}"
-            )
+        if len(paths.shape) != 1:
+            raise FileFormatError(f"{name}/paths has another shape")
+        encoded_nbytes = None
+        if self.is_encoded:
+            encoded_nbytes = strict.open_dataset(group, name, "encoded", self.nbytes).shape[0]
         expected = schema.split_columns(
-            images.shape[0],
-            images.shape[1:],
+            paths.shape[0],
+            self.image_shape,
             known(self.header.config, "dtype", schema.DTYPES),
             known(self.header.config, "class_mode", schema.CLASS_MODES),
             len(self.header.classes),
             paths.get_type().get_size(),
+            encoded_nbytes,
         )
         columns = {}
         for column in expected:
@@ -250,38 +282,6 @@ class Reader:
             strict.check_column(dataset, f"{name}/{column.name}", column)
             columns[column.name] = h5py.Dataset(dataset)
         return columns
-
-    def _open_statistics(self) -> dict[str, h5py.Dataset]:
-        """Return the datasets that have a value for each channel of a split's images."""
-        where = schema.STATISTICS
-        if where.encode() not in self.root:
-            raise FileFormatError(f"it has no {where}: made by an older batchify; build it again")
-        group = strict.open_group(self.root, where)
-        strict.hard_links(group, where)
-        found = {}
-        for split in self.splits:
-            for column in schema.statistics_columns(split, image_shape(self.header.config)[-1]):
-                dataset = strict.open_dataset(group, where, column.name, self.nbytes)
-                strict.check_column(dataset, f"{where}/{column.name}", column)
-                found[column.name] = h5py.Dataset(dataset)
-        return found
-
-    def _open_digest(self) -> h5py.Dataset:
-        dataset = strict.open_dataset(self._file.id, "", schema.DIGEST, self.nbytes)
-        strict.check_column(dataset, schema.DIGEST, schema.digest_column())
-        return h5py.Dataset(dataset)
-
-    def _open_skipped(self) -> h5py.Dataset:
-        dataset = strict.open_dataset(self._file.id, "", schema.SKIPPED, self.nbytes)
-        type_id = dataset.get_type()
-        if type_id.get_class() != h5t.COMPOUND or len(dataset.shape) != 1:
-            raise FileFormatError("skipped is not a table")
-        members = [type_id.get_member_name(i) for i in range(type_id.get_nmembers())]
-        if members != [b"path", b"reason"]:
-            raise FileFormatError("skipped has other columns")
-        for i in range(2):
-            strict.check_text(type_id.get_member_type(i), "skipped")
-        return h5py.Dataset(dataset)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

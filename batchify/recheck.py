@@ -7,14 +7,15 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from batchify import schema
-from batchify.channels import ChannelSums, channel_sums
+from batchify.channels import ChannelSums, channel_sums, stored_sums
 from batchify.errors import BadImageError
 from batchify.fill import FillTask, name_file
+from batchify.imagerows import ImageRows
 from batchify.places import Places
 from batchify.rows import RowReader
 from batchify.storage import FileReader, Source
@@ -40,12 +41,36 @@ class Checked:
     sums: ChannelSums
 
 
-class ImageRows(NamedTuple):
+class Summed(Protocol):
+    """How the sums over a row's image are found."""
+
+    def sums(self, rows: RowReader, split: str, row: int, image: bytes) -> ChannelSums:
+        """Return the sums over the pixels of a row that is whole."""
+        ...
+
+
+class PixelRows(NamedTuple):
     """How the images of a file are stored: shape (H, W, C), dtype and what they are scaled by."""
 
     shape: tuple[int, int, int]
     dtype: str
     scale: float
+
+    def sums(self, _rows: RowReader, _split: str, _row: int, image: bytes) -> ChannelSums:
+        """Sum the pixels."""
+        stored = np.frombuffer(image, schema.STORED_DTYPES[self.dtype]).reshape(1, *self.shape)
+        return channel_sums(stored, self.scale, images=1)
+
+
+class OriginalRows(NamedTuple):
+    """That a file stores the files' own bytes, of so many channels when they are decoded."""
+
+    channels: int
+
+    def sums(self, rows: RowReader, split: str, row: int, _image: bytes) -> ChannelSums:
+        """Return what was summed when the image was decoded: it is not decoded again."""
+        data = rows.get(split, "channel_sums", row, row + 1)
+        return stored_sums(np.frombuffer(data, "<i8").reshape(1, 3, self.channels), images=1)
 
 
 class ReadingJob:
@@ -75,7 +100,7 @@ class CheckJob(ReadingJob):
     path : bytes
         The file of the rows, uncompressed where `images` are to be checked.
     places : Mapping of str to Places
-    images : ImageRows or None
+    images : PixelRows or OriginalRows, or None
         Of the stored images; None checks the sources alone.
     identity : tuple of int, optional
         See `RowReader`.
@@ -89,7 +114,7 @@ class CheckJob(ReadingJob):
     max_file_size: int
     path: bytes
     places: Mapping[str, Places]
-    images: ImageRows | None
+    images: Summed | None
     identity: tuple[int, int] | None = None
 
     @contextlib.contextmanager
@@ -107,13 +132,14 @@ class CheckJob(ReadingJob):
         sums = rows.get(task.split, "row_crc32", task.start, stop) if self.images else b""
         stale = []
         total = ChannelSums()
+        images = ImageRows(rows)
         contents = reader.fetch(task.files, self.max_file_size)
         for i, file in enumerate(task.files):
             mark(i)
             row = task.start + i
             reason, image = "", b""
             if self.images:
-                image = rows.get(task.split, "images", row, row + 1)
+                image = images.get(task.split, row, row + 1)
                 if zlib.crc32(image) != int.from_bytes(sums[4 * i : 4 * i + 4], "little"):
                     reason = "the stored image is damaged"
             source = next(contents)
@@ -121,9 +147,7 @@ class CheckJob(ReadingJob):
             if reason:
                 stale.append(Stale(task.split, row, file.path, reason))
             elif self.images:
-                shape, dtype, scale = self.images
-                stored = np.frombuffer(image, schema.STORED_DTYPES[dtype]).reshape(1, *shape)
-                total += channel_sums(stored, scale, images=1)
+                total += self.images.sums(rows, task.split, row, image)
         return Checked(task.split, len(task.files), stale, total)
 
 

@@ -44,8 +44,8 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
 
 
 def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a config that decides about pixels, and which images are refused."""
-    names = [field.name for field in fields(DecodeOptions)] + ["dtype"]
+    """Return the part of a config that decides about rows, and which images are refused."""
+    names = [field.name for field in fields(DecodeOptions)] + ["dtype", "store"]
     if config.get("dtype") == "float32":
         names.append("rescale")
     return {name: config.get(name) for name in names}
@@ -64,6 +64,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     defaults = {
         **BuildOptions().config(layout="classes"),
         "compression_level": StoreOptions().compression_level,
+        "store": StoreOptions().store,
         "group_by": "",
         "group_duplicates": False,
     }

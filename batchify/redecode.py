@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from batchify.batches import BatchReader
+from batchify.channels import channel_sums, sums_column
 from batchify.decode import own_pillow
 from batchify.fill import FillTask, name_file
 from batchify.options import DecodeOptions, StoreOptions
@@ -23,6 +24,8 @@ class Redecoded(NamedTuple):
     source_size: tuple[int, int]
     source_flags: int
     reason: str
+    channel_sums: bytes = b""
+    """As a file of encoded images stores them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class DecodeJob:
             batch = reader.read([file], refused={0: given_up[i]} if i in given_up else None)
             columns = batch.columns
             height, width = columns["source_size"][0].tolist()
+            sums = b""
+            if self.store.is_encoded:
+                one = channel_sums(columns["images"], self.store.scale, images=1)
+                sums = sums_column([one], columns["images"].shape[-1]).tobytes()
             found.append(
                 Redecoded(
                     columns["source_sha256"].tobytes(),
@@ -59,6 +66,7 @@ class DecodeJob:
                     (height, width),
                     int(columns["source_flags"][0]),
                     batch.bad[0][1] if batch.bad else "",
+                    sums,
                 )
             )
         return found

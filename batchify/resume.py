@@ -70,12 +70,13 @@ def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
     if found.get("skipped") != mine["skipped"]:
         changes.append("the files that are left out changed")
     before, now = found.get("splits", {}), mine["splits"]
+    sizes = " or sizes" if plan.options.store.is_encoded else ""
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             counts = [str(rows.get(name, [0])[0]) for rows in (before, now)]
             same = counts[0] == counts[1]
             changes.append(
-                f"the files of {name} changed, or their order"
+                f"the files of {name} changed, or their order{sizes}"
                 if same
                 else f"{name} had {counts[0]} files, now {counts[1]}"
             )

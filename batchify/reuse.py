@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify import schema
+from batchify.channels import stored_sums
 from batchify.errors import FileFormatError
 from batchify.reader import Reader
 from batchify.rows import OldRow, RowReader
@@ -35,13 +37,17 @@ class OldRows:
     def __init__(self, path: bytes) -> None:
         keys = []
         with contextlib.ExitStack() as undo, Reader(path) as reader:
+            self._rows_of = {name: reader.rows(name) for name in reader.splits}
             self._images: dict[str, StoredImages] = {}
             for name in reader.splits:
-                self._images[name] = StoredImages(reader, name)
-                undo.callback(self._images[name].close)
+                if not reader.is_encoded:
+                    self._images[name] = StoredImages(reader, name)
+                    undo.callback(self._images[name].close)
                 keys += [_keys(piece) for piece in reader.pieces(name, "source_sha256")]
             self._records = [
-                name for name in reader.splits[name] if name not in ("images", "record_crc32")
+                name
+                for name in reader.splits[name]
+                if name not in (*schema.IMAGE_COLUMNS, "record_crc32")
             ]
             self._rows = RowReader(path, reader.places(), reader.identity)
             undo.pop_all()
@@ -51,6 +57,8 @@ class OldRows:
 
     def take(self, digest: bytes, out: NDArray[Any]) -> OldRow | None:
         """Copy the image of a source into `out`; None where there is none, or a damaged one.
+
+        Where the file stores the sources' own bytes, what was learnt of them is all there is.
 
         Parameters
         ----------
@@ -69,10 +77,10 @@ class OldRows:
 
     def _place(self, number: int) -> tuple[str, int]:
         """Return the split and the row of a row that was counted over all splits."""
-        for split, images in self._images.items():
-            if number < images.rows:
+        for split, rows in self._rows_of.items():
+            if number < rows:
                 return split, number
-            number -= images.rows
+            number -= rows
         raise IndexError(number)
 
     def _copy(self, split: str, row: int, out: NDArray[Any]) -> OldRow | None:
@@ -81,6 +89,12 @@ class OldRows:
         if zlib.crc32(record) != int.from_bytes(record_crc32, "little"):
             return None
         crc32 = int.from_bytes(self._rows.get(split, "row_crc32", row, row + 1), "little")
+        height, width = np.frombuffer(self._rows.get(split, "source_size", row, row + 1), "<i4")
+        flags = int.from_bytes(self._rows.get(split, "source_flags", row, row + 1), "little")
+        learnt = OldRow(crc32, (int(height), int(width)), flags)
+        if not self._images:
+            sums = np.frombuffer(self._rows.get(split, "channel_sums", row, row + 1), "<i8")
+            return learnt._replace(sums=stored_sums(sums.reshape(1, 3, -1), images=1))
         try:
             image = self._images[split].get(row, row + 1)
         except (OSError, FileFormatError):
@@ -88,9 +102,7 @@ class OldRows:
         if zlib.crc32(image) != crc32:
             return None
         out[...] = np.frombuffer(image, out.dtype).reshape(out.shape)
-        height, width = np.frombuffer(self._rows.get(split, "source_size", row, row + 1), "<i4")
-        flags = int.from_bytes(self._rows.get(split, "source_flags", row, row + 1), "little")
-        return OldRow(crc32, (int(height), int(width)), flags)
+        return learnt
 
     def close(self) -> None:
         """Close the file."""

@@ -41,11 +41,15 @@ class Rows:
 
 
 class OldRow(NamedTuple):
-    """What a row keeps beside its image: checksum, (height, width) of the source, its flags."""
+    """What a row keeps beside its image: checksum, (height, width) of the source, its flags.
+
+    And sums over its pixels, where those are not stored.
+    """
 
     row_crc32: int
     source_size: tuple[int, int]
     source_flags: int
+    sums: ChannelSums | None = None
 
 
 class RowReader:

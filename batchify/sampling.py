@@ -74,7 +74,7 @@ def sample_rows(
     at_least("images of a class", per_class, 1)
     at_least("classes", most_classes, 1)
     check_seed(seed)
-    count = len(reader.splits[split]["images"])
+    count = reader.rows(split)
     if not count:
         return []
     draws = [seed, schema.SPLITS.index(split)]

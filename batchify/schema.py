@@ -33,6 +33,8 @@ SKIPPED = "skipped"
 STATISTICS = "statistics"
 DIGEST = "content_sha256"
 DIGEST_NBYTES = 32
+IMAGE_COLUMNS = ("images", "encoded")
+"""What holds the images, as pixels or as the files' own bytes; all other columns are records."""
 HARD_LINKS = {"images": "X", "labels": "y"}
 """Column -> prefix of its hard link in the root: ``/X_train`` is ``/train/images``."""
 
@@ -45,6 +47,7 @@ Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 OnError = Literal["fail", "skip"]
 Policy = Literal["keras", "stratified", "hash"]
+Store = Literal["decoded", "encoded"]
 
 CLASS_MODES: tuple[str, ...] = get_args(ClassMode)
 COLOR_MODES: tuple[str, ...] = get_args(ColorMode)
@@ -55,6 +58,7 @@ FITS: tuple[str, ...] = get_args(Fit)
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 ON_ERRORS: tuple[str, ...] = get_args(OnError)
 POLICIES: tuple[str, ...] = get_args(Policy)
+STORES: tuple[str, ...] = get_args(Store)
 
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
 STORED_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
@@ -131,6 +135,7 @@ def split_columns(
     class_mode: str,
     n_classes: int,
     path_nbytes: int,
+    encoded_nbytes: int | None = None,
 ) -> tuple[Column, ...]:
     """Return the columns of a split of `rows` rows, in the order they are made.
 
@@ -146,6 +151,8 @@ def split_columns(
     n_classes : int
     path_nbytes : int
         Of the longest path.
+    encoded_nbytes : int, optional
+        Of all files together, where their own bytes are stored.
     """
     labels = {
         "sparse": [Column("labels", (rows,), "<i8", 8)],
@@ -153,14 +160,23 @@ def split_columns(
         "categorical": [Column("labels", (rows, n_classes), "<f4", 4)],
         "none": [],
     }[class_mode]
+    images = [Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype))]
+    sums = []
+    if encoded_nbytes is not None:
+        images = [
+            Column("encoded", (encoded_nbytes,), "|u1", 1),
+            Column("image_extents", (rows, 2), "<i8", 8),
+        ]
+        sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8)]
     return (
-        Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype)),
+        *images,
         *labels,
         Column("paths", (rows,), f"S{path_nbytes}", path_nbytes),
         Column("source_sha256", (rows, 32), "|u1", 1),
         Column("row_crc32", (rows,), "<u4", 4),
         Column("source_size", (rows, 2), "<i4", 4),
         Column("source_flags", (rows,), "<u2", 2),
+        *sums,
         Column("record_crc32", (rows,), "<u4", 4),
     )
 

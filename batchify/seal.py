@@ -15,16 +15,14 @@ from batchify import durable, engine, schema
 from batchify.channels import ChannelTotals
 from batchify.content import stamp
 from batchify.errors import Skipped
+from batchify.imagerows import ImageRows, put_images
 from batchify.known import write_known
 from batchify.places import Places
 from batchify.plan import BuildPlan, SplitPlan
 from batchify.rows import RowWriter
 from batchify.structure import create, failures_told, places, write_chunk
 from batchify.worker import NOTHING, Mark
-from batchify.workfile import WorkFile
-
-LEARNT = ("images", "source_sha256", "row_crc32", "source_size", "source_flags")
-"""The columns that decoding fills; the others are written with the structure."""
+from batchify.workfile import LEARNT, WorkFile
 
 Bad = Mapping[str, list[tuple[int, Skipped]]]
 
@@ -114,12 +112,12 @@ def _stream(
         write_known(target, kept)
         written = 0
         for split in kept.splits:
-            columns = LEARNT[1:] if compressed else LEARNT
-            for column in columns:
-                for rows in _copy(work.rows, target, split, column, rows_of[split.name]):
-                    if column == "images":
-                        written += rows
-                        step(written)
+            if not compressed:
+                for rows in _copy_images(work.rows, target, split, rows_of[split.name]):
+                    step(written := written + rows)
+            for column in split.columns:
+                if column.name in LEARNT:
+                    _copy(work.rows, target, split, column, rows_of[split.name])
         _write_statistics(target, kept, totals)
         stamp(path, target)
         target.sync()
@@ -136,11 +134,27 @@ def _write_statistics(writer: RowWriter, plan: BuildPlan, totals: ChannelTotals)
             writer.put(schema.STATISTICS, 0, {column.name: values})
 
 
-def _copy(
-    source: RowWriter, target: RowWriter, split: SplitPlan, name: str, rows: NDArray[np.int64]
+def _copy_images(
+    source: RowWriter, target: RowWriter, split: SplitPlan, rows: NDArray[np.int64]
 ) -> Iterator[int]:
-    """Copy some rows of a column, neighbours together, some MiB at a time; yield how many."""
-    column = next(column for column in split.columns if column.name == name)
+    """Copy the images of some rows, neighbours together, some MiB at a time; yield how many."""
+    images = ImageRows(source)
+    written = 0
+    for start, stop in images.pieces(split.name, rows):
+        put_images(target, split.name, written, images.get(split.name, start, stop))
+        written += stop - start
+        yield stop - start
+
+
+def _copy(
+    source: RowWriter,
+    target: RowWriter,
+    split: SplitPlan,
+    column: schema.Column,
+    rows: NDArray[np.int64],
+) -> None:
+    """Copy some rows of a column, neighbours together, some MiB at a time."""
+    name = column.name
     size = max(1, schema.PIECE_NBYTES // column.row_nbytes)
     for start in range(0, len(rows), size):
         piece = rows[start : start + size]
@@ -150,7 +164,6 @@ def _copy(
         )
         columns = np.frombuffer(data, column.dtype).reshape(len(piece), *column.shape[1:])
         target.put(split.name, start, {name: columns})
-        yield len(piece)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.access import EncodedAccess
 from batchify.epochs import Batches, BatchOptions
 from batchify.errors import OptionError
 from batchify.frameworks import adapter
@@ -18,7 +19,7 @@ from batchify.paths import Origin, Paths
 Images = NDArray[Any] | RowArray
 
 
-class Split:
+class Split(EncodedAccess):
     """One split of a file.
 
     ``split[i]`` is ``(image, label)`` of a row as it is stored, ``split[rows]`` arrays of several,

@@ -50,6 +50,10 @@ class FileReader(Protocol):
         """
         ...
 
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file, in order, without reading it; 0 where it cannot be had."""
+        ...
+
     def close(self) -> None:
         """Let go of what is open."""
         ...
@@ -113,6 +117,14 @@ class FolderReader:
                 yield read_source(self._root + file.path, max_nbytes)
             except BadImageError as error:
                 yield error
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file, as the file system has it."""
+        for file in files:
+            try:
+                yield os.stat(self._root + file.path).st_size
+            except OSError:
+                yield 0  # why it cannot be had is told when it is read
 
     def close(self) -> None:
         """Nothing is open."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import weakref
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from h5py import h5d
 from numpy.typing import NDArray
 
-from batchify import durable
+from batchify import durable, schema
 from batchify.errors import FileFormatError
 from batchify.reader import Reader
 from batchify.structure import dataset_places, filters
@@ -43,7 +45,7 @@ class StoredImages:
         self.rows: int = dataset.shape[0]
         self.dtype: np.dtype[np.generic] = dataset.dtype
         self.image_shape: tuple[int, ...] = dataset.shape[1:]
-        self.row_nbytes = self.dtype.itemsize * int(np.prod(self.image_shape, dtype=np.int64))
+        self.row_nbytes: int = self.dtype.itemsize * int(np.prod(self.image_shape, dtype=np.int64))
         self.chunk_rows: int = dataset.chunks[0]
         used = filters(dataset)
         self.compressed = bool(used)
@@ -78,6 +80,36 @@ class StoredImages:
         data = b"".join(self._chunk(index) for index in range(first, last + 1))
         skipped = (start - first * self.chunk_rows) * self.row_nbytes
         return data[skipped : skipped + (stop - start) * self.row_nbytes]
+
+    def each(self, start: int, stop: int) -> list[memoryview]:
+        """Return the bytes of each of some rows.
+
+        Raises
+        ------
+        OSError, FileFormatError
+        """
+        data = memoryview(self.get(start, stop))
+        nbytes = self.row_nbytes
+        return [data[i * nbytes : (i + 1) * nbytes] for i in range(stop - start)]
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """Yield [start, stop) of all rows, whole chunks, some MiB together unless one has more."""
+        for start in range(0, self.rows, self._piece_rows):
+            yield start, min(start + self._piece_rows, self.rows)
+
+    @property
+    def piece_nbytes(self) -> int:
+        """The most bytes of one of the `pieces`."""
+        return self._piece_rows * self.row_nbytes
+
+    @property
+    def _piece_rows(self) -> int:
+        rows = max(1, schema.PIECE_NBYTES // self.row_nbytes)
+        return rows + -rows % self.chunk_rows
+
+    def pixels(self, data: bytes) -> NDArray[Any]:
+        """Return the bytes of a row as an array, shape (H, W, C)."""
+        return np.frombuffer(data, self.dtype).reshape(self.image_shape)
 
     def close(self) -> None:
         """Close the file; done by itself when this is not used any more."""

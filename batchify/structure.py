@@ -62,14 +62,19 @@ def create(path: bytes, blueprint: Blueprint, *, compressed: bool = False) -> No
         _write_root(file, blueprint)
         for split in blueprint.splits:
             group = h5py.Group(_new_group(file, split.name))
-            _set(group, "NX_class", "NXdata")
-            _set(group, "signal", "images")
+            if blueprint.store.is_encoded:
+                _describe_encoded(group, blueprint)
+            else:
+                _set(group, "NX_class", "NXdata")
+                _set(group, "signal", "images")
             for column in split.columns:
                 level = blueprint.store.compression_level
                 _make(group, column, level if compressed and column.name == "images" else None)
                 if prefix := schema.HARD_LINKS.get(column.name):
                     file[f"{prefix}_{split.name}"] = group[column.name]
-            _describe_columns(group, blueprint)
+            if not blueprint.store.is_encoded:
+                _describe_images(group, blueprint)
+            _describe_flags(group["source_flags"])
         statistics = h5py.Group(_new_group(file, schema.STATISTICS))
         for split in blueprint.splits:
             for column in split.statistics:
@@ -139,7 +144,8 @@ def _write_root(file: h5py.File, blueprint: Blueprint) -> None:
     _set(file, "decoder", blueprint.decoder)
     _set(file, "config", canonical_json(blueprint.config))
     _set(file, "NX_class", "NXroot")
-    _set(file, "default", blueprint.splits[0].name)
+    if not blueprint.store.is_encoded:
+        _set(file, "default", blueprint.splits[0].name)
     if blueprint.skipped:
         count = len(blueprint.skipped)
         _make_dataset(file, schema.SKIPPED, _skipped_dtype(blueprint), (count,), _chunked((count,)))
@@ -189,8 +195,15 @@ def _make_dataset(
     h5d.create(group.id, name.encode(), h5t.py_create(dtype, logical=True), space, creation)
 
 
-def _describe_columns(group: h5py.Group, blueprint: Blueprint) -> None:
-    """Write what readers and viewers know by convention: CF packing and flags, images, NXdata."""
+def _describe_encoded(group: h5py.Group, blueprint: Blueprint) -> None:
+    """Write what decoded pixels are to be multiplied by; viewers have no picture to show."""
+    _set(group, "NX_class", "NXcollection")
+    if blueprint.store.dtype != "float32":  # not on the bytes: by convention they would be scaled
+        group.attrs.create("scale_factor", blueprint.store.scale, dtype="<f4")
+
+
+def _describe_images(group: h5py.Group, blueprint: Blueprint) -> None:
+    """Write what readers and viewers know by convention: CF packing, images, NXdata."""
     images = group["images"]
     channels = images.shape[-1]
     if blueprint.store.dtype != "float32":
@@ -205,7 +218,10 @@ def _describe_columns(group: h5py.Group, blueprint: Blueprint) -> None:
         _set(images, "interpretation", interpretation)
     if channels != 3:  # H5Web has RGB alone, and else plots the last two axes: one image's channel
         group.attrs.create("default_slice", np.array([b"0", b".", b".", b"0"], text_dtype(1)))
-    flags = group["source_flags"]
+
+
+def _describe_flags(flags: h5py.Dataset) -> None:
+    """Write what the bits are called, by the CF convention."""
     masks = [schema.flag_bit(name) for name in schema.FLAGS]
     flags.attrs.create("flag_masks", np.array(masks, "<u2"))
     _set(flags, "flag_meanings", " ".join(schema.FLAGS))

@@ -26,13 +26,15 @@ class SplitSummary:
     ----------
     name : str
     rows : int
+    store : str
+        See `batchify.schema`.
     image_shape : tuple of int
-        (H, W, C).
+        (H, W, C), of what is stored, or served.
     dtype : str
     nbytes : int
         Bytes that its images take in the file.
-    chunk_rows : int
-        Images a chunk.
+    chunk_rows : int or None
+        Images a chunk; None where the files' own bytes are stored.
     class_counts : tuple of int, or None
         Rows of each class; None where there are no labels.
     flags : Mapping of str to int
@@ -43,10 +45,11 @@ class SplitSummary:
 
     name: str
     rows: int
+    store: str
     image_shape: tuple[int, ...]
     dtype: str
     nbytes: int
-    chunk_rows: int
+    chunk_rows: int | None
     class_counts: tuple[int, ...] | None
     flags: Mapping[str, int]
     mean: tuple[float, ...]
@@ -97,6 +100,7 @@ class Summary:
             "splits": {
                 split.name: {
                     "rows": split.rows,
+                    "store": split.store,
                     "shape": [split.rows, *split.image_shape],
                     "dtype": split.dtype,
                     "bytes": split.nbytes,
@@ -153,7 +157,7 @@ def summary_of(reader: Reader) -> Summary:
 
 def _split_summary(reader: Reader, name: str) -> SplitSummary:
     columns = reader.splits[name]
-    images = columns["images"]
+    images = columns["encoded" if reader.is_encoded else "images"]
     flags = dict.fromkeys(schema.FLAGS, 0)
     counts = class_counts(reader, name)
     mean, std = reader.channel_statistics(name)
@@ -162,11 +166,12 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
             flags[flag] += int(np.count_nonzero(piece & schema.flag_bit(flag)))
     return SplitSummary(
         name=name,
-        rows=images.shape[0],
-        image_shape=images.shape[1:],
-        dtype=images.dtype.name,
+        rows=reader.rows(name),
+        store="encoded" if reader.is_encoded else "decoded",
+        image_shape=reader.image_shape,
+        dtype=reader.image_dtype.name,
         nbytes=images.id.get_storage_size(),
-        chunk_rows=images.chunks[0],
+        chunk_rows=None if reader.is_encoded else images.chunks[0],
         class_counts=None if counts is None else tuple(counts.tolist()),
         flags=flags,
         mean=mean,

@@ -84,7 +84,7 @@ def verify(
     images = sources = decoded = rows = 0
     try:
         with Reader(path) as reader:
-            rows = sum(len(columns["images"]) for columns in reader.splits.values())
+            rows = sum(map(reader.rows, reader.splits))
             options = _check_structure(reader, found)
             _check_records(reader, found)
             if not quick:
@@ -166,7 +166,7 @@ def _add_rows(
 
 def _check_images(reader: Reader, found: Findings, report: Callable[[Progress], None]) -> int:
     """Read every stored image and compare its checksum, in threads."""
-    total = sum(len(columns["images"]) for columns in reader.splits.values())
+    total = sum(map(reader.rows, reader.splits))
     checked = 0
     for split, columns in reader.splits.items():
         for rows, damaged in damaged_images(reader, split):
@@ -240,10 +240,12 @@ def _check_pixels(
     tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
     results = crew.run(job, tasks, total=total_tasks)
     for task, decoded in zip(stored_tasks(reader, wanted, index), results, strict=True):
-        sums = reader.splits[task.split]["row_crc32"][task.start : task.start + len(decoded)]
-        for i, (again, crc32) in enumerate(zip(decoded, sums.tolist(), strict=True)):
+        stored = reader.splits[task.split]["channel_sums" if reader.is_encoded else "row_crc32"]
+        before = stored[task.start : task.start + len(decoded)]
+        for i, (again, proof) in enumerate(zip(decoded, before, strict=True)):
             reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
-            if not reason and again.row_crc32 != crc32:
+            now = again.channel_sums or again.row_crc32.to_bytes(4, "little")
+            if not reason and now != proof.tobytes():
                 reason = f"decoding it again gives other pixels{by}"
             if reason:
                 found.add(Finding("pixels", reason, task.split, task.start + i, task.files[i].path))

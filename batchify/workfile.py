@@ -23,6 +23,8 @@ from batchify.target import PARTIAL, Target
 JOURNAL = PARTIAL + b".journal"
 SEALING = PARTIAL + b".sealing"
 COMMIT_NBYTES = 64 << 20
+LEARNT = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums")
+"""The columns that decoding fills beside the images, as far as a file has them."""
 
 
 class WorkFile:
@@ -151,8 +153,9 @@ class WorkFile:
     def _learnt_crc32(self, split: str, start: int, stop: int) -> int:
         """Return the CRC-32 of the columns of some rows that no other checksum covers yet."""
         crc32 = 0
-        for name in ("source_sha256", "row_crc32", "source_size", "source_flags"):
-            crc32 = zlib.crc32(self.rows.get(split, name, start, stop), crc32)
+        for name in LEARNT:
+            if f"{split}/{name}" in self.rows.places:
+                crc32 = zlib.crc32(self.rows.get(split, name, start, stop), crc32)
         return crc32
 
     @property

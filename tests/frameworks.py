@@ -34,7 +34,9 @@ def framework(name: str) -> Any:
 
 
 def make_splits(folder: Path, **store: Any) -> dict[str, Split]:
-    """Build dark and bright images, three to two, and open the one split; keys are compressions.
+    """Build dark and bright images, three to two, and open the one split.
+
+    Keys are compressions, and ``encoded`` where the files' own bytes are stored.
 
     A chunk holds 68 of them.
     """
@@ -46,13 +48,18 @@ def make_splits(folder: Path, **store: Any) -> dict[str, Split]:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(low, low + 128, SHAPE).astype(np.uint8)).save(path)
     splits = {}
-    for compression in ("none", "gzip"):
+    kinds: dict[str, Any] = {
+        "none": {},
+        "gzip": {"compression": "gzip"},
+        "encoded": {"store": "encoded"},
+    }
+    for kind, how in kinds.items():
         options = BuildOptions(
             decode=DecodeOptions(SHAPE[:2]),
             split=SplitOptions(validation=0),
-            store=StoreOptions(**store, compression=compression),
+            store=StoreOptions(**store, **how),
         )
-        out = folder / f"{compression}.h5"
+        out = folder / f"{kind}.h5"
         build(folder / "data", out, options)
-        splits[compression] = batchify.open(out)["train"]
+        splits[kind] = batchify.open(out)["train"]
     return splits

@@ -52,7 +52,7 @@ def test_a_missing_framework_is_named(
     assert isinstance(error.value, BatchifyError)
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_keras_batches(splits: dict[str, Split], kind: str) -> None:
     """Item i is batch i of the epoch; the end of an epoch draws another order."""
     keras = framework("keras")
@@ -72,7 +72,9 @@ def test_keras_batches(splits: dict[str, Split], kind: str) -> None:
     np.testing.assert_array_equal(other[3][0], data[3][0])
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("none", 1), ("none", 2), ("gzip", 2)])
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("none", 1), ("none", 2), ("gzip", 2), ("encoded", 2)]
+)
 def test_a_keras_model_learns(splits: dict[str, Split], kind: str, workers: int) -> None:
     """Bright from dark: fit, evaluate and predict."""
     keras = framework("keras")
@@ -89,7 +91,9 @@ def test_a_keras_model_learns(splits: dict[str, Split], kind: str, workers: int)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("kind", "workers"), [("none", 0), ("none", 2), ("gzip", 0)])
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("none", 0), ("none", 2), ("gzip", 0), ("encoded", 2)]
+)
 def test_a_split_is_a_grain_source(splits: dict[str, Split], kind: str, workers: int) -> None:
     """Each row once an epoch, in the process and in its workers; a model learns from it."""
     grain = framework("grain")
@@ -120,7 +124,7 @@ def test_a_split_is_a_grain_source(splits: dict[str, Split], kind: str, workers:
     assert np.mean(learnt[-4:]) > 0.9
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_hugging_face_datasets(
     splits: dict[str, Split], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +165,7 @@ def test_hugging_face_datasets(
     assert len(pickle.dumps(data)) < 8 * split.images.nbytes  # 4 bytes a pixel and more
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_a_model_learns_from_a_hugging_face_dataset(
     splits: dict[str, Split], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,10 +28,11 @@ from batchify.builder import build
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, OptionError
 from batchify.images import ChainedArray, RowArray, StoredArray
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.served import EncodedArray
 from batchify.splits import Split
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
-KINDS = ("mapped", "gzip", "grown", "several")
+KINDS = ("mapped", "gzip", "grown", "several", "encoded", "mixed")
 
 
 def make(tmp_path: Path, kind: str, options: BuildOptions = SMALL) -> Any:
@@ -48,6 +49,16 @@ def make(tmp_path: Path, kind: str, options: BuildOptions = SMALL) -> Any:
             for dataset in file["train"].values():
                 dataset.resize(len(dataset) + 1, axis=0)
                 dataset[-1] = dataset[0]
+    if kind == "encoded":
+        os.replace(out, out.with_suffix(".twin"))
+        build(root, out, dataclasses.replace(options, store=encoding(options.store)))
+    if kind == "mixed":
+        (tmp_path / "mixed").mkdir()
+        os.replace(out, tmp_path / "mixed" / "b.twin")
+        kept = dataclasses.replace(options, store=encoding(options.store))
+        build(root, tmp_path / "mixed" / "b.h5", kept)
+        build(root, tmp_path / "mixed" / "a.h5", options)
+        return tmp_path / "mixed"
     if kind == "several":
         (tmp_path / "shards").mkdir()
         os.replace(out, tmp_path / "shards" / "b.h5")
@@ -58,12 +69,18 @@ def make(tmp_path: Path, kind: str, options: BuildOptions = SMALL) -> Any:
     return out
 
 
+def encoding(store: StoreOptions) -> StoreOptions:
+    """Return the options that keep the files' own bytes."""
+    return dataclasses.replace(store, store="encoded")
+
+
 def expected(path: Path, name: str) -> NDArray[Any]:
-    """Return a column of the train split as h5py reads it."""
-    paths = sorted(path.glob("[a-z]*")) if path.is_dir() else [path]
+    """Return a column of the train split as h5py reads it; pixels of the decoded twin."""
+    paths = sorted(path.glob("[a-z]*.h*5")) if path.is_dir() else [path]
     parts = []
     for each in paths:
-        with h5py.File(each) as file:
+        twin = each.with_suffix(".twin")
+        with h5py.File(twin if name == "images" and twin.exists() else each) as file:
             parts.append(file[f"train/{name}"][()])
     return np.concatenate(parts)
 
@@ -140,7 +157,7 @@ def test_a_split_is_a_map_style_dataset(both: tuple[Split, Path]) -> None:
 
 def test_each_kind_is_what_it_says(tmp_path: Path) -> None:
     """Mapped where the rows are one run of bytes; never when there are no rows."""
-    kinds = [np.memmap, StoredArray, StoredArray, ChainedArray]
+    kinds = [np.memmap, StoredArray, StoredArray, ChainedArray, EncodedArray, ChainedArray]
     for kind, wanted in zip(KINDS, kinds, strict=True):
         (tmp_path / kind).mkdir()
         file = batchify.open(make(tmp_path / kind, kind))
@@ -211,7 +228,7 @@ def test_several_mapped_files_are_read_row_by_row(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not list them")
 def test_descriptors_are_few_and_let_go(tmp_path: Path) -> None:
     """One for a mapped file, and one for each compressed split; none when it is not used."""
-    for kind, most in (("mapped", 1), ("gzip", 3), ("several", 4)):
+    for kind, most in (("mapped", 1), ("gzip", 3), ("several", 4), ("encoded", 3), ("mixed", 4)):
         (tmp_path / kind).mkdir()
         path = make(tmp_path / kind, kind)
         file = batchify.open(path)
@@ -256,17 +273,20 @@ def test_it_is_read_in_processes_and_threads(both: tuple[Split, Path], method: s
 
 def test_a_file_that_is_replaced_serves_its_old_rows(tmp_path: Path) -> None:
     """To whoever has it open; whoever gets it by pickle is told."""
-    for kind in ("mapped", "gzip"):
+    for kind in ("mapped", "gzip", "encoded"):
         folder = tmp_path / kind
         folder.mkdir()
         out = make(folder, kind)
         split = batchify.open(out)["train"]
-        before, pickled = expected(out, "images"), pickle.dumps(split)
+        before, pickled = split.images[:], pickle.dumps(split)
         (folder / "data" / "a" / "img_005.jpg").write_bytes(encoded(photo(seed=99), "JPEG"))
         compression: Any = "gzip" if kind == "gzip" else "none"
-        options = dataclasses.replace(SMALL, store=StoreOptions(compression=compression))
+        store = StoreOptions(compression=compression)
+        if kind == "encoded":
+            store = encoding(store)
+        options = dataclasses.replace(SMALL, store=store)
         build(folder / "data", out, options, overwrite=True)
-        assert (expected(out, "images") != before).any()
+        assert (batchify.open(out)["train"].images[:] != before).any()
         assert copy.deepcopy(split)[3][0].shape == (20, 16, 3)
         np.testing.assert_array_equal(split.images[:], before)
         with pytest.raises(FileFormatError, match="was built anew since it was opened; open it"):

@@ -142,7 +142,8 @@ def test_every_option_is_in_the_readme() -> None:
 def test_every_column_is_in_the_readme() -> None:
     """The layout names what a file holds."""
     columns = schema.split_columns(1, (1, 1, 3), "uint8", "sparse", 1, 1)
-    for column in columns:
+    encoded = schema.split_columns(1, (1, 1, 3), "uint8", "sparse", 1, 1, 1)
+    for column in (*columns, *encoded):
         assert f"\n  {column.name} " in README
 
 

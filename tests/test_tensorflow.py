@@ -18,7 +18,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
     return make_splits(tmp_path_factory.mktemp("tensorflow"))
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 @pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_batches_have_a_signature(
@@ -40,7 +40,7 @@ def test_batches_have_a_signature(
             np.testing.assert_array_equal(mine[1].numpy(), theirs[1])
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_a_model_learns(splits: dict[str, Split], kind: str) -> None:
     """Bright from dark, within a few epochs."""
     weights = tf.Variable(tf.zeros((3, 2)))

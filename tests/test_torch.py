@@ -59,7 +59,7 @@ def stored(split: Split, rows: list[int]) -> NDArray[np.float32]:
     return images.transpose(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_rows_are_tensors_and_labels(splits: dict[str, Split], kind: str) -> None:
     """By number, several together, scaled or not, or what the transform makes of the image."""
     split = splits[kind]
@@ -109,7 +109,7 @@ def test_a_split_itself_is_loaded(splits: dict[str, Split], workers: int) -> Non
     ("kind", "workers", "method"),
     [
         ("none", 0, None), ("none", 1, "fork"), ("none", 3, "fork"), ("none", 2, "spawn"),
-        ("gzip", 0, None), ("gzip", 2, "fork"),
+        ("gzip", 0, None), ("gzip", 2, "fork"), ("encoded", 0, None), ("encoded", 2, "fork"),
     ],
 )  # fmt: skip
 def test_whole_batches_serve_each_row_once(
@@ -464,7 +464,7 @@ def test_options_of_batches_are_not_for_rows(splits: dict[str, Split]) -> None:
             splits["none"].to_torch(**options)
 
 
-@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_a_model_learns(splits: dict[str, Split], kind: str) -> None:
     """Bright from dark, within a few epochs, with workers."""
     torch.manual_seed(1)

@@ -165,7 +165,7 @@ def relabelled(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        (grown, ["train/labels is of shape"]),
+        (grown, ["train/images is of shape"]),
         (relabelled, ["y_train is not train/labels"]),
         (lambda f: f.create_group("more"), ["there is a more that schema 1 has not"]),
         (lambda f: f["train"].create_group("x\ny"), [r"there is a train/x\ny that schema 1"]),

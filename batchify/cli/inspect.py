@@ -154,7 +154,9 @@ def _splits(summary: Summary) -> str:
     rows = [["split", "rows", "images", "dtype", "bytes", "chunks"]]
     for split in summary.splits:
         shape = "×".join(map(str, split.image_shape))
-        many = "1 image" if split.chunk_rows == 1 else f"{split.chunk_rows:,} images"
+        many = "1 image" if split.chunk_rows == 1 else f"{split.chunk_rows or 0:,} images"
+        if split.chunk_rows is None:
+            many = "the files as they are"
         rows.append(
             [split.name, f"{split.rows:,}", shape, split.dtype, size_text(split.nbytes), many]
         )
@@ -205,7 +207,9 @@ def _options(summary: Summary) -> str:
         elif isinstance(value, bool):
             value = "yes" if value else "no"
         lines.append(f"  {printable(name).replace('_', '-'):18} {printable(str(value))}")
-    if compression == "none":
+    if any(split.store == "encoded" for split in summary.splits):
+        lines.append("encoded: the files' own bytes, decoded when they are read")
+    elif compression == "none":
         lines.append("uncompressed: rows are slices of the file")
     return "\n".join(lines)
 

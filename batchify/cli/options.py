@@ -136,6 +136,13 @@ DECIDING: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="1 is fast, 9 is small.",
     ),
+    _choice(
+        "--store",
+        schema.STORES,
+        _STORE.store,
+        "decoded: pixels. encoded: the files' own bytes, many times smaller, which are decoded "
+        "whenever they are read.",
+    ),
     click.option(
         "--extensions",
         type=Names(),
@@ -286,6 +293,7 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
         store=StoreOptions(
             class_mode=values["class_mode"],
             dtype=values["dtype"],
+            store=values["store"],
             rescale=str(values["rescale"]),
             compression=values["compression"],
             compression_level=values["compression_level"],

@@ -39,12 +39,13 @@ def report_text(report: BuildReport, seconds: float) -> str:
     """Return what was built as text."""
     plan = report.plan
     height, width, channels = plan.options.decode.image_shape
+    stored = " (as encoded files)" if plan.options.store.is_encoded else ""
     counts = " + ".join(f"{len(split):,} {split.name}" for split in plan.splits)
     if report.up_to_date:
         return f"{printable(report.path)} is up to date: {counts} images"
     lines = [
         f"{printable(report.path)}: {counts} images of {height}×{width}×{channels} "
-        f"{plan.options.store.dtype}, {len(plan.dataset.classes):,} classes, "
+        f"{plan.options.store.dtype}{stored}, {len(plan.dataset.classes):,} classes, "
         f"{size_text(report.nbytes)} in {seconds:.1f} s ({plan.images / seconds:,.0f} images/s)",
         *_left_out(plan),
     ]
