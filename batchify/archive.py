@@ -17,6 +17,8 @@ from batchify.storage import SourceFile
 Kind = Literal["zip", "tar"]
 
 READ_MEMBER = {"zip": zips.read_member, "tar": tars.read_member}
+_NBYTES_AT = {"zip": 2, "tar": 1}
+"""Which number of an extent is the size of the member, unpacked."""
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | durable.O_BINARY
 
@@ -190,6 +192,13 @@ class ArchiveReader:
                 content = error
             self._file.check_same(self._archive.stamp)
             yield content
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each member, as the archive says."""
+        at = _NBYTES_AT[self._archive.kind]
+        for file in files:
+            assert file.extent is not None
+            yield file.extent[at]
 
     def close(self) -> None:
         """Close the archive."""

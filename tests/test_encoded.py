@@ -15,6 +15,7 @@ import pytest
 from conftest import Run
 from drawing import draw_dataset, draw_zoo, encoded, photo, save
 from encoding import SMALL, check_files, columns, decoded
+from packing import members, pack
 
 from batchify import durable, tasks, workfile
 from batchify.builder import build
@@ -131,6 +132,16 @@ def test_workers_and_batches_change_no_byte(
     options = dataclasses.replace(SMALL, batch_size=batch_size)
     build(root, tmp_path / "b.h5", options, workers=workers)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["data.zip", "data.tar"])
+def test_members_of_an_archive_are_kept(root: Path, tmp_path: Path, name: str) -> None:
+    """Unpacked, each byte by byte: the file is that of the folder."""
+    archive = pack(tmp_path / name, members(root))
+    build(archive, tmp_path / "a.h5", SMALL, workers=1)
+    build(root, tmp_path / "b.h5", SMALL, workers=1)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert verify(tmp_path / "a.h5", source=archive, redecode="all").is_whole
 
 
 def test_a_stopped_build_goes_on(root: Path, tmp_path: Path) -> None:
