@@ -9,6 +9,7 @@ import numpy as np
 
 from batchify import engine, schema
 from batchify.content import content_digest
+from batchify.damage import damaged_images
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.fill import FillTask
 from batchify.names import printable
@@ -33,6 +34,7 @@ def compare(
     *,
     skip: bool,
     every: bool,
+    images: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Changes, BuildPlan]:
     """Hold a file against a plan, and against the sources of its rows.
@@ -47,6 +49,8 @@ def compare(
         Images that cannot be used are to be left out, not an error.
     every : bool
         Find every change; otherwise stop where it is clear that there is one.
+    images : bool
+        Read the stored images, too.
     report : callable
 
     Returns
@@ -58,7 +62,7 @@ def compare(
     Notes
     -----
     Images that the file skipped are tried again: whether they can be used is seen by decoding
-    alone. Stored images are not read; `batchify.verify` does that.
+    alone.
     """
     changes = Changes(path, every=every)
     try:
@@ -73,10 +77,15 @@ def compare(
                     changes.reasons.append(
                         f"{len(bad):,} images that cannot be used were left out of it (--on-error)"
                     )
+            if images and not changes.is_due:
+                _compare_images(reader, changes, report)
             return changes, kept
     except FileMissingError:
         changes.reasons.append("there is no such file")
-    except (FileFormatError, FileAccessError) as error:
+    except FileFormatError as error:
+        changes.reasons.append(str(error))
+        changes.damaged = True
+    except FileAccessError as error:
         changes.reasons.append(str(error))
     return changes, plan
 
@@ -153,6 +162,7 @@ def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:
             changes.reasons.append(f"{what} classes: {some}{more}")
     if content_digest(reader) != reader.digest:
         changes.reasons.append("it is damaged (batchify verify tells where)")
+        changes.damaged = True
 
 
 def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPlan:
@@ -177,6 +187,20 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     if not changes.is_due:
         changes.reasons.append("the same files are in other splits, or in another order")
     return kept
+
+
+def _compare_images(reader: Reader, changes: Changes, report: Callable[[Progress], None]) -> None:
+    """Hold all stored images against their checksums."""
+    for split in reader.splits:
+        checked = 0
+        total = len(reader.splits[split]["paths"])
+        for rows, damaged in damaged_images(reader, split):
+            checked += rows
+            report(Progress("verify", checked, total, len(damaged), split))
+            if damaged:
+                changes.reasons.append("stored images are damaged (batchify verify tells which)")
+                changes.damaged = True
+                return
 
 
 def _rows_of(paths: set[bytes], plan: BuildPlan) -> Masks:

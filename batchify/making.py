@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from batchify.names import printable
 from batchify.plan import BuildPlan
 from batchify.policy import BadImages, Limit
 from batchify.recheck import CheckJob, OriginalRows, PixelRows, Summed
-from batchify.repeats import check_apart
+from batchify.repeats import check_apart, filled_digests, must_be_apart
 from batchify.report import BuildReport, Progress
 from batchify.resume import Masks
 from batchify.rows import RowReader
@@ -35,6 +36,7 @@ def make_file(
     limit: Limit | None,
     restart: bool,
     report: Callable[[Progress], None],
+    repair: bool = False,
 ) -> BuildReport:
     """Make the file of a plan, or find that it is there.
 
@@ -49,6 +51,9 @@ def make_file(
         As for `batchify.build`.
     report : callable
         Called with a `Progress` for every stage and every task.
+    repair : bool
+        Read the stored images of a file that is there, too; one that is damaged is replaced,
+        whether it was to be overwritten or not.
 
     Raises
     ------
@@ -59,11 +64,11 @@ def make_file(
     if restart:
         target.check_free()
     if target.exists and not restart:
-        kept_plan = _up_to_date(plan, target, crew, on_error == "skip", report)
+        kept_plan = _up_to_date(plan, work, crew, on_error == "skip", repair, report)
         if kept_plan is not None:
             BadImages(kept_plan, on_error, limit)
             work.tidy(plan)
-            return _report(target, kept_plan)
+            return standing_report(target, kept_plan)
         from batchify.changes import is_reusable
 
         old = target.path if is_reusable(plan, target.path) else None
@@ -75,7 +80,8 @@ def make_file(
     done = _recheck(work, plan, done, crew, totals, report)
     kept = count_rows(done)
     copied = _fill(work, plan, done, crew, bad, old, totals, report)
-    check_apart(work.rows, plan, bad.rows)
+    if must_be_apart(plan):
+        check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
     flags = count_flags(work.rows, plan)
 
     def step(written: int) -> None:
@@ -91,9 +97,10 @@ def make_file(
 
 def _up_to_date(
     plan: BuildPlan,
-    target: Target,
+    work: WorkFile,
     crew: engine.Workers,
     skip: bool,
+    repair: bool,
     report: Callable[[Progress], None],
 ) -> BuildPlan | None:
     """Return the plan of the rows of a target that is what a build would make; None if it is not.
@@ -105,10 +112,15 @@ def _up_to_date(
     """
     from batchify.changes import compare  # HDF5 loads when workers have started
 
-    changes, kept = compare(plan, target.path, crew, skip=skip, every=False, report=report)
+    target = work.target
+    changes, kept = compare(
+        plan, target.path, crew, skip=skip, every=False, images=repair, report=report
+    )
     if not changes.is_due:
         return kept
-    if not target.overwrite:
+    if repair and changes.damaged:
+        work.target = replace(target, overwrite=True)
+    elif not target.overwrite:
         raise OutputExistsError(
             f"target {printable(target.path)} exists and is not up to date; pass --overwrite to "
             "replace it:\n" + "\n".join(f"  - {line}" for line in changes.lines())
@@ -116,8 +128,8 @@ def _up_to_date(
     return None
 
 
-def _report(target: Target, plan: BuildPlan) -> BuildReport:
-    """Return the report of a build that had nothing to do."""
+def standing_report(target: Target, plan: BuildPlan) -> BuildReport:
+    """Return the report of a build that has nothing to do: its file stands."""
     from batchify.reader import Reader
 
     with Reader(target.path) as reader:

@@ -163,6 +163,11 @@ class BuildPlan:
         """Return the bytes of the file of each row, shape (N,), where they are stored."""
         return _sizes(self.dataset)[split.rows]
 
+    def path(self, name: str, row: int) -> bytes:
+        """Return the path of a row of a split."""
+        split = next(split for split in self.splits if split.name == name)
+        return self.dataset.samples.path(int(split.rows[row]))
+
     @property
     def classes_digest(self) -> str:
         """The SHA-256, in hex, of the class names in their order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ class BadImages:
             advice = "there would be nothing in the file"
         raise BadImagesError(
             f"{self.count:,} of {self._plan.images:,} images cannot be used:\n"
-            f"{_listing(found)}\n{advice}",
+            f"{listing(found)}\n{advice}",
             tuple(found),
         )
 
@@ -138,11 +139,12 @@ class BadImages:
             left_out = [*self._plan.skipped, *self._found]
             raise BadImagesError(
                 f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
-                + _listing(left_out),
+                + listing(left_out),
                 tuple(left_out),
             )
 
 
-def _listing(entries: list[Skipped]) -> str:
+def listing(entries: Iterable[Skipped]) -> str:
+    """Return files with their reasons, one a line."""
     # A bullet before the path: at the start of a line a name could be a command to a CI system.
     return "\n".join(f"  - {printable(entry.path)}: {entry.reason}" for entry in entries)

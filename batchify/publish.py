@@ -1,4 +1,4 @@
-"""Puts a picture or a page made of a file under its name: whole, or not at all."""
+"""Puts a picture, a page or a list under its name: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ def write_whole(target: bytes, data: bytes) -> None:
         try:
             with open(beside, "xb") as file:
                 file.write(data)
+                file.flush()
+                durable.sync(file.fileno())
             os.replace(beside, target)
+            durable.sync_folder(target)
         finally:
             with contextlib.suppress(OSError):  # gone where all went well
                 os.unlink(beside)

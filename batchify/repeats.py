@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -210,39 +210,51 @@ def _words(digests: NDArray[np.uint8], count: int = 0) -> NDArray[np.uint64]:
     return np.ascontiguousarray(digests[:, :nbytes]).view(np.uint64)
 
 
-def check_apart(
-    rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]]
-) -> None:
-    """Refuse rows of a build in which an image is in several splits, though it must not be.
+def must_be_apart(plan: BuildPlan) -> bool:
+    """Tell whether no image may be in several splits of a build."""
+    return plan.options.split.group_duplicates and plan.dataset.splits is None
 
-    The splits were made by what the files held when they were hashed, before they were decoded:
-    files that change in between would be a leak in a file that promises to have none.
+
+def filled_digests(
+    rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]]
+) -> dict[str, NDArray[np.uint8]]:
+    """Return the hashes of all sources of a build whose rows are filled; zeros for the bad ones.
 
     Parameters
     ----------
     rows : RowReader
-        Filled.
     plan : BuildPlan
     bad : Mapping of str to list of (int, Skipped)
         For each split, the rows that are not images.
-
-    Raises
-    ------
-    ResumeError
     """
-    if not plan.options.split.group_duplicates or plan.dataset.splits is not None:
-        return
     digests = {}
     for split in plan.splits:
         data = rows.get(split.name, "source_sha256", 0, len(split))
         found = np.frombuffer(data, np.uint8).reshape(-1, 32).copy()
         found[[row for row, _ in bad.get(split.name, [])]] = 0
         digests[split.name] = found
+    return digests
+
+
+def check_apart(digests: Digests, path_of: Callable[[str, int], bytes]) -> None:
+    """Refuse rows of which an image is in several splits, though it must not be.
+
+    The splits were made by what the files held when they were hashed, before they were decoded:
+    files that change in between would be a leak in a file that promises to have none.
+
+    Parameters
+    ----------
+    digests : dict of str to ndarray of uint8, shape (n, 32)
+    path_of : callable
+        Returns the path of a split's row.
+
+    Raises
+    ------
+    ResumeError
+    """
     leaks = [repeat for repeat in find_repeats(digests) if len(repeat.splits) > 1]
     if leaks:
-        members = {split.name: split.rows for split in plan.splits}
-        samples = [members[split][row] for split, row in leaks[0].firsts.items()]
-        first, second = plan.dataset.samples.paths(np.array(samples[:2]))
+        first, second = [path_of(split, row) for split, row in leaks[0].firsts.items()][:2]
         raise ResumeError(
             f"files changed while they were read: {plural(len(leaks), 'image')} would be in "
             f"several splits, {printable(first)} and {printable(second)} among them; run the same "

@@ -96,6 +96,8 @@ class Changes:
         Sources, relative to the dataset folder.
     every : bool
         All changes were looked for, not only whether there are any.
+    damaged : bool
+        What is there is not what was written.
     """
 
     path: bytes
@@ -104,6 +106,7 @@ class Changes:
     changed: list[bytes] = field(default_factory=list)
     vanished: list[bytes] = field(default_factory=list)
     every: bool = True
+    damaged: bool = False
 
     @property
     def is_due(self) -> bool:

@@ -12,6 +12,42 @@ PARTIAL = b".partial"
 """What the names of files that a build makes beside its target go on with."""
 
 
+def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
+    """Refuse a folder that files cannot be put into, before any work; it may be yet to be made.
+
+    Parameters
+    ----------
+    path : bytes
+        Absolute.
+    dataset_root : path
+
+    Raises
+    ------
+    OutputPathError
+        If it is something else, is inside the dataset folder, or its own folder is missing.
+    OutputIOError
+        If it cannot be written.
+    """
+    name, parent = printable(path), os.path.dirname(path)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise OutputPathError(f"target {name} is not a folder; with --shards it is to be one")
+    if not os.path.isdir(parent):
+        raise OutputPathError(f"target {name}: there is no folder {printable(parent)}; make it")
+    there = path if os.path.isdir(path) else parent
+    if not os.access(there, os.W_OK):
+        raise OutputIOError(f"target {name}: no permission to write in {printable(there)}")
+    _check_outside(path, path, dataset_root)
+
+
+def _check_outside(path: bytes, folder: bytes, dataset_root: str | os.PathLike[str]) -> None:
+    root = os.path.realpath(os.fsencode(dataset_root))
+    if is_within(os.path.realpath(folder), root):
+        raise OutputPathError(
+            f"target {printable(path)} is inside the dataset folder {printable(root)}; put it "
+            "elsewhere"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a build is to be published.
@@ -46,11 +82,8 @@ class Target:
             raise OutputPathError(f"target {name}: there is no folder {printable(parent)}; make it")
         if not os.access(parent, os.W_OK):
             raise OutputIOError(f"target {name}: no permission to write in {printable(parent)}")
+        _check_outside(self.path, parent, dataset_root)
         root = os.path.realpath(os.fsencode(dataset_root))
-        if is_within(os.path.realpath(parent), root):
-            raise OutputPathError(
-                f"target {name} is inside the dataset folder {printable(root)}; put it elsewhere"
-            )
         own = os.path.realpath(self.path)
         if root == own or root.startswith(own + PARTIAL) or self._is_file(root):
             raise OutputPathError(

@@ -1,0 +1,226 @@
+"""A dataset becomes a folder of shards: planned once, each shard made here or by an executor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import replace
+
+from batchify import engine, schema
+from batchify.builder import START_IMAGES
+from batchify.errors import OutputExistsError
+from batchify.names import printable
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.planner import planned
+from batchify.policy import check_policy
+from batchify.processes import check_workers
+from batchify.repeats import must_be_apart
+from batchify.report import Changes, Progress
+from batchify.shardindex import is_shard_folder
+from batchify.shardreport import Outcomes, ShardsReport, Steps, index_of, report_of
+from batchify.shards import Shard, cut_plan
+from batchify.shardset import (
+    TaskMaker,
+    check_shards_apart,
+    claimed,
+    compare_folder,
+    made_folder,
+    publish,
+    withdraw,
+)
+from batchify.shardtask import Link, ShardOutcome, Ticket, build_shard, run_elsewhere
+from batchify.target import check_folder
+from batchify.values import at_least
+
+IN_FLIGHT = 256
+"""Shards that an executor is given at once: their plans take memory while they wait."""
+POLL_S = 0.5
+Report = Callable[[Progress], None]
+
+
+def build_shards(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    shards: int,
+    executor: Executor | None = None,
+    link: Link | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
+    on_error: schema.OnError = "fail",
+    max_skipped: str | int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Report | None = None,
+) -> ShardsReport:
+    """Write the splits of a dataset into several HDF5 files, and a list of them.
+
+    Each is a whole file of schema 1 over some rows of a split; put together, in the order of
+    ``manifest.json``, they have the rows of the file that `batchify.build` makes, and
+    `batchify.merge` makes that very file of them. A shard that stands, whole and up to date, is not
+    made again. The manifest is written last.
+
+    Parameters
+    ----------
+    dataset : path
+        See `batchify.discover`.
+    output : path
+        The folder; made where it is not there.
+    options : BuildOptions, optional
+    shards : int
+        Files of each split; where a split has fewer rows, one a row.
+    executor : concurrent.futures.Executor, optional
+        Who makes the shards, one at a time in each of its workers: a process pool, a Dask cluster
+        (``Client.get_executor()``), ``mpi4py.futures.MPIPoolExecutor``. Its workers need `dataset`
+        and `output` under the same names. By default the processes of this machine work on
+        one shard together.
+    link : Link, optional
+        How the workers of `executor` tell how far they are; else each shard counts when it is done.
+    workers, overwrite, restart, on_error, max_skipped, image_timeout_s, progress
+        As for `batchify.build`; `workers` are for this machine.
+
+    Returns
+    -------
+    ShardsReport
+
+    Raises
+    ------
+    As `batchify.build`; what an executor raises is passed on.
+
+    Notes
+    -----
+    Memory: in this process the plan, as for one file, and the paths of the shards that are with the
+    executor; in each worker a shard's paths, a batch and a decoded image.
+    """
+    options = options or BuildOptions()
+    at_least("shards", shards, 1)
+    limit = check_policy(on_error, max_skipped)
+    check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    folder = os.path.abspath(os.fsencode(output))
+    check_folder(folder, dataset)
+    with (
+        made_folder(folder),
+        claimed(folder) as ticket,
+        engine.Workers(workers, image_timeout_s) as crew,
+    ):
+        if crew.chosen:
+            crew.start()
+        plan = planned(dataset, options, crew, report)
+        if plan.images >= START_IMAGES and executor is None:
+            crew.start()
+        parts = cut_plan(plan, shards)
+        finished = is_shard_folder(folder)
+        if restart and finished and not overwrite:
+            raise _exists(folder, ["they are to be made anew (--restart)"])
+        # Shards of a build that is not done are its own work, to be begun anew where that is asked.
+        replaces = overwrite or (restart and not finished)
+        make = TaskMaker(plan, folder, replaces, restart, on_error, image_timeout_s)
+        outcomes = Outcomes(plan, limit)
+        outcomes.check_limit()
+        step = Steps(plan, report)
+        if finished and not restart:
+            changes = compare_folder(folder, parts, make, crew, outcomes, step, every=False)
+            if changes.is_due and not changes.damaged and not overwrite:
+                raise _exists(folder, changes.lines())
+        left = [part for part in parts if part.name not in outcomes.done]
+        if left:
+            withdraw(folder)
+        if executor is None:
+            for part in left:
+                outcomes.add(build_shard(make(part), crew, step.of(part)))
+        else:
+            for outcome in _elsewhere(executor, left, make, ticket, link, step):
+                outcomes.add(outcome)
+        outcomes.check(parts)
+        if must_be_apart(plan):
+            check_shards_apart(folder, parts)
+        index = index_of(plan, parts, outcomes)
+        publish(folder, index)
+    return report_of(folder, plan, parts, outcomes, index)
+
+
+def find_shard_changes(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    shards: int,
+    on_error: schema.OnError = "fail",
+    max_skipped: str | int | None = None,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Report | None = None,
+) -> Changes:
+    """Tell whether a build of shards is due; nothing is written.
+
+    Parameters
+    ----------
+    dataset, output, options, shards, on_error, max_skipped, workers, image_timeout_s, progress
+        As for `build_shards`.
+
+    Returns
+    -------
+    Changes
+
+    Raises
+    ------
+    As `batchify.find_changes`.
+    """
+    at_least("shards", shards, 1)
+    limit = check_policy(on_error, max_skipped)
+    check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    folder = os.path.abspath(os.fsencode(output))
+    with engine.Workers(workers, image_timeout_s) as crew:
+        plan = planned(dataset, options or BuildOptions(), crew, report)
+        parts = cut_plan(plan, shards)
+        make = TaskMaker(plan, folder, False, False, on_error, image_timeout_s)
+        outcomes = Outcomes(plan, limit)
+        changes = compare_folder(
+            folder, parts, make, crew, outcomes, Steps(plan, report), every=True
+        )
+    if not changes.is_due:
+        outcomes.check_limit()
+    return changes
+
+
+def _exists(folder: bytes, lines: Sequence[str]) -> OutputExistsError:
+    return OutputExistsError(
+        f"{printable(folder)} holds shards that are not up to date; pass --overwrite to replace "
+        "them:\n" + "\n".join(f"  - {line}" for line in lines)
+    )
+
+
+def _elsewhere(
+    executor: Executor,
+    parts: Sequence[Shard],
+    make: TaskMaker,
+    ticket: Ticket,
+    link: Link | None,
+    step: Steps,
+) -> Iterator[ShardOutcome]:
+    """Yield the outcomes of shards that an executor makes, as they come; on an error none waits."""
+    waiting = iter(parts)
+    running: dict[Future[ShardOutcome], Shard] = {}
+    try:
+        while True:
+            for part in waiting:
+                task = replace(make(part), ticket=ticket, link=link)
+                running[executor.submit(run_elsewhere, task)] = part
+                if len(running) == IN_FLIGHT:
+                    break
+            if not running:
+                return
+            done = wait(running, POLL_S, FIRST_COMPLETED).done
+            step.tick()
+            for future in done:
+                part = running.pop(future)
+                outcome = future.result()
+                step.set(part.name, len(part), len(outcome.skipped) + len(outcome.bad))
+                yield outcome
+    finally:
+        for future in running:
+            future.cancel()

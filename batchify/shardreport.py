@@ -1,0 +1,213 @@
+"""What becomes of the shards of a build: counted, judged, reported."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from batchify import schema
+from batchify.errors import BadImagesError, Skipped
+from batchify.names import printable
+from batchify.plan import BuildPlan
+from batchify.policy import Limit, listing
+from batchify.report import Progress, plan_as_json
+from batchify.shardindex import ShardFile, ShardIndex
+from batchify.shards import Shard
+from batchify.shardtask import ShardOutcome
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class ShardsReport:
+    """What a sharded build made.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    plan : BuildPlan
+        Of the one file that the shards are, before images were left out.
+    index : ShardIndex
+        What the manifest lists.
+    flags : dict of str to int
+        How many source images were special, by `schema.FLAGS`.
+    skipped : tuple of Skipped
+        Images that could not be used and were left out, in the order of their rows.
+    kept, redone, copied : int
+        As of a `BuildReport`, over all shards.
+    stood : int
+        Shards that were there already, whole and up to date.
+    """
+
+    path: str
+    plan: BuildPlan
+    index: ShardIndex
+    flags: dict[str, int]
+    skipped: tuple[Skipped, ...]
+    kept: int
+    redone: int
+    copied: int
+    stood: int
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing had changed, and nothing was done."""
+        return self.stood == len(self.index.files)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(file.nbytes for file in self.index.files)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
+            "sources": self.flags,
+            "shards": [file.as_json() for file in self.index.files],
+            "stood": self.stood,
+            "unusable": [
+                {"path": printable(entry.path), "reason": entry.reason} for entry in self.skipped
+            ],
+            "kept": self.kept,
+            "redone": self.redone,
+            "copied": self.copied,
+            "up_to_date": self.up_to_date,
+        }
+
+
+@dataclass
+class Outcomes:
+    """What became of the shards so far."""
+
+    plan: BuildPlan
+    limit: Limit | None
+    done: dict[str, ShardOutcome] = field(default_factory=dict)
+    bad: list[ShardOutcome] = field(default_factory=list)
+
+    def add(self, outcome: ShardOutcome) -> None:
+        """Take note of one.
+
+        Raises
+        ------
+        BadImagesError
+            If more images are left out now than may be.
+        """
+        if outcome.bad:
+            self.bad.append(outcome)
+        else:
+            self.done[outcome.name] = outcome
+        self.check_limit()
+
+    def check_limit(self) -> None:
+        """Refuse where more images are left out than may be."""
+        if self.limit is None:
+            return
+        most = self.limit.count(self.plan.images + len(self.plan.skipped))
+        left_out = [*self.plan.skipped, *(s for o in self.done.values() for s in o.skipped)]
+        if len(left_out) > most:
+            raise BadImagesError(
+                f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
+                + listing(left_out),
+                tuple(left_out),
+            )
+
+    def check(self, shards: tuple[Shard, ...]) -> None:
+        """Decide, at the end.
+
+        Raises
+        ------
+        BadImagesError
+            If images cannot be used and were not to be skipped, or no image is left.
+        """
+        by_name = {outcome.name: outcome.bad for outcome in self.bad}
+        found = tuple(entry for shard in shards for entry in by_name.get(shard.name, ()))
+        advice = "mend or remove them, or pass --on-error skip to leave them out"
+        if not found:
+            skipped = tuple(s for outcome in self.done.values() for s in outcome.skipped)
+            if len(skipped) < self.plan.images:
+                return
+            found, advice = skipped, "there would be nothing in the files"
+        raise BadImagesError(
+            f"{len(found):,} of {self.plan.images:,} images cannot be used:\n{listing(found)}\n"
+            f"{advice}",
+            found,
+        )
+
+
+def index_of(plan: BuildPlan, parts: tuple[Shard, ...], outcomes: Outcomes) -> ShardIndex:
+    """Return what the manifest lists."""
+    files: dict[str, tuple[ShardFile, ...]] = {split.name: () for split in plan.splits}
+    for part in parts:
+        made = outcomes.done[part.name]
+        files[part.split] += (ShardFile(made.name, made.rows, made.nbytes, made.digest),)
+    return ShardIndex(
+        creator=schema.CREATOR,
+        decoder=plan.decoder,
+        config=plan.config,
+        classes=plan.dataset.classes,
+        splits=files,
+        skipped=len(plan.skipped) + sum(len(made.skipped) for made in outcomes.done.values()),
+    )
+
+
+def report_of(
+    folder: bytes,
+    plan: BuildPlan,
+    parts: tuple[Shard, ...],
+    outcomes: Outcomes,
+    index: ShardIndex,
+) -> ShardsReport:
+    """Return the report of a build whose shards are all there."""
+    made = [outcomes.done[part.name] for part in parts]
+    flags: Counter[str] = Counter(dict.fromkeys(schema.FLAGS, 0))
+    for outcome in made:
+        flags.update(dict(outcome.flags))
+    return ShardsReport(
+        path=os.fsdecode(folder),
+        plan=plan,
+        index=index,
+        flags=dict(flags),
+        skipped=tuple(entry for outcome in made for entry in outcome.skipped),
+        kept=sum(outcome.kept for outcome in made),
+        redone=sum(outcome.redone for outcome in made),
+        copied=sum(outcome.copied for outcome in made),
+        stood=sum(outcome.up_to_date for outcome in made),
+    )
+
+
+class Steps:
+    """Adds the progress of the shards up to that of the build."""
+
+    def __init__(self, plan: BuildPlan, report: Report) -> None:
+        self._total = plan.images
+        self._report = report
+        self._done: Counter[str] = Counter()
+        self._bad: Counter[str] = Counter()
+
+    def set(self, name: str, done: int, bad: int, stage: str = "fill") -> None:
+        """Say how many rows of a shard are done."""
+        self._done[name], self._bad[name] = done, bad
+        done, bad = self._done.total(), self._bad.total()
+        self._report(Progress(stage, min(done, self._total), self._total, bad, name))
+
+    def tick(self) -> None:
+        """Say the same again: whoever listens may want to stop."""
+        self._report(Progress("fill", self._done.total(), self._total, self._bad.total()))
+
+    def of(self, part: Shard, stage: str = "fill") -> Report:
+        """Return whom a shard tells how far it is."""
+
+        def step(progress: Progress) -> None:
+            if progress.stage == "seal" or (stage == progress.stage == "fill"):
+                done = len(part) if progress.stage == "seal" else progress.done
+                self.set(part.name, done, progress.bad)
+            elif stage != "fill":  # hashes of its sources
+                self.set(part.name, progress.done, progress.bad, stage)
+            else:
+                self._report(replace(progress, split=part.name))
+
+        return step

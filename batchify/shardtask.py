@@ -1,0 +1,259 @@
+"""One shard, made or looked at, wherever that is: in this process or on another machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from batchify import engine, schema
+from batchify.errors import (
+    BadImagesError,
+    DatasetNotFoundError,
+    OutputLockedError,
+    OutputPathError,
+    Skipped,
+)
+from batchify.making import make_file, standing_report
+from batchify.names import printable
+from batchify.plan import BuildPlan
+from batchify.report import BuildReport, Changes, Progress
+from batchify.target import Target
+from batchify.worker import StoppedError
+from batchify.workfile import WorkFile
+
+Report = Callable[[Progress], None]
+LOCKED_S = 60.0
+"""How long another machine, which the scheduler gave up, may hold on to a shard."""
+
+
+class Link(Protocol):
+    """How a worker elsewhere tells the one who waits how far it is. Picklable."""
+
+    def tell(self, name: str, done: int, bad: int) -> None:
+        """Tell how many rows of a shard are done, and how many of them are bad."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a worker looks at now and then: a file with a token, there while the build is wanted.
+
+    Parameters
+    ----------
+    path : bytes
+    token : str
+    """
+
+    path: bytes
+    token: str
+
+    def check(self) -> None:
+        """Give up where nobody waits any more.
+
+        Raises
+        ------
+        StoppedError
+        """
+        if not self.is_valid:
+            raise StoppedError(f"{printable(self.path)} is not that of this build any more")
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the file is there, with the token."""
+        try:
+            with open(self.path, "rb") as file:
+                return self.token.encode() in file.read(4096)
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of a shard.
+
+    Parameters
+    ----------
+    name : str
+    rows, nbytes : int
+    digest : str
+        Its ``content_sha256``, in hex.
+    flags : dict of str to int
+        See `BuildReport`.
+    skipped : tuple of Skipped
+        Images that could not be used and were left out.
+    bad : tuple of Skipped
+        Images that cannot be used, for which there is no shard yet.
+    kept, redone, copied : int
+        See `BuildReport`.
+    up_to_date : bool
+        It stood already.
+    """
+
+    name: str
+    rows: int = 0
+    nbytes: int = 0
+    digest: str = ""
+    flags: tuple[tuple[str, int], ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    bad: tuple[Skipped, ...] = ()
+    kept: int = 0
+    redone: int = 0
+    copied: int = 0
+    up_to_date: bool = False
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What is to be done for a shard. Picklable, and no larger than the shard's own files' names.
+
+    Parameters
+    ----------
+    name : str
+    plan : BuildPlan
+        Of the shard.
+    path : bytes
+        Where it goes, absolute.
+    overwrite, restart, on_error
+        As for `batchify.build`.
+    image_timeout_s : float
+    ticket : Ticket, or None
+        Where others may lose interest in it.
+    link : Link, or None
+    """
+
+    name: str
+    plan: BuildPlan
+    path: bytes
+    overwrite: bool
+    restart: bool
+    on_error: schema.OnError
+    image_timeout_s: float
+    ticket: Ticket | None = None
+    link: Link | None = None
+
+
+def build_shard(task: ShardTask, crew: engine.Workers, report: Report) -> ShardOutcome:
+    """Make a shard; one that stands, whole and up to date, stays.
+
+    Raises
+    ------
+    As `batchify.build`, but for images that cannot be used: those are in the outcome.
+    """
+    target = Target(task.path, task.overwrite)
+    with WorkFile(target) as work, contextlib.ExitStack() as undo:
+        if not work.is_left:
+            undo.callback(work.discard)
+        try:
+            made = make_file(
+                work,
+                task.plan,
+                crew,
+                undo,
+                on_error=task.on_error,
+                limit=None,
+                restart=task.restart,
+                report=report,
+                repair=True,
+            )
+        except BadImagesError as error:
+            return ShardOutcome(task.name, bad=error.bad)
+    return outcome_of(task, made)
+
+
+def outcome_of(task: ShardTask, made: BuildReport) -> ShardOutcome:
+    """Return what became of a shard that is there."""
+    from batchify.reader import Reader
+
+    with Reader(task.path) as reader:
+        digest = reader.digest.hex()
+    return ShardOutcome(
+        name=task.name,
+        rows=made.plan.images,
+        nbytes=made.nbytes,
+        digest=digest,
+        flags=tuple(made.flags.items()),
+        skipped=made.plan.skipped[len(task.plan.skipped) :],
+        kept=made.kept,
+        redone=made.redone,
+        copied=made.copied,
+        up_to_date=made.up_to_date,
+    )
+
+
+def compare_shard(
+    task: ShardTask, crew: engine.Workers, report: Report, *, every: bool
+) -> tuple[Changes, ShardOutcome | None]:
+    """Look whether a shard stands, whole and up to date.
+
+    Returns
+    -------
+    Changes
+    ShardOutcome, or None
+        Of one that does.
+    """
+    from batchify.changes import compare  # HDF5 loads when workers have started
+
+    changes, kept = compare(
+        task.plan,
+        task.path,
+        crew,
+        skip=task.on_error == "skip",
+        every=every,
+        images=True,
+        report=report,
+    )
+    if changes.is_due:
+        return changes, None
+    return changes, outcome_of(task, standing_report(Target(task.path, overwrite=False), kept))
+
+
+def _check_storage(task: ShardTask, ticket: Ticket) -> None:
+    """Refuse to work where the dataset or the folder of the shards cannot be seen."""
+    advice = "workers need DATASET and OUT on storage that all of them share, or as URLs"
+    folder, source = os.path.dirname(task.path), task.plan.dataset.source
+    if not os.path.isdir(folder):
+        raise OutputPathError(f"a worker has no folder {printable(folder)}: {advice}")
+    ticket.check()
+    if not source.is_there():
+        raise DatasetNotFoundError(f"a worker does not see {printable(source.name)}: {advice}")
+
+
+def run_elsewhere(task: ShardTask) -> ShardOutcome:
+    """Make a shard in a worker of somebody's executor: in this very process, by one thread.
+
+    Raises
+    ------
+    OutputPathError, DatasetNotFoundError
+        If this worker does not see the folder that the shards go to, or the dataset.
+    StoppedError
+        If the build that asked for it has ended.
+    """
+    ticket, link = task.ticket, task.link
+    if ticket is not None:
+        _check_storage(task, ticket)
+    bad = 0
+
+    def report(progress: Progress) -> None:
+        nonlocal bad
+        bad = max(bad, progress.bad)
+        if ticket is not None:
+            ticket.check()
+        if link is not None and progress.stage == "fill":
+            link.tell(task.name, progress.done, bad)
+
+    deadline = time.monotonic() + LOCKED_S
+    while True:
+        try:
+            with engine.Workers(1, task.image_timeout_s) as crew:
+                return build_shard(task, crew, report)
+        except OutputLockedError:
+            # A worker that was given up, for a network that failed say, may still be at it.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+            if ticket is not None:
+                ticket.check()
