@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import h5py
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import durable, engine, schema
+from batchify.blueprint import SplitShape
 from batchify.channels import ChannelTotals
 from batchify.content import stamp
 from batchify.errors import Skipped
@@ -65,7 +66,7 @@ def seal(
     if not compressed and not any(bad.values()):
         work.commit()
         work.check_named()
-        _write_statistics(work.rows, plan, totals)
+        _write_plan_statistics(work.rows, plan, totals)
         stamp(work.path, work.rows)
         work.rows.sync()
         work.publish(work.path)
@@ -118,17 +119,37 @@ def _stream(
             for column in split.columns:
                 if column.name in LEARNT:
                     _copy(work.rows, target, split, column, rows_of[split.name])
-        _write_statistics(target, kept, totals)
+        _write_plan_statistics(target, kept, totals)
         stamp(path, target)
         target.sync()
     finally:
         target.close()
 
 
-def _write_statistics(writer: RowWriter, plan: BuildPlan, totals: ChannelTotals) -> None:
-    """Write what is known of each split when all of its images are."""
+def _write_plan_statistics(writer: RowWriter, plan: BuildPlan, totals: ChannelTotals) -> None:
     shape, scale = plan.options.decode.image_shape, plan.options.store.scale
-    for split in plan.splits:
+    write_statistics(writer, plan.splits, shape, scale, totals)
+
+
+def write_statistics(
+    writer: RowWriter,
+    splits: Iterable[SplitShape],
+    shape: tuple[int, int, int],
+    scale: float,
+    totals: ChannelTotals,
+) -> None:
+    """Write what is known of each split when all of its images are.
+
+    Parameters
+    ----------
+    writer : RowWriter
+    splits : iterable of SplitShape
+    shape : tuple of int
+        (H, W, C) of the images.
+    scale : float
+    totals : ChannelTotals
+    """
+    for split in splits:
         mean_and_std = totals.mean_and_std(split.name, shape, scale)
         for column, values in zip(split.statistics, mean_and_std, strict=True):
             writer.put(schema.STATISTICS, 0, {column.name: values})
@@ -166,6 +187,13 @@ def _copy(
         target.put(split.name, start, {name: columns})
 
 
+def compressed_chunk(data: bytes, itemsize: int, level: int) -> bytes:
+    """Return a chunk as the filters of HDF5 would store it, given all of its bytes."""
+    if itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
+        data = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T.tobytes()
+    return zlib.compress(data, level)
+
+
 @dataclass(frozen=True, slots=True)
 class CompressTask:
     """A chunk to be: the split and the rows of the work file that go into it."""
@@ -197,9 +225,7 @@ class CompressJob:
         mark(NOTHING)
         data = b"".join(source.get(task.split, "images", row, row + 1) for row in task.rows)
         data = data.ljust(self.chunk_nbytes[task.split], b"\0")
-        if self.itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
-            data = np.frombuffer(data, np.uint8).reshape(-1, self.itemsize).T.tobytes()
-        return zlib.compress(data, self.level)
+        return compressed_chunk(data, self.itemsize, self.level)
 
     @property
     def advice(self) -> str:

@@ -69,8 +69,27 @@ class Target:
         Raises
         ------
         OutputPathError
-            If it is not a regular file, is inside the dataset folder, is the archive of the
-            dataset, or its folder is missing.
+            If it is inside the dataset folder, or is the archive of the dataset.
+
+        And as `check_place`.
+        """
+        self.check_place()
+        _check_outside(self.path, os.path.dirname(self.path), dataset_root)
+        root = os.path.realpath(os.fsencode(dataset_root))
+        own = os.path.realpath(self.path)
+        if root == own or root.startswith(own + PARTIAL) or self._is_file(root):
+            raise OutputPathError(
+                f"target {printable(self.path)} would replace the dataset {printable(root)}; name "
+                "another"
+            )
+
+    def check_place(self) -> None:
+        """Refuse a target that cannot be, before any work.
+
+        Raises
+        ------
+        OutputPathError
+            If it is not a regular file, or its folder is missing.
         OutputIOError
             If its folder cannot be written.
         """
@@ -82,13 +101,6 @@ class Target:
             raise OutputPathError(f"target {name}: there is no folder {printable(parent)}; make it")
         if not os.access(parent, os.W_OK):
             raise OutputIOError(f"target {name}: no permission to write in {printable(parent)}")
-        _check_outside(self.path, parent, dataset_root)
-        root = os.path.realpath(os.fsencode(dataset_root))
-        own = os.path.realpath(self.path)
-        if root == own or root.startswith(own + PARTIAL) or self._is_file(root):
-            raise OutputPathError(
-                f"target {name} would replace the dataset {printable(root)}; name another"
-            )
         if self.exists and not os.path.isfile(self.path):
             raise OutputPathError(f"target {name} is not a regular file; it is not overwritten")
 

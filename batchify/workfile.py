@@ -222,7 +222,8 @@ class WorkFile:
         OutputLockedError
             Another build may have written here.
         """
-        if not self.journal.is_named or not self.rows.is_named:
+        rows_named = self._writer is None or self._writer.is_named  # a merge has no rows there
+        if not self.journal.is_named or not rows_named:
             raise OutputLockedError(
                 f"{printable(self.journal.path)} or {printable(self.path)} was removed or replaced "
                 "while the build ran: what is there now may be another build's, and is not "

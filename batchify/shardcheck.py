@@ -1,0 +1,133 @@
+"""Shards of one build: held against each other and their list, before they are put together."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from batchify import schema
+from batchify.blueprint import Blueprint, SplitShape
+from batchify.errors import FileFormatError, FileMissingError, Skipped
+from batchify.names import printable
+from batchify.reader import Reader
+from batchify.recorded import recorded_options
+from batchify.shardindex import ShardFile, ShardIndex
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPath:
+    """A shard where it is.
+
+    Parameters
+    ----------
+    path : bytes
+    split : str
+    file : ShardFile
+        What is known of it.
+    """
+
+    path: bytes
+    split: str
+    file: ShardFile
+
+    def damaged(self, reason: str) -> FileFormatError:
+        """Return the error of a shard that is not what was built."""
+        return FileFormatError(
+            f"{printable(self.path)} is damaged: {reason}; run batchify build again, which makes "
+            "it anew"
+        )
+
+
+def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
+    """Return all shards of a folder, in the order of the one file.
+
+    Raises
+    ------
+    FileMissingError
+        If one is not there.
+    """
+    found = [
+        ShardPath(os.path.join(folder, os.fsencode(file.name)), split, file)
+        for split, files in index.splits.items()
+        for file in files
+    ]
+    missing = [printable(shard.path) for shard in found if not os.path.exists(shard.path)]
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise FileMissingError(f"there is no {missing[0]}{more}; run batchify build again")
+    return found
+
+
+def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> Blueprint:
+    """Return what the one file of all shards will be.
+
+    Raises
+    ------
+    FileFormatError
+        If a shard is not one of the build that `index` is of.
+    """
+    if index.creator != schema.CREATOR:
+        raise FileFormatError(
+            f"the shards were made by {printable(index.creator)}, this is {schema.CREATOR}: build "
+            "them again, or put them together with that version"
+        )
+    columns: dict[str, tuple[schema.Column, ...]] = {}
+    rows: Counter[str] = Counter()
+    skipped: list[Skipped] = []
+    places: Counter[str] = Counter()
+    for shard in shards:
+        with Reader(shard.path) as reader:
+            header = reader.header
+            expected = {
+                **index.config,
+                "shard": places[shard.split],
+                "shards": len(index.splits[shard.split]),
+            }
+            if (
+                dict(header.config) != expected
+                or header.classes != index.classes
+                or (header.creator, header.decoder) != (index.creator, index.decoder)
+                or list(reader.splits) != [shard.split]
+            ):
+                raise shard.damaged("it is of another build")
+            found = _columns(reader, shard.split)
+            if found[0].shape[0] != shard.file.rows:
+                raise shard.damaged(f"it has {found[0].shape[0]:,} rows, not {shard.file.rows:,}")
+            skipped += reader.skipped()
+        if _kinds(columns.setdefault(shard.split, found)) != _kinds(found):
+            raise shard.damaged("its columns are of other types")
+        rows[shard.split] += shard.file.rows
+        places[shard.split] += 1
+    return Blueprint(
+        classes=index.classes,
+        config=index.config,
+        decoder=index.decoder,
+        store=recorded_options(index.config).store,
+        splits=tuple(
+            SplitShape(name, tuple(_with_rows(column, rows[name]) for column in found))
+            for name, found in columns.items()
+        ),
+        skipped=tuple(skipped),
+    )
+
+
+def _columns(reader: Reader, split: str) -> tuple[schema.Column, ...]:
+    return tuple(
+        schema.Column(
+            name,
+            dataset.shape,
+            f"S{dataset.dtype.itemsize}" if dataset.dtype.kind == "S" else dataset.dtype.str,
+            dataset.dtype.itemsize,
+        )
+        for name, dataset in reader.splits[split].items()
+    )
+
+
+def _kinds(columns: tuple[schema.Column, ...]) -> list[tuple[Any, ...]]:
+    return [(column.name, column.shape[1:], column.dtype) for column in columns]
+
+
+def _with_rows(column: schema.Column, rows: int) -> schema.Column:
+    return schema.Column(column.name, (rows, *column.shape[1:]), column.dtype, column.itemsize)
