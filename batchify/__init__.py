@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batchify.errors import BatchifyError
     from batchify.findings import Finding, Verification
     from batchify.loader import Loader
+    from batchify.merging import MergeReport, merge
     from batchify.opened import DatasetFile, load, open  # noqa: A004 - as gzip.open
     from batchify.options import (
         BuildOptions,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from batchify.planner import Fingerprint, fingerprint, plan_build
     from batchify.problems import CheckLimits, CheckReport, Problem
     from batchify.report import BuildReport, Changes, Progress
+    from batchify.sharding import build_shards, find_shard_changes
+    from batchify.shardreport import ShardsReport
     from batchify.sheet import Sheet, write_sheet
     from batchify.splits import Split
     from batchify.summary import Summary, summarize
@@ -54,8 +57,10 @@ _HOMES = {
     "Finding": "findings",
     "Fingerprint": "planner",
     "Loader": "loader",
+    "MergeReport": "merging",
     "Problem": "problems",
     "Progress": "report",
+    "ShardsReport": "shardreport",
     "Sheet": "sheet",
     "Split": "splits",
     "SplitOptions": "options",
@@ -63,11 +68,14 @@ _HOMES = {
     "Summary": "summary",
     "Verification": "findings",
     "build": "builder",
+    "build_shards": "sharding",
     "check": "checking",
     "discover": "dataset",
     "find_changes": "changes",
+    "find_shard_changes": "sharding",
     "fingerprint": "planner",
     "load": "opened",
+    "merge": "merging",
     "open": "opened",
     "plan_build": "planner",
     "summarize": "summary",
@@ -91,8 +99,10 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "Loader",
+    "MergeReport",
     "Problem",
     "Progress",
+    "ShardsReport",
     "Sheet",
     "Split",
     "SplitOptions",
@@ -101,11 +111,14 @@ __all__ = [
     "Verification",
     "__version__",
     "build",
+    "build_shards",
     "check",
     "discover",
     "find_changes",
+    "find_shard_changes",
     "fingerprint",
     "load",
+    "merge",
     "open",
     "plan_build",
     "summarize",

@@ -101,6 +101,12 @@ class WorkerDiedError(BatchifyError, RuntimeError):
     """A worker process ended in the middle of its work."""
 
 
+class ClusterError(BatchifyError, RuntimeError):
+    """The cluster that was to do the work cannot be reached, or lost it; what is done is kept."""
+
+    exit_code = 4
+
+
 class FileMissingError(BatchifyError, FileNotFoundError):
     """The file to read is not there."""
 

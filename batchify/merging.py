@@ -26,9 +26,8 @@ from batchify.reader import Reader
 from batchify.report import Progress
 from batchify.rows import RowWriter
 from batchify.seal import compressed_chunk, write_statistics
-from batchify.shardcheck import ShardPath, merged_blueprint, shard_paths
-from batchify.shardindex import ShardIndex, read_index
-from batchify.shards import is_shard_name
+from batchify.shardcheck import merged_blueprint
+from batchify.shardindex import ShardIndex, ShardPath, is_shard_name, read_index, shard_paths
 from batchify.stored import StoredImages
 from batchify.structure import create, failures_told, places, raw, write_chunk
 from batchify.target import Target

@@ -14,6 +14,7 @@ from batchify.mapped import accessing, open_splits
 from batchify.names import printable
 from batchify.paths import Origin, Paths
 from batchify.serving import Serving
+from batchify.shardindex import NAME, is_shard_name, read_index, shard_paths
 from batchify.splits import Images, Split
 
 SUFFIXES = (".h5", ".hdf5")
@@ -64,8 +65,9 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     Parameters
     ----------
     path : path, or sequence of paths
-        Files that `batchify.build` made; a folder stands for the .h5 and .hdf5 files in it, in
-        the order of their names. Several must agree in classes and in what their images are.
+        Files that `batchify.build` made; a folder stands for the shards that its manifest lists,
+        or else for the .h5 and .hdf5 files in it, in the order of their names. Several must agree
+        in classes and in what their images are.
     trusted : bool
         Where images are decoded when they are read: take images beyond the default caps on pixels
         and sides, as far as the file records that its build did. Not for a stranger's file.
@@ -154,6 +156,8 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
         return names
     with accessing(name):
         entries = os.listdir(name)
+    if NAME in entries:
+        return [shard.path for shard in shard_paths(name, read_index(name))]
     found = sorted(
         entry
         for entry in entries
@@ -161,6 +165,8 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
     )
     if not found:
         raise FileMissingError(f"folder {printable(name)} holds no {' or '.join(SUFFIXES)} file")
+    if all(is_shard_name(os.fsdecode(entry)) for entry in found):
+        read_index(name)  # which says that they are not all there
     return [os.path.join(name, entry) for entry in found]
 
 

@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from batchify import schema
 from batchify.blueprint import Blueprint, SplitShape
-from batchify.errors import FileFormatError, FileMissingError, Skipped
+from batchify.errors import FileFormatError, Skipped
 from batchify.names import printable
 from batchify.reader import Reader
 from batchify.recorded import recorded_options
-from batchify.shardindex import ShardFile, ShardIndex
-
-
-@dataclass(frozen=True, slots=True)
-class ShardPath:
-    """A shard where it is.
-
-    Parameters
-    ----------
-    path : bytes
-    split : str
-    file : ShardFile
-        What is known of it.
-    """
-
-    path: bytes
-    split: str
-    file: ShardFile
-
-    def damaged(self, reason: str) -> FileFormatError:
-        """Return the error of a shard that is not what was built."""
-        return FileFormatError(
-            f"{printable(self.path)} is damaged: {reason}; run batchify build again, which makes "
-            "it anew"
-        )
-
-
-def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
-    """Return all shards of a folder, in the order of the one file.
-
-    Raises
-    ------
-    FileMissingError
-        If one is not there.
-    """
-    found = [
-        ShardPath(os.path.join(folder, os.fsencode(file.name)), split, file)
-        for split, files in index.splits.items()
-        for file in files
-    ]
-    missing = [printable(shard.path) for shard in found if not os.path.exists(shard.path)]
-    if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
-        raise FileMissingError(f"there is no {missing[0]}{more}; run batchify build again")
-    return found
+from batchify.shardindex import ShardIndex, ShardPath
 
 
 def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> Blueprint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ from batchify import schema
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.names import printable
 from batchify.publish import write_whole
-from batchify.shards import is_shard_name
 
 NAME = b"manifest.json"
 FORMAT = "batchify-shards"
 VERSION = 1
 _MAX_NBYTES = 256 << 20
+_NAME = re.compile(r"(train|validation|test)-(\d{5,})-of-(\d{5,})\.h5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,55 @@ class ShardIndex:
         OutputIOError
         """
         write_whole(os.path.join(folder, NAME), self.text())
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPath:
+    """A shard where it is.
+
+    Parameters
+    ----------
+    path : bytes
+    split : str
+    file : ShardFile
+        What is known of it.
+    """
+
+    path: bytes
+    split: str
+    file: ShardFile
+
+    def damaged(self, reason: str) -> FileFormatError:
+        """Return the error of a shard that is not what was built."""
+        return FileFormatError(
+            f"{printable(self.path)} is damaged: {reason}; run batchify build again, which makes "
+            "it anew"
+        )
+
+
+def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
+    """Return all shards of a folder, in the order of the one file.
+
+    Raises
+    ------
+    FileMissingError
+        If one is not there.
+    """
+    found = [
+        ShardPath(os.path.join(folder, os.fsencode(file.name)), split, file)
+        for split, files in index.splits.items()
+        for file in files
+    ]
+    missing = [printable(shard.path) for shard in found if not os.path.exists(shard.path)]
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise FileMissingError(f"there is no {missing[0]}{more}; run batchify build again")
+    return found
+
+
+def is_shard_name(name: str) -> bool:
+    """Tell whether a file is called as a shard is."""
+    return _NAME.fullmatch(name) is not None
 
 
 def is_shard_folder(path: str | bytes | os.PathLike[str]) -> bool:

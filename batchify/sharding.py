@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
 from batchify import engine, schema
 from batchify.builder import START_IMAGES
-from batchify.errors import OutputExistsError
+from batchify.elsewhere import made_elsewhere, others_of
+from batchify.errors import (
+    OutputExistsError,
+)
 from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planner import planned
@@ -19,7 +21,7 @@ from batchify.repeats import must_be_apart
 from batchify.report import Changes, Progress
 from batchify.shardindex import is_shard_folder
 from batchify.shardreport import Outcomes, ShardsReport, Steps, index_of, report_of
-from batchify.shards import Shard, cut_plan
+from batchify.shards import cut_plan
 from batchify.shardset import (
     TaskMaker,
     check_shards_apart,
@@ -29,13 +31,10 @@ from batchify.shardset import (
     publish,
     withdraw,
 )
-from batchify.shardtask import Link, ShardOutcome, Ticket, build_shard, run_elsewhere
+from batchify.shardtask import build_shard
 from batchify.target import check_folder
 from batchify.values import at_least
 
-IN_FLIGHT = 256
-"""Shards that an executor is given at once: their plans take memory while they wait."""
-POLL_S = 0.5
 Report = Callable[[Progress], None]
 
 
@@ -46,7 +45,7 @@ def build_shards(
     *,
     shards: int,
     executor: Executor | None = None,
-    link: Link | None = None,
+    scheduler: str | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     restart: bool = False,
@@ -72,12 +71,13 @@ def build_shards(
     shards : int
         Files of each split; where a split has fewer rows, one a row.
     executor : concurrent.futures.Executor, optional
-        Who makes the shards, one at a time in each of its workers: a process pool, a Dask cluster
-        (``Client.get_executor()``), ``mpi4py.futures.MPIPoolExecutor``. Its workers need `dataset`
-        and `output` under the same names. By default the processes of this machine work on
-        one shard together.
-    link : Link, optional
-        How the workers of `executor` tell how far they are; else each shard counts when it is done.
+        Who makes the shards, one in each of its workers: a process pool,
+        ``mpi4py.futures.MPIPoolExecutor``, ``Client.get_executor()`` of Dask. Its workers need
+        `dataset` and `output` under the same names. By default the processes of this machine work
+        on one shard together.
+    scheduler : str, optional
+        The address of a Dask scheduler (``tcp://host:8786``), in place of `executor`: its workers
+        tell how far they are, and stop when the build does.
     workers, overwrite, restart, on_error, max_skipped, image_timeout_s, progress
         As for `batchify.build`; `workers` are for this machine.
 
@@ -104,12 +104,13 @@ def build_shards(
     with (
         made_folder(folder),
         claimed(folder) as ticket,
+        others_of(executor, scheduler) as others,
         engine.Workers(workers, image_timeout_s) as crew,
     ):
         if crew.chosen:
             crew.start()
         plan = planned(dataset, options, crew, report)
-        if plan.images >= START_IMAGES and executor is None:
+        if plan.images >= START_IMAGES and others is None:
             crew.start()
         parts = cut_plan(plan, shards)
         finished = is_shard_folder(folder)
@@ -128,11 +129,11 @@ def build_shards(
         left = [part for part in parts if part.name not in outcomes.done]
         if left:
             withdraw(folder)
-        if executor is None:
+        if others is None:
             for part in left:
                 outcomes.add(build_shard(make(part), crew, step.of(part)))
         else:
-            for outcome in _elsewhere(executor, left, make, ticket, link, step):
+            for outcome in made_elsewhere(others, left, make, ticket, step):
                 outcomes.add(outcome)
         outcomes.check(parts)
         if must_be_apart(plan):
@@ -192,35 +193,3 @@ def _exists(folder: bytes, lines: Sequence[str]) -> OutputExistsError:
         f"{printable(folder)} holds shards that are not up to date; pass --overwrite to replace "
         "them:\n" + "\n".join(f"  - {line}" for line in lines)
     )
-
-
-def _elsewhere(
-    executor: Executor,
-    parts: Sequence[Shard],
-    make: TaskMaker,
-    ticket: Ticket,
-    link: Link | None,
-    step: Steps,
-) -> Iterator[ShardOutcome]:
-    """Yield the outcomes of shards that an executor makes, as they come; on an error none waits."""
-    waiting = iter(parts)
-    running: dict[Future[ShardOutcome], Shard] = {}
-    try:
-        while True:
-            for part in waiting:
-                task = replace(make(part), ticket=ticket, link=link)
-                running[executor.submit(run_elsewhere, task)] = part
-                if len(running) == IN_FLIGHT:
-                    break
-            if not running:
-                return
-            done = wait(running, POLL_S, FIRST_COMPLETED).done
-            step.tick()
-            for future in done:
-                part = running.pop(future)
-                outcome = future.result()
-                step.set(part.name, len(part), len(outcome.skipped) + len(outcome.bad))
-                yield outcome
-    finally:
-        for future in running:
-            future.cancel()

@@ -190,9 +190,13 @@ class Steps:
 
     def set(self, name: str, done: int, bad: int, stage: str = "fill") -> None:
         """Say how many rows of a shard are done."""
-        self._done[name], self._bad[name] = done, bad
+        self.note(name, done, bad)
         done, bad = self._done.total(), self._bad.total()
         self._report(Progress(stage, min(done, self._total), self._total, bad, name))
+
+    def note(self, name: str, done: int, bad: int) -> None:
+        """Take note of how many rows of a shard are done, to be said with the next tick."""
+        self._done[name], self._bad[name] = done, bad
 
     def tick(self) -> None:
         """Say the same again: whoever listens may want to stop."""

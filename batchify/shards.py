@@ -6,17 +6,12 @@ Its config says which of how many it is; all else of it is as in the one file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchify.plan import BuildPlan, split_plan
-
-_NAME = re.compile(r"(train|validation|test)-(\d{5,})-of-(\d{5,})\.h5")
-SHARD_KEYS = ("shard", "shards")
-"""What the config of a shard has more than that of the one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +40,6 @@ class Shard:
 
     def __len__(self) -> int:
         return self.stop - self.start
-
-
-def is_shard_name(name: str) -> bool:
-    """Tell whether a file is called as a shard is."""
-    return _NAME.fullmatch(name) is not None
 
 
 def cut(rows: Iterable[tuple[str, int]], count: int) -> tuple[Shard, ...]:

@@ -24,6 +24,7 @@ from batchify.shardindex import NAME, ShardIndex, is_shard_folder, parse_index, 
 from batchify.shardreport import Outcomes, Steps
 from batchify.shards import Shard, shard_plan
 from batchify.shardtask import ShardTask, Ticket, compare_shard
+from batchify.units import plural
 
 LOCK = NAME + b".partial"
 OLD = NAME + b".old"
@@ -143,7 +144,7 @@ def compare_folder(
     if damaged:
         found.damaged = not found.is_due
         found.reasons.append(
-            f"{len(damaged):,} shards are damaged or missing: {', '.join(damaged[:5])}"
+            f"{plural(len(damaged), 'shard')} damaged or missing: {', '.join(damaged[:5])}"
             + (", …" if len(damaged) > 5 else "")
         )
     return found

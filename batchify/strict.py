@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from batchify import schema
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.names import printable
+from batchify.shardindex import is_shard_folder
 from batchify.structure import GZIP_FILTERS, filters
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -43,6 +44,11 @@ def open_signed(path: bytes) -> int:
     except OSError as error:
         raise FileAccessError(f"{name} cannot be opened: {error.strerror}") from error
     try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode) and is_shard_folder(path):
+            raise FileAccessError(
+                f"{name} is a folder of shards; name one of them, or make one file of them by "
+                "batchify merge"
+            )
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise FileAccessError(f"{name} is not a regular file")
         if os.read(fd, len(_SIGNATURE)) != _SIGNATURE:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.reader import Reader
 from batchify.sampling import class_counts
+from batchify.shardindex import is_shard_folder, read_index, shard_paths
 
 JSON_VERSION = 1
 
@@ -121,7 +123,7 @@ class Summary:
 
 
 def summarize(path: str | os.PathLike[str]) -> Summary:
-    """Read what is inside a file.
+    """Read what is inside a file, or a folder of shards, as one.
 
     Memory: some thousand rows of the small columns; images are not read.
 
@@ -130,8 +132,54 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     FileMissingError, FileFormatError
         As `batchify.reader.Reader`.
     """
-    with Reader(path) as reader:
-        return summary_of(reader)
+    if not is_shard_folder(path):
+        with Reader(path) as reader:
+            return summary_of(reader)
+    folder = os.fsencode(path)
+    index = read_index(folder)
+    summaries = []
+    for shard in shard_paths(folder, index):
+        with Reader(shard.path) as reader:
+            summaries.append(summary_of(reader))
+    return Summary(
+        path=folder,
+        nbytes=sum(summary.nbytes for summary in summaries),
+        schema_version=summaries[0].schema_version,
+        creator=index.creator,
+        decoder=index.decoder,
+        classes=index.classes,
+        config=index.config,
+        splits=tuple(
+            _joined([summary.splits[0] for summary in summaries if summary.splits[0].name == name])
+            for name in index.splits
+        ),
+        skipped=tuple(entry for summary in summaries for entry in summary.skipped),
+    )
+
+
+def _joined(parts: Sequence[SplitSummary]) -> SplitSummary:
+    """Return the summary of a split that is in several files."""
+    flags = Counter[str]()
+    for part in parts:
+        flags.update(part.flags)
+    rows = np.array([part.rows for part in parts])
+    total = max(1, rows.sum())
+    weights = (rows[rows > 0] / total)[:, np.newaxis]
+    means = np.array([part.mean for part in parts])[rows > 0]
+    squares = np.array([part.std for part in parts])[rows > 0] ** 2 + means**2
+    mean = (weights * means).sum(0) if len(means) else np.array(parts[0].mean)
+    std = np.sqrt(np.maximum((weights * squares).sum(0) - mean**2, 0)) if len(means) else mean
+    found = [part.class_counts for part in parts if part.class_counts is not None]
+    counts = tuple(np.sum(found, axis=0).tolist()) if found else None
+    return replace(
+        parts[0],
+        rows=int(rows.sum()),
+        nbytes=sum(part.nbytes for part in parts),
+        class_counts=counts,
+        flags=dict(flags),
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+    )
 
 
 def summary_of(reader: Reader) -> Summary:

@@ -12,6 +12,7 @@ from batchify.cli.build import build
 from batchify.cli.check import check
 from batchify.cli.fingerprint import fingerprint
 from batchify.cli.inspect import inspect
+from batchify.cli.merge import merge
 from batchify.cli.verify import verify
 
 
@@ -62,4 +63,5 @@ main.add_command(build)
 main.add_command(check)
 main.add_command(fingerprint)
 main.add_command(inspect)
+main.add_command(merge)
 main.add_command(verify)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -11,6 +12,12 @@ from batchify.cli.boundary import boundary
 from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
 from batchify.cli.progress import shown_progress
 from batchify.policy import check_policy
+
+if TYPE_CHECKING:
+    from batchify.options import BuildOptions
+    from batchify.report import Progress
+
+    Step = Callable[[Progress], None]
 
 
 @click.command()
@@ -33,6 +40,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         batchify build photos.zip out.h5
         batchify build dataset/ out.h5 --dry-run
         batchify build dataset/ out.h5 --check
+        batchify build dataset/ shards/ --shards 64
 
     Where OUT is what the build would make, it says so and does nothing; with --overwrite, images
     that did not change since are copied from OUT, not decoded.
@@ -43,52 +51,103 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     on_signal = "; run the same command again to continue"
     only_asks = values["dry_run"] or values["check"]
     with boundary("" if only_asks else on_signal) as check_signals:
-        import json
-
         options = to_options(context, values)
         if values["check"] and values["dry_run"]:
             raise click.UsageError("--check asks about OUT, --dry-run about the plan; give one")
+        if values["scheduler"] and not values["shards"]:
+            raise click.UsageError("--scheduler has shards made; say how many by --shards N")
         check_policy(values["on_error"], values["max_skipped"])
-        from batchify.builder import build as build_file
-        from batchify.cli.report import changes_text, plan_text, report_text
-        from batchify.cli.text import echo
-        from batchify.planner import plan_build
-        from batchify.report import plan_as_json
-
-        if values["dry_run"]:
-            with shown_progress(check_signals, quiet=values["quiet"]) as step:
-                plan = plan_build(
-                    dataset, options, workers=values["workers"],
-                    image_timeout_s=values["image_timeout"], progress=step,
-                )  # fmt: skip
-            echo(json.dumps(plan_as_json(plan), indent=2) if values["json"] else plan_text(plan))
-            return
-        common: dict[str, Any] = {
-            "on_error": values["on_error"],
-            "max_skipped": values["max_skipped"],
-            "workers": values["workers"],
-            "image_timeout_s": values["image_timeout"],
-        }
-        if values["check"]:
-            from batchify.changes import find_changes  # HDF5 loads when workers have started
-
-            with shown_progress(check_signals, quiet=values["quiet"]) as step:
-                changes = find_changes(dataset, output, options, progress=step, **common)
-            text = json.dumps(changes.as_json(), indent=2)
-            echo(text if values["json"] else changes_text(changes))
-            context.exit(int(changes.is_due))
-        started = time.monotonic()
+        run = _plan if values["dry_run"] else _compare if values["check"] else _build
         with shown_progress(check_signals, quiet=values["quiet"]) as step:
-            report = build_file(
-                dataset,
-                output,
-                options,
-                overwrite=values["overwrite"],
-                restart=values["restart"],
-                progress=step,
-                **common,
-            )
+            result = run(dataset, output, options, values, step)
+        from batchify.cli.text import echo
+
         if values["json"]:
-            echo(json.dumps(report.as_json(), indent=2))
+            from json import dumps
+
+            echo(dumps(result.json, indent=2))
         else:
-            echo(report_text(report, time.monotonic() - started))
+            echo(result.text)
+    context.exit(result.exit_code)
+
+
+class _Result(NamedTuple):
+    """What the command says."""
+
+    json: dict[str, Any]
+    text: str
+    exit_code: int = 0
+
+
+def _plan(
+    dataset: str, _output: str, options: BuildOptions, values: dict[str, Any], step: Step
+) -> _Result:
+    """Only plan."""
+    from batchify.cli.report import plan_text
+    from batchify.planner import plan_build
+    from batchify.report import plan_as_json
+
+    plan = plan_build(
+        dataset, options, workers=values["workers"], image_timeout_s=values["image_timeout"],
+        progress=step,
+    )  # fmt: skip
+    if not values["shards"]:
+        return _Result(plan_as_json(plan), plan_text(plan))
+    from batchify.shards import cut_plan
+
+    parts = cut_plan(plan, values["shards"])
+    listed = [{"file": part.name, "rows": len(part)} for part in parts]
+    names = f"shards    {len(parts):,}: {parts[0].name} … {parts[-1].name}"
+    return _Result(plan_as_json(plan) | {"shards": listed}, f"{plan_text(plan)}\n{names}")
+
+
+def _compare(
+    dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: Step
+) -> _Result:
+    """Only ask whether OUT is up to date."""
+    from batchify.cli.report import changes_text
+
+    common = _common(values)
+    if values["shards"]:
+        from batchify.sharding import find_shard_changes
+
+        changes = find_shard_changes(
+            dataset, output, options, shards=values["shards"], progress=step, **common
+        )
+    else:
+        from batchify.changes import find_changes  # HDF5 loads when workers have started
+
+        changes = find_changes(dataset, output, options, progress=step, **common)
+    return _Result(changes.as_json(), changes_text(changes), int(changes.is_due))
+
+
+def _build(
+    dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: Step
+) -> _Result:
+    """Build OUT."""
+    from batchify.cli.report import report_text, shards_text
+
+    common = _common(values) | {"overwrite": values["overwrite"], "restart": values["restart"]}
+    started = time.monotonic()
+    if values["shards"]:
+        from batchify.sharding import build_shards
+
+        made = build_shards(
+            dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
+            progress=step, **common,
+        )  # fmt: skip
+        return _Result(made.as_json(), shards_text(made, time.monotonic() - started))
+    from batchify.builder import build as build_file
+
+    report = build_file(dataset, output, options, progress=step, **common)
+    return _Result(report.as_json(), report_text(report, time.monotonic() - started))
+
+
+def _common(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a build and a comparison with one are told alike."""
+    return {
+        "on_error": values["on_error"],
+        "max_skipped": values["max_skipped"],
+        "workers": values["workers"],
+        "image_timeout_s": values["image_timeout"],
+    }

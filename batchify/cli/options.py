@@ -199,6 +199,19 @@ RUNNING: tuple[Callable[[Any], Any], ...] = (
         help="Give an image up that is not read and decoded by then, or that ends its worker: "
         "fail, naming it, or skip it, by --on-error.",
     ),
+    _count(
+        "--shards",
+        None,
+        "Make OUT a folder of N files for each split, and a manifest.json; batchify merge makes "
+        "one file of them.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        default=None,
+        help="Have the shards made by the workers of a Dask cluster: tcp://host:8786. They need "
+        "DATASET and OUT on storage that all share.",
+    ),
     _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
     _flag(
         "--restart", "Begin anew: discard an unfinished build; with --overwrite, decode everything."

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batchify.report import Progress
 
 LINE_S = 5.0
-COUNTED = ("check", "fill", "seal", "verify", "hash", "decode")
+COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
 """The stages that count images."""
 
 

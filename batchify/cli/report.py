@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchify.cli.text import table
 from batchify.names import printable
-from batchify.units import size_text
+from batchify.units import plural, size_text
 
 if TYPE_CHECKING:
+    from batchify.merging import MergeReport
     from batchify.plan import BuildPlan
     from batchify.report import BuildReport, Changes
+    from batchify.shardreport import ShardsReport
 
 
 def plan_text(plan: BuildPlan) -> str:
@@ -38,17 +42,61 @@ def plan_text(plan: BuildPlan) -> str:
 def report_text(report: BuildReport, seconds: float) -> str:
     """Return what was built as text."""
     plan = report.plan
+    if report.up_to_date:
+        return f"{printable(report.path)} is up to date: {_counts(_rows(plan))} images"
+    return "\n".join(
+        [
+            f"{printable(report.path)}: {_made(plan, _rows(plan), report.nbytes, seconds)}",
+            *_left_out(plan),
+            *_done(report),
+        ]
+    )
+
+
+def shards_text(report: ShardsReport, seconds: float) -> str:
+    """Return what was built as shards, as text."""
+    rows, files = report.index.rows, report.index.files
+    where = f"{printable(report.path)}, {plural(len(files), 'shard')}"
+    if report.up_to_date:
+        return f"{where}: up to date: {_counts(rows)} images"
+    lines = [
+        f"{where}: {_made(report.plan, rows, report.nbytes, seconds)}",
+        *_left_out(replace(report.plan, skipped=(*report.plan.skipped, *report.skipped))),
+    ]
+    if report.stood:
+        lines.append(f"  kept: {plural(report.stood, 'shard')} that stood, whole and up to date")
+    return "\n".join([*lines, *_done(report)])
+
+
+def merged_text(report: MergeReport, seconds: float) -> str:
+    """Return what was put together as text."""
+    return (
+        f"{printable(report.path)}: {_counts(report.rows)} images of "
+        f"{plural(report.shards, 'shard')}, {size_text(report.nbytes)} in {seconds:.1f} s"
+    )
+
+
+def _rows(plan: BuildPlan) -> dict[str, int]:
+    return {split.name: len(split) for split in plan.splits}
+
+
+def _counts(rows: Mapping[str, int]) -> str:
+    return " + ".join(f"{count:,} {name}" for name, count in rows.items())
+
+
+def _made(plan: BuildPlan, rows: Mapping[str, int], nbytes: int, seconds: float) -> str:
     height, width, channels = plan.options.decode.image_shape
     stored = " (as encoded files)" if plan.options.store.is_encoded else ""
-    counts = " + ".join(f"{len(split):,} {split.name}" for split in plan.splits)
-    if report.up_to_date:
-        return f"{printable(report.path)} is up to date: {counts} images"
-    lines = [
-        f"{printable(report.path)}: {counts} images of {height}×{width}×{channels} "
-        f"{plan.options.store.dtype}{stored}, {len(plan.dataset.classes):,} classes, "
-        f"{size_text(report.nbytes)} in {seconds:.1f} s ({plan.images / seconds:,.0f} images/s)",
-        *_left_out(plan),
-    ]
+    return (
+        f"{_counts(rows)} images of {height}×{width}×{channels} {plan.options.store.dtype}{stored}, "
+        f"{len(plan.dataset.classes):,} classes, {size_text(nbytes)} in {seconds:.1f} s "
+        f"({sum(rows.values()) / seconds:,.0f} images/s)"
+    )
+
+
+def _done(report: BuildReport | ShardsReport) -> list[str]:
+    """Return lines on where the rows are from."""
+    lines = []
     if report.kept:
         lines.append(f"  continued: {report.kept:,} rows of an earlier build were kept")
     if report.redone:
@@ -58,7 +106,7 @@ def report_text(report: BuildReport, seconds: float) -> str:
     special = [f"{n:,} {name.replace('_', ' ')}" for name, n in report.flags.items() if n]
     if special:
         lines.append("  sources: " + ", ".join(special))
-    return "\n".join(lines)
+    return lines
 
 
 def changes_text(changes: Changes) -> str:

@@ -1,0 +1,41 @@
+"""``batchify merge``."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from batchify.cli.boundary import boundary
+from batchify.cli.progress import shown_progress
+
+
+@click.command()
+@click.argument("folder", metavar="SHARDS", type=click.Path())
+@click.argument("output", metavar="OUT", type=click.Path())
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists, when the file is whole.")
+@click.option("--json", is_flag=True, help="Print the report as JSON.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def merge(folder: str, output: str, overwrite: bool, json: bool, quiet: bool) -> None:
+    """Put the files of SHARDS, a folder that `batchify build --shards` made, together as OUT.
+
+    OUT is the file that `batchify build` makes of the same dataset, byte for byte. Rows are copied
+    and held against their checksums; nothing is decoded.
+
+    \b
+    Examples:
+        batchify build dataset/ shards/ --shards 64
+        batchify merge shards/ out.h5
+    """
+    with boundary() as check_signals:
+        from json import dumps
+
+        from batchify.cli.report import merged_text
+        from batchify.cli.text import echo
+        from batchify.merging import merge as merge_shards
+
+        started = time.monotonic()
+        with shown_progress(check_signals, quiet=quiet) as step:
+            report = merge_shards(folder, output, overwrite=overwrite, progress=step)
+        seconds = time.monotonic() - started
+        echo(dumps(report.as_json(), indent=2) if json else merged_text(report, seconds))

@@ -1,0 +1,132 @@
+"""Shards made by a Dask cluster: the one importer of ``distributed``."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import distributed
+from distributed import Client, KilledWorker
+
+from batchify.errors import BatchifyError, ClusterError, WorkerDiedError
+from batchify.shardtask import Link
+
+CONNECT_S = 15.0
+NO_WORKERS_S = 60.0
+"""How long a cluster may be without a single worker."""
+LOOK_S = 2.0
+TELL_S = 0.5
+ADVICE = "the shards that are done are kept: run the same command again to continue"
+
+
+@dataclass
+class DaskLink:
+    """Tells how far a shard is, by an event of the cluster; now and then.
+
+    Parameters
+    ----------
+    topic : str
+    """
+
+    topic: str
+    _told: float = field(default=0.0, compare=False)
+
+    def tell(self, name: str, done: int, bad: int) -> None:
+        """Tell how many rows of a shard are done, and how many of them are bad."""
+        now = time.monotonic()
+        if now - self._told >= TELL_S:
+            self._told = now
+            distributed.get_worker().log_event(self.topic, [name, done, bad])
+
+
+class DaskCrew:
+    """The workers of a Dask cluster, as the builder of shards wants them.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        topic = f"batchify-{secrets.token_hex(8)}"
+        self._news: dict[str, tuple[int, int]] = {}
+        client.subscribe_topic(topic, self._hear)
+        # A task that is lost with its worker goes to another one, by the rules of the scheduler
+        # (distributed.scheduler.allowed-failures); one that raised is not tried again.
+        self.executor: Executor = client.get_executor(pure=False, retries=0)
+        self.link: Link | None = DaskLink(topic)
+        self._alone_since: float | None = None
+        self._looked = 0.0
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        name, done, bad = event[1]
+        self._news[name] = (done, bad)
+
+    def news(self) -> dict[str, tuple[int, int]]:
+        """Return how many rows of each shard are done, and how many of those are bad.
+
+        Raises
+        ------
+        ClusterError
+            If there is no scheduler any more, or for long no worker.
+        """
+        now = time.monotonic()
+        if now - self._looked > LOOK_S:
+            self._looked = now
+            self._check(now)
+        return dict(self._news)
+
+    def _check(self, now: float) -> None:
+        address = self._client.scheduler.address
+        try:
+            workers = self._client.scheduler_info(n_workers=0) and self._client.nthreads()
+        except (OSError, TypeError, ValueError, AttributeError) as error:
+            raise ClusterError(f"the scheduler at {address} is gone ({error}); {ADVICE}") from error
+        if workers:
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or now
+        if now - self._alone_since > NO_WORKERS_S:
+            raise ClusterError(
+                f"the scheduler at {address} has had no worker for {NO_WORKERS_S:.0f} s; start "
+                f"some (dask worker {address}); {ADVICE}"
+            )
+
+    def explained(self, error: BaseException, name: str) -> BatchifyError:
+        """Return the error of a shard that was not made."""
+        if isinstance(error, BatchifyError):
+            return error
+        if isinstance(error, KilledWorker):
+            return WorkerDiedError(
+                f"{name}: {error.allowed_failures + 1} workers died while they made it, the last "
+                f"at {error.last_worker.address}; {ADVICE}"
+            )
+        return ClusterError(f"{name}: {type(error).__name__}: {error}; {ADVICE}")
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[DaskCrew]:
+    """Connect to a scheduler; what is with its workers is cancelled at the end.
+
+    Raises
+    ------
+    ClusterError
+        If it cannot be reached.
+    """
+    try:
+        client = Client(address, timeout=CONNECT_S, set_as_default=False, name="batchify")
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ClusterError(
+            f"there is no Dask scheduler at {address} ({error}); start one with dask scheduler, "
+            "or mend the address"
+        ) from error
+    try:
+        yield DaskCrew(client)
+    finally:
+        client.close(timeout=CONNECT_S)
