@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,11 +13,15 @@ from typing import Any
 
 import distributed
 from distributed import Client, KilledWorker
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.registry import get_backend
 
 from batchify.errors import BatchifyError, ClusterError, WorkerDiedError
+from batchify.names import printable
 from batchify.shardtask import Link
 
 CONNECT_S = 15.0
+CLOSE_S = 2.0
 NO_WORKERS_S = 60.0
 """How long a cluster may be without a single worker."""
 LOOK_S = 2.0
@@ -119,14 +124,50 @@ def connected(address: str) -> Iterator[DaskCrew]:
     ClusterError
         If it cannot be reached.
     """
+    with _quiet():
+        try:
+            _check_address(address)
+            client = Client(address, timeout=CONNECT_S, set_as_default=False, name="batchify")
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"there is no Dask scheduler at {printable(address)} ({error}); start one with "
+                "dask scheduler, or mend the address"
+            ) from error
+        try:
+            yield DaskCrew(client)
+        finally:
+            client.close(timeout=CLOSE_S)
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address; a client that is given one is never closed.
+
+    Raises
+    ------
+    ValueError
+    """
+    scheme, place = parse_address(address)
+    get_backend(scheme)
+    parse_host_port(place)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the client logs off the console: what matters is raised."""
+    handlers = {
+        handler
+        for name in logging.root.manager.loggerDict
+        if name.startswith(("distributed", "tornado"))
+        for handler in logging.getLogger(name).handlers
+    }
+    for handler in handlers:
+        handler.addFilter(_nothing)
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False, name="batchify")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ClusterError(
-            f"there is no Dask scheduler at {address} ({error}); start one with dask scheduler, "
-            "or mend the address"
-        ) from error
-    try:
-        yield DaskCrew(client)
+        yield
     finally:
-        client.close(timeout=CONNECT_S)
+        for handler in handlers:
+            handler.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False
