@@ -87,8 +87,9 @@ def _counts(rows: Mapping[str, int]) -> str:
 def _made(plan: BuildPlan, rows: Mapping[str, int], nbytes: int, seconds: float) -> str:
     height, width, channels = plan.options.decode.image_shape
     stored = " (as encoded files)" if plan.options.store.is_encoded else ""
+    dtype = plan.options.store.dtype
     return (
-        f"{_counts(rows)} images of {height}×{width}×{channels} {plan.options.store.dtype}{stored}, "
+        f"{_counts(rows)} images of {height}×{width}×{channels} {dtype}{stored}, "
         f"{len(plan.dataset.classes):,} classes, {size_text(nbytes)} in {seconds:.1f} s "
         f"({sum(rows.values()) / seconds:,.0f} images/s)"
     )
