@@ -40,9 +40,11 @@ def archive_kind(path: str | os.PathLike[str]) -> str | None:
             return None
         with open(path, "rb") as file:
             head = file.read(tars.BLOCK)
+            file.seek(-min(zips.END_NBYTES, len(head)), os.SEEK_END)
+            tail = file.read()
     except (OSError, ValueError):
         return None
-    if head.startswith(zips.MAGIC):
+    if head.startswith(zips.MAGIC) or zips.is_last_part(tail):
         return "zip"
     if tars.is_header(head):
         return "tar"

@@ -42,7 +42,7 @@ def build(
     Parameters
     ----------
     dataset : path
-        See `batchify.dataset.discover`.
+        A folder or an archive; see `batchify.dataset.discover`.
     output : path
         While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are beside it.
     options : BuildOptions, optional

@@ -32,7 +32,7 @@ def check(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> CheckReport:
-    """Look for what may spoil training on a file, or on a dataset folder before it is built.
+    """Look for what may spoil training on a file, or on a dataset before it is built.
 
     Parameters
     ----------

@@ -23,11 +23,11 @@ class OptionError(BatchifyError, ValueError):
 
 
 class DatasetNotFoundError(BatchifyError, FileNotFoundError):
-    """The dataset folder is not there, or is not a folder."""
+    """The dataset is not there, or is neither a folder nor an archive."""
 
 
 class DatasetError(BatchifyError, ValueError):
-    """The dataset folder is there but no training data can be made of it."""
+    """The dataset is there but no training data can be made of it."""
 
 
 class BadImageError(BatchifyError, ValueError):

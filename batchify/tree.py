@@ -106,6 +106,8 @@ class FolderTree:
         if not os.path.isdir(self._root):
             there = os.path.lexists(self._root)
             what = "is neither a folder nor a .zip or .tar archive" if there else "does not exist"
+            if there and not os.access(self._root, os.R_OK):
+                what = "cannot be read: no permission"
             raise DatasetNotFoundError(
                 f"dataset {printable(self._root)} {what}; name a folder, or an archive, that "
                 "holds a folder for each class"

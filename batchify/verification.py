@@ -52,7 +52,7 @@ def verify(
     quick : bool
         Leave out the stored images: only structure, labels, paths, hashes and the digest.
     source : path, optional
-        The dataset folder: all images are hashed again.
+        The dataset, a folder or an archive: all images are hashed again.
     redecode : int or str, optional
         How many images of `source` to decode again, drawn evenly, or ``"all"``.
     workers : int, optional
@@ -71,7 +71,7 @@ def verify(
     ------
     FileMissingError, FileAccessError
     DatasetNotFoundError, DatasetError
-        If `source` is not a dataset folder.
+        If `source` is no dataset.
     OptionError
 
     Notes

@@ -23,6 +23,7 @@ MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 """What an archive begins with; the second where it is empty, the third where it was split."""
 
 _END = struct.Struct("<4s4H2LH")
+END_NBYTES = _END.size
 _LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
@@ -75,6 +76,11 @@ class _Run:
                 raise self._file.damaged("its directory ends too early")
         self._at += nbytes
         return self._piece[self._at - nbytes : self._at]
+
+
+def is_last_part(tail: bytes) -> bool:
+    """Tell whether the last bytes of a file are those of the last of several parts."""
+    return tail.startswith(b"PK\x05\x06") and tail[4:6] != bytes(2)
 
 
 def list_members(file: Content) -> Iterator[Member]:
@@ -133,7 +139,7 @@ def _find_directory(file: Content) -> _Directory:
     tail = file.read(file.nbytes - tail_nbytes, tail_nbytes)
     at = _find_end(tail)
     if at is None:
-        raise file.damaged("the directory at its end is missing")
+        raise file.damaged("the directory at its end is missing (or it is one of several parts)")
     _, disk, first_disk, _, count, nbytes, offset, _ = _END.unpack_from(tail, at)
     end = file.nbytes - tail_nbytes + at
     is_zip64 = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -18,16 +19,19 @@ from typing import IO, cast
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import Run
 from drawing import draw_dataset, encoded, photo, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packing import DEFLATED, STORED, Entries, members, pack, pack_tar, tar_info, zip_info
 
+from batchify import archive as archive_module
 from batchify.archive import Archive
 from batchify.builder import build
 from batchify.changes import find_changes
 from batchify.checking import check
+from batchify.cli import main
 from batchify.dataset import discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OutputPathError
 from batchify.loader import Loader
@@ -431,6 +435,23 @@ def test_an_error_of_the_disk_is_none_of_an_image(
     assert caught.value.filename == str(path)
     monkeypatch.undo()
     reader.close()
+    monkeypatch.setitem(archive_module.READ_MEMBER, "zip", fail)
+    out = str(tmp_path / "out.h5")
+    done = CliRunner().invoke(main, ["build", str(path), out, "--on-error", "skip", "--quiet"])
+    assert done.exit_code == 4
+    assert "Input/output error" in done.output
+    assert not os.path.exists(out)
+
+
+def test_a_reader_goes_to_another_process_as_what_it_reads(tmp_path: Path) -> None:
+    """It opens the archive again there."""
+    path = pack(tmp_path / "a.zip", [("c/1.png", TINY[0]), ("c/2.png", TINY[1])])
+    dataset = discover(path)
+    reader = dataset.source.open()
+    copy = pickle.loads(pickle.dumps(reader))
+    reader.close()
+    assert list(copy.fetch(dataset.samples.files(np.arange(2)), 1 << 20)) == TINY[:2]
+    copy.close()
 
 
 def test_the_target_is_never_the_archive(tmp_path: Path, run: Run) -> None:
