@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,24 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
-from batchify import durable, schema
-from batchify.blueprint import Blueprint, SplitShape
-from batchify.channels import ChannelSums, ChannelTotals, channel_sums
-from batchify.content import Records, content_digest, record_sums, stamp
-from batchify.errors import FileFormatError, OutputPathError, ResumeError
+from batchify import durable
+from batchify.blueprint import Blueprint
+from batchify.channels import ChannelTotals, stored_sums
+from batchify.content import content_digest, record_sums, stamp
+from batchify.errors import OutputPathError, ResumeError
+from batchify.header import image_shape
+from batchify.imagerows import put_images
 from batchify.names import printable
-from batchify.options import StoreOptions
 from batchify.processes import usable_cpus
 from batchify.reader import Reader
 from batchify.report import Progress
 from batchify.rows import RowWriter
 from batchify.seal import compressed_chunk, write_statistics
 from batchify.shardcheck import merged_blueprint
+from batchify.shardimages import ImagePieces
 from batchify.shardindex import ShardIndex, ShardPath, is_shard_name, read_index, shard_paths
-from batchify.stored import StoredImages
 from batchify.structure import create, failures_told, places, raw, write_chunk
 from batchify.target import Target
 from batchify.threads import in_order
@@ -147,15 +145,15 @@ def _write(
         raise durable.io_error("making", path, error) from error
     writer = RowWriter(path, places(path))
     totals = ChannelTotals()
-    height, width, channels = blueprint.splits[0].columns[0].shape[1:]
     try:
+        _copy_records(writer, shards, totals)
         with ThreadPoolExecutor(usable_cpus()) as pool:
-            pieces = _Pieces(shards, blueprint.store, pool, totals, report)
+            pieces = ImagePieces(shards, blueprint.store, pool, totals, report)
             if compressed:
                 _compress(path, blueprint, pieces, pool)
             else:
                 _copy(writer, blueprint, pieces)
-        _copy_records(writer, shards)
+        height, width, channels = image_shape(dict(index.config))
         shape = (height, width, channels)
         write_statistics(writer, blueprint.splits, shape, blueprint.store.scale, totals)
         stamp(path, writer)
@@ -164,95 +162,18 @@ def _write(
         writer.close()
 
 
-class _Pieces:
-    """Reads the stored images of all shards, some MiB at a time, and holds them to their checksums.
-
-    Parameters
-    ----------
-    shards : list of ShardPath
-    store : StoreOptions
-    pool : ThreadPoolExecutor
-        Who reads.
-    totals : ChannelTotals
-        Where the pixels that are read are added.
-    report : callable
-    """
-
-    def __init__(
-        self,
-        shards: list[ShardPath],
-        store: StoreOptions,
-        pool: ThreadPoolExecutor,
-        totals: ChannelTotals,
-        report: Callable[[Progress], None],
-    ) -> None:
-        self._shards = shards
-        self._store = store
-        self._pool = pool
-        self._totals = totals
-        self._report = report
-        self._rows = sum(shard.file.rows for shard in shards)
-        self._done = 0
-
-    def of(self, split: SplitShape) -> Iterator[NDArray[Any]]:
-        """Yield the images of a split, shape (n, H, W, C), in the order of the one file.
-
-        Raises
-        ------
-        FileFormatError
-            If an image is damaged.
-        """
-        for shard in self._shards:
-            if shard.split != split.name:
-                continue
-            with Reader(shard.path) as reader:
-                images = StoredImages(reader, split.name)
-                crc32 = np.concatenate(
-                    [np.empty(0, "<u4"), *reader.pieces(split.name, "row_crc32")]
-                )
-            size = max(1, schema.PIECE_NBYTES // images.row_nbytes)
-            size = -(-size // images.chunk_rows) * images.chunk_rows
-
-            def read(
-                start: int, shard: ShardPath = shard, images: StoredImages = images,
-                crc32: NDArray[np.uint32] = crc32, size: int = size,
-            ) -> tuple[NDArray[Any], ChannelSums]:  # fmt: skip
-                return self._read(shard, images, start, crc32[start : start + size].tolist())
-
-            try:
-                for rows, sums in in_order(self._pool, read, range(0, images.rows, size)):
-                    self._totals.add(split.name, sums)
-                    self._done += len(rows)
-                    self._report(Progress("merge", self._done, self._rows, 0, split.name))
-                    yield rows
-            finally:
-                images.close()
-
-    def _read(
-        self, shard: ShardPath, images: StoredImages, start: int, crc32: list[int]
-    ) -> tuple[NDArray[Any], ChannelSums]:
-        try:
-            data = memoryview(images.get(start, start + len(crc32)))
-        except (OSError, FileFormatError) as error:
-            raise shard.damaged(f"rows from {start:,} cannot be read: {error}") from error
-        nbytes = images.row_nbytes
-        for i, expected in enumerate(crc32):
-            if zlib.crc32(data[i * nbytes : (i + 1) * nbytes]) != expected:
-                raise shard.damaged(f"the image of row {start + i:,} is another")
-        rows = np.frombuffer(data, images.dtype).reshape(len(crc32), *images.image_shape)
-        return rows, channel_sums(rows, self._store.scale, images=len(rows))
-
-
-def _copy(writer: RowWriter, blueprint: Blueprint, pieces: _Pieces) -> None:
+def _copy(writer: RowWriter, blueprint: Blueprint, pieces: ImagePieces) -> None:
     """Copy images as they are."""
     for split in blueprint.splits:
         row = 0
-        for images in pieces.of(split):
-            writer.put(split.name, row, {"images": images})
-            row += len(images)
+        for rows, data in pieces.of(split):
+            put_images(writer, split.name, row, data)
+            row += rows
 
 
-def _compress(path: bytes, blueprint: Blueprint, pieces: _Pieces, pool: ThreadPoolExecutor) -> None:
+def _compress(
+    path: bytes, blueprint: Blueprint, pieces: ImagePieces, pool: ThreadPoolExecutor
+) -> None:
     """Compress images anew: the chunks of shards end elsewhere than those of the one file.
 
     Raises
@@ -281,11 +202,11 @@ def _compress(path: bytes, blueprint: Blueprint, pieces: _Pieces, pool: ThreadPo
         raise durable.io_error("compressing into", path, error) from error
 
 
-def _regrouped(pieces: Iterator[NDArray[Any]], nbytes: int) -> Iterator[bytes]:
+def _regrouped(pieces: Iterator[tuple[int, bytes]], nbytes: int) -> Iterator[bytes]:
     """Yield the bytes of images, so many at a time; the last may be fewer."""
     rest = b""
-    for images in pieces:
-        data = rest + images.tobytes()
+    for _, images in pieces:
+        data = rest + images
         whole = len(data) - len(data) % nbytes
         for start in range(0, whole, nbytes):
             yield data[start : start + nbytes]
@@ -294,25 +215,33 @@ def _regrouped(pieces: Iterator[NDArray[Any]], nbytes: int) -> Iterator[bytes]:
         yield rest
 
 
-def _copy_records(writer: RowWriter, shards: list[ShardPath]) -> None:
+def _copy_records(writer: RowWriter, shards: list[ShardPath], totals: ChannelTotals) -> None:
     """Copy all columns but the images; their checksums, and those of the shards, must hold.
+
+    What they tell of pixels, where images are files' own bytes, is added to `totals`.
 
     Raises
     ------
     FileFormatError
         If they do not.
     """
-    before: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    nbytes: Counter[str] = Counter()
     for shard in shards:
-
-        def look(split: str, start: int, records: Records, shard: ShardPath = shard) -> None:
-            if (record_sums(records) != records["record_crc32"]).any():
-                raise shard.damaged("a row's record_crc32 is another")
-            columns = {name: raw(values) for name, values in records.items()}
-            writer.put(split, before[split] + start, columns)
-
+        split = shard.split
         with Reader(shard.path) as reader:
-            digest = content_digest(reader, look)
-        if digest.hex() != shard.file.digest:
-            raise shard.damaged("its content_sha256 is another")
-        before[shard.split] += shard.file.rows
+            for start, records in reader.records(split):
+                if (record_sums(records) != records["record_crc32"]).any():
+                    raise shard.damaged("a row's record_crc32 is another")
+                columns = dict(records)
+                if "image_extents" in columns:
+                    columns["image_extents"] = columns["image_extents"] + [nbytes[split], 0]
+                if (sums := columns.get("channel_sums")) is not None:
+                    totals.add(split, stored_sums(sums, images=len(sums)))
+                row = rows[split] + start
+                writer.put(split, row, {name: raw(values) for name, values in columns.items()})
+            if content_digest(reader).hex() != shard.file.digest:
+                raise shard.damaged("its content_sha256 is another")
+            rows[split] += reader.rows(split)
+            if reader.is_encoded:
+                nbytes[split] += len(reader.splits[split]["encoded"])

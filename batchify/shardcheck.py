@@ -28,7 +28,7 @@ def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> Blueprint:
             "them again, or put them together with that version"
         )
     columns: dict[str, tuple[schema.Column, ...]] = {}
-    rows: Counter[str] = Counter()
+    lengths: Counter[tuple[str, str]] = Counter()
     skipped: list[Skipped] = []
     places: Counter[str] = Counter()
     for shard in shards:
@@ -47,12 +47,13 @@ def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> Blueprint:
             ):
                 raise shard.damaged("it is of another build")
             found = _columns(reader, shard.split)
-            if found[0].shape[0] != shard.file.rows:
-                raise shard.damaged(f"it has {found[0].shape[0]:,} rows, not {shard.file.rows:,}")
+            if (count := reader.rows(shard.split)) != shard.file.rows:
+                raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
             skipped += reader.skipped()
         if _kinds(columns.setdefault(shard.split, found)) != _kinds(found):
             raise shard.damaged("its columns are of other types")
-        rows[shard.split] += shard.file.rows
+        for column in found:
+            lengths[shard.split, column.name] += column.shape[0]
         places[shard.split] += 1
     return Blueprint(
         classes=index.classes,
@@ -60,7 +61,9 @@ def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> Blueprint:
         decoder=index.decoder,
         store=recorded_options(index.config).store,
         splits=tuple(
-            SplitShape(name, tuple(_with_rows(column, rows[name]) for column in found))
+            SplitShape(
+                name, tuple(_of_length(column, lengths[name, column.name]) for column in found)
+            )
             for name, found in columns.items()
         ),
         skipped=tuple(skipped),
@@ -83,5 +86,5 @@ def _kinds(columns: tuple[schema.Column, ...]) -> list[tuple[Any, ...]]:
     return [(column.name, column.shape[1:], column.dtype) for column in columns]
 
 
-def _with_rows(column: schema.Column, rows: int) -> schema.Column:
-    return schema.Column(column.name, (rows, *column.shape[1:]), column.dtype, column.itemsize)
+def _of_length(column: schema.Column, length: int) -> schema.Column:
+    return schema.Column(column.name, (length, *column.shape[1:]), column.dtype, column.itemsize)
