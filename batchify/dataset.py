@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from batchify import schema
 from batchify.errors import DatasetError, Skipped
 from batchify.names import printable, sort_names
-from batchify.options import DiscoverOptions
+from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
 from batchify.storage import Source, SourceFile
 from batchify.tree import open_tree
 from batchify.walk import ClassFolder, Tally, is_folder, is_hidden, listed, walk_class
@@ -151,7 +151,12 @@ class Dataset:
         return {os.fsdecode(name): index for index, name in enumerate(self.classes)}
 
 
-def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None = None) -> Dataset:
+def discover(
+    directory: str | os.PathLike[str],
+    options: DiscoverOptions | None = None,
+    *,
+    timeout_s: float = IMAGE_TIMEOUT_S,
+) -> Dataset:
     """Walk a dataset and return its classes and samples.
 
     Parameters
@@ -159,8 +164,11 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
     directory : path
         ``directory/class/…/image``, or ``directory/train/class/…/image`` beside ``val`` and
         ``test``: where every folder is named like a split and holds class folders, those are
-        the splits. Or a ``.zip`` or ``.tar`` of that (see `batchify.archives.list_archive`).
+        the splits. Or a ``.zip`` or ``.tar`` of that (see `batchify.archives.list_archive`), or the
+        URL of such a folder.
     options : DiscoverOptions, optional
+    timeout_s : float
+        How long reading one file may take, where a store has to answer.
 
     Returns
     -------
@@ -172,12 +180,14 @@ def discover(directory: str | os.PathLike[str], options: DiscoverOptions | None 
     ------
     DatasetNotFoundError
         If `directory` is neither a folder nor an archive.
+    RemoteError
+        If a store does not answer.
     DatasetError
         If it has no class folders or no images, a folder in it cannot be listed, or it is an
         archive that is damaged or of another kind.
     """
     options = options or DiscoverOptions()
-    tree = open_tree(directory, options)
+    tree = open_tree(directory, options, timeout_s=timeout_s)
     tally = Tally(tree, options, skipped=list(tree.refused))
     folders = _folders(tally, b"")
     split_of = _split_folders(tally, folders)

@@ -104,7 +104,7 @@ class Workers:
     def __init__(self, workers: int | None, image_timeout_s: float = IMAGE_TIMEOUT_S) -> None:
         self.count = min(usable_cpus() if workers is None else workers, most_processes())
         self.chosen = workers is not None and workers > 1
-        self._timeout_s = image_timeout_s
+        self.timeout_s = image_timeout_s
         self._pool: Pool | None = None
         self._serial = 0
         self._accidents = 0
@@ -150,7 +150,7 @@ class Workers:
         Returns the task that hung, and how many tasks are left.
         """
         thread = WorkerThread(job)
-        watch = Watch(self._timeout_s)
+        watch = Watch(self.timeout_s)
         started = time.monotonic()
         try:
             for done in range(total):
@@ -169,7 +169,7 @@ class Workers:
                             return flight, total - done
                 yield result
         finally:
-            thread.close(min(GRACE_S, self._timeout_s))
+            thread.close(min(GRACE_S, self.timeout_s))
         return None, 0
 
     def _run_there(
@@ -180,8 +180,8 @@ class Workers:
     ) -> Iterator[ResultT]:
         """Yield the result of every task, in order, from the processes."""
         pickled = pickle.dumps(job)
-        watch = Watch(self._timeout_s)
-        idle = Watch(max(self._timeout_s, IDLE_TIMEOUT_S))
+        watch = Watch(self.timeout_s)
+        idle = Watch(max(self.timeout_s, IDLE_TIMEOUT_S))
         hung: set[int] = set()
         while True:
             while len(in_flight) < self.count * IN_FLIGHT:

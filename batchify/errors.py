@@ -85,6 +85,12 @@ class OutputIOError(BatchifyError, OSError):
     exit_code = 4
 
 
+class RemoteError(BatchifyError, OSError):
+    """A remote store does not answer; nothing is wrong with what is in it."""
+
+    exit_code = 4
+
+
 class OutputLockedError(BatchifyError):
     """Another build is writing the same target."""
 

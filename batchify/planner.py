@@ -101,7 +101,7 @@ def _planned(
     """Return the plan, and the hashes of all samples where it goes by them."""
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
-    found = discover(dataset, options.discover)
+    found = discover(dataset, options.discover, timeout_s=crew.timeout_s)
     if options.store.is_encoded:
         found = measured(found, options.decode.max_file_size)
     digests = None

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from batchify.errors import DatasetNotFoundError, Skipped
 from batchify.names import is_within, printable
-from batchify.options import DiscoverOptions
+from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
 from batchify.storage import Folder, Source
+from batchify.urls import is_url, local_path
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -176,8 +177,20 @@ def _is_loop(link: bytes) -> bool:
         parent = os.path.dirname(parent)
 
 
-def open_tree(directory: str | os.PathLike[str], options: DiscoverOptions) -> Tree:
-    """Return the folders of a dataset: of a folder, or of an archive.
+def open_tree(
+    directory: str | os.PathLike[str],
+    options: DiscoverOptions,
+    *,
+    timeout_s: float = IMAGE_TIMEOUT_S,
+) -> Tree:
+    """Return the folders of a dataset: of a folder, of an archive, or of a URL.
+
+    Parameters
+    ----------
+    directory : path or URL
+    options : DiscoverOptions
+    timeout_s : float
+        How long a file may take; see `batchify.remote.source.RemoteSource`.
 
     Raises
     ------
@@ -186,15 +199,30 @@ def open_tree(directory: str | os.PathLike[str], options: DiscoverOptions) -> Tr
     DatasetError
         If it is an archive that cannot be read.
     """
+    if is_url(directory):
+        from batchify.remote.listing import remote_tree  # imports fsspec
+
+        return remote_tree(os.fsdecode(directory), options, timeout_s)
     from batchify.archives import archive_kind, list_archive  # which make trees
 
-    if kind := archive_kind(directory):
-        return list_archive(directory, kind, options)
-    return FolderTree(directory, follow_links=options.follow_links)
+    path = local_path(directory)
+    if kind := archive_kind(path):
+        return list_archive(path, kind, options)
+    return FolderTree(path, follow_links=options.follow_links)
 
 
-def is_dataset(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is of a dataset, and not of a file that was made of one."""
+def is_dataset(location: str | os.PathLike[str]) -> bool:
+    """Tell whether a path or a URL is of a dataset, and not of a file that was made of one.
+
+    Raises
+    ------
+    RemoteError
+    """
+    if is_url(location):
+        from batchify.remote.listing import is_folder  # imports fsspec
+
+        return is_folder(os.fsdecode(location))
     from batchify.archives import archive_kind
 
+    path = local_path(location)
     return os.path.isdir(path) or archive_kind(path) is not None

@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from drawing import draw_dataset, draw_zoo
+
+if TYPE_CHECKING:
+    from s3server import S3Server
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,6 +52,29 @@ def photos(tmp_path: Path) -> Path:
 def zoo(tmp_path: Path) -> Path:
     """One of everything that Keras reads."""
     return draw_zoo(tmp_path / "zoo")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 server on loopback for all tests."""
+    from s3server import S3Server
+
+    server = S3Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3Server]:
+    """Give an empty S3 server, and an environment that leads there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    s3_server.clear()
+    s3_server.put("bucket", {})
+    yield s3_server
+    s3_server.clear()
 
 
 @pytest.fixture

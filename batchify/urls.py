@@ -1,0 +1,78 @@
+"""What a user may name instead of a path of this machine: URLs, and how they are shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from batchify.names import printable
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""Two letters at least: one is a drive of Windows."""
+_SIGNED = ("http", "https")
+"""Their queries hold signatures; elsewhere a "?" is part of a name."""
+
+Path = str | bytes | os.PathLike[str]
+
+
+def is_url(location: Path) -> bool:
+    """Tell whether it is a URL of another machine; a ``file://`` URL is a path of this one."""
+    text = os.fsdecode(location)
+    return _URL.match(text) is not None and scheme_of(text) != "file"
+
+
+def scheme_of(url: str) -> str:
+    """Return what a URL begins with, in lower case."""
+    return url.partition("://")[0].lower()
+
+
+def local_path(location: Path) -> str:
+    """Return a location as it is, and the path that a ``file://`` URL names."""
+    text = os.fsdecode(location)
+    if not _URL.match(text) or scheme_of(text) != "file":
+        return text
+    return url2pathname(urlsplit(text).path)
+
+
+def shown_url(url: str) -> str:
+    """Return a URL for people and records: without user, password and signature, on one line."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme.lower() in _SIGNED:
+        path = path.partition("?")[0]
+    return printable(f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}")
+
+
+def base_name(url: str) -> str:
+    """Return the last name of a URL; empty where it ends with a slash."""
+    return shown_url(url).partition("://")[2].rpartition("/")[2]
+
+
+def shown(location: Path) -> bytes:
+    """Return a path as it is, and a URL as it is shown."""
+    text = os.fsdecode(location)
+    return os.fsencode(shown_url(text) if is_url(text) else text)
+
+
+class Copy(os.PathLike[str]):
+    """The path of a copy that is shown as what it is a copy of.
+
+    Parameters
+    ----------
+    path : str
+    shown : bytes
+    """
+
+    def __init__(self, path: str, shown: bytes) -> None:
+        self._path = path
+        self.shown = shown
+
+    def __fspath__(self) -> str:
+        return self._path
+
+
+def shown_path(path: Path) -> bytes:
+    """Return a path as its user named it."""
+    return path.shown if isinstance(path, Copy) else shown(path)
