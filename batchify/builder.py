@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from batchify import engine, schema
 from batchify.making import make_file
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.placing import placed
 from batchify.plan import BuildPlan
 from batchify.planner import planned
 from batchify.policy import check_policy
 from batchify.processes import check_workers
 from batchify.report import BuildReport, Progress
-from batchify.target import Target
 from batchify.workfile import WorkFile
 
 START_IMAGES = 5_000
@@ -32,6 +33,7 @@ def build(
     on_error: schema.OnError = "fail",
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
+    work_dir: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> BuildReport:
     """Write the splits of a dataset folder into one HDF5 file.
@@ -41,10 +43,11 @@ def build(
 
     Parameters
     ----------
-    dataset : path
+    dataset : path or URL
         A folder or an archive; see `batchify.dataset.discover`.
-    output : path
-        While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are beside it.
+    output : path or URL
+        While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are beside it; of a
+        URL in a folder of its own in `work_dir`, until it is uploaded.
     options : BuildOptions, optional
     workers : int, optional
         Processes; the CPUs that this one may use by default. No byte depends on it.
@@ -61,6 +64,8 @@ def build(
     image_timeout_s : float
         Seconds after which an image that is still being read or decoded is given up: the build
         stops, or with ``skip`` leaves it out.
+    work_dir : path, optional
+        Where the file of a URL is made; the cache folder of this user by default.
     progress : callable, optional
         Called with a `Progress` for every stage and every task.
 
@@ -83,6 +88,8 @@ def build(
         If writing failed; found before the first image is decoded where it can be.
     WorkerDiedError
         If a worker died or hung: the file that it had in hand is named, the work is kept.
+    RemoteError
+        If a store does not answer; the work is kept.
 
     Notes
     -----
@@ -93,17 +100,23 @@ def build(
     limit = check_policy(on_error, max_skipped)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    target = Target(os.path.abspath(os.fsencode(output)), overwrite)
-    target.check(dataset)
-    with (
-        WorkFile(target) as work,
-        engine.Workers(workers, image_timeout_s) as crew,
-        contextlib.ExitStack() as undo,
-    ):
-        plan = _plan(work, dataset, options, crew, undo, report)
-        return make_file(
-            work, plan, crew, undo, on_error=on_error, limit=limit, restart=restart, report=report
-        )
+    with placed(
+        output, overwrite=overwrite, restart=restart, work_dir=work_dir, report=report
+    ) as place:
+        place.target.check(dataset)
+        with (
+            WorkFile(place.target) as work,
+            engine.Workers(workers, image_timeout_s) as crew,
+            contextlib.ExitStack() as undo,
+        ):
+            plan = _plan(work, dataset, options, crew, undo, report)
+            made = make_file(
+                work, plan, crew, undo,
+                on_error=on_error, limit=limit, restart=restart, report=report,
+            )  # fmt: skip
+        if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
+            made = replace(made, up_to_date=False, kept=made.plan.images)
+    return made
 
 
 def _plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from batchify import engine, schema
 from batchify.content import content_digest
+from batchify.copies import local_copy
 from batchify.damage import damaged_images
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.fill import FillTask
@@ -25,11 +27,12 @@ from batchify.report import NAMED, Changes, Progress
 from batchify.resume import Masks, differences, plain_config
 from batchify.sources import TASK_SOURCES, SampleIndex, changed_rows, new_samples, present_rows
 from batchify.tasks import count_rows
+from batchify.urls import Copy, is_url, local_path, shown, shown_path
 
 
 def compare(
     plan: BuildPlan,
-    path: bytes,
+    path: str | bytes | os.PathLike[str],
     crew: engine.Workers,
     *,
     skip: bool,
@@ -42,7 +45,7 @@ def compare(
     Parameters
     ----------
     plan : BuildPlan
-    path : bytes
+    path : path
     crew : engine.Workers
         Who hashes.
     skip : bool
@@ -64,7 +67,7 @@ def compare(
     Images that the file skipped are tried again: whether they can be used is seen by decoding
     alone.
     """
-    changes = Changes(path, every=every)
+    changes = Changes(shown_path(path), every=every)
     try:
         with Reader(path) as reader:
             _compare_header(reader, plan, changes)
@@ -124,11 +127,17 @@ def find_changes(
     limit = check_policy(on_error, max_skipped)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    path = os.path.abspath(os.fsencode(output))
     with engine.Workers(workers, image_timeout_s) as crew:
         plan = planned(dataset, options or BuildOptions(), crew, report)
         skip = on_error == "skip"
-        changes, kept = compare(plan, path, crew, skip=skip, every=True, report=report)
+        with contextlib.ExitStack() as lifetime:
+            path: str | os.PathLike[str] = os.path.abspath(local_path(output))
+            if is_url(output):
+                # Where there is none, comparing tells that, as it does of a path.
+                path = Copy(os.fspath(path), shown(output))
+                with contextlib.suppress(FileMissingError):
+                    path = lifetime.enter_context(local_copy(output, report))
+            changes, kept = compare(plan, path, crew, skip=skip, every=True, report=report)
     if not changes.is_due:
         BadImages(kept, on_error, limit)
     return changes

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from batchify import engine
+from batchify.copies import local_copy
 from batchify.errors import OptionError
 from batchify.facts import Facts, folder_facts, stored_facts
 from batchify.findings import KEPT
@@ -19,6 +20,7 @@ from batchify.reader import Reader
 from batchify.report import Progress
 from batchify.rules import RULES
 from batchify.tree import is_dataset
+from batchify.urls import shown_path
 
 
 def check(
@@ -82,11 +84,10 @@ def check(
     elif options is not None:
         raise OptionError("options of a build are for a dataset; a file has its own")
     else:
-        with Reader(path) as reader:
+        with local_copy(path, report) as copy, Reader(copy) as reader:
             facts = stored_facts(reader)
             problems = _problems(facts, limits, ignored)
-    found = os.fsencode(path)
-    return CheckReport(found, facts.images, len(facts.classes), problems, strict)
+    return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict)
 
 
 def _problems(facts: Facts, limits: CheckLimits, ignored: frozenset[str]) -> tuple[Problem, ...]:

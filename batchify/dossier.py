@@ -140,7 +140,7 @@ def gather(reader: Reader, *, seed: int) -> Dossier:
             for split in summary.splits
         )
     return Dossier(
-        name=os.path.basename(reader.path),
+        name=os.path.basename(reader.shown),
         seed=seed,
         summary=summary,
         galleries=galleries,

@@ -11,9 +11,8 @@ import numpy as np
 
 from batchify import engine, schema
 from batchify.channels import ChannelTotals
-from batchify.errors import DatasetNotFoundError, OutputExistsError
+from batchify.errors import DatasetNotFoundError, OutputExistsError, RemoteError
 from batchify.fill import FillJob
-from batchify.names import printable
 from batchify.plan import BuildPlan
 from batchify.policy import BadImages, Limit
 from batchify.recheck import CheckJob, OriginalRows, PixelRows, Summed
@@ -91,8 +90,9 @@ def make_file(
 
     step(0)
     sealed = seal(work, plan, bad.rows, totals, crew, step=step)
-    path = os.fsdecode(target.path)
-    return BuildReport(path, sealed, os.path.getsize(path), flags, kept, left - kept, copied)
+    nbytes = os.path.getsize(target.path)
+    path = os.fsdecode(target.shown)
+    return BuildReport(path, sealed, nbytes, flags, kept, left - kept, copied)
 
 
 def _up_to_date(
@@ -122,7 +122,7 @@ def _up_to_date(
         work.target = replace(target, overwrite=True)
     elif not target.overwrite:
         raise OutputExistsError(
-            f"target {printable(target.path)} exists and is not up to date; pass --overwrite to "
+            f"target {target.name} exists and is not up to date; pass --overwrite to "
             "replace it:\n" + "\n".join(f"  - {line}" for line in changes.lines())
         )
     return None
@@ -138,8 +138,8 @@ def standing_report(target: Target, plan: BuildPlan) -> BuildReport:
         flags = count_flags(rows, plan)
     finally:
         rows.close()
-    path = os.fsdecode(target.path)
-    return BuildReport(path, plan, os.path.getsize(path), flags, kept=0, up_to_date=True)
+    path, nbytes = os.fsdecode(target.shown), os.path.getsize(target.path)
+    return BuildReport(path, plan, nbytes, flags, kept=0, up_to_date=True)
 
 
 def _open(
@@ -219,13 +219,19 @@ def _fill(
     wanted = {name: ~mask for name, mask in done.items()}
     finished, copied = count_rows(done), 0
     tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
-    for rows in crew.run(job, tasks, total=total):
-        finished += rows.stop - rows.start
-        copied += rows.copied
-        totals.add(rows.split, rows.sums)
-        work.done(rows)
-        bad.add(rows)
-        report(Progress("fill", finished, plan.images, bad.count, rows.split))
+    try:
+        for rows in crew.run(job, tasks, total=total):
+            finished += rows.stop - rows.start
+            copied += rows.copied
+            totals.add(rows.split, rows.sums)
+            work.done(rows)
+            bad.add(rows)
+            report(Progress("fill", finished, plan.images, bad.count, rows.split))
+    except RemoteError as error:
+        work.commit()
+        raise RemoteError(
+            f"{error}; what is decoded is kept: run the same command again to continue"
+        ) from error
     work.commit()
     if bad.count and not plan.dataset.source.is_there():
         raise DatasetNotFoundError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from batchify.errors import FileFormatError, FileMissingError, OptionError
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError, OptionError
 from batchify.images import ChainedArray
 from batchify.mapped import accessing, open_splits
 from batchify.names import printable
@@ -16,6 +16,7 @@ from batchify.paths import Origin, Paths
 from batchify.serving import Serving
 from batchify.shardindex import NAME, is_shard_name, read_index, shard_paths
 from batchify.splits import Images, Split
+from batchify.urls import is_url, shown
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -149,6 +150,11 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
             raise FileMissingError(f"{each!r}: no file has such a name") from error
         if b"\0" in name:
             raise FileMissingError(f"{printable(name)}: no file has such a name")
+        if is_url(name):
+            raise FileAccessError(
+                f"{printable(shown(name))}: rows are mapped from a disk of this machine; download "
+                "the file and open that"
+            )
         with accessing(name):
             names.append(os.path.abspath(name))
     name = names[0]

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from batchify import sections, views
 from batchify._version import __version__
+from batchify.copies import local_copy
 from batchify.dossier import Dossier, gather
 from batchify.markup import (
     NAME_LENGTH,
@@ -78,7 +79,7 @@ def write_report(
     """
     check_seed(seed)
     target = check_place(report_path, SUFFIXES, path)
-    with Reader(path) as reader:
+    with local_copy(path) as copy, Reader(copy) as reader:
         page = render(gather(reader, seed=seed))
     write_whole(target, page.encode())
 

@@ -28,6 +28,7 @@ from batchify.names import printable
 from batchify.places import Places
 from batchify.structure import dataset_places, filters
 from batchify.tables import open_digest, open_skipped, open_statistics
+from batchify.urls import shown_path
 
 _TRIES = 5
 _PIECE_ROWS = 4096
@@ -54,8 +55,9 @@ class Reader:
 
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         self.path = os.fsencode(path)
+        self.shown = shown_path(path)
         for _ in range(_TRIES):
-            self.fd = strict.open_signed(self.path)
+            self.fd = strict.open_signed(self.path, printable(self.shown))
             self.nbytes = os.fstat(self.fd).st_size
             try:
                 self._file = _opened(self.path)
@@ -66,7 +68,7 @@ class Reader:
                 break
             self.close()  # another file took the name in between
         else:
-            raise FileAccessError(f"{printable(self.path)} is replaced again and again")
+            raise FileAccessError(f"{printable(self.shown)} is replaced again and again")
         try:
             root = self._file.id
             names = strict.hard_links(root, "/")
@@ -254,7 +256,7 @@ class Reader:
 
     def _refusal(self, reason: Exception) -> FileFormatError:
         return FileFormatError(
-            f"{printable(self.path)} is not a batchify file that can be read: "
+            f"{printable(self.shown)} is not a batchify file that can be read: "
             f"{printable(str(reason))}"
         )
 

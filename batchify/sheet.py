@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, features
 
+from batchify.copies import local_copy
 from batchify.errors import OptionError
 from batchify.flow import Block, Tile, flow, shares
 from batchify.layout import FRAME, Layout
@@ -59,7 +60,7 @@ class Sheet:
 
 
 def write_sheet(
-    path: str | bytes | os.PathLike[str],
+    path: str | os.PathLike[str],
     sheet_path: str | bytes | os.PathLike[str],
     *,
     seed: int = 0,
@@ -99,7 +100,7 @@ def write_sheet(
     is_webp = os.fsdecode(sheet_path).lower().endswith(".webp")
     if is_webp and not features.check("webp"):
         raise OptionError("this Pillow was built without WebP; name a .png")
-    with Reader(path) as reader, contextlib.ExitStack() as stack:
+    with local_copy(path) as copy, Reader(copy) as reader, contextlib.ExitStack() as stack:
         pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
         layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE))
         for index, name in enumerate(pictures):

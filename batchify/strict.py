@@ -29,14 +29,19 @@ _MAX_TEXT_NBYTES = 1 << 16
 _DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
 
 
-def open_signed(path: bytes) -> int:
+def open_signed(path: bytes, name: str) -> int:
     """Open a regular file that begins as HDF5 does, without ever blocking; return its descriptor.
+
+    Parameters
+    ----------
+    path : bytes
+    name : str
+        What it is called in errors.
 
     Raises
     ------
     FileMissingError, FileAccessError, FileFormatError
     """
-    name = printable(path)
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from batchify import schema
+from batchify.copies import local_copy
 from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.reader import Reader
@@ -123,7 +124,7 @@ class Summary:
 
 
 def summarize(path: str | os.PathLike[str]) -> Summary:
-    """Read what is inside a file, or a folder of shards, as one.
+    """Read what is inside a file, or a folder of shards, as one; that of a URL by a copy.
 
     Memory: some thousand rows of the small columns; images are not read.
 
@@ -133,7 +134,7 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
         As `batchify.reader.Reader`.
     """
     if not is_shard_folder(path):
-        with Reader(path) as reader:
+        with local_copy(path) as copy, Reader(copy) as reader:
             return summary_of(reader)
     folder = os.fsencode(path)
     index = read_index(folder)
@@ -191,7 +192,7 @@ def summary_of(reader: Reader) -> Summary:
     """
     header = reader.header
     return Summary(
-        path=reader.path,
+        path=reader.shown,
         nbytes=reader.nbytes,
         schema_version=header.schema_version,
         creator=header.creator,

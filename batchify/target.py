@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
 from batchify.names import is_within, printable
+from batchify.urls import is_url, local_path, shown
 
 PARTIAL = b".partial"
 """What the names of files that a build makes beside its target go on with."""
@@ -39,11 +40,16 @@ def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
     _check_outside(path, path, dataset_root)
 
 
-def _check_outside(path: bytes, folder: bytes, dataset_root: str | os.PathLike[str]) -> None:
-    root = os.path.realpath(os.fsencode(dataset_root))
-    if is_within(os.path.realpath(folder), root):
+def _check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[str]) -> None:
+    if is_url(dataset_root):
+        root = shown(dataset_root).rstrip(b"/")
+        inside = asked.startswith(root + b"/")
+    else:
+        root = os.path.realpath(os.fsencode(local_path(dataset_root)))
+        inside = is_within(os.path.realpath(folder), root)
+    if inside:
         raise OutputPathError(
-            f"target {printable(path)} is inside the dataset folder {printable(root)}; put it "
+            f"target {printable(asked)} is inside the dataset folder {printable(root)}; put it "
             "elsewhere"
         )
 
@@ -58,10 +64,13 @@ class Target:
         Absolute.
     overwrite : bool
         Replace what is there, by a rename, when the new file is whole.
+    asked : bytes
+        What was asked for, where that is no path of this machine.
     """
 
     path: bytes
     overwrite: bool
+    asked: bytes = b""
 
     def check(self, dataset_root: str | os.PathLike[str]) -> None:
         """Refuse a target that cannot be, before any work.
@@ -74,13 +83,14 @@ class Target:
         And as `check_place`.
         """
         self.check_place()
-        _check_outside(self.path, os.path.dirname(self.path), dataset_root)
-        root = os.path.realpath(os.fsencode(dataset_root))
+        _check_outside(self.shown, os.path.dirname(self.path), dataset_root)
+        if is_url(dataset_root):
+            return
+        root = os.path.realpath(os.fsencode(local_path(dataset_root)))
         own = os.path.realpath(self.path)
         if root == own or root.startswith(own + PARTIAL) or self._is_file(root):
             raise OutputPathError(
-                f"target {printable(self.path)} would replace the dataset {printable(root)}; name "
-                "another"
+                f"target {self.name} would replace the dataset {printable(root)}; name another"
             )
 
     def check_place(self) -> None:
@@ -93,7 +103,7 @@ class Target:
         OutputIOError
             If its folder cannot be written.
         """
-        name = printable(self.path)
+        name = self.name
         parent = os.path.dirname(self.path)
         if os.path.isdir(self.path):
             raise OutputPathError(f"target {name} is a folder; name a file in it")
@@ -109,6 +119,16 @@ class Target:
         return os.path.isfile(path) and self.exists and os.path.samefile(path, self.path)
 
     @property
+    def shown(self) -> bytes:
+        """What the user calls it."""
+        return self.asked or self.path
+
+    @property
+    def name(self) -> str:
+        """What the user calls it, on one line."""
+        return printable(self.shown)
+
+    @property
     def exists(self) -> bool:
         """Whether something has that name now."""
         return os.path.lexists(self.path)
@@ -121,6 +141,4 @@ class Target:
         OutputExistsError
         """
         if self.exists and not self.overwrite:
-            raise OutputExistsError(
-                f"target {printable(self.path)} exists; pass --overwrite to replace it"
-            )
+            raise OutputExistsError(f"target {self.name} exists; pass --overwrite to replace it")

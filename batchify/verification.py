@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from batchify import engine
 from batchify.content import Records, content_digest, link_faults, record_sums
+from batchify.copies import local_copy
 from batchify.damage import bad_labels, damaged_images
 from batchify.dataset import discover
 from batchify.errors import FileFormatError, OptionError
@@ -31,6 +32,7 @@ from batchify.sources import (
     stored_tasks,
 )
 from batchify.tasks import count_rows
+from batchify.urls import shown_path
 from batchify.values import at_least
 
 
@@ -83,14 +85,15 @@ def verify(
     found = Findings()
     images = sources = decoded = rows = 0
     try:
-        with Reader(path) as reader:
+        with local_copy(path, report) as copy, Reader(copy) as reader:
             rows = sum(map(reader.rows, reader.splits))
             options = _check_structure(reader, found)
             _check_records(reader, found)
             if not quick:
                 images = _check_images(reader, found, report)
             if source is not None:
-                index = SampleIndex(discover(source, options.discover))
+                dataset = discover(source, options.discover, timeout_s=image_timeout_s)
+                index = SampleIndex(dataset)
                 with engine.Workers(workers, image_timeout_s) as crew:
                     present, sources = _check_sources(reader, index, options, crew, found, report)
                     if redecode is not None:
@@ -99,7 +102,7 @@ def verify(
     except FileFormatError as error:
         found.add(Finding("structure", str(error)))
     return Verification(
-        os.fsencode(path), rows, images, sources, decoded, found.counts, tuple(found.kept)
+        shown_path(path), rows, images, sources, decoded, found.counts, tuple(found.kept)
     )
 
 

@@ -139,7 +139,9 @@ def _build(
         return _Result(made.as_json(), shards_text(made, time.monotonic() - started))
     from batchify.builder import build as build_file
 
-    report = build_file(dataset, output, options, progress=step, **common)
+    report = build_file(
+        dataset, output, options, work_dir=values["work_dir"], progress=step, **common
+    )
     return _Result(report.as_json(), report_text(report, time.monotonic() - started))
 
 

@@ -83,6 +83,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         from batchify.checking import check as run_check
         from batchify.cli.text import echo
         from batchify.tree import is_dataset
+        from batchify.urls import is_url
 
         of_dataset = is_dataset(path)
         source = context.get_parameter_source("group_by")
@@ -100,7 +101,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
             if values["split"] == "keras":
                 values["group_by"] = ""  # it is looked for, not split by
             options = to_options(context, values)
-        elif os.path.exists(path):
+        elif is_url(path) or os.path.exists(path):
             _refuse_options(context)
         with shown_progress(check_signals, quiet=values["quiet"]) as step:
             report = run_check(

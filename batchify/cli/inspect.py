@@ -56,19 +56,21 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
         from json import dumps
 
         from batchify.cli.text import echo
+        from batchify.copies import local_copy
         from batchify.summary import summarize
 
         _check_places(file, sheet, report, seed)
-        summary = summarize(file)
         written = None
-        if sheet is not None:
-            from batchify.sheet import write_sheet
+        with local_copy(file) as copy:
+            summary = summarize(copy)
+            if sheet is not None:
+                from batchify.sheet import write_sheet
 
-            written = write_sheet(file, sheet, seed=seed)
-        if report is not None:
-            from batchify.page import write_report
+                written = write_sheet(copy, sheet, seed=seed)
+            if report is not None:
+                from batchify.page import write_report
 
-            write_report(file, report, seed=seed)
+                write_report(copy, report, seed=seed)
         if json:
             click.echo(dumps(summary.as_json(), indent=2))
             return

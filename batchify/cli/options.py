@@ -212,6 +212,14 @@ RUNNING: tuple[Callable[[Any], Any], ...] = (
         help="Have the shards made by the workers of a Dask cluster: tcp://host:8786. They need "
         "DATASET and OUT on storage that all share.",
     ),
+    click.option(
+        "--work-dir",
+        type=click.Path(file_okay=False),
+        default=None,
+        metavar="DIR",
+        help="Where an OUT that is a URL is made before it is uploaded.  [default: the cache "
+        "folder of this user]",
+    ),
     _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
     _flag(
         "--restart", "Begin anew: discard an unfinished build; with --overwrite, decode everything."

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LINE_S = 5.0
 COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
 """The stages that count images."""
+SENT = ("download", "upload")
+"""Those that count bytes."""
 
 
 class ProgressBar:
@@ -30,12 +32,16 @@ class ProgressBar:
         if progress.stage != self._stage:
             self.close()
             self._stage = progress.stage
-        if progress.stage not in COUNTED or not progress.total:
+        if progress.stage not in (*COUNTED, *SENT) or not progress.total:
             return
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=progress.total, unit="image", file=sys.stderr, leave=False)
+            sent = progress.stage in SENT
+            self._bar = tqdm(
+                total=progress.total, unit="B" if sent else "image", unit_scale=sent,
+                file=sys.stderr, leave=False,
+            )  # fmt: skip
         self._bar.set_description(progress.split or progress.stage, refresh=False)
         if progress.bad:
             self._bar.set_postfix(bad=progress.bad, refresh=False)
@@ -60,10 +66,16 @@ class ProgressLines:
         now = time.monotonic()
         if progress.stage != self._stage:
             self._stage, self._started = progress.stage, now
-        if progress.stage not in COUNTED or now - self._last < LINE_S:
+        if progress.stage not in (*COUNTED, *SENT) or now - self._last < LINE_S:
             return
         self._last = now
         rate = progress.done / max(now - self._started, 0.001)
+        if progress.stage in SENT:
+            from batchify.units import size_text
+
+            done, total = size_text(progress.done), size_text(progress.total)
+            click.echo(f"{progress.stage}: {done} of {total}, {size_text(rate)}/s", err=True)
+            return
         bad = f", {progress.bad:,} bad" if progress.bad else ""
         click.echo(
             f"{progress.split or progress.stage}: {progress.done:,} of {progress.total:,} images, "
