@@ -19,7 +19,7 @@ from batchify.options import DecodeOptions, StoreOptions
 from batchify.originals import OriginalReader
 from batchify.places import Places
 from batchify.rows import OldRow, Rows, RowWriter
-from batchify.storage import FileReader, Source, SourceFile
+from batchify.storage import FileReader, ReadAhead, Source, SourceFile
 from batchify.worker import NOTHING, Mark
 
 Known = Callable[[bytes, NDArray[Any]], OldRow | None]
@@ -45,6 +45,12 @@ class FillTask:
     start: int
     files: tuple[SourceFile, ...]
     given_up: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def wanted(self) -> list[SourceFile]:
+        """The files that are to be touched."""
+        given_up = {i for i, _ in self.given_up}
+        return [file for i, file in enumerate(self.files) if i not in given_up]
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class FillJob:
         with contextlib.ExitStack() as lifetime:
             writer = RowWriter(self.path, self.places)
             lifetime.callback(writer.close)
-            files = lifetime.enter_context(contextlib.closing(self.source.open()))
+            files = lifetime.enter_context(contextlib.closing(ReadAhead(self.source.open())))
             known = self._known(lifetime)
             filler: Filler
             if self.store.is_encoded:
@@ -83,7 +89,7 @@ class FillJob:
             else:
                 filler = _PixelFiller(writer, files, self.decode, self.store, known)
             lifetime.enter_context(own_pillow())
-            yield lambda task: self._fill(task, filler, mark)
+            yield lambda task: self._fill(task, files, filler, mark)
 
     def _known(self, lifetime: contextlib.ExitStack) -> Known:
         """Return who knows images that need not be decoded again."""
@@ -98,10 +104,11 @@ class FillJob:
         lifetime.callback(rows.close)
         return rows.take
 
-    def _fill(self, task: FillTask, filler: Filler, mark: Mark) -> Rows:
+    def _fill(self, task: FillTask, ahead: ReadAhead, filler: Filler, mark: Mark) -> Rows:
         copied = 0
         sums = ChannelSums()
         bad: list[tuple[int, Skipped]] = []
+        ahead.begin(task.wanted, self.decode.max_file_size)
         for first in range(0, len(task.files), self.batch_size):
             files = task.files[first : first + self.batch_size]
             refused = {i - first: reason for i, reason in task.given_up}

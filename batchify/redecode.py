@@ -12,7 +12,7 @@ from batchify.channels import channel_sums, sums_column
 from batchify.decode import own_pillow
 from batchify.fill import FillTask, name_file
 from batchify.options import DecodeOptions, StoreOptions
-from batchify.storage import Source
+from batchify.storage import ReadAhead, Source
 from batchify.worker import Mark
 
 
@@ -42,12 +42,15 @@ class DecodeJob:
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
         """Get ready to decode; the value decodes a task."""
-        with contextlib.closing(self.source.open()) as files, own_pillow():
+        with contextlib.closing(ReadAhead(self.source.open())) as files, own_pillow():
             dtype, scale = self.store.dtype, self.store.scale
             reader = BatchReader(files, self.decode, dtype=dtype, scale=scale)
-            yield lambda task: self._decode(task, reader, mark)
+            yield lambda task: self._decode(task, files, reader, mark)
 
-    def _decode(self, task: FillTask, reader: BatchReader, mark: Mark) -> list[Redecoded]:
+    def _decode(
+        self, task: FillTask, ahead: ReadAhead, reader: BatchReader, mark: Mark
+    ) -> list[Redecoded]:
+        ahead.begin(task.wanted, self.decode.max_file_size)
         given_up = dict(task.given_up)
         found = []
         for i, file in enumerate(task.files):

@@ -76,6 +76,43 @@ class Source(Protocol):
         ...
 
 
+class ReadAhead:
+    """Hands over the files of a task in several portions, from one run of reading them.
+
+    A reader that reads ahead would otherwise stop and start at every portion.
+
+    Parameters
+    ----------
+    reader : FileReader
+    """
+
+    def __init__(self, reader: FileReader) -> None:
+        self._reader = reader
+        self._contents: Iterator[bytes | BadImageError] = iter(())
+
+    def begin(self, files: Sequence[SourceFile], max_nbytes: int) -> None:
+        """Begin a run; what comes next is asked for in this order."""
+        self._contents = self._reader.fetch(files, max_nbytes)
+
+    def fetch(
+        self,
+        files: Sequence[SourceFile],
+        max_nbytes: int,  # noqa: ARG002 - that of the run
+    ) -> Iterator[bytes | BadImageError]:
+        """Yield the content of the next files of the run, or why it cannot be had."""
+        for _ in files:
+            yield next(self._contents)
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file."""
+        return self._reader.nbytes(files)
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self._contents = iter(())
+        self._reader.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A dataset folder.

@@ -128,6 +128,14 @@ class RemoteReader:
             for future, _ in in_flight:
                 future.cancel()
 
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file, as it was listed; asked for where that is not known."""
+        for file in files:
+            size = _size(file)
+            if size < 0:
+                size = self._store.size(self._store.path(file.path)) or 0
+            yield size
+
     def close(self) -> None:
         """Let go of the store."""
         self._open = None
