@@ -321,6 +321,29 @@ def test_an_archive_is_known_by_its_content(tmp_path: Path, run: Run) -> None:
         assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_shards_of_an_archive_are_those_of_the_folder(tmp_path: Path, run: Run) -> None:
+    """And merge into the one file; an archive in the folder of the shards stays there."""
+    root = draw_dataset(tmp_path / "d", {"cat": 6, "dog": 5})
+    (tmp_path / "shards").mkdir()
+    archive = pack(tmp_path / "shards" / "a.zip", members(root))
+    size = ("--target-size", "4")
+    for arguments in (
+        ["build", archive, "shards", "--shards", "2", *size, "--overwrite"],
+        ["build", root, "others", "--shards", "2", *size],
+        ["merge", "shards", "out.h5"],
+    ):
+        done = run(*arguments)
+        assert done.returncode == 0, done.stderr
+    made, wanted = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.h5")}
+        for name in ("shards", "others")
+    )
+    assert len(made) == 4
+    assert made == wanted
+    assert archive.exists()
+    assert (tmp_path / "out.h5").read_bytes() == built(root)
+
+
 def test_the_library_takes_an_archive(tmp_path: Path) -> None:
     """Loader, fingerprint, check, verify and find_changes."""
     root = draw_dataset(tmp_path / "d", {"cat": 6, "dog": 5})
