@@ -25,7 +25,14 @@ from batchify.recorded import pixel_options
 from batchify.redecode import DecodeJob
 from batchify.report import NAMED, Changes, Progress
 from batchify.resume import Masks, differences, plain_config
-from batchify.sources import TASK_SOURCES, SampleIndex, changed_rows, new_samples, present_rows
+from batchify.sources import (
+    TASK_SOURCES,
+    SampleIndex,
+    changed_rows,
+    new_samples,
+    present_rows,
+    stored_keys,
+)
 from batchify.tasks import count_rows
 from batchify.urls import Copy, is_url, local_path, shown, shown_path
 
@@ -189,7 +196,7 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     same = {split.name: _has_rows(reader, split, plan) for split in kept.splits}
     if all(same.values()) and set(same) == set(reader.splits):
         return kept
-    changes.new += new_samples(reader, plan.dataset)
+    changes.new += new_samples(stored_keys(reader), plan.dataset)
     for name, mask in present_rows(reader, SampleIndex(plan.dataset)).items():
         for row in np.flatnonzero(~mask).tolist():
             changes.vanished.append(bytes(reader.splits[name]["paths"][row]))

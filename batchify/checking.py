@@ -9,7 +9,7 @@ from itertools import islice
 from batchify import engine
 from batchify.copies import local_copy
 from batchify.errors import OptionError
-from batchify.facts import Facts, folder_facts, stored_facts
+from batchify.facts import Facts, folder_facts, shard_facts, stored_facts
 from batchify.findings import KEPT
 from batchify.groups import check_groups
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
@@ -19,6 +19,7 @@ from batchify.processes import check_workers
 from batchify.reader import Reader
 from batchify.report import Progress
 from batchify.rules import RULES
+from batchify.shardindex import is_shard_folder
 from batchify.tree import is_dataset
 from batchify.urls import shown_path
 
@@ -39,8 +40,9 @@ def check(
     Parameters
     ----------
     path : path
-        A file that `batchify.build` made: its records are read, no image. Or a dataset, a folder
-        or an archive: every image is read and decoded, as a build would with `options`.
+        A file that `batchify.build` made, or a folder of shards: records are read, no image. Or a
+        dataset, a folder or an archive: every image is read and decoded, as a build would with
+        `options`.
     options : BuildOptions, optional
         For a dataset.
     limits : CheckLimits, optional
@@ -83,6 +85,9 @@ def check(
         problems = _problems(facts, limits, ignored)
     elif options is not None:
         raise OptionError("options of a build are for a dataset; a file has its own")
+    elif is_shard_folder(path):
+        facts = shard_facts(os.fsencode(path))
+        problems = _problems(facts, limits, ignored)
     else:
         with local_copy(path, report) as copy, Reader(copy) as reader:
             facts = stored_facts(reader)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from batchify.redecode import DecodeJob
 from batchify.repeats import stored_digests
 from batchify.report import Progress
 from batchify.sampling import class_indices
+from batchify.shardindex import ShardPath, read_index, shard_paths
 from batchify.tasks import count_tasks, fill_tasks
 
 _EXIF = schema.flag_bit("exif_rotated")
@@ -127,6 +129,61 @@ def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> Spl
     flags = [np.empty(0, np.uint16), *reader.pieces(split, "source_flags")]
     labels = class_indices(reader, split) if "labels" in reader.splits[split] else None
     return _split_facts(labels, digests, np.concatenate(sizes), np.concatenate(flags), paths)
+
+
+def shard_facts(folder: bytes) -> Facts:
+    """Return what the shards of a folder store, as if they were one file.
+
+    Raises
+    ------
+    FileMissingError, FileFormatError
+
+    Notes
+    -----
+    Memory: 50 bytes a row.
+    """
+    index = read_index(folder)
+    parts: dict[str, list[SplitFacts]] = {split: [] for split in index.splits}
+    skipped: list[Skipped] = []
+    for shard in shard_paths(folder, index):
+        with Reader(shard.path) as reader:
+            found = stored_facts(reader)
+        skipped += found.skipped
+        part = found.splits[shard.split]
+        parts[shard.split].append(replace(part, paths=partial(_shard_paths, shard)))
+    splits = {split: _joined(each) for split, each in parts.items()}
+    return replace(found, splits=splits, skipped=tuple(skipped))
+
+
+def _shard_paths(shard: ShardPath, start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the paths of some rows of a shard, which is opened for that: there may be thousands."""
+    with Reader(shard.path) as reader:
+        stored = reader.splits[shard.split]["paths"]
+        for first in range(start, stop, _AT_ONCE):
+            with reader.refusing():
+                names = stored[first : min(first + _AT_ONCE, stop)].tolist()
+            yield first, names
+
+
+def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
+    """Return what is known of a split that is in several files."""
+    ends = np.cumsum([len(part.flags) for part in parts])
+
+    def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+        for part, end in zip(parts, ends.tolist(), strict=True):
+            before = end - len(part.flags)
+            if before < stop and start < end:
+                for first, names in part.paths(max(start - before, 0), min(stop, end) - before):
+                    yield before + first, names
+
+    labels = [part.labels for part in parts if part.labels is not None]
+    return SplitFacts(
+        np.concatenate(labels) if labels else None,
+        np.concatenate([part.digests for part in parts]),
+        np.concatenate([part.sizes for part in parts]),
+        np.concatenate([part.flags for part in parts]),
+        paths,
+    )
 
 
 def folder_facts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchify.names import printable
@@ -70,17 +70,25 @@ class Finding:
 
 
 class Findings:
-    """Collects findings: counts all, keeps the first of each code."""
+    """Collects findings: counts all, keeps the first of each code.
+
+    Attributes
+    ----------
+    shard : str
+        The file, of several, that findings are of from now on.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.kept: list[Finding] = []
+        self.shard = ""
 
     def add(self, finding: Finding) -> None:
         """Take note of a finding."""
         self.counts[finding.code] += 1
         if self.counts[finding.code] <= KEPT:
-            self.kept.append(finding)
+            message = f"{self.shard}: {finding.message}" if self.shard else finding.message
+            self.kept.append(replace(finding, message=message))
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,8 @@ def present_rows(reader: Reader, index: SampleIndex) -> Masks:
     return masks
 
 
-def new_samples(reader: Reader, dataset: Dataset) -> Iterator[bytes]:
-    """Yield the paths of the samples that a file neither holds nor skipped."""
+def stored_keys(reader: Reader) -> NDArray[np.uint64]:
+    """Return the `path_keys` of all that a file holds or skipped."""
     skipped = path_keys(entry.path for entry in reader.skipped())
     count = sum(len(columns["paths"]) for columns in reader.splits.values())
     keys = np.empty(len(skipped) + count, np.uint64)
@@ -94,6 +94,11 @@ def new_samples(reader: Reader, dataset: Dataset) -> Iterator[bytes]:
         for piece in reader.pieces(name, "paths"):
             keys[start : start + len(piece)] = path_keys(piece.tolist())
             start += len(piece)
+    return keys
+
+
+def new_samples(keys: NDArray[np.uint64], dataset: Dataset) -> Iterator[bytes]:
+    """Yield the paths of the samples that are not among some `stored_keys`, which it sorts."""
     keys.sort()
     for _, paths in _samples(dataset):
         fresh = ~_among(path_keys(paths), keys)

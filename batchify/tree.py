@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from batchify.errors import DatasetNotFoundError, Skipped
 from batchify.names import is_within, printable
 from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
+from batchify.shardindex import is_shard_folder
 from batchify.storage import Folder, Source
 from batchify.urls import is_url, local_path
 
@@ -225,4 +226,6 @@ def is_dataset(location: str | os.PathLike[str]) -> bool:
     from batchify.archives import archive_kind
 
     path = local_path(location)
-    return os.path.isdir(path) or archive_kind(path) is not None
+    if os.path.isdir(path):
+        return not is_shard_folder(path)
+    return archive_kind(path) is not None

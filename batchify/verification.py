@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,7 @@ from batchify.content import Records, content_digest, link_faults, record_sums
 from batchify.copies import local_copy
 from batchify.damage import bad_labels, damaged_images
 from batchify.dataset import discover
-from batchify.errors import FileFormatError, OptionError
+from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.findings import Finding, Findings, Verification
 from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
@@ -23,12 +26,14 @@ from batchify.recorded import decoder_text, recorded_options
 from batchify.redecode import DecodeJob
 from batchify.report import Progress
 from batchify.resume import Masks
+from batchify.shardindex import ShardFile, is_shard_folder, read_index
 from batchify.sources import (
     SampleIndex,
     changed_rows,
     count_stored_tasks,
     new_samples,
     present_rows,
+    stored_keys,
     stored_tasks,
 )
 from batchify.tasks import count_rows
@@ -51,6 +56,7 @@ def verify(
     Parameters
     ----------
     path : path
+        A file, or a folder of shards.
     quick : bool
         Leave out the stored images: only structure, labels, paths, hashes and the digest.
     source : path, optional
@@ -83,27 +89,138 @@ def verify(
     _check_options(source, redecode, workers, image_timeout_s)
     report = progress or (lambda _: None)
     found = Findings()
-    images = sources = decoded = rows = 0
+    with contextlib.ExitStack() as lifetime:
+        name = os.fsencode(lifetime.enter_context(local_copy(path, report)))
+        sources = None
+        if source is not None:
+            crew = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
+            sources = _Sources(source, redecode, image_timeout_s, crew)
+        if is_shard_folder(name):
+            done = _verify_shards(name, quick, sources, found, report)
+        else:
+            done = _verify_file(name, quick, sources, found, report)
+    return Verification(shown_path(path), *done, found.counts, tuple(found.kept))
+
+
+class _Done(NamedTuple):
+    """How many rows there are, and how many images, sources and decoded sources were looked at."""
+
+    rows: int = 0
+    images: int = 0
+    sources: int = 0
+    decoded: int = 0
+
+
+@dataclass
+class _Sources:
+    """What the sources of rows are held against.
+
+    Parameters
+    ----------
+    path : path
+        The dataset.
+    redecode : int, str or None
+        How many are to be decoded again.
+    timeout_s : float
+        For the walk of a remote one.
+    crew : engine.Workers
+    index : SampleIndex, or None
+        What is in the dataset, when the first file has said how it was walked.
+    """
+
+    path: str | os.PathLike[str]
+    redecode: int | str | None
+    timeout_s: float
+    crew: engine.Workers
+    index: SampleIndex | None = None
+
+
+def _verify_file(
+    path: bytes,
+    quick: bool,
+    sources: _Sources | None,
+    found: Findings,
+    report: Callable[[Progress], None],
+    shard: ShardFile | None = None,
+) -> _Done:
+    """Check a file, or a shard of a list."""
+    rows = images = hashed = decoded = 0
     try:
         with local_copy(path, report) as copy, Reader(copy) as reader:
             rows = sum(map(reader.rows, reader.splits))
+            if shard is not None and (rows, reader.digest.hex()) != (shard.rows, shard.digest):
+                found.add(Finding("digest", "its rows or content_sha256 are not those of the list"))
             options = _check_structure(reader, found)
             _check_records(reader, found)
             if not quick:
                 images = _check_images(reader, found, report)
-            if source is not None:
-                dataset = discover(source, options.discover, timeout_s=image_timeout_s)
-                index = SampleIndex(dataset)
-                with engine.Workers(workers, image_timeout_s) as crew:
-                    present, sources = _check_sources(reader, index, options, crew, found, report)
-                    if redecode is not None:
-                        wanted = _drawn(present, redecode)
-                        decoded = _check_pixels(reader, index, options, wanted, crew, found, report)
+            if sources is not None:
+                if sources.index is None:
+                    dataset = discover(
+                        sources.path, options.discover, timeout_s=sources.timeout_s
+                    )
+                    sources.index = SampleIndex(dataset)
+                index = sources.index
+                if shard is None and "shard" not in reader.header.config:
+                    _check_new(stored_keys(reader), index, found)
+                present, hashed = _check_sources(
+                    reader, index, options, sources.crew, found, report
+                )
+                if sources.redecode is not None:
+                    wanted = _drawn(present, sources.redecode)
+                    decoded = _check_pixels(
+                        reader, index, options, wanted, sources.crew, found, report
+                    )
     except FileFormatError as error:
         found.add(Finding("structure", str(error)))
-    return Verification(
-        shown_path(path), rows, images, sources, decoded, found.counts, tuple(found.kept)
-    )
+    return _Done(rows, images, hashed, decoded)
+
+
+def _verify_shards(
+    folder: bytes,
+    quick: bool,
+    sources: _Sources | None,
+    found: Findings,
+    report: Callable[[Progress], None],
+) -> _Done:
+    """Check all shards of a folder, and that they are those of its list."""
+    try:
+        files = read_index(folder).files
+    except FileFormatError as error:
+        found.add(Finding("structure", str(error)))
+        return _Done()
+    total, before = sum(file.rows for file in files), 0
+    redecode = None if sources is None else sources.redecode
+    done = _Done()
+    keys = []
+    for file in files:
+        found.shard = file.name
+        path = os.path.join(folder, os.fsencode(file.name))
+        if isinstance(redecode, int) and sources is not None:  # of all shards together
+            after = before + file.rows
+            sources.redecode = redecode * after // total - redecode * before // total
+            before = after
+        try:
+            part = _verify_file(path, quick, sources, found, report, file)
+            if sources is not None:
+                with Reader(path) as reader:
+                    keys.append(stored_keys(reader))
+        except FileMissingError:
+            found.add(Finding("structure", "there is no such file"))
+        except FileFormatError:
+            pass  # it is among the findings
+        else:
+            done = _Done(*map(sum, zip(done, part, strict=True)))
+    found.shard = ""
+    if sources is not None and sources.index is not None:
+        _check_new(np.concatenate(keys), sources.index, found)
+    return done
+
+
+def _check_new(keys: NDArray[np.uint64], index: SampleIndex, found: Findings) -> None:
+    """Find the files of a dataset that are not among those of the rows."""
+    for path in new_samples(keys, index.dataset):
+        found.add(Finding("new", "it is not in the file", path=path))
 
 
 def _check_options(
@@ -190,8 +307,6 @@ def _check_sources(
     report: Callable[[Progress], None],
 ) -> tuple[Masks, int]:
     """Hold the sources against a folder; return which rows still have theirs, and how many do."""
-    for path in new_samples(reader, index.dataset):
-        found.add(Finding("new", "it is not in the file", path=path))
     present = present_rows(reader, index)
     for split, mask in present.items():
         for row in np.flatnonzero(~mask).tolist():

@@ -506,3 +506,42 @@ def test_a_signal_ends_a_build_of_shards(tmp_path: Path) -> None:
     report = batchify.build_shards(photos, tmp_path / "out", shards=20)
     assert report.stood >= 1
     shutil.rmtree(tmp_path / "out")
+
+
+def test_a_folder_of_shards_is_verified_as_one(photos: Path, tmp_path: Path) -> None:
+    """Each shard and the list; a file of the dataset that no shard has is new, but to one alone."""
+    folder = tmp_path / "shards"
+    batchify.build_shards(photos, folder, OPTIONS, shards=3)
+    result = batchify.verify(folder, source=photos, redecode=7)
+    assert result.is_whole
+    assert (result.rows, result.images, result.sources, result.decoded) == (15, 15, 15, 7)
+    one = folder / "train-00001-of-00003.h5"
+    assert batchify.verify(one, source=photos, redecode="all").is_whole
+    save(photos / "cat" / "new.jpg", encoded(photo(seed=99), "JPEG"))
+    with h5py.File(one, "r+") as file:
+        file["train/images"][2] = 7
+        (photos / os.fsdecode(file["train/paths"][0])).write_bytes(b"changed")
+    shutil.copy(folder / "train-00000-of-00003.h5", folder / "train-00002-of-00003.h5")
+    (folder / "validation-00001-of-00003.h5").unlink()
+    result = batchify.verify(folder, source=photos)
+    assert result.counts == {
+        "image": 1, "digest": 1, "structure": 1, "changed": 1,
+        "new": 1 + 4 + 1,  # with those of the shards that are gone
+    }  # fmt: skip
+    messages = [finding.message for finding in result.findings]
+    assert "train-00001-of-00003.h5: its checksum (row_crc32) is another" in messages
+    assert "validation-00001-of-00003.h5: there is no such file" in messages
+
+
+def test_a_folder_of_shards_is_checked_as_one(tmp_path: Path) -> None:
+    """Leaks between shards are found, with the rows that they have in the whole."""
+    photos = draw_dataset(tmp_path / "photos", {"cat": 12, "dog": 12})
+    leak = (photos / "cat" / "img_000.jpg").read_bytes()  # the first is validation
+    (photos / "dog" / "img_011.jpg").write_bytes(leak)
+    batchify.build(photos, tmp_path / "one.h5", OPTIONS)
+    batchify.build_shards(photos, tmp_path / "shards", OPTIONS, shards=5)
+    one, many = batchify.check(tmp_path / "one.h5"), batchify.check(tmp_path / "shards")
+    assert one.problems == many.problems
+    assert {problem.code for problem in many.problems} >= {"leak", "label-conflict"}
+    with pytest.raises(OptionError, match="options of a build are for a dataset"):
+        batchify.check(tmp_path / "shards", OPTIONS)

@@ -51,9 +51,9 @@ def verify(
 ) -> None:
     """Prove that OUT, a file that `batchify build` made, is whole.
 
-    Every byte that is read from the file is covered by a checksum: structure, labels, paths and
-    hashes by the digest and by a checksum of each row, images by one of their own. Findings name
-    split and row. Exit code 6 means that there are findings.
+    OUT may be a folder of shards. Every byte that is read is covered by a checksum: structure,
+    labels, paths and hashes by the digest and by a checksum of each row, images by one of their
+    own. Findings name split and row. Exit code 6 means that there are findings.
 
     \b
     Examples:
