@@ -146,7 +146,7 @@ def _verify_file(
     """Check a file, or a shard of a list."""
     rows = images = hashed = decoded = 0
     try:
-        with local_copy(path, report) as copy, Reader(copy) as reader:
+        with Reader(path) as reader:
             rows = sum(map(reader.rows, reader.splits))
             if shard is not None and (rows, reader.digest.hex()) != (shard.rows, shard.digest):
                 found.add(Finding("digest", "its rows or content_sha256 are not those of the list"))
@@ -156,9 +156,7 @@ def _verify_file(
                 images = _check_images(reader, found, report)
             if sources is not None:
                 if sources.index is None:
-                    dataset = discover(
-                        sources.path, options.discover, timeout_s=sources.timeout_s
-                    )
+                    dataset = discover(sources.path, options.discover, timeout_s=sources.timeout_s)
                     sources.index = SampleIndex(dataset)
                 index = sources.index
                 if shard is None and "shard" not in reader.header.config:
