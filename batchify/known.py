@@ -21,9 +21,18 @@ def write_known(writer: RowWriter, plan: BuildPlan) -> None:
     for split in plan.splits:
         _write_split(writer, split, plan)
         if plan.options.store.is_encoded:
-            sizes = plan.file_sizes(split)
-            extents = np.stack([sizes.cumsum() - sizes, sizes], axis=1).astype("<i8")
-            writer.put(split.name, 0, {"image_extents": extents})
+            _write_extents(writer, split, plan)
+
+
+def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
+    """Write where the bytes of each row will be, one after another."""
+    end = 0
+    for start in range(0, len(split), PATHS_AT_ONCE):
+        sizes = plan.file_sizes(split, start, start + PATHS_AT_ONCE)
+        ends = end + sizes.cumsum()
+        extents = np.stack([ends - sizes, sizes], axis=1).astype("<i8")
+        writer.put(split.name, start, {"image_extents": extents})
+        end = int(ends[-1])
 
 
 def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:

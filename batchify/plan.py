@@ -159,9 +159,11 @@ class BuildPlan:
             rows = split.rows[start : start + PATHS_AT_ONCE]
             yield start, self.dataset.samples.paths(rows)
 
-    def file_sizes(self, split: SplitPlan) -> NDArray[np.int64]:
-        """Return the bytes of the file of each row, shape (N,), where they are stored."""
-        return _sizes(self.dataset)[split.rows]
+    def file_sizes(
+        self, split: SplitPlan, start: int = 0, stop: int | None = None
+    ) -> NDArray[np.int64]:
+        """Return the bytes of the files of some rows, or all, shape (n,), where they are stored."""
+        return _sizes(self.dataset)[split.rows[start:stop]]
 
     def path(self, name: str, row: int) -> bytes:
         """Return the path of a row of a split."""

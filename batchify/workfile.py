@@ -23,6 +23,8 @@ from batchify.target import PARTIAL, Target
 JOURNAL = PARTIAL + b".journal"
 SEALING = PARTIAL + b".sealing"
 COMMIT_NBYTES = 64 << 20
+_AT_ONCE = 4096
+"""Rows of a column that are summed at once."""
 LEARNT = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums")
 """The columns that decoding fills beside the images, as far as a file has them."""
 
@@ -154,8 +156,11 @@ class WorkFile:
         """Return the CRC-32 of the columns of some rows that no other checksum covers yet."""
         crc32 = 0
         for name in LEARNT:
-            if f"{split}/{name}" in self.rows.places:
-                crc32 = zlib.crc32(self.rows.get(split, name, start, stop), crc32)
+            if f"{split}/{name}" not in self.rows.places:
+                continue
+            for first in range(start, stop, _AT_ONCE):
+                some = self.rows.get(split, name, first, min(first + _AT_ONCE, stop))
+                crc32 = zlib.crc32(some, crc32)
         return crc32
 
     @property

@@ -29,6 +29,7 @@ OTHER = replace(OPTIONS, split=SplitOptions(seed=1))
 """Another plan, of a file of the same size."""
 
 GZIP = replace(OPTIONS, store=StoreOptions(compression="gzip"))
+ENCODED = replace(OPTIONS, store=StoreOptions(store="encoded"))
 OUT = "out.h5"
 PARTIAL, JOURNAL = f"{OUT}.partial", f"{OUT}.partial.journal"
 
@@ -83,6 +84,8 @@ SCENARIOS = {
     "continue": Scenario(left=OPTIONS),
     "continue a torn journal": Scenario(left=OPTIONS, torn=True),
     "continue the seal": Scenario(GZIP, left=GZIP, sealed=True),
+    "encoded, skip": Scenario(ENCODED, bad=True),
+    "continue encoded": Scenario(ENCODED, left=ENCODED),
 }
 
 
@@ -142,7 +145,7 @@ class Stage:
             [
                 "build", str(self.root), str(folder / OUT), "--quiet", "--workers=1",
                 f"--target-size={height}x{width}", f"--batch-size={options.batch_size}",
-                f"--compression={options.store.compression}",
+                f"--compression={options.store.compression}", f"--store={options.store.store}",
                 f"--on-error={self.scenario.on_error}", *flags,
             ],
             folder,

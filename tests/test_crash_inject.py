@@ -24,7 +24,7 @@ ERRORS = (errno.ENOSPC, errno.EIO)
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
-@pytest.fixture(params=["plain", "gzip", "skip", "restart", "continue"])
+@pytest.fixture(params=["plain", "gzip", "skip", "restart", "continue", "encoded, skip"])
 def stage(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Stage]:

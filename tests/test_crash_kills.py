@@ -298,7 +298,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("chain", ["plain", "gzip", "skip", "overwrite"])
+@pytest.mark.parametrize("chain", ["plain", "gzip", "skip", "overwrite", "encoded"])
 def test_random_kills_change_no_byte(
     chain: str,
     root: Path,
@@ -313,8 +313,9 @@ def test_random_kills_change_no_byte(
         "gzip": ("--compression", "gzip"),
         "skip": ("--on-error", "skip"),
         "overwrite": ("--overwrite",),
+        "encoded": ("--store", "encoded", "--on-error", "skip"),
     }
-    if chain == "skip":
+    if chain in ("skip", "encoded"):
         for number in (3, 4, 50):
             (tmp_path / "data" / "a" / f"img_{number:03}.jpg").write_bytes(b"not an image")
     builds = Chain(

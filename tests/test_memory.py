@@ -78,17 +78,15 @@ def _workers(pid: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("compression", ["none", "gzip"])
-def test_no_process_takes_more_than_its_bound(
-    tmp_path: Path, workers: str, compression: str
-) -> None:
+@pytest.mark.parametrize("how", ["--compression=none", "--compression=gzip", "--store=encoded"])
+def test_no_process_takes_more_than_its_bound(tmp_path: Path, workers: str, how: str) -> None:
     """150 MB, one batch and one decoded image, though the file is larger than all of that."""
     root = draw_dataset(tmp_path / "d", {"a": 300}, size=(200, 150))
     save(root / "a" / "large.jpg", encoded(photo(2000, 1500), "JPEG"))
     out = tmp_path / "out.h5"
     parent, worker, _ = peaks(
         "build", root, out, "--target-size", "512x512", "--workers", workers, "--batch-size", "16",
-        "--compression", compression,
+        how,
     )  # fmt: skip
     bound = 150_000_000 + 16 * 512 * 512 * 3 + 2000 * 1500 * 3
     assert bound < 300 * 512 * 512 * 3
@@ -135,13 +133,16 @@ def linked(folder: Path, count: int) -> Path:
     return root
 
 
-def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["decoded", "encoded"])
+def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path, store: str) -> None:
     """From 1,000 images to 50,000, over all processes: links to one tiny image."""
     sums = []
     for count in (1_000, 50_000):
         root = linked(tmp_path, count)
         out = tmp_path / f"{count}.h5"
-        parent, _, workers = peaks("build", root, out, "--target-size", "2", "--workers", "2")
+        parent, _, workers = peaks(
+            "build", root, out, "--target-size", "2", "--workers", "2", "--store", store
+        )
         if sys.platform == "linux":
             assert len(workers) == 2
         # on busy cores a worker may come late, with nothing left to do: that of the larger counts

@@ -140,8 +140,8 @@ DECIDING: tuple[Callable[[Any], Any], ...] = (
         "--store",
         schema.STORES,
         _STORE.store,
-        "decoded: pixels. encoded: the files' own bytes, many times smaller, which are decoded "
-        "whenever they are read.",
+        "decoded: pixels. encoded: the files' own bytes, untouched; they are decoded whenever "
+        "they are read, at this size or any other.",
     ),
     click.option(
         "--extensions",

@@ -12,9 +12,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import batchify
 
@@ -61,6 +64,23 @@ def read_bytes(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
     options = {"scaled": False, "reuse": True, "prefetch": int(ahead)}
     found = batchify.open(file)["train"].batches(SIZE, shuffle=True, **options)
     return lambda: (x for x, _ in found)
+
+
+def encoded(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
+    """Read batches of files' own bytes, decoded in as many threads as there are processors."""
+    return read_bytes(file, ahead)
+
+
+def files(folder: str, threads: str = "2") -> Callable[[], Iterable[Any]]:
+    """Decode and resize the files of a folder by Pillow, in threads, as many as are told."""
+    paths = np.array(sorted(map(str, Path(folder).rglob("*.jpg"))))
+    pool = ThreadPoolExecutor(int(threads))
+
+    def image(path: str) -> Any:
+        with Image.open(path) as opened:
+            return np.asarray(opened.convert("RGB").resize((150, 150), Image.Resampling.NEAREST))
+
+    return lambda: (np.stack(list(pool.map(image, paths[some]))) for some in shuffled(len(paths)))
 
 
 def floats(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
@@ -137,6 +157,8 @@ def main() -> None:
     name, *arguments = sys.argv[1:]
     readers = {
         "bytes": read_bytes,
+        "encoded": encoded,
+        "files": files,
         "floats": floats,
         "h5py_loop": h5py_loop,
         "rows": rows,

@@ -96,7 +96,9 @@ def bench_read(
     out, packed, many = str(root / "read.h5"), str(root / "packed.h5"), str(workers)
     seconds("build", str(dataset), out, "--validation-split", "0")
     seconds("build", str(dataset), packed, "--validation-split", "0", "--compression", "gzip")
-    for name, first, second, target in cases(out, packed, str(root / "peers"), str(dataset), many):
+    found = [*cases(out, packed, str(root / "peers"), str(dataset), many)]
+    found += encoded_cases(root, scale, many)
+    for name, first, second, target in found:
         if only.search(name):
             yield from compare_rates(name, first, second, runs, target)
 
@@ -138,3 +140,15 @@ def cases(out: str, packed: str, folder: str, dataset: str, many: str) -> Iterat
             if peer == "jpeg":
                 theirs.append(dataset)
             yield name, reader("torch_bytes", count), theirs, ""
+
+
+def encoded_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
+    """Yield what is compared of files' own bytes, photos of 500x375 served at 150x150."""
+    photos = str(draw(root, int(2_000 * scale), 500, 375))
+    out, pixels = str(root / "encoded.h5"), str(root / "pixels.h5")
+    seconds("build", photos, out, "--validation-split", "0", "--store", "encoded")
+    seconds("build", photos, pixels, "--validation-split", "0")
+    files, own = [READERS, "files", photos, many], [READERS, "encoded", out]
+    yield f"encoded: prefetch={many} / files in {many} threads", [*own, many], files, "at least 0.9"
+    yield f"encoded: prefetch=0 / files in {many} threads", own, files, ""
+    yield f"encoded / pixels, prefetch={many}", [*own, many], [READERS, "bytes", pixels, many], ""
