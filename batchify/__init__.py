@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         BuildOptions,
         DecodeOptions,
         DiscoverOptions,
+        ManifestOptions,
         SplitOptions,
         StoreOptions,
     )
@@ -57,6 +58,7 @@ _HOMES = {
     "Finding": "findings",
     "Fingerprint": "planner",
     "Loader": "loader",
+    "ManifestOptions": "options",
     "MergeReport": "merging",
     "Problem": "problems",
     "Progress": "report",
@@ -99,6 +101,7 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "Loader",
+    "ManifestOptions",
     "MergeReport",
     "Problem",
     "Progress",

@@ -104,6 +104,8 @@ def build(
         output, overwrite=overwrite, restart=restart, work_dir=work_dir, report=report
     ) as place:
         place.target.check(dataset)
+        if options.manifest is not None:
+            place.target.check_apart(options.manifest.path)
         with (
             WorkFile(place.target) as work,
             engine.Workers(workers, image_timeout_s) as crew,

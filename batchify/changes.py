@@ -279,7 +279,7 @@ def _try_again(
 
     def tasks() -> Iterator[FillTask]:
         for start in range(0, len(paths), TASK_SOURCES):
-            yield FillTask("", start, index.files(paths[start : start + TASK_SOURCES]))
+            yield index.task("", start, paths[start : start + TASK_SOURCES])
 
     job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     total = -(-len(paths) // TASK_SOURCES)

@@ -24,19 +24,43 @@ Damaged = list[tuple[int, str]]
 """Rows, and what is wrong with each."""
 
 
-def bad_labels(labels: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
-    """Return which labels are not of a class, shape (n,).
+def bad_labels(
+    labels: NDArray[Any], class_mode: str, n_classes: int
+) -> tuple[NDArray[np.bool_], str]:
+    """Return which labels cannot be, shape (n,), and what is wrong with them.
 
     Parameters
     ----------
-    labels : ndarray, shape (n,) or (n, n_classes)
-        Class indices, or one-hot rows.
+    labels : ndarray
+        As `schema.split_columns` has them.
+    class_mode : str
     n_classes : int
     """
-    if labels.ndim == 1:
-        return np.asarray((labels < 0) | (labels >= n_classes))
-    one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & (labels.sum(axis=1) == 1)
-    return np.asarray(~one_hot)
+    rows = labels.reshape(len(labels), -1)
+    if class_mode == "mask":  # any value may be one
+        return np.zeros(len(labels), np.bool_), ""
+    if class_mode == "regression":
+        return ~np.isfinite(rows).all(axis=1), "its label is not a finite number"
+    is_truth = ((rows == 0) | (rows == 1)).all(axis=1)
+    if class_mode == "multilabel":
+        return ~is_truth, "its label has values beside 0 and 1"
+    message = f"its label is not one of {n_classes} classes"
+    if class_mode == "categorical":
+        return ~(is_truth & (rows.sum(axis=1) == 1)), message
+    return np.asarray((labels < 0) | (labels >= n_classes)), message
+
+
+def bad_weights(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which weights are not finite numbers of at least 0, shape (n,)."""
+    return np.asarray(~(np.isfinite(weights) & (weights >= 0)))
+
+
+def mask_crc32(reader: Reader, split: str, row: int) -> int:
+    """Return the CRC-32 of a stored mask; 0 in a file without."""
+    if "label_sha256" not in reader.splits[split]:
+        return 0
+    with reader.refusing():
+        return zlib.crc32(reader.splits[split]["labels"][row].tobytes())
 
 
 def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:

@@ -10,97 +10,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import schema
+from batchify.annotations import Annotations
 from batchify.errors import DatasetError, Skipped
 from batchify.names import printable, sort_names
 from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
-from batchify.storage import Source, SourceFile
+from batchify.samples import Samples
+from batchify.storage import Source
 from batchify.tree import open_tree
 from batchify.walk import ClassFolder, Tally, is_folder, is_hidden, listed, walk_class
-
-_ROWS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """The image files, compactly: their paths in one run of bytes and two numbers each.
-
-    Parameters
-    ----------
-    names : bytes or bytearray
-        All paths, one after another: relative to the dataset folder, "/" separated.
-    ends : ndarray of int64, shape (n,)
-        Where each path ends in `names`.
-    labels : ndarray of int32, shape (n,)
-        Class index of each.
-    extents : ndarray of int64, shape (n, k), or None
-        Where each lies, for a source that does not find it by its path.
-    width : int
-        Bytes that a path is given at least, where these are some of more samples.
-    sizes : ndarray of int64, shape (n,), or None
-        Bytes of each file, where a build has to know.
-    """
-
-    names: bytes | bytearray
-    ends: NDArray[np.int64]
-    labels: NDArray[np.int32]
-    extents: NDArray[np.int64] | None = None
-    width: int = 1
-    sizes: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def path(self, index: int) -> bytes:
-        """Return the path of one sample, relative to the dataset folder."""
-        start = self.ends[index - 1] if index else 0
-        return bytes(self.names[start : self.ends[index]])
-
-    def paths(self, indices: NDArray[np.integer[Any]]) -> list[bytes]:
-        """Return the paths of some samples, in the order of `indices`."""
-        stops = self.ends[indices]
-        starts = np.where(indices > 0, self.ends[indices - 1], 0)
-        names = memoryview(self.names)
-        return [bytes(names[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-
-    def files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
-        """Return some samples as their source finds them, in the order of `indices`."""
-        paths = self.paths(indices)
-        if self.extents is None:
-            return tuple(map(SourceFile, paths))
-        extents = map(tuple, self.extents[indices].tolist())
-        return tuple(map(SourceFile, paths, extents))
-
-    def subset(self, indices: NDArray[np.integer[Any]], width: int) -> Samples:
-        """Return some samples by themselves, in the order of `indices`.
-
-        Parameters
-        ----------
-        indices : ndarray of int
-        width : int
-            `path_nbytes` of all, so that files of some can be put together to one of all.
-        """
-        paths = self.paths(indices)
-        ends = np.fromiter(map(len, paths), np.int64, len(paths)).cumsum(dtype=np.int64)
-        extents = None if self.extents is None else self.extents[indices]
-        sizes = None if self.sizes is None else self.sizes[indices]
-        return Samples(b"".join(paths), ends, self.labels[indices], extents, width, sizes)
-
-    @property
-    def path_nbytes(self) -> int:
-        """Bytes of the longest path, `width` at least."""
-        longest = self.width
-        for start in range(0, len(self), _ROWS_AT_ONCE):
-            before = self.ends[start - 1] if start else 0
-            ends = self.ends[start : start + _ROWS_AT_ONCE]
-            longest = max(longest, int(np.diff(ends, prepend=before).max()))
-        return longest
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +35,14 @@ class Dataset:
     source : Source
         Where the files are.
     layout : str
-        ``classes`` (a folder a class) or ``splits`` (a folder a split, class folders in each).
+        ``classes`` (a folder a class), ``splits`` (a folder a split, class folders in each) or
+        ``manifest``.
     classes : tuple of bytes
         In the order of their indices.
     samples : Samples
         In the order of splits, classes, files.
     splits : dict of str to ndarray of int32, or None
-        Indices of the samples of each split; None where the layout is ``classes``.
+        Indices of the samples of each split; None where the dataset is not split already.
     skipped : tuple of Skipped
         Named like an image but not read: links out of the folder, FIFOs, devices.
     hidden, loose : int
@@ -127,6 +51,8 @@ class Dataset:
         How many files were left out for their extension, by extension.
     doubts : tuple of str
         What may not be as its user thinks, each on a line.
+    annotations : Annotations
+        What a manifest says of the samples.
     """
 
     source: Source
@@ -139,6 +65,7 @@ class Dataset:
     loose: int
     other: Mapping[str, int]
     doubts: tuple[str, ...] = ()
+    annotations: Annotations = field(default_factory=Annotations)
 
     @property
     def name(self) -> str:

@@ -159,16 +159,32 @@ def decode(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
     BadImageError
         With the reason, whatever Pillow raised.
     """
+    with opened(data, options) as image:
+        width, height = image.size
+        if options.exif == "apply" and image.format == "PNG":
+            image.load()  # its EXIF may come after the pixels
+        flags = _flags(image)
+        pixels = np.asarray(_converted(image, options, flags, fit=fit))
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    return Decoded(pixels, (height, width), flags)
+
+
+@contextmanager
+def opened(data: bytes, options: DecodeOptions) -> Iterator[ImageFile.ImageFile]:
+    """Open an image within the caps; nothing is decoded yet.
+
+    Raises
+    ------
+    BadImageError
+        With the reason, whatever Pillow raises as long as it is open.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            _check_size(width, height, options)
+            _check_size(*image.size, options)
             if image.format == "TIFF":
                 _check_tiles(image, options)
-            if options.exif == "apply" and image.format == "PNG":
-                image.load()  # its EXIF may come after the pixels
-            flags = _flags(image)
-            pixels = np.asarray(_converted(image, options, flags, fit=fit))
+            yield image
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -179,9 +195,6 @@ def decode(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
         raise BadImageError("needs more memory than there is") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
         raise BadImageError(f"cannot be decoded: {_one_line(error)}") from error
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
-    return Decoded(pixels, (height, width), flags)
 
 
 def _check_size(width: int, height: int, options: DecodeOptions) -> None:
@@ -218,7 +231,7 @@ def _flags(image: ImageFile.ImageFile) -> int:
         flags |= _MPO
     elif getattr(image, "is_animated", False):
         flags |= _ANIMATED
-    if _orientation(image) > 1:
+    if orientation_of(image) > 1:
         flags |= _EXIF
     return flags
 
@@ -232,7 +245,7 @@ def _is_sixteen_bit(image: ImageFile.ImageFile) -> bool:
     return isinstance(raw, str) and ";16" in raw
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none, or EXIF that cannot be read."""
     if not _EXIF_KEYS.intersection(image.info) and image.format != "TIFF":
         return 1
@@ -247,7 +260,7 @@ def _converted(image: Image.Image, options: DecodeOptions, flags: int, *, fit: b
     """Return the image in the mode and of the size that was asked for."""
     turn = options.exif == "apply" and bool(flags & _EXIF)
     if options.scaled_decode and fit:
-        draft(image, options, transposed=turn and _orientation(image) >= 5)
+        draft(image, options, transposed=turn and orientation_of(image) >= 5)
     if turn:
         from PIL import ImageOps  # rarely needed, and workers start sooner without it
 

@@ -12,7 +12,7 @@ from batchify.album import Album, Gallery, Picture
 from batchify.reader import Reader
 from batchify.recorded import build_command
 from batchify.repeats import Repeat, find_repeats, stored_digests
-from batchify.sampling import class_indices
+from batchify.sampling import class_indices, has_classes
 from batchify.summary import Summary, summary_of
 from batchify.tallies import Kinds, Sizes, tally_kinds, tally_sizes
 
@@ -160,9 +160,7 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     labels = {}
     if found:
         labels = {
-            split: class_indices(reader, split)
-            for split, columns in reader.splits.items()
-            if "labels" in columns
+            split: class_indices(reader, split) for split in reader.splits if has_classes(reader)
         }
 
     def class_of(split: str, row: int) -> int | None:

@@ -30,6 +30,10 @@ class DatasetError(BatchifyError, ValueError):
     """The dataset is there but no training data can be made of it."""
 
 
+class ManifestError(DatasetError):
+    """A manifest that cannot be understood, or that names what is not there; with its lines."""
+
+
 class BadImageError(BatchifyError, ValueError):
     """One image that cannot be used; the message is the reason, without the path."""
 

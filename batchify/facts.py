@@ -17,7 +17,7 @@ from batchify.reader import Reader
 from batchify.redecode import DecodeJob
 from batchify.repeats import stored_digests
 from batchify.report import Progress
-from batchify.sampling import class_indices
+from batchify.sampling import class_indices, has_classes
 from batchify.shardindex import ShardPath, read_index, shard_paths
 from batchify.tasks import count_tasks, fill_tasks
 
@@ -33,7 +33,7 @@ class SplitFacts:
     Parameters
     ----------
     labels : ndarray of int32, shape (n,), or None
-        Class indices; None where there are no labels.
+        Class indices; None where no labels are classes.
     digests : ndarray of uint8, shape (n, 32)
         SHA-256 of each source; zeros where it cannot be used.
     sizes : ndarray of int32, shape (n, 2)
@@ -127,7 +127,7 @@ def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> Spl
 
     sizes = [np.empty((0, 2), np.int32), *reader.pieces(split, "source_size")]
     flags = [np.empty(0, np.uint16), *reader.pieces(split, "source_flags")]
-    labels = class_indices(reader, split) if "labels" in reader.splits[split] else None
+    labels = class_indices(reader, split) if has_classes(reader) else None
     return _split_facts(labels, digests, np.concatenate(sizes), np.concatenate(flags), paths)
 
 
@@ -217,7 +217,7 @@ def folder_facts(
         done += len(rows)
         report(Progress("decode", done, plan.images, bad, task.split))
     decode = plan.options.decode
-    has_labels = plan.options.store.class_mode != "none"
+    has_labels = plan.options.store.class_mode in schema.INDEXED_MODES
     return Facts(
         classes=plan.dataset.classes,
         image_shape=decode.image_shape,

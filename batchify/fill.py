@@ -14,6 +14,7 @@ from batchify.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decode import own_pillow
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.imagerows import ImageRows, put_images
+from batchify.maskrows import MaskReader
 from batchify.names import printable
 from batchify.options import DecodeOptions, StoreOptions
 from batchify.originals import OriginalReader
@@ -37,6 +38,8 @@ class FillTask:
         First row.
     files : tuple of SourceFile
         Of each row.
+    masks : tuple of SourceFile
+        The mask of each; empty where there are none.
     given_up : tuple of (int, str)
         Position and reason of files that ended a worker: not to be touched again.
     """
@@ -44,6 +47,7 @@ class FillTask:
     split: str
     start: int
     files: tuple[SourceFile, ...]
+    masks: tuple[SourceFile, ...] = ()
     given_up: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -81,13 +85,15 @@ class FillJob:
         with contextlib.ExitStack() as lifetime:
             writer = RowWriter(self.path, self.places)
             lifetime.callback(writer.close)
-            files = lifetime.enter_context(contextlib.closing(ReadAhead(self.source.open())))
+            raw = self.source.open()
+            files = lifetime.enter_context(contextlib.closing(ReadAhead(raw)))
             known = self._known(lifetime)
             filler: Filler
             if self.store.is_encoded:
                 filler = _OriginalFiller(writer, files, self.decode, self.store, known)
             else:
-                filler = _PixelFiller(writer, files, self.decode, self.store, known)
+                masks = MaskReader(raw, self.decode)  # beside the run of the images
+                filler = _PixelFiller(writer, files, masks, self.decode, self.store, known)
             lifetime.enter_context(own_pillow())
             yield lambda task: self._fill(task, files, filler, mark)
 
@@ -113,7 +119,8 @@ class FillJob:
             files = task.files[first : first + self.batch_size]
             refused = {i - first: reason for i, reason in task.given_up}
             start = task.start + first
-            filled = filler.fill(task.split, start, files, _from(first, mark), refused)
+            masks = task.masks[first : first + self.batch_size]
+            filled = filler.fill(task.split, start, files, masks, _from(first, mark), refused)
             copied += filled.copied
             sums += filled.sums
             bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in filled.bad]
@@ -147,10 +154,11 @@ class Filler(Protocol):
         split: str,
         start: int,
         files: Sequence[SourceFile],
+        masks: Sequence[SourceFile],
         mark: Mark,
         refused: Mapping[int, str],
     ) -> Filled:
-        """Fill the rows of a batch, from `start` on."""
+        """Fill the rows of a batch, from `start` on; masks are of pixels alone."""
         ...
 
 
@@ -161,12 +169,14 @@ class _PixelFiller:
         self,
         writer: RowWriter,
         files: FileReader,
+        masks: MaskReader,
         decode: DecodeOptions,
         store: StoreOptions,
         known: Known,
     ) -> None:
         self._writer = writer
         self._scale = store.scale
+        self._masks = masks
         self._reader = BatchReader(files, decode, dtype=store.dtype, scale=store.scale, known=known)
 
     def fill(
@@ -174,11 +184,13 @@ class _PixelFiller:
         split: str,
         start: int,
         files: Sequence[SourceFile],
+        masks: Sequence[SourceFile],
         mark: Mark,
         refused: Mapping[int, str],
     ) -> Filled:
         """Fill the rows of a batch."""
         batch = self._reader.read(files, mark=mark, refused=refused)
+        batch = self._masks.complete(batch, files, masks, mark)
         mark(NOTHING)
         self._writer.put(split, start, batch.columns)
         good = len(files) - len(batch.bad)
@@ -206,6 +218,7 @@ class _OriginalFiller:
         split: str,
         start: int,
         files: Sequence[SourceFile],
+        _masks: Sequence[SourceFile],
         mark: Mark,
         refused: Mapping[int, str],
     ) -> Filled:

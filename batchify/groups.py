@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.dataset import Samples
-from batchify.errors import DatasetError
+from batchify.errors import DatasetError, OptionError
 from batchify.names import printable
 from batchify.options import SplitOptions
+from batchify.samples import Samples
 
 _AT_ONCE = 4096
 _NAMED = 5
@@ -38,7 +38,10 @@ class Units:
 
 
 def make_units(
-    samples: Samples, options: SplitOptions, digests: NDArray[np.uint8] | None = None
+    samples: Samples,
+    options: SplitOptions,
+    digests: NDArray[np.uint8] | None = None,
+    named: NDArray[np.uint8] | None = None,
 ) -> Units:
     """Return what the policy of `options` puts into a split as a whole.
 
@@ -48,23 +51,45 @@ def make_units(
     options : SplitOptions
     digests : ndarray of uint8, shape (n, 32), or None
         SHA-256 of each sample's content, zeros where it cannot be read; for `group_duplicates`.
+    named : ndarray of uint8, shape (n, 16), or None
+        A hash of the name of each sample's group, where a manifest has them.
 
     Raises
     ------
     DatasetError
         If files have no group.
+    OptionError
+        If `named` are given with options that do not go with them.
     """
+    if named is not None:
+        _check_named(options)
     if options.policy == "hash":
-        return Units(points=_points(samples, options, digests))
-    if not options.is_grouped:
+        return Units(points=_points(samples, options, digests, named))
+    if not options.is_grouped and named is None:
         return Units()
-    groups = None
+    groups = None if named is None else repeat_numbers(named)
     if options.group_by:
         groups = repeat_numbers(name_digests(_paths(samples), len(samples), options.group_by))
     if options.group_duplicates and digests is not None:
         repeats = repeat_numbers(digests)
         groups = repeats if groups is None else _joined(groups, repeats)
     return Units(groups=groups)
+
+
+def _check_named(options: SplitOptions) -> None:
+    """Refuse what does not go with the groups of a manifest."""
+    if options.policy == "keras":
+        raise OptionError(
+            "split keras takes the first files of each class, whatever belongs together; the group "
+            "column of the manifest needs --split stratified or hash"
+        )
+    if options.group_by:
+        raise OptionError("the manifest has a group column; leave --group-by out, or the column")
+    if options.policy == "hash" and options.group_duplicates:
+        raise OptionError(
+            "split hash goes by the group or by the content; the manifest has a group column, so "
+            "leave --group-duplicates out (--split stratified takes both)"
+        )
 
 
 def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -177,13 +202,21 @@ def _joined(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDArray[np
 
 
 def _points(
-    samples: Samples, options: SplitOptions, digests: NDArray[np.uint8] | None
+    samples: Samples,
+    options: SplitOptions,
+    digests: NDArray[np.uint8] | None,
+    named: NDArray[np.uint8] | None,
 ) -> NDArray[np.uint64]:
     """Return the first 8 bytes of a SHA-256 of the seed and a name: path, group or content."""
     points = np.empty(len(samples), np.uint64)
     seed = b"%d\0" % options.seed
     keys: Iterator[tuple[int, list[bytes]]] = _paths(samples)
-    if options.group_by:
+    if named is not None:
+        keys = (
+            (start, [name.tobytes() for name in named[start : start + _AT_ONCE]])
+            for start in range(0, len(samples), _AT_ONCE)
+        )
+    elif options.group_by:
         keys = _named(keys, len(samples), options.group_by)
     elif options.group_duplicates and digests is not None:
         keys = ((start, _contents(paths, digests[start:])) for start, paths in _paths(samples))

@@ -13,6 +13,8 @@ from batchify import schema, strict
 from batchify.errors import FileFormatError
 
 _MAX_CONFIG = 64
+_MAX_LIST = 1 << 14
+"""A config has a list of label columns; it is 64 KiB of text at most in any case."""
 _MOST_VALUES = 1 << 32
 """Of an image; see `batchify.options.BuildOptions`."""
 
@@ -67,7 +69,7 @@ def _config(text: str) -> dict[str, Any]:
         raise FileFormatError("its config is not a JSON object, or too large a one")
     for value in config.values():
         values = value if isinstance(value, list) else [value]
-        if len(values) > _MAX_CONFIG or any(isinstance(v, dict | list) for v in values):
+        if len(values) > _MAX_LIST or any(isinstance(v, dict | list) for v in values):
             raise FileFormatError("its config is nested")
         if any(isinstance(v, float) and not math.isfinite(v) for v in values):
             raise FileFormatError("its config holds a number that is none")

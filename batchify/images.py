@@ -188,7 +188,7 @@ class StoredArray(RowArray):
 
 
 class ChainedArray(RowArray):
-    """The images of several files, one after another.
+    """The images of several files, one after another; or their masks.
 
     Parameters
     ----------

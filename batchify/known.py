@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from batchify import schema
-from batchify.labels import encode_labels
+from batchify.labels import known_labels
 from batchify.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.rows import RowWriter
 from batchify.structure import raw, text_dtype
@@ -36,14 +36,19 @@ def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None
 
 
 def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
-    """Write labels and paths, some thousand rows at a time."""
-    samples = plan.dataset.samples
+    """Write labels, weights and paths, some thousand rows at a time."""
+    samples, annotations = plan.dataset.samples, plan.dataset.annotations
     mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
     at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // (4 * n_classes)))
     for start in range(0, len(split), at_once):
         rows = split.rows[start : start + at_once]
         paths = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
         writer.put(split.name, start, {"paths": raw(paths)})
-        if mode != "none":
-            labels = encode_labels(samples.labels[rows], mode, n_classes)
+        if (labels := known_labels(plan.dataset, rows, mode)) is not None:
             writer.put(split.name, start, {"labels": labels})
+        if annotations.weights is not None:
+            weights = annotations.weights[rows].astype("<f4", copy=False)
+            writer.put(split.name, start, {"weights": weights})
+        if annotations.masks is not None:
+            masks = np.array(annotations.masks.paths(rows), text_dtype(annotations.masks.width))
+            writer.put(split.name, start, {"label_paths": raw(masks)})

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.errors import DatasetError, Skipped
+from batchify.keys import path_keys
 from batchify.names import printable
 from batchify.storage import Extent, Source
-from batchify.tree import Entry
+from batchify.tree import NO_FILE, Entry
 
 MAX_FOLDERS = 1_000_000
 """Each takes some 400 bytes, where a listing may name it in two."""
@@ -57,6 +58,24 @@ class _Folder:
         return bytes(self.names).split(b"/")[:-1]
 
 
+class _Index:
+    """Finds the files of a folder by their names."""
+
+    def __init__(self, folder: _Folder) -> None:
+        keys = path_keys(folder.files())
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+        self.count = len(keys)
+
+    def rows(self, names: Sequence[bytes]) -> NDArray[np.int64]:
+        """Return where each was added last, -1 where it was not, shape (n,)."""
+        if not self.count:
+            return np.full(len(names), -1)
+        keys = path_keys(names)
+        last = np.maximum(np.searchsorted(self._keys, keys, "right") - 1, 0)
+        return np.where(self._keys[last] == keys, self._order[last], -1)
+
+
 class ListedTree:
     """The folders of a dataset that lists its files by their paths.
 
@@ -82,6 +101,7 @@ class ListedTree:
         self._root = _Folder()
         self._count = 0
         self._last = (b"", self._root)
+        self._indexes: dict[bytes, _Index] = {}
 
     def add_file(self, path: bytes, extent: Extent) -> None:
         """Take a file, with its folders; of several of one path, the last counts."""
@@ -163,6 +183,40 @@ class ListedTree:
         index = {name: i for i, name in enumerate(files)}
         rows = np.fromiter(map(index.__getitem__, names), np.intp, len(names))
         return np.frombuffer(numbers, np.int64).reshape(len(files), -1)[rows]
+
+    def find(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
+        """Look some files up; return why some are none, and the extents of all.
+
+        Memory: 16 bytes for each file in the folders that were asked for.
+        """
+        reasons: dict[int, str] = {}
+        extents: NDArray[np.int64] | None = None
+        by_folder: dict[bytes, list[int]] = {}
+        for i, path in enumerate(paths):
+            by_folder.setdefault(path.rpartition(b"/")[0], []).append(i)
+        for parent, numbers in by_folder.items():
+            names = [paths[i].rpartition(b"/")[2] for i in numbers]
+            try:
+                folder = self._folder(parent)
+            except FileNotFoundError:
+                reasons.update(dict.fromkeys(numbers, NO_FILE))
+                continue
+            if parent not in self._indexes:
+                self._indexes[parent] = _Index(folder)
+            rows = self._indexes[parent].rows(names)
+            for i, name, row in zip(numbers, names, rows.tolist(), strict=True):
+                if name in folder.reasons:
+                    reasons[i] = folder.reasons[name]
+                elif row < 0:
+                    is_folder = name in folder.folders
+                    reasons[i] = "not a regular file but a folder" if is_folder else NO_FILE
+            if found := np.flatnonzero(rows >= 0).tolist():
+                count = self._indexes[parent].count
+                stored = np.frombuffer(folder.numbers, np.int64).reshape(count, -1)
+                if extents is None:
+                    extents = np.zeros((len(paths), stored.shape[1]), np.int64)
+                extents[[numbers[i] for i in found]] = stored[rows[found]]
+        return reasons, extents
 
     def _folder(self, path: bytes) -> _Folder:
         folder = self._root

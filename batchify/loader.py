@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +16,23 @@ from numpy.typing import NDArray
 from batchify import schema
 from batchify.assignment import assign
 from batchify.batches import BatchReader
-from batchify.dataset import Dataset, discover
+from batchify.dataset import Dataset
 from batchify.decode import check_extensions
 from batchify.errors import BadImagesError, OptionError, Skipped
 from batchify.groups import make_units
-from batchify.labels import encode_labels
+from batchify.labels import known_labels
+from batchify.manifest import read_dataset
+from batchify.maskrows import MaskReader
 from batchify.names import printable
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
     DiscoverOptions,
+    ManifestOptions,
     SplitOptions,
     StoreOptions,
 )
 from batchify.split import Indices, epoch_order
-from batchify.storage import SourceFile
 
 
 class Loader:
@@ -60,8 +63,10 @@ class Loader:
         self._options = options or BuildOptions()
         self._dataset = dataset
         self._rows = rows
+        source = dataset.source.open()
+        self._masks = MaskReader(source, self._options.decode)
         self._reader = BatchReader(
-            dataset.source.open(),
+            source,
             self._options.decode,
             dtype="float32",
             scale=self._options.store.scale,
@@ -90,6 +95,7 @@ class Loader:
         split: schema.Policy = "keras",
         group_by: str = "",
         discover_options: DiscoverOptions | None = None,
+        manifest: ManifestOptions | None = None,
     ) -> Loader:
         """Make a loader of one split of a dataset folder, with the parameters Keras has.
 
@@ -109,6 +115,8 @@ class Loader:
             See `SplitOptions`.
         discover_options : DiscoverOptions, optional
             Which files are images.
+        manifest : ManifestOptions, optional
+            The table that lists the images and their labels; its weights are not served.
 
         Raises
         ------
@@ -123,13 +131,15 @@ class Loader:
             decode=DecodeOptions(target_size, color_mode, interpolation, fit),
             store=StoreOptions(class_mode, rescale=1.0 if rescale is None else rescale),
             batch_size=batch_size,
+            manifest=manifest,
         )
         check_extensions(options.discover.extensions)
-        dataset = discover(directory, options.discover)
+        dataset = read_dataset(directory, options)
         samples = dataset.samples
-        splits = dataset.splits or assign(
-            samples.labels, options.split, make_units(samples, options.split)
-        )
+        splits = dataset.splits
+        if splits is None:
+            units = make_units(samples, options.split, named=dataset.annotations.groups)
+            splits = assign(samples.labels, options.split, units)
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")
@@ -157,7 +167,7 @@ class Loader:
 
     @property
     def classes(self) -> NDArray[np.int32]:
-        """Class index of each of `filenames`, shape (n,)."""
+        """Class index of each of `filenames`, shape (n,); zeros where no labels are classes."""
         return self._dataset.samples.labels[self._rows]
 
     @property
@@ -178,7 +188,7 @@ class Loader:
         -------
         images : ndarray of float32, shape (n, H, W, C)
             Pixels times rescale.
-        labels : ndarray of float32, shape (n,) or (n, classes)
+        labels : ndarray of float32, shape (n,), (n, classes) or, of masks, (n, H, W)
             float32 as Keras has it. Without labels (class mode none) images alone.
 
         Raises
@@ -201,15 +211,12 @@ class Loader:
         chosen = self._rows[self._order[start : start + self.batch_size]]
         self._batch_index = (self._batch_index + 1) % len(self)
         self._batches_seen += 1
-        images = self._images(self._dataset.samples.files(chosen))
-        if self._options.store.class_mode == "none":
-            return images
-        labels = encode_labels(
-            self._dataset.samples.labels[chosen],
-            self._options.store.class_mode,
-            len(self._dataset.classes),
-        )
-        return images, labels.astype(np.float32, copy=False)
+        columns = self._columns(chosen)
+        images: NDArray[np.float32] = columns["images"]
+        labels = known_labels(self._dataset, chosen, self._options.store.class_mode)
+        if labels is None:
+            labels = columns.get("labels")
+        return images if labels is None else (images, labels.astype(np.float32, copy=False))
 
     def reset(self) -> None:
         """Begin a new epoch with the next batch.
@@ -219,8 +226,10 @@ class Loader:
         """
         self._batch_index = 0
 
-    def _images(self, files: tuple[SourceFile, ...]) -> NDArray[np.float32]:
-        batch = self._reader.read(files)
+    def _columns(self, rows: Indices) -> dict[str, NDArray[Any]]:
+        files = self._dataset.samples.files(rows)
+        masks = self._dataset.annotations.mask_files(rows)
+        batch = self._masks.complete(self._reader.read(files), files, masks)
         if batch.bad:
             bad = tuple(Skipped(files[i].path, reason) for i, reason in batch.bad)
             first = bad[0]
@@ -229,4 +238,4 @@ class Loader:
                 f"the first {printable(first.path)}: {first.reason}",
                 bad,
             )
-        return batch.columns["images"]
+        return batch.columns

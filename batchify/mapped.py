@@ -67,12 +67,16 @@ def _split(
         where = name if reader.is_encoded else f"{name}/images"
         raise FileFormatError(f"{printable(reader.path)}: {where} has no scale_factor")
     labels = _column(reader, mapped, name, "labels") if "labels" in columns else None
-    if labels is not None and labels.ndim == 1:
+    weights = _column(reader, mapped, name, "weights") if "weights" in columns else None
+    class_mode = reader.header.config["class_mode"]
+    if labels is not None and class_mode in ("sparse", "binary"):
         known = (labels >= 0) & (labels < len(classes))
         if not known.all():
             raise FileFormatError(f"{printable(reader.path)}: {name} has labels without a class")
     paths = Paths([_column(reader, mapped, name, "paths")])
-    return Split(name, images, labels, paths, classes, scale, origin)
+    return Split(
+        name, images, labels, paths, classes, scale, origin, weights=weights, class_mode=class_mode
+    )
 
 
 def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Images:

@@ -57,6 +57,14 @@ def _is_utf8(name: bytes) -> bool:
     return True
 
 
+def is_relative(path: bytes) -> bool:
+    """Tell whether a path that is "/" separated names something in the folder it is relative to."""
+    bad = path.startswith(b"/") or b"\0" in path or b".." in path.split(b"/")
+    if os.sep == "\\":
+        bad = bad or b":" in path or path.startswith(b"\\") or b".." in path.split(b"\\")
+    return bool(path) and not bad
+
+
 def is_within(path: bytes, folder: bytes) -> bool:
     """Tell whether a real path is in a folder, or is the folder, as its file system spells them."""
     path, folder = os.path.normcase(path), os.path.normcase(folder)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, OptionError
-from batchify.images import ChainedArray
+from batchify.images import ChainedArray, RowArray
 from batchify.mapped import accessing, open_splits
 from batchify.names import printable
 from batchify.paths import Origin, Paths
@@ -19,6 +20,7 @@ from batchify.splits import Images, Split
 from batchify.urls import is_url, shown
 
 SUFFIXES = (".h5", ".hdf5")
+_KINDS = ("images", "scale_factor", "labels", "class mode", "weights")
 
 Path = str | bytes | os.PathLike[str]
 
@@ -193,15 +195,10 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
     if len(parts) == 1:
         return first
     for part in parts[1:]:
-        for what, mine, others in zip(
-            ("images", "scale_factor", "labels"), _kinds(part), _kinds(first), strict=True
-        ):
+        for what, mine, others in zip(_KINDS, _kinds(part), _kinds(first), strict=True):
             if mine != others:
                 one, other = (printable(each.origin.files[0]) for each in (part, first))
                 raise FileFormatError(f"{what} of {name} are {mine} in {one}, {others} in {other}")
-    labels = None
-    if first.labels is not None:
-        labels = np.concatenate([part.labels for part in parts if part.labels is not None])
     origins = [part.origin for part in parts]
     origin = Origin(
         tuple(path for found in origins for path in found.files),
@@ -213,21 +210,38 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
     return Split(
         name,
         ChainedArray([part.images for part in parts], origin),
-        labels,
+        _chained_labels([part.labels for part in parts if part.labels is not None], origin),
         Paths([stored for part in parts for stored in part.paths.stored]),
         first.classes,
         first.scale_factor,
         origin,
+        weights=_joined([part.weights for part in parts if part.weights is not None]),
+        class_mode=first.class_mode,
     )
 
 
-def _kinds(split: Split) -> tuple[str, str, str]:
-    """Return what the images, the scale factor and the labels of a split are."""
+def _chained_labels(
+    parts: Sequence[NDArray[Any] | RowArray], origin: Origin
+) -> NDArray[Any] | RowArray | None:
+    """Return the labels of several files as one array; masks, which are large, stay in them."""
+    if parts and len(parts[0].shape) > 2:
+        return ChainedLabels(parts, origin)
+    return _joined([np.asarray(part) for part in parts])
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+    return np.concatenate(parts) if parts else None
+
+
+def _kinds(split: Split) -> tuple[str, ...]:
+    """Return what `_KINDS` of a split are."""
     size = "×".join(map(str, split.images.shape[1:]))
     labels = "none"
     if split.labels is not None:
         labels = f"{split.labels.dtype} of shape {split.labels.shape[1:]}"
-    return f"{size} {split.images.dtype}", str(split.scale_factor), labels
+    weights = "none" if split.weights is None else "given"
+    images = f"{size} {split.images.dtype}"
+    return images, str(split.scale_factor), labels, split.class_mode, weights
 
 
 def reopen(origin: Origin) -> Split:
@@ -256,3 +270,14 @@ def reopen_images(origin: Origin) -> Images:
         If a file is not the one that it was.
     """
     return reopen(origin).images
+
+
+class ChainedLabels(ChainedArray):
+    """The masks of several files, one after another."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen_labels, (self.origin,)
+
+
+def _reopen_labels(origin: Origin) -> Any:
+    return reopen(origin).labels

@@ -6,6 +6,7 @@ No NumPy and no Pillow here: the command line reads its defaults from these clas
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,6 +16,8 @@ from batchify.values import at_least, check_pattern, choice, parse_rescale
 
 MIB = 1 << 20
 BATCH_SIZE = 33
+_COLUMNS_NBYTES = 32768
+"""The file records their names in its config, which is read back up to 64 KiB."""
 IMAGE_TIMEOUT_S = 120.0
 """Far more than any image within the caps takes to be read and decoded."""
 
@@ -223,6 +226,38 @@ class StoreOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestOptions:
+    """A table that lists the images and their labels.
+
+    Parameters
+    ----------
+    path : str
+        ``.csv``, ``.jsonl`` or ``.parquet``.
+    label_columns : tuple of str
+        Where the labels are: several for ``multilabel`` and ``regression``, else one.
+    """
+
+    path: str
+    label_columns: tuple[str, ...] = ("label",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", os.fsdecode(self.path))
+        object.__setattr__(self, "label_columns", tuple(self.label_columns))
+        names = self.label_columns
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise OptionError("label columns must be names, at least one")
+        if taken := sorted({"path", "split", "group", "weight"}.intersection(names)):
+            raise OptionError(f"column {taken[0]} of a manifest is not one of labels")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise OptionError(f"label column {twice[0]!r} is given twice")
+        if len(canonical_json(names).encode("utf-8", "surrogatepass")) > _COLUMNS_NBYTES:
+            raise OptionError(
+                f"the names of {len(names):,} label columns take more than {_COLUMNS_NBYTES:,} "
+                "bytes together; a file records no more"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class BuildOptions:
     """All that decides what is in the file, apart from the dataset folder itself.
 
@@ -234,6 +269,8 @@ class BuildOptions:
         The user chose a policy or a share: refused where the folders are the splits already.
     batch_size : int
         Images a batch: the unit of memory and of commits. It changes no byte of the file.
+    manifest : ManifestOptions or None
+        What lists the images; None where the folders do.
     """
 
     discover: DiscoverOptions = field(default_factory=DiscoverOptions)
@@ -242,9 +279,11 @@ class BuildOptions:
     store: StoreOptions = field(default_factory=StoreOptions)
     split_given: bool = False
     batch_size: int = BATCH_SIZE
+    manifest: ManifestOptions | None = None
 
     def __post_init__(self) -> None:
         at_least("batch size", self.batch_size, 1)
+        self._check_manifest()
         row_nbytes = math.prod(self.decode.image_shape) * schema.itemsize(self.store.dtype)
         if row_nbytes >= 2**32:
             raise OptionError(
@@ -252,19 +291,39 @@ class BuildOptions:
                 "bytes; an HDF5 chunk holds less than 4 GiB"
             )
 
-    def config(self, *, layout: str) -> dict[str, Any]:
+    def _check_manifest(self) -> None:
+        mode = self.store.class_mode
+        if self.manifest is None:
+            if mode in schema.MANIFEST_MODES:
+                raise OptionError(f"class mode {mode} needs labels from a manifest (--manifest)")
+        elif mode == "mask" and self.store.is_encoded:
+            raise OptionError(
+                "masks are stored in the target size, and --store encoded serves images of any; "
+                "leave it out, or --class-mode mask"
+            )
+        elif len(self.manifest.label_columns) > 1 and mode not in ("multilabel", "regression"):
+            raise OptionError(
+                f"class mode {mode} has one label column, not "
+                f"{len(self.manifest.label_columns)}; several are for multilabel and regression"
+            )
+
+    def config(self, *, layout: str, is_split: bool = False) -> dict[str, Any]:
         """Return what the file records of the options, as plain JSON values.
 
         Parameters
         ----------
         layout : str
-            ``classes`` or ``splits``: where the folders are the splits, no share is recorded.
+            ``classes``, ``splits`` or ``manifest``.
+        is_split : bool
+            The dataset is split already, as it is by ``splits``: no share is recorded.
         """
         config: dict[str, Any] = {"layout": layout}
         for group in (self.discover, self.decode, self.store):
             config.update({f.name: getattr(group, f.name) for f in fields(group)})
         config["shuffle"], config["seed"] = self.split.shuffle, self.split.seed
-        if layout == "classes":
+        if self.manifest is not None:
+            config["label_columns"] = self.manifest.label_columns
+        if layout != "splits" and not is_split:
             config["split"] = self.split.policy
             config["validation_split"] = self.split.validation
             config["test_split"] = self.split.test

@@ -7,7 +7,7 @@ import hashlib
 import os
 from importlib.resources import files
 
-from batchify import sections, views
+from batchify import schema, sections, views
 from batchify._version import __version__
 from batchify.copies import local_copy
 from batchify.dossier import Dossier, gather
@@ -26,6 +26,7 @@ from batchify.names import printable
 from batchify.publish import check_place, write_whole
 from batchify.reader import Reader
 from batchify.sampling import check_seed
+from batchify.summary import Summary
 from batchify.units import plural, size_text
 
 SUFFIXES = (".html", ".htm")
@@ -138,7 +139,7 @@ def _lead(dossier: Dossier) -> list[Html]:
     sides = " × ".join(map(str, summary.splits[0].image_shape))
     figures = [
         (f"{rows:,}", "image" if rows == 1 else "images"),
-        (f"{len(summary.classes):,}", "class" if len(summary.classes) == 1 else "classes"),
+        (f"{len(summary.classes):,}", _labels_word(summary)),
         (sides, summary.splits[0].dtype),
         (size_text(summary.nbytes), "on disk"),
     ]
@@ -167,6 +168,14 @@ def _lead(dossier: Dossier) -> list[Html]:
     else:
         verdicts.append(_verdict("good", "skipped", "No image was skipped"))
     return [tag("dl", *tiles), tag("ul", *verdicts, class_="verdicts")]
+
+
+def _labels_word(summary: Summary) -> str:
+    """Return what `Summary.classes` are."""
+    count, mode = len(summary.classes), summary.config["class_mode"]
+    if mode in schema.MANIFEST_MODES:
+        return "label column" if count == 1 else "label columns"
+    return "class" if count == 1 else "classes"
 
 
 def _verdict(kind: str, section: str, text: str) -> Html:

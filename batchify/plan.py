@@ -76,7 +76,9 @@ class BuildPlan:
     @property
     def config(self) -> dict[str, Any]:
         """The options as the file records them."""
-        config = self.options.config(layout=self.dataset.layout)
+        annotations = self.dataset.annotations
+        config = self.options.config(layout=self.dataset.layout, is_split=annotations.is_split)
+        config.update(annotations.recorded)
         if self.shard is not None:
             config["shard"], config["shards"] = self.shard
         return config
@@ -132,6 +134,7 @@ class BuildPlan:
         table += sum(split.rows.nbytes for split in self.splits)
         if samples.sizes is not None:
             table += samples.sizes.nbytes
+        table += self.dataset.annotations.nbytes
         return PROCESS_NBYTES + self.batch_nbytes + table
 
     @cached_property
@@ -139,6 +142,7 @@ class BuildPlan:
         """For each split, the SHA-256, in hex, of its rows' paths and labels in their order.
 
         Where the files' own bytes are stored also of their sizes, which decide about places.
+        Labels that are no classes are in ``manifest_sha256`` of the config.
         """
         return {split.name: self._row_digest(split) for split in self.splits}
 
@@ -196,6 +200,8 @@ class BuildPlan:
         empty = [split.name for split in self.splits if not len(split)]
         if empty:
             found.append(f"the {' and '.join(empty)} split is empty: too few images for its share")
+        if self.options.store.class_mode in schema.MANIFEST_MODES:
+            return tuple(found)
         counts = np.bincount(self.dataset.samples.labels, minlength=len(self.dataset.classes))
         bare = [printable(self.dataset.classes[i]) for i in np.flatnonzero(counts == 0)]
         if bare:
@@ -247,7 +253,8 @@ def make_plan(
     DatasetError
         If there are too many classes, or files without a group.
     OptionError
-        If a split was asked for and the folders of the dataset are the splits already.
+        If a split was asked for and the dataset is split already, or groups that do not go
+        together.
     """
     if len(dataset.classes) > schema.MAX_CLASSES:
         raise DatasetError(
@@ -255,11 +262,13 @@ def make_plan(
             f"{schema.MAX_CLASSES:,}"
         )
     if dataset.splits is None:
-        units = make_units(dataset.samples, options.split, digests)
+        groups = dataset.annotations.groups
+        units = make_units(dataset.samples, options.split, digests, groups)
         assigned = assign(dataset.samples.labels, options.split, units)
     elif options.split_given:
+        how = "by the manifest" if dataset.annotations.is_split else "into folders"
         raise OptionError(
-            f"dataset {dataset.name} is split into folders already "
+            f"dataset {dataset.name} is split {how} already "
             f"({', '.join(dataset.splits)}); leave out --split, the shares and the groups"
         )
     else:
@@ -273,6 +282,7 @@ def make_plan(
 
 def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions) -> SplitPlan:
     """Return the plan of one split, given the sample of each row."""
+    masks = dataset.annotations.masks
     columns = schema.split_columns(
         len(rows),
         options.decode.image_shape,
@@ -281,6 +291,8 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
         len(dataset.classes),
         dataset.samples.path_nbytes,
         int(_sizes(dataset)[rows].sum()) if options.store.is_encoded else None,
+        weights=dataset.annotations.weights is not None,
+        label_path_nbytes=masks.width if masks is not None else 1,
     )
     return SplitPlan(name, columns, rows)
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import engine, schema
-from batchify.dataset import Dataset, discover
+from batchify.dataset import Dataset
 from batchify.decode import check_extensions
 from batchify.hashing import hash_samples
+from batchify.manifest import read_dataset
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, canonical_json
 from batchify.plan import PATHS_AT_ONCE, BuildPlan, make_plan
 from batchify.processes import check_workers
@@ -101,7 +102,7 @@ def _planned(
     """Return the plan, and the hashes of all samples where it goes by them."""
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
-    found = discover(dataset, options.discover, timeout_s=crew.timeout_s)
+    found = read_dataset(dataset, options, timeout_s=crew.timeout_s)
     if options.store.is_encoded:
         found = measured(found, options.decode.max_file_size)
     digests = None
@@ -161,7 +162,15 @@ def fingerprint(
         if digests is None:
             max_file_size = plan.options.decode.max_file_size
             digests = hash_samples(plan.dataset, max_file_size, crew, report)
+        masks = plan.dataset.annotations.masks
+        if masks is not None:
+            max_file_size = plan.options.decode.max_file_size
+            mask_digests = hash_samples(
+                replace(plan.dataset, samples=masks), max_file_size, crew, report
+            )
     head = [schema.FORMAT, schema.SCHEMA_VERSION, schema.CREATOR, plan.identity]
     digest = hashlib.sha256(canonical_json(head).encode())
     digest.update(digests.data)
+    if masks is not None:
+        digest.update(mask_digests.data)
     return Fingerprint(digest.hexdigest(), plan)

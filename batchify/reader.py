@@ -277,6 +277,8 @@ class Reader:
             len(self.header.classes),
             paths.get_type().get_size(),
             encoded_nbytes,
+            weights=self.header.config.get("weights") is True,
+            label_path_nbytes=self._text_nbytes(group, name, "label_paths"),
         )
         columns = {}
         for column in expected:
@@ -284,6 +286,12 @@ class Reader:
             strict.check_column(dataset, f"{name}/{column.name}", column)
             columns[column.name] = h5py.Dataset(dataset)
         return columns
+
+    def _text_nbytes(self, group: h5g.GroupID, split: str, name: str) -> int:
+        """Return how long the texts of a column are; 1 where there is none."""
+        if name.encode() not in group:
+            return 1
+        return int(strict.open_dataset(group, split, name, self.nbytes).get_type().get_size())
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

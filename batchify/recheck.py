@@ -16,6 +16,7 @@ from batchify.channels import ChannelSums, channel_sums, stored_sums
 from batchify.errors import BadImageError
 from batchify.fill import FillTask, name_file
 from batchify.imagerows import ImageRows
+from batchify.names import printable
 from batchify.places import Places
 from batchify.rows import RowReader
 from batchify.storage import FileReader, Source
@@ -128,6 +129,7 @@ class CheckJob(ReadingJob):
 
     def _check(self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark) -> Checked:
         stop = task.start + len(task.files)
+        bad_masks = dict(self._bad_masks(task, rows, reader, mark))
         hashes = rows.get(task.split, "source_sha256", task.start, stop)
         sums = rows.get(task.split, "row_crc32", task.start, stop) if self.images else b""
         stale = []
@@ -144,11 +146,25 @@ class CheckJob(ReadingJob):
                     reason = "the stored image is damaged"
             source = next(contents)
             reason = reason or _difference(source, hashes[32 * i : 32 * i + 32])
+            reason = reason or bad_masks.get(i, "")
             if reason:
                 stale.append(Stale(task.split, row, file.path, reason))
             elif self.images:
                 total += self.images.sums(rows, task.split, row, image)
         return Checked(task.split, len(task.files), stale, total)
+
+    def _bad_masks(
+        self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark
+    ) -> Iterator[tuple[int, str]]:
+        """Yield the position and the reason of each mask that is not the stored one's source."""
+        if not task.masks:
+            return
+        hashes = rows.get(task.split, "label_sha256", task.start, task.start + len(task.masks))
+        contents = reader.fetch(task.masks, self.max_file_size)
+        for i, mask in enumerate(task.masks):
+            mark(i)
+            if reason := _difference(next(contents), hashes[32 * i : 32 * i + 32]):
+                yield i, f"its mask {printable(mask.path)}: {reason}"
 
 
 def _difference(source: bytes | BadImageError, digest: bytes) -> str:

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 from batchify.decode import versions
 from batchify.errors import FileFormatError
 from batchify.names import printable
-from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions, StoreOptions
+from batchify.options import (
+    BuildOptions,
+    DecodeOptions,
+    DiscoverOptions,
+    ManifestOptions,
+    StoreOptions,
+)
 
 GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
 
@@ -38,8 +44,9 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
             discover=_group(DiscoverOptions, config),
             decode=_group(DecodeOptions, config),
             store=_group(StoreOptions, config),
+            manifest=_manifest(config),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise FileFormatError(f"its config cannot be understood: {error}") from error
 
 
@@ -67,8 +74,11 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         "store": StoreOptions().store,
         "group_by": "",
         "group_duplicates": False,
+        "label_columns": ManifestOptions("").label_columns,
     }
     words = ["batchify", "build", "DATASET", "OUT"]
+    if config.get("layout") == "manifest":
+        words += ["--manifest", "MANIFEST"]
     for name, default in defaults.items():  # what is no option, in a stranger's file, is left out
         plain = list(default) if isinstance(default, tuple) else default
         value = config.get(name, plain)
@@ -87,6 +97,13 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         words += ["--on-error", "skip"]
     command = shlex.join(words)
     return command if command.isprintable() else printable(command)
+
+
+def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:
+    """Return what is known of the manifest that listed the rows: not its name."""
+    if config.get("layout") != "manifest":
+        return None
+    return ManifestOptions("", tuple(config["label_columns"]))
 
 
 def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from batchify.batches import BatchReader
 from batchify.channels import channel_sums, sums_column
 from batchify.decode import own_pillow
 from batchify.fill import FillTask, name_file
+from batchify.maskrows import MaskReader
 from batchify.options import DecodeOptions, StoreOptions
 from batchify.storage import ReadAhead, Source
 from batchify.worker import Mark
@@ -26,6 +28,8 @@ class Redecoded(NamedTuple):
     reason: str
     channel_sums: bytes = b""
     """As a file of encoded images stores them."""
+    mask_crc32: int = 0
+    """Of the decoded mask, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,20 @@ class DecodeJob:
     @contextlib.contextmanager
     def open(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
         """Get ready to decode; the value decodes a task."""
-        with contextlib.closing(ReadAhead(self.source.open())) as files, own_pillow():
+        raw = self.source.open()
+        with contextlib.closing(ReadAhead(raw)) as files, own_pillow():
             dtype, scale = self.store.dtype, self.store.scale
             reader = BatchReader(files, self.decode, dtype=dtype, scale=scale)
-            yield lambda task: self._decode(task, files, reader, mark)
+            masks = MaskReader(raw, self.decode)
+            yield lambda task: self._decode(task, files, reader, masks, mark)
 
     def _decode(
-        self, task: FillTask, ahead: ReadAhead, reader: BatchReader, mark: Mark
+        self,
+        task: FillTask,
+        ahead: ReadAhead,
+        reader: BatchReader,
+        masks: MaskReader,
+        mark: Mark,
     ) -> list[Redecoded]:
         ahead.begin(task.wanted, self.decode.max_file_size)
         given_up = dict(task.given_up)
@@ -56,6 +67,7 @@ class DecodeJob:
         for i, file in enumerate(task.files):
             mark(i)
             batch = reader.read([file], refused={0: given_up[i]} if i in given_up else None)
+            batch = masks.complete(batch, [file], task.masks[i : i + 1])
             columns = batch.columns
             height, width = columns["source_size"][0].tolist()
             sums = b""
@@ -70,6 +82,7 @@ class DecodeJob:
                     int(columns["source_flags"][0]),
                     batch.bad[0][1] if batch.bad else "",
                     sums,
+                    zlib.crc32(columns["labels"].tobytes()) if "labels" in columns else 0,
                 )
             )
         return found

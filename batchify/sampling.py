@@ -22,7 +22,7 @@ class Shown:
     Parameters
     ----------
     class_index : int or None
-        None where there are no labels.
+        None where no labels are classes.
     count : int
         Rows that the split has of the class.
     rows : tuple of int
@@ -59,7 +59,7 @@ def sample_rows(
     -------
     list of Shown
         In the order of the classes, those without a row in the split left out; empty for a split
-        without rows; one, whose class is None, where there are no labels.
+        without rows; one, whose class is None, where no labels are classes.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def sample_rows(
     if not count:
         return []
     draws = [seed, schema.SPLITS.index(split)]
-    if "labels" not in reader.splits[split]:
+    if not has_classes(reader):
         return [Shown(None, count, _drawn(np.arange(count), per_class, draws))]
     labels = class_indices(reader, split)
     by_class = np.argsort(labels, kind="stable")  # within a class rows stay in order
@@ -98,8 +98,13 @@ def sample_rows(
     ]
 
 
+def has_classes(reader: Reader) -> bool:
+    """Tell whether the labels of a file are classes."""
+    return reader.header.config["class_mode"] in schema.INDEXED_MODES
+
+
 def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
-    """Return the rows of each class, shape (classes,); None where there are no labels.
+    """Return the rows of each class, shape (classes,); None where no labels are classes.
 
     Raises
     ------
@@ -110,7 +115,7 @@ def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
     -----
     Memory: some thousand labels at a time.
     """
-    if "labels" not in reader.splits[split]:
+    if not has_classes(reader):
         return None
     counts = np.zeros(len(reader.header.classes), np.int64)
     for piece in _index_pieces(reader, split):

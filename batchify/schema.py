@@ -6,6 +6,7 @@ choices without importing them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
@@ -38,7 +39,7 @@ IMAGE_COLUMNS = ("images", "encoded")
 HARD_LINKS = {"images": "X", "labels": "y"}
 """Column -> prefix of its hard link in the root: ``/X_train`` is ``/train/images``."""
 
-ClassMode = Literal["sparse", "categorical", "binary", "none"]
+ClassMode = Literal["sparse", "categorical", "binary", "none", "multilabel", "regression", "mask"]
 ColorMode = Literal["rgb", "rgba", "grayscale"]
 Compression = Literal["none", "gzip"]
 Dtype = Literal["uint8", "uint16", "float32"]
@@ -59,6 +60,11 @@ INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 ON_ERRORS: tuple[str, ...] = get_args(OnError)
 POLICIES: tuple[str, ...] = get_args(Policy)
 STORES: tuple[str, ...] = get_args(Store)
+
+INDEXED_MODES = ("sparse", "categorical", "binary")
+"""Class modes whose labels are classes."""
+MANIFEST_MODES = ("multilabel", "regression", "mask")
+"""Class modes whose labels only a manifest has; ``classes`` are its label columns."""
 
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
 STORED_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
@@ -136,6 +142,9 @@ def split_columns(
     n_classes: int,
     path_nbytes: int,
     encoded_nbytes: int | None = None,
+    *,
+    weights: bool = False,
+    label_path_nbytes: int = 1,
 ) -> tuple[Column, ...]:
     """Return the columns of a split of `rows` rows, in the order they are made.
 
@@ -153,12 +162,24 @@ def split_columns(
         Of the longest path.
     encoded_nbytes : int, optional
         Of all files together, where their own bytes are stored.
+    weights : bool
+        Rows have weights.
+    label_path_nbytes : int
+        Of the longest path of a mask.
     """
+    height, width, _ = image_shape
     labels = {
         "sparse": [Column("labels", (rows,), "<i8", 8)],
         "binary": [Column("labels", (rows,), "<i8", 8)],
         "categorical": [Column("labels", (rows, n_classes), "<f4", 4)],
         "none": [],
+        "multilabel": [Column("labels", (rows, n_classes), "<f4", 4)],
+        "regression": [Column("labels", (rows, n_classes)[: 1 + (n_classes > 1)], "<f4", 4)],
+        "mask": [
+            Column("labels", (rows, height, width), "|u1", 1),
+            Column("label_paths", (rows,), f"S{label_path_nbytes}", label_path_nbytes),
+            Column("label_sha256", (rows, 32), "|u1", 1),
+        ],
     }[class_mode]
     images = [Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype))]
     sums = []
@@ -168,6 +189,8 @@ def split_columns(
             Column("image_extents", (rows, 2), "<i8", 8),
         ]
         sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8)]
+    if weights:
+        labels.append(Column("weights", (rows,), "<f4", 4))
     return (
         *images,
         *labels,
@@ -179,6 +202,16 @@ def split_columns(
         *sums,
         Column("record_crc32", (rows,), "<u4", 4),
     )
+
+
+def learnt_columns(names: Collection[str]) -> tuple[str, ...]:
+    """Return which of a split's columns decoding fills beside the images.
+
+    The others are known before.
+    """
+    masks = ("labels", "label_sha256") if "label_sha256" in names else ()
+    learnt = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums", *masks)
+    return tuple(name for name in learnt if name in names)
 
 
 def statistics_columns(split: str, channels: int) -> tuple[Column, ...]:

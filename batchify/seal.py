@@ -23,7 +23,7 @@ from batchify.plan import BuildPlan, SplitPlan
 from batchify.rows import RowWriter
 from batchify.structure import create, failures_told, places, write_chunk
 from batchify.worker import NOTHING, Mark
-from batchify.workfile import LEARNT, WorkFile
+from batchify.workfile import WorkFile
 
 Bad = Mapping[str, list[tuple[int, Skipped]]]
 
@@ -116,8 +116,9 @@ def _stream(
             if not compressed:
                 for rows in _copy_images(work.rows, target, split, rows_of[split.name]):
                     step(written := written + rows)
+            learnt = schema.learnt_columns([column.name for column in split.columns])
             for column in split.columns:
-                if column.name in LEARNT:
+                if column.name in learnt:
                     _copy(work.rows, target, split, column, rows_of[split.name])
         _write_plan_statistics(target, kept, totals)
         stamp(path, target)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from batchify import labelsection, schema
 from batchify.dossier import Dossier
 from batchify.markup import (
     NOTHING,
@@ -63,6 +64,8 @@ def balance(dossier: Dossier) -> Html:
     """Return how the images of each split are spread over the classes."""
     summary = dossier.summary
     counted = [split for split in summary.splits if split.class_counts is not None]
+    if summary.config["class_mode"] in schema.MANIFEST_MODES:
+        return labelsection.labels(dossier)
     if not counted:
         text = f"{plural(len(summary.classes), 'class', 'classes')}; no labels are stored."
         return paragraph(text)

@@ -75,12 +75,18 @@ def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
         `Samples.path_nbytes` of the plan.
     """
     split = next(split for split in plan.splits if split.name == shard.split)
-    samples = plan.dataset.samples.subset(split.rows[shard.start : shard.stop], width)
+    members = split.rows[shard.start : shard.stop]
+    samples = plan.dataset.samples.subset(members, width)
     rows = np.arange(len(shard), dtype=np.int32)
     # What was left out before is told once, by the first of all shards.
     skipped = plan.skipped if split is plan.splits[0] and not shard.index else ()
     dataset = replace(
-        plan.dataset, samples=samples, splits={split.name: rows}, skipped=skipped, doubts=()
+        plan.dataset,
+        samples=samples,
+        splits={split.name: rows},
+        skipped=skipped,
+        doubts=(),
+        annotations=plan.dataset.annotations.subset(members),
     )
     part = split_plan(split.name, rows, dataset, plan.options)
     return BuildPlan(

@@ -129,7 +129,7 @@ def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, s
         per_class, classes = shares(int(np.count_nonzero(counts)), layout.columns, most)
     shown = sample_rows(reader, split, per_class=per_class, most_classes=classes, seed=seed)
     layout.title(split)
-    layout.text(_about(pictures, counts, shown, seed))
+    layout.text(_about(reader, pictures, counts, shown, seed))
     if shown and counts is not None and not counts.all():
         layout.text(_absent(layout, reader.header.classes, counts))
     layout.space()
@@ -142,7 +142,11 @@ def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, s
 
 
 def _about(
-    pictures: Pictures, counts: NDArray[np.intp] | None, shown: list[Shown], seed: int
+    reader: Reader,
+    pictures: Pictures,
+    counts: NDArray[np.intp] | None,
+    shown: list[Shown],
+    seed: int,
 ) -> str:
     """Return what is said of a split below its title: what it has, and what is shown of it."""
     if not len(pictures):
@@ -152,7 +156,9 @@ def _about(
     kind = f"{shape} {pictures.dtype.name}"
     is_cut = any(of.count > len(of.rows) for of in shown)
     if counts is None:
-        text = f"{images}, no labels, {kind}"
+        mode = reader.header.config["class_mode"]
+        labels = {"none": "no labels", "mask": "masks"}.get(mode, f"{mode} labels")
+        text = f"{images}, {labels}, {kind}"
         return f"{text}; {len(shown[0].rows):,} of them, drawn by seed {seed}" if is_cut else text
     classes = int(np.count_nonzero(counts))
     text = f"{images} of {_counted(classes, 'class')}, {kind}"

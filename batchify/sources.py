@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from batchify import engine
 from batchify.dataset import Dataset
 from batchify.fill import FillTask
+from batchify.keys import path_keys
 from batchify.plan import PATHS_AT_ONCE
 from batchify.reader import Reader
 from batchify.recheck import CheckJob, Stale
@@ -21,17 +20,6 @@ from batchify.resume import Masks, runs
 from batchify.storage import SourceFile
 
 TASK_SOURCES = 256
-_KEY = secrets.token_bytes(16)
-
-
-def path_keys(paths: Iterable[bytes]) -> NDArray[np.uint64]:
-    """Return a 64-bit hash of each path: 8 bytes a file, however long their names.
-
-    The key of the hash is drawn anew in each process, so nobody can make two names collide; by
-    chance, two of a million do in one of 40 million processes.
-    """
-    digests = [hashlib.blake2b(path, digest_size=8, key=_KEY).digest() for path in paths]
-    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 class SampleIndex:
@@ -43,7 +31,7 @@ class SampleIndex:
 
     Notes
     -----
-    Memory: 8 bytes a sample, 16 where samples have extents; none before it is needed.
+    Memory: 8 bytes a sample, 16 where samples have extents or masks; none before it is needed.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -55,7 +43,7 @@ class SampleIndex:
         keys = np.empty(len(self.dataset.samples), np.uint64)
         for start, paths in _samples(self.dataset):
             keys[start : start + len(paths)] = path_keys(paths)
-        if self.dataset.samples.extents is None:
+        if self.dataset.samples.extents is None and self.dataset.annotations.masks is None:
             keys.sort()
             return keys, None
         order = np.argsort(keys)
@@ -65,13 +53,14 @@ class SampleIndex:
         """Return which of some paths are of samples, shape (n,)."""
         return _among(path_keys(paths), self._sorted[0])
 
-    def files(self, paths: Sequence[bytes]) -> tuple[SourceFile, ...]:
-        """Return samples as their source finds them, given paths that the dataset has."""
-        if self.dataset.samples.extents is None:
-            return tuple(map(SourceFile, paths))
+    def task(self, split: str, start: int, paths: Sequence[bytes]) -> FillTask:
+        """Return a task of rows from `start` on, given paths that the dataset has."""
         keys, order = self._sorted
-        assert order is not None
-        return self.dataset.samples.files(order[np.searchsorted(keys, path_keys(paths))])
+        if order is None:
+            return FillTask(split, start, tuple(map(SourceFile, paths)))
+        numbers = order[np.searchsorted(keys, path_keys(paths))]
+        masks = self.dataset.annotations.mask_files(numbers)
+        return FillTask(split, start, self.dataset.samples.files(numbers), masks)
 
 
 def present_rows(reader: Reader, index: SampleIndex) -> Masks:
@@ -125,7 +114,7 @@ def stored_tasks(reader: Reader, wanted: Masks, index: SampleIndex) -> Iterator[
     """Yield some rows of a file as tasks, in the order of the file; all must be in the dataset."""
     for split, start, stop in runs(wanted, TASK_SOURCES):
         paths = reader.splits[split]["paths"][start:stop].tolist()
-        yield FillTask(split, start, index.files(paths))
+        yield index.task(split, start, paths)
 
 
 def count_stored_tasks(wanted: Masks) -> int:

@@ -15,6 +15,7 @@ from batchify.frameworks import adapter
 from batchify.images import RowArray, gather
 from batchify.indexing import Rows, row_numbers
 from batchify.paths import Origin, Paths
+from batchify.units import labelled
 
 Images = NDArray[Any] | RowArray
 
@@ -31,25 +32,33 @@ class Split(EncodedAccess):
     name : str
     images : ndarray or RowArray, shape (N, H, W, C)
         Mapped, where the rows lie side by side in the file.
-    labels : ndarray, or None
-        int64 class index, shape (N,), or float32 one-hot, shape (N, K).
+    labels : ndarray or RowArray, or None
+        int64 class index, shape (N,), or float32 one-hot, shape (N, K). Of a manifest also float32
+        numbers, shape (N,) or (N, K), or uint8 masks, shape (N, H, W).
     paths : Paths
     classes : tuple of str
     scale_factor : numpy.float32, or None
         What stored pixels are to be multiplied by; None where they are floats already.
     origin : Origin
         How a copy of this in another process opens it again.
+    weights : ndarray of float32, shape (N,), or None
+    class_mode : str
+        What the labels are; see `batchify.schema`. Where they are no classes, `classes` are the
+        label columns.
     """
 
     def __init__(
         self,
         name: str,
         images: Images,
-        labels: NDArray[Any] | None,
+        labels: NDArray[Any] | RowArray | None,
         paths: Paths,
         classes: tuple[str, ...],
         scale_factor: np.float32 | None,
         origin: Origin,
+        *,
+        weights: NDArray[np.float32] | None = None,
+        class_mode: str = "sparse",
     ) -> None:
         self.name = name
         self.images = images
@@ -58,6 +67,8 @@ class Split(EncodedAccess):
         self.classes = classes
         self.scale_factor = scale_factor
         self.origin = origin
+        self.weights = weights
+        self.class_mode = class_mode
 
     @property
     def class_to_idx(self) -> dict[str, int]:
@@ -101,8 +112,8 @@ class Split(EncodedAccess):
         Returns
         -------
         Batches
-            Of ``(X, y)``: float32, shape (n, H, W, C), and float32, shape (n,) or (n, K), where
-            `scaled`. Without labels, of X alone.
+            Of ``(X, y)``: float32, shape (n, H, W, C), and float32, shape (n,), (n, K) or, of
+            masks, (n, H, W), where `scaled`. Without labels, of X alone.
 
         Examples
         --------
@@ -158,8 +169,8 @@ class Split(EncodedAccess):
         Returns
         -------
         torch.utils.data.Dataset
-            Labels are as they are stored: int64 class index, or float32 one-hot. Without labels the
-            items are images alone.
+            Labels are as they are stored: int64 class index, float32 one-hot or numbers, uint8
+            masks. Without labels the items are images alone.
 
         Raises
         ------
@@ -260,10 +271,11 @@ class Split(EncodedAccess):
         Returns
         -------
         datasets.Dataset
-            Columns image (``Array3D``), label (``ClassLabel``, or a list of float32 one-hot) and
-            path. Images of an uncompressed file stay where they are in it, until Hugging Face
-            copies them: in ``map``, or to send the dataset to another process. Those of a
-            compressed one, or of several files, are written into its cache.
+            Columns image (``Array3D``), label (``ClassLabel``, a list of float32 one-hot, a
+            number, or ``Array2D`` for a mask), weight where there are any, and path. Images of an
+            uncompressed file stay where they are in it, until Hugging Face copies them: in
+            ``map``, or to send the dataset to another process. Those of a compressed one, or of
+            several files, are written into its cache.
 
         Raises
         ------
@@ -287,5 +299,5 @@ class Split(EncodedAccess):
         height, width, channels = self.images.shape[1:]
         return (
             f"<batchify split {self.name!r}: {len(self):,} images of {height}×{width}×{channels} "
-            f"{self.images.dtype}, {len(self.classes):,} classes>"
+            f"{self.images.dtype}, {labelled(self.class_mode, len(self.classes))}>"
         )

@@ -17,6 +17,7 @@ from batchify.names import printable
 from batchify.reader import Reader
 from batchify.sampling import class_counts
 from batchify.shardindex import is_shard_folder, read_index, shard_paths
+from batchify.valuestats import ValueStats, joined_stats, value_stats
 
 JSON_VERSION = 1
 
@@ -39,11 +40,15 @@ class SplitSummary:
     chunk_rows : int or None
         Images a chunk; None where the files' own bytes are stored.
     class_counts : tuple of int, or None
-        Rows of each class; None where there are no labels.
+        Rows of each class; None where no labels are classes.
     flags : Mapping of str to int
         How many of its source images were special, by `schema.FLAGS`.
     mean, std : tuple of float
         Of each channel, rescaled; NaN where there are no rows.
+    labels : tuple of ValueStats, or None
+        Of each label column, where the labels are numbers.
+    weights : ValueStats, or None
+        None where rows have no weights.
     """
 
     name: str
@@ -57,6 +62,8 @@ class SplitSummary:
     flags: Mapping[str, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    labels: tuple[ValueStats, ...] | None = None
+    weights: ValueStats | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,8 @@ class Summary:
                     "sources": dict(split.flags),
                     "mean": list(split.mean) if split.rows else None,
                     "std": list(split.std) if split.rows else None,
+                    "labels": self._labels_json(split),
+                    "weights": None if split.weights is None else split.weights.as_json(),
                 }
                 for split in self.splits
             },
@@ -121,6 +130,16 @@ class Summary:
                 {"path": printable(entry.path), "reason": entry.reason} for entry in self.skipped
             ],
         }
+
+    def _labels_json(self, split: SplitSummary) -> list[dict[str, Any]] | None:
+        if split.labels is None:
+            return None
+        counted = self.config["class_mode"] == "multilabel"
+        return [
+            {"name": printable(name)}
+            | ({"positives": stats.positives} if counted else stats.as_json())
+            for name, stats in zip(self.classes, split.labels, strict=True)
+        ]
 
 
 def summarize(path: str | os.PathLike[str]) -> Summary:
@@ -180,7 +199,17 @@ def _joined(parts: Sequence[SplitSummary]) -> SplitSummary:
         flags=dict(flags),
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
+        labels=joined_stats([(part.rows, part.labels) for part in parts]),
+        weights=_first(joined_stats([(part.rows, _single(part.weights)) for part in parts])),
     )
+
+
+def _single(stats: ValueStats | None) -> tuple[ValueStats, ...] | None:
+    return None if stats is None else (stats,)
+
+
+def _first(stats: tuple[ValueStats, ...] | None) -> ValueStats | None:
+    return None if stats is None else stats[0]
 
 
 def summary_of(reader: Reader) -> Summary:
@@ -210,6 +239,7 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
     flags = dict.fromkeys(schema.FLAGS, 0)
     counts = class_counts(reader, name)
     mean, std = reader.channel_statistics(name)
+    has_values = reader.header.config["class_mode"] in ("multilabel", "regression")
     for piece in reader.pieces(name, "source_flags"):
         for flag in flags:
             flags[flag] += int(np.count_nonzero(piece & schema.flag_bit(flag)))
@@ -225,4 +255,6 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
         flags=flags,
         mean=mean,
         std=std,
+        labels=value_stats(reader, name, "labels") if has_values else None,
+        weights=value_stats(reader, name, "weights")[0] if "weights" in columns else None,
     )

@@ -118,6 +118,18 @@ class Target:
         """Tell whether the target is another name of a file."""
         return os.path.isfile(path) and self.exists and os.path.samefile(path, self.path)
 
+    def check_apart(self, path: str) -> None:
+        """Refuse a target that is a file which is read.
+
+        Raises
+        ------
+        OutputPathError
+        """
+        if self._is_file(os.fsencode(path)):
+            raise OutputPathError(
+                f"target {printable(self.path)} is the manifest itself; name another"
+            )
+
     @property
     def shown(self) -> bytes:
         """What the user calls it."""

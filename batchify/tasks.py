@@ -39,7 +39,11 @@ def count_tasks(plan: BuildPlan, wanted: Masks) -> int:
 def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
     """Yield the tasks of some rows of a plan, in the order of the file."""
     for split, start, stop in _pieces(plan, wanted):
-        yield FillTask(split.name, start, plan.dataset.samples.files(split.rows[start:stop]))
+        rows = split.rows[start:stop]
+        dataset = plan.dataset
+        yield FillTask(
+            split.name, start, dataset.samples.files(rows), dataset.annotations.mask_files(rows)
+        )
 
 
 def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, int]]:

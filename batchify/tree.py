@@ -17,7 +17,9 @@ from batchify.shardindex import is_shard_folder
 from batchify.storage import Folder, Source
 from batchify.urls import is_url, local_path
 
+NO_FILE = "there is no such file"
 _KINDS = {
+    stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -87,6 +89,18 @@ class Tree(Protocol):
         """
         ...
 
+    def find(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
+        """Look some files up, given paths without ``..``.
+
+        Returns
+        -------
+        dict of int to str
+            Position and reason of each that is not a file to take.
+        ndarray of int64, shape (n, k), or None
+            The extents of all, zeros where there is none; None where files have none.
+        """
+        ...
+
 
 class FolderTree:
     """A folder on a file system of this machine.
@@ -116,6 +130,8 @@ class FolderTree:
             )
         self._real_root = os.path.realpath(self._root)
         self._follow_links = follow_links
+        self._prefix = os.path.join(self._root, b"")
+        self._parents: dict[bytes, bool] = {b"": True}
         self.source: Source = Folder(self._root)
         self.refused = ()
 
@@ -159,6 +175,27 @@ class FolderTree:
 
     def extents(self, path: bytes, names: Sequence[bytes]) -> None:
         """Return None: files are found by their paths."""
+
+    def find(self, paths: Sequence[bytes]) -> tuple[dict[int, str], None]:
+        """Look some files up, given paths without ``..``; each folder of theirs once."""
+        found = ((i, self._absence(path)) for i, path in enumerate(paths))
+        return {i: reason for i, reason in found if reason}, None
+
+    def _absence(self, path: bytes) -> str | None:
+        """Return why a path is not a file to take; None where it is one."""
+        parent = path.rpartition(b"/")[0]
+        if parent not in self._parents:
+            full = os.path.join(self._root, parent)
+            self._parents[parent] = self._follow_links or self._inside(full)
+        if not self._parents[parent]:
+            return "behind a link that leads out of the dataset folder (see --follow-links)"
+        try:
+            mode = os.lstat(self._prefix + path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return NO_FILE
+        except OSError as error:
+            return f"cannot be looked up: {error.strerror}"
+        return None if stat.S_ISREG(mode) else self.file_reason(path)
 
     def _inside(self, path: bytes) -> bool:
         """Tell whether the file or folder that a link leads to is in the dataset folder."""

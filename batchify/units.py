@@ -27,3 +27,11 @@ def share_text(count: int, total: int) -> str:
 def plural(count: int, word: str, many: str = "") -> str:
     """Return a number with its noun: ``1 class``, ``2 classes``."""
     return f"{count:,} {word if count == 1 else many or word + 's'}"
+
+
+def labelled(class_mode: str, count: int) -> str:
+    """Return what the labels of a class mode are: ``2 classes``, ``3 labels``, ``masks``."""
+    if class_mode == "mask":
+        return "masks"
+    words = {"multilabel": ("label", ""), "regression": ("number", "")}
+    return plural(count, *words.get(class_mode, ("class", "classes")))

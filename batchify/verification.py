@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from batchify import engine
 from batchify.content import Records, content_digest, link_faults, record_sums
 from batchify.copies import local_copy
-from batchify.damage import bad_labels, damaged_images
-from batchify.dataset import discover
+from batchify.damage import bad_labels, bad_weights, damaged_images, mask_crc32
+from batchify.dataset import Dataset, discover
 from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.findings import Finding, Findings, Verification
 from batchify.names import printable
@@ -24,6 +24,7 @@ from batchify.processes import check_workers
 from batchify.reader import Reader
 from batchify.recorded import decoder_text, recorded_options
 from batchify.redecode import DecodeJob
+from batchify.relisted import relisted
 from batchify.report import Progress
 from batchify.resume import Masks
 from batchify.shardindex import ShardFile, is_shard_folder, read_index
@@ -155,10 +156,11 @@ def _verify_file(
             if not quick:
                 images = _check_images(reader, found, report)
             if sources is not None:
-                if sources.index is None:
-                    dataset = discover(sources.path, options.discover, timeout_s=sources.timeout_s)
-                    sources.index = SampleIndex(dataset)
                 index = sources.index
+                if index is None:
+                    index = SampleIndex(_found(reader, sources, options))
+                    if options.manifest is None:  # of all shards
+                        sources.index = index
                 if shard is None and "shard" not in reader.header.config:
                     _check_new(stored_keys(reader), index, found)
                 present, hashed = _check_sources(
@@ -221,6 +223,13 @@ def _check_new(keys: NDArray[np.uint64], index: SampleIndex, found: Findings) ->
         found.add(Finding("new", "it is not in the file", path=path))
 
 
+def _found(reader: Reader, sources: _Sources, options: BuildOptions) -> Dataset:
+    """Return what is in the dataset now: by its folders, or of the rows that a manifest listed."""
+    if options.manifest is None:
+        return discover(sources.path, options.discover, timeout_s=sources.timeout_s)
+    return relisted(reader, sources.path, options.discover, timeout_s=sources.timeout_s)
+
+
 def _check_options(
     source: object, redecode: int | str | None, workers: int | None, image_timeout_s: float
 ) -> None:
@@ -248,6 +257,7 @@ def _check_structure(reader: Reader, found: Findings) -> BuildOptions:
 def _check_records(reader: Reader, found: Findings) -> None:
     """Check labels, paths, hashes and sizes of every row, and the digest of all of it."""
     n_classes = len(reader.header.classes)
+    class_mode = str(reader.header.config["class_mode"])
 
     def look(split: str, start: int, records: Records) -> None:
         damaged = record_sums(records) != records["record_crc32"]
@@ -261,8 +271,11 @@ def _check_records(reader: Reader, found: Findings) -> None:
             damaged,
         )
         if "labels" in records:
-            wrong = bad_labels(records["labels"], n_classes)
-            message = f"its label is not one of {n_classes} classes"
+            wrong, message = bad_labels(records["labels"], class_mode, n_classes)
+            _add_rows(found, "label", message, split, start, records, wrong & ~damaged)
+        if "weights" in records:
+            wrong = bad_weights(records["weights"])
+            message = "its weight is negative, or not a number"
             _add_rows(found, "label", message, split, start, records, wrong & ~damaged)
 
     if content_digest(reader, look) != reader.digest:
@@ -309,7 +322,10 @@ def _check_sources(
     for split, mask in present.items():
         for row in np.flatnonzero(~mask).tolist():
             path = bytes(reader.splits[split]["paths"][row])
-            found.add(Finding("missing", "it is not in the folder any more", split, row, path))
+            message = "it is not in the folder any more"
+            if index.dataset.annotations.masks is not None:
+                message = "it, or its mask, is not in the folder any more"
+            found.add(Finding("missing", message, split, row, path))
     total = count_rows(present)
 
     def step(done: int) -> None:
@@ -363,6 +379,8 @@ def _check_pixels(
             now = again.channel_sums or again.row_crc32.to_bytes(4, "little")
             if not reason and now != proof.tobytes():
                 reason = f"decoding it again gives other pixels{by}"
+            if not reason and again.mask_crc32 != mask_crc32(reader, task.split, task.start + i):
+                reason = f"decoding its mask again gives other values{by}"
             if reason:
                 found.add(Finding("pixels", reason, task.split, task.start + i, task.files[i].path))
         done += len(decoded)

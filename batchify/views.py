@@ -65,7 +65,7 @@ def repeats(dossier: Dossier) -> Html:
             f"{images} {'is' if found.leaks == 1 else 'are'} in more than one split: what is "
             "measured there is better than the truth. Delete the copies"
         )
-        if dossier.summary.config.get("layout") == "splits":  # where no --split can be given
+        if "split" not in dossier.summary.config:  # where no --split can be given
             text += " from all splits but one."
         else:
             text += ", or build again with --split stratified --group-duplicates."

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
+from collections.abc import Iterator
 from types import TracebackType
 
-from batchify import durable
+from batchify import durable, schema
 from batchify.errors import OutputIOError, OutputLockedError, ResumeError
 from batchify.journal import Journal
 from batchify.names import printable
@@ -23,10 +24,6 @@ from batchify.target import PARTIAL, Target
 JOURNAL = PARTIAL + b".journal"
 SEALING = PARTIAL + b".sealing"
 COMMIT_NBYTES = 64 << 20
-_AT_ONCE = 4096
-"""Rows of a column that are summed at once."""
-LEARNT = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums")
-"""The columns that decoding fills beside the images, as far as a file has them."""
 
 
 class WorkFile:
@@ -155,13 +152,19 @@ class WorkFile:
     def _learnt_crc32(self, split: str, start: int, stop: int) -> int:
         """Return the CRC-32 of the columns of some rows that no other checksum covers yet."""
         crc32 = 0
-        for name in LEARNT:
-            if f"{split}/{name}" not in self.rows.places:
-                continue
-            for first in range(start, stop, _AT_ONCE):
-                some = self.rows.get(split, name, first, min(first + _AT_ONCE, stop))
-                crc32 = zlib.crc32(some, crc32)
+        prefix = f"{split}/"
+        names = [at.removeprefix(prefix) for at in self.rows.places if at.startswith(prefix)]
+        for name in schema.learnt_columns(names):
+            for piece in self._pieces(split, name, start, stop):
+                crc32 = zlib.crc32(piece, crc32)
         return crc32
+
+    def _pieces(self, split: str, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes of some rows of a column, some MiB at a time: masks are large."""
+        row_nbytes = self.rows.places[f"{split}/{name}"].row_nbytes
+        at_once = max(1, schema.PIECE_NBYTES // row_nbytes)
+        for first in range(start, stop, at_once):
+            yield self.rows.get(split, name, first, min(first + at_once, stop))
 
     @property
     def rows(self) -> RowWriter:

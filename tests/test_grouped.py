@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from batchify.assignment import assign
 from batchify.builder import build
-from batchify.dataset import Samples
 from batchify.errors import DatasetError, OptionError, ResumeError
 from batchify.groups import Units, make_units, repeat_numbers
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions
 from batchify.planner import plan_build
 from batchify.report import Progress
+from batchify.samples import Samples
 
 SMALL = DecodeOptions((8, 8))
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))

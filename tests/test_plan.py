@@ -14,10 +14,11 @@ from drawing import draw_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchify.dataset import Dataset, Samples, discover
+from batchify.dataset import Dataset, discover
 from batchify.errors import OptionError, Skipped
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.plan import BuildPlan, make_plan
+from batchify.samples import Samples
 from batchify.storage import Folder
 from batchify.structure import create, places
 

@@ -143,7 +143,8 @@ def test_every_column_is_in_the_readme() -> None:
     """The layout names what a file holds."""
     columns = schema.split_columns(1, (1, 1, 3), "uint8", "sparse", 1, 1)
     encoded = schema.split_columns(1, (1, 1, 3), "uint8", "sparse", 1, 1, 1)
-    for column in (*columns, *encoded):
+    masks = schema.split_columns(1, (1, 1, 3), "uint8", "mask", 1, 1, weights=True)
+    for column in (*columns, *encoded, *masks):
         assert f"\n  {column.name} " in README
 
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from batchify.sheet import Sheet
     from batchify.summary import Summary
 
-BAR_WIDTH = 20
 SKIPPED_SHOWN = 20
 
 
@@ -123,6 +122,7 @@ def render_sheet(sheet: Sheet) -> str:
 
 def render(summary: Summary) -> str:
     """Return a summary as text."""
+    from batchify.cli.labels import labels_text
     from batchify.names import printable
     from batchify.units import size_text
 
@@ -131,7 +131,7 @@ def render(summary: Summary) -> str:
         f"{size_text(summary.nbytes)}",
         _splits(summary),
         _channels(summary),
-        _classes(summary),
+        labels_text(summary),
         _options(summary),
     ]
     if special := _sources(summary):
@@ -176,24 +176,6 @@ def _channels(summary: Summary) -> str:
             values = [", ".join(f"{value:#.4g}" for value in each) for each in both]
             rows.append([split.name, *values])
     return table(rows) + f"\nof images times {printable(str(summary.config.get('rescale')))}"
-
-
-def _classes(summary: Summary) -> str:
-    from batchify.cli.text import table
-    from batchify.names import printable
-
-    head = f"classes: {len(summary.classes):,}"
-    counted = [split for split in summary.splits if split.class_counts is not None]
-    if not counted:
-        return head + " (no labels are stored)"
-    totals = [sum(counts) for counts in zip(*(s.class_counts or () for s in counted), strict=True)]
-    largest = max([*totals, 1])
-    rows = [["", "class", *(split.name for split in counted), ""]]
-    for index, name in enumerate(summary.classes):
-        counts = [f"{(split.class_counts or ())[index]:,}" for split in counted]
-        bar = "█" * -(-totals[index] * BAR_WIDTH // largest)
-        rows.append([f"  {index}", printable(name), *counts, bar])
-    return head + "\n" + table(rows, right=(0, *range(2, 2 + len(counted))))
 
 
 def _options(summary: Summary) -> str:

@@ -17,6 +17,7 @@ from batchify.options import (
     BuildOptions,
     DecodeOptions,
     DiscoverOptions,
+    ManifestOptions,
     SplitOptions,
     StoreOptions,
 )
@@ -118,7 +119,26 @@ DECIDING: tuple[Callable[[Any], Any], ...] = (
         metavar="N",
         help="Of the order, and of a stratified or hash split.",
     ),
-    _choice("--class-mode", schema.CLASS_MODES, _STORE.class_mode, "Labels to store."),
+    _choice(
+        "--class-mode",
+        schema.CLASS_MODES,
+        _STORE.class_mode,
+        "Labels to store; multilabel, regression and mask are of a manifest.",
+    ),
+    click.option(
+        "--manifest",
+        type=click.Path(),
+        metavar="FILE",
+        help="Take the images that a .csv, .jsonl or .parquet table lists, with its labels: "
+        "columns path, relative to DATASET, and label; optionally split, group and weight.",
+    ),
+    click.option(
+        "--label-columns",
+        type=Names(),
+        default="",
+        metavar="NAMES",
+        help="Columns of the labels in the manifest, parted by commas.  [default: label]",
+    ),
     click.option(
         "--rescale",
         default=_STORE.rescale,
@@ -285,6 +305,12 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
         and values[name] != ""
         and values[name] is not False
     }
+    manifest = None
+    if values["manifest"] is not None:
+        columns = values["label_columns"] or ManifestOptions("").label_columns
+        manifest = ManifestOptions(values["manifest"], columns)
+    elif values["label_columns"]:
+        raise click.UsageError("--label-columns are of a --manifest; give both")
     return BuildOptions(
         discover=DiscoverOptions(
             extensions=values["extensions"],
@@ -321,4 +347,5 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
         ),
         split_given=bool(given),
         batch_size=values.get("batch_size", BATCH_SIZE),
+        manifest=manifest,
     )

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from batchify import schema
 from batchify.cli.text import table
 from batchify.names import printable
-from batchify.units import plural, size_text
+from batchify.units import labelled, plural, size_text
 
 if TYPE_CHECKING:
     from batchify.merging import MergeReport
@@ -26,8 +27,7 @@ def plan_text(plan: BuildPlan) -> str:
             rows.append([split.name, column.name, shape, column.dtype.lstrip("<|")])
     compressed = " before compression" if plan.options.store.compression != "none" else ""
     lines = [
-        f"plan of {plan.dataset.name}: {plan.images:,} images, "
-        f"{len(plan.dataset.classes):,} classes",
+        f"plan of {plan.dataset.name}: {plan.images:,} images, {_labels(plan)}",
         "",
         table(rows),
         "",
@@ -90,7 +90,7 @@ def _made(plan: BuildPlan, rows: Mapping[str, int], nbytes: int, seconds: float)
     dtype = plan.options.store.dtype
     return (
         f"{_counts(rows)} images of {height}×{width}×{channels} {dtype}{stored}, "
-        f"{len(plan.dataset.classes):,} classes, {size_text(nbytes)} in {seconds:.1f} s "
+        f"{_labels(plan)}, {size_text(nbytes)} in {seconds:.1f} s "
         f"({sum(rows.values()) / seconds:,.0f} images/s)"
     )
 
@@ -108,6 +108,12 @@ def _done(report: BuildReport | ShardsReport) -> list[str]:
     if special:
         lines.append("  sources: " + ", ".join(special))
     return lines
+
+
+def _labels(plan: BuildPlan) -> str:
+    if plan.options.store.class_mode in schema.MANIFEST_MODES:
+        return labelled(plan.options.store.class_mode, len(plan.dataset.classes))
+    return f"{len(plan.dataset.classes):,} classes"
 
 
 def changes_text(changes: Changes) -> str:

@@ -46,13 +46,24 @@ def dataset(split: Split) -> datasets.Dataset:
 def _features(split: Split) -> datasets.Features:
     images = split.images
     columns: dict[str, Any] = {"image": datasets.Array3D(images.shape[1:], str(images.dtype))}
-    if split.labels is not None and split.labels.ndim == 1:
-        columns["label"] = datasets.ClassLabel(names=list(map(_text, split.classes)))
-    elif split.labels is not None:
-        floats = datasets.Value("float32")
-        columns["label"] = datasets.Sequence(floats, length=split.labels.shape[1])
+    if split.labels is not None:
+        columns["label"] = _label_feature(split)
+    if split.weights is not None:
+        columns["weight"] = datasets.Value("float32")
     columns["path"] = datasets.Value("string")
     return datasets.Features(columns)
+
+
+def _label_feature(split: Split) -> Any:
+    """Return what Hugging Face calls the labels."""
+    assert split.labels is not None
+    shape = split.labels.shape[1:]
+    if split.class_mode == "mask":
+        return datasets.Array2D(shape, "uint8")
+    if split.class_mode in ("sparse", "binary"):
+        return datasets.ClassLabel(names=list(map(_text, split.classes)))
+    floats = datasets.Value("float32")
+    return datasets.Sequence(floats, length=shape[0]) if shape else floats
 
 
 def _text(name: str) -> str:
@@ -85,7 +96,14 @@ def _pieces(split: Split, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             column = pa.array(labels.ravel())
             if labels.ndim == 2:
                 column = pa.FixedSizeListArray.from_arrays(column, labels.shape[1])
+            elif labels.ndim == 3:
+                for length in reversed(labels.shape[1:]):
+                    ends = np.arange(0, len(column) + 1, length, dtype=np.int32)
+                    column = pa.ListArray.from_arrays(pa.array(ends), column)
+                column = pa.ExtensionArray.from_storage(schema.field("label").type, column)
             columns.append(column)
+        if split.weights is not None:
+            columns.append(pa.array(np.asarray(split.weights[rows])))
         columns.append(pa.array(list(map(_text, split.paths[rows])), pa.string()))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -100,6 +118,8 @@ def _rows(split: Split) -> Iterator[dict[str, Any]]:
         columns: dict[str, Any] = {"image": split.images[rows]}
         if split.labels is not None:
             columns["label"] = split.labels[rows]
+        if split.weights is not None:
+            columns["weight"] = split.weights[rows]
         columns["path"] = map(_text, split.paths[rows])
         for values in zip(*columns.values(), strict=True):
             yield dict(zip(columns, values, strict=True))

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, get_work
 from batchify.epochs import Batches
 from batchify.errors import OptionError
 from batchify.frameworks.shared import channels_first, label_tensor, lender, lent
+from batchify.images import RowArray
 from batchify.indexing import Rows
 from batchify.orders import chunk_starts, shuffled
 
@@ -54,7 +55,7 @@ class TorchRows(Dataset[Any]):
         self._transform = transform
 
     @property
-    def targets(self) -> NDArray[Any] | None:
+    def targets(self) -> NDArray[Any] | RowArray | None:
         """The labels of all rows, as they are stored."""
         return self.split.labels
 

@@ -1,0 +1,243 @@
+"""The rows of a table, each with its line, as texts: of CSV and JSON lines here."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, Protocol
+
+from batchify.errors import OptionError
+from batchify.faults import Faults
+from batchify.names import printable
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+_LINE_NBYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+
+Row = tuple[int, Sequence[str]]
+"""The line that a row begins on, and the texts of some of its columns."""
+
+
+class Table(Protocol):
+    """An open table.
+
+    Attributes
+    ----------
+    columns : sequence of str
+        Their names.
+    """
+
+    columns: Sequence[str]
+
+    def rows(self, names: Sequence[str], faults: Faults) -> Iterator[Row]:
+        """Yield the rows, of the named columns; one that cannot be understood is a fault.
+
+        What has no value is an empty text.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def open_table(path: str, faults: Faults) -> Iterator[Table]:
+    """Open a table by the ending of its name.
+
+    Raises
+    ------
+    OptionError
+        If the ending is none of `SUFFIXES`.
+    ManifestError
+        If it cannot be read.
+    ExtraMissingError
+        If it is of Parquet, and pyarrow cannot be imported.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in SUFFIXES:
+        raise OptionError(f"manifest {printable(path)} must end in {', '.join(SUFFIXES)}")
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, OSError) and error.errno == errno.ENOENT
+        reason = getattr(error, "strerror", None) or str(error)
+        raise faults.error(
+            "does not exist" if missing else f"cannot be opened: {reason}"
+        ) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise faults.error("is not a regular file")
+    with open(fd, "rb") as file:
+        if suffix == ".parquet":
+            from batchify.parquet import ParquetTable  # an extra
+
+            yield ParquetTable(file, faults)
+        else:
+            yield CsvTable(file, faults) if suffix == ".csv" else JsonTable(file, faults)
+
+
+class _Lines:
+    """The lines of a UTF-8 file, counted; one that is none ends it with a fault."""
+
+    def __init__(self, file: IO[bytes], faults: Faults) -> None:
+        self._file = file
+        self._faults = faults
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        data = self._file.readline(_LINE_NBYTES + 1)
+        if not data:
+            raise StopIteration
+        self.count += 1
+        if self.count == 1:
+            data = data.removeprefix(_BOM)
+        try:
+            if len(data) > _LINE_NBYTES:
+                raise ValueError(f"it is longer than {_LINE_NBYTES:,} bytes")
+            if b"\0" in data:
+                raise ValueError("it has a NUL byte; save the table as UTF-8 text")
+            return data.decode()
+        except UnicodeDecodeError as error:
+            at = f"byte {error.start + 1} of the line"
+            self._faults.add(self.count, f"it is not UTF-8 ({at}); save the table as UTF-8")
+        except ValueError as error:
+            self._faults.add(self.count, str(error))
+        raise StopIteration
+
+
+class CsvTable:
+    """A table of comma-separated values with a header: RFC 4180, spaces after commas ignored.
+
+    Raises
+    ------
+    ManifestError
+        If it has no header.
+    """
+
+    def __init__(self, file: IO[bytes], faults: Faults) -> None:
+        self._lines = _Lines(file, faults)
+        self._reader = csv.reader(self._lines, strict=True, skipinitialspace=True)
+        self.columns: Sequence[str] = ()
+        for _, fields in self._records(faults):
+            self.columns = [name.strip() for name in fields]
+            break
+        faults.check("the first line must name the columns")
+        if not self.columns:
+            raise faults.error("is empty; its first line must name the columns")
+
+    def rows(self, names: Sequence[str], faults: Faults) -> Iterator[Row]:
+        """Yield the rows."""
+        numbers = [self.columns.index(name) for name in names]
+        count = len(self.columns)
+        for line, fields in self._records(faults):
+            if len(fields) != count:
+                faults.add(line, f"it has {len(fields)} fields, the header {count}")
+                continue
+            yield line, [fields[number] for number in numbers]
+
+    def _records(self, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+        """Yield the records that are not empty, each with its first line."""
+        line = self._lines.count + 1
+        try:
+            for fields in self._reader:
+                if fields:
+                    yield line, fields
+                line = self._lines.count + 1
+        except csv.Error as error:
+            faults.add(line, f"it is not CSV: {error}")
+
+
+class JsonTable:
+    """A table of one JSON object a line; the columns are the names of the first.
+
+    Raises
+    ------
+    ManifestError
+        If it has no line.
+    """
+
+    def __init__(self, file: IO[bytes], faults: Faults) -> None:
+        self._lines = _Lines(file, faults)
+        self._objects = self._parsed(faults)
+        self._first = next(self._objects, None)
+        if self._first is None:
+            faults.check("every line must be a JSON object")
+            raise faults.error("is empty; every line must be a JSON object")
+        self.columns: Sequence[str] = list(self._first[1])
+
+    def rows(self, names: Sequence[str], faults: Faults) -> Iterator[Row]:
+        """Yield the rows; each has the columns that the first has."""
+        assert self._first is not None
+        optional = {"split", "group", "weight"}.difference(self.columns)
+        yield from self._texts(*self._first, names, optional, faults)
+        for line, found in self._objects:
+            yield from self._texts(line, found, names, optional, faults)
+
+    def _texts(
+        self, line: int, found: dict[str, Any], names: Sequence[str], others: set[str],
+        faults: Faults,
+    ) -> Iterator[Row]:  # fmt: skip
+        try:
+            for name in others.intersection(found):
+                raise ValueError(f"it has {name}, which the first row has not")
+            yield line, [_text(name, found[name]) for name in names]
+        except KeyError as error:
+            faults.add(line, f"it has no {printable(error.args[0])}, which the first row has")
+        except ValueError as error:
+            faults.add(line, str(error))
+
+    def _parsed(self, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+        for text in self._lines:
+            if not text.strip():
+                continue
+            try:
+                found = json.loads(text, object_pairs_hook=_object)
+            except json.JSONDecodeError as error:
+                faults.add(self._lines.count, f"it is not JSON: {error.msg} (column {error.colno})")
+            except (ValueError, RecursionError) as error:
+                faults.add(self._lines.count, f"it is not JSON: {error}")
+            else:
+                if isinstance(found, dict):
+                    yield self._lines.count, found
+                else:
+                    faults.add(self._lines.count, "it is not a JSON object")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{printable(twice)} is there twice")
+    return found
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a value as CSV has it.
+
+    Raises
+    ------
+    ValueError
+        If it is a list or an object.
+    """
+    if isinstance(value, list | dict):
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise ValueError(f"{printable(name)} is {kind}; it must be a text or a number")
+    return as_text(value)
+
+
+def as_text(value: Any) -> str:
+    """Return a plain value as CSV has it: empty for none, and for the NaN that stands for none."""
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
