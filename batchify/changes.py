@@ -92,6 +92,7 @@ def compare(
             return changes, kept
     except FileMissingError:
         changes.reasons.append("there is no such file")
+        changes.missing = True
     except FileFormatError as error:
         changes.reasons.append(str(error))
         changes.damaged = True

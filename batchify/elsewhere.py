@@ -10,10 +10,11 @@ from itertools import islice
 from typing import Protocol
 
 from batchify.errors import BatchifyError, ExtraMissingError, OptionError, WorkerDiedError
+from batchify.shardfolder import Ticket
 from batchify.shardreport import Steps
 from batchify.shards import Shard
 from batchify.shardset import TaskMaker
-from batchify.shardtask import Link, ShardOutcome, Ticket, run_elsewhere
+from batchify.shardtask import Link, ShardOutcome, run_elsewhere
 
 IN_FLIGHT = 256
 """Shards that an executor is given at once: their plans take memory while they wait."""
@@ -85,7 +86,7 @@ def others_of(executor: Executor | None, scheduler: str | None) -> Iterator[Othe
 
 
 def made_elsewhere(
-    others: Others, parts: Sequence[Shard], make: TaskMaker, ticket: Ticket, steps: Steps
+    others: Others, parts: Sequence[Shard], make: TaskMaker, ticket: Ticket | None, steps: Steps
 ) -> Iterator[ShardOutcome]:
     """Yield the outcomes of shards that are made elsewhere, as they come.
 

@@ -98,6 +98,8 @@ class Changes:
         All changes were looked for, not only whether there are any.
     damaged : bool
         What is there is not what was written.
+    missing : bool
+        There is no file.
     """
 
     path: bytes
@@ -107,6 +109,7 @@ class Changes:
     vanished: list[bytes] = field(default_factory=list)
     every: bool = True
     damaged: bool = False
+    missing: bool = False
 
     @property
     def is_due(self) -> bool:

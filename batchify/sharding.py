@@ -19,20 +19,11 @@ from batchify.policy import check_policy
 from batchify.processes import check_workers
 from batchify.repeats import must_be_apart
 from batchify.report import Changes, Progress
-from batchify.shardindex import is_shard_folder
+from batchify.shardfolder import listed, publish, shard_folder, withdraw
 from batchify.shardreport import Outcomes, ShardsReport, Steps, index_of, report_of
 from batchify.shards import cut_plan
-from batchify.shardset import (
-    TaskMaker,
-    check_shards_apart,
-    claimed,
-    compare_folder,
-    made_folder,
-    publish,
-    withdraw,
-)
+from batchify.shardset import TaskMaker, check_shards_apart, compare_folder
 from batchify.shardtask import build_shard
-from batchify.target import check_folder
 from batchify.values import at_least
 
 Report = Callable[[Progress], None]
@@ -52,6 +43,7 @@ def build_shards(
     on_error: schema.OnError = "fail",
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
+    work_dir: str | os.PathLike[str] | None = None,
     progress: Report | None = None,
 ) -> ShardsReport:
     """Write the splits of a dataset into several HDF5 files, and a list of them.
@@ -66,7 +58,7 @@ def build_shards(
     dataset : path
         See `batchify.discover`.
     output : path
-        The folder; made where it is not there.
+        The folder, made where it is not there; or the URL of one.
     options : BuildOptions, optional
     shards : int
         Files of each split; where a split has fewer rows, one a row.
@@ -78,7 +70,7 @@ def build_shards(
     scheduler : str, optional
         The address of a Dask scheduler (``tcp://host:8786``), in place of `executor`: its workers
         tell how far they are, and stop when the build does.
-    workers, overwrite, restart, on_error, max_skipped, image_timeout_s, progress
+    workers, overwrite, restart, on_error, max_skipped, image_timeout_s, work_dir, progress
         As for `batchify.build`; `workers` are for this machine.
 
     Returns
@@ -99,11 +91,10 @@ def build_shards(
     limit = check_policy(on_error, max_skipped)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    folder = os.path.abspath(os.fsencode(output))
-    check_folder(folder, dataset)
+    folder = shard_folder(output, work_dir)
+    folder.check(dataset)
     with (
-        made_folder(folder),
-        claimed(folder) as ticket,
+        folder.claim() as ticket,
         others_of(executor, scheduler) as others,
         engine.Workers(workers, image_timeout_s) as crew,
     ):
@@ -113,19 +104,19 @@ def build_shards(
         if plan.images >= START_IMAGES and others is None:
             crew.start()
         parts = cut_plan(plan, shards)
-        finished = is_shard_folder(folder)
+        finished = listed(folder) is not None
         if restart and finished and not overwrite:
-            raise _exists(folder, ["they are to be made anew (--restart)"])
+            raise _exists(folder.shown, ["they are to be made anew (--restart)"])
         # Shards of a build that is not done are its own work, to be begun anew where that is asked.
         replaces = overwrite or (restart and not finished)
-        make = TaskMaker(plan, folder, replaces, restart, on_error, image_timeout_s)
+        make = TaskMaker(plan, folder, replaces, restart, on_error, image_timeout_s, work_dir)
         outcomes = Outcomes(plan, limit)
         outcomes.check_limit()
         step = Steps(plan, report)
         if finished and not restart:
             changes = compare_folder(folder, parts, make, crew, outcomes, step, every=False)
             if changes.is_due and not changes.damaged and not overwrite:
-                raise _exists(folder, changes.lines())
+                raise _exists(folder.shown, changes.lines())
         left = [part for part in parts if part.name not in outcomes.done]
         if left:
             withdraw(folder)
@@ -140,7 +131,7 @@ def build_shards(
             check_shards_apart(folder, parts)
         index = index_of(plan, parts, outcomes)
         publish(folder, index)
-    return report_of(folder, plan, parts, outcomes, index)
+    return report_of(folder.shown, plan, parts, outcomes, index)
 
 
 def find_shard_changes(
@@ -174,11 +165,11 @@ def find_shard_changes(
     limit = check_policy(on_error, max_skipped)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    folder = os.path.abspath(os.fsencode(output))
+    folder = shard_folder(output)
     with engine.Workers(workers, image_timeout_s) as crew:
         plan = planned(dataset, options or BuildOptions(), crew, report)
         parts = cut_plan(plan, shards)
-        make = TaskMaker(plan, folder, False, False, on_error, image_timeout_s)
+        make = TaskMaker(plan, folder, False, False, on_error, image_timeout_s, None)
         outcomes = Outcomes(plan, limit)
         changes = compare_folder(
             folder, parts, make, crew, outcomes, Steps(plan, report), every=True

@@ -6,22 +6,27 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from batchify import engine, schema
+from batchify.copies import local_copy
 from batchify.errors import (
     BadImagesError,
     DatasetNotFoundError,
+    FileMissingError,
     OutputLockedError,
     OutputPathError,
     Skipped,
 )
 from batchify.making import make_file, standing_report
 from batchify.names import printable
+from batchify.placing import placed
 from batchify.plan import BuildPlan
 from batchify.report import BuildReport, Changes, Progress
+from batchify.shardfolder import Ticket
 from batchify.target import Target
+from batchify.urls import is_url, shown
 from batchify.worker import StoppedError
 from batchify.workfile import WorkFile
 
@@ -36,39 +41,6 @@ class Link(Protocol):
     def tell(self, name: str, done: int, bad: int) -> None:
         """Tell how many rows of a shard are done, and how many of them are bad."""
         ...
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """What a worker looks at now and then: a file with a token, there while the build is wanted.
-
-    Parameters
-    ----------
-    path : bytes
-    token : str
-    """
-
-    path: bytes
-    token: str
-
-    def check(self) -> None:
-        """Give up where nobody waits any more.
-
-        Raises
-        ------
-        StoppedError
-        """
-        if not self.is_valid:
-            raise StoppedError(f"{printable(self.path)} is not that of this build any more")
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether the file is there, with the token."""
-        try:
-            with open(self.path, "rb") as file:
-                return self.token.encode() in file.read(4096)
-        except OSError:
-            return False
 
 
 @dataclass(frozen=True)
@@ -115,11 +87,13 @@ class ShardTask:
     name : str
     plan : BuildPlan
         Of the shard.
-    path : bytes
-        Where it goes, absolute.
+    place : str
+        Where it goes: an absolute path, or a URL.
     overwrite, restart, on_error
         As for `batchify.build`.
     image_timeout_s : float
+    work_dir : path, optional
+        Where what goes to a URL is written before, on the machine that makes it.
     ticket : Ticket, or None
         Where others may lose interest in it.
     link : Link, or None
@@ -127,11 +101,12 @@ class ShardTask:
 
     name: str
     plan: BuildPlan
-    path: bytes
+    place: str
     overwrite: bool
     restart: bool
     on_error: schema.OnError
     image_timeout_s: float
+    work_dir: str | os.PathLike[str] | None = None
     ticket: Ticket | None = None
     link: Link | None = None
 
@@ -143,32 +118,43 @@ def build_shard(task: ShardTask, crew: engine.Workers, report: Report) -> ShardO
     ------
     As `batchify.build`, but for images that cannot be used: those are in the outcome.
     """
-    target = Target(task.path, task.overwrite)
-    with WorkFile(target) as work, contextlib.ExitStack() as undo:
-        if not work.is_left:
-            undo.callback(work.discard)
-        try:
-            made = make_file(
-                work,
-                task.plan,
-                crew,
-                undo,
-                on_error=task.on_error,
-                limit=None,
-                restart=task.restart,
-                report=report,
-                repair=True,
-            )
-        except BadImagesError as error:
-            return ShardOutcome(task.name, bad=error.bad)
-    return outcome_of(task, made)
+    with placed(
+        task.place,
+        # Of a store: what is there is looked at here, and replaced where that turns out to be due.
+        overwrite=task.overwrite or is_url(task.place),
+        restart=task.restart,
+        work_dir=task.work_dir,
+        report=report,
+    ) as place:
+        target = replace(place.target, overwrite=task.overwrite)
+        with WorkFile(target) as work, contextlib.ExitStack() as undo:
+            if not work.is_left:
+                undo.callback(work.discard)
+            try:
+                made = make_file(
+                    work,
+                    task.plan,
+                    crew,
+                    undo,
+                    on_error=task.on_error,
+                    limit=None,
+                    restart=task.restart,
+                    report=report,
+                    repair=True,
+                )
+            except BadImagesError as error:
+                return ShardOutcome(task.name, bad=error.bad)
+        outcome = outcome_of(task, made, target.path)
+        if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
+            outcome = replace(outcome, up_to_date=False, kept=outcome.rows)
+    return outcome
 
 
-def outcome_of(task: ShardTask, made: BuildReport) -> ShardOutcome:
-    """Return what became of a shard that is there."""
+def outcome_of(task: ShardTask, made: BuildReport, path: bytes) -> ShardOutcome:
+    """Return what became of a shard that is there, at a path of this machine."""
     from batchify.reader import Reader
 
-    with Reader(task.path) as reader:
+    with Reader(path) as reader:
         digest = reader.digest.hex()
     return ShardOutcome(
         name=task.name,
@@ -197,29 +183,41 @@ def compare_shard(
     """
     from batchify.changes import compare  # HDF5 loads when workers have started
 
-    changes, kept = compare(
-        task.plan,
-        task.path,
-        crew,
-        skip=task.on_error == "skip",
-        every=every,
-        images=True,
-        report=report,
-    )
-    if changes.is_due:
-        return changes, None
-    return changes, outcome_of(task, standing_report(Target(task.path, overwrite=False), kept))
+    try:
+        with local_copy(task.place, report) as copy:
+            path = os.fsencode(copy)
+            changes, kept = compare(
+                task.plan,
+                path,
+                crew,
+                skip=task.on_error == "skip",
+                every=every,
+                images=True,
+                report=report,
+            )
+            if changes.is_due:
+                return changes, None
+            made = standing_report(Target(path, overwrite=False), kept)
+            return changes, outcome_of(task, made, path)
+    except FileMissingError:  # at a URL
+        return Changes(shown(task.place), ["there is no such file"], missing=True), None
 
 
-def _check_storage(task: ShardTask, ticket: Ticket) -> None:
+def _check_storage(task: ShardTask, ticket: Ticket | None) -> None:
     """Refuse to work where the dataset or the folder of the shards cannot be seen."""
     advice = "workers need DATASET and OUT on storage that all of them share, or as URLs"
-    folder, source = os.path.dirname(task.path), task.plan.dataset.source
-    if not os.path.isdir(folder):
+    folder, source = os.path.dirname(task.place), task.plan.dataset.source
+    if not is_url(task.place) and not os.path.isdir(folder):
         raise OutputPathError(f"a worker has no folder {printable(folder)}: {advice}")
-    ticket.check()
+    _check_wanted(ticket)
     if not source.is_there():
         raise DatasetNotFoundError(f"a worker does not see {printable(source.name)}: {advice}")
+
+
+def _check_wanted(ticket: Ticket | None) -> None:
+    """Give up where nobody waits any more."""
+    if ticket is not None and not ticket.is_valid:
+        raise StoppedError(f"{printable(ticket.path)} is not that of this build any more")
 
 
 def run_elsewhere(task: ShardTask) -> ShardOutcome:
@@ -233,15 +231,13 @@ def run_elsewhere(task: ShardTask) -> ShardOutcome:
         If the build that asked for it has ended.
     """
     ticket, link = task.ticket, task.link
-    if ticket is not None:
-        _check_storage(task, ticket)
+    _check_storage(task, ticket)
     bad = 0
 
     def report(progress: Progress) -> None:
         nonlocal bad
         bad = max(bad, progress.bad)
-        if ticket is not None:
-            ticket.check()
+        _check_wanted(ticket)
         if link is not None and progress.stage == "fill":
             link.tell(task.name, progress.done, bad)
 
@@ -255,5 +251,4 @@ def run_elsewhere(task: ShardTask) -> ShardOutcome:
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
-            if ticket is not None:
-                ticket.check()
+            _check_wanted(ticket)

@@ -37,10 +37,24 @@ def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
     there = path if os.path.isdir(path) else parent
     if not os.access(there, os.W_OK):
         raise OutputIOError(f"target {name}: no permission to write in {printable(there)}")
-    _check_outside(path, path, dataset_root)
+    check_outside(path, path, dataset_root)
 
 
-def _check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[str]) -> None:
+def check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[str]) -> None:
+    """Refuse a target in the dataset.
+
+    Parameters
+    ----------
+    asked : bytes
+        The target, for people.
+    folder : bytes
+        Where it is, on this machine.
+    dataset_root : path or URL
+
+    Raises
+    ------
+    OutputPathError
+    """
     if is_url(dataset_root):
         root = shown(dataset_root).rstrip(b"/")
         inside = asked.startswith(root + b"/")
@@ -83,7 +97,7 @@ class Target:
         And as `check_place`.
         """
         self.check_place()
-        _check_outside(self.shown, os.path.dirname(self.path), dataset_root)
+        check_outside(self.shown, os.path.dirname(self.path), dataset_root)
         if is_url(dataset_root):
             return
         root = os.path.realpath(os.fsencode(local_path(dataset_root)))

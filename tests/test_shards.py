@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import batchify
-from batchify import sharding, shards, shardset, shardtask
+from batchify import sharding, shards, shardtask
 from batchify.errors import (
     BadImagesError,
     FileAccessError,
@@ -38,6 +38,7 @@ from batchify.errors import (
     WorkerDiedError,
 )
 from batchify.report import Progress
+from batchify.shardfolder import LocalShards
 from batchify.shardindex import is_shard_name, parse_index, read_index
 from batchify.shards import cut
 
@@ -384,12 +385,13 @@ def test_an_executor_that_loses_a_shard_ends_the_build(photos: Path, tmp_path: P
 
 def test_workers_stop_when_nobody_waits_any_more(photos: Path, tmp_path: Path) -> None:
     """Their ticket is the file of the lock: it goes with the build, whatever ended that."""
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    with shardset.claimed(os.fsencode(folder)) as ticket:
+    folder = LocalShards(os.fsencode(tmp_path / "shards"))
+    with folder.claim() as ticket:
+        assert ticket is not None
         assert ticket.is_valid
     assert not ticket.is_valid
-    with shardset.claimed(os.fsencode(folder)) as other:
+    with folder.claim() as other:
+        assert other is not None
         assert other.is_valid
         assert not ticket.is_valid
 

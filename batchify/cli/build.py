@@ -134,7 +134,7 @@ def _build(
 
         made = build_shards(
             dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
-            progress=step, **common,
+            work_dir=values["work_dir"], progress=step, **common,
         )  # fmt: skip
         return _Result(made.as_json(), shards_text(made, time.monotonic() - started))
     from batchify.builder import build as build_file

@@ -1,0 +1,214 @@
+"""Where the shards of a build go: a folder, or a prefix of a remote store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from batchify import durable
+from batchify.errors import FileAccessError, FileFormatError
+from batchify.journal import Journal
+from batchify.names import printable
+from batchify.publish import write_whole
+from batchify.shardindex import NAME, ShardIndex, parse_index
+from batchify.target import check_folder
+from batchify.urls import is_url, local_path
+
+LOCK = NAME + b".partial"
+OLD = NAME + b".old"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a worker looks at now and then: a file with a token, there while the build is wanted.
+
+    Parameters
+    ----------
+    path : bytes
+    token : str
+    """
+
+    path: bytes
+    token: str
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the file is there, with the token."""
+        try:
+            with open(self.path, "rb") as file:
+                return self.token.encode() in file.read(4096)
+        except OSError:
+            return False
+
+
+class ShardFolder(Protocol):
+    """Where shards go."""
+
+    @property
+    def shown(self) -> bytes:
+        """What it is called, for people."""
+        ...
+
+    def place(self, name: str) -> str:
+        """Return the path or the URL of a file in it."""
+        ...
+
+    def check(self, dataset: str | os.PathLike[str]) -> None:
+        """Refuse a folder that shards cannot be put into, before any work.
+
+        Raises
+        ------
+        OutputPathError, OutputIOError, RemoteError
+        """
+        ...
+
+    def claim(self) -> contextlib.AbstractContextManager[Ticket | None]:
+        """Hold it for a build; the value is what workers look at, where they can.
+
+        Raises
+        ------
+        OutputLockedError
+            If another build holds it.
+        """
+        ...
+
+    def read(self, name: bytes) -> bytes | None:
+        """Return the content of a small file in it; None where there is none."""
+        ...
+
+    def write(self, name: bytes, data: bytes) -> None:
+        """Put a small file into it, in place of what is there, whole or not at all."""
+        ...
+
+    def remove(self, name: bytes) -> None:
+        """Remove a file in it that may be there."""
+        ...
+
+
+def shard_folder(
+    output: str | os.PathLike[str], work_dir: str | os.PathLike[str] | None = None
+) -> ShardFolder:
+    """Return the folder of a path or a URL.
+
+    Raises
+    ------
+    OptionError, ExtraMissingError
+        If it is a URL that cannot be meant, or whose store is not installed.
+    """
+    if is_url(output):
+        from batchify.remote.shards import RemoteShards  # imports fsspec
+
+        return RemoteShards(os.fsdecode(output), work_dir)
+    return LocalShards(os.path.abspath(os.fsencode(local_path(output))))
+
+
+class LocalShards:
+    """A folder of this machine.
+
+    Parameters
+    ----------
+    path : bytes
+        Absolute.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self.shown = path
+
+    def place(self, name: str) -> str:
+        """Return the path of a file in it."""
+        return os.fsdecode(self._path(os.fsencode(name)))
+
+    def check(self, dataset: str | os.PathLike[str]) -> None:
+        """Refuse a folder that shards cannot be put into."""
+        check_folder(self.shown, dataset)
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[Ticket | None]:
+        """Hold it for a build; where nothing comes of that, the folder goes again.
+
+        The file of the lock goes in any case, and tells workers to stop.
+        """
+        fresh = not os.path.lexists(self.shown)
+        try:
+            if fresh:
+                os.mkdir(self.shown)
+                durable.sync_folder(self.shown)
+        except OSError as error:
+            raise durable.io_error("making", self.shown, error) from error
+        try:
+            journal = Journal(self._path(LOCK))
+            try:
+                ticket = Ticket(self._path(LOCK), secrets.token_hex(16))
+                journal.begin({"format": "batchify-shards-lock", "token": ticket.token})
+                yield ticket
+            finally:
+                journal.remove()
+        finally:
+            if fresh:
+                with contextlib.suppress(OSError):  # something is in it
+                    os.rmdir(self.shown)
+
+    def read(self, name: bytes) -> bytes | None:
+        """Return the content of a small file in it; None where there is none."""
+        path = self._path(name)
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FileAccessError(f"{printable(path)} cannot be read: {error.strerror}") from error
+
+    def write(self, name: bytes, data: bytes) -> None:
+        """Put a small file into it, whole or not at all."""
+        write_whole(self._path(name), data)
+
+    def remove(self, name: bytes) -> None:
+        """Remove a file in it that may be there."""
+        durable.remove(self._path(name))
+        durable.sync_folder(self._path(name))
+
+    def _path(self, name: bytes) -> bytes:
+        return os.path.join(self.shown, name)
+
+
+def listed(folder: ShardFolder) -> ShardIndex | None:
+    """Return what its manifest lists; None where there is none.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    data = folder.read(NAME)
+    return None if data is None else parse_index(data, os.path.join(folder.shown, NAME))
+
+
+def withdraw(folder: ShardFolder) -> None:
+    """Take the manifest away: while shards are replaced, they must not look like a whole.
+
+    It is kept beside, for it tells which shards go when the new ones are done.
+    """
+    data = folder.read(NAME)
+    if data is not None:
+        folder.write(OLD, data)
+        folder.remove(NAME)
+
+
+def publish(folder: ShardFolder, index: ShardIndex) -> None:
+    """Write the manifest, then remove the shards of the build before that it does not list."""
+    if folder.read(NAME) == index.text():
+        return
+    folder.write(NAME, index.text())
+    old = folder.read(OLD)
+    if old is None:
+        return
+    kept = {shard.name for shard in index.files}
+    with contextlib.suppress(FileFormatError):
+        for shard in parse_index(old, OLD).files:
+            if shard.name not in kept:
+                folder.remove(os.fsencode(shard.name))
+    folder.remove(OLD)
