@@ -81,9 +81,10 @@ def test_a_build_that_is_stopped_goes_on(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(sharding, "build_shard", stopped)
-        batchify.build_shards(photos, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
+        with pytest.raises(KeyboardInterrupt):
+            batchify.build_shards(photos, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
     assert sorted(contents(URL)) == ["train-00000-of-00002.h5", "train-00001-of-00002.h5"]
     report = batchify.build_shards(photos, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
     assert report.stood == 2
