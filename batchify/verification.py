@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,30 +13,19 @@ from numpy.typing import NDArray
 from batchify import engine
 from batchify.content import Records, content_digest, link_faults, record_sums
 from batchify.copies import local_copy
-from batchify.damage import bad_labels, bad_weights, damaged_images, mask_crc32
-from batchify.dataset import Dataset, discover
+from batchify.damage import bad_labels, bad_weights, damaged_images
 from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.findings import Finding, Findings, Verification
-from batchify.names import printable
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.processes import check_workers
+from batchify.provenance import Sources, check_new
 from batchify.reader import Reader
-from batchify.recorded import decoder_text, recorded_options
-from batchify.redecode import DecodeJob
-from batchify.relisted import relisted
+from batchify.recorded import recorded_options
 from batchify.report import Progress
-from batchify.resume import Masks
 from batchify.shardindex import ShardFile, is_shard_folder, read_index
 from batchify.sources import (
-    SampleIndex,
-    changed_rows,
-    count_stored_tasks,
-    new_samples,
-    present_rows,
     stored_keys,
-    stored_tasks,
 )
-from batchify.tasks import count_rows
 from batchify.urls import shown_path
 from batchify.values import at_least
 
@@ -95,7 +83,7 @@ def verify(
         sources = None
         if source is not None:
             crew = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
-            sources = _Sources(source, redecode, image_timeout_s, crew)
+            sources = Sources(source, redecode, image_timeout_s, crew)
         if is_shard_folder(name):
             done = _verify_shards(name, quick, sources, found, report)
         else:
@@ -112,34 +100,10 @@ class _Done(NamedTuple):
     decoded: int = 0
 
 
-@dataclass
-class _Sources:
-    """What the sources of rows are held against.
-
-    Parameters
-    ----------
-    path : path
-        The dataset.
-    redecode : int, str or None
-        How many are to be decoded again.
-    timeout_s : float
-        For the walk of a remote one.
-    crew : engine.Workers
-    index : SampleIndex, or None
-        What is in the dataset, when the first file has said how it was walked.
-    """
-
-    path: str | os.PathLike[str]
-    redecode: int | str | None
-    timeout_s: float
-    crew: engine.Workers
-    index: SampleIndex | None = None
-
-
 def _verify_file(
     path: bytes,
     quick: bool,
-    sources: _Sources | None,
+    sources: Sources | None,
     found: Findings,
     report: Callable[[Progress], None],
     shard: ShardFile | None = None,
@@ -156,21 +120,8 @@ def _verify_file(
             if not quick:
                 images = _check_images(reader, found, report)
             if sources is not None:
-                index = sources.index
-                if index is None:
-                    index = SampleIndex(_found(reader, sources, options))
-                    if options.manifest is None:  # of all shards
-                        sources.index = index
-                if shard is None and "shard" not in reader.header.config:
-                    _check_new(stored_keys(reader), index, found)
-                present, hashed = _check_sources(
-                    reader, index, options, sources.crew, found, report
-                )
-                if sources.redecode is not None:
-                    wanted = _drawn(present, sources.redecode)
-                    decoded = _check_pixels(
-                        reader, index, options, wanted, sources.crew, found, report
-                    )
+                alone = shard is None and "shard" not in reader.header.config
+                hashed, decoded = sources.check(reader, options, found, report, alone=alone)
     except FileFormatError as error:
         found.add(Finding("structure", str(error)))
     return _Done(rows, images, hashed, decoded)
@@ -179,7 +130,7 @@ def _verify_file(
 def _verify_shards(
     folder: bytes,
     quick: bool,
-    sources: _Sources | None,
+    sources: Sources | None,
     found: Findings,
     report: Callable[[Progress], None],
 ) -> _Done:
@@ -213,21 +164,8 @@ def _verify_shards(
             done = _Done(*map(sum, zip(done, part, strict=True)))
     found.shard = ""
     if sources is not None and sources.index is not None:
-        _check_new(np.concatenate(keys), sources.index, found)
+        check_new(np.concatenate(keys), sources.index, found)
     return done
-
-
-def _check_new(keys: NDArray[np.uint64], index: SampleIndex, found: Findings) -> None:
-    """Find the files of a dataset that are not among those of the rows."""
-    for path in new_samples(keys, index.dataset):
-        found.add(Finding("new", "it is not in the file", path=path))
-
-
-def _found(reader: Reader, sources: _Sources, options: BuildOptions) -> Dataset:
-    """Return what is in the dataset now: by its folders, or of the rows that a manifest listed."""
-    if options.manifest is None:
-        return discover(sources.path, options.discover, timeout_s=sources.timeout_s)
-    return relisted(reader, sources.path, options.discover, timeout_s=sources.timeout_s)
 
 
 def _check_options(
@@ -307,82 +245,3 @@ def _check_images(reader: Reader, found: Findings, report: Callable[[Progress], 
             checked += rows
             report(Progress("verify", checked, total, found.counts["image"], split))
     return checked
-
-
-def _check_sources(
-    reader: Reader,
-    index: SampleIndex,
-    options: BuildOptions,
-    crew: engine.Workers,
-    found: Findings,
-    report: Callable[[Progress], None],
-) -> tuple[Masks, int]:
-    """Hold the sources against a folder; return which rows still have theirs, and how many do."""
-    present = present_rows(reader, index)
-    for split, mask in present.items():
-        for row in np.flatnonzero(~mask).tolist():
-            path = bytes(reader.splits[split]["paths"][row])
-            message = "it is not in the folder any more"
-            if index.dataset.annotations.masks is not None:
-                message = "it, or its mask, is not in the folder any more"
-            found.add(Finding("missing", message, split, row, path))
-    total = count_rows(present)
-
-    def step(done: int) -> None:
-        report(Progress("hash", done, total, found.counts["changed"]))
-
-    limit = options.decode.max_file_size
-    changed = list(changed_rows(reader, index, limit, present, crew, step))
-    for stale in changed:
-        present[stale.split][stale.row] = False
-        found.add(Finding("changed", stale.reason, stale.split, stale.row, stale.path))
-    return present, total
-
-
-def _drawn(present: Masks, count: int | str) -> Masks:
-    """Return `count` of the marked rows, drawn evenly; all of them where there are no more."""
-    total = count_rows(present)
-    if not isinstance(count, int) or count >= total:
-        return present
-    marked = {name: np.flatnonzero(mask) for name, mask in present.items()}
-    drawn = np.random.RandomState(0).permutation(total)[:count]
-    wanted, before = {}, 0
-    for name, rows in marked.items():
-        mine = drawn[(drawn >= before) & (drawn < before + len(rows))] - before
-        wanted[name] = np.zeros(len(present[name]), np.bool_)
-        wanted[name][rows[mine]] = True
-        before += len(rows)
-    return wanted
-
-
-def _check_pixels(
-    reader: Reader,
-    index: SampleIndex,
-    options: BuildOptions,
-    wanted: Masks,
-    crew: engine.Workers,
-    found: Findings,
-    report: Callable[[Progress], None],
-) -> int:
-    """Decode the sources of some rows again; return how many."""
-    job = DecodeJob(index.dataset.source, options.decode, options.store)
-    total, done = count_rows(wanted), 0
-    mine, theirs = decoder_text(), reader.header.decoder
-    by = "" if mine == theirs else f" (the file was decoded by {printable(theirs)}, this is {mine})"
-    tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
-    results = crew.run(job, tasks, total=total_tasks)
-    for task, decoded in zip(stored_tasks(reader, wanted, index), results, strict=True):
-        stored = reader.splits[task.split]["channel_sums" if reader.is_encoded else "row_crc32"]
-        before = stored[task.start : task.start + len(decoded)]
-        for i, (again, proof) in enumerate(zip(decoded, before, strict=True)):
-            reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
-            now = again.channel_sums or again.row_crc32.to_bytes(4, "little")
-            if not reason and now != proof.tobytes():
-                reason = f"decoding it again gives other pixels{by}"
-            if not reason and again.mask_crc32 != mask_crc32(reader, task.split, task.start + i):
-                reason = f"decoding its mask again gives other values{by}"
-            if reason:
-                found.add(Finding("pixels", reason, task.split, task.start + i, task.files[i].path))
-        done += len(decoded)
-        report(Progress("decode", done, total, found.counts["pixels"], task.split))
-    return done
