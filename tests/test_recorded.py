@@ -11,7 +11,7 @@ from drawing import draw_dataset
 
 from batchify.builder import build
 from batchify.cli.build import build as build_command_line
-from batchify.cli.options import to_options
+from batchify.cli.meaning import to_options
 from batchify.options import (
     BuildOptions,
     DecodeOptions,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
+from batchify.cli.meaning import to_options
+from batchify.cli.options import DECIDING, RUNNING, give_options
 from batchify.cli.progress import shown_progress
 from batchify.policy import check_policy
 

@@ -9,13 +9,13 @@ import click
 from click.core import ParameterSource
 
 from batchify.cli.boundary import boundary
+from batchify.cli.meaning import to_options
 from batchify.cli.options import (
     CONFIG,
     DECIDING,
     build_option_of,
     crew_options,
     give_options,
-    to_options,
 )
 from batchify.cli.progress import shown_progress
 from batchify.problems import CODES, CheckLimits

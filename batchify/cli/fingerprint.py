@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
+from batchify.cli.meaning import to_options
+from batchify.cli.options import DECIDING, RUNNING, give_options
 from batchify.cli.progress import shown_progress
 
 
