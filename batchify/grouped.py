@@ -34,14 +34,14 @@ def keep_groups(
     splits = wanted(options)
     where = np.full(len(labels), -1, np.int8)
     members = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[members])) + 1
-    starts, stops = np.append(0, cuts), np.append(cuts, len(groups))
+    starts, stops = _several(groups[members])
     random = np.random.RandomState(options.seed)
-    several = random.permutation(np.flatnonzero(stops - starts > 1))
+    order = random.permutation(np.arange(len(starts)))
     tally = _Tally(labels, groups, options, random)
-    for number in several[np.argsort((starts - stops)[several], kind="stable")].tolist():
+    for number in order[np.argsort((starts - stops)[order], kind="stable")].tolist():
         rows = members[starts[number] : stops[number]]
         where[rows] = tally.place(*np.unique(labels[rows], return_counts=True))
+    del members
     first = 0
     for class_index, count in enumerate(tally.totals.tolist()):
         free = first + np.flatnonzero(where[first : first + count] < 0)
@@ -55,6 +55,15 @@ def keep_groups(
         split: np.flatnonzero(where == number).astype(np.int32)
         for number, split in enumerate(splits)
     }
+
+
+def _several(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each run of several equal numbers starts, and stops."""
+    stops = np.append(np.flatnonzero(np.diff(ordered)) + 1, len(ordered))
+    starts = np.roll(stops, 1)
+    starts[0] = 0
+    several = stops - starts > 1
+    return starts[several], stops[several]
 
 
 class _Tally:
@@ -83,8 +92,15 @@ class _Tally:
         self._due = np.array([self.totals - sum(rounded), *rounded])
         self.placed = np.zeros_like(self._due)
         # of each class, the groups that are not placed yet; a sample for itself is one, too
-        pairs = np.unique(groups.astype(np.int64) * len(self.totals) + labels)
-        self._left = np.bincount(pairs % len(self.totals), minlength=len(self.totals))
+        pairs = groups.astype(np.int64)
+        pairs *= len(self.totals)
+        pairs += labels
+        pairs.sort()  # in place, which np.unique is not
+        is_first = np.ones(len(pairs), np.bool_)
+        is_first[1:] = pairs[1:] != pairs[:-1]
+        firsts = pairs[is_first]
+        firsts %= len(self.totals)
+        self._left = np.bincount(firsts, minlength=len(self.totals))
 
     def place(self, classes: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
         """Choose the split of a group, by how many images of which classes it has."""

@@ -97,11 +97,20 @@ def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
 
     Parameters
     ----------
-    digests : ndarray of uint8, shape (n, nbytes)
+    digests : ndarray of uint8, shape (n, 16) or (n, 32)
+
+    Notes
+    -----
+    Memory: 29 bytes a row; np.unique of the same would take 73 to 121.
     """
-    whole = np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
-    _, numbers = np.unique(whole, return_inverse=True)
-    found: NDArray[np.int32] = numbers.astype(np.int32).ravel()
+    words = np.ascontiguousarray(digests).view(">u8").T  # sorted as the bytes would be
+    order = np.lexsort(words[::-1])
+    is_other = np.zeros(len(order), np.bool_)
+    for word in words:
+        ordered = word[order]
+        is_other[1:] |= ordered[1:] != ordered[:-1]
+    found = np.empty(len(order), np.int32)
+    found[order] = np.cumsum(is_other, dtype=np.int32)
     unread = np.flatnonzero(~digests.any(axis=1))
     found[unread] = len(digests) + np.arange(len(unread), dtype=np.int32)
     return found
