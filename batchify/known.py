@@ -38,11 +38,13 @@ def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None
 def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
     """Write labels, weights and paths, some thousand rows at a time."""
     samples, annotations = plan.dataset.samples, plan.dataset.annotations
-    mode, n_classes = plan.options.store.class_mode, len(plan.dataset.classes)
-    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // (4 * n_classes)))
+    mode = plan.options.store.class_mode
+    label_nbytes = max((c.row_nbytes for c in split.columns if c.name == "labels"), default=1)
+    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // label_nbytes))
+    dtype = text_dtype(samples.path_nbytes)
     for start in range(0, len(split), at_once):
         rows = split.rows[start : start + at_once]
-        paths = np.array(samples.paths(rows), text_dtype(samples.path_nbytes))
+        paths = np.array(samples.paths(rows), dtype)
         writer.put(split.name, start, {"paths": raw(paths)})
         if (labels := known_labels(plan.dataset, rows, mode)) is not None:
             writer.put(split.name, start, {"labels": labels})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from batchify.storage import SourceFile
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class Samples:
         sizes = None if self.sizes is None else self.sizes[indices]
         return Samples(b"".join(paths), ends, self.labels[indices], extents, width, sizes)
 
-    @property
+    @cached_property
     def path_nbytes(self) -> int:
         """Bytes of the longest path, `width` at least."""
         longest = self.width

@@ -84,11 +84,11 @@ def create(path: bytes, blueprint: Blueprint, *, compressed: bool = False) -> No
         classes = blueprint.classes
         width = max(map(len, classes))
         file.attrs.create("classes", np.array(classes, text_dtype(width)))
-    writer = RowWriter(path, places(path))
-    try:
-        write_skipped(writer, blueprint)
-    finally:
-        writer.close()
+    if blueprint.skipped:
+        with h5py.File(path, "r", locking=False) as file:  # for all rows, places take seconds
+            where = {f"{schema.SKIPPED}/rows": dataset_places(file[schema.SKIPPED])}
+        with contextlib.closing(RowWriter(path, where)) as writer:
+            write_skipped(writer, blueprint)
 
 
 def write_skipped(writer: RowWriter, blueprint: Blueprint) -> None:
@@ -257,24 +257,27 @@ def dataset_places(dataset: h5py.Dataset) -> Places:
     """
     chunk_rows: int = dataset.chunks[0]
     row_nbytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
-    runs: list[list[int]] = []  # [first row, offset, last row + 1]; memory is that of the runs
+    chunk_nbytes, inner = chunk_rows * row_nbytes, (0,) * (len(dataset.shape) - 1)
+    starts: list[tuple[int, int]] = []  # (first row, offset) of each run: memory is that of them
+    ends: list[int] = []
+    next_row = next_offset = -1
 
-    def add(info: h5d.StoreInfo) -> None:
-        row, offset = info.chunk_offset[0], info.byte_offset
-        if row % chunk_rows or any(info.chunk_offset[1:]):
-            raise FileFormatError("there are chunks that begin where none can")
-        if runs:
-            first_row, start, end_row = runs[-1]
-            if row == end_row and offset == start + (row - first_row) * row_nbytes:
-                runs[-1][2] += chunk_rows
-                return
-        runs.append([row, offset, row + chunk_rows])
+    def add(info: h5d.StoreInfo) -> None:  # a million times: it does no more than it must
+        nonlocal next_row, next_offset
+        where, _, offset, _ = info
+        row = where[0]
+        if row != next_row or offset != next_offset or where[1:] != inner:
+            if row % chunk_rows or where[1:] != inner:
+                raise FileFormatError("there are chunks that begin where none can")
+            starts.append((row, offset))
+            ends.append(next_row)
+        next_row, next_offset = row + chunk_rows, offset + chunk_nbytes
 
     dataset.id.chunk_iter(add)
+    runs = sorted((*start, end) for start, end in zip(starts, [*ends[1:], next_row], strict=False))
     nbytes = dataset.file.id.get_filesize()
     if any(start + (last - first) * row_nbytes > nbytes for first, start, last in runs):
         raise FileFormatError("there are rows past the end of the file")
-    runs.sort()
     ends = [0, *(last for _, _, last in runs)]
     if [first for first, _, _ in runs] != ends[:-1] or ends[-1] < dataset.shape[0]:
         raise FileFormatError(

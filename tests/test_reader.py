@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from h5py.h5d import StoreInfo
 
 from batchify.builder import build
 from batchify.errors import BatchifyError, FileAccessError, FileFormatError, FileMissingError
@@ -382,10 +383,7 @@ def test_errors_are_one_family() -> None:
 )
 def test_each_row_has_one_place(chunks: list[tuple[int, int]], message: str) -> None:
     """The table of the chunks is held against the rows: it may come from a stranger."""
-    infos = [
-        SimpleNamespace(chunk_offset=(row, 0), byte_offset=offset, size=20)
-        for row, offset in chunks
-    ]
+    infos = [StoreInfo((row, 0), 0, offset, 20) for row, offset in chunks]
     file = SimpleNamespace(filename="x.h5", id=SimpleNamespace(get_filesize=lambda: 1000))
     dataset = SimpleNamespace(
         chunks=(4, 5),
@@ -396,8 +394,5 @@ def test_each_row_has_one_place(chunks: list[tuple[int, int]], message: str) -> 
     )
     with pytest.raises(FileFormatError, match=message):
         dataset_places(dataset)
-    infos[:] = [
-        SimpleNamespace(chunk_offset=(4, 0), byte_offset=100, size=20),
-        SimpleNamespace(chunk_offset=(0, 0), byte_offset=300, size=20),
-    ]
+    infos[:] = [StoreInfo((4, 0), 0, 100, 20), StoreInfo((0, 0), 0, 300, 20)]
     assert list(dataset_places(dataset).extents(2, 6)) == [(310, 2, 4), (100, 4, 6)]
