@@ -62,6 +62,7 @@ class Facts:
     Parameters
     ----------
     classes : tuple of bytes
+        Empty where no labels are classes.
     image_shape : tuple of int
         (H, W, C) of the stored images.
     color_mode, fit, exif : str
@@ -106,7 +107,7 @@ def stored_facts(reader: Reader) -> Facts:
         color_mode = known(config, "color_mode", schema.COLOR_MODES)
         fit, exif = known(config, "fit", schema.FITS), known(config, "exif", schema.EXIFS)
     return Facts(
-        classes=reader.header.classes,
+        classes=_classes(reader.header.classes, reader.header.config["class_mode"]),
         image_shape=(height, width, channels),
         color_mode=color_mode,
         fit=fit,
@@ -219,7 +220,7 @@ def folder_facts(
     decode = plan.options.decode
     has_labels = plan.options.store.class_mode in schema.INDEXED_MODES
     return Facts(
-        classes=plan.dataset.classes,
+        classes=_classes(plan.dataset.classes, plan.options.store.class_mode),
         image_shape=decode.image_shape,
         color_mode=decode.color_mode,
         fit=decode.fit,
@@ -231,6 +232,11 @@ def folder_facts(
         skipped=plan.skipped,
         unreadable={name: decoded.bad for name, decoded in found.items() if decoded.bad},
     )
+
+
+def _classes(names: tuple[bytes, ...], class_mode: str) -> tuple[bytes, ...]:
+    """Return the classes; none where the names are those of label columns."""
+    return () if class_mode in schema.MANIFEST_MODES else names
 
 
 class _Decoded:

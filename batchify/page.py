@@ -172,7 +172,7 @@ def _lead(dossier: Dossier) -> list[Html]:
 
 def _labels_word(summary: Summary) -> str:
     """Return what `Summary.classes` are."""
-    count, mode = len(summary.classes), summary.config["class_mode"]
+    count, mode = len(summary.classes), summary.config.get("class_mode")
     if mode in schema.MANIFEST_MODES:
         return "label column" if count == 1 else "label columns"
     return "class" if count == 1 else "classes"

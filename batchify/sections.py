@@ -64,7 +64,7 @@ def balance(dossier: Dossier) -> Html:
     """Return how the images of each split are spread over the classes."""
     summary = dossier.summary
     counted = [split for split in summary.splits if split.class_counts is not None]
-    if summary.config["class_mode"] in schema.MANIFEST_MODES:
+    if summary.config.get("class_mode") in schema.MANIFEST_MODES:
         return labelsection.labels(dossier)
     if not counted:
         text = f"{plural(len(summary.classes), 'class', 'classes')}; no labels are stored."

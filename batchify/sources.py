@@ -55,9 +55,10 @@ class SampleIndex:
 
     def task(self, split: str, start: int, paths: Sequence[bytes]) -> FillTask:
         """Return a task of rows from `start` on, given paths that the dataset has."""
-        keys, order = self._sorted
-        if order is None:
+        if self.dataset.samples.extents is None and self.dataset.annotations.masks is None:
             return FillTask(split, start, tuple(map(SourceFile, paths)))
+        keys, order = self._sorted
+        assert order is not None
         numbers = order[np.searchsorted(keys, path_keys(paths))]
         masks = self.dataset.annotations.mask_files(numbers)
         return FillTask(split, start, self.dataset.samples.files(numbers), masks)

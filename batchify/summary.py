@@ -134,7 +134,7 @@ class Summary:
     def _labels_json(self, split: SplitSummary) -> list[dict[str, Any]] | None:
         if split.labels is None:
             return None
-        counted = self.config["class_mode"] == "multilabel"
+        counted = self.config.get("class_mode") == "multilabel"
         return [
             {"name": printable(name)}
             | ({"positives": stats.positives} if counted else stats.as_json())

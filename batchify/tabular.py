@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol
 from batchify.errors import OptionError
 from batchify.faults import Faults
 from batchify.names import printable
+from batchify.urls import is_url, shown_url
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _LINE_NBYTES = 1 << 20
@@ -50,12 +51,14 @@ def open_table(path: str, faults: Faults) -> Iterator[Table]:
     Raises
     ------
     OptionError
-        If the ending is none of `SUFFIXES`.
+        If the ending is none of `SUFFIXES`, or it is a URL.
     ManifestError
         If it cannot be read.
     ExtraMissingError
         If it is of Parquet, and pyarrow cannot be imported.
     """
+    if is_url(path):
+        raise OptionError(f"manifest {shown_url(path)} is not a file of this machine; download it")
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in SUFFIXES:
         raise OptionError(f"manifest {printable(path)} must end in {', '.join(SUFFIXES)}")

@@ -27,6 +27,8 @@ from batchify.options import BuildOptions, DiscoverOptions, ManifestOptions, Sto
 from batchify.planner import fingerprint, plan_build
 from batchify.storage import Folder
 
+S3 = "s3://bucket/labels.csv"
+
 
 def columns_of(path: Path) -> dict[str, Any]:
     """Return all columns of all splits of a file, by plain h5py."""
@@ -340,6 +342,8 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, photos: Path) -> Non
     """By its ending, its kind, or because it is not there; a FIFO does not block."""
     with pytest.raises(OptionError, match=r"must end in \.csv, \.jsonl, \.parquet"):
         read_dataset(photos, options_of(tmp_path / "labels.xlsx"))
+    with pytest.raises(OptionError, match=r"s3://bucket/labels\.csv is not a file"):
+        read_dataset(photos, replace(options_of(tmp_path), manifest=ManifestOptions(S3)))
     with pytest.raises(ManifestError, match="does not exist"):
         read_dataset(photos, options_of(tmp_path / "labels.csv"))
     os.mkfifo(tmp_path / "fifo.csv")

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from s3server import S3Server
 from tabled import options_of, write_table
 
 import batchify
@@ -449,6 +450,7 @@ def test_commands_take_a_file_of_masks(run: Run, tmp_path: Path) -> None:
     assert write_sheet(tmp_path / "out.h5", tmp_path / "sheet.png").images == len(SIZES)
     for report in (check(tmp_path / "out.h5"), check(tmp_path / "photos", options)):
         assert {problem.code for problem in report.problems} <= {"upscaled"}
+    assert f"({len(SIZES)} images)" in run("check", "out.h5").stdout
     save(tmp_path / "photos" / "masks" / "0.png", b"no mask")
     report = check(tmp_path / "photos", options)
     assert [p.count for p in report.problems if p.code == "unreadable"] == [1]
@@ -485,3 +487,22 @@ def test_shards_of_masks_are_merged_to_the_one_file(tmp_path: Path) -> None:
     several = batchify.open(tmp_path / "shards")["train"]
     np.testing.assert_array_equal(np.asarray(several.labels), one.labels)
     np.testing.assert_array_equal(several.weights, one.weights)
+
+
+def test_masks_are_read_from_a_store(s3: S3Server, tmp_path: Path) -> None:
+    """The file is that of the folder; sources are proven there, turned images among them."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    turned = encoded(photo(*SIZES[0], seed=0), "PNG", exif=exif)
+    rows = draw(tmp_path, image0=turned, mask3=b"no mask")
+    options = masked(tmp_path, rows, exif="apply")
+    s3.put_folder("bucket", "photos", tmp_path / "photos")
+    build(tmp_path / "photos", tmp_path / "local.h5", options, on_error="skip")
+    build("s3://bucket/photos", tmp_path / "far.h5", options, on_error="skip", workers=1)
+    assert (tmp_path / "far.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
+    found = verify(tmp_path / "far.h5", source="s3://bucket/photos", redecode="all", workers=1)
+    assert found.is_whole
+    assert found.decoded == len(SIZES) - 1
+    rows[2]["label"] = "masks/no.png"
+    with pytest.raises(ManifestError, match="line 4: its mask masks/no"):
+        build("s3://bucket/photos", tmp_path / "no.h5", masked(tmp_path, rows), workers=1)

@@ -57,7 +57,7 @@ def test_the_json_has_a_stable_schema(photos: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert set(found["splits"]["train"]) == {
         "rows", "shape", "dtype", "bytes", "chunk_rows", "class_counts", "sources", "mean",
-        "std", "store",
+        "std", "store", "labels", "weights",
     }  # fmt: skip
     assert found["json_version"] == 1
     assert found["bytes"] == (tmp_path / "out.h5").stat().st_size

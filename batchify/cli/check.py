@@ -131,9 +131,10 @@ def render(report: CheckReport) -> str:
         for severity in ("error", "warning")
         if (count := sum(problem.severity == severity for problem in counted))
     ]
+    classes = f", {report.classes:,} classes" if report.classes else ""
     lines = [
         f"{printable(report.path)}: {', '.join(tally) or 'nothing found'} "
-        f"({report.images:,} images, {report.classes:,} classes)"
+        f"({report.images:,} images{classes})"
     ]
     for problem in report.problems:
         lines += _lines(problem)
