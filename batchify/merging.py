@@ -15,10 +15,11 @@ from batchify import durable
 from batchify.blueprint import Blueprint
 from batchify.channels import ChannelTotals, stored_sums
 from batchify.content import content_digest, record_sums, stamp
-from batchify.errors import OutputPathError, ResumeError
+from batchify.errors import FileAccessError, OutputPathError, ResumeError
 from batchify.header import image_shape
 from batchify.imagerows import put_images
 from batchify.names import printable
+from batchify.placing import placed
 from batchify.processes import usable_cpus
 from batchify.reader import Reader
 from batchify.report import Progress
@@ -30,6 +31,7 @@ from batchify.shardindex import ShardIndex, ShardPath, is_shard_name, read_index
 from batchify.structure import create, failures_told, places, raw, write_chunk
 from batchify.target import Target
 from batchify.threads import in_order
+from batchify.urls import is_url, local_path, shown
 from batchify.workfile import WorkFile
 
 
@@ -67,6 +69,7 @@ def merge(
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    work_dir: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> MergeReport:
     """Put the shards of a folder together: the file is that of `batchify.build`, byte for byte.
@@ -78,9 +81,11 @@ def merge(
     ----------
     folder : path
         That `batchify.build_shards` made.
-    output : path
+    output : path or URL
     overwrite : bool
         Replace a file that is there, when the new one is whole.
+    work_dir : path, optional
+        Where the file of a URL is made; the cache folder of this user by default.
     progress : callable, optional
         Called with a `Progress` now and then.
 
@@ -103,9 +108,25 @@ def merge(
     Memory: some MiB for each thread, and the files that were left out.
     """
     report = progress or (lambda _: None)
-    source = os.path.abspath(os.fsencode(folder))
-    target = Target(os.path.abspath(os.fsencode(output)), overwrite)
+    if is_url(folder):
+        raise FileAccessError(
+            f"{os.fsdecode(shown(folder))}: shards are merged from a disk of this machine; "
+            "download the folder"
+        )
+    source = os.path.abspath(os.fsencode(local_path(folder)))
     index = read_index(source)
+    with placed(
+        output, overwrite=overwrite, restart=True, work_dir=work_dir, report=report
+    ) as place:
+        made = _merged(source, place.target, index, report)
+        place.publish()
+    return made
+
+
+def _merged(
+    source: bytes, target: Target, index: ShardIndex, report: Callable[[Progress], None]
+) -> MergeReport:
+    """Put the shards of a folder together as a file of this machine."""
     target.check_place()
     if os.path.dirname(target.path) == source and is_shard_name(
         os.path.basename(os.fsdecode(target.path))
@@ -126,8 +147,8 @@ def merge(
             durable.remove(work.sealing_path)
             work.journal.remove()
             raise
-    path = os.fsdecode(target.path)
-    return MergeReport(path, os.path.getsize(path), index.rows, len(index.files))
+    nbytes = os.path.getsize(target.path)
+    return MergeReport(os.fsdecode(target.shown), nbytes, index.rows, len(index.files))
 
 
 def _write(

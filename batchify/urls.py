@@ -45,6 +45,19 @@ def shown_url(url: str) -> str:
     return printable(f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}")
 
 
+def secrets_of(url: str) -> list[str]:
+    """Return what is in a URL and not in how it is shown, as it is spelled there."""
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    found = []
+    if user := host.rpartition("@")[0]:
+        found.append(f"{user}@")
+        found += [part for part in [user.partition(":")[2]] if len(part) > 2]
+    if scheme.lower() in _SIGNED and "?" in path:
+        found.append(path[path.index("?") :])
+    return found
+
+
 def base_name(url: str) -> str:
     """Return the last name of a URL; empty where it ends with a slash."""
     return shown_url(url).partition("://")[2].rpartition("/")[2]

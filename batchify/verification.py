@@ -79,13 +79,13 @@ def verify(
     report = progress or (lambda _: None)
     found = Findings()
     with contextlib.ExitStack() as lifetime:
-        name = os.fsencode(lifetime.enter_context(local_copy(path, report)))
+        name = lifetime.enter_context(local_copy(path, report))
         sources = None
         if source is not None:
             crew = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
             sources = Sources(source, redecode, image_timeout_s, crew)
         if is_shard_folder(name):
-            done = _verify_shards(name, quick, sources, found, report)
+            done = _verify_shards(os.fsencode(name), quick, sources, found, report)
         else:
             done = _verify_file(name, quick, sources, found, report)
     return Verification(shown_path(path), *done, found.counts, tuple(found.kept))
@@ -101,7 +101,7 @@ class _Done(NamedTuple):
 
 
 def _verify_file(
-    path: bytes,
+    path: str | bytes | os.PathLike[str],
     quick: bool,
     sources: Sources | None,
     found: Findings,

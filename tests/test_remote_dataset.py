@@ -23,6 +23,7 @@ from batchify.errors import (
     DatasetNotFoundError,
     ExtraMissingError,
     OptionError,
+    RemoteError,
 )
 from batchify.options import BuildOptions, SplitOptions
 from batchify.remote import listing, source
@@ -238,7 +239,7 @@ def test_no_secret_of_a_url_is_shown(tmp_path: Path) -> None:
     """Neither as the name of a dataset nor in an error."""
     url = "ftp://user:pa55@127.0.0.1:1/photos"
     assert source.RemoteSource(url).name == b"ftp://127.0.0.1:1/photos"
-    with pytest.raises(OptionError) as raised:
+    with pytest.raises(RemoteError, match=r"ftp://127\.0\.0\.1:1/photos cannot be") as raised:
         discover(url)
     assert "pa55" not in str(raised.value)
 
@@ -249,3 +250,14 @@ def test_images_drawn_here_are_what_is_stored(s3: S3Server, tmp_path: Path) -> N
     s3.put("bucket", data)
     report = build("s3://bucket/x", tmp_path / "out.h5", workers=1)
     assert report.plan.images == 3
+
+
+def test_a_tree_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may follow a link to a folder above."""
+
+    def ls(_: object, path: str, *, detail: bool) -> list[dict[str, object]]:
+        return [{"name": f"{path}/x", "type": "directory", "size": 0}]
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.ls", ls)
+    with pytest.raises(DatasetError, match="has folders below folders without end: x/x/x"):
+        discover("memory://loop")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from batchify.builder import build
 from batchify.errors import (
     FileAccessError,
     FileMissingError,
+    OptionError,
     OutputExistsError,
     OutputIOError,
     OutputPathError,
@@ -48,6 +52,24 @@ def large(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> byte
     monkeypatch.setattr(transfer, "BLOCK_NBYTES", 5 << 20)
     build(photos, tmp_path / "large.h5", LARGE, workers=1)
     return (tmp_path / "large.h5").read_bytes()
+
+
+@pytest.fixture
+def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the temporary folder by Python's web server, which knows no ranges."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_message(self, *_: Any) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def work_files(tmp_path: Path) -> list[str]:
@@ -368,3 +390,39 @@ def test_it_is_read_with_plain_h5py(s3: S3Server, tmp_path: Path) -> None:
     (tmp_path / "got.h5").write_bytes(s3.get("bucket", KEY) or b"")
     with h5py.File(tmp_path / "got.h5") as file:
         assert file["X_train"].shape == (6, 150, 150, 3)
+
+
+def test_shards_are_merged_into_an_object(
+    s3: S3Server, photos: Path, local: bytes, run: Run
+) -> None:
+    """That of a build; an object that is there is not even fetched."""
+    assert run("build", photos, "shards", "--shards", "2").returncode == 0
+    done = run("merge", "shards", OUT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{OUT}: ")
+    assert s3.get("bucket", KEY) == local
+    done = run("merge", "shards", OUT)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: target {OUT} exists; pass --overwrite to replace it\n"
+    assert not any(method == "GET" and path.endswith(KEY) for method, path in s3.requests)
+    assert run("merge", "s3://bucket/shards", "out.h5").returncode == 1
+
+
+def test_a_store_that_is_read_only_is_refused_at_once(
+    photos: Path, tmp_path: Path, serving: str
+) -> None:
+    """A web server; a dataset on one is read, and so is a file."""
+    stages = []
+    with pytest.raises(OutputPathError, match="can only be read"):
+        build(photos, f"{serving}/x.h5", workers=1, progress=lambda p: stages.append(p.stage))
+    assert stages == []
+    with pytest.raises(OptionError, match="with a query") as raised:
+        build(f"{serving}/photos?signature=secret", tmp_path / "out.h5", workers=1)
+    assert "secret" not in str(raised.value)
+    report = build(f"{serving}/photos", tmp_path / "out.h5", workers=1)
+    assert report.plan.dataset.name == f"{serving}/photos"
+    build(photos, tmp_path / "local.h5", workers=1)
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
+    assert batchify.summarize(f"{serving}/local.h5?signature=secret").nbytes == report.nbytes
+    with pytest.raises(FileMissingError):
+        batchify.summarize(f"{serving}/none.h5")

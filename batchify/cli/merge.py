@@ -13,10 +13,19 @@ from batchify.cli.progress import shown_progress
 @click.command()
 @click.argument("folder", metavar="SHARDS", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
+@click.option(
+    "--work-dir",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Where an OUT that is a URL is made before it is uploaded.  [default: the cache folder "
+    "of this user]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists, when the file is whole.")
 @click.option("--json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def merge(folder: str, output: str, overwrite: bool, json: bool, quiet: bool) -> None:
+def merge(
+    folder: str, output: str, work_dir: str | None, overwrite: bool, json: bool, quiet: bool
+) -> None:
     """Put the files of SHARDS, a folder that `batchify build --shards` made, together as OUT.
 
     OUT is the file that `batchify build` makes of the same dataset, byte for byte. Rows are copied
@@ -36,6 +45,8 @@ def merge(folder: str, output: str, overwrite: bool, json: bool, quiet: bool) ->
 
         started = time.monotonic()
         with shown_progress(check_signals, quiet=quiet) as step:
-            report = merge_shards(folder, output, overwrite=overwrite, progress=step)
+            report = merge_shards(
+                folder, output, overwrite=overwrite, work_dir=work_dir, progress=step
+            )
         seconds = time.monotonic() - started
         echo(dumps(report.as_json(), indent=2) if json else merged_text(report, seconds))

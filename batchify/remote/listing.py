@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from batchify.errors import DatasetError, DatasetNotFoundError, RemoteError, Skipped
+from batchify.errors import (
+    DatasetError,
+    DatasetNotFoundError,
+    OptionError,
+    RemoteError,
+    Skipped,
+)
 from batchify.listing import ListedTree
 from batchify.options import DiscoverOptions
 from batchify.remote.faults import is_denied, is_settled
@@ -30,6 +36,8 @@ def remote_tree(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
         If nothing is there.
     DatasetError
         If it may not be listed, or is a file.
+    OptionError
+        If nothing can be below such a URL.
     RemoteError
         If the store does not answer.
 
@@ -38,6 +46,8 @@ def remote_tree(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
     Memory: the bytes of all names and 8 more a file, and a page of the listing.
     """
     store = Store(url)
+    if store.is_web and "?" in store.root:
+        raise OptionError(f"dataset {store.shown}: no file can be found below a URL with a query")
     tree = ListedTree(RemoteSource(url, timeout_s))
     empty = True
     try:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from batchify.errors import DatasetError
+from batchify.names import printable
 from batchify.remote.store import Store
 
 UNKNOWN = -1
 """The size of a file whose store does not list it."""
+
+
+MOST_LEVELS = 100
+"""A link to a folder above makes a tree without end, of a store that follows it."""
 
 
 class Listed(NamedTuple):
@@ -50,8 +56,8 @@ async def has_some(store: Store) -> bool:
 
 
 def _place(store: Store) -> dict[str, str]:
-    bucket, prefix, _ = store.fs.split_path(store.root + "/")
-    return {"Bucket": bucket, "Prefix": prefix}
+    bucket, key, _ = store.fs.split_path(store.root)
+    return {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
 
 
 def _s3_keys(store: Store) -> Iterator[Listed]:
@@ -83,6 +89,11 @@ def _folder_by_folder(store: Store) -> Iterator[Listed]:
                 continue  # the folder itself, or one whose name is empty
             path = f"{folder}/{name}" if folder else name
             if entry["type"] == "directory":
+                if path.count("/") > MOST_LEVELS:
+                    raise DatasetError(
+                        f"dataset {store.shown} has folders below folders without end: "
+                        f"{printable(path[:80])} …"
+                    )
                 pending.append(path)
                 yield Listed(path, None)
             else:

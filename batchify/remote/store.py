@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent import futures
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from batchify.errors import BatchifyError, ExtraMissingError, OptionError, RemoteError
 from batchify.remote.faults import is_settled, told
-from batchify.urls import scheme_of, shown_url
+from batchify.urls import scheme_of, secrets_of, shown_url
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ WAITS_S = (0.5, 2.0)
 
 _POLL_S = 1.0
 
+_LOGGERS = ("aiobotocore", "asyncio", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -42,8 +44,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.shown = shown_url(url)
-        self._secret = _secret(url)
-        self.fs, root = _connected(url, self.shown, self._secret)
+        self._secrets = secrets_of(url)
+        self.fs, root = _connected(url, self.shown, self._secrets)
         self.root = root.rstrip("/")
         self._turn = asyncio.Lock()
 
@@ -51,6 +53,11 @@ class Store:
     def is_s3(self) -> bool:
         """Whether it speaks S3."""
         return "s3" in _protocols(self.fs)
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is a web server."""
+        return "http" in _protocols(self.fs)
 
     def path(self, name: bytes) -> str:
         """Return the path of a name below the URL."""
@@ -146,14 +153,18 @@ class Store:
 
     def told(self, error: BaseException) -> str:
         """Return an error for people."""
-        return told(error, self._secret)
+        return told(error, self._secrets)
 
 
-def _connected(url: str, shown: str, secret: str) -> tuple[Any, str]:
+def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     scheme = scheme_of(url)
     if "::" in url:
         raise OptionError(f"{shown}: chained URLs (::) are not read; name the store alone")
     extra = _EXTRAS.get(scheme, "remote")
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if not logger.hasHandlers():  # then Python prints their tracebacks
+            logger.addHandler(logging.NullHandler())
     try:
         core = importlib.import_module("fsspec.core")
         # A listing that fsspec keeps would grow with the dataset, and be old when it is used.
@@ -164,17 +175,13 @@ def _connected(url: str, shown: str, secret: str) -> tuple[Any, str]:
         raise ExtraMissingError(
             f"{shown} needs what cannot be imported ({error}); pip install 'batchify-h5[{extra}]'"
         ) from error
-    except Exception as error:
-        raise OptionError(f"{shown} cannot be meant: {told(error, secret)}") from error
+    except ValueError as error:
+        raise OptionError(f"{shown} cannot be meant: {told(error, secrets)}") from error
+    except Exception as error:  # some connect at once
+        raise RemoteError(f"{shown} cannot be reached: {told(error, secrets)}") from error
     if extra != "remote" and not root.strip("/"):
         raise OptionError(f"{shown} names no bucket")
     return fs, root
-
-
-def _secret(url: str) -> str:
-    """Return the user and the password in a URL, as they are spelled there."""
-    host = url.partition("://")[2].partition("/")[0]
-    return host.rpartition("@")[0]
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from batchify import durable
-from batchify.errors import RemoteError
+from batchify.errors import OutputPathError, RemoteError
 from batchify.remote.pages import names_in
 from batchify.remote.store import Store
 
@@ -107,8 +107,15 @@ def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
 
 
 def _get(store: Store, path: bytes, step: Step) -> None:
+    if not store.is_s3:  # which would hold ten pieces of 50 MiB at once
+        nbytes = store.size(store.root) or 0
+        durable.check_room(path, nbytes)
+        step(0, nbytes)
+        store.fs.get_file(store.root, os.fsdecode(path))
+        step(nbytes, nbytes)
+        return
     with store.fs.open(store.root, "rb", block_size=BLOCK_NBYTES, cache_type="none") as remote:
-        nbytes = int(remote.size) if hasattr(remote, "size") else store.size(store.root) or 0
+        nbytes = int(remote.size)
         durable.check_room(path, nbytes)
         done = 0
         with open(path, "wb") as file:
@@ -184,8 +191,14 @@ def check_writable(store: Store) -> None:
         If there is no such bucket.
     OSError
         What else the store answered.
+    OutputPathError
+        If nothing can be written there at all.
     RemoteError
     """
+    if store.is_web:
+        raise OutputPathError(
+            f"target {store.shown}: files of such URLs can only be read; name another target"
+        )
     if not store.is_s3:
         return
     bucket, key, _ = store.fs.split_path(store.root)
