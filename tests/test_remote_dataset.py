@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
@@ -261,3 +263,25 @@ def test_a_tree_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.ls", ls)
     with pytest.raises(DatasetError, match="has folders below folders without end: x/x/x"):
         discover("memory://loop")
+
+
+@pytest.mark.parametrize("library", ["s3fs", "fsspec"])
+def test_what_is_not_installed_is_named(library: str, tmp_path: Path) -> None:
+    """By the extra that brings it."""
+    code = (
+        f"import sys; sys.modules['{library}'] = None; from batchify.cli import main; "
+        "main(['build', 's3://bucket/photos', 'out.h5'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("pip install 'batchify-h5[s3]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_workers_import_no_fsspec_for_a_folder() -> None:
+    """It would cost each of them 30 MB."""
+    code = "import batchify.fill, batchify.builder, sys; print('fsspec' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

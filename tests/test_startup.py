@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("numpy", "h5py", "PIL", "tqdm")
+HEAVY = ("numpy", "h5py", "PIL", "tqdm", "fsspec")
 
 
 @pytest.mark.parametrize(
