@@ -27,7 +27,14 @@ from batchify.rows import RowWriter
 from batchify.seal import compressed_chunk, write_statistics
 from batchify.shardcheck import merged_blueprint
 from batchify.shardimages import ImagePieces
-from batchify.shardindex import ShardIndex, ShardPath, is_shard_name, read_index, shard_paths
+from batchify.shardindex import (
+    NAME,
+    ShardIndex,
+    ShardPath,
+    is_shard_name,
+    read_index,
+    shard_paths,
+)
 from batchify.structure import create, failures_told, places, raw, write_chunk
 from batchify.target import Target
 from batchify.threads import in_order
@@ -128,10 +135,12 @@ def _merged(
 ) -> MergeReport:
     """Put the shards of a folder together as a file of this machine."""
     target.check_place()
-    if os.path.dirname(target.path) == source and is_shard_name(
-        os.path.basename(os.fsdecode(target.path))
-    ):
-        raise OutputPathError(f"target {printable(target.path)} is a shard; name another file")
+    folder, name = os.path.split(target.path)
+    is_own = name.startswith(NAME) or is_shard_name(os.fsdecode(name))
+    if is_own and os.path.realpath(folder) == os.path.realpath(source):
+        raise OutputPathError(
+            f"target {target.name} is a shard, or the list of them; name another file"
+        )
     shards = shard_paths(source, index)
     with WorkFile(target) as work:
         if work.is_left:

@@ -184,6 +184,12 @@ def test_targets_that_cannot_be_are_refused(shards: Path, photos: Path, tmp_path
     for place in (shards, shards / "train-00009-of-00010.h5", tmp_path / "none" / "out.h5"):
         with pytest.raises(OutputPathError):
             batchify.merge(shards, place)
+    (tmp_path / "link").symlink_to(shards, target_is_directory=True)
+    before = {path: path.read_bytes() for path in shards.iterdir()}
+    for place in (shards / "manifest.json", tmp_path / "link" / min(before).name):
+        with pytest.raises(OutputPathError, match="is a shard, or the list of them"):
+            batchify.merge(shards, place, overwrite=True)
+    assert {path: path.read_bytes() for path in shards.iterdir()} == before
     out = tmp_path / "out.h5"
     out.write_bytes(b"mine")
     with pytest.raises(OutputExistsError, match="pass --overwrite"):
