@@ -21,7 +21,7 @@ from batchify.report import Progress
 from batchify.rules import RULES
 from batchify.shardindex import is_shard_folder
 from batchify.tree import is_dataset
-from batchify.urls import shown_path
+from batchify.urls import local_path, shown_path
 
 
 def check(
@@ -85,8 +85,8 @@ def check(
         problems = _problems(facts, limits, ignored)
     elif options is not None:
         raise OptionError("options of a build are for a dataset; a file has its own")
-    elif is_shard_folder(path):
-        facts = shard_facts(os.fsencode(path))
+    elif is_shard_folder(folder := local_path(path)):
+        facts = shard_facts(os.fsencode(folder))
         problems = _problems(facts, limits, ignored)
     else:
         with local_copy(path, report) as copy, Reader(copy) as reader:

@@ -17,7 +17,7 @@ from batchify.paths import Origin, Paths
 from batchify.serving import Serving
 from batchify.shardindex import NAME, is_shard_name, read_index, shard_paths
 from batchify.splits import Images, Split
-from batchify.urls import is_url, shown
+from batchify.urls import is_url, local_path, shown
 
 SUFFIXES = (".h5", ".hdf5")
 _KINDS = ("images", "scale_factor", "labels", "class mode", "weights")
@@ -158,7 +158,7 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
                 "the file and open that"
             )
         with accessing(name):
-            names.append(os.path.abspath(name))
+            names.append(os.path.abspath(os.fsencode(local_path(name))))
     name = names[0]
     if len(names) > 1 or not os.path.isdir(name):
         return names

@@ -200,9 +200,8 @@ def withdraw(folder: ShardFolder) -> None:
 
 def publish(folder: ShardFolder, index: ShardIndex) -> None:
     """Write the manifest, then remove the shards of the build before that it does not list."""
-    if folder.read(NAME) == index.text():
-        return
-    folder.write(NAME, index.text())
+    if folder.read(NAME) != index.text():
+        folder.write(NAME, index.text())
     old = folder.read(OLD)
     if old is None:
         return

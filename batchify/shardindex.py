@@ -239,5 +239,7 @@ def _file(found: Mapping[str, Any]) -> ShardFile:
     )
     if not isinstance(file.name, str) or not is_shard_name(file.name):  # it may lead elsewhere
         raise ValueError(f"{file.name!r} is not the name of a shard")
+    if file.rows < 0 or file.nbytes < 0:
+        raise ValueError(f"{file.name} has less than no rows or bytes")
     bytes.fromhex(file.digest)
     return file

@@ -127,6 +127,7 @@ def build_shard(task: ShardTask, crew: engine.Workers, report: Report) -> ShardO
         report=report,
     ) as place:
         target = replace(place.target, overwrite=task.overwrite)
+        target.check_place()
         with WorkFile(target) as work, contextlib.ExitStack() as undo:
             if not work.is_left:
                 undo.callback(work.discard)

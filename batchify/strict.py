@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchify import schema
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.names import printable
-from batchify.shardindex import is_shard_folder
+from batchify.shardindex import NAME, is_shard_folder
 from batchify.structure import GZIP_FILTERS, filters
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -49,10 +49,15 @@ def open_signed(path: bytes, name: str) -> int:
     except OSError as error:
         raise FileAccessError(f"{name} cannot be opened: {error.strerror}") from error
     try:
-        if stat.S_ISDIR(os.fstat(fd).st_mode) and is_shard_folder(path):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            if is_shard_folder(path):
+                raise FileAccessError(
+                    f"{name} is a folder of shards; name one of them, or make one file of them by "
+                    "batchify merge"
+                )
             raise FileAccessError(
-                f"{name} is a folder of shards; name one of them, or make one file of them by "
-                "batchify merge"
+                f"{name} is not a regular file but a folder without {NAME.decode()}: it holds no "
+                "shards, or not all of them; run batchify build again to finish it"
             )
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise FileAccessError(f"{name} is not a regular file")

@@ -17,6 +17,7 @@ from batchify.names import printable
 from batchify.reader import Reader
 from batchify.sampling import class_counts
 from batchify.shardindex import is_shard_folder, read_index, shard_paths
+from batchify.urls import local_path
 from batchify.valuestats import ValueStats, joined_stats, value_stats
 
 JSON_VERSION = 1
@@ -152,10 +153,10 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     FileMissingError, FileFormatError
         As `batchify.reader.Reader`.
     """
-    if not is_shard_folder(path):
+    folder = os.fsencode(local_path(path))
+    if not is_shard_folder(folder):
         with local_copy(path) as copy, Reader(copy) as reader:
             return summary_of(reader)
-    folder = os.fsencode(path)
     index = read_index(folder)
     summaries = []
     for shard in shard_paths(folder, index):

@@ -140,7 +140,7 @@ def _verify_shards(
     except FileFormatError as error:
         found.add(Finding("structure", str(error)))
         return _Done()
-    total, before = sum(file.rows for file in files), 0
+    total, before = max(1, sum(file.rows for file in files)), 0
     redecode = None if sources is None else sources.redecode
     done = _Done()
     keys = []
@@ -164,7 +164,7 @@ def _verify_shards(
             done = _Done(*map(sum, zip(done, part, strict=True)))
     found.shard = ""
     if sources is not None and sources.index is not None:
-        check_new(np.concatenate(keys), sources.index, found)
+        check_new(np.concatenate([np.empty(0, np.uint64), *keys]), sources.index, found)
     return done
 
 

@@ -39,7 +39,7 @@ from batchify.errors import (
 )
 from batchify.report import Progress
 from batchify.shardfolder import LocalShards
-from batchify.shardindex import is_shard_name, parse_index, read_index
+from batchify.shardindex import NAME, is_shard_name, parse_index, read_index
 from batchify.shards import cut
 
 OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
@@ -435,6 +435,8 @@ def test_a_folder_of_shards_is_opened_as_one(photos: Path, tmp_path: Path) -> No
         ("file", 5),
         ("content_sha256", "zz"),
         ("rows", "many"),
+        ("rows", -1),
+        ("bytes", -1),
     ],
 )
 def test_a_hostile_manifest_is_refused(
@@ -533,6 +535,75 @@ def test_a_folder_of_shards_is_verified_as_one(photos: Path, tmp_path: Path) -> 
     messages = [finding.message for finding in result.findings]
     assert "train-00001-of-00003.h5: its checksum (row_crc32) is another" in messages
     assert "validation-00001-of-00003.h5: there is no such file" in messages
+
+
+def test_a_list_that_says_no_rows_is_damage(photos: Path, tmp_path: Path) -> None:
+    """Also where a share of its rows is to be decoded again."""
+    folder = tmp_path / "shards"
+    batchify.build_shards(photos, folder, OPTIONS, shards=1)
+    found = json.loads((folder / "manifest.json").read_bytes())
+    for split in found["splits"].values():
+        split["shards"][0]["rows"] = 0
+    (folder / "manifest.json").write_text(json.dumps(found))
+    result = batchify.verify(folder, source=photos, redecode=1)
+    assert result.counts == {"digest": 2}
+
+
+def test_a_folder_of_shards_may_be_a_file_url(photos: Path, tmp_path: Path) -> None:
+    """For everything that reads one."""
+    folder = tmp_path / "shards"
+    batchify.build_shards(photos, folder.as_uri(), OPTIONS, shards=2)
+    assert sum(map(len, batchify.open(folder.as_uri()).values())) == 15
+    assert batchify.summarize(folder.as_uri()).classes == (b"cat", b"dog")
+    assert batchify.check(folder.as_uri()).images == 15
+    assert batchify.verify(folder.as_uri()).is_whole
+
+
+def test_a_folder_that_is_not_done_is_told(photos: Path, tmp_path: Path) -> None:
+    """It is no file, and what is missing is named."""
+    folder = tmp_path / "shards"
+    batchify.build_shards(photos, folder, OPTIONS, shards=2)
+    (folder / "manifest.json").unlink()
+    for read in (batchify.summarize, batchify.verify):
+        with pytest.raises(FileAccessError, match=r"folder without manifest\.json: .* not all"):
+            read(folder)
+
+
+def test_a_folder_in_the_place_of_a_shard_is_refused(photos: Path, tmp_path: Path) -> None:
+    """Before anything is decoded for it."""
+    folder = tmp_path / "shards"
+    (folder / "train-00000-of-00002.h5").mkdir(parents=True)
+    seen: list[Progress] = []
+    with pytest.raises(OutputPathError, match=r"train-00000-of-00002\.h5 is a folder"):
+        batchify.build_shards(
+            photos, folder, OPTIONS, shards=2, overwrite=True, progress=seen.append
+        )
+    assert "fill" not in {progress.stage for progress in seen}
+
+
+def test_shards_of_before_go_though_a_build_died_after_its_list(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What died between the new list and the last of the old shards is done by the next build."""
+    folder = tmp_path / "shards"
+    batchify.build_shards(photos, folder, OPTIONS, shards=3)
+
+    def die(self: LocalShards, name: bytes) -> None:
+        if name != NAME:
+            raise KeyboardInterrupt
+        remove(self, name)
+
+    remove = LocalShards.remove
+    monkeypatch.setattr(LocalShards, "remove", die)
+    with pytest.raises(KeyboardInterrupt):
+        batchify.build_shards(photos, folder, OPTIONS, shards=2, overwrite=True)
+    monkeypatch.undo()
+    assert (folder / "train-00000-of-00003.h5").exists()
+    assert batchify.build_shards(photos, folder, OPTIONS, shards=2).up_to_date
+    assert {path.name for path in folder.iterdir()} == {
+        "manifest.json",
+        *(f"{split}-0000{i}-of-00002.h5" for split in ("train", "validation") for i in range(2)),
+    }
 
 
 def test_a_folder_of_shards_is_checked_as_one(tmp_path: Path) -> None:
