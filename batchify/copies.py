@@ -47,7 +47,8 @@ def local_copy(
         except FileNotFoundError as error:
             name = os.fsdecode(copy.shown)
             raise FileMissingError(
-                f"there is no file {name}; make it with batchify build"
+                f"there is no file {name}; make it with batchify build (a folder of shards is "
+                "read from a disk of this machine alone: download it)"
             ) from error
         except PermissionError as error:
             raise FileAccessError(f"{os.fsdecode(copy.shown)} cannot be opened: {error}") from error

@@ -122,7 +122,7 @@ def build_shards(
             withdraw(folder)
         if others is None:
             for part in left:
-                outcomes.add(build_shard(make(part), crew, step.of(part)))
+                outcomes.add(build_shard(make(part), crew, step.of(part), may_start=True))
         else:
             for outcome in made_elsewhere(others, left, make, ticket, step):
                 outcomes.add(outcome)

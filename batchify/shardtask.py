@@ -111,8 +111,13 @@ class ShardTask:
     link: Link | None = None
 
 
-def build_shard(task: ShardTask, crew: engine.Workers, report: Report) -> ShardOutcome:
+def build_shard(
+    task: ShardTask, crew: engine.Workers, report: Report, *, may_start: bool = False
+) -> ShardOutcome:
     """Make a shard; one that stands, whole and up to date, stays.
+
+    Where an earlier build left rows, and `may_start`, processes are started: it may have died of
+    an image, which is now to be named by a process that outlives it.
 
     Raises
     ------
@@ -131,6 +136,8 @@ def build_shard(task: ShardTask, crew: engine.Workers, report: Report) -> ShardO
         with WorkFile(target) as work, contextlib.ExitStack() as undo:
             if not work.is_left:
                 undo.callback(work.discard)
+            elif may_start:
+                crew.start()
             try:
                 made = make_file(
                     work,

@@ -6,6 +6,7 @@ process that inherits this environment.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,20 @@ def test_a_crash_in_this_process_is_named_by_the_next_build(
     done = build(run, site)
     assert done.returncode == 1
     assert "Error: cat/crash.jpg: its worker process was ended by SIGSEGV" in done.stderr
+
+
+def test_a_crash_of_a_build_of_shards_is_named_by_the_next(
+    run: Run, site: str, data: Path, tmp_path: Path
+) -> None:
+    """As that of a build of one file, and may be left out."""
+    save(data / "cat" / "crash.jpg", encoded(photo(), "JPEG"))
+    assert build(run, site, "--shards", "2").returncode == -11
+    done = build(run, site, "--shards", "2")
+    assert done.returncode == 1
+    assert "Error: cat/crash.jpg: its worker process was ended by SIGSEGV" in done.stderr
+    done = build(run, site, "--shards", "2", "--on-error", "skip")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out.h5" / "manifest.json").read_bytes())["skipped"] == 1
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf"])
