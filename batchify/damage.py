@@ -95,7 +95,7 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
 def _damaged(images: StoredImages | EncodedFiles, start: int, expected: list[int]) -> Damaged:
     """Return the damaged ones of the rows from `start`, a whole number of chunks or to the end."""
     try:
-        rows = images.each(start, start + len(expected))
+        data = images.get(start, start + len(expected))
     except (OSError, FileFormatError) as error:
         step = images.chunk_rows
         if len(expected) <= step:
@@ -106,6 +106,7 @@ def _damaged(images: StoredImages | EncodedFiles, start: int, expected: list[int
             for first in range(0, len(expected), step)
             for row in _damaged(images, start + first, expected[first : first + step])
         ]
+    rows = images.cut(data, start, start + len(expected))
     reason = "its checksum (row_crc32) is another"
     return [
         (start + i, reason)

@@ -55,16 +55,12 @@ class EncodedFiles:
             for offset, at, to in self._places.extents(first, last)
         )
 
-    def each(self, start: int, stop: int) -> list[memoryview]:
-        """Return the bytes of each of some rows.
-
-        Raises
-        ------
-        OSError
-        """
-        data = memoryview(self.get(start, stop))
+    def cut(self, data: bytes, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes of each of some rows, out of those that `get` returned of them."""
+        view = memoryview(data)
         ends = (self._ends[start:stop] - self._end(start)).tolist()
-        return [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        for first, last in zip([0, *ends], ends, strict=False):
+            yield view[first:last]
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Yield [start, stop) of all rows, some MiB together, unless one has more."""

@@ -81,16 +81,11 @@ class StoredImages:
         skipped = (start - first * self.chunk_rows) * self.row_nbytes
         return data[skipped : skipped + (stop - start) * self.row_nbytes]
 
-    def each(self, start: int, stop: int) -> list[memoryview]:
-        """Return the bytes of each of some rows.
-
-        Raises
-        ------
-        OSError, FileFormatError
-        """
-        data = memoryview(self.get(start, stop))
-        nbytes = self.row_nbytes
-        return [data[i * nbytes : (i + 1) * nbytes] for i in range(stop - start)]
+    def cut(self, data: bytes, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes of each of some rows, out of those that `get` returned of them."""
+        view = memoryview(data)
+        for first in range(0, (stop - start) * self.row_nbytes, self.row_nbytes):
+            yield view[first : first + self.row_nbytes]
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Yield [start, stop) of all rows, whole chunks, some MiB together unless one has more."""

@@ -160,9 +160,9 @@ class WorkFile:
         return crc32
 
     def _pieces(self, split: str, name: str, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes of some rows of a column, some MiB at a time: masks are large."""
+        """Yield the bytes of some rows of a column, little at a time: there may be a million."""
         row_nbytes = self.rows.places[f"{split}/{name}"].row_nbytes
-        at_once = max(1, schema.PIECE_NBYTES // row_nbytes)
+        at_once = max(1, schema.RECORDS_NBYTES // row_nbytes)
         for first in range(start, stop, at_once):
             yield self.rows.get(split, name, first, min(first + at_once, stop))
 
