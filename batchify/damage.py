@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from batchify.errors import FileFormatError
 from batchify.processes import usable_cpus
 from batchify.reader import Reader
 from batchify.stored import StoredImages
+from batchify.threads import in_order
 
-_PIECES_A_THREAD = 3
 _MOST_NBYTES = 256 << 20
 """What the pieces in all threads take, unless a single row takes more."""
 Damaged = list[tuple[int, str]]
@@ -76,17 +75,15 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
     images = EncodedFiles(reader, split) if reader.is_encoded else StoredImages(reader, split)
     sums = reader.splits[split]["row_crc32"]
     threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
-    waiting: deque[tuple[int, Future[Damaged]]] = deque()
+
+    def check(piece: tuple[int, NDArray[np.uint32]]) -> tuple[int, Damaged]:
+        start, expected = piece
+        return len(expected), _damaged(images, start, expected.tolist())
+
+    pieces = ((start, sums[start:stop]) for start, stop in images.pieces())  # HDF5 in one thread
     pool = ThreadPoolExecutor(threads)
     try:
-        for start, stop in images.pieces():
-            expected = sums[start:stop].tolist()
-            waiting.append((len(expected), pool.submit(_damaged, images, start, expected)))
-            if len(waiting) > _PIECES_A_THREAD * threads:
-                rows, future = waiting.popleft()
-                yield rows, future.result()
-        for rows, future in waiting:
-            yield rows, future.result()
+        yield from in_order(pool, check, pieces, threads)
     finally:
         pool.shutdown(cancel_futures=True)
         images.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ from batchify.values import choice
 if TYPE_CHECKING:
     from batchify.plan import BuildPlan
     from batchify.rows import Rows
+
+
+MEND = "mend or remove them, or pass --on-error skip to leave them out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +123,10 @@ class BadImages:
         is_part = self._plan.shard is not None  # which may be left with nothing
         if not self.count or (self.skip and (is_part or self.count < self._plan.images)):
             return
-        found = self._found
-        advice = "mend or remove them, or pass --on-error skip to leave them out"
+        advice = MEND
         if self.count == self._plan.images:
             advice = "there would be nothing in the file"
-        raise BadImagesError(
-            f"{self.count:,} of {self._plan.images:,} images cannot be used:\n"
-            f"{listing(found)}\n{advice}",
-            tuple(found),
-        )
+        raise unusable(self._found, self._plan.images, advice)
 
     @property
     def _found(self) -> list[Skipped]:
@@ -136,12 +134,24 @@ class BadImages:
 
     def _check_limit(self) -> None:
         if self._most is not None and len(self._plan.skipped) + self.count > self._most:
-            left_out = [*self._plan.skipped, *self._found]
-            raise BadImagesError(
-                f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
-                + listing(left_out),
-                tuple(left_out),
-            )
+            raise too_many([*self._plan.skipped, *self._found])
+
+
+def unusable(found: Sequence[Skipped], images: int, advice: str) -> BadImagesError:
+    """Return the error of images that cannot be used, of so many."""
+    return BadImagesError(
+        f"{len(found):,} of {images:,} images cannot be used:\n{listing(found)}\n{advice}",
+        tuple(found),
+    )
+
+
+def too_many(left_out: Sequence[Skipped]) -> BadImagesError:
+    """Return the error of more images left out than may be."""
+    return BadImagesError(
+        f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
+        + listing(left_out),
+        tuple(left_out),
+    )
 
 
 def listing(entries: Iterable[Skipped]) -> str:

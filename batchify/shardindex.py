@@ -12,7 +12,6 @@ from typing import Any
 from batchify import schema
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.names import printable
-from batchify.publish import write_whole
 
 NAME = b"manifest.json"
 FORMAT = "batchify-shards"
@@ -103,15 +102,6 @@ class ShardIndex:
     def text(self) -> bytes:
         """Return what the file holds: ASCII, a name that is not UTF-8 with surrogate escapes."""
         return json.dumps(self.as_json(), indent=1).encode("ascii") + b"\n"
-
-    def write(self, folder: bytes) -> None:
-        """Put it into a folder, in place of what is there, whole or not at all.
-
-        Raises
-        ------
-        OutputIOError
-        """
-        write_whole(os.path.join(folder, NAME), self.text())
 
 
 @dataclass(frozen=True, slots=True)

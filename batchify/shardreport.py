@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchify import schema
-from batchify.errors import BadImagesError, Skipped
+from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.plan import BuildPlan
-from batchify.policy import Limit, listing
+from batchify.policy import MEND, Limit, too_many, unusable
 from batchify.report import Progress, plan_as_json
 from batchify.shardindex import ShardFile, ShardIndex
 from batchify.shards import Shard
@@ -109,11 +109,7 @@ class Outcomes:
         most = self.limit.count(self.plan.images + len(self.plan.skipped))
         left_out = [*self.plan.skipped, *(s for o in self.done.values() for s in o.skipped)]
         if len(left_out) > most:
-            raise BadImagesError(
-                f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
-                + listing(left_out),
-                tuple(left_out),
-            )
+            raise too_many(left_out)
 
     def check(self, shards: tuple[Shard, ...]) -> None:
         """Decide, at the end.
@@ -125,17 +121,13 @@ class Outcomes:
         """
         by_name = {outcome.name: outcome.bad for outcome in self.bad}
         found = tuple(entry for shard in shards for entry in by_name.get(shard.name, ()))
-        advice = "mend or remove them, or pass --on-error skip to leave them out"
+        advice = MEND
         if not found:
-            skipped = tuple(s for outcome in self.done.values() for s in outcome.skipped)
-            if len(skipped) < self.plan.images:
+            found = tuple(s for outcome in self.done.values() for s in outcome.skipped)
+            advice = "there would be nothing in the files"
+            if len(found) < self.plan.images:
                 return
-            found, advice = skipped, "there would be nothing in the files"
-        raise BadImagesError(
-            f"{len(found):,} of {self.plan.images:,} images cannot be used:\n{listing(found)}\n"
-            f"{advice}",
-            found,
-        )
+        raise unusable(found, self.plan.images, advice)
 
 
 def index_of(plan: BuildPlan, parts: tuple[Shard, ...], outcomes: Outcomes) -> ShardIndex:

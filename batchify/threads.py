@@ -16,14 +16,27 @@ AHEAD = 3
 
 
 def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[ItemT], ResultT], items: Iterable[ItemT]
+    pool: ThreadPoolExecutor,
+    work: Callable[[ItemT], ResultT],
+    items: Iterable[ItemT],
+    threads: int = 0,
 ) -> Iterator[ResultT]:
-    """Yield the results of `work` in the order of `items`; memory is that of a few of them."""
+    """Yield the results of `work` in the order of `items`; memory is that of a few of them.
+
+    Parameters
+    ----------
+    pool : ThreadPoolExecutor
+    work : callable
+    items : iterable
+    threads : int
+        Of the pool; as many as there are CPUs by default.
+    """
+    most = AHEAD * (threads or usable_cpus())
     waiting: deque[Future[ResultT]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > AHEAD * usable_cpus():
+            if len(waiting) > most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -354,21 +354,6 @@ def test_the_commands_read_a_remote_file(
     assert done.stdout.startswith(f"{OUT}: ")
 
 
-def test_small_files_come_and_go(s3: S3Server) -> None:
-    """What names the parts of a dataset is written in one request."""
-    url = "s3://bucket/parts/manifest.json"
-    assert not transfer.exists(url)
-    assert transfer.list_names("s3://bucket/parts") == []
-    transfer.write_bytes(url, b"{}")
-    transfer.write_bytes("s3://bucket/parts/below/x", b"x")
-    assert transfer.exists(url)
-    assert not transfer.exists("s3://bucket/parts")
-    assert transfer.read_bytes(url) == b"{}"
-    assert transfer.list_names("s3://bucket/parts/") == ["manifest.json"]
-    with pytest.raises(FileNotFoundError):
-        transfer.read_bytes("s3://bucket/parts/none")
-
-
 def test_other_file_systems_take_a_file(photos: Path, local: bytes, tmp_path: Path) -> None:
     """Fsspec's memory, as one of them."""
     import fsspec

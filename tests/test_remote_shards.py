@@ -13,7 +13,7 @@ import batchify
 from batchify import sharding
 from batchify.errors import OutputExistsError, OutputIOError, OutputLockedError, OutputPathError
 from batchify.remote.shards import RemoteShards
-from batchify.remote.transfer import list_names, read_bytes
+from batchify.remote.store import Store
 
 URL = "s3://bucket/shards"
 OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
@@ -21,7 +21,9 @@ OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
 
 def contents(url: str) -> dict[str, bytes]:
     """Return all files of a prefix."""
-    return {name: read_bytes(f"{url}/{name}") for name in list_names(url)}
+    store = Store(url)
+    paths = store.ask("find", store.root)
+    return {path.rpartition("/")[2]: store.ask("cat_file", path) for path in paths}
 
 
 @pytest.fixture
@@ -76,10 +78,10 @@ def test_a_build_that_is_stopped_goes_on(
     """What is uploaded stays; there is no manifest before all of it is there."""
     real, count = sharding.__dict__["build_shard"], iter(range(4))
 
-    def stopped(*arguments: object) -> object:
+    def stopped(*arguments: object, **options: object) -> object:
         if next(count) == 2:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(sharding, "build_shard", stopped)

@@ -105,15 +105,3 @@ def _name_in(entry: dict[str, Any], folder: str) -> str:
     """Return the name of an entry in a folder; empty where it is not right in there."""
     above, _, name = entry["name"].rstrip("/").rpartition("/")
     return name if above.rstrip("/") == folder else ""
-
-
-def names_in(store: Store) -> Iterator[str]:
-    """Yield the names of the files right below a URL.
-
-    Raises
-    ------
-    As `listed`.
-    """
-    for entry in store.ask("ls", store.root, detail=True):
-        if entry["type"] != "directory" and (name := _name_in(entry, store.root)):
-            yield name

@@ -9,7 +9,6 @@ from typing import Any
 
 from batchify import durable
 from batchify.errors import OutputPathError, RemoteError
-from batchify.remote.pages import names_in
 from batchify.remote.store import Store
 
 BLOCK_NBYTES = 8 << 20
@@ -26,55 +25,6 @@ Step = Callable[[int, int], None]
 def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
     """Copy the file of a URL to a path of this machine; see `download`."""
     download(Store(url), path, step)
-
-
-def exists(url: str) -> bool:
-    """Tell whether a URL names a file.
-
-    Raises
-    ------
-    RemoteError
-    """
-    store = Store(url)
-    return store.size(store.root) is not None
-
-
-def list_names(url: str) -> list[str]:
-    """Return the names of the files right below a URL, sorted; none where nothing is there.
-
-    Raises
-    ------
-    RemoteError
-    """
-    try:
-        return sorted(names_in(Store(url)))
-    except FileNotFoundError:
-        return []
-
-
-def read_bytes(url: str) -> bytes:
-    """Return the content of a small file.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError
-    RemoteError
-    """
-    store = Store(url)
-    data: bytes = store.ask("cat_file", store.root)
-    return data
-
-
-def write_bytes(url: str, data: bytes) -> None:
-    """Write a small file, in one request.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError
-    RemoteError
-    """
-    store = Store(url)
-    store.ask("pipe_file", store.root, data)
 
 
 def version(store: Store) -> list[str] | None:
