@@ -14,7 +14,7 @@ from batchify.shardfolder import Ticket
 from batchify.shardreport import Steps
 from batchify.shards import Shard
 from batchify.shardset import TaskMaker
-from batchify.shardtask import Link, ShardOutcome, run_elsewhere
+from batchify.shardtask import Link, ShardOutcome, last_in_hand, run_elsewhere
 
 IN_FLIGHT = 256
 """Shards that an executor is given at once: their plans take memory while they wait."""
@@ -112,7 +112,9 @@ def made_elsewhere(
                 try:
                     outcome = future.result()
                 except (Exception, CancelledError) as error:
-                    raise others.explained(error, part.name) from error
+                    image = last_in_hand(make.folder.place(part.name))
+                    where = f"{part.name}, {image} in hand" if image else part.name
+                    raise others.explained(error, where) from error
                 steps.set(part.name, len(part), len(outcome.skipped) + len(outcome.bad))
                 yield outcome
     finally:

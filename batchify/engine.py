@@ -12,7 +12,7 @@ import pickle
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -99,9 +99,17 @@ class Workers:
         starting them.
     image_timeout_s : float
         Seconds without a sign of life after which a worker is given up.
+    trace : callable, optional
+        Called in the thread of this process with the name of each item before it is worked on.
     """
 
-    def __init__(self, workers: int | None, image_timeout_s: float = IMAGE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        workers: int | None,
+        image_timeout_s: float = IMAGE_TIMEOUT_S,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self._trace = trace
         self.count = min(usable_cpus() if workers is None else workers, most_processes())
         self.chosen = workers is not None and workers > 1
         self.timeout_s = image_timeout_s
@@ -149,7 +157,7 @@ class Workers:
 
         Returns the task that hung, and how many tasks are left.
         """
-        thread = WorkerThread(job)
+        thread = WorkerThread(job, self._trace)
         watch = Watch(self.timeout_s)
         started = time.monotonic()
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from batchify import engine, schema
+from batchify import durable, engine, schema
 from batchify.copies import local_copy
 from batchify.errors import (
     BadImagesError,
@@ -25,12 +25,14 @@ from batchify.placing import placed
 from batchify.plan import BuildPlan
 from batchify.report import BuildReport, Changes, Progress
 from batchify.shardfolder import Ticket
-from batchify.target import Target
+from batchify.target import PARTIAL, Target
 from batchify.urls import is_url, shown
 from batchify.worker import StoppedError
-from batchify.workfile import WorkFile
+from batchify.workfile import JOURNAL, WorkFile
 
 Report = Callable[[Progress], None]
+IN_HAND = PARTIAL + b".image"
+"""Beside a shard: what a worker that may be lost with it has in hand."""
 LOCKED_S = 60.0
 """How long another machine, which the scheduler gave up, may hold on to a shard."""
 
@@ -152,6 +154,8 @@ def build_shard(
                 )
             except BadImagesError as error:
                 return ShardOutcome(task.name, bad=error.bad)
+            finally:
+                durable.remove(target.path + IN_HAND)
         outcome = outcome_of(task, made, target.path)
         if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
             outcome = replace(outcome, up_to_date=False, kept=outcome.rows)
@@ -228,6 +232,38 @@ def _check_wanted(ticket: Ticket | None) -> None:
         raise StoppedError(f"{printable(ticket.path)} is not that of this build any more")
 
 
+def _tracing(task: ShardTask) -> Callable[[str], None] | None:
+    """Return who notes what is in hand, where a worker before was lost with this shard.
+
+    It may have died of an image; should that happen again, the note names it. To write one for each
+    image takes time on a storage that is shared, so a first worker leaves none.
+    """
+    path = os.fsencode(task.place)
+    if is_url(task.place) or not os.path.exists(path + JOURNAL):
+        return None
+
+    def note(name: str) -> None:
+        with open(path + IN_HAND, "wb") as file:
+            file.write(name.encode())
+
+    return note
+
+
+def last_in_hand(place: str) -> str:
+    """Return what the last worker of a shard had in hand when it was lost; empty if unknown.
+
+    Parameters
+    ----------
+    place : str
+        As a `ShardTask` has it.
+    """
+    try:
+        with open(os.fsencode(place) + IN_HAND, "rb") as file:
+            return file.read(4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def run_elsewhere(task: ShardTask) -> ShardOutcome:
     """Make a shard in a worker of somebody's executor: in this very process, by one thread.
 
@@ -252,7 +288,7 @@ def run_elsewhere(task: ShardTask) -> ShardOutcome:
     deadline = time.monotonic() + LOCKED_S
     while True:
         try:
-            with engine.Workers(1, task.image_timeout_s) as crew:
+            with engine.Workers(1, task.image_timeout_s, _tracing(task)) as crew:
                 return build_shard(task, crew, report)
         except OutputLockedError:
             # A worker that was given up, for a network that failed say, may still be at it.

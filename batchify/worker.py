@@ -173,10 +173,14 @@ class WorkerThread:
     Parameters
     ----------
     job : Job
+    trace : callable, optional
+        Called with the name of each item before it is worked on.
     """
 
-    def __init__(self, job: Job[Any, Any]) -> None:
+    def __init__(self, job: Job[Any, Any], trace: Callable[[str], None] | None = None) -> None:
         self._job = job
+        self._trace = trace
+        self._task: Any = None
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
         self._stopped = False
@@ -212,11 +216,14 @@ class WorkerThread:
         self.item = item
         if self._stopped:
             raise StoppedError
+        if self._trace is not None and item != NOTHING:
+            self._trace(self._job.name(self._task, item))
 
     def _serve(self) -> None:
         try:
             with self._job.open(self._mark) as run:
                 while (task := self._tasks.get()) is not None:
+                    self._task = task
                     self._results.put((run(task), None))
         except Exception as error:  # noqa: BLE001 - raised again where the result is awaited
             self._results.put((None, error))

@@ -256,22 +256,29 @@ def test_a_scheduler_that_is_lost_ends_the_build(processes: Processes, tmp_path:
     batchify.build_shards(photos, tmp_path / "out", OPTIONS, shards=2)
 
 
-def test_an_image_that_kills_its_workers_ends_the_build(
+def test_an_image_that_kills_its_workers_is_named(
     processes: Processes, photos: Path, tmp_path: Path
 ) -> None:
-    """After some workers the shard is named; the cluster is not eaten up."""
+    """After some workers the build ends; the cluster is not eaten up, and no note is left."""
     (processes.folder / "slow.py").write_text(
         "import os\n"
-        "from batchify.batches import BatchReader\n"
-        "BatchReader.read = lambda *_, **__: os.kill(os.getpid(), 9)\n"
+        "from batchify import batches\n"
+        f"evil = open({str(photos / 'dog' / 'img_007.jpg')!r}, 'rb').read()\n"
+        "decode = getattr(batches, 'kind_decode', batches.decode)\n"
+        "batches.kind_decode = decode\n"
+        "batches.decode = lambda data, options: (\n"
+        "    os.kill(os.getpid(), 11) if data == evil else decode(data, options)\n"
+        ")\n"
     )
     for _ in range(5):
         processes.start_worker(slow=True)
     options = batchify.BuildOptions(split=batchify.SplitOptions(validation=0.0))
-    with pytest.raises(WorkerDiedError, match=r"train-00000-of-00001\.h5: 4 workers died"):
-        batchify.build_shards(
-            photos, tmp_path / "out", options, shards=1, scheduler=processes.address
-        )
+    out = tmp_path / "out"
+    with pytest.raises(WorkerDiedError, match=r"train.*\.h5, dog/img_007\.jpg in hand: 4 workers"):
+        batchify.build_shards(photos, out, options, shards=1, scheduler=processes.address)
+    processes.close()
+    batchify.build_shards(photos, out, options, shards=1)
+    assert sorted(os.listdir(out)) == ["manifest.json", "train-00000-of-00001.h5"]
 
 
 @pytest.mark.parametrize(
