@@ -135,10 +135,10 @@ def test_a_shard_that_stands_is_not_built_again(
     asked = iter([1, 1, 0])
     build_shard = shardtask.build_shard
 
-    def stopped(*arguments: object) -> object:
+    def stopped(*arguments: object, **options: object) -> object:
         if not next(asked):
             raise KeyboardInterrupt
-        return build_shard(*arguments)  # type: ignore[arg-type]
+        return build_shard(*arguments, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(sharding, "build_shard", stopped)
