@@ -9,67 +9,15 @@ import os
 import re
 import resource
 import shutil
-import statistics
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from drawn import draw
-from measuring import seconds
+from measuring import Ratio, compare, seconds
 from reading import bench_read
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Two programs that ran in turn: the median of their times, and of their ratios."""
-
-    name: str
-    a: str
-    b: str
-    a_s: float
-    b_s: float
-    ratio: float
-    least: float
-    most: float
-    target: str
-
-
-def compare(
-    name: str,
-    a: list[str],
-    b: list[str],
-    *,
-    runs: int,
-    target: str,
-    prepare: Callable[[], object] = lambda: None,
-) -> Ratio:
-    """Run two programs in turn, and return a's time as a share of b's.
-
-    `prepare` runs before each of a's.
-    """
-    pairs = []
-    for _ in range(runs):
-        prepare()
-        pairs.append((seconds(*a), seconds(*b)))
-    ratios = [first / second for first, second in pairs]
-    found = Ratio(
-        name=name,
-        a=" ".join(a[:1]),
-        b=" ".join(b[:1]),
-        a_s=statistics.median(pair[0] for pair in pairs),
-        b_s=statistics.median(pair[1] for pair in pairs),
-        ratio=statistics.median(ratios),
-        least=min(ratios),
-        most=max(ratios),
-        target=target,
-    )
-    print(
-        f"{found.name:44} {found.a_s:8.2f} s {found.b_s:8.2f} s   {found.ratio:6.3f} "
-        f"({found.least:.3f} to {found.most:.3f})   {found.target}",
-        flush=True,
-    )
-    return found
+from scaling import bench_scale
 
 
 def bench_build(root: Path, runs: int, scale: float, workers: int) -> Iterator[Ratio]:
@@ -272,7 +220,7 @@ BENCHES = {
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("bench", choices=[*BENCHES, "read"], nargs="?", default="build")
+    parser.add_argument("bench", choices=[*BENCHES, "read", "scale"], nargs="?", default="build")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--keep", type=Path)
@@ -281,10 +229,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         root = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        print(f"{'figure':44} {'first':>10} {'second':>10}   ratio, median (range)   target")
+        if arguments.bench != "scale":  # whose tables have heads of their own
+            print(f"{'figure':44} {'first':>10} {'second':>10}   ratio, median (range)   target")
         options = (root, arguments.runs, arguments.scale, arguments.workers)
         if arguments.bench == "read":
             figures = list(bench_read(*options, arguments.only))
+        elif arguments.bench == "scale":
+            figures = list(bench_scale(*options, arguments.only))
         else:
             figures = list(BENCHES[arguments.bench](*options))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

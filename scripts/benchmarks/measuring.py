@@ -1,11 +1,14 @@
-"""Runs a program as a whole process, and says how long it took."""
+"""Runs programs as whole processes, and says how long they took."""
 
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = str(Path(__file__).parent / "programs.py")
@@ -20,3 +23,68 @@ def seconds(*command: str) -> float:
     if done.returncode:
         sys.exit(f"{command} failed:\n{done.stderr.decode()}")
     return took
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two programs that ran in turn: the median of their times, and of their ratios."""
+
+    name: str
+    a: str
+    b: str
+    a_s: float
+    b_s: float
+    ratio: float
+    least: float
+    most: float
+    target: str
+
+
+def in_turn(
+    name: str,
+    a: list[str],
+    b: list[str],
+    *,
+    runs: int,
+    target: str = "",
+    prepare: Callable[[], object] = lambda: None,
+) -> Ratio:
+    """Run two programs in turn, and return a's time as a share of b's.
+
+    `prepare` runs before each of a's.
+    """
+    pairs = []
+    for _ in range(runs):
+        prepare()
+        pairs.append((seconds(*a), seconds(*b)))
+    ratios = [first / second for first, second in pairs]
+    return Ratio(
+        name=name,
+        a=" ".join(a[:1]),
+        b=" ".join(b[:1]),
+        a_s=statistics.median(pair[0] for pair in pairs),
+        b_s=statistics.median(pair[1] for pair in pairs),
+        ratio=statistics.median(ratios),
+        least=min(ratios),
+        most=max(ratios),
+        target=target,
+    )
+
+
+def compare(
+    name: str,
+    a: list[str],
+    b: list[str],
+    *,
+    runs: int,
+    target: str,
+    prepare: Callable[[], object] = lambda: None,
+) -> Ratio:
+    """Do the same, and print a line about it."""
+    found = in_turn(name, a, b, runs=runs, target=target, prepare=prepare)
+    print(
+        f"{found.name:44} {found.a_s:8.2f} s {found.b_s:8.2f} s   {found.ratio:6.3f} "
+        f"({found.least:.3f} to {found.most:.3f})   {found.target}",
+        flush=True,
+    )
+    return found

@@ -91,6 +91,37 @@ def build(dataset: str, out: str, *options: str) -> None:
     main(["build", dataset, out, "--quiet", *options])
 
 
+def build_shards(dataset: str, out: str, shards: str, *options: str) -> None:
+    """Run the command for a folder of shards."""
+    import shutil
+
+    from batchify.cli import main
+
+    shutil.rmtree(out, ignore_errors=True)
+    main(["build", dataset, out, "--shards", shards, "--quiet", *options])
+
+
+def merge(shards: str, out: str) -> None:
+    """Run the command that makes one file of shards."""
+    from batchify.cli import main
+
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(out)
+    main(["merge", shards, out, "--quiet"])
+
+
+def copy_file(path: str, out: str) -> None:
+    """Copy a file to a new one, and wait for the disk, as a build and a merge do."""
+    import shutil
+
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(out)
+    shutil.copyfile(path, out)
+    fd = os.open(out, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+
+
 def build_bare(dataset: str, out: str, *options: str) -> None:
     """Run the command without reservations, and with one commit at the end."""
     from batchify import durable, workfile
@@ -174,6 +205,9 @@ if __name__ == "__main__":
         "tutorial": tutorial,
         "usual_script": usual_script,
         "build": build,
+        "build_shards": build_shards,
+        "merge": merge,
+        "copy_file": copy_file,
         "build_bare": build_bare,
         "build_share": build_share,
         "run": run,
