@@ -25,6 +25,8 @@ CLOSE_S = 2.0
 NO_WORKERS_S = 60.0
 """How long a cluster may be without a single worker."""
 LOOK_S = 2.0
+AT_ONCE = 256
+"""Shards that a cluster is given at once; a fourth more than it has threads, where that is more."""
 TELL_S = 0.5
 ADVICE = "the shards that are done are kept: run the same command again to continue"
 
@@ -66,6 +68,7 @@ class DaskCrew:
         # (distributed.scheduler.allowed-failures); one that raised is not tried again.
         self.executor: Executor = client.get_executor(pure=False, retries=0)
         self.link: Link | None = DaskLink(topic)
+        self.at_once = AT_ONCE
         self._alone_since: float | None = None
         self._looked = 0.0
 
@@ -94,6 +97,7 @@ class DaskCrew:
         except (OSError, TypeError, ValueError, AttributeError) as error:
             raise ClusterError(f"the scheduler at {address} is gone ({error}); {ADVICE}") from error
         if workers:
+            self.at_once = max(AT_ONCE, 5 * sum(workers.values()) // 4)
             self._alone_since = None
             return
         self._alone_since = self._alone_since or now

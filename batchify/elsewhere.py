@@ -16,8 +16,11 @@ from batchify.shards import Shard
 from batchify.shardset import TaskMaker
 from batchify.shardtask import Link, ShardOutcome, last_in_hand, run_elsewhere
 
-IN_FLIGHT = 256
-"""Shards that an executor is given at once: their plans take memory while they wait."""
+IN_FLIGHT = 1024
+"""Shards that an executor of any number of workers is given at once.
+
+Their plans take memory while they wait: all together no more than that of the whole dataset.
+"""
 POLL_S = 0.5
 
 
@@ -26,6 +29,11 @@ class Others(Protocol):
 
     executor: Executor
     link: Link | None
+
+    @property
+    def at_once(self) -> int:
+        """How many shards keep its workers busy; their plans take memory while they wait."""
+        ...
 
     def news(self) -> Mapping[str, tuple[int, int]]:
         """Return how many rows of each shard are done, and how many of those are bad.
@@ -46,6 +54,7 @@ class _Pool:
     """Any executor: it tells nothing before a shard is done."""
 
     link: Link | None = None
+    at_once = IN_FLIGHT
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
@@ -96,7 +105,7 @@ def made_elsewhere(
     running: dict[Future[ShardOutcome], Shard] = {}
     try:
         while True:
-            for part in islice(waiting, IN_FLIGHT - len(running)):
+            for part in islice(waiting, max(0, others.at_once - len(running))):
                 task = replace(make(part), ticket=ticket, link=others.link)
                 running[others.executor.submit(run_elsewhere, task)] = part
             if not running:

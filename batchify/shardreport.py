@@ -107,9 +107,11 @@ class Outcomes:
         if self.limit is None:
             return
         most = self.limit.count(self.plan.images + len(self.plan.skipped))
-        left_out = [*self.plan.skipped, *(s for o in self.done.values() for s in o.skipped)]
-        if len(left_out) > most:
-            raise too_many(left_out)
+        # Counted first: this runs for every shard, of thousands maybe.
+        count = len(self.plan.skipped) + sum(len(made.skipped) for made in self.done.values())
+        if count > most:
+            skipped = (entry for made in self.done.values() for entry in made.skipped)
+            raise too_many([*self.plan.skipped, *skipped])
 
     def check(self, shards: tuple[Shard, ...]) -> None:
         """Decide, at the end.

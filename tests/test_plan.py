@@ -13,35 +13,13 @@ import pytest
 from drawing import draw_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import made_up
 
 from batchify.dataset import Dataset, discover
 from batchify.errors import OptionError, Skipped
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.plan import BuildPlan, make_plan
-from batchify.samples import Samples
-from batchify.storage import Folder
 from batchify.structure import create, places
-
-
-def made_up(counts: list[int], *, path_nbytes: int = 12) -> Dataset:
-    """Return a dataset with so many samples a class, without files."""
-    total = sum(counts)
-    names = b"".join(b"%0*d" % (path_nbytes, i) for i in range(total))
-    return Dataset(
-        source=Folder(b"/nowhere"),
-        layout="classes",
-        classes=tuple(b"class%d" % i for i in range(len(counts))),
-        samples=Samples(
-            names,
-            np.arange(1, total + 1, dtype=np.int64) * path_nbytes,
-            np.repeat(np.arange(len(counts), dtype=np.int32), counts),
-        ),
-        splits=None,
-        skipped=(),
-        hidden=0,
-        loose=0,
-        other={},
-    )
 
 
 def plan_of(dataset: Dataset, **groups: object) -> BuildPlan:
