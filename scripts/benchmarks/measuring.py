@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,13 +17,20 @@ PROGRAMS = str(Path(__file__).parent / "programs.py")
 
 def seconds(*command: str) -> float:
     """Return the wall time of a whole process; its output is dropped unless it fails."""
+    return taken(*command)[0]
+
+
+def taken(*command: str) -> tuple[float, float]:
+    """Return the wall time of a whole process, and the CPU time of it and its children."""
     os.sync()  # the writes of the run before are not billed to this one
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     done = subprocess.run([sys.executable, PROGRAMS, *command], capture_output=True, check=False)
     took = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{command} failed:\n{done.stderr.decode()}")
-    return took
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @dataclass(frozen=True)

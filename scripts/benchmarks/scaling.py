@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drawn import draw, link
-from measuring import Ratio, in_turn, seconds
+from measuring import Ratio, in_turn, seconds, taken
 
 STAGES = str(Path(__file__).parent / "stages.py")
 IMAGENET = 1_281_167
@@ -23,7 +23,10 @@ IMAGENET = 1_281_167
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second by so many workers; as a share of so many times the rate of one."""
+    """Images a second by so many workers; as a share of so many times the rate of one.
+
+    And the CPU time of all processes for an image, which others who use the machine disturb less.
+    """
 
     images: str
     workers: int
@@ -33,6 +36,7 @@ class Rate:
     share: float
     share_least: float
     share_most: float
+    cpu_ms: float
 
 
 @dataclass(frozen=True)
@@ -73,24 +77,26 @@ def bench_scale(
 def by_workers(root: Path, runs: int, scale: float, workers: int) -> Iterator[Rate]:
     """Measure builds by 1 worker, a thread of the process itself, to all cores, in turn."""
     out = str(root / "out.h5")
-    head("images", "workers", "images/s", "range", "share of linear", "range")
+    head("images", "workers", "images/s", "range", "share of linear", "range", "CPU, ms")
     for count, width, height in ((50_000, 32, 32), (10_000, 500, 375), (1_000, 1632, 1224)):
         dataset = draw(root, int(count * scale), width, height)
         build = ["build", str(dataset), out, "--target-size", str(min(150, width)), "--workers"]
         many = range(1, workers + 1)
-        took = [[seconds(*build, str(number)) for number in many] for _ in range(runs)]
+        images = int(count * scale)
+        runs_taken = [[taken(*build, str(number)) for number in many] for _ in range(runs)]
         for number in many:
-            rates = [int(count * scale) / times[number - 1] for times in took]
-            shares = [times[0] / times[number - 1] / number for times in took]
+            rates = [images / took[number - 1][0] for took in runs_taken]
+            shares = [took[0][0] / took[number - 1][0] / number for took in runs_taken]
+            cpu_s = statistics.median(took[number - 1][1] for took in runs_taken)
             found = Rate(
-                f"{count * scale:,.0f} of {width}×{height}", number,
+                f"{images:,} of {width}×{height}", number,
                 statistics.median(rates), min(rates), max(rates),
-                statistics.median(shares), min(shares), max(shares),
+                statistics.median(shares), min(shares), max(shares), cpu_s / images * 1000,
             )  # fmt: skip
             row(
                 found.images, number, f"{found.per_s:,.0f}",
                 f"{found.least:,.0f} to {found.most:,.0f}", f"{found.share:.2f}",
-                f"{found.share_least:.2f} to {found.share_most:.2f}",
+                f"{found.share_least:.2f} to {found.share_most:.2f}", f"{found.cpu_ms:.2f}",
             )  # fmt: skip
             yield found
 
