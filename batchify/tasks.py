@@ -13,7 +13,7 @@ from batchify.resume import Masks, runs
 from batchify.rows import RowReader
 
 TASK_NBYTES = 8 << 20
-TASK_ROWS = 1024
+TASK_ROWS = 512
 """Rows that go to a worker at once: small images several batches, large ones a single batch."""
 
 
