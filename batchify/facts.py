@@ -18,6 +18,7 @@ from batchify.redecode import DecodeJob
 from batchify.repeats import stored_digests
 from batchify.report import Progress
 from batchify.sampling import class_indices, has_classes
+from batchify.shardcheck import OTHER, is_listed
 from batchify.shardindex import ShardPath, read_index, shard_paths
 from batchify.tasks import count_tasks, fill_tasks
 
@@ -148,6 +149,8 @@ def shard_facts(folder: bytes) -> Facts:
     skipped: list[Skipped] = []
     for shard in shard_paths(folder, index):
         with Reader(shard.path) as reader:
+            if not is_listed(reader, shard.file.name, index):
+                raise shard.damaged(OTHER)
             found = stored_facts(reader)
         skipped += found.skipped
         part = found.splits[shard.split]

@@ -35,6 +35,7 @@ def make_file(
     limit: Limit | None,
     restart: bool,
     report: Callable[[Progress], None],
+    images: bool = False,
     repair: bool = False,
 ) -> BuildReport:
     """Make the file of a plan, or find that it is there.
@@ -50,9 +51,10 @@ def make_file(
         As for `batchify.build`.
     report : callable
         Called with a `Progress` for every stage and every task.
+    images : bool
+        Read the stored images of a file that is there, too.
     repair : bool
-        Read the stored images of a file that is there, too; one that is damaged is replaced,
-        whether it was to be overwritten or not.
+        Replace a file that is damaged, whether it was to be overwritten or not.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def make_file(
     if restart:
         target.check_free()
     if target.exists and not restart:
-        kept_plan = _up_to_date(plan, work, crew, on_error == "skip", repair, report)
+        kept_plan = _up_to_date(plan, work, crew, on_error == "skip", images, repair, report)
         if kept_plan is not None:
             BadImages(kept_plan, on_error, limit)
             work.tidy(plan)
@@ -100,6 +102,7 @@ def _up_to_date(
     work: WorkFile,
     crew: engine.Workers,
     skip: bool,
+    images: bool,
     repair: bool,
     report: Callable[[Progress], None],
 ) -> BuildPlan | None:
@@ -114,7 +117,7 @@ def _up_to_date(
 
     target = work.target
     changes, kept = compare(
-        plan, target.path, crew, skip=skip, every=False, images=repair, report=report
+        plan, target.path, crew, skip=skip, every=False, images=images, report=report
     )
     if not changes.is_due:
         return kept

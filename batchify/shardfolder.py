@@ -184,7 +184,24 @@ def listed(folder: ShardFolder) -> ShardIndex | None:
     FileFormatError
     """
     data = folder.read(NAME)
-    return None if data is None else parse_index(data, os.path.join(folder.shown, NAME))
+    try:
+        return None if data is None else parse_index(data, os.path.join(folder.shown, NAME))
+    except FileFormatError as error:
+        raise FileFormatError(
+            f"{error}; name another folder, or remove that file: shards that stand, whole and up "
+            "to date, are kept"
+        ) from error
+
+
+def known_names(folder: ShardFolder) -> frozenset[str]:
+    """Return the names of the shards that its manifest lists, or listed before it was withdrawn."""
+    names: set[str] = set()
+    for name in (NAME, OLD):
+        data = folder.read(name)
+        with contextlib.suppress(FileFormatError):  # that of the manifest is told by `listed`
+            if data is not None:
+                names.update(file.name for file in parse_index(data, name).files)
+    return frozenset(names)
 
 
 def withdraw(folder: ShardFolder) -> None:

@@ -148,6 +148,11 @@ def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
     return found
 
 
+def shard_name(split: str, index: int, count: int) -> str:
+    """Return what the file of a shard is called: ``train-00000-of-00064.h5``."""
+    return f"{split}-{index:05d}-of-{count:05d}.h5"
+
+
 def is_shard_name(name: str) -> bool:
     """Tell whether a file is called as a shard is."""
     return _NAME.fullmatch(name) is not None
@@ -215,7 +220,13 @@ def parse_index(data: bytes, path: bytes) -> ShardIndex:
         )
         if len(splits) != len(found["splits"]) or not index.files:
             raise ValueError("its splits are others")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        for split, files in splits.items():
+            names = [shard_name(split, i, len(files)) for i in range(len(files))]
+            if not files or [file.name for file in files] != names:
+                raise ValueError(f"its shards of {split} are not all of them, in their order")
+    except (
+        ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError
+    ) as error:  # fmt: skip
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise FileFormatError(
             f"{printable(path)} is not a list of shards that can be read: {printable(reason)}"

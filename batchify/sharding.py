@@ -19,7 +19,8 @@ from batchify.policy import check_policy
 from batchify.processes import check_workers
 from batchify.repeats import must_be_apart
 from batchify.report import Changes, Progress
-from batchify.shardfolder import listed, publish, shard_folder, withdraw
+from batchify.shardfolder import known_names, listed, publish, shard_folder, withdraw
+from batchify.shardindex import NAME
 from batchify.shardreport import Outcomes, ShardsReport, Steps, index_of, report_of
 from batchify.shards import cut_plan
 from batchify.shardset import TaskMaker, check_shards_apart, compare_folder
@@ -109,7 +110,16 @@ def build_shards(
             raise _exists(folder.shown, ["they are to be made anew (--restart)"])
         # Shards of a build that is not done are its own work, to be begun anew where that is asked.
         replaces = overwrite or (restart and not finished)
-        make = TaskMaker(plan, folder, replaces, restart, on_error, image_timeout_s, work_dir)
+        make = TaskMaker(
+            plan,
+            folder,
+            replaces,
+            restart,
+            on_error,
+            image_timeout_s,
+            work_dir,
+            known_names(folder),
+        )
         outcomes = Outcomes(plan, limit)
         outcomes.check_limit()
         step = Steps(plan, report)
@@ -174,6 +184,8 @@ def find_shard_changes(
         changes = compare_folder(
             folder, parts, make, crew, outcomes, Steps(plan, report), every=True
         )
+        if not changes.is_due and folder.read(NAME) != index_of(plan, parts, outcomes).text():
+            changes.reasons.append(f"{NAME.decode()} is not as it was written")
     if not changes.is_due:
         outcomes.check_limit()
     return changes

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchify.plan import BuildPlan, split_plan
+from batchify.shardindex import shard_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Shard:
     @property
     def name(self) -> str:
         """The name of its file: ``train-00000-of-00064.h5``."""
-        return f"{self.split}-{self.index:05d}-of-{self.count:05d}.h5"
+        return shard_name(self.split, self.index, self.count)
 
     def __len__(self) -> int:
         return self.stop - self.start

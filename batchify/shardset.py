@@ -36,6 +36,8 @@ class TaskMaker:
     on_error: schema.OnError
     image_timeout_s: float
     work_dir: str | os.PathLike[str] | None
+    known: frozenset[str] = frozenset()
+    """Files that the list of the folder has, or had."""
 
     @cached_property
     def _width(self) -> int:
@@ -52,6 +54,7 @@ class TaskMaker:
             self.on_error,
             self.image_timeout_s,
             self.work_dir,
+            repair=part.name in self.known,
         )
 
 

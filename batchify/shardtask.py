@@ -99,6 +99,9 @@ class ShardTask:
     ticket : Ticket, or None
         Where others may lose interest in it.
     link : Link, or None
+    repair : bool
+        Whether what has its name is a shard of before, of whose place this is, and not somebody's
+        file: where it is damaged, it is replaced.
     """
 
     name: str
@@ -111,6 +114,7 @@ class ShardTask:
     work_dir: str | os.PathLike[str] | None = None
     ticket: Ticket | None = None
     link: Link | None = None
+    repair: bool = False
 
 
 def build_shard(
@@ -150,7 +154,8 @@ def build_shard(
                     limit=None,
                     restart=task.restart,
                     report=report,
-                    repair=True,
+                    images=True,
+                    repair=task.repair,
                 )
             except BadImagesError as error:
                 return ShardOutcome(task.name, bad=error.bad)

@@ -16,6 +16,7 @@ from batchify.errors import Skipped
 from batchify.names import printable
 from batchify.reader import Reader
 from batchify.sampling import class_counts
+from batchify.shardcheck import OTHER, is_listed
 from batchify.shardindex import is_shard_folder, read_index, shard_paths
 from batchify.urls import local_path
 from batchify.valuestats import ValueStats, joined_stats, value_stats
@@ -161,6 +162,8 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     summaries = []
     for shard in shard_paths(folder, index):
         with Reader(shard.path) as reader:
+            if not is_listed(reader, shard.file.name, index):
+                raise shard.damaged(OTHER)
             summaries.append(summary_of(reader))
     return Summary(
         path=folder,

@@ -22,6 +22,7 @@ from batchify.provenance import Sources, check_new
 from batchify.reader import Reader
 from batchify.recorded import recorded_options
 from batchify.report import Progress
+from batchify.shardcheck import list_faults
 from batchify.shardindex import ShardFile, is_shard_folder, read_index
 from batchify.sources import (
     stored_keys,
@@ -136,10 +137,11 @@ def _verify_shards(
 ) -> _Done:
     """Check all shards of a folder, and that they are those of its list."""
     try:
-        files = read_index(folder).files
+        index = read_index(folder)
     except FileFormatError as error:
         found.add(Finding("structure", str(error)))
         return _Done()
+    files = index.files
     total, before = max(1, sum(file.rows for file in files)), 0
     redecode = None if sources is None else sources.redecode
     done = _Done()
@@ -162,6 +164,8 @@ def _verify_shards(
             pass  # it is among the findings
         else:
             done = _Done(*map(sum, zip(done, part, strict=True)))
+    for found.shard, fault in list_faults(folder, index):
+        found.add(Finding("digest", fault))
     found.shard = ""
     if sources is not None and sources.index is not None:
         check_new(np.concatenate([np.empty(0, np.uint64), *keys]), sources.index, found)

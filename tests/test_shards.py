@@ -436,6 +436,9 @@ def test_a_folder_of_shards_is_opened_as_one(photos: Path, tmp_path: Path) -> No
         ("content_sha256", "zz"),
         ("rows", "many"),
         ("rows", -1),
+        ("rows", float("inf")),
+        ("file", "train-00001-of-00002.h5"),
+        ("file", "validation-00000-of-00002.h5"),
         ("bytes", -1),
     ],
 )
@@ -546,7 +549,77 @@ def test_a_list_that_says_no_rows_is_damage(photos: Path, tmp_path: Path) -> Non
         split["shards"][0]["rows"] = 0
     (folder / "manifest.json").write_text(json.dumps(found))
     result = batchify.verify(folder, source=photos, redecode=1)
-    assert result.counts == {"digest": 2}
+    assert result.counts == {"digest": 3}  # of both shards, and the list itself
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"cat"', b'"cow"'),
+        (b'"seed": 0', b'"seed": 1'),
+        (b'"skipped": 0', b'"skipped": 1'),
+        (b'"bytes": ', b'"bytes": 1'),
+        (b'"decoder": "', b'"decoder": "not '),
+        (b'"format"', b'"more": 1, "format"'),
+    ],
+)
+def test_every_change_of_the_list_is_found(
+    photos: Path, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    """By verify and --check; the next build writes it as it was."""
+    folder = tmp_path / "shards"
+    batchify.build_shards(photos, folder, OPTIONS, shards=2)
+    path = folder / "manifest.json"
+    before = path.read_bytes()
+    assert old in before
+    path.write_bytes(before.replace(old, new))
+    assert set(batchify.verify(folder).counts) == {"digest"}
+    changes = batchify.find_shard_changes(photos, folder, OPTIONS, shards=2)
+    assert changes.lines() == ["manifest.json is not as it was written"]
+    batchify.build_shards(photos, folder, OPTIONS, shards=2)
+    assert path.read_bytes() == before
+
+
+def test_a_shard_in_the_place_of_another_is_told(photos: Path, tmp_path: Path, run: Run) -> None:
+    """Also one of another split, by all who read the folder."""
+    folder = tmp_path / "shards"
+    batchify.build_shards(photos, folder, OPTIONS, shards=2)
+    shutil.copy(folder / "validation-00000-of-00002.h5", folder / "train-00000-of-00002.h5")
+    for command in ("inspect", "check"):
+        result = run(command, str(folder))
+        assert result.returncode == 1
+        assert "train-00000-of-00002.h5 is damaged: it is of another build" in result.stderr
+    assert batchify.verify(folder).counts == {"digest": 1}
+
+
+@pytest.mark.parametrize("is_hdf5", [True, False])
+def test_somebody_elses_file_is_not_a_damaged_shard(
+    photos: Path, tmp_path: Path, is_hdf5: bool
+) -> None:
+    """Without a list that has it, only --overwrite replaces it."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    path = folder / "train-00000-of-00002.h5"
+    path.write_bytes(b"precious")
+    if is_hdf5:
+        with h5py.File(path, "w") as file:
+            file["mine"] = [1, 2, 3]
+    before = path.read_bytes()
+    with pytest.raises(OutputExistsError, match="pass --overwrite"):
+        batchify.build_shards(photos, folder, OPTIONS, shards=2)
+    assert path.read_bytes() == before
+    batchify.build_shards(photos, folder, OPTIONS, shards=2, overwrite=True)
+    batchify.build_shards(photos, tmp_path / "fresh", OPTIONS, shards=2)
+    assert contents(folder) == contents(tmp_path / "fresh")
+
+
+def test_a_list_that_cannot_be_read_says_what_to_do(photos: Path, tmp_path: Path) -> None:
+    """It may be somebody's, so that not even --overwrite replaces it."""
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "manifest.json").write_text('{"name": "my app"}')
+    with pytest.raises(FileFormatError, match="name another folder, or remove that file"):
+        batchify.build_shards(photos, tmp_path / "shards", OPTIONS, shards=2, overwrite=True)
+    assert (tmp_path / "shards" / "manifest.json").read_text() == '{"name": "my app"}'
 
 
 def test_a_folder_of_shards_may_be_a_file_url(photos: Path, tmp_path: Path) -> None:
