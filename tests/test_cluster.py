@@ -21,7 +21,7 @@ import batchify
 from batchify import elsewhere
 from batchify.errors import BadImagesError, ClusterError, WorkerDiedError
 from batchify.report import Progress
-from batchify.shardtask import ShardOutcome, ShardTask, run_elsewhere
+from batchify.shardtask import ShardOutcome, ShardTask, last_in_hand, run_elsewhere
 
 distributed = pytest.importorskip("distributed")
 
@@ -256,7 +256,7 @@ def test_a_scheduler_that_is_lost_ends_the_build(processes: Processes, tmp_path:
     batchify.build_shards(photos, tmp_path / "out", OPTIONS, shards=2)
 
 
-def test_an_image_that_kills_its_workers_is_named(
+def test_an_image_that_kills_its_workers_ends_the_build(
     processes: Processes, photos: Path, tmp_path: Path
 ) -> None:
     """After some workers the build ends; the cluster is not eaten up, and no note is left."""
@@ -274,11 +274,35 @@ def test_an_image_that_kills_its_workers_is_named(
         processes.start_worker(slow=True)
     options = batchify.BuildOptions(split=batchify.SplitOptions(validation=0.0))
     out = tmp_path / "out"
-    with pytest.raises(WorkerDiedError, match=r"train.*\.h5, dog/img_007\.jpg in hand: 4 workers"):
+    with pytest.raises(WorkerDiedError, match=r"train-00000-of-00001\.h5.*: 4 workers died"):
         batchify.build_shards(photos, out, options, shards=1, scheduler=processes.address)
     processes.close()
     batchify.build_shards(photos, out, options, shards=1)
     assert sorted(os.listdir(out)) == ["manifest.json", "train-00000-of-00001.h5"]
+
+
+def test_a_worker_after_one_that_was_lost_notes_what_it_has_in_hand(
+    photos: Path, tmp_path: Path
+) -> None:
+    """The first leaves no note; where the second is lost, too, its note names the image."""
+    program = (
+        "import os, sys\n"
+        "from batchify import batches, build_shards\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "evil, decode = open(sys.argv[1] + '/dog/img_007.jpg', 'rb').read(), batches.decode\n"
+        "batches.decode = lambda data, options: (\n"
+        "    os.kill(os.getpid(), 9) if data == evil else decode(data, options)\n"
+        ")\n"
+        "build_shards(sys.argv[1], sys.argv[2], shards=1, executor=ThreadPoolExecutor(1))\n"
+    )
+    out = tmp_path / "out"
+    place = str(out / "train-00000-of-00001.h5")
+    for image in ("", "dog/img_007.jpg"):
+        command = [sys.executable, "-c", program, str(photos), str(out)]
+        assert subprocess.run(command, check=False).returncode == -9
+        assert last_in_hand(place) == image
+    batchify.build_shards(photos, out, shards=1)
+    assert last_in_hand(place) == ""
 
 
 @pytest.mark.parametrize(
