@@ -82,9 +82,13 @@ class Pool:
             self._executor = ProcessPoolExecutor(
                 count, mp_context=context, initializer=start_worker, initargs=(self._board,)
             )
-            with contextlib.suppress(BrokenProcessPool):  # the first task will tell
-                for _ in range(count):
-                    self._executor.submit(get_ready)
+            try:
+                with contextlib.suppress(BrokenProcessPool):  # the first task will tell
+                    for _ in range(count):
+                        self._executor.submit(get_ready)
+            except BaseException:  # a signal; what they start with goes, and they would say so
+                self.kill(self.pids())
+                raise
 
     def submit(self, job: bytes, serial: int, task: Any) -> Future[Any]:
         """Hand a task of a pickled job over; raises BrokenProcessPool where a process died."""

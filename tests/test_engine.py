@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -265,6 +267,30 @@ def test_workers_end_with_their_parent() -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the worker outlived its parent")
+
+
+def test_processes_go_where_their_start_is_broken_off(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a signal: they are killed before they miss what they were to start with, and say so."""
+    started: list[BaseProcess] = []
+
+    class Interrupted(ProcessPoolExecutor):
+        def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+            context = cast("processes._Context", vars(self)["_mp_context"])
+            super().submit(*args, **kwargs)
+            started.extend(context.started)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.Workers(2).start()
+    (process,) = started
+    ends = time.monotonic() + 10
+    while process.exitcode is None and time.monotonic() < ends:
+        time.sleep(0.01)  # a thread of the executor may be the one that waits for it
+    assert process.exitcode == -signal.SIGKILL
+    assert capfd.readouterr().err == ""
 
 
 def test_usable_cpus_is_what_this_process_may_use() -> None:
