@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,8 @@ class DaskCrew:
                 f"{name}: {error.allowed_failures + 1} workers died while they made it, the last "
                 f"at {error.last_worker.address}; {ADVICE}"
             )
+        if isinstance(error, CancelledError):
+            return ClusterError(f"the scheduler lost {name}, as one that starts anew; {ADVICE}")
         return ClusterError(f"{name}: {type(error).__name__}: {error}; {ADVICE}")
 
 

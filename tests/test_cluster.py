@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -254,6 +254,17 @@ def test_a_scheduler_that_is_lost_ends_the_build(processes: Processes, tmp_path:
     assert "run the same command again to continue" in stderr
     processes.close()
     batchify.build_shards(photos, tmp_path / "out", OPTIONS, shards=2)
+
+
+def test_a_shard_that_a_scheduler_forgot_is_told() -> None:
+    """One that was started anew knows of nothing, and says nothing."""
+    crew = object.__new__(cluster.DaskCrew)
+    error = crew.explained(CancelledError(), "train-00000-of-00002.h5")
+    assert isinstance(error, ClusterError)
+    assert str(error) == (
+        "the scheduler lost train-00000-of-00002.h5, as one that starts anew; the shards that are "
+        "done are kept: run the same command again to continue"
+    )
 
 
 def test_an_image_that_kills_its_workers_ends_the_build(
