@@ -250,6 +250,7 @@ def test_an_object_that_is_no_file_of_ours_is_not_fetched(
     [
         ("s3://nowhere/out.h5", OutputIOError, "there is no such bucket"),
         ("s3://bucket/sets/", OutputPathError, "is a folder; name a file in it"),
+        ("s3://bucket", OutputPathError, "is a bucket; name a file in it"),
         ("s3://bucket/photos/out.h5", OutputPathError, "inside the dataset folder s3://bucket/ph"),
     ],
 )

@@ -45,6 +45,8 @@ def staged(
     if not base_name(url):
         raise OutputPathError(f"target {shown} is a folder; name a file in it")
     store = Store(url)
+    if store.is_bucket:
+        raise OutputPathError(f"target {shown} is a bucket; name a file in it")
     with WorkFolder(url, work_dir) as work:
         if work.noted("uploading"):  # by a process that was killed
             drop_uploads(store)

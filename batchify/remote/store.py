@@ -55,6 +55,11 @@ class Store:
         return "s3" in _protocols(self.fs)
 
     @property
+    def is_bucket(self) -> bool:
+        """Whether it is a bucket, and nothing in one."""
+        return self.is_s3 and "/" not in self.root
+
+    @property
     def is_web(self) -> bool:
         """Whether it is a web server."""
         return "http" in _protocols(self.fs)
