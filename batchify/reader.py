@@ -88,7 +88,7 @@ class Reader:
                 raise FileFormatError("it has no split")
             if self.is_encoded:
                 for name in self.splits:
-                    self.ends(name)  # whoever reads them may believe them
+                    self._row_ends(name)  # whoever reads them may believe them
             nbytes = self.nbytes
             self.statistics = open_statistics(root, self.splits, self.image_shape[-1], nbytes)
             self.skipped_table = open_skipped(root, nbytes) if schema.SKIPPED in names else None
@@ -165,9 +165,12 @@ class Reader:
         ------
         FileFormatError
         """
-        count, nbytes = self.rows(split), len(self.splits[split]["encoded"])
         with self.refusing():
-            return row_ends(self.pieces(split, "image_extents"), split, count, nbytes)
+            return self._row_ends(split)
+
+    def _row_ends(self, split: str) -> NDArray[np.int64]:
+        count, nbytes = self.rows(split), len(self.splits[split]["encoded"])
+        return row_ends(self.pieces(split, "image_extents"), split, count, nbytes)
 
     @property
     def digest(self) -> bytes:

@@ -297,3 +297,12 @@ def test_pictures_are_those_of_a_file_of_pixels(photos: Path, out: Path, tmp_pat
     write_sheet(out, tmp_path / "a.png")
     write_sheet(tmp_path / "b.h5", tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_refusal_names_the_file_once(out: Path) -> None:
+    """Also where it is found while the file opens."""
+    with h5py.File(out, "r+") as file:
+        file["train/image_extents"][0] = (-1, 5)
+    with pytest.raises(FileFormatError) as raised:
+        batchify.open(out)
+    assert str(raised.value).count("is not a batchify file") == 1
