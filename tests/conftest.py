@@ -22,6 +22,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
     parser.addoption("--long", action="store_true", help="run the long forms of the crash tests")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the record of test_golden.py anew"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
