@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import inspect
 import itertools
 import json
 import os
@@ -130,6 +131,10 @@ def draw(world: Path) -> None:
         '[tool.batchify.build]\ntarget-size = "12x10"\nsplit = "hash"\nfit = "pad"\n'
     )
     (world / "bad.toml").write_text('[tool.batchify.build]\ntarget-sise = "12x10"\n')
+    shutil.copytree(world / "photos", world / "linked")
+    (world / "linked" / "cat" / "more").symlink_to(world / "photos" / "dog")
+    (world / "linked" / "cat" / "other.png").symlink_to("../../patients/benign/patient00_0.png")
+    (world / "linked" / "dog" / "same.jpg").symlink_to("img_000.jpg")
     _write_tables(world)
 
 
@@ -321,9 +326,17 @@ def stream() -> dict[str, Any]:
     return found
 
 
-def list_names() -> list[str]:
-    """Return the public names."""
-    return sorted(batchify.__all__)
+def list_names() -> dict[str, list[str]]:
+    """Return the public names; of functions, and of classes that users make, the parameters."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(batchify.__all__):
+        value = getattr(batchify, name)
+        found[name] = []
+        if inspect.isfunction(value) or name.endswith(("Options", "Limits")):
+            for each in inspect.signature(value).parameters.values():
+                # without its type, which is written as its module imports it
+                found[name].append(str(each.replace(annotation=inspect.Parameter.empty)))
+    return found
 
 
 # The cases
@@ -359,6 +372,8 @@ BUILDS = [
     _build("zoo", f"zoo {_SIZE}"),
     _build("zoo-hidden", f"zoo {_SIZE} --hidden"),
     _build("extensions", f"odd {_SIZE} --extensions webp,gif"),
+    _build("links", f"linked {_SIZE}", shown=True),
+    _build("links-followed", f"linked {_SIZE} --follow-links", shown=True),
     _build("skipped", f"broken {_SIZE} --on-error skip"),
     _build("skipped-share", f"broken {_SIZE} --on-error skip --max-skipped 20%"),
     _build("capped", f"odd {_SIZE} --on-error skip --max-pixels 5000 --max-dimension 100"),
