@@ -426,7 +426,7 @@ BUILDS = [
 ]  # fmt: skip
 
 WAYS = [
-    Case("resumed", (stop_large, f"{_LARGE} --batch-size 1"), shown=True),
+    Case("resumed", (stop_large, f"{_LARGE} --seed 2", f"{_LARGE} --batch-size 1"), shown=True),
     Case("unbroken", (draw_few, _LARGE)),
     Case("overwritten", (copy_photos, _COPIED, change_photos,
                          _COPIED,
@@ -444,7 +444,8 @@ WAYS = [
                           "merge out/shards out/a.h5")),
     Case("shards-skipped", (f"build broken out/shards {_SIZE} --shards 3 --workers 1 "
                             "--on-error skip", "merge out/shards out/a.h5")),
-    Case("shards-resumed", (stop_shards, f"{_SHARDS} 4", "merge out/shards out/a.h5"), shown=True),
+    Case("shards-resumed", (stop_shards, "merge out/shards out/a.h5", f"{_SHARDS} 4 --seed 2",
+                            f"{_SHARDS} 4", "merge out/shards out/a.h5"), shown=True),
     Case("shards-overwritten",
          (copy_photos, f"build out/copy out/shards {_SIZE} --shards 3 --workers 1", change_photos,
           f"build out/copy out/shards {_SIZE} --shards 3 --workers 1 --check",
