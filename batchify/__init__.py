@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 from batchify._version import __version__
 
 if TYPE_CHECKING:
-    from batchify.builder import build
-    from batchify.changes import find_changes
-    from batchify.checking import check
-    from batchify.dataset import Dataset, discover
-    from batchify.epochs import Batches
+    from batchify.building.build import build
+    from batchify.building.changes import find_changes
+    from batchify.building.outcome import BuildReport, Changes
+    from batchify.checking.check import check
+    from batchify.checking.findings import CheckLimits, CheckReport, Finding, Problem, Verification
+    from batchify.checking.verify import verify
+    from batchify.common.progress import Progress
+    from batchify.datasets.dataset import Dataset
+    from batchify.datasets.discovery import discover
     from batchify.errors import BatchifyError
-    from batchify.findings import Finding, Verification
-    from batchify.loader import Loader
-    from batchify.merging import MergeReport, merge
-    from batchify.opened import DatasetFile, load, open  # noqa: A004 - as gzip.open
+    from batchify.loading.batches import Batches
+    from batchify.loading.loader import Loader
+    from batchify.loading.open import DatasetFile, load, open  # noqa: A004 - as gzip.open
+    from batchify.loading.split import Split
     from batchify.options import (
         BuildOptions,
         DecodeOptions,
@@ -32,58 +36,55 @@ if TYPE_CHECKING:
         SplitOptions,
         StoreOptions,
     )
-    from batchify.page import write_report
-    from batchify.planner import Fingerprint, fingerprint, plan_build
-    from batchify.problems import CheckLimits, CheckReport, Problem
-    from batchify.report import BuildReport, Changes, Progress
-    from batchify.sharding import build_shards, find_shard_changes
-    from batchify.shardreport import ShardsReport
-    from batchify.sheet import Sheet, write_sheet
-    from batchify.splits import Split
-    from batchify.summary import Summary, summarize
-    from batchify.verification import verify
+    from batchify.planning.planner import Fingerprint, fingerprint, plan_build
+    from batchify.reporting.report import write_report
+    from batchify.reporting.sheet import Sheet, write_sheet
+    from batchify.reporting.summary import Summary, summarize
+    from batchify.sharding.build import build_shards, find_shard_changes
+    from batchify.sharding.merge import MergeReport, merge
+    from batchify.sharding.shards import ShardsReport
 
 _HOMES = {
-    "Batches": "epochs",
+    "Batches": "loading.batches",
     "BatchifyError": "errors",
     "BuildOptions": "options",
-    "BuildReport": "report",
-    "Changes": "report",
-    "CheckLimits": "problems",
-    "CheckReport": "problems",
-    "Dataset": "dataset",
-    "DatasetFile": "opened",
+    "BuildReport": "building.outcome",
+    "Changes": "building.outcome",
+    "CheckLimits": "checking.findings",
+    "CheckReport": "checking.findings",
+    "Dataset": "datasets.dataset",
+    "DatasetFile": "loading.open",
     "DecodeOptions": "options",
     "DiscoverOptions": "options",
-    "Finding": "findings",
-    "Fingerprint": "planner",
-    "Loader": "loader",
+    "Finding": "checking.findings",
+    "Fingerprint": "planning.planner",
+    "Loader": "loading.loader",
     "ManifestOptions": "options",
-    "MergeReport": "merging",
-    "Problem": "problems",
-    "Progress": "report",
-    "ShardsReport": "shardreport",
-    "Sheet": "sheet",
-    "Split": "splits",
+    "MergeReport": "sharding.merge",
+    "Problem": "checking.findings",
+    "Progress": "common.progress",
+    "ShardsReport": "sharding.shards",
+    "Sheet": "reporting.sheet",
+    "Split": "loading.split",
     "SplitOptions": "options",
     "StoreOptions": "options",
-    "Summary": "summary",
-    "Verification": "findings",
-    "build": "builder",
-    "build_shards": "sharding",
-    "check": "checking",
-    "discover": "dataset",
-    "find_changes": "changes",
-    "find_shard_changes": "sharding",
-    "fingerprint": "planner",
-    "load": "opened",
-    "merge": "merging",
-    "open": "opened",
-    "plan_build": "planner",
-    "summarize": "summary",
-    "verify": "verification",
-    "write_report": "page",
-    "write_sheet": "sheet",
+    "Summary": "reporting.summary",
+    "Verification": "checking.findings",
+    "build": "building.build",
+    "build_shards": "sharding.build",
+    "check": "checking.check",
+    "discover": "datasets.discovery",
+    "find_changes": "building.changes",
+    "find_shard_changes": "sharding.build",
+    "fingerprint": "planning.planner",
+    "load": "loading.open",
+    "merge": "sharding.merge",
+    "open": "loading.open",
+    "plan_build": "planning.planner",
+    "summarize": "reporting.summary",
+    "verify": "checking.verify",
+    "write_report": "reporting.report",
+    "write_sheet": "reporting.sheet",
 }
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Every error that batchify raises on purpose, each with the exit code of its command.
+"""Every error raised on purpose, with its exit code.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 bad images, 4 input/output failed (resumable),
 5 another build holds the target, 6 verification found damage, 7 cannot resume, 8 check found

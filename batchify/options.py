@@ -1,4 +1,4 @@
-"""Options that travel together, each group one frozen dataclass, validated once.
+"""The option groups of a build: frozen, validated once.
 
 No NumPy and no Pillow here: the command line reads its defaults from these classes.
 """
@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from batchify import schema
+from batchify import choices
+from batchify.choices import at_least, check_pattern, choice, parse_rescale
 from batchify.errors import OptionError
-from batchify.values import at_least, check_pattern, choice, parse_rescale
 
 MIB = 1 << 20
+
+
 BATCH_SIZE = 33
+
+
 _COLUMNS_NBYTES = 32768
 """The file records their names in its config, which is read back up to 64 KiB."""
+
+
 IMAGE_TIMEOUT_S = 120.0
 """Far more than any image within the caps takes to be read and decoded."""
 
@@ -41,22 +48,22 @@ class DiscoverOptions:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        known = schema.KERAS_EXTENSIONS + schema.EXTRA_EXTENSIONS
+        known = choices.KERAS_EXTENSIONS + choices.EXTRA_EXTENSIONS
         names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
         cleaned = sorted({name.strip().lower().lstrip(".") for name in names})
         for name in cleaned:
             if name not in known:
                 raise OptionError(
                     f"extension {name!r} is not one that batchify decodes; "
-                    f"it can add {', '.join(schema.EXTRA_EXTENSIONS)}"
+                    f"it can add {', '.join(choices.EXTRA_EXTENSIONS)}"
                 )
-        extra = tuple(name for name in cleaned if name in schema.EXTRA_EXTENSIONS)
+        extra = tuple(name for name in cleaned if name in choices.EXTRA_EXTENSIONS)
         object.__setattr__(self, "extensions", extra)
 
     @property
     def suffixes(self) -> tuple[bytes, ...]:
         """What a lower-cased file name must end with; without a dot, as Keras has it."""
-        return tuple(name.encode() for name in schema.KERAS_EXTENSIONS + self.extensions)
+        return tuple(name.encode() for name in choices.KERAS_EXTENSIONS + self.extensions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ class DecodeOptions:
     target_size : tuple of int
         (height, width).
     color_mode, interpolation, fit, exif : str
-        See `batchify.schema`.
+        See `batchify.choices`.
     scaled_decode : bool
         Let the JPEG decoder shrink by 2, 4 or 8 before an antialiased resize.
     max_pixels, max_dimension, max_file_size : int
@@ -76,10 +83,10 @@ class DecodeOptions:
     """
 
     target_size: tuple[int, int] = (150, 150)
-    color_mode: schema.ColorMode = "rgb"
-    interpolation: schema.Interpolation = "nearest"
-    fit: schema.Fit = "stretch"
-    exif: schema.Exif = "ignore"
+    color_mode: choices.ColorMode = "rgb"
+    interpolation: choices.Interpolation = "nearest"
+    fit: choices.Fit = "stretch"
+    exif: choices.Exif = "ignore"
     scaled_decode: bool = False
     max_pixels: int = 89_478_485
     max_dimension: int = 65_535
@@ -90,10 +97,10 @@ class DecodeOptions:
             raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
         for side in self.target_size:
             at_least("target size", side, 1)
-        choice("color mode", self.color_mode, schema.COLOR_MODES)
-        choice("interpolation", self.interpolation, schema.INTERPOLATIONS)
-        choice("fit", self.fit, schema.FITS)
-        choice("exif", self.exif, schema.EXIFS)
+        choice("color mode", self.color_mode, choices.COLOR_MODES)
+        choice("interpolation", self.interpolation, choices.INTERPOLATIONS)
+        choice("fit", self.fit, choices.FITS)
+        choice("exif", self.exif, choices.EXIFS)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
             at_least(name.replace("_", " "), getattr(self, name), 1)
         if self.scaled_decode and self.interpolation == "nearest":
@@ -105,7 +112,7 @@ class DecodeOptions:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
-        return (*self.target_size, schema.CHANNELS[self.color_mode])
+        return (*self.target_size, choices.CHANNELS[self.color_mode])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,7 @@ class SplitOptions:
         Files of the same bytes stay in one split.
     """
 
-    policy: schema.Policy = "keras"
+    policy: choices.Policy = "keras"
     validation: float = 0.2
     test: float = 0.0
     shuffle: bool = True
@@ -140,7 +147,7 @@ class SplitOptions:
     group_duplicates: bool = False
 
     def __post_init__(self) -> None:
-        choice("split policy", self.policy, schema.POLICIES)
+        choice("split policy", self.policy, choices.POLICIES)
         self._check_groups()
         for name in ("validation", "test"):
             share = getattr(self, name)
@@ -182,7 +189,7 @@ class StoreOptions:
     Parameters
     ----------
     class_mode, dtype, compression : str
-        See `batchify.schema`.
+        See `batchify.choices`.
     rescale : str or float
         A fraction ("1/255") or a number; kept as it was written, recorded in the file.
     compression_level : int
@@ -192,18 +199,18 @@ class StoreOptions:
         read; `dtype` and the size are then what is served.
     """
 
-    class_mode: schema.ClassMode = "sparse"
-    dtype: schema.Dtype = "uint8"
+    class_mode: choices.ClassMode = "sparse"
+    dtype: choices.Dtype = "uint8"
     rescale: str | float = "1/255"
-    compression: schema.Compression = "none"
+    compression: choices.Compression = "none"
     compression_level: int = 4
-    store: schema.Store = "decoded"
+    store: choices.Store = "decoded"
 
     def __post_init__(self) -> None:
-        choice("class mode", self.class_mode, schema.CLASS_MODES)
-        choice("dtype", self.dtype, schema.DTYPES)
-        choice("compression", self.compression, schema.COMPRESSIONS)
-        choice("store", self.store, schema.STORES)
+        choice("class mode", self.class_mode, choices.CLASS_MODES)
+        choice("dtype", self.dtype, choices.DTYPES)
+        choice("compression", self.compression, choices.COMPRESSIONS)
+        choice("store", self.store, choices.STORES)
         if self.is_encoded and self.compression != "none":
             raise OptionError(
                 "store encoded keeps the files' own bytes, which are compressed already; "
@@ -284,7 +291,7 @@ class BuildOptions:
     def __post_init__(self) -> None:
         at_least("batch size", self.batch_size, 1)
         self._check_manifest()
-        row_nbytes = math.prod(self.decode.image_shape) * schema.itemsize(self.store.dtype)
+        row_nbytes = math.prod(self.decode.image_shape) * choices.itemsize(self.store.dtype)
         if row_nbytes >= 2**32:
             raise OptionError(
                 f"an image of {self.decode.image_shape} {self.store.dtype} takes {row_nbytes:,} "
@@ -294,7 +301,7 @@ class BuildOptions:
     def _check_manifest(self) -> None:
         mode = self.store.class_mode
         if self.manifest is None:
-            if mode in schema.MANIFEST_MODES:
+            if mode in choices.MANIFEST_MODES:
                 raise OptionError(f"class mode {mode} needs labels from a manifest (--manifest)")
         elif mode == "mask" and self.store.is_encoded:
             raise OptionError(
@@ -343,3 +350,51 @@ def canonical_json(value: Any) -> str:
     import json  # not for the help of the command line
 
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most images that something may be: a count, or a share of all images.
+
+    Parameters
+    ----------
+    text : str
+        ``"10"`` or ``"2.5%"``.
+    name : str
+        What it bounds.
+    """
+
+    text: str
+    name: str = "max skipped"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.text):
+            raise OptionError(
+                f"{self.name} must be a count (10) or a share (1%), not {self.text!r}"
+            )
+        if self.text.endswith("%") and float(self.text[:-1]) > 100:
+            raise OptionError(f"{self.name} cannot be more than 100%, not {self.text!r}")
+
+    def count(self, images: int) -> int:
+        """Return how many of `images` images that is."""
+        from fractions import Fraction  # slow to import, and rarely needed
+
+        if self.text.endswith("%"):
+            return math.floor(Fraction(self.text[:-1]) * images / 100)
+        return int(self.text)
+
+
+def check_policy(on_error: str, max_skipped: str | int | None) -> Limit | None:
+    """Return the bound on skipped images; refuse a policy that cannot be meant.
+
+    Raises
+    ------
+    OptionError
+    """
+    choice("on error", on_error, choices.ON_ERRORS)
+    if max_skipped is None:
+        return None
+    limit = Limit(str(max_skipped))
+    if on_error == "fail":
+        raise OptionError("--max-skipped bounds --on-error skip; give both")
+    return limit

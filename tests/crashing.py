@@ -15,9 +15,9 @@ from drawing import draw_dataset, save
 from launching import Ended, Launcher
 from operations import Fault
 
-from batchify.builder import build
+from batchify.building.build import build
+from batchify.common.progress import Progress
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.report import Progress
 
 IMAGES = 12
 TASK_ROWS = 2
@@ -206,10 +206,10 @@ def read(folder: Path) -> Folder:
 def staged(name: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Draw a dataset and make a scenario's folder; in this process nothing is fsynced."""
     scenario = SCENARIOS[name]
-    monkeypatch.setattr("batchify.tasks.TASK_ROWS", TASK_ROWS)
-    monkeypatch.setattr("batchify.workfile.COMMIT_NBYTES", COMMIT_NBYTES)
+    monkeypatch.setattr("batchify.building.jobs.TASK_ROWS", TASK_ROWS)
+    monkeypatch.setattr("batchify.building.workfile.COMMIT_NBYTES", COMMIT_NBYTES)
     # A build that continues uses processes; they cost a third of a second, and write as this does.
-    monkeypatch.setattr("batchify.engine.Workers.start", lambda _: None)
+    monkeypatch.setattr("batchify.workers.engine.Workers.start", lambda _: None)
     root = draw_dataset(scratch / "data", {"cat": 4, "dog": IMAGES - 4})
     if scenario.bad:
         save(root / "dog" / "img_006.jpg", b"bad")

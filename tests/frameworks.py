@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import batchify
-from batchify.builder import build
+from batchify.building.build import build
+from batchify.loading.split import Split
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.splits import Split
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 

@@ -16,15 +16,15 @@ from tracing import Tracer
 _PROGRAM = """
 import fractions, json, os, secrets, sys, tomllib
 import numpy.random, PIL.Image
-import batchify.builder, batchify.seal, batchify.cli
-import batchify.cli.report, batchify.cli.text
-import batchify.engine, batchify.tasks, batchify.workfile
+import batchify.building.build, batchify.building.seal, batchify.cli
+import batchify.cli.text, batchify.cli.text
+import batchify.workers.engine, batchify.building.jobs, batchify.building.workfile
 
 PIL.Image.init()
 
-batchify.tasks.TASK_ROWS = {task_rows}
-batchify.workfile.COMMIT_NBYTES = {commit_nbytes}
-batchify.engine.Workers.start = lambda self: None
+batchify.building.jobs.TASK_ROWS = {task_rows}
+batchify.building.workfile.COMMIT_NBYTES = {commit_nbytes}
+batchify.workers.engine.Workers.start = lambda self: None
 while line := sys.stdin.readline():
     reader, writer = os.pipe()
     pid = os.fork()
@@ -67,7 +67,8 @@ class Launcher:
     scratch : Path
         A folder for what the commands print.
     task_rows, commit_nbytes : int
-        Put in the place of `batchify.tasks.TASK_ROWS` and `batchify.workfile.COMMIT_NBYTES`.
+        Put in the place of `batchify.building.jobs.TASK_ROWS` and
+        `batchify.building.workfile.COMMIT_NBYTES`.
     """
 
     def __init__(self, scratch: Path, *, task_rows: int, commit_nbytes: int) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchify.dataset import Dataset
-from batchify.samples import Samples
-from batchify.storage import Folder
+from batchify.datasets.dataset import Dataset, Samples
+from batchify.storage.source import Folder
 
 
 def made_up(counts: list[int], *, path_nbytes: int = 12) -> Dataset:

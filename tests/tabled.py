@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from batchify import (
+from batchify import choices
+from batchify.options import (
     BuildOptions,
     DecodeOptions,
     ManifestOptions,
     SplitOptions,
     StoreOptions,
-    schema,
 )
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -44,7 +44,7 @@ def listed(root: Path) -> list[str]:
 
 def options_of(
     manifest: Path,
-    class_mode: schema.ClassMode = "sparse",
+    class_mode: choices.ClassMode = "sparse",
     columns: Sequence[str] = ("label",),
     **split: Any,
 ) -> BuildOptions:

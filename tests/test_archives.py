@@ -26,20 +26,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packing import DEFLATED, STORED, Entries, members, pack, pack_tar, tar_info, zip_info
 
-from batchify import archive as archive_module
-from batchify.archive import Archive
-from batchify.builder import build
-from batchify.changes import find_changes
-from batchify.checking import check
+from batchify.building.build import build
+from batchify.building.changes import find_changes
+from batchify.checking.check import check
+from batchify.checking.verify import verify
 from batchify.cli import main
-from batchify.dataset import discover
+from batchify.datasets.discovery import discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OutputPathError
-from batchify.loader import Loader
+from batchify.format.reader import Reader
+from batchify.loading.loader import Loader
 from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions, SplitOptions
-from batchify.planner import fingerprint
-from batchify.reader import Reader
-from batchify.storage import SourceFile
-from batchify.verification import verify
+from batchify.planning.planner import fingerprint
+from batchify.storage import archive as archive_module
+from batchify.storage.archive import Archive
+from batchify.storage.source import SourceFile
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX names and signals")
 SMALL = BuildOptions(decode=DecodeOptions(target_size=(4, 4)))
@@ -47,8 +47,8 @@ TINY = [encoded(photo(5, 4, seed=seed), "PNG") for seed in range(4)]
 
 KILLED = """
 import os, signal, sys
-from batchify import workfile
-from batchify.builder import build
+from batchify.building import workfile
+from batchify.building.build import build
 from batchify.options import BuildOptions, DecodeOptions
 
 workfile.COMMIT_NBYTES = 1
@@ -452,7 +452,7 @@ def test_an_error_of_the_disk_is_none_of_an_image(
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("batchify.durable.pread_all", fail)
+    monkeypatch.setattr("batchify.common.durable.pread_all", fail)
     with pytest.raises(OSError, match="Input/output error") as caught:
         next(reader.fetch(dataset.samples.files(np.arange(1)), 1 << 20))
     assert caught.value.filename == str(path)

@@ -23,8 +23,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import batchify
-from batchify import durable, errors, schema
-from batchify.builder import build
+from batchify import choices, errors
+from batchify.building.build import build
+from batchify.common import durable
+from batchify.common.progress import Progress
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -32,8 +34,7 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.planner import plan_build
-from batchify.report import Progress
+from batchify.planning.planner import plan_build
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -175,7 +176,7 @@ def test_the_file_is_schema_1(photos: Path, tmp_path: Path) -> None:
 def test_viewers_are_told_what_the_images_are(
     photos: Path,
     tmp_path: Path,
-    color_mode: schema.ColorMode,
+    color_mode: choices.ColorMode,
     subclass: bytes | None,
     interpretation: bytes | None,
     default_slice: list[bytes] | None,
@@ -387,8 +388,8 @@ def test_nothing_is_left_where_nothing_was_decoded(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from batchify.target import Target
-from batchify.workfile import WorkFile
+from batchify.building.target import Target
+from batchify.building.workfile import WorkFile
 work = WorkFile(Target(sys.argv[1].encode(), False))
 print("held", flush=True)
 time.sleep(60)
@@ -432,7 +433,7 @@ def test_a_disk_that_is_too_small_is_found_first(
 
 LIMITED = """
 import resource, sys
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.errors import OutputIOError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 try:

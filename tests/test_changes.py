@@ -19,10 +19,12 @@ from drawing import draw_dataset, encoded, photo, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchify import decode
-from batchify.builder import build
-from batchify.changes import find_changes
+from batchify.building.build import build
+from batchify.building.changes import find_changes
+from batchify.building.outcome import Changes
+from batchify.decoding import image
 from batchify.errors import BadImagesError, OptionError, OutputExistsError
+from batchify.format.structure import read_row_offsets
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -30,8 +32,6 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.report import Changes
-from batchify.structure import places
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 Decoded = list[int]
@@ -41,13 +41,13 @@ Decoded = list[int]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
     """Return a list that grows by one for each image that a build in this process decodes."""
     calls: Decoded = []
-    real = decode.decode
+    real = image.decode
 
     def counted(data: bytes, options: DecodeOptions) -> Any:
         calls.append(len(data))
         return real(data, options)
 
-    monkeypatch.setattr("batchify.batches.decode", counted)
+    monkeypatch.setattr("batchify.decoding.batch.decode", counted)
     return calls
 
 
@@ -170,7 +170,7 @@ def test_another_version_is_a_reason_and_decodes_all(
     """Another Pillow may decode otherwise."""
     out = tmp_path / "out.h5"
     build(photos, out, SMALL, workers=1)
-    monkeypatch.setattr("batchify.planner.decoder_text", lambda: "Pillow 99")
+    monkeypatch.setattr("batchify.planning.planner.decoder_text", lambda: "Pillow 99")
     (reason,) = find_changes(photos, out, SMALL).reasons
     assert reason.endswith("now Pillow 99")
     del decoded[:]
@@ -308,7 +308,7 @@ def test_what_rotted_beside_an_image_is_not_copied(
     """The checksum of its record is held against it."""
     out = tmp_path / "out.h5"
     build(photos, out, SMALL)
-    where = places(os.fsencode(out))[f"train/{column}"]
+    where = read_row_offsets(os.fsencode(out))[f"train/{column}"]
     data = bytearray(out.read_bytes())
     data[where.offsets[0] + where.row_nbytes] ^= 1
     out.write_bytes(data)
@@ -368,8 +368,8 @@ def test_an_interrupted_rebuild_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: Decoded
 ) -> None:
     """The old file is whole until the end, and serves its rows to the next attempt as well."""
-    monkeypatch.setattr("batchify.tasks.TASK_ROWS", 4)
-    monkeypatch.setattr("batchify.workfile.COMMIT_NBYTES", 2 * 4 * 20 * 16 * 3)
+    monkeypatch.setattr("batchify.building.jobs.TASK_ROWS", 4)
+    monkeypatch.setattr("batchify.building.workfile.COMMIT_NBYTES", 2 * 4 * 20 * 16 * 3)
     root = draw_dataset(tmp_path / "data", {"a": 40})
     out = tmp_path / "out.h5"
     build(root, out, SMALL, workers=1)
@@ -396,7 +396,7 @@ def test_what_a_killed_build_left_goes_when_it_is_up_to_date(
     options = dataclasses.replace(SMALL, store=StoreOptions(compression="gzip"))
     out = tmp_path / "out.h5"
     with monkeypatch.context() as patch:
-        patch.setattr("batchify.durable.sync_folder", _stop_after(1))
+        patch.setattr("batchify.common.durable.sync_folder", _stop_after(1))
         with pytest.raises(KeyboardInterrupt):
             build(photos, out, options)
     assert out.exists()
@@ -404,7 +404,7 @@ def test_what_a_killed_build_left_goes_when_it_is_up_to_date(
     assert build(photos, out, options).up_to_date
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "photos"]
     with monkeypatch.context() as patch:
-        patch.setattr("batchify.seal.create", _stop_after(0))
+        patch.setattr("batchify.building.seal.create", _stop_after(0))
         other = dataclasses.replace(options, split=SplitOptions(seed=1))
         with pytest.raises(KeyboardInterrupt):
             build(photos, out, other, overwrite=True)

@@ -14,11 +14,11 @@ from drawing import draw_dataset, encoded, photo, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchify.builder import build
-from batchify.channels import ChannelSums, channel_sums, mean_and_std
+from batchify.building.build import build
+from batchify.decoding.channels import ChannelSums, channel_sums, mean_and_std
 from batchify.errors import FileFormatError
 from batchify.options import BuildOptions, DecodeOptions, StoreOptions
-from batchify.summary import summarize
+from batchify.reporting.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)))
 

@@ -15,16 +15,11 @@ from drawing import draw_dataset, encoded, photo, save
 from PIL import Image
 from test_decode import sixteen_bit_rgb
 
-from batchify.builder import build
-from batchify.checking import check
+from batchify.building.build import build
+from batchify.checking.check import check
+from batchify.checking.findings import CHECK_CODES, CheckLimits, CheckReport, Problem
 from batchify.errors import DatasetError, FileFormatError, OptionError
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    SplitOptions,
-    StoreOptions,
-)
-from batchify.problems import CODES, CheckLimits, CheckReport, Problem
+from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 
 SMALL = DecodeOptions((16, 16))
 HALVES = SplitOptions("stratified", 0.5)
@@ -373,5 +368,5 @@ def test_every_code_is_in_the_help(run: Run) -> None:
     """With its severity."""
     text = " ".join(run("check", "--help").stdout.split())
     errors, warnings = text.split("error: ")[1].split("warning: ")
-    for code, (severity, _) in CODES.items():
+    for code, (severity, _) in CHECK_CODES.items():
         assert code in (errors if severity == "error" else warnings)

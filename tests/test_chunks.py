@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchify.chunks import ChunkCache, gather_chunks
+from batchify.loading.arrays import ChunkCache, gather_chunks
 
 
 class Inflating:

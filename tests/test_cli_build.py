@@ -143,7 +143,7 @@ def test_what_cannot_be_is_refused(
 
 def test_no_room_exits_4(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is too small: bytes needed and free, before any decode."""
-    monkeypatch.setattr("batchify.durable.free_nbytes", lambda _: 5_000)
+    monkeypatch.setattr("batchify.common.durable.free_nbytes", lambda _: 5_000)
     result = CliRunner().invoke(main, ["build", str(photos), str(tmp_path / "out.h5")])
     assert result.exit_code == 4
     assert "but 5,000 are free; make room, or name a target on another disk" in result.stderr
@@ -260,7 +260,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every few seconds, with the split, the rate and the bad images; --quiet has none."""
-    from batchify.report import Progress
+    from batchify.common.progress import Progress
 
     clock = iter([0.0, 1.0, 6.0, 7.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
@@ -276,7 +276,7 @@ def test_progress_on_a_terminal_is_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the split, the bad images and images a second."""
-    from batchify.report import Progress
+    from batchify.common.progress import Progress
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = make_progress(quiet=False)

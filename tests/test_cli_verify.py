@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import Run
 
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.cli import main
+from batchify.format.structure import read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions
-from batchify.structure import places
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -38,7 +38,7 @@ def test_a_whole_file_exits_0(run: Run, out: Path) -> None:
 
 def test_damage_exits_6_and_names_split_and_row(run: Run, out: Path) -> None:
     """As text and as JSON."""
-    offset = places(os.fsencode(out))["train/images"].offsets[0] + 20 * 16 * 3
+    offset = read_row_offsets(os.fsencode(out))["train/images"].offsets[0] + 20 * 16 * 3
     data = bytearray(out.read_bytes())
     data[offset] ^= 128
     out.write_bytes(data)
@@ -74,7 +74,7 @@ def test_what_cannot_be_is_refused(run: Run, out: Path, tmp_path: Path) -> None:
 
 def test_long_lists_are_cut(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some of each code are shown, all are counted."""
-    where = places(os.fsencode(out))["train/images"]
+    where = read_row_offsets(os.fsencode(out))["train/images"]
     data = bytearray(out.read_bytes())
     for row in range(12):
         data[where.offsets[0] + row * where.row_nbytes] ^= 1

@@ -18,24 +18,25 @@ from conftest import Run
 from drawing import draw_dataset
 
 import batchify
-from batchify import elsewhere
+from batchify.common.progress import Progress
 from batchify.errors import BadImagesError, ClusterError, WorkerDiedError
-from batchify.report import Progress
-from batchify.shardtask import ShardOutcome, ShardTask, last_in_hand, run_elsewhere
+from batchify.sharding import executors
+from batchify.sharding.shards import ShardOutcome
+from batchify.sharding.task import ShardTask, last_in_hand, run_elsewhere
 
 distributed = pytest.importorskip("distributed")
 
-from batchify import cluster  # noqa: E402 - which imports distributed
+from batchify.sharding import cluster  # noqa: E402 - which imports distributed
 
 OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
 WAIT_S = 60.0
 
 SLOW = """
 import sys, time
-from batchify import tasks, workfile
-from batchify.batches import BatchReader
+from batchify.building import jobs, workfile
+from batchify.decoding.batch import BatchReader
 
-tasks.TASK_ROWS, workfile.COMMIT_NBYTES = 4, 1
+jobs.TASK_ROWS, workfile.COMMIT_NBYTES = 4, 1
 
 if not hasattr(BatchReader, "quick_read"):  # Dask loads this twice
     BatchReader.quick_read = BatchReader.read
@@ -330,7 +331,7 @@ def test_workers_that_do_not_see_the_storage_are_told_so(
             patch.setattr(what if what.startswith("os") else f"batchify.{what}", lambda *_: False)
             return run_elsewhere(task)
 
-    monkeypatch.setattr(elsewhere, "run_elsewhere", blinded)
+    monkeypatch.setattr(executors, "run_elsewhere", blinded)
     with (
         ThreadPoolExecutor(1) as pool,
         pytest.raises(batchify.BatchifyError, match=f"{message}.*on storage that all of them"),

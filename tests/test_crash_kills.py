@@ -33,9 +33,9 @@ WORKER_DEATH_S = 10.0
 
 WRAPPER = """
 import sys
-from batchify import tasks, workfile
+from batchify.building import jobs, workfile
 from batchify.cli import main
-tasks.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 2 * 64 * 64 * 3
+jobs.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 2 * 64 * 64 * 3
 main(sys.argv[1:])
 """
 

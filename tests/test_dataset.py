@@ -18,7 +18,8 @@ from drawing import draw_dataset, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchify.dataset import Dataset, discover
+from batchify.datasets.dataset import Dataset
+from batchify.datasets.discovery import discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OptionError
 from batchify.options import DiscoverOptions
 

@@ -14,8 +14,8 @@ import pytest
 from drawing import encoded, photo, pixels
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
-from batchify import schema
-from batchify.decode import check_extensions, decode, guard, own_pillow, versions
+from batchify import choices
+from batchify.decoding.image import check_extensions, decode, guard, own_pillow, versions
 from batchify.errors import BadImageError, OptionError
 from batchify.options import DecodeOptions
 
@@ -28,7 +28,7 @@ def decoded(data: bytes, **options: Any) -> np.ndarray[Any, np.dtype[Any]]:
 def flags_of(data: bytes, **options: Any) -> set[str]:
     """Return the names of the flags of a file."""
     bits = decode(data, DecodeOptions(**options)).flags
-    return {name for name in schema.FLAGS if bits & schema.flag_bit(name)}
+    return {name for name in choices.FLAGS if bits & choices.flag_bit(name)}
 
 
 def exif_photo(orientation: int) -> bytes:
@@ -159,7 +159,7 @@ def test_scaled_decode_stays_close() -> None:
     """A large photo differs by a few levels, in every fit; a small image by none."""
     smooth = photo(16, 12).resize((1600, 1200), Image.Resampling.BICUBIC)
     data = encoded(smooth, "JPEG", quality=90)
-    for fit in schema.FITS:
+    for fit in choices.FITS:
         options: dict[str, Any] = {"target_size": (90, 120), "interpolation": "bicubic", "fit": fit}
         full = decoded(data, **options).astype(int)
         scaled = decoded(data, scaled_decode=True, **options).astype(int)

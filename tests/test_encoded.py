@@ -17,11 +17,15 @@ from drawing import draw_dataset, draw_zoo, encoded, photo, save
 from encoding import SMALL, check_files, columns, decoded
 from packing import members, pack
 
-from batchify import durable, tasks, workfile
-from batchify.builder import build
-from batchify.changes import find_changes
-from batchify.dataset import discover
+from batchify.building import jobs, workfile
+from batchify.building.build import build
+from batchify.building.changes import find_changes
+from batchify.checking.verify import verify
+from batchify.common import durable
+from batchify.common.progress import Progress
+from batchify.datasets.discovery import discover
 from batchify.errors import BadImagesError, OptionError, OutputIOError, ResumeError
+from batchify.format.structure import read_row_offsets
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -29,11 +33,8 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.plan import make_plan
-from batchify.planner import fingerprint, plan_build
-from batchify.report import Progress
-from batchify.structure import places
-from batchify.verification import verify
+from batchify.planning.plan import make_plan
+from batchify.planning.planner import fingerprint, plan_build
 
 
 class _StopError(Exception):
@@ -53,7 +54,7 @@ def stop_after(images: int) -> Callable[[Progress], None]:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Draw 40 photos; tasks are a batch and commits some batches, so that there is a middle."""
-    monkeypatch.setattr(tasks, "TASK_ROWS", 4)
+    monkeypatch.setattr(jobs, "TASK_ROWS", 4)
     monkeypatch.setattr(workfile, "COMMIT_NBYTES", 8 << 10)
     return draw_dataset(tmp_path / "data", {"cat": 15, "dog": 25})
 
@@ -78,7 +79,7 @@ def test_the_bytes_are_those_of_the_files(tmp_path: Path) -> None:
         assert "signal" not in train.attrs
         assert "default" not in file.attrs
     assert verify(out, source=root, redecode="all").is_whole
-    assert len(places(os.fsencode(out))["train/encoded"].offsets) == 1
+    assert len(read_row_offsets(os.fsencode(out))["train/encoded"].offsets) == 1
     assert report.plan.nbytes == out.stat().st_size
 
 
@@ -161,7 +162,7 @@ def test_rows_that_rotted_or_changed_are_made_again(root: Path, tmp_path: Path) 
     out, partial = tmp_path / "out.h5", tmp_path / "out.h5.partial"
     with pytest.raises(_StopError):
         build(root, out, SMALL, workers=1, progress=stop_after(24))
-    where = places(os.fsencode(partial))
+    where = read_row_offsets(os.fsencode(partial))
     with partial.open("r+b") as file:
         file.seek(where["train/encoded"].offsets[0] + 700)
         file.write(b"damage")
@@ -336,7 +337,7 @@ def test_damaged_rows_are_not_copied(photos: Path, tmp_path: Path, column: str) 
     """They are decoded again, and the file is that of a fresh build."""
     out = tmp_path / "out.h5"
     build(photos, out, SMALL)
-    where = places(os.fsencode(out))[f"train/{column}"]
+    where = read_row_offsets(os.fsencode(out))[f"train/{column}"]
     with out.open("r+b") as file:
         file.seek(where.offsets[0] + where.row_nbytes)
         file.write(b"\x99")

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import batchify
-from batchify.builder import build
-from batchify.content import stamp
+from batchify.building.build import build
+from batchify.checking.verify import verify
 from batchify.errors import FileFormatError
+from batchify.format.checksums import stamp
+from batchify.format.rows import RowWriter
+from batchify.format.structure import read_row_offsets
 from batchify.options import DecodeOptions
-from batchify.rows import RowWriter
-from batchify.sheet import write_sheet
-from batchify.structure import places
-from batchify.summary import summarize
-from batchify.verification import verify
+from batchify.reporting.sheet import write_sheet
+from batchify.reporting.summary import summarize
 
 Extents = NDArray[np.int64]
 
@@ -116,7 +116,7 @@ def configured(path: Path, **changes: Any) -> None:
         config = {**json.loads(file.attrs["config"]), **changes}
         text = json.dumps({k: v for k, v in config.items() if v is not None})
         file.attrs.create("config", np.bytes_(text.encode()))
-    writer = RowWriter(os.fsencode(path), places(os.fsencode(path)))
+    writer = RowWriter(os.fsencode(path), read_row_offsets(os.fsencode(path)))
     try:
         stamp(os.fsencode(path), writer)
     finally:
@@ -244,7 +244,7 @@ def flip(path: Path, offset: int, mask: int = 1) -> None:
 
 def test_every_stored_byte_is_covered(out: Path) -> None:
     """A flipped one names its row; all of the bytes, and of what is known of them."""
-    where = places(os.fsencode(out))
+    where = read_row_offsets(os.fsencode(out))
     ends = columns(out)["validation/image_extents"].sum(1)
     offset = where["validation/encoded"].offsets[0]
     for at in range(0, int(ends[-1]), 97):
@@ -283,7 +283,7 @@ def test_other_pixels_than_at_the_build_are_found(photos: Path, out: Path) -> No
 
 def test_a_damaged_picture_is_crossed_out(out: Path, tmp_path: Path, run: Run) -> None:
     """On a sheet; the others are shown."""
-    offset = places(os.fsencode(out))["train/encoded"].offsets[0]
+    offset = read_row_offsets(os.fsencode(out))["train/encoded"].offsets[0]
     flip(out, offset + 300)
     done = run("inspect", out, "--sheet", tmp_path / "sheet.png")
     assert done.returncode == 0, done.stderr

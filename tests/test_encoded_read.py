@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import batchify
-from batchify import schema
-from batchify.builder import build
+from batchify import choices
+from batchify.building.build import build
 from batchify.errors import FileAccessError, FileFormatError, OptionError
+from batchify.loading.split import Split
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -31,7 +32,6 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def test_what_is_served_is_what_a_file_of_pixels_stores(
     odd: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Bit for bit, for any options: images as stored, and batches as Keras yields them."""
-    color_mode = data.draw(st.sampled_from(schema.COLOR_MODES))
-    dtypes = ["uint16", "float32"] if color_mode == "grayscale" else schema.DTYPES
-    interpolation = data.draw(st.sampled_from(schema.INTERPOLATIONS))
+    color_mode = data.draw(st.sampled_from(choices.COLOR_MODES))
+    dtypes = ["uint16", "float32"] if color_mode == "grayscale" else choices.DTYPES
+    interpolation = data.draw(st.sampled_from(choices.INTERPOLATIONS))
     side = st.integers(1, 60)
     options = BuildOptions(
         discover=DiscoverOptions(("webp", "gif")),
@@ -70,8 +70,8 @@ def test_what_is_served_is_what_a_file_of_pixels_stores(
             (data.draw(side), data.draw(side)),
             color_mode,  # type: ignore[arg-type]
             interpolation,  # type: ignore[arg-type]
-            data.draw(st.sampled_from(schema.FITS)),
-            data.draw(st.sampled_from(schema.EXIFS)),
+            data.draw(st.sampled_from(choices.FITS)),
+            data.draw(st.sampled_from(choices.EXIFS)),
             interpolation != "nearest" and data.draw(st.booleans()),
         ),
         store=StoreOptions(

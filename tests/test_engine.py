@@ -17,9 +17,10 @@ from typing import Any, cast
 
 import pytest
 
-from batchify import engine, processes
+from batchify.common import system
 from batchify.errors import WorkerDiedError
-from batchify.worker import NOTHING, Mark
+from batchify.workers import engine, pool
+from batchify.workers.pool import NOTHING, Mark
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,8 @@ def test_a_pause_of_the_machine_accuses_nobody() -> None:
 PARENT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from batchify import engine, processes
+from batchify.workers import engine, pool
+from batchify.common import system
 from test_engine import Doubling
 crew = engine.Workers(2)
 results = crew.run(Doubling(30.0), range(3, 1000), total=997)
@@ -277,12 +279,12 @@ def test_processes_go_where_their_start_is_broken_off(
 
     class Interrupted(ProcessPoolExecutor):
         def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-            context = cast("processes._Context", vars(self)["_mp_context"])
+            context = cast("pool._Context", vars(self)["_mp_context"])
             super().submit(*args, **kwargs)
             started.extend(context.started)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(processes, "ProcessPoolExecutor", Interrupted)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         engine.Workers(2).start()
     (process,) = started
@@ -295,6 +297,6 @@ def test_processes_go_where_their_start_is_broken_off(
 
 def test_usable_cpus_is_what_this_process_may_use() -> None:
     """At least one."""
-    assert processes.usable_cpus() >= 1
+    assert system.usable_cpus() >= 1
     if hasattr(os, "sched_getaffinity"):
-        assert processes.usable_cpus() == len(os.sched_getaffinity(0))
+        assert system.usable_cpus() == len(os.sched_getaffinity(0))

@@ -22,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import batchify
-from batchify import orders
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.errors import FileFormatError, OptionError
-from batchify.images import StoredArray
-from batchify.loader import Loader
+from batchify.format.images import StoredImages
+from batchify.loading import batches as batches_module
+from batchify.loading.arrays import StoredArray
+from batchify.loading.loader import Loader
+from batchify.loading.split import Split
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.splits import Split
-from batchify.stored import StoredImages
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), split=SplitOptions(validation=0))
 
@@ -146,7 +146,7 @@ def test_each_chunk_is_inflated_once_an_epoch(
     """Whatever the batches, and however few chunks are mixed."""
     split = files["gzip"]
     chunk_rows = chunk_rows_of(split)
-    monkeypatch.setattr(orders, "MIXED_NBYTES", mixed * chunk_rows * 20 * 16 * 3)
+    monkeypatch.setattr(batches_module, "MIXED_NBYTES", mixed * chunk_rows * 20 * 16 * 3)
     inflated: Counter[int] = Counter()
     real = StoredImages._chunk
 
@@ -172,7 +172,7 @@ def test_chunks_of_several_files_are_inflated_once_an_epoch(
         return real(self, index)
 
     monkeypatch.setattr(StoredImages, "_chunk", chunk)
-    monkeypatch.setattr(orders, "MIXED_NBYTES", 150 * 20 * 16 * 3)
+    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 150 * 20 * 16 * 3)
     names = [files[kind].origin.files[0] for kind in ("gzip", "none", "gzip")]
     split = batchify.open(names)["train"]
     batches = split.batches(11, shuffle=True, seed=8, scaled=False)
@@ -192,7 +192,7 @@ def test_rows_of_mixed_chunks_are_mixed_well(
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.05
     assert abs(np.corrcoef(np.arange(300), order)[0, 1]) < 0.2
     chunk_rows = chunk_rows_of(split)
-    monkeypatch.setattr(orders, "MIXED_NBYTES", 2 * chunk_rows * 20 * 16 * 3)
+    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 2 * chunk_rows * 20 * 16 * 3)
     order = split.batches(8, shuffle=True).order(0)
     for start in range(0, 300, 2 * chunk_rows):
         piece = order[start : start + 2 * chunk_rows]

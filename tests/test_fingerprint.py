@@ -15,6 +15,7 @@ from conftest import Run
 from drawing import encoded, photo, save
 
 from batchify.cli import main
+from batchify.common.progress import Progress
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -22,8 +23,7 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.planner import fingerprint
-from batchify.report import Progress
+from batchify.planning.planner import fingerprint
 
 
 def change(path: Path) -> None:
@@ -86,10 +86,10 @@ def test_every_option_of_the_file_changes_it(photos: Path, options: BuildOptions
 def test_the_version_is_in_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another release, or another decoder, may make another file."""
     before = str(fingerprint(photos))
-    monkeypatch.setattr("batchify.schema.CREATOR", "batchify 99")
+    monkeypatch.setattr("batchify.format.schema.CREATOR", "batchify 99")
     changed = str(fingerprint(photos))
     monkeypatch.undo()
-    monkeypatch.setattr("batchify.planner.decoder_text", lambda: "Pillow 99")
+    monkeypatch.setattr("batchify.planning.planner.decoder_text", lambda: "Pillow 99")
     assert len({before, changed, str(fingerprint(photos))}) == 3
 
 

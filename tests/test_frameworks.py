@@ -14,10 +14,10 @@ from drawing import draw_dataset
 from frameworks import ROWS, SHAPE, framework, make_splits
 
 import batchify
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.errors import BatchifyError, ExtraMissingError
+from batchify.loading.split import Split
 from batchify.options import BuildOptions, StoreOptions
-from batchify.splits import Split
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SCALE = np.float32(1 / 255)
@@ -43,7 +43,7 @@ def test_a_missing_framework_is_named(
 ) -> None:
     """With the extra that installs it; importing and reading need none."""
     for name in list(sys.modules):
-        if name.startswith("batchify.frameworks."):
+        if name.startswith("batchify.common.system."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ExtraMissingError, match=rf"pip install 'batchify-h5\[{extra}\]'") as error:
@@ -226,7 +226,7 @@ def test_pieces_of_a_hugging_face_dataset(
 ) -> None:
     """However many there are, the last of another size: the rows are the same."""
     framework("datasets")
-    adapter = importlib.import_module("batchify.frameworks.huggingface")
+    adapter = importlib.import_module("batchify.loading.frameworks.huggingface")
     monkeypatch.setattr(adapter, "_PIECE_VALUES", 7 * 20 * 16 * 3)
     data = splits["none"].to_hf()
     assert data.data.column("image").num_chunks == -(-ROWS // 7)

@@ -24,11 +24,12 @@ DISK_NBYTES = 9 << 20  # room for two such files
 WRAPPER = """
 import json, os, resource, sys
 from pathlib import Path
-from batchify import durable, tasks, workfile
+from batchify.common import durable
+from batchify.building import jobs, workfile
 from batchify.cli import main
 
 plot = json.loads(sys.argv[1])
-tasks.TASK_ROWS = workfile.COMMIT_NBYTES = 1
+jobs.TASK_ROWS = workfile.COMMIT_NBYTES = 1
 if not plot["check"]:
     durable.check_room = lambda path, nbytes: None
 if not plot["reserve"]:

@@ -13,14 +13,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchify.assignment import assign
-from batchify.builder import build
+from batchify.building.build import build
+from batchify.common.progress import Progress
+from batchify.datasets.dataset import Samples
 from batchify.errors import DatasetError, OptionError, ResumeError
-from batchify.groups import Units, make_units, repeat_numbers
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions
-from batchify.planner import plan_build
-from batchify.report import Progress
-from batchify.samples import Samples
+from batchify.planning.groups import Units, make_units, repeat_numbers
+from batchify.planning.planner import plan_build
+from batchify.planning.policies import assign
 
 SMALL = DecodeOptions((8, 8))
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
@@ -296,7 +296,7 @@ def test_files_that_change_between_hash_and_decode_leak_nothing(
 
 def test_the_loader_splits_alike(copies: Path) -> None:
     """Training from the folder has the splits of the file."""
-    from batchify import Loader
+    from batchify.loading.loader import Loader
 
     plan = plan_build(copies, BuildOptions(split=SplitOptions("hash", 0.3, group_by=r"(\d)\.")))
     loader = Loader.from_directory(

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals differ 
 
 SITE = """
 import os, signal, time
-from batchify import source
+from batchify.storage import source
 
 read = source.read_source
 

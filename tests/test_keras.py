@@ -12,6 +12,7 @@ import pytest
 from drawing import draw_dataset
 
 import batchify
+from batchify.choices import ClassMode
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -19,7 +20,6 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.schema import ClassMode
 
 SUBSETS = {"train": "training", "validation": "validation"}
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from drawing import draw_dataset
 
-from batchify import Loader
-from batchify.batches import BatchReader
-from batchify.dataset import discover
+from batchify.datasets.discovery import discover
+from batchify.decoding.batch import BatchReader
 from batchify.errors import BadImagesError, OptionError
+from batchify.loading.loader import Loader
 from batchify.options import DecodeOptions
-from batchify.storage import SourceFile
+from batchify.storage.source import SourceFile
 
 
 def test_an_epoch_serves_every_image_once(photos: Path) -> None:

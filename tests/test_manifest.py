@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tabled import SUFFIXES, listed, options_of, write_table
 
-from batchify import schema
-from batchify.builder import build
+from batchify import choices
+from batchify.building.build import build
+from batchify.datasets.manifest import read_dataset, read_manifest
 from batchify.errors import DatasetError, ManifestError, OptionError
-from batchify.listing import ListedTree
-from batchify.manifest import read_dataset, read_manifest
 from batchify.options import BuildOptions, DiscoverOptions, ManifestOptions, StoreOptions
-from batchify.planner import fingerprint, plan_build
-from batchify.storage import Folder
+from batchify.planning.planner import fingerprint, plan_build
+from batchify.storage.source import Folder
+from batchify.storage.tree import ListedTree
 
 S3 = "s3://bucket/labels.csv"
 
@@ -35,7 +35,7 @@ def columns_of(path: Path) -> dict[str, Any]:
     with h5py.File(path) as file:
         return {
             f"{split}/{name}": dataset[()]
-            for split in schema.SPLITS
+            for split in choices.SPLITS
             for name, dataset in file.get(split, {}).items()
         }
 
@@ -43,7 +43,7 @@ def columns_of(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("policy", ["keras", "stratified", "hash"])
 def test_a_manifest_of_class_folders_gives_the_rows_of_the_folders(
-    tmp_path: Path, photos: Path, suffix: str, policy: schema.Policy
+    tmp_path: Path, photos: Path, suffix: str, policy: choices.Policy
 ) -> None:
     """Splits, order, labels and pixels are the same, and so are all checksums of rows."""
     rows = [{"path": path, "label": path.split("/")[0]} for path in listed(photos)]
@@ -356,7 +356,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, photos: Path) -> Non
 
 def test_options_of_a_manifest_are_checked() -> None:
     """Before anything is read."""
-    for mode in schema.MANIFEST_MODES:
+    for mode in choices.MANIFEST_MODES:
         with pytest.raises(OptionError, match="needs labels from a manifest"):
             BuildOptions(store=StoreOptions(class_mode=mode))  # type: ignore[arg-type]
     two = ManifestOptions("a.csv", ("x", "y"))
@@ -519,8 +519,8 @@ def test_the_commands_take_a_manifest(run: Run, tmp_path: Path, photos: Path) ->
 
 def test_new_files_in_the_folder_do_not_matter(tmp_path: Path, photos: Path) -> None:
     """Neither to --check nor to verify --source: the manifest says which there are."""
-    from batchify.changes import find_changes
-    from batchify.verification import verify
+    from batchify.building.changes import find_changes
+    from batchify.checking.verify import verify
 
     rows = [{"path": path, "label": "a"} for path in listed(photos)[:4]]
     options = options_of(write_table(tmp_path / "labels.csv", rows))
@@ -536,7 +536,7 @@ def test_new_files_in_the_folder_do_not_matter(tmp_path: Path, photos: Path) -> 
 
 def test_a_hostile_file_makes_verify_read_no_other_file(tmp_path: Path, photos: Path) -> None:
     """Paths of rows that lead out of the source are not looked up: they are missing."""
-    from batchify.verification import verify
+    from batchify.checking.verify import verify
 
     save(tmp_path / "x.jpg", (photos / "cat" / "img_000.jpg").read_bytes())
     rows = [{"path": "cat/img_000.jpg", "label": "a"}]
@@ -551,8 +551,8 @@ def test_a_hostile_file_makes_verify_read_no_other_file(tmp_path: Path, photos: 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_manifest_lists_what_an_archive_holds(tmp_path: Path, photos: Path, kind: str) -> None:
     """The file has the rows of the folder; the archive is proven as its source."""
-    from batchify.changes import find_changes
-    from batchify.verification import verify
+    from batchify.building.changes import find_changes
+    from batchify.checking.verify import verify
 
     shutil.make_archive(str(tmp_path / "packed"), kind, photos)
     packed = tmp_path / f"packed.{kind}"

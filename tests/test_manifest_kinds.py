@@ -17,16 +17,18 @@ from hypothesis import strategies as st
 from tabled import SUFFIXES, listed, options_of, write_table
 
 import batchify
-from batchify import BuildOptions, Loader, ManifestOptions, schema
-from batchify.builder import build
-from batchify.changes import find_changes
-from batchify.checking import check
+from batchify import choices
+from batchify.building.build import build
+from batchify.building.changes import find_changes
+from batchify.checking.check import check
+from batchify.checking.verify import verify
+from batchify.datasets.manifest import read_dataset
 from batchify.errors import FileFormatError, ManifestError, OutputExistsError, ResumeError
-from batchify.manifest import read_dataset
-from batchify.page import write_report
-from batchify.sheet import write_sheet
-from batchify.summary import summarize
-from batchify.verification import verify
+from batchify.loading.loader import Loader
+from batchify.options import BuildOptions, ManifestOptions
+from batchify.reporting.report import write_report
+from batchify.reporting.sheet import write_sheet
+from batchify.reporting.summary import summarize
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "multilabel": ("red", "blue", "big"),
@@ -54,7 +56,7 @@ def make(folder: Path, photos: Path, mode: Any, **change: Any) -> tuple[BuildOpt
 @pytest.mark.parametrize("mode", ["multilabel", "regression"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_label_columns_are_stored_in_the_order_given(
-    tmp_path: Path, photos: Path, mode: schema.ClassMode, suffix: str
+    tmp_path: Path, photos: Path, mode: choices.ClassMode, suffix: str
 ) -> None:
     """float32, a column each; the classes are the columns; shares are of all rows."""
     options, rows = make(tmp_path, photos, mode)
@@ -149,8 +151,8 @@ def test_values_that_cannot_be_are_found(
     tmp_path: Path, photos: Path, mode: str, column: str, value: float, message: str
 ) -> None:
     """Even where whoever wrote them made the checksum of the row anew."""
-    from batchify.content import record_sums
-    from batchify.reader import Reader
+    from batchify.format.checksums import record_sums
+    from batchify.format.reader import Reader
 
     options, _ = make(tmp_path, photos, mode)
     build(photos, tmp_path / "out.h5", options)

@@ -22,18 +22,19 @@ from s3server import S3Server
 from tabled import options_of, write_table
 
 import batchify
-from batchify import BuildOptions, DecodeOptions, Loader, schema
-from batchify.builder import build
-from batchify.changes import find_changes
-from batchify.checking import check
-from batchify.decode import guard
+from batchify import choices
+from batchify.building.build import build
+from batchify.building.changes import find_changes
+from batchify.checking.check import check
+from batchify.checking.verify import verify
+from batchify.decoding.batch import decode_mask
+from batchify.decoding.image import guard
 from batchify.errors import BadImageError, BadImagesError, ManifestError, ResumeError
-from batchify.masks import decode_mask
-from batchify.options import DiscoverOptions
-from batchify.page import write_report
-from batchify.planner import fingerprint
-from batchify.sheet import write_sheet
-from batchify.verification import verify
+from batchify.loading.loader import Loader
+from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions
+from batchify.planning.planner import fingerprint
+from batchify.reporting.report import write_report
+from batchify.reporting.sheet import write_sheet
 
 SIZES = [(40, 30), (30, 41), (8, 8), (10, 8), (25, 25), (33, 9), (10, 80), (64, 48)]
 
@@ -90,10 +91,10 @@ def fitted(image: Image.Image, fit: str) -> Image.Image:
     return padded
 
 
-@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize("fit", choices.FITS)
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_masks_are_those_that_pillow_makes_by_hand(
-    tmp_path: Path, fit: schema.Fit, interpolation: schema.Interpolation
+    tmp_path: Path, fit: choices.Fit, interpolation: choices.Interpolation
 ) -> None:
     """By the nearest pixel however images are resized; of grey and of palette masks alike."""
     options = masked(tmp_path, draw(tmp_path), fit=fit, interpolation=interpolation)
@@ -115,11 +116,11 @@ def test_masks_are_those_that_pillow_makes_by_hand(
     assert seen == len(SIZES)
 
 
-@pytest.mark.parametrize("exif", schema.EXIFS)
+@pytest.mark.parametrize("exif", choices.EXIFS)
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_a_mask_is_turned_as_its_image_is(
-    tmp_path: Path, exif: schema.Exif, turn: int, fit: schema.Fit
+    tmp_path: Path, exif: choices.Exif, turn: int, fit: choices.Fit
 ) -> None:
     """By the EXIF orientation of the image, not by its own: each pixel keeps its class."""
     array = values(40, 30, 1)
@@ -154,7 +155,7 @@ def test_a_turned_tiff_has_the_mask_that_pillow_shows(tmp_path: Path) -> None:
     save(tmp_path / "photos" / "i.tif", tiff)
     save(tmp_path / "photos" / "m.png", encoded(shown, "PNG"))
     rows = [{"path": "i.tif", "label": "m.png"}]
-    for mode in schema.EXIFS:
+    for mode in choices.EXIFS:
         options = masked(tmp_path, rows, exif=mode, color_mode="grayscale")
         build(tmp_path / "photos", tmp_path / f"{mode}.h5", options)
         with h5py.File(tmp_path / f"{mode}.h5") as file:
@@ -296,8 +297,8 @@ def test_a_changed_mask_is_a_changed_source(tmp_path: Path) -> None:
 
 def test_a_mask_decoded_to_other_values_is_found(tmp_path: Path) -> None:
     """By --redecode, where the file was made with checksums that agree."""
-    from batchify.content import content_digest, record_sums
-    from batchify.reader import Reader
+    from batchify.format.checksums import content_digest, record_sums
+    from batchify.format.reader import Reader
 
     photos = tmp_path / "photos"
     build(photos, tmp_path / "out.h5", masked(tmp_path, draw(tmp_path)))

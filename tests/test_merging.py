@@ -17,7 +17,7 @@ from conftest import Run
 from drawing import draw_dataset
 
 import batchify
-from batchify import durable
+from batchify.common import durable
 from batchify.errors import (
     FileFormatError,
     FileMissingError,
@@ -252,8 +252,8 @@ def test_a_disk_that_fails_leaves_nothing_half(
 
 def test_a_second_merge_into_the_same_file_ends_at_once(shards: Path, tmp_path: Path) -> None:
     """As a second build does."""
-    from batchify.target import Target
-    from batchify.workfile import WorkFile
+    from batchify.building.target import Target
+    from batchify.building.workfile import WorkFile
 
     target = Target(os.fsencode(tmp_path / "out.h5"), overwrite=False)
     with WorkFile(target) as work:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchify.names import printable, sort_names
+from batchify.common.paths import sort_names
+from batchify.common.text import printable
 
 
 @pytest.mark.parametrize(

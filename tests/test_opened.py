@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import batchify
-from batchify import mapped
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, OptionError
-from batchify.images import ChainedArray, RowArray, StoredArray
+from batchify.loading import open as open_module
+from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
+from batchify.loading.encoded import EncodedArray
+from batchify.loading.split import Split
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.served import EncodedArray
-from batchify.splits import Split
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 KINDS = ("mapped", "gzip", "grown", "several", "encoded", "mixed")
@@ -392,7 +392,7 @@ def test_structure_and_rows_are_of_one_file(
     )
     wanted = expected(tmp_path / "other.h5", "images")
     before = expected(out, "images")
-    real, left = mapped._split, [1]
+    real, left = open_module._split, [1]
 
     def split(*arguments: Any) -> Split:
         if left:
@@ -400,6 +400,6 @@ def test_structure_and_rows_are_of_one_file(
             os.replace(tmp_path / "other.h5", out)
         return real(*arguments)
 
-    monkeypatch.setattr(mapped, "_split", split)
+    monkeypatch.setattr(open_module, "_split", split)
     np.testing.assert_array_equal(batchify.open(out)["train"].images, before)
     np.testing.assert_array_equal(batchify.open(out)["train"].images, wanted)

@@ -9,15 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchify.choices import parse_rescale
 from batchify.errors import OptionError
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    StoreOptions,
-    canonical_json,
-)
-from batchify.policy import Limit
-from batchify.values import parse_rescale
+from batchify.options import BuildOptions, DecodeOptions, Limit, StoreOptions, canonical_json
 
 
 @pytest.mark.parametrize(

@@ -22,17 +22,17 @@ from hypothesis import strategies as st
 from pages import parse, read_page
 from PIL import Image
 
-from batchify import album, tallies
-from batchify.builder import build
-from batchify.checking import check
-from batchify.dossier import Dossier, Group, Place, Repeats, gather
+from batchify.building.build import build
+from batchify.checking import image_stats
+from batchify.checking.check import check
+from batchify.common.text import printable, share_text
 from batchify.errors import OptionError, OutputPathError, Skipped
-from batchify.names import printable
+from batchify.format.reader import Reader
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.page import MOST_NBYTES, render, write_report
-from batchify.reader import Reader
-from batchify.summary import summarize
-from batchify.units import share_text
+from batchify.reporting import report_data
+from batchify.reporting.report import MOST_NBYTES, render, write_report
+from batchify.reporting.report_data import Dossier, Group, Location, Repeats, gather
+from batchify.reporting.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 HOSTILE = (
@@ -373,7 +373,7 @@ def test_no_file_makes_a_large_page(photos: Path, tmp_path: Path) -> None:
     dossier = gathered(tmp_path / "out.h5")
     name, path = b'"' * 255, b'"' * 4000
     classes = (name,) * (1 << 17)
-    place = Place("validation", 10**12, path, name)
+    place = Location("validation", 10**12, path, name)
     picture = replace(dossier.galleries[0].pictures[0], path=path, class_name=name, uri="")
     group = Group(picture, 10**9, (place,) * 6, classes)
     splits = []
@@ -390,20 +390,20 @@ def test_no_file_makes_a_large_page(photos: Path, tmp_path: Path) -> None:
     )
     galleries = tuple(
         replace(dossier.galleries[0], split=split, pictures=(picture,) * most)
-        for split, most in album.SHOWN.items()
+        for split, most in report_data.SHOWN.items()
     )
     between = ((("train", "test"), 10**9, 10**9),) * 7
     repeats = Repeats(10**9, 10**9, 10**9, between, 10**9, (group,) * 12, (group,) * 12)
     dossier = replace(dossier, name=name, summary=summary, galleries=galleries, repeats=repeats,
                     command='"' * 100_000)  # fmt: skip
-    assert len(render(dossier).encode()) + album.ALBUM_NBYTES < MOST_NBYTES
+    assert len(render(dossier).encode()) + report_data.ALBUM_NBYTES < MOST_NBYTES
 
 
 def test_pictures_stop_where_the_page_would_grow(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Past the bytes of all pictures the rest are named without one, the copies kept longest."""
-    monkeypatch.setattr(album, "ALBUM_NBYTES", 9000)
+    monkeypatch.setattr(report_data, "ALBUM_NBYTES", 9000)
     shutil.copy(photos / "dog" / "img_009.jpg", photos / "dog" / "zz.jpg")
     page = read_page(report(photos, tmp_path))
     pictures = page.all("img")
@@ -434,7 +434,7 @@ def test_damage_is_shown_and_told(photos: Path, tmp_path: Path) -> None:
     """A row that is not what was written does not hide the others, and is not passed over."""
     report(photos, tmp_path)
     with Reader(tmp_path / "out.h5") as reader:
-        offset = next(reader.places()["train/images"].extents(4, 5))[0]
+        offset = next(reader.row_offsets()["train/images"].extents(4, 5))[0]
     data = bytearray((tmp_path / "out.h5").read_bytes())
     data[offset] ^= 1
     (tmp_path / "out.h5").write_bytes(data)
@@ -481,8 +481,8 @@ def test_the_command_writes_it(run: Run, photos: Path, tmp_path: Path) -> None:
 @given(st.dictionaries(st.integers(0, 2**31 - 1), st.integers(1, 9), min_size=1, max_size=40))
 def test_bins_hold_every_side_once(sides: dict[int, int]) -> None:
     """Without gaps or overlap, no more than fit the page, whatever the sides are."""
-    bins = tallies._bins(np.array(list(sides)), np.array(list(sides.values())))
-    assert 1 <= len(bins) <= tallies.MOST_BINS
+    bins = image_stats._bins(np.array(list(sides)), np.array(list(sides.values())))
+    assert 1 <= len(bins) <= image_stats.MOST_BINS
     assert all(each.first <= each.last for each in bins)
     assert all(a.last + 1 == b.first for a, b in pairwise(bins))
     for each in bins:

@@ -11,9 +11,9 @@ import pytest
 from browser import MISSING, find_browser
 from drawing import draw_dataset, encoded, photo, save
 
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions
-from batchify.page import write_report
+from batchify.reporting.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="install playwright")
 pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)

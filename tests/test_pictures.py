@@ -17,8 +17,8 @@ from PIL import Image
 
 import batchify
 from batchify.errors import FileFormatError
-from batchify.pictures import Pictures
-from batchify.reader import Reader
+from batchify.format.reader import Reader
+from batchify.reporting.pictures import Pictures
 
 
 def build(root: Path, out: Path, size: tuple[int, int] = (30, 40), **options: Any) -> Path:
@@ -127,7 +127,7 @@ def test_a_data_address_holds_the_thumbnail(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, webp: bool
 ) -> None:
     """A WebP, or a PNG where Pillow has none: exact where nothing was reduced."""
-    monkeypatch.setattr("batchify.pictures.features.check", lambda _name: webp)
+    monkeypatch.setattr("batchify.reporting.pictures.features.check", lambda _name: webp)
     path = build(photos, tmp_path / "o.h5")
     with Reader(path) as reader, Pictures(reader, "train") as pictures:
         uri, thumbnail = pictures.data_uri(3, 80), pictures.thumbnail(3, 80)

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import made_up
 
-from batchify.dataset import Dataset, discover
+from batchify.datasets.dataset import Dataset
+from batchify.datasets.discovery import discover
 from batchify.errors import OptionError, Skipped
+from batchify.format.structure import create, read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.plan import BuildPlan, make_plan
-from batchify.structure import create, places
+from batchify.planning.plan import BuildPlan, make_plan
 
 
 def plan_of(dataset: Dataset, **groups: object) -> BuildPlan:
@@ -60,9 +61,9 @@ def test_the_planned_bytes_are_the_bytes_of_the_file(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = os.fsencode(folder) + b"/out.h5"
-        create(path, plan.blueprint)
+        create(path, plan.file_layout)
         assert os.path.getsize(path) == plan.nbytes
-        for where in places(path).values():
+        for where in read_row_offsets(path).values():
             assert len(where.offsets) <= 1, "images must be one run of bytes"
 
 
@@ -75,7 +76,7 @@ def test_the_bytes_hold_for_many_classes(tmp_path: Path, classes: int, name_nbyt
     names = tuple(b"%0*d" % (name_nbytes, i) for i in range(classes))
     plan = plan_of(replace(made_up([1] * classes), classes=names))
     path = os.fsencode(tmp_path / "out.h5")
-    create(path, plan.blueprint)
+    create(path, plan.file_layout)
     assert os.path.getsize(path) == plan.nbytes
     with h5py.File(path) as file:
         assert tuple(file.attrs["classes"].tolist()) == names
@@ -85,9 +86,9 @@ def test_the_bytes_hold_for_a_million_images(tmp_path: Path) -> None:
     """ImageNet's size is planned and allocated at once, with less than 0.1 % of metadata."""
     plan = plan_of(made_up([1000] * 1000))
     path = os.fsencode(tmp_path / "out.h5")
-    create(path, plan.blueprint)
+    create(path, plan.file_layout)
     assert os.path.getsize(path) == plan.nbytes
-    assert plan.blueprint.metadata_nbytes < plan.nbytes / 1000
+    assert plan.file_layout.metadata_nbytes < plan.nbytes / 1000
     with h5py.File(path) as file:
         assert file["X_train"].shape == (800_000, 150, 150, 3)
         assert file["X_train"].maxshape == (None, 150, 150, 3)

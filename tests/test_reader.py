@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from h5py.h5d import StoreInfo
 
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.errors import BatchifyError, FileAccessError, FileFormatError, FileMissingError
+from batchify.format.reader import Reader
+from batchify.format.structure import dataset_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, StoreOptions
-from batchify.reader import Reader
-from batchify.structure import dataset_places
-from batchify.summary import summarize
+from batchify.reporting.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -328,8 +328,8 @@ FUZZ = """
 import os, random, sys
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
 from batchify.errors import BatchifyError
-from batchify.structure import dataset_places
-from batchify.summary import summarize
+from batchify.format.structure import dataset_row_offsets
+from batchify.reporting.summary import summarize
 whole = open(sys.argv[1], "rb").read()
 used = [i for i, byte in enumerate(whole[:65536]) if byte]
 refused = 0
@@ -393,6 +393,6 @@ def test_each_row_has_one_place(chunks: list[tuple[int, int]], message: str) -> 
         id=SimpleNamespace(chunk_iter=lambda add: [add(info) for info in infos]),
     )
     with pytest.raises(FileFormatError, match=message):
-        dataset_places(dataset)
+        dataset_row_offsets(dataset)
     infos[:] = [StoreInfo((4, 0), 0, 100, 20), StoreInfo((0, 0), 0, 300, 20)]
-    assert list(dataset_places(dataset).extents(2, 6)) == [(310, 2, 4), (100, 4, 6)]
+    assert list(dataset_row_offsets(dataset).extents(2, 6)) == [(310, 2, 4), (100, 4, 6)]

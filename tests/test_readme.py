@@ -15,9 +15,9 @@ import click
 import pytest
 from drawing import draw_dataset
 
-from batchify import schema
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.cli import main
+from batchify.format import schema
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")

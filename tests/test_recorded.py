@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from drawing import draw_dataset
 
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.cli.build import build as build_command_line
-from batchify.cli.meaning import to_options
+from batchify.cli.options import to_options
+from batchify.format.config import build_command
+from batchify.format.reader import Reader
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -19,8 +21,6 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.reader import Reader
-from batchify.recorded import build_command
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from drawing import encoded, photo
 from s3server import S3Server
 
 import batchify
-from batchify.builder import build
-from batchify.dataset import discover
+from batchify.building.build import build
+from batchify.datasets.discovery import discover
 from batchify.errors import (
     BadImageError,
     BadImagesError,
@@ -28,8 +28,8 @@ from batchify.errors import (
     RemoteError,
 )
 from batchify.options import BuildOptions, SplitOptions
-from batchify.remote import listing, source
-from batchify.storage import SourceFile
+from batchify.storage import remote_source
+from batchify.storage.source import SourceFile
 
 URL = "s3://bucket/photos"
 
@@ -111,7 +111,7 @@ def test_odd_names_are_left_out_with_a_reason(s3: S3Server) -> None:
     dataset = discover("s3://bucket/odd")
     assert dataset.samples.paths(np.arange(2)) == [b"cat/a.jpg", b"cat/a.jpg/e.jpg"]
     assert [entry.path.decode() for entry in dataset.skipped] == odd
-    assert {entry.reason for entry in dataset.skipped} == {listing.ODD}
+    assert {entry.reason for entry in dataset.skipped} == {remote_source.ODD}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_files_that_cannot_be_used_are_bad_images(remote: S3Server, tmp_path: Pa
 def test_a_file_that_changed_is_read_as_it_is_now(s3: S3Server) -> None:
     """It grew since it was listed: a second look tells how large it is."""
     s3.put("bucket", {"photos/a": b"now longer", "photos/b": b"x", "photos/c": b""})
-    reader = source.RemoteSource(URL).open()
+    reader = remote_source.RemoteSource(URL).open()
     files = [SourceFile(b"a", (3,)), SourceFile(b"b", (4,)), SourceFile(b"c", (2,))]
     one, two, three = reader.fetch(files, 1000)
     assert (one, two) == (b"now longer", b"x")
@@ -189,11 +189,11 @@ def test_reading_ahead_is_bounded(s3: S3Server, monkeypatch: pytest.MonkeyPatch)
     """In requests and in bytes; results come in order, and one large file comes alone."""
     sizes = [10, 5, 60, 1, 1, 1, 1, 100, 3, 3]
     s3.put("bucket", {f"photos/{i}": bytes([i]) * size for i, size in enumerate(sizes)})
-    monkeypatch.setattr(source, "IN_FLIGHT", 3)
-    monkeypatch.setattr(source, "HELD_NBYTES", 64)
+    monkeypatch.setattr(remote_source, "IN_FLIGHT", 3)
+    monkeypatch.setattr(remote_source, "HELD_NBYTES", 64)
     files = [SourceFile(b"%d" % i, (size,)) for i, size in enumerate(sizes)]
     taken, most = 0, 0
-    for data in source.RemoteSource(URL).open().fetch(files, 1000):
+    for data in remote_source.RemoteSource(URL).open().fetch(files, 1000):
         assert data == bytes([taken]) * sizes[taken]
         taken += 1
         asked = sum(path.startswith("/bucket/photos/") for _, path in s3.requests)
@@ -206,14 +206,14 @@ def test_reading_ahead_is_bounded(s3: S3Server, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_source_is_small_and_connects_where_it_is_opened(s3: S3Server) -> None:
     """Nothing is open in what goes to workers."""
-    here = source.RemoteSource(URL, 7.0)
+    here = remote_source.RemoteSource(URL, 7.0)
     data = pickle.dumps(here)
     assert len(data) < 300
     assert pickle.loads(data) == here
     s3.put("bucket", {"photos/a": b"x"})
     assert here.is_there()
-    assert not source.RemoteSource("s3://bucket/nothing").is_there()
-    assert not source.RemoteSource("s3://nowhere/nothing").is_there()
+    assert not remote_source.RemoteSource("s3://bucket/nothing").is_there()
+    assert not remote_source.RemoteSource("s3://nowhere/nothing").is_there()
 
 
 def test_other_file_systems_are_walked(zoo: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_file_url_is_a_path(photos: Path, tmp_path: Path) -> None:
 def test_no_secret_of_a_url_is_shown(tmp_path: Path) -> None:
     """Neither as the name of a dataset nor in an error."""
     url = "ftp://user:pa55@127.0.0.1:1/photos"
-    assert source.RemoteSource(url).name == b"ftp://127.0.0.1:1/photos"
+    assert remote_source.RemoteSource(url).name == b"ftp://127.0.0.1:1/photos"
     with pytest.raises(RemoteError, match=r"ftp://127\.0\.0\.1:1/photos cannot be") as raised:
         discover(url)
     assert "pa55" not in str(raised.value)
@@ -282,6 +282,9 @@ def test_what_is_not_installed_is_named(library: str, tmp_path: Path) -> None:
 
 def test_workers_import_no_fsspec_for_a_folder() -> None:
     """It would cost each of them 30 MB."""
-    code = "import batchify.fill, batchify.builder, sys; print('fsspec' in sys.modules)"
+    code = (
+        "import batchify.building.fill, batchify.building.build, sys; "
+        "print('fsspec' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -18,11 +18,12 @@ from drawing import draw_dataset
 from s3fs import S3FileSystem
 from s3server import S3Server
 
-from batchify.builder import build
+from batchify.building.build import build
+from batchify.building.outcome import BuildReport
+from batchify.common.progress import Progress
 from batchify.errors import BadImagesError, DatasetNotFoundError, RemoteError
 from batchify.options import BuildOptions
-from batchify.remote import store
-from batchify.report import BuildReport, Progress
+from batchify.storage import remote_store
 
 URL = "s3://bucket/photos"
 OUT = "s3://bucket/out.h5"
@@ -42,7 +43,7 @@ def local(s3: S3Server, tmp_path: Path) -> bytes:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a store up at once."""
-    monkeypatch.setattr(store, "WAITS_S", (0.01,))
+    monkeypatch.setattr(remote_store, "WAITS_S", (0.01,))
     monkeypatch.setattr(S3FileSystem, "retries", 1)
 
 

@@ -18,7 +18,9 @@ from drawing import draw_dataset, encoded, photo, save
 from s3server import S3Server, first
 
 import batchify
-from batchify.builder import build
+from batchify.building.build import build
+from batchify.building.staging import WorkFolder
+from batchify.common.progress import Progress
 from batchify.errors import (
     FileAccessError,
     FileMissingError,
@@ -29,9 +31,7 @@ from batchify.errors import (
     RemoteError,
 )
 from batchify.options import BuildOptions, DecodeOptions
-from batchify.remote import transfer
-from batchify.remote.workfolder import WorkFolder
-from batchify.report import Progress
+from batchify.storage import transfer
 
 OUT = "s3://bucket/sets/out.h5"
 KEY = "sets/out.h5"

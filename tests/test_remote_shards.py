@@ -10,10 +10,10 @@ from conftest import Run
 from s3server import S3Server
 
 import batchify
-from batchify import sharding
 from batchify.errors import OutputExistsError, OutputIOError, OutputLockedError, OutputPathError
-from batchify.remote.shards import RemoteShards
-from batchify.remote.store import Store
+from batchify.sharding import build
+from batchify.sharding.folder import RemoteShards
+from batchify.storage.remote_store import Store
 
 URL = "s3://bucket/shards"
 OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
@@ -76,7 +76,7 @@ def test_a_build_that_is_stopped_goes_on(
     own: dict[str, bytes], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is uploaded stays; there is no manifest before all of it is there."""
-    real, count = sharding.__dict__["build_shard"], iter(range(4))
+    real, count = build.__dict__["build_shard"], iter(range(4))
 
     def stopped(*arguments: object, **options: object) -> object:
         if next(count) == 2:
@@ -84,7 +84,7 @@ def test_a_build_that_is_stopped_goes_on(
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sharding, "build_shard", stopped)
+        patch.setattr(build, "build_shard", stopped)
         with pytest.raises(KeyboardInterrupt):
             batchify.build_shards(photos, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
     assert sorted(contents(URL)) == ["train-00000-of-00002.h5", "train-00001-of-00002.h5"]

@@ -9,10 +9,10 @@ from drawing import encoded, photo, save
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchify.builder import build
+from batchify.building.build import build
+from batchify.format.reader import Reader
 from batchify.options import BuildOptions, DecodeOptions
-from batchify.reader import Reader
-from batchify.repeats import find_repeats, stored_digests
+from batchify.planning.groups import find_repeats, stored_digests
 
 
 def digests_of(values: list[int]) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

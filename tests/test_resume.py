@@ -13,12 +13,12 @@ import pytest
 from conftest import Run
 from drawing import draw_dataset, encoded, photo
 
-from batchify import workfile
-from batchify.builder import build
+from batchify.building import workfile
+from batchify.building.build import build
+from batchify.common.progress import Progress
 from batchify.errors import DatasetNotFoundError, OutputExistsError, OutputIOError, ResumeError
+from batchify.format.structure import read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.report import Progress
-from batchify.structure import places
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -40,7 +40,7 @@ def stop_after(images: int) -> Callable[[Progress], None]:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Draw 40 photos; tasks are a batch and commits two batches, so that there is a middle."""
-    monkeypatch.setattr("batchify.tasks.TASK_ROWS", 4)
+    monkeypatch.setattr("batchify.building.jobs.TASK_ROWS", 4)
     monkeypatch.setattr(workfile, "COMMIT_NBYTES", 2 * 4 * 20 * 16 * 3)
     return draw_dataset(tmp_path / "data", {"cat": 15, "dog": 25})
 
@@ -101,7 +101,7 @@ def test_a_row_that_rotted_since_is_decoded_again(root: Path, tmp_path: Path) ->
     stopped(root, out, 20, options)
     partial = tmp_path / "out.h5.partial"
     data = bytearray(partial.read_bytes())
-    offset = places(os.fsencode(partial))["train/images"].offsets[0]
+    offset = read_row_offsets(os.fsencode(partial))["train/images"].offsets[0]
     data[offset + 2 * 20 * 16 * 3 + 5] ^= 1  # a bit of the third row
     partial.write_bytes(data)
     report = build(root, out, options)
@@ -124,7 +124,7 @@ def test_what_rotted_beside_the_images_is_made_anew(
     options = replace(SMALL, split=SplitOptions(shuffle=False, validation=0))
     stopped(root, out, 20, options)
     partial = tmp_path / "out.h5.partial"
-    where = places(os.fsencode(partial))[f"train/{column}"]
+    where = read_row_offsets(os.fsencode(partial))[f"train/{column}"]
     data = bytearray(partial.read_bytes())
     data[where.offsets[0] + 2 * where.row_nbytes] ^= 1
     partial.write_bytes(data)
@@ -138,7 +138,7 @@ def test_metadata_that_rotted_is_said(
 ) -> None:
     """Exit 7, or it is not used: never a traceback, never another file."""
     # Each continues, and would start processes for a third of a second.
-    monkeypatch.setattr("batchify.engine.Workers.start", lambda _: None)
+    monkeypatch.setattr("batchify.workers.engine.Workers.start", lambda _: None)
     out = tmp_path / "out.h5"
     stopped(root, out)
     partial, journal = tmp_path / "out.h5.partial", tmp_path / "out.h5.partial.journal"

@@ -11,9 +11,9 @@ from drawing import draw_dataset
 
 import batchify
 from batchify.errors import FileFormatError, OptionError
-from batchify.reader import Reader
-from batchify.sampling import Shown, class_counts, sample_rows
-from batchify.summary import summary_of
+from batchify.format.reader import Reader, class_counts
+from batchify.reporting.pictures import Shown, sample_rows
+from batchify.reporting.summary import summary_of
 
 
 def built(root: Path, counts: dict[str, int], class_mode: str = "sparse") -> Path:

@@ -14,21 +14,20 @@ import h5py
 import pytest
 from synthetic import made_up
 
-from batchify import durable, structure
-from batchify.elsewhere import IN_FLIGHT, made_elsewhere
+from batchify.building.target import Target
+from batchify.building.workfile import WorkFile
+from batchify.common import durable
+from batchify.common.progress import Progress
+from batchify.datasets.dataset import Samples
 from batchify.errors import BatchifyError
+from batchify.format import structure
+from batchify.format.schema import RowOffsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions
-from batchify.places import Places
-from batchify.plan import BuildPlan, make_plan
-from batchify.report import Progress
-from batchify.samples import Samples
-from batchify.shardfolder import LocalShards
-from batchify.shardreport import Steps
-from batchify.shards import cut_plan
-from batchify.shardset import TaskMaker
-from batchify.shardtask import Link, ShardOutcome
-from batchify.target import Target
-from batchify.workfile import WorkFile
+from batchify.planning.plan import BuildPlan, make_plan
+from batchify.sharding.executors import IN_FLIGHT, made_elsewhere
+from batchify.sharding.folder import LocalShards
+from batchify.sharding.shards import ShardOutcome, Steps, cut_plan
+from batchify.sharding.task import Link, TaskMaker
 
 IMAGES = 50_000
 CLASSES = 100
@@ -96,13 +95,13 @@ def test_allocating_looks_at_all_rows_once(tmp_path: Path, monkeypatch: pytest.M
         longest.append(len(samples))
         return 24
 
-    def dataset_places(dataset: h5py.Dataset) -> Places:
+    def dataset_row_offsets(dataset: h5py.Dataset) -> RowOffsets:
         looked.append(dataset.name)
-        return places(dataset)
+        return real(dataset)
 
-    places = structure.dataset_places
+    real = structure.dataset_row_offsets
     monkeypatch.setattr(Samples, "path_nbytes", property(path_nbytes))
-    monkeypatch.setattr(structure, "dataset_places", dataset_places)
+    monkeypatch.setattr(structure, "dataset_row_offsets", dataset_row_offsets)
     plan = planned(side=2)
     longest.clear()
     with WorkFile(Target(os.fsencode(tmp_path / "out.h5"), overwrite=False)) as work:

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import batchify
-from batchify import sharding, shards, shardtask
+from batchify.common.progress import Progress
 from batchify.errors import (
     BadImagesError,
     FileAccessError,
@@ -37,10 +37,10 @@ from batchify.errors import (
     ResumeError,
     WorkerDiedError,
 )
-from batchify.report import Progress
-from batchify.shardfolder import LocalShards
-from batchify.shardindex import NAME, is_shard_name, parse_index, read_index
-from batchify.shards import cut
+from batchify.format.index import NAME, is_shard_name, parse_index, read_index
+from batchify.sharding import build, shards, task
+from batchify.sharding.folder import LocalShards
+from batchify.sharding.shards import cut
 
 OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
 COLUMNS = ("images", "labels", "paths", "source_sha256", "row_crc32", "source_size", "record_crc32")
@@ -133,7 +133,7 @@ def test_a_shard_that_stands_is_not_built_again(
     """Where the build was stopped in between, the shards that are done stay, untouched."""
     batchify.build_shards(photos, tmp_path / "whole", OPTIONS, shards=3)
     asked = iter([1, 1, 0])
-    build_shard = shardtask.build_shard
+    build_shard = task.build_shard
 
     def stopped(*arguments: object, **options: object) -> object:
         if not next(asked):
@@ -141,7 +141,7 @@ def test_a_shard_that_stands_is_not_built_again(
         return build_shard(*arguments, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(sharding, "build_shard", stopped)
+        patch.setattr(build, "build_shard", stopped)
         with pytest.raises(KeyboardInterrupt):
             batchify.build_shards(photos, tmp_path / "shards", OPTIONS, shards=3)
     done = [f"train-0000{i}-of-00003.h5" for i in range(2)]
@@ -338,7 +338,7 @@ def test_a_leak_over_shards_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
             path.write_bytes((photos / "cat" / "img_000.jpg").read_bytes())
         return cut_plan(plan, count)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sharding, "cut_plan", changed)
+    monkeypatch.setattr(build, "cut_plan", changed)
     with pytest.raises(ResumeError, match=r"would be in several splits, cat/img.*--restart"):
         batchify.build_shards(photos, tmp_path / "shards", options, shards=2)
     assert not (tmp_path / "shards" / "manifest.json").exists()

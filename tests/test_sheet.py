@@ -14,13 +14,11 @@ from drawing import draw_dataset, encoded, photo, save
 from PIL import Image, ImageFont
 
 import batchify
-from batchify import sheet
 from batchify.errors import OptionError, OutputIOError, OutputPathError
-from batchify.flow import Block, Tile, flow, shares
-from batchify.layout import Layout
-from batchify.lettering import Lettering
-from batchify.pictures import Pictures
-from batchify.reader import Reader
+from batchify.format.reader import Reader
+from batchify.reporting import sheet
+from batchify.reporting.pictures import Pictures
+from batchify.reporting.typesetting import Block, Layout, Lettering, Tile, flow, shares
 
 
 def build(root: Path, out: Path, size: tuple[int, int] = (16, 16), **groups: Any) -> Path:
@@ -247,8 +245,10 @@ def test_a_pillow_without_freetype_writes_less_prettily(
     """With the one bitmap font that it has."""
     if not has_freetype:
         bitmap = ImageFont.load_default_imagefont()
-        monkeypatch.setattr("batchify.lettering.features.check", lambda name: name == "webp")
-        monkeypatch.setattr("batchify.lettering.ImageFont.load_default", lambda: bitmap)
+        monkeypatch.setattr(
+            "batchify.reporting.typesetting.features.check", lambda name: name == "webp"
+        )
+        monkeypatch.setattr("batchify.reporting.typesetting.ImageFont.load_default", lambda: bitmap)
     (photos / "cat").rename(photos / "猫")
     done = batchify.write_sheet(build(photos, tmp_path / "o.h5"), tmp_path / "s.png")
     assert done.images == 15
@@ -314,7 +314,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 ) -> None:
     """Before anything is drawn."""
     path = build(photos, tmp_path / "o.h5")
-    monkeypatch.setattr("batchify.publish.os.access", lambda _path, _mode: False)
+    monkeypatch.setattr("batchify.common.durable.os.access", lambda _path, _mode: False)
     with pytest.raises(OutputIOError, match="no permission to write in"):
         batchify.write_sheet(path, tmp_path / "s.png")
 
@@ -340,7 +340,7 @@ def test_a_sheet_is_replaced_when_the_next_one_is_whole(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batchify.publish.os.replace", fail)
+        patch.setattr("batchify.common.durable.os.replace", fail)
         with pytest.raises(OutputIOError, match="No space left"):
             batchify.write_sheet(path, tmp_path / "s.png", seed=1)
     assert (tmp_path / "s.png").read_bytes() == before
@@ -352,6 +352,6 @@ def test_a_pillow_without_webp_says_so(
 ) -> None:
     """And names what can be had."""
     path = build(photos, tmp_path / "o.h5")
-    monkeypatch.setattr("batchify.sheet.features.check", lambda _name: False)
+    monkeypatch.setattr("batchify.reporting.sheet.features.check", lambda _name: False)
     with pytest.raises(OptionError, match=r"without WebP; name a \.png"):
         batchify.write_sheet(path, tmp_path / "s.webp")

@@ -41,10 +41,13 @@ SERVER = """
 import json, os, signal, sys, traceback
 
 import click  # all that a build imports is there before the first fork
-from batchify import builder, cli, engine, seal, structure, tasks, workfile
-from batchify.cli import main, report, text
+from batchify.building import build as build_module, jobs, seal, workfile
+from batchify import cli
+from batchify.workers import engine
+from batchify.format import structure
+from batchify.cli import main, text, text as text_module
 
-tasks.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 1
+jobs.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 1
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 def build(arguments, number, n, group, log):
@@ -323,7 +326,7 @@ from pathlib import Path
 # whoever runs the tests in the background may ignore these two
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from batchify import workfile
+from batchify.building import workfile
 from batchify.cli import main
 
 class Watch:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from drawing import save
 
-from batchify import source
 from batchify.errors import BadImageError
-from batchify.source import read_source
+from batchify.storage import source
+from batchify.storage.source import read_source
 
 
 def read(path: Path, max_nbytes: int = 1000) -> bytes:

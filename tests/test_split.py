@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchify.assignment import assign
+from batchify.choices import Policy
 from batchify.errors import OptionError
 from batchify.options import SplitOptions
-from batchify.schema import Policy
-from batchify.split import epoch_order, stratified
+from batchify.planning.policies import assign, epoch_order, stratified
 
 counts = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))

@@ -27,7 +27,9 @@ def test_help_imports_nothing_heavy(statement: str) -> None:
 
 def test_workers_import_no_hdf5() -> None:
     """A worker decodes and writes by offset; h5py would cost it memory and a moment."""
-    code = "import batchify.fill, sys; print('h5py' in sys.modules, 'click' in sys.modules)"
+    code = (
+        "import batchify.building.fill, sys; print('h5py' in sys.modules, 'click' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from drawing import draw_zoo, encoded, photo, save
 
-from batchify.builder import build
+from batchify.building.build import build
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -18,7 +18,7 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.summary import summarize
+from batchify.reporting.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from frameworks import SHAPE, framework, make_splits
 
-from batchify.splits import Split
+from batchify.loading.split import Split
 
 tf = framework("tensorflow")
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -16,9 +16,9 @@ import pytest
 from frameworks import ROWS, SHAPE, framework, make_splits
 from numpy.typing import NDArray
 
-from batchify import orders
 from batchify.errors import OptionError
-from batchify.splits import Split
+from batchify.loading import batches as batches_module
+from batchify.loading.split import Split
 
 torch = framework("torch")
 from torch.utils.data import (  # noqa: E402
@@ -28,8 +28,8 @@ from torch.utils.data import (  # noqa: E402
     RandomSampler,
 )
 
-from batchify.frameworks import shared  # noqa: E402
-from batchify.frameworks import torch as adapter  # noqa: E402
+from batchify.loading.frameworks import shared_memory  # noqa: E402
+from batchify.loading.frameworks import torch as adapter  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # a fork with threads, in 3.12
@@ -197,15 +197,17 @@ def test_batches_that_are_kept_stay_as_they_are(splits: dict[str, Split]) -> Non
             np.testing.assert_array_equal(part, wanted[1:, :, 3:5])
         del kept, part, wanted, x
     gc.collect()
-    assert 2 <= len(shared._memories) <= 2 * shared._MOST
-    assert not any(shared._flags(memory).any() for memory in shared._memories.values())
+    assert 2 <= len(shared_memory._memories) <= 2 * shared_memory._MOST
+    assert not any(
+        shared_memory._flags(memory).any() for memory in shared_memory._memories.values()
+    )
 
 
 class Workshop:
     """Hands tensors over as a worker does, but within this process."""
 
     def __init__(self) -> None:
-        self.lender = shared.Lender()
+        self.lender = shared_memory.Lender()
         self.count = 0
 
     def make(self) -> Any:
@@ -213,7 +215,7 @@ class Workshop:
         images, piece = self.lender.array((4, *SHAPE), np.dtype(np.uint8))
         self.count += 1
         images[:] = self.count
-        return shared.lent(images, piece)
+        return shared_memory.lent(images, piece)
 
     def pieces(self) -> int:
         """Return how many pieces there are."""
@@ -238,8 +240,8 @@ def test_memory_is_lent_again() -> None:
         else:
             shop.make()
     assert shop.pieces() == 1
-    tensors = [shop.make() for _ in range(shared._MOST + 3)]
-    assert shop.pieces() == shared._MOST
+    tensors = [shop.make() for _ in range(shared_memory._MOST + 3)]
+    assert shop.pieces() == shared_memory._MOST
     kinds = [type(tensor) is torch.Tensor for tensor in tensors]
     assert kinds == [False] * 16 + [True] * 3
     _, piece = shop.lender.array((5, *SHAPE), np.dtype(np.uint8))
@@ -247,7 +249,7 @@ def test_memory_is_lent_again() -> None:
     del tensors
     _, piece = shop.lender.array((5, *SHAPE), np.dtype(np.uint8))
     assert piece is not None
-    assert shop.pieces() == shared._MOST  # one that was too small is gone
+    assert shop.pieces() == shared_memory._MOST  # one that was too small is gone
 
 
 def test_what_is_used_anywhere_is_not_lent() -> None:
@@ -275,7 +277,7 @@ def test_a_tensor_sent_too_often_is_copied() -> None:
     """To as many receivers as one likes."""
     shop = Workshop()
     tensor = shop.make()
-    found = [handed_over(tensor) for _ in range(2 * shared._FLAGS)]
+    found = [handed_over(tensor) for _ in range(2 * shared_memory._FLAGS)]
     del tensor
     handed_over(shop.make())
     assert all((each == 1).all() for each in found)
@@ -293,15 +295,15 @@ def test_a_tensor_that_was_changed_arrives_as_it_is() -> None:
     assert (pickle.loads(pickle.dumps(tensor)) == 3).all()
     assert type(tensor + 1) is type(tensor[0]) is torch.Tensor
     assert (handed_over(tensor[0, 1:3]) == 3).all()
-    labels = shared.label_tensor(np.arange(3))
+    labels = shared_memory.label_tensor(np.arange(3))
     labels.unsqueeze_(1).add_(2)
     assert handed_over(labels).tolist() == [[2], [3], [4]]
-    floats = shared.label_tensor(np.ones(2, np.float32)).requires_grad_()
+    floats = shared_memory.label_tensor(np.ones(2, np.float32)).requires_grad_()
     assert handed_over(floats).requires_grad
     images, piece = shop.lender.array((1, 20, 16, 1), np.dtype(np.uint8))
     images[:] = 7
     for change in (torch.Tensor.squeeze_, lambda tensor: tensor.as_strided_((5,), (2,))):
-        grey = shared.lent(images, piece)
+        grey = shared_memory.lent(images, piece)
         change(grey)
         assert handed_over(grey).shape == grey.shape
         assert (handed_over(grey) == 7).all()
@@ -330,10 +332,10 @@ def test_memory_does_not_grow_with_the_sizes_of_batches(splits: dict[str, Split]
     """A piece that is too small is replaced, in the loader's process, too."""
     sampler = [list(range(count)) for count in range(1, 60)]
     loader = DataLoader(splits["none"].to_torch(), batch_size=None, sampler=sampler, num_workers=1)
-    shared._memories.clear()
+    shared_memory._memories.clear()
     for count, (x, _) in enumerate(loader, 1):
         assert len(x) == count
-    assert len(shared._memories) <= 6
+    assert len(shared_memory._memories) <= 6
 
 
 def test_pieces_of_dead_workers_are_forgotten(splits: dict[str, Split]) -> None:
@@ -342,7 +344,7 @@ def test_pieces_of_dead_workers_are_forgotten(splits: dict[str, Split]) -> None:
     for _ in range(3):
         for _ in DataLoader(batches, None, num_workers=1):
             pass
-    assert len({pid for pid, _ in shared._memories}) <= 2
+    assert len({pid for pid, _ in shared_memory._memories}) <= 2
 
 
 def test_a_collate_function_gets_the_batch(splits: dict[str, Split]) -> None:
@@ -375,7 +377,7 @@ def test_workers_share_no_chunks_but_at_the_ends(
     split = splits["gzip"]
     starts = np.arange(0, ROWS, 10)
     monkeypatch.setattr(split.images, "starts", starts)  # as if ten images shared a chunk
-    monkeypatch.setattr(orders, "MIXED_NBYTES", 40 * 20 * 16 * 3)
+    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 40 * 20 * 16 * 3)
     batches = split.to_torch(batch_size=8, shuffle=True)
     served: list[list[int]] = []
     monkeypatch.setattr(

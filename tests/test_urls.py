@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchify.urls import base_name, is_url, local_path, secrets_of, shown, shown_url
+from batchify.common.paths import base_name, is_url, local_path, secrets_of, shown, shown_url
 
 
 @pytest.mark.parametrize(

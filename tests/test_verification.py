@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from drawing import draw_dataset, draw_zoo, encoded, photo, save
 
-from batchify import provenance
-from batchify.builder import build
-from batchify.content import stamp
+from batchify.building.build import build
+from batchify.checking import provenance
+from batchify.checking.findings import KEPT, Finding, Findings, Verification
+from batchify.checking.verify import verify
+from batchify.common.progress import Progress
 from batchify.errors import FileMissingError, OptionError
-from batchify.findings import KEPT, Finding, Findings, Verification
+from batchify.format.checksums import stamp
+from batchify.format.rows import RowWriter
+from batchify.format.structure import read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
-from batchify.report import Progress
-from batchify.rows import RowWriter
-from batchify.structure import places
-from batchify.verification import verify
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -88,7 +88,7 @@ def test_a_built_file_is_whole(tmp_path: Path, compression: Any, class_mode: Any
 
 def test_quick_leaves_the_images_out(out: Path) -> None:
     """They are not read, all else is."""
-    offset = places(os.fsencode(out))["train/images"].offsets[0]
+    offset = read_row_offsets(os.fsencode(out))["train/images"].offsets[0]
     flip(out, offset + 20 * 16 * 3 + 7)
     assert verify(out, quick=True).is_whole
     assert verify(out, quick=True).images == 0
@@ -111,7 +111,7 @@ def test_quick_leaves_the_images_out(out: Path) -> None:
 )
 def test_damage_beside_the_images_names_the_row(out: Path, column: str, codes: set[str]) -> None:
     """By a checksum of each row, and the digest."""
-    where = places(os.fsencode(out))[f"validation/{column}"]
+    where = read_row_offsets(os.fsencode(out))[f"validation/{column}"]
     flip(out, where.offsets[0] + where.row_nbytes)
     found = verify(out)
     assert set(found.counts) == codes
@@ -193,7 +193,7 @@ def test_a_structure_that_is_not_schema_1_is_found(
 
 def restamp(path: Path) -> None:
     """Make the checksums those of what is in the file, as a wrong writer would."""
-    writer = RowWriter(os.fsencode(path), places(os.fsencode(path)))
+    writer = RowWriter(os.fsencode(path), read_row_offsets(os.fsencode(path)))
     stamp(os.fsencode(path), writer)
     writer.close()
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchify import durable
+from batchify.building.jobs import Rows
+from batchify.building.journal import Journal, header
+from batchify.building.target import Target
+from batchify.building.workfile import COMMIT_NBYTES, WorkFile
+from batchify.common import durable
 from batchify.errors import OutputIOError, OutputLockedError, ResumeError, Skipped
-from batchify.journal import Journal
+from batchify.format.rows import RowWriter
+from batchify.format.schema import RowOffsets
 from batchify.options import BuildOptions, DecodeOptions
-from batchify.places import Places
-from batchify.planner import plan_build
-from batchify.resume import header
-from batchify.rows import Rows, RowWriter
-from batchify.target import Target
-from batchify.workfile import COMMIT_NBYTES, WorkFile
+from batchify.planning.planner import plan_build
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -63,7 +63,7 @@ def test_rows_are_committed_every_64_mib(
     plan = plan_build(photos, SMALL)
     with WorkFile(target) as work:
         work.allocate(plan)
-        monkeypatch.setattr("batchify.workfile.COMMIT_NBYTES", 8 * plan.row_nbytes)
+        monkeypatch.setattr("batchify.building.workfile.COMMIT_NBYTES", 8 * plan.row_nbytes)
         work.done(Rows("train", 0, 5, ()))
         assert len(records(work.journal.path)) == 1
         work.done(Rows("train", 5, 8, ()))
@@ -189,7 +189,7 @@ def test_rows_go_where_they_belong(tmp_path: Path) -> None:
     """Over runs of chunks that do not lie side by side, and through short writes."""
     path = os.fsencode(tmp_path / "rows")
     Path(os.fsdecode(path)).write_bytes(bytes(100))
-    where = Places(2, (0, 3, 5), (40, 10, 80))
+    where = RowOffsets(2, (0, 3, 5), (40, 10, 80))
     assert list(where.extents(1, 7)) == [(42, 1, 3), (10, 3, 5), (80, 5, 7)]
     writer = RowWriter(path, {"train/x": where})
     rows = np.arange(12, dtype=np.uint8).reshape(6, 2)

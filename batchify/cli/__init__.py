@@ -1,4 +1,4 @@
-"""The command line: options, one library call, one echo.
+"""The command group.
 
 Nothing here imports NumPy, Pillow or HDF5 before a command needs them.
 """
@@ -21,7 +21,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
         return
     import h5py
 
-    from batchify.decode import versions
+    from batchify.decoding.image import versions
 
     libraries = {**versions(), "h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
     listed = ", ".join(f"{name} {version}" for name, version in libraries.items())

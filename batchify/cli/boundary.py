@@ -1,4 +1,4 @@
-"""The one place where errors and signals become messages and exit codes."""
+"""Errors and signals to exit codes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
+from batchify.common.text import printable
 from batchify.errors import BatchifyError, OptionError
-from batchify.names import printable
 
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -55,7 +55,7 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         Raises for a signal whose exception was lost on the way, as it is where it comes while a
         callback of C code or a finalizer runs; to be called now and then.
     """
-    from batchify.durable import fill_standard_files
+    from batchify.common.system import fill_standard_files
 
     # HDF5 loads no filter plugin for a file; read when the library starts.
     os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")

@@ -1,4 +1,4 @@
-"""``batchify build``."""
+"""Batchify build."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.meaning import to_options
-from batchify.cli.options import DECIDING, RUNNING, give_options
+from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
 from batchify.cli.progress import shown_progress
-from batchify.policy import check_policy
+from batchify.options import check_policy
 
 if TYPE_CHECKING:
+    from batchify.common.progress import Progress
     from batchify.options import BuildOptions
-    from batchify.report import Progress
 
+
+if TYPE_CHECKING:
     Step = Callable[[Progress], None]
 
 
@@ -84,9 +85,9 @@ def _plan(
     dataset: str, _output: str, options: BuildOptions, values: dict[str, Any], step: Step
 ) -> _Result:
     """Only plan."""
-    from batchify.cli.report import plan_text
-    from batchify.planner import plan_build
-    from batchify.report import plan_as_json
+    from batchify.building.outcome import plan_as_json
+    from batchify.cli.text import plan_text
+    from batchify.planning.planner import plan_build
 
     plan = plan_build(
         dataset, options, workers=values["workers"], image_timeout_s=values["image_timeout"],
@@ -94,7 +95,7 @@ def _plan(
     )  # fmt: skip
     if not values["shards"]:
         return _Result(plan_as_json(plan), plan_text(plan))
-    from batchify.shards import cut_plan
+    from batchify.sharding.shards import cut_plan
 
     parts = cut_plan(plan, values["shards"])
     listed = [{"file": part.name, "rows": len(part)} for part in parts]
@@ -106,17 +107,17 @@ def _compare(
     dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: Step
 ) -> _Result:
     """Only ask whether OUT is up to date."""
-    from batchify.cli.report import changes_text
+    from batchify.cli.text import changes_text
 
     common = _common(values)
     if values["shards"]:
-        from batchify.sharding import find_shard_changes
+        from batchify.sharding.build import find_shard_changes
 
         changes = find_shard_changes(
             dataset, output, options, shards=values["shards"], progress=step, **common
         )
     else:
-        from batchify.changes import find_changes  # HDF5 loads when workers have started
+        from batchify.building.changes import find_changes  # HDF5 loads when workers have started
 
         changes = find_changes(dataset, output, options, progress=step, **common)
     return _Result(changes.as_json(), changes_text(changes), int(changes.is_due))
@@ -126,19 +127,19 @@ def _build(
     dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: Step
 ) -> _Result:
     """Build OUT."""
-    from batchify.cli.report import report_text, shards_text
+    from batchify.cli.text import report_text, shards_text
 
     common = _common(values) | {"overwrite": values["overwrite"], "restart": values["restart"]}
     started = time.monotonic()
     if values["shards"]:
-        from batchify.sharding import build_shards
+        from batchify.sharding.build import build_shards
 
         made = build_shards(
             dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
             work_dir=values["work_dir"], progress=step, **common,
         )  # fmt: skip
         return _Result(made.as_json(), shards_text(made, time.monotonic() - started))
-    from batchify.builder import build as build_file
+    from batchify.building.build import build as build_file
 
     report = build_file(
         dataset, output, options, work_dir=values["work_dir"], progress=step, **common

@@ -1,4 +1,4 @@
-"""``batchify check``."""
+"""Batchify check."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from batchify.checking.findings import CHECK_CODES, CheckLimits
 from batchify.cli.boundary import boundary
-from batchify.cli.meaning import to_options
 from batchify.cli.options import (
     CONFIG,
     DECIDING,
     build_option_of,
     crew_options,
     give_options,
+    to_options,
 )
 from batchify.cli.progress import shown_progress
-from batchify.problems import CODES, CheckLimits
 
 if TYPE_CHECKING:
-    from batchify.problems import CheckReport, Problem
+    from batchify.checking.findings import CheckReport, Problem
+
 
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout", "json", "quiet", "config")
 """Options that a file is checked with, although they have the name of one of build."""
+
+
 SHOWN = 5
+
+
 FOUND = 8
 
 
@@ -45,7 +50,7 @@ FOUND = 8
 @click.option(
     "--ignore",
     multiple=True,
-    type=click.Choice(tuple(CODES)),
+    type=click.Choice(tuple(CHECK_CODES)),
     metavar="CODE",
     help="Let findings of this code pass; may be given several times.",
 )
@@ -80,10 +85,10 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
     with boundary() as check_signals:
         from json import dumps
 
-        from batchify.checking import check as run_check
+        from batchify.checking.check import check as run_check
+        from batchify.checking.check import is_dataset
         from batchify.cli.text import echo
-        from batchify.tree import is_dataset
-        from batchify.urls import is_url
+        from batchify.common.paths import is_url
 
         of_dataset = is_dataset(path)
         source = context.get_parameter_source("group_by")
@@ -123,7 +128,7 @@ def _refuse_options(context: click.Context) -> None:
 
 def render(report: CheckReport) -> str:
     """Return the result of a check as text."""
-    from batchify.names import printable
+    from batchify.common.text import printable
 
     counted = [problem for problem in report.problems if not problem.ignored]
     tally = [

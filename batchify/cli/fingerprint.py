@@ -1,4 +1,4 @@
-"""``batchify fingerprint``."""
+"""Batchify fingerprint."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.meaning import to_options
-from batchify.cli.options import DECIDING, RUNNING, give_options
+from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 
@@ -32,7 +31,7 @@ def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
     with boundary() as check_signals:
         from json import dumps
 
-        from batchify.planner import fingerprint as find_fingerprint
+        from batchify.planning.planner import fingerprint as find_fingerprint
 
         options = to_options(context, values)
         with shown_progress(check_signals, quiet=values["quiet"]) as step:

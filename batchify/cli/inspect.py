@@ -1,4 +1,4 @@
-"""``batchify inspect``."""
+"""Batchify inspect."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify.cli.boundary import boundary
+from batchify.cli.text import table
+from batchify.common.text import printable
 
 if TYPE_CHECKING:
-    from batchify.sheet import Sheet
-    from batchify.summary import Summary
+    from batchify.reporting.sheet import Sheet
+    from batchify.reporting.summary import SplitSummary, Summary, ValueStats
+
 
 SKIPPED_SHOWN = 20
 
@@ -55,19 +58,19 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
         from json import dumps
 
         from batchify.cli.text import echo
-        from batchify.copies import local_copy
-        from batchify.summary import summarize
+        from batchify.reporting.summary import summarize
+        from batchify.storage.transfer import local_copy
 
         _check_places(file, sheet, report, seed)
         written = None
         with local_copy(file) as copy:
             summary = summarize(copy)
             if sheet is not None:
-                from batchify.sheet import write_sheet
+                from batchify.reporting.sheet import write_sheet
 
                 written = write_sheet(copy, sheet, seed=seed)
             if report is not None:
-                from batchify.page import write_report
+                from batchify.reporting.report import write_report
 
                 write_report(copy, report, seed=seed)
         if json:
@@ -82,8 +85,10 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
 
 def _check_places(file: str, sheet: str | None, report: str | None, seed: int) -> None:
     """Refuse a place, or a seed, that cannot be, before anything is written."""
-    from batchify import page, publish, sampling
-    from batchify import sheet as sheets
+    from batchify.common import durable as publish
+    from batchify.reporting import pictures as sampling
+    from batchify.reporting import report as page
+    from batchify.reporting import sheet as sheets
 
     sampling.check_seed(seed)
     if sheet is not None:
@@ -96,15 +101,14 @@ def render_report(path: str, seed: int) -> str:
     """Return what was written as text."""
     from os import stat
 
-    from batchify.names import printable
-    from batchify.units import size_text
+    from batchify.common.text import printable, size_text
 
     return f"report: {printable(path)}, {size_text(stat(path).st_size)}, seed {seed}"
 
 
 def render_sheet(sheet: Sheet) -> str:
     """Return what was written as text, and which images could not be shown."""
-    from batchify.names import printable
+    from batchify.common.text import printable
 
     lines = [
         f"sheet: {printable(sheet.path)}, {sheet.width:,}×{sheet.height:,} pixels, "
@@ -122,9 +126,7 @@ def render_sheet(sheet: Sheet) -> str:
 
 def render(summary: Summary) -> str:
     """Return a summary as text."""
-    from batchify.cli.labels import labels_text
-    from batchify.names import printable
-    from batchify.units import size_text
+    from batchify.common.text import printable, size_text
 
     parts = [
         f"{printable(summary.path)}: batchify schema {summary.schema_version}, "
@@ -151,7 +153,7 @@ def render(summary: Summary) -> str:
 
 def _splits(summary: Summary) -> str:
     from batchify.cli.text import table
-    from batchify.units import size_text
+    from batchify.common.text import size_text
 
     rows = [["split", "rows", "images", "dtype", "bytes", "chunks"]]
     for split in summary.splits:
@@ -167,7 +169,7 @@ def _splits(summary: Summary) -> str:
 
 def _channels(summary: Summary) -> str:
     from batchify.cli.text import table
-    from batchify.names import printable
+    from batchify.common.text import printable
 
     rows = [["channels", "mean", "standard deviation"]]
     for split in summary.splits:
@@ -179,7 +181,7 @@ def _channels(summary: Summary) -> str:
 
 
 def _options(summary: Summary) -> str:
-    from batchify.names import printable
+    from batchify.common.text import printable
 
     compression = summary.config.get("compression")
     lines = [f"built by {printable(summary.creator)} with {printable(summary.decoder)}"]
@@ -205,3 +207,61 @@ def _sources(summary: Summary) -> str:
             totals[name] = totals.get(name, 0) + count
     special = [f"{count:,} {name.replace('_', ' ')}" for name, count in totals.items() if count]
     return "sources: " + ", ".join(special) if special else ""
+
+
+BAR_WIDTH = 20
+
+
+def labels_text(summary: Summary) -> str:
+    """Return the classes with their balance, or what the labels are instead."""
+    counted = [split for split in summary.splits if split.class_counts is not None]
+    mode = summary.config["class_mode"]
+    if counted:
+        counts = {split.name: list(split.class_counts or ()) for split in counted}
+        head = f"classes: {len(summary.classes):,}"
+        text = head + "\n" + _bars(summary, "class", counts)
+    elif mode == "none":
+        text = f"classes: {len(summary.classes):,} (no labels are stored)"
+    elif mode == "mask":
+        text = f"labels: masks (column {printable(summary.classes[0])})"
+    elif mode == "multilabel":
+        counts = {
+            split.name: [stats.positives for stats in split.labels or ()]
+            for split in summary.splits
+        }
+        text = f"labels: {len(summary.classes):,}, each 0 or 1; how many are 1\n"
+        text += _bars(summary, "label", counts)
+    else:
+        text = "labels: numbers, from least to largest and their mean\n" + _ranges(summary)
+    weighted = [f"  {split.name:12}{_range(split.weights)}" for split in summary.splits
+                if split.weights is not None]  # fmt: skip
+    return "\n".join([text, "weights:", *weighted]) if weighted else text
+
+
+def _bars(summary: Summary, what: str, counts: dict[str, list[int]]) -> str:
+    """Return a table of counts, a row for each class or label column, with a bar."""
+    totals = [sum(of_splits) for of_splits in zip(*counts.values(), strict=True)]
+    largest = max([*totals, 1])
+    rows = [["", what, *counts, ""]]
+    for index, name in enumerate(summary.classes):
+        bar = "█" * -(-totals[index] * BAR_WIDTH // largest)
+        numbers = [f"{of_split[index]:,}" for of_split in counts.values()]
+        rows.append([f"  {index}", printable(name), *numbers, bar])
+    return table(rows, right=(0, *range(2, 2 + len(counts))))
+
+
+def _ranges(summary: Summary) -> str:
+    rows = [["", "label", *(split.name for split in summary.splits)]]
+    for index, name in enumerate(summary.classes):
+        ranges = [_range(_stats(split, index)) for split in summary.splits]
+        rows.append([f"  {index}", printable(name), *ranges])
+    return table(rows, right=(0,))
+
+
+def _stats(split: SplitSummary, index: int) -> ValueStats:
+    assert split.labels is not None
+    return split.labels[index]
+
+
+def _range(stats: ValueStats) -> str:
+    return f"{stats.low:.6g} to {stats.high:.6g}, mean {stats.mean:.6g}"

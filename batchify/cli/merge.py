@@ -1,4 +1,4 @@
-"""``batchify merge``."""
+"""Batchify merge."""
 
 from __future__ import annotations
 
@@ -39,9 +39,8 @@ def merge(
     with boundary() as check_signals:
         from json import dumps
 
-        from batchify.cli.report import merged_text
-        from batchify.cli.text import echo
-        from batchify.merging import merge as merge_shards
+        from batchify.cli.text import echo, merged_text
+        from batchify.sharding.merge import merge as merge_shards
 
         started = time.monotonic()
         with shown_progress(check_signals, quiet=quiet) as step:

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress on stderr."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from batchify.report import Progress
+    from batchify.common.progress import Progress
+
 
 LINE_S = 5.0
+
+
 COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
 """The stages that count images."""
+
+
 SENT = ("download", "upload")
 """Those that count bytes."""
 
@@ -71,7 +76,7 @@ class ProgressLines:
         self._last = now
         rate = progress.done / max(now - self._started, 0.001)
         if progress.stage in SENT:
-            from batchify.units import size_text
+            from batchify.common.text import size_text
 
             done, total = size_text(progress.done), size_text(progress.total)
             click.echo(f"{progress.stage}: {done} of {total}, {size_text(rate)}/s", err=True)

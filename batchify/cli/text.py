@@ -1,11 +1,22 @@
-"""Numbers and tables for people."""
+"""Tables, plans and reports as text."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
+
+from batchify import choices
+from batchify.common.text import labelled, plural, printable, size_text
+
+if TYPE_CHECKING:
+    from batchify.building.outcome import BuildReport, Changes
+    from batchify.planning.plan import BuildPlan
+    from batchify.sharding.merge import MergeReport
+    from batchify.sharding.shards import ShardsReport
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
@@ -31,3 +42,129 @@ def echo(text: str) -> None:
             text = text.replace(fancy, plain)
         text = text.encode(encoding, "replace").decode(encoding)
     click.echo(text)
+
+
+def plan_text(plan: BuildPlan) -> str:
+    """Return a plan as text."""
+    rows = [["split", "column", "shape", "dtype"]]
+    for split in plan.splits:
+        for column in split.columns:
+            shape = "×".join(map(str, column.shape))
+            rows.append([split.name, column.name, shape, column.dtype.lstrip("<|")])
+    compressed = " before compression" if plan.options.store.compression != "none" else ""
+    lines = [
+        f"plan of {plan.dataset.name}: {plan.images:,} images, {_labels(plan)}",
+        "",
+        table(rows),
+        "",
+        f"file      {plan.nbytes:,} bytes ({size_text(plan.nbytes)}){compressed}",
+        f"memory    at most {size_text(plan.memory_nbytes)} a process, and one decoded image",
+        f"identity  {plan.identity}",
+        *_left_out(plan),
+    ]
+    return "\n".join(lines)
+
+
+def report_text(report: BuildReport, seconds: float) -> str:
+    """Return what was built as text."""
+    plan = report.plan
+    if report.up_to_date:
+        return f"{printable(report.path)} is up to date: {_counts(_rows(plan))} images"
+    return "\n".join(
+        [
+            f"{printable(report.path)}: {_made(plan, _rows(plan), report.nbytes, seconds)}",
+            *_left_out(plan),
+            *_done(report),
+        ]
+    )
+
+
+def shards_text(report: ShardsReport, seconds: float) -> str:
+    """Return what was built as shards, as text."""
+    rows, files = report.index.rows, report.index.files
+    where = f"{printable(report.path)}, {plural(len(files), 'shard')}"
+    if report.up_to_date:
+        return f"{where}: up to date: {_counts(rows)} images"
+    lines = [
+        f"{where}: {_made(report.plan, rows, report.nbytes, seconds)}",
+        *_left_out(replace(report.plan, skipped=(*report.plan.skipped, *report.skipped))),
+    ]
+    if report.stood:
+        lines.append(f"  kept: {plural(report.stood, 'shard')} that stood, whole and up to date")
+    return "\n".join([*lines, *_done(report)])
+
+
+def merged_text(report: MergeReport, seconds: float) -> str:
+    """Return what was put together as text."""
+    return (
+        f"{printable(report.path)}: {_counts(report.rows)} images of "
+        f"{plural(report.shards, 'shard')}, {size_text(report.nbytes)} in {seconds:.1f} s"
+    )
+
+
+def _rows(plan: BuildPlan) -> dict[str, int]:
+    return {split.name: len(split) for split in plan.splits}
+
+
+def _counts(rows: Mapping[str, int]) -> str:
+    return " + ".join(f"{count:,} {name}" for name, count in rows.items())
+
+
+def _made(plan: BuildPlan, rows: Mapping[str, int], nbytes: int, seconds: float) -> str:
+    height, width, channels = plan.options.decode.image_shape
+    stored = " (as encoded files)" if plan.options.store.is_encoded else ""
+    dtype = plan.options.store.dtype
+    return (
+        f"{_counts(rows)} images of {height}×{width}×{channels} {dtype}{stored}, "
+        f"{_labels(plan)}, {size_text(nbytes)} in {seconds:.1f} s "
+        f"({sum(rows.values()) / seconds:,.0f} images/s)"
+    )
+
+
+def _done(report: BuildReport | ShardsReport) -> list[str]:
+    """Return lines on where the rows are from."""
+    lines = []
+    if report.kept:
+        lines.append(f"  continued: {report.kept:,} rows of an earlier build were kept")
+    if report.redone:
+        lines.append(f"  made anew: {report.redone:,} of its rows, damaged or of changed files")
+    if report.copied:
+        lines.append(f"  copied: {report.copied:,} rows of the file before, not decoded again")
+    special = [f"{n:,} {name.replace('_', ' ')}" for name, n in report.flags.items() if n]
+    if special:
+        lines.append("  sources: " + ", ".join(special))
+    return lines
+
+
+def _labels(plan: BuildPlan) -> str:
+    if plan.options.store.class_mode in choices.MANIFEST_MODES:
+        return labelled(plan.options.store.class_mode, len(plan.dataset.classes))
+    return f"{len(plan.dataset.classes):,} classes"
+
+
+def changes_text(changes: Changes) -> str:
+    """Return what makes a build due as text."""
+    if not changes.is_due:
+        return f"{printable(changes.path)} is up to date"
+    lines = [f"  - {line}" for line in changes.lines()]
+    return "\n".join([f"{printable(changes.path)} is not up to date:", *lines])
+
+
+def _left_out(plan: BuildPlan) -> list[str]:
+    """Return lines on what is not in the file, and on what a user should know of it."""
+    dataset = plan.dataset
+    lines = []
+    if dataset.hidden:
+        lines.append(f"  left out: {dataset.hidden:,} hidden files and folders (see --hidden)")
+    if dataset.loose:
+        lines.append(f"  left out: files outside of the class folders: {dataset.loose:,}")
+    if dataset.other:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in list(dataset.other.items())[:8])
+        lines.append(f"  left out: files of other kinds: {kinds} (see --extensions)")
+    if plan.skipped:
+        lines.append(f"  skipped: {len(plan.skipped):,}")
+        lines += [f"    - {printable(entry.path)}: {entry.reason}" for entry in plan.skipped[:10]]
+        if len(plan.skipped) > 10:
+            lines.append(f"    … and {len(plan.skipped) - 10:,} more (batchify inspect lists them)")
+    lines += [f"  warning: {text}" for text in plan.warnings]
+    return lines

@@ -1,4 +1,4 @@
-"""``batchify verify``."""
+"""Batchify verify."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import crew_options
+from batchify.cli.options import CountOrAll, crew_options
 from batchify.cli.progress import shown_progress
-from batchify.cli.types import CountOrAll
 
 if TYPE_CHECKING:
-    from batchify.findings import Verification
+    from batchify.checking.findings import Verification
+
 
 SHOWN = 20
+
+
 DAMAGED = 6
 
 
@@ -64,8 +66,8 @@ def verify(
     with boundary() as check_signals:
         from json import dumps
 
+        from batchify.checking.verify import verify as verify_file
         from batchify.cli.text import echo
-        from batchify.verification import verify as verify_file
 
         with shown_progress(check_signals, quiet=quiet) as step:
             result = verify_file(
@@ -79,8 +81,8 @@ def verify(
 
 def render(result: Verification) -> str:
     """Return the result of a verification as text."""
-    from batchify.findings import CODES
-    from batchify.names import printable
+    from batchify.checking.findings import VERIFY_CODES as CODES
+    from batchify.common.text import printable
 
     checked = [f"{result.rows:,} rows", "the digest"] if result.rows else []
     if result.images:

@@ -124,7 +124,8 @@ def copy_file(path: str, out: str) -> None:
 
 def build_bare(dataset: str, out: str, *options: str) -> None:
     """Run the command without reservations, and with one commit at the end."""
-    from batchify import durable, workfile
+    from batchify.building import workfile
+    from batchify.common import durable
 
     durable.reserve = lambda *_: None
     workfile.COMMIT_NBYTES = 1 << 62

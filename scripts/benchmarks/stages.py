@@ -42,11 +42,11 @@ def _watch_workers(peaks: list[int]) -> None:
 
 def allocate(dataset: str, out: str, side: str, reserve: str) -> Found:
     """Walk a dataset, plan a build, and allocate its file, reserved on the disk or sparse."""
-    from batchify import durable
+    from batchify.building.target import Target
+    from batchify.building.workfile import WorkFile
+    from batchify.common import durable
     from batchify.options import BuildOptions, DecodeOptions
-    from batchify.planner import plan_build
-    from batchify.target import Target
-    from batchify.workfile import WorkFile
+    from batchify.planning.planner import plan_build
 
     if reserve != "reserve":
         durable.reserve = lambda *_: None
@@ -65,10 +65,10 @@ def allocate(dataset: str, out: str, side: str, reserve: str) -> Found:
 def cut(dataset: str, shards: str) -> Found:
     """Make the tasks of all shards, one after another, as they are sent to a cluster."""
     from batchify.options import BuildOptions
-    from batchify.planner import plan_build
-    from batchify.shardfolder import shard_folder
-    from batchify.shards import cut_plan
-    from batchify.shardset import TaskMaker
+    from batchify.planning.planner import plan_build
+    from batchify.sharding.folder import shard_folder
+    from batchify.sharding.shards import cut_plan
+    from batchify.sharding.task import TaskMaker
 
     plan = plan_build(dataset, BuildOptions())
     parts = cut_plan(plan, int(shards))

@@ -1,0 +1,430 @@
+"""Is a file what a build would make now, and why not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.building.jobs import FILL, CheckJob, DecodeJob, Masks, Stale, count_rows, runs
+from batchify.building.journal import differences, plain_config
+from batchify.building.outcome import NAMED, BadImages, Changes
+from batchify.common.keys import path_keys
+from batchify.common.paths import Copy, is_url, local_path, shown, shown_path
+from batchify.common.progress import Progress
+from batchify.common.system import check_workers
+from batchify.common.text import printable
+from batchify.datasets.dataset import Dataset
+from batchify.datasets.tasks import FillTask
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
+from batchify.format import schema
+from batchify.format.checksums import content_digest
+from batchify.format.config import pixel_options
+from batchify.format.images import damaged_images
+from batchify.format.reader import Reader
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_policy
+from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+from batchify.planning.planner import planned
+from batchify.storage.source import SourceFile
+from batchify.storage.transfer import local_copy
+from batchify.workers import engine
+
+TASK_SOURCES = 256
+
+
+class SampleIndex:
+    """Finds the samples of a dataset by their paths.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Notes
+    -----
+    Memory: 8 bytes a sample, 16 where samples have extents or masks; none before it is needed.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.intp] | None]:
+        """The `path_keys` of all samples, sorted; and the sample of each, where that counts."""
+        keys = np.empty(len(self.dataset.samples), np.uint64)
+        for start, paths in _samples(self.dataset):
+            keys[start : start + len(paths)] = path_keys(paths)
+        if self.dataset.samples.extents is None and self.dataset.annotations.masks is None:
+            keys.sort()
+            return keys, None
+        order = np.argsort(keys)
+        return keys[order], order
+
+    def has(self, paths: Iterable[bytes]) -> NDArray[np.bool_]:
+        """Return which of some paths are of samples, shape (n,)."""
+        return _among(path_keys(paths), self._sorted[0])
+
+    def task(self, split: str, start: int, paths: Sequence[bytes]) -> FillTask:
+        """Return a task of rows from `start` on, given paths that the dataset has."""
+        if self.dataset.samples.extents is None and self.dataset.annotations.masks is None:
+            return FillTask(split, start, tuple(map(SourceFile, paths)))
+        keys, order = self._sorted
+        assert order is not None
+        numbers = order[np.searchsorted(keys, path_keys(paths))]
+        masks = self.dataset.annotations.mask_files(numbers)
+        return FillTask(split, start, self.dataset.samples.files(numbers), masks)
+
+
+def present_rows(reader: Reader, index: SampleIndex) -> Masks:
+    """Return, for each split, which rows have a source that is in a dataset."""
+    masks = {}
+    for name in reader.splits:
+        pieces = [index.has(piece.tolist()) for piece in reader.pieces(name, "paths")]
+        masks[name] = np.concatenate(pieces) if pieces else np.zeros(0, np.bool_)
+    return masks
+
+
+def stored_keys(reader: Reader) -> NDArray[np.uint64]:
+    """Return the `path_keys` of all that a file holds or skipped."""
+    skipped = path_keys(entry.path for entry in reader.skipped())
+    count = sum(len(columns["paths"]) for columns in reader.splits.values())
+    keys = np.empty(len(skipped) + count, np.uint64)
+    keys[: len(skipped)] = skipped
+    start = len(skipped)
+    for name in reader.splits:
+        for piece in reader.pieces(name, "paths"):
+            keys[start : start + len(piece)] = path_keys(piece.tolist())
+            start += len(piece)
+    return keys
+
+
+def new_samples(keys: NDArray[np.uint64], dataset: Dataset) -> Iterator[bytes]:
+    """Yield the paths of the samples that are not among some `stored_keys`, which it sorts."""
+    keys.sort()
+    for _, paths in _samples(dataset):
+        fresh = ~_among(path_keys(paths), keys)
+        yield from (paths[i] for i in np.flatnonzero(fresh).tolist())
+
+
+def _samples(dataset: Dataset) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield (first sample, paths), some thousand at a time."""
+    count = len(dataset.samples)
+    for start in range(0, count, PATHS_AT_ONCE):
+        stop = min(start + PATHS_AT_ONCE, count)
+        yield start, dataset.samples.paths(np.arange(start, stop))
+
+
+def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which keys are among the sorted ones; np.isin would sort anew, 40 bytes a key."""
+    if not len(known):
+        return np.zeros(len(keys), np.bool_)
+    found = known[np.minimum(np.searchsorted(known, keys), len(known) - 1)]
+    return np.asarray(found == keys)
+
+
+def stored_tasks(reader: Reader, wanted: Masks, index: SampleIndex) -> Iterator[FillTask]:
+    """Yield some rows of a file as tasks, in the order of the file; all must be in the dataset."""
+    for split, start, stop in runs(wanted, TASK_SOURCES):
+        paths = reader.splits[split]["paths"][start:stop].tolist()
+        yield index.task(split, start, paths)
+
+
+def count_stored_tasks(wanted: Masks) -> int:
+    """Return how many tasks `stored_tasks` makes."""
+    return sum(1 for _ in runs(wanted, TASK_SOURCES))
+
+
+def changed_rows(
+    reader: Reader,
+    index: SampleIndex,
+    max_file_size: int,
+    wanted: Masks,
+    crew: engine.Workers,
+    step: Callable[[int], None],
+) -> Iterator[Stale]:
+    """Hash the sources of some rows; yield the rows whose source is another, or cannot be read.
+
+    Parameters
+    ----------
+    reader : Reader
+    index : SampleIndex
+        Of the dataset.
+    max_file_size : int
+        A source that is larger is not read.
+    wanted : dict of str to ndarray of bool
+        Rows whose source is in the dataset.
+    crew : engine.Workers
+    step : callable
+        Called with the number of rows that were checked, now and then.
+    """
+    job = CheckJob(
+        index.dataset.source,
+        max_file_size,
+        os.path.abspath(reader.path),
+        reader.row_offsets(),
+        None,
+        reader.identity,
+    )
+    checked = 0
+    tasks, total = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
+    for result in crew.run(job, tasks, total=total):
+        checked += result.rows
+        step(checked)
+        yield from result.stale
+
+
+def compare(
+    plan: BuildPlan,
+    path: str | bytes | os.PathLike[str],
+    crew: engine.Workers,
+    *,
+    skip: bool,
+    every: bool,
+    images: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> tuple[Changes, BuildPlan]:
+    """Hold a file against a plan, and against the sources of its rows.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+    path : path
+    crew : engine.Workers
+        Who hashes.
+    skip : bool
+        Images that cannot be used are to be left out, not an error.
+    every : bool
+        Find every change; otherwise stop where it is clear that there is one.
+    images : bool
+        Read the stored images, too.
+    report : callable
+
+    Returns
+    -------
+    Changes
+    BuildPlan
+        Of the rows that the file should have: without what it skipped.
+
+    Notes
+    -----
+    Images that the file skipped are tried again: whether they can be used is seen by decoding
+    alone.
+    """
+    changes = Changes(shown_path(path), every=every)
+    try:
+        with Reader(path) as reader:
+            _compare_header(reader, plan, changes)
+            kept = _compare_rows(reader, plan, changes)
+            if every or not changes.is_due:
+                bad = kept.skipped[len(plan.skipped) :]
+                _compare_sources(reader, kept, changes, crew, every, report)
+                _try_again(bad, plan, changes, crew)
+                if bad and not skip:
+                    changes.reasons.append(
+                        f"{len(bad):,} images that cannot be used were left out of it (--on-error)"
+                    )
+            if images and not changes.is_due:
+                _compare_images(reader, changes, report)
+            return changes, kept
+    except FileMissingError:
+        changes.reasons.append("there is no such file")
+        changes.missing = True
+    except FileFormatError as error:
+        changes.reasons.append(str(error))
+        changes.damaged = True
+    except FileAccessError as error:
+        changes.reasons.append(str(error))
+    return changes, plan
+
+
+def find_changes(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    on_error: choices.OnError = "fail",
+    max_skipped: str | int | None = None,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> Changes:
+    """Tell whether a build is due: whether it would make another file than the one that is there.
+
+    Nothing is written. Every source is hashed; stored images are not read (`batchify.verify`
+    does that).
+
+    Parameters
+    ----------
+    dataset, output, options, on_error, max_skipped, workers, image_timeout_s, progress
+        As for `batchify.build`.
+
+    Returns
+    -------
+    Changes
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError, OptionError
+    BadImagesError
+        If nothing changed, but more images are left out than `max_skipped` allows.
+    """
+    limit = check_policy(on_error, max_skipped)
+    check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
+        plan = planned(dataset, options or BuildOptions(), crew, report)
+        skip = on_error == "skip"
+        with contextlib.ExitStack() as lifetime:
+            path: str | os.PathLike[str] = os.path.abspath(local_path(output))
+            if is_url(output):
+                # Where there is none, comparing tells that, as it does of a path.
+                path = Copy(os.fspath(path), shown(output))
+                with contextlib.suppress(FileMissingError):
+                    path = lifetime.enter_context(local_copy(output, report))
+            changes, kept = compare(plan, path, crew, skip=skip, every=True, report=report)
+    if not changes.is_due:
+        BadImages(kept, on_error, limit)
+    return changes
+
+
+def is_reusable(plan: BuildPlan, path: bytes) -> bool:
+    """Tell whether rows of a file are those that a plan would make of the same bytes."""
+    try:
+        with Reader(path) as reader:
+            header = reader.header
+    except (FileMissingError, FileFormatError, FileAccessError):
+        return False
+    return (
+        header.creator == schema.CREATOR
+        and header.decoder == plan.decoder
+        and pixel_options(header.config) == pixel_options(plain_config(plan))
+    )
+
+
+def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:
+    """Compare versions, options and classes, and whether all that is no image is whole."""
+    header = reader.header
+    before = {"creator": header.creator, "decoder": header.decoder}
+    changes.reasons += differences(before, {"creator": schema.CREATOR, "decoder": plan.decoder})
+    changes.reasons += differences(header.config, plain_config(plan))
+    known, now = set(header.classes), set(plan.dataset.classes)
+    for what, names in (("new", now - known), ("vanished", known - now)):
+        if names:
+            some = ", ".join(printable(name) for name in sorted(names)[:NAMED])
+            more = ", …" if len(names) > NAMED else ""
+            changes.reasons.append(f"{what} classes: {some}{more}")
+    if content_digest(reader) != reader.digest:
+        changes.reasons.append("it is damaged (batchify verify tells where)")
+        changes.damaged = True
+
+
+def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPlan:
+    """Compare which files were skipped, and the paths of all rows in their order."""
+    skipped = reader.skipped()
+    if skipped[: len(plan.skipped)] != plan.skipped:
+        changes.reasons.append("other files are left out")
+        return plan
+    bad = skipped[len(plan.skipped) :]
+    dropped = _rows_of({entry.path for entry in bad}, plan)
+    if count_rows(dropped) != len(bad):
+        changes.reasons.append("other files are left out")
+        return plan
+    kept = plan.without(dropped, list(bad))
+    same = {split.name: _has_rows(reader, split, plan) for split in kept.splits}
+    if all(same.values()) and set(same) == set(reader.splits):
+        return kept
+    changes.new += new_samples(stored_keys(reader), plan.dataset)
+    for name, mask in present_rows(reader, SampleIndex(plan.dataset)).items():
+        for row in np.flatnonzero(~mask).tolist():
+            changes.vanished.append(bytes(reader.splits[name]["paths"][row]))
+    if not changes.is_due:
+        changes.reasons.append("the same files are in other splits, or in another order")
+    return kept
+
+
+def _compare_images(reader: Reader, changes: Changes, report: Callable[[Progress], None]) -> None:
+    """Hold all stored images against their checksums."""
+    for split in reader.splits:
+        checked = 0
+        total = len(reader.splits[split]["paths"])
+        for rows, damaged in damaged_images(reader, split):
+            checked += rows
+            report(Progress("verify", checked, total, len(damaged), split))
+            if damaged:
+                changes.reasons.append("stored images are damaged (batchify verify tells which)")
+                changes.damaged = True
+                return
+
+
+def _rows_of(paths: set[bytes], plan: BuildPlan) -> Masks:
+    """Return, for each split of a plan, which rows are of some paths."""
+    masks = {}
+    for split in plan.splits:
+        masks[split.name] = np.zeros(len(split), np.bool_)
+        if paths:
+            for start, names in plan.paths(split):
+                for i, name in enumerate(names):
+                    masks[split.name][start + i] = name in paths
+    return masks
+
+
+def _has_rows(reader: Reader, split: SplitPlan, plan: BuildPlan) -> bool:
+    """Tell whether a split has the rows that it should have, in their order."""
+    if split.name not in reader.splits:
+        return False
+    stored = reader.splits[split.name]["paths"]
+    return len(stored) == len(split) and all(
+        stored[start : start + len(names)].tolist() == names for start, names in plan.paths(split)
+    )
+
+
+def _compare_sources(
+    reader: Reader,
+    kept: BuildPlan,
+    changes: Changes,
+    crew: engine.Workers,
+    every: bool,
+    report: Callable[[Progress], None],
+) -> None:
+    """Hash the sources of all rows that are in the folder."""
+    index = SampleIndex(kept.dataset)
+    if changes.is_due:
+        present = present_rows(reader, index)
+    else:  # it has just the rows of the plan
+        present = {split.name: np.ones(len(split), np.bool_) for split in kept.splits}
+    total = count_rows(present)
+
+    def step(done: int) -> None:
+        report(Progress("hash", done, total))
+
+    limit = kept.options.decode.max_file_size
+    for stale in changed_rows(reader, index, limit, present, crew, step):
+        changes.changed.append(stale.path)
+        if not every:
+            return
+
+
+def _try_again(
+    bad: tuple[Skipped, ...], plan: BuildPlan, changes: Changes, crew: engine.Workers
+) -> None:
+    """Decode the images that could not be used: what becomes of them now may be another."""
+    reasons: Mapping[bytes, str] = {entry.path: entry.reason for entry in bad}
+    paths = tuple(reasons)
+    index = SampleIndex(plan.dataset)
+    if paths:
+        crew.start()  # one of them may have been left out because it ended a process
+
+    def tasks() -> Iterator[FillTask]:
+        for start in range(0, len(paths), TASK_SOURCES):
+            yield index.task("", start, paths[start : start + TASK_SOURCES])
+
+    job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
+    total = -(-len(paths) // TASK_SOURCES)
+    for task, results in zip(tasks(), crew.run(job, tasks(), total=total), strict=True):
+        for file, result in zip(task.files, results, strict=True):
+            if result.reason != reasons[file.path]:
+                changes.changed.append(file.path)

@@ -1,0 +1,340 @@
+"""The rows of a plan as tasks; the jobs that recheck and redecode."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.common.text import printable
+from batchify.datasets.tasks import FillTask, ReadingJob, name_file
+from batchify.decoding.batch import BatchReader, MaskReader
+from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
+from batchify.decoding.image import own_pillow
+from batchify.errors import BadImageError, Skipped
+from batchify.format.rows import ImageRows, RowReader
+from batchify.format.schema import RowOffsets
+from batchify.options import DecodeOptions, StoreOptions
+from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+from batchify.storage.source import FileReader, ReadAhead, Source
+from batchify.workers.pool import Mark
+
+FILL = "batchify.building.fill"
+"""The module of the jobs that decode, for workers that start ahead of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some consecutive rows of a split that are done.
+
+    Parameters
+    ----------
+    split : str
+    start, stop : int
+    bad : tuple of (int, Skipped)
+        Rows whose file could not be used.
+    copied : int
+        How many images were taken from an older file.
+    sums : ChannelSums
+        Over the images that are good.
+    """
+
+    split: str
+    start: int
+    stop: int
+    bad: tuple[tuple[int, Skipped], ...]
+    copied: int = 0
+    sums: ChannelSums = field(default_factory=ChannelSums)
+
+
+class Stale(NamedTuple):
+    """A row that is not what it should be, and why."""
+
+    split: str
+    row: int
+    path: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Of a split: how many rows were checked, the stale ones, and sums over the others' images."""
+
+    split: str
+    rows: int
+    stale: list[Stale]
+    sums: ChannelSums
+
+
+class Summed(Protocol):
+    """How the sums over a row's image are found."""
+
+    def sums(self, rows: RowReader, split: str, row: int, image: bytes) -> ChannelSums:
+        """Return the sums over the pixels of a row that is whole."""
+        ...
+
+
+class PixelRows(NamedTuple):
+    """How the images of a file are stored: shape (H, W, C), dtype and what they are scaled by."""
+
+    shape: tuple[int, int, int]
+    dtype: str
+    scale: float
+
+    def sums(self, _rows: RowReader, _split: str, _row: int, image: bytes) -> ChannelSums:
+        """Sum the pixels."""
+        stored = np.frombuffer(image, choices.STORED_DTYPES[self.dtype]).reshape(1, *self.shape)
+        return channel_sums(stored, self.scale, images=1)
+
+
+class OriginalRows(NamedTuple):
+    """That a file stores the files' own bytes, of so many channels when they are decoded."""
+
+    channels: int
+
+    def sums(self, rows: RowReader, split: str, row: int, _image: bytes) -> ChannelSums:
+        """Return what was summed when the image was decoded: it is not decoded again."""
+        data = rows.get(split, "channel_sums", row, row + 1)
+        return stored_sums(np.frombuffer(data, "<i8").reshape(1, 3, self.channels), images=1)
+
+
+@dataclass(frozen=True)
+class CheckJob(ReadingJob):
+    """What a worker needs to hold rows against their checksums and their sources.
+
+    Parameters
+    ----------
+    source : Source
+    max_file_size : int
+    path : bytes
+        The file of the rows, uncompressed where `images` are to be checked.
+    places : Mapping of str to RowOffsets
+    images : PixelRows or OriginalRows, or None
+        Of the stored images; None checks the sources alone.
+    identity : tuple of int, optional
+        See `RowReader`.
+
+    Notes
+    -----
+    Tasks are those of a fill.
+    """
+
+    source: Source
+    max_file_size: int
+    path: bytes
+    row_offsets: Mapping[str, RowOffsets]
+    images: Summed | None
+    identity: tuple[int, int] | None = None
+
+    @contextlib.contextmanager
+    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
+        """Open the file; the value checks a task."""
+        with contextlib.ExitStack() as lifetime:
+            rows = RowReader(self.path, self.row_offsets, self.identity)
+            lifetime.callback(rows.close)
+            reader = lifetime.enter_context(contextlib.closing(self.source.open()))
+            yield lambda task: self._check(task, rows, reader, mark)
+
+    def _check(self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark) -> Checked:
+        stop = task.start + len(task.files)
+        bad_masks = dict(self._bad_masks(task, rows, reader, mark))
+        hashes = rows.get(task.split, "source_sha256", task.start, stop)
+        sums = rows.get(task.split, "row_crc32", task.start, stop) if self.images else b""
+        stale = []
+        total = ChannelSums()
+        images = ImageRows(rows)
+        contents = reader.fetch(task.files, self.max_file_size)
+        for i, file in enumerate(task.files):
+            mark(i)
+            row = task.start + i
+            reason, image = "", b""
+            if self.images:
+                image = images.get(task.split, row, row + 1)
+                if zlib.crc32(image) != int.from_bytes(sums[4 * i : 4 * i + 4], "little"):
+                    reason = "the stored image is damaged"
+            source = next(contents)
+            reason = reason or _difference(source, hashes[32 * i : 32 * i + 32])
+            reason = reason or bad_masks.get(i, "")
+            if reason:
+                stale.append(Stale(task.split, row, file.path, reason))
+            elif self.images:
+                total += self.images.sums(rows, task.split, row, image)
+        return Checked(task.split, len(task.files), stale, total)
+
+    def _bad_masks(
+        self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark
+    ) -> Iterator[tuple[int, str]]:
+        """Yield the position and the reason of each mask that is not the stored one's source."""
+        if not task.masks:
+            return
+        hashes = rows.get(task.split, "label_sha256", task.start, task.start + len(task.masks))
+        contents = reader.fetch(task.masks, self.max_file_size)
+        for i, mask in enumerate(task.masks):
+            mark(i)
+            if reason := _difference(next(contents), hashes[32 * i : 32 * i + 32]):
+                yield i, f"its mask {printable(mask.path)}: {reason}"
+
+
+def _difference(source: bytes | BadImageError, digest: bytes) -> str:
+    """Return why a source is not the one of a SHA-256; empty where it is."""
+    if isinstance(source, BadImageError):
+        return str(source)
+    return "" if hashlib.sha256(source).digest() == digest else "its content is another"
+
+
+class Redecoded(NamedTuple):
+    """What a source became: what its row keeps beside the image, or the reason why it is bad."""
+
+    source_sha256: bytes
+    row_crc32: int
+    source_size: tuple[int, int]
+    source_flags: int
+    reason: str
+    channel_sums: bytes = b""
+    """As a file of encoded images stores them."""
+    mask_crc32: int = 0
+    """Of the decoded mask, where there is one."""
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What a worker needs to decode the sources of rows, one image at a time.
+
+    Tasks are those of a fill.
+    """
+
+    source: Source
+    decode: DecodeOptions
+    store: StoreOptions
+
+    @contextlib.contextmanager
+    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
+        """Get ready to decode; the value decodes a task."""
+        raw = self.source.open()
+        with contextlib.closing(ReadAhead(raw)) as files, own_pillow():
+            dtype, scale = self.store.dtype, self.store.scale
+            reader = BatchReader(files, self.decode, dtype=dtype, scale=scale)
+            masks = MaskReader(raw, self.decode)
+            yield lambda task: self._decode(task, files, reader, masks, mark)
+
+    def _decode(
+        self,
+        task: FillTask,
+        ahead: ReadAhead,
+        reader: BatchReader,
+        masks: MaskReader,
+        mark: Mark,
+    ) -> list[Redecoded]:
+        ahead.begin(task.wanted, self.decode.max_file_size)
+        given_up = dict(task.given_up)
+        found = []
+        for i, file in enumerate(task.files):
+            mark(i)
+            batch = reader.read([file], refused={0: given_up[i]} if i in given_up else None)
+            batch = masks.complete(batch, [file], task.masks[i : i + 1])
+            columns = batch.columns
+            height, width = columns["source_size"][0].tolist()
+            sums = b""
+            if self.store.is_encoded:
+                one = channel_sums(columns["images"], self.store.scale, images=1)
+                sums = sums_column([one], columns["images"].shape[-1]).tobytes()
+            found.append(
+                Redecoded(
+                    columns["source_sha256"].tobytes(),
+                    int(columns["row_crc32"][0]),
+                    (height, width),
+                    int(columns["source_flags"][0]),
+                    batch.bad[0][1] if batch.bad else "",
+                    sums,
+                    zlib.crc32(columns["labels"].tobytes()) if "labels" in columns else 0,
+                )
+            )
+        return found
+
+    @property
+    def advice(self) -> str:
+        """What a user can do about an image whose decoder died."""
+        return "look at the file"
+
+    def name(self, task: FillTask, item: int) -> str:
+        """Name the file of an item."""
+        return name_file(task, item)
+
+    def without(self, task: FillTask, item: int, reason: str) -> FillTask | None:
+        """Leave a file out: its reason is what is found."""
+        return replace(task, given_up=(*task.given_up, (item, reason)))
+
+
+Masks = dict[str, NDArray[np.bool_]]
+"""For each split, one truth value a row."""
+
+
+def runs(masks: Masks, most: int) -> Iterator[tuple[str, int, int]]:
+    """Yield (split, first row, last row + 1) of runs of marked rows, none longer than `most`."""
+    for split, mask in masks.items():
+        edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+        for first, last in edges.reshape(-1, 2).tolist():
+            for start in range(first, last, most):
+                yield split, start, min(start + most, last)
+
+
+TASK_NBYTES = 8 << 20
+
+
+TASK_ROWS = 512
+"""Rows that go to a worker at once: small images several batches, large ones a single batch."""
+
+
+def task_rows(plan: BuildPlan) -> int:
+    """Return how many rows a task has: whole batches, about 8 MiB, and a 64th of all at most.
+
+    The last bound is for large photos that become small rows.
+    """
+    rows = min(TASK_ROWS, TASK_NBYTES // plan.row_nbytes, plan.images // 64)
+    return plan.options.batch_size * max(1, rows // plan.options.batch_size)
+
+
+def count_rows(masks: Masks) -> int:
+    """Return how many rows are marked."""
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def count_tasks(plan: BuildPlan, wanted: Masks) -> int:
+    """Return how many tasks some rows of a plan make."""
+    return sum(1 for _ in _pieces(plan, wanted))
+
+
+def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
+    """Yield the tasks of some rows of a plan, in the order of the file."""
+    for split, start, stop in _pieces(plan, wanted):
+        rows = split.rows[start:stop]
+        dataset = plan.dataset
+        yield FillTask(
+            split.name, start, dataset.samples.files(rows), dataset.annotations.mask_files(rows)
+        )
+
+
+def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, int]]:
+    """Yield runs of wanted rows, none longer than a task."""
+    splits = {split.name: split for split in plan.splits}
+    for name, start, stop in runs(wanted, task_rows(plan)):
+        yield splits[name], start, stop
+
+
+def count_flags(rows: RowReader, plan: BuildPlan) -> dict[str, int]:
+    """Return how many rows of a filled file have each flag of `choices.FLAGS`."""
+    counts = dict.fromkeys(choices.FLAGS, 0)
+    for split in plan.splits:
+        for start in range(0, len(split), PATHS_AT_ONCE):
+            stop = min(start + PATHS_AT_ONCE, len(split))
+            flags = np.frombuffer(rows.get(split.name, "source_flags", start, stop), "<u2")
+            for name in counts:
+                counts[name] += int(np.count_nonzero(flags & choices.flag_bit(name)))
+    return counts

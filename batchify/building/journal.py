@@ -1,0 +1,281 @@
+"""The locked journal: what is durable, and of which plan.
+
+A record is a line: the CRC-32 of the JSON text in eight hex digits, a space, the text. The first
+names the plan; each further one lists what was made durable since the one before.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from batchify.building.jobs import Masks
+from batchify.common import durable
+from batchify.common.text import printable
+from batchify.errors import OutputLockedError, ResumeError
+from batchify.options import canonical_json
+from batchify.planning.plan import BuildPlan
+
+_FLAGS = (
+    os.O_RDWR
+    | os.O_CREAT
+    | durable.O_BINARY
+    | getattr(os, "O_NOFOLLOW", 0)  # a link there would lead the journal into another file
+    | getattr(os, "O_NONBLOCK", 0)
+)
+
+
+class Journal:
+    """The locked journal of one build; at most one process in the world holds it.
+
+    Parameters
+    ----------
+    path : bytes
+
+    Raises
+    ------
+    OutputLockedError
+        If another build holds it.
+    OutputIOError
+        If it cannot be made.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+        self._fd = self._lock()
+
+    def _lock(self) -> int:
+        while True:
+            try:
+                fd = os.open(self.path, _FLAGS, 0o666)
+            except OSError as error:
+                raise durable.io_error("making", self.path, error) from error
+            try:
+                mine = os.fstat(fd)
+                if not stat.S_ISREG(mine.st_mode):
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                held = durable.try_lock(fd)
+            except OSError as error:
+                os.close(fd)
+                raise durable.io_error("locking", self.path, error) from error
+            if not held:
+                os.close(fd)
+                raise OutputLockedError(
+                    f"another build is writing this target (it holds {printable(self.path)}); "
+                    "wait for it, or name another target"
+                )
+            # The holder before may have removed the file between our open and our lock.
+            if durable.is_named(fd, self.path):
+                return fd
+            os.close(fd)
+
+    def empty(self) -> None:
+        """Forget all records, durably: what they are of may go then."""
+        if os.fstat(self._fd).st_size:
+            self._cut(0)
+
+    def begin(self, header: dict[str, Any]) -> None:
+        """Empty the journal and write its first record, which tells the plan."""
+        self.empty()
+        self.append(header)
+
+    def _cut(self, nbytes: int) -> None:
+        """Shorten the journal, durably: a write past a cut that is lost would be amid the old."""
+        try:
+            os.ftruncate(self._fd, nbytes)
+            durable.sync(self._fd)
+        except OSError as error:
+            raise durable.io_error("cutting", self.path, error) from error
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records, and cut off a last one that was not written whole.
+
+        Raises
+        ------
+        ResumeError
+            If a record before the last is damaged: what follows it cannot be believed.
+        OutputIOError
+        """
+        data = durable.pread_all(self._fd, os.fstat(self._fd).st_size, 0)
+        lines = data.splitlines(keepends=True)
+        records, nbytes = [], 0
+        for number, line in enumerate(lines, 1):
+            record = _parsed(line)
+            if record is None and number < len(lines):
+                raise ResumeError(
+                    f"record {number} of {len(lines)} in {printable(self.path)} is damaged"
+                )
+            if record is not None:
+                records.append(record)
+                nbytes += len(line)
+        if nbytes < len(data):
+            self._cut(nbytes)
+        return records
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write a record and make it durable."""
+        text = canonical_json(record).encode()
+        data = b"%08x %s\n" % (zlib.crc32(text), text)
+        try:
+            durable.pwrite_all(self._fd, data, os.fstat(self._fd).st_size)
+            durable.sync(self._fd)
+        except OSError as error:
+            raise durable.io_error("writing", self.path, error) from error
+
+    def remove(self) -> None:
+        """Remove the journal, and with it let the lock go."""
+        if sys.platform == "win32":  # an open file cannot be removed there
+            self.close()
+            durable.remove(self.path)
+        else:
+            durable.remove(self.path)
+            self.close()
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file that is locked is still the one of that name."""
+        return durable.is_named(self._fd, self.path)
+
+    def close(self) -> None:
+        """Let the lock go and keep the journal."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a line; None where it is damaged or cut short."""
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+VERSION = 1
+
+
+LearntSum = Callable[[str, int, int], int]
+
+
+def header(plan: BuildPlan) -> dict[str, Any]:
+    """Return the first record of a journal: the plan, in parts that can be told apart later."""
+    return {
+        "format": "batchify-journal",
+        "version": VERSION,
+        "plan": plan.identity,
+        "decoder": plan.decoder,
+        "config": plain_config(plan),
+        "classes": plan.classes_digest,
+        "skipped": plan.skipped_digest,
+        "splits": {split.name: [len(split), plan.row_digests[split.name]] for split in plan.splits},
+    }
+
+
+def plain_config(plan: BuildPlan) -> dict[str, Any]:
+    """Return the options of a plan as JSON gives them back."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in plan.config.items()
+    }
+
+
+def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
+    """Refuse to continue a build of another plan.
+
+    Parameters
+    ----------
+    found : Mapping
+        First record of a journal.
+    plan : BuildPlan
+
+    Raises
+    ------
+    ResumeError
+        With all that differs.
+    """
+    mine = header(plan)
+    if (
+        not isinstance(found, dict)
+        or found.get("version") != VERSION
+        or found.get("format") != mine["format"]
+    ):
+        raise ResumeError("it was begun by another version of batchify")
+    if found.get("plan") == mine["plan"]:
+        return
+    changes = differences(found.get("config", {}), mine["config"])
+    changes += differences({"decoder": found.get("decoder")}, {"decoder": mine["decoder"]})
+    if found.get("classes") != mine["classes"]:
+        changes.append("the classes changed")
+    if found.get("skipped") != mine["skipped"]:
+        changes.append("the files that are left out changed")
+    before, now = found.get("splits", {}), mine["splits"]
+    sizes = " or sizes" if plan.options.store.is_encoded else ""
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            counts = [str(rows.get(name, [0])[0]) for rows in (before, now)]
+            same = counts[0] == counts[1]
+            changes.append(
+                f"the files of {name} changed, or their order{sizes}"
+                if same
+                else f"{name} had {counts[0]} files, now {counts[1]}"
+            )
+    raise ResumeError("; ".join(changes))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return, for people, which values of two mappings differ."""
+    return [
+        f"{printable(name)} was {printable(str(before.get(name, 'not given')))}, "
+        f"now {printable(str(now.get(name, 'not given')))}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+
+
+def committed(
+    records: Iterable[Mapping[str, Any]], plan: BuildPlan, learnt_crc32: LearntSum
+) -> Masks:
+    """Return which rows a journal says are durable and good.
+
+    Parameters
+    ----------
+    records : iterable of Mapping
+        Without the first. ``rows`` lists [split, start, stop, crc32] that became durable, the last
+        of what was learnt of them; ``bad`` the rows among them whose file could not be used.
+        ``anew`` says that the records before do not count any more.
+    plan : BuildPlan
+    learnt_crc32 : callable
+        Returns that checksum of (split, start, stop), as the rows are now.
+    """
+    masks = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
+    for record in records:
+        if record.get("anew"):
+            for mask in masks.values():
+                mask[:] = False
+        for split, start, stop, crc32 in record.get("rows", ()):
+            if learnt_crc32(split, start, stop) == crc32:
+                masks[split][start:stop] = True
+        for split, row, *_ in record.get("bad", ()):
+            masks[split][row] = False
+    return masks

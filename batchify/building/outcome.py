@@ -1,0 +1,251 @@
+"""What a build tells: report, changes, bad images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchify.common.text import printable
+from batchify.errors import BadImagesError, Skipped
+from batchify.options import Limit
+from batchify.planning.plan import BuildPlan
+
+if TYPE_CHECKING:
+    from batchify.building.jobs import Rows
+
+
+MEND = "mend or remove them, or pass --on-error skip to leave them out"
+
+
+class BadImages:
+    """The images of a build that cannot be used, and what becomes of the build for it.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+    on_error : str
+        One of `schema.ON_ERRORS`.
+    limit : Limit or None
+        The most images that may be left out, those of the plan included.
+
+    Attributes
+    ----------
+    rows : dict of str to list of (int, Skipped)
+        For each split, the rows whose file is bad, and why.
+
+    Raises
+    ------
+    BadImagesError
+        If the plan leaves more out already than it may.
+    """
+
+    def __init__(self, plan: BuildPlan, on_error: str, limit: Limit | None) -> None:
+        self._plan = plan
+        self.skip = on_error == "skip"
+        self._most = limit.count(plan.images + len(plan.skipped)) if limit else None
+        self.rows: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
+        self.count = 0
+        self._check_limit()
+
+    def add(self, rows: Rows) -> None:
+        """Take note of the bad ones of some rows.
+
+        Raises
+        ------
+        BadImagesError
+            If more images are left out now than may be.
+        """
+        if rows.bad:
+            self.rows[rows.split] += rows.bad
+            self.count += len(rows.bad)
+            self._check_limit()
+
+    def check(self) -> None:
+        """Decide, at the end.
+
+        Raises
+        ------
+        BadImagesError
+            If there are any and they were not to be skipped, or no image is left.
+        """
+        is_part = self._plan.shard is not None  # which may be left with nothing
+        if not self.count or (self.skip and (is_part or self.count < self._plan.images)):
+            return
+        advice = MEND
+        if self.count == self._plan.images:
+            advice = "there would be nothing in the file"
+        raise unusable(self._found, self._plan.images, advice)
+
+    @property
+    def _found(self) -> list[Skipped]:
+        return [entry for rows in self.rows.values() for _, entry in rows]
+
+    def _check_limit(self) -> None:
+        if self._most is not None and len(self._plan.skipped) + self.count > self._most:
+            raise too_many([*self._plan.skipped, *self._found])
+
+
+def unusable(found: Sequence[Skipped], images: int, advice: str) -> BadImagesError:
+    """Return the error of images that cannot be used, of so many."""
+    return BadImagesError(
+        f"{len(found):,} of {images:,} images cannot be used:\n{listing(found)}\n{advice}",
+        tuple(found),
+    )
+
+
+def too_many(left_out: Sequence[Skipped]) -> BadImagesError:
+    """Return the error of more images left out than may be."""
+    return BadImagesError(
+        f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
+        + listing(left_out),
+        tuple(left_out),
+    )
+
+
+def listing(entries: Iterable[Skipped]) -> str:
+    """Return files with their reasons, one a line."""
+    # A bullet before the path: at the start of a line a name could be a command to a CI system.
+    return "\n".join(f"  - {printable(entry.path)}: {entry.reason}" for entry in entries)
+
+
+JSON_VERSION = 1
+
+
+NAMED = 5
+"""Files of a kind that are named to people; JSON has all."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made.
+
+    Parameters
+    ----------
+    path : str
+    plan : BuildPlan
+        Of the file as published.
+    nbytes : int
+        Size of the file.
+    flags : Mapping of str to int
+        How many source images were special, by `schema.FLAGS`.
+    kept : int
+        Rows that an unfinished build had decoded.
+    redone : int
+        Rows of it that were made anew: damaged, or of a file that changed since.
+    copied : int
+        Rows that were taken from the file that was replaced.
+    up_to_date : bool
+        Nothing had changed, and nothing was done.
+    """
+
+    path: str
+    plan: BuildPlan
+    nbytes: int
+    flags: Mapping[str, int]
+    kept: int
+    redone: int = 0
+    copied: int = 0
+    up_to_date: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
+            "sources": dict(self.flags),
+            "kept": self.kept,
+            "redone": self.redone,
+            "copied": self.copied,
+            "up_to_date": self.up_to_date,
+        }
+
+
+@dataclass
+class Changes:
+    """What makes a build due.
+
+    Parameters
+    ----------
+    path : bytes
+        The file.
+    reasons : list of str
+        Other options, classes or versions; no file, or a damaged one.
+    new, changed, vanished : list of bytes
+        Sources, relative to the dataset folder.
+    every : bool
+        All changes were looked for, not only whether there are any.
+    damaged : bool
+        What is there is not what was written.
+    missing : bool
+        There is no file.
+    """
+
+    path: bytes
+    reasons: list[str] = field(default_factory=list)
+    new: list[bytes] = field(default_factory=list)
+    changed: list[bytes] = field(default_factory=list)
+    vanished: list[bytes] = field(default_factory=list)
+    every: bool = True
+    damaged: bool = False
+    missing: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a build would make another file."""
+        return bool(self.reasons or self.new or self.changed or self.vanished)
+
+    def lines(self, named: int = NAMED) -> list[str]:
+        """Return the reasons for people, the first files of each kind named."""
+        found = list(self.reasons)
+        for kind in ("new", "changed", "vanished"):
+            paths: list[bytes] = getattr(self, kind)
+            if paths:
+                names = ", ".join(map(printable, paths[:named]))
+                more = ", …" if len(paths) > named else ""
+                least = "at least " if kind == "changed" and not self.every else ""
+                found.append(f"{least}{len(paths):,} {kind}: {names}{more}")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the changes as plain JSON values; the schema is in the README."""
+        return {
+            "json_version": JSON_VERSION,
+            "path": printable(self.path),
+            "up_to_date": not self.is_due,
+            "reasons": self.reasons,
+            "new": list(map(printable, self.new)),
+            "changed": list(map(printable, self.changed)),
+            "vanished": list(map(printable, self.vanished)),
+        }
+
+
+def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
+    """Return a plan as plain JSON values; the schema is in the README."""
+    dataset = plan.dataset
+    return {
+        "dataset": dataset.name,
+        "identity": plan.identity,
+        "layout": dataset.layout,
+        "classes": [printable(name) for name in dataset.classes],
+        "splits": {
+            split.name: {
+                "rows": len(split),
+                "columns": {
+                    column.name: {"shape": list(column.shape), "dtype": column.dtype}
+                    for column in split.columns
+                },
+            }
+            for split in plan.splits
+        },
+        "bytes": plan.nbytes,
+        "memory_bytes": plan.memory_nbytes,
+        "config": plan.config,
+        "skipped": [
+            {"path": printable(entry.path), "reason": entry.reason} for entry in plan.skipped
+        ],
+        "left_out": {
+            "hidden": dataset.hidden,
+            "loose": dataset.loose,
+            "other": dict(dataset.other),
+        },
+        "warnings": list(plan.warnings),
+    }

@@ -1,0 +1,280 @@
+"""Work file to published file."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.building.workfile import WorkFile, write_known
+from batchify.common import durable
+from batchify.decoding.channels import ChannelTotals
+from batchify.errors import Skipped
+from batchify.format import schema
+from batchify.format.checksums import stamp
+from batchify.format.rows import ImageRows, RowWriter, put_images
+from batchify.format.schema import RowOffsets, SplitShape
+from batchify.format.structure import create, failures_told, read_row_offsets, write_chunk
+from batchify.planning.plan import BuildPlan, SplitPlan
+from batchify.workers import engine
+from batchify.workers.pool import NOTHING, Mark
+
+Bad = Mapping[str, list[tuple[int, Skipped]]]
+
+
+def seal(
+    work: WorkFile,
+    plan: BuildPlan,
+    bad: Bad,
+    totals: ChannelTotals,
+    crew: engine.Workers,
+    *,
+    step: Callable[[int], None] = lambda _: None,
+) -> BuildPlan:
+    """Publish a filled work file.
+
+    Parameters
+    ----------
+    work : WorkFile
+    plan : BuildPlan
+    bad : Mapping of str to list of (row, Skipped)
+        For each split, the rows that are to be dropped.
+    totals : ChannelTotals
+        Of the rows that stay.
+    crew : engine.Workers
+        Who compresses.
+    step : callable
+        Called with the number of images that are in the new file, now and then.
+
+    Returns
+    -------
+    BuildPlan
+        Of the file as it was published.
+
+    Raises
+    ------
+    OutputExistsError, OutputIOError, WorkerDiedError
+        The work file is kept; nothing decoded is lost.
+    """
+    compressed = plan.options.store.compression != "none"
+    if not compressed and not any(bad.values()):
+        work.commit()
+        work.check_named()
+        _write_plan_statistics(work.rows, plan, totals)
+        stamp(work.path, work.rows)
+        work.rows.sync()
+        work.publish(work.path)
+        return plan
+    dropped = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
+    skipped = []
+    for name, rows in bad.items():
+        dropped[name][[row for row, _ in rows]] = True
+        skipped += [entry for _, entry in rows]
+    kept = plan.without(dropped, skipped)
+    path = work.sealing_path
+    work.commit()
+    try:
+        _stream(work, path, kept, dropped, totals, crew, step)
+        work.publish(path)
+    finally:
+        durable.remove(path)  # gone already where it was published
+    return kept
+
+
+def _stream(
+    work: WorkFile,
+    path: bytes,
+    kept: BuildPlan,
+    dropped: Mapping[str, NDArray[np.bool_]],
+    totals: ChannelTotals,
+    crew: engine.Workers,
+    step: Callable[[int], None],
+) -> None:
+    """Write the file of the rows that stay."""
+    compressed = kept.options.store.compression != "none"
+    durable.remove(path)
+    if not compressed:
+        durable.check_room(path, kept.nbytes)
+    try:
+        create(path, kept.file_layout, compressed=compressed)
+    except OSError as error:
+        raise durable.io_error("making", path, error) from error
+    rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
+    if compressed:
+        _compress(work, path, kept, rows_of, crew, step)
+    target = RowWriter(path, read_row_offsets(path))
+    try:
+        write_known(target, kept)
+        written = 0
+        for split in kept.splits:
+            if not compressed:
+                for rows in _copy_images(work.rows, target, split, rows_of[split.name]):
+                    step(written := written + rows)
+            learnt = schema.decoded_columns([column.name for column in split.columns])
+            for column in split.columns:
+                if column.name in learnt:
+                    _copy(work.rows, target, split, column, rows_of[split.name])
+        _write_plan_statistics(target, kept, totals)
+        stamp(path, target)
+        target.sync()
+    finally:
+        target.close()
+
+
+def _write_plan_statistics(writer: RowWriter, plan: BuildPlan, totals: ChannelTotals) -> None:
+    shape, scale = plan.options.decode.image_shape, plan.options.store.scale
+    write_statistics(writer, plan.splits, shape, scale, totals)
+
+
+def write_statistics(
+    writer: RowWriter,
+    splits: Iterable[SplitShape],
+    shape: tuple[int, int, int],
+    scale: float,
+    totals: ChannelTotals,
+) -> None:
+    """Write what is known of each split when all of its images are.
+
+    Parameters
+    ----------
+    writer : RowWriter
+    splits : iterable of SplitShape
+    shape : tuple of int
+        (H, W, C) of the images.
+    scale : float
+    totals : ChannelTotals
+    """
+    for split in splits:
+        mean_and_std = totals.mean_and_std(split.name, shape, scale)
+        for column, values in zip(split.statistics, mean_and_std, strict=True):
+            writer.put(schema.STATISTICS, 0, {column.name: values})
+
+
+def _copy_images(
+    source: RowWriter, target: RowWriter, split: SplitPlan, rows: NDArray[np.int64]
+) -> Iterator[int]:
+    """Copy the images of some rows, neighbours together, some MiB at a time; yield how many."""
+    images = ImageRows(source)
+    written = 0
+    for start, stop in images.pieces(split.name, rows):
+        put_images(target, split.name, written, images.get(split.name, start, stop))
+        written += stop - start
+        yield stop - start
+
+
+def _copy(
+    source: RowWriter,
+    target: RowWriter,
+    split: SplitPlan,
+    column: schema.Column,
+    rows: NDArray[np.int64],
+) -> None:
+    """Copy some rows of a column, neighbours together, some MiB at a time."""
+    name = column.name
+    size = max(1, schema.PIECE_NBYTES // column.row_nbytes)
+    for start in range(0, len(rows), size):
+        piece = rows[start : start + size]
+        data = b"".join(
+            source.get(split.name, name, int(run[0]), int(run[-1]) + 1)
+            for run in np.split(piece, np.flatnonzero(np.diff(piece) != 1) + 1)
+        )
+        columns = np.frombuffer(data, column.dtype).reshape(len(piece), *column.shape[1:])
+        target.put(split.name, start, {name: columns})
+
+
+def compressed_chunk(data: bytes, itemsize: int, level: int) -> bytes:
+    """Return a chunk as the filters of HDF5 would store it, given all of its bytes."""
+    if itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
+        data = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T.tobytes()
+    return zlib.compress(data, level)
+
+
+@dataclass(frozen=True, slots=True)
+class CompressTask:
+    """A chunk to be: the split and the rows of the work file that go into it."""
+
+    split: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CompressJob:
+    """What a worker needs to compress chunks of images."""
+
+    path: bytes
+    row_offsets: Mapping[str, RowOffsets]
+    chunk_nbytes: Mapping[str, int]
+    itemsize: int
+    level: int
+
+    @contextlib.contextmanager
+    def open(self, mark: Mark) -> Iterator[Callable[[CompressTask], bytes]]:
+        """Open the work file; the value compresses a chunk."""
+        source = RowWriter(self.path, self.row_offsets)
+        try:
+            yield lambda task: self._compress(task, source, mark)
+        finally:
+            source.close()
+
+    def _compress(self, task: CompressTask, source: RowWriter, mark: Mark) -> bytes:
+        mark(NOTHING)
+        data = b"".join(source.get(task.split, "images", row, row + 1) for row in task.rows)
+        data = data.ljust(self.chunk_nbytes[task.split], b"\0")
+        return compressed_chunk(data, self.itemsize, self.level)
+
+    @property
+    def advice(self) -> str:
+        """What a user can do when a worker died."""
+        return "run the same command again to continue"
+
+    def name(self, task: CompressTask, _item: int) -> str:
+        """Name the rows of a task."""
+        return f"rows {task.rows[0]} to {task.rows[-1]} of {task.split}"
+
+    def without(self, _task: CompressTask, _item: int, _reason: str) -> None:
+        """Give nothing up: the rows are decoded."""
+
+
+def _compress(
+    work: WorkFile,
+    path: bytes,
+    kept: BuildPlan,
+    rows_of: Mapping[str, NDArray[np.int64]],
+    crew: engine.Workers,
+    step: Callable[[int], None],
+) -> None:
+    """Compress the images that stay, chunk by chunk, in the order of the file."""
+    columns = {split.name: split.columns[0] for split in kept.splits}
+    job = CompressJob(
+        work.path,
+        work.rows.row_offsets,
+        {name: column.chunk_rows * column.row_nbytes for name, column in columns.items()},
+        columns[kept.splits[0].name].itemsize,
+        kept.options.store.compression_level,
+    )
+
+    def tasks() -> Iterator[CompressTask]:
+        for name, column in columns.items():
+            rows = rows_of[name]
+            for start in range(0, len(rows), column.chunk_rows):
+                yield CompressTask(name, tuple(rows[start : start + column.chunk_rows].tolist()))
+
+    total = sum(column.chunks for column in columns.values())
+    written = 0
+    try:
+        results = crew.run(job, tasks(), total=total)
+        with (
+            failures_told(),
+            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
+        ):
+            for name, column in columns.items():
+                for first_row in range(0, column.shape[0], column.chunk_rows):
+                    write_chunk(file[name]["images"], first_row, next(results))
+                    step(written := written + min(column.chunk_rows, column.shape[0] - first_row))
+    except OSError as error:
+        raise durable.io_error("compressing into", path, error) from error

@@ -1,0 +1,320 @@
+"""A place to write: a path, or a URL by way of a work folder."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from batchify.building.journal import Journal
+from batchify.building.target import Destination, Target
+from batchify.common import durable
+from batchify.common.paths import base_name, is_url, local_path, shown_url
+from batchify.common.progress import Progress
+from batchify.common.text import printable
+from batchify.errors import (
+    BatchifyError,
+    OutputExistsError,
+    OutputIOError,
+    OutputPathError,
+    RemoteError,
+    ResumeError,
+)
+from batchify.storage.remote_store import Store, is_settled
+from batchify.storage.transfer import check_writable, download, drop_uploads, upload, version
+
+
+@contextlib.contextmanager
+def placed(
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+    work_dir: str | os.PathLike[str] | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[Destination]:
+    """Give a place to write a file that is asked for by a path or a URL.
+
+    Parameters
+    ----------
+    output : path or URL
+    overwrite, restart : bool
+        As for `batchify.build`.
+    work_dir : path, optional
+        Where what goes to a URL is written before; the cache folder of this user by default.
+    report : callable
+        Called with a `Progress` in bytes while the file is transferred.
+
+    Raises
+    ------
+    OutputExistsError, OutputPathError, OutputLockedError, OutputIOError, RemoteError
+    """
+    if not is_url(output):
+        path = os.path.abspath(os.fsencode(local_path(output)))
+        yield Destination(Target(path, overwrite))
+        return
+
+    url = os.fsdecode(output)
+    options = {"overwrite": overwrite, "restart": restart}
+    with staged(url, work_dir, report, **options) as place:
+        yield place
+
+
+_LOG = b"remote.journal"
+
+
+def cache_folder() -> str:
+    """Return where this user's programs keep what can be made again."""
+    if sys.platform == "win32":
+        return os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local")
+    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+
+
+class WorkFolder:
+    """The locked folder of one URL: the file, its unfinished build, and a log.
+
+    Parameters
+    ----------
+    url : str
+    parent : path or None
+        The cache folder of this user by default.
+
+    Raises
+    ------
+    OutputLockedError
+        If another build of this machine holds it.
+    OutputIOError, OutputPathError
+        If it cannot be made.
+    """
+
+    def __init__(self, url: str, parent: str | os.PathLike[str] | None) -> None:
+        top = os.path.join(cache_folder(), "batchify") if parent is None else os.fsdecode(parent)
+        # By what is shown: with another password it is the same file.
+        digest = hashlib.sha256(shown_url(url).encode("utf-8", "surrogateescape")).hexdigest()
+        self.folder = os.path.abspath(os.fsencode(os.path.join(top, digest[:32])))
+        _make(self.folder)
+        self.path = os.path.join(self.folder, os.fsencode(base_name(url)))
+        self.fetched = self.path + b".fetched"
+        self._log = Journal(os.path.join(self.folder, _LOG))
+
+    def note(self, **facts: Any) -> None:
+        """Keep some facts, durably, until the folder goes."""
+        self._log.append(facts)
+
+    def noted(self, name: str) -> Any:
+        """Return what was noted last under a name; None where nothing was."""
+        try:
+            records = self._log.records()
+        except ResumeError:  # damaged: what is in the folder is taken for a build's
+            self._log.empty()
+            return None
+        return next((record[name] for record in reversed(records) if name in record), None)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the file is there, and is what was downloaded."""
+        return os.path.exists(self.path) and self.noted("copy") == stamp(self.path)
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the file is there, whole, and is not what was downloaded."""
+        return os.path.exists(self.path) and not self.is_copy
+
+    def take_fetched(self, version: list[str]) -> None:
+        """Give what was downloaded the name of the file."""
+        self.note(copy=stamp(self.fetched), version=version)
+        os.replace(self.fetched, self.path)
+
+    def remove(self, *paths: bytes) -> None:
+        """Remove files that may be there."""
+        for path in paths:
+            durable.remove(path)
+
+    def close(self) -> None:
+        """Let go of the folder; it goes, too, where nothing of use is left in it."""
+        with contextlib.suppress(OSError, OutputIOError):
+            if set(os.listdir(self.folder)) <= {_LOG}:
+                self._log.remove()
+                os.rmdir(self.folder)
+        self._log.close()
+
+    def __enter__(self) -> WorkFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def stamp(path: bytes) -> list[int]:
+    """Return what tells a file from one that takes its name later."""
+    status = os.stat(path)
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _make(folder: bytes) -> None:
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+    except OSError as error:
+        raise durable.io_error("making", folder, error) from error
+    status = os.lstat(folder)
+    ours = sys.platform == "win32" or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+    if os.path.islink(folder) or not os.path.isdir(folder) or not ours:
+        raise OutputPathError(
+            f"{printable(folder)} is not a folder of this user alone; remove it, or name another "
+            "with --work-dir"
+        )
+
+
+Report = Callable[[Progress], None]
+
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@contextlib.contextmanager
+def staged(
+    url: str,
+    work_dir: str | os.PathLike[str] | None,
+    report: Report,
+    *,
+    overwrite: bool,
+    restart: bool,
+) -> Iterator[Destination]:
+    """Give a place on this machine for the file of a URL; see `batchify.building.staging.placed`.
+
+    Whatever ends it, what is built stays in the work folder, and the next call goes on with it.
+    """
+    shown = shown_url(url)
+    if not base_name(url):
+        raise OutputPathError(f"target {shown} is a folder; name a file in it")
+    store = Store(url)
+    if store.is_bucket:
+        raise OutputPathError(f"target {shown} is a bucket; name a file in it")
+    with WorkFolder(url, work_dir) as work:
+        if work.noted("uploading"):  # by a process that was killed
+            drop_uploads(store)
+            work.note(uploading=False)
+        if restart:
+            work.remove(work.path)
+        with _target_errors(store):
+            there = version(store)
+            if there is None:
+                if work.is_copy:
+                    work.remove(work.path)  # of what is gone
+            elif restart:
+                _check_free(shown, overwrite)
+            else:
+                _fetch(store, work, there, report, overwrite=overwrite)
+            if there is None or overwrite:
+                check_writable(store)
+        may_replace = overwrite or work.is_unsent
+
+        def publish() -> bool:
+            return _publish(store, work, report, overwrite=overwrite)
+
+        yield Destination(Target(work.path, may_replace, os.fsencode(shown)), publish)
+
+
+def _check_free(shown: str, overwrite: bool) -> None:
+    if not overwrite:
+        raise OutputExistsError(f"target {shown} exists; pass --overwrite to replace it")
+
+
+def _fetch(
+    store: Store, work: WorkFolder, there: list[str], report: Report, *, overwrite: bool
+) -> None:
+    """Bring what is at the URL into the work folder, unless that has something newer."""
+    if work.is_copy and work.noted("version") == there:
+        return
+    if work.is_copy:
+        work.remove(work.path)
+    if not _is_hdf5(store):
+        if not overwrite:
+            raise OutputExistsError(
+                f"target {store.shown} exists and is not an HDF5 file; pass --overwrite to replace "
+                "it"
+            )
+        return
+    unsent = work.is_unsent
+    if unsent and store.size(store.root) != os.path.getsize(work.path):
+        if overwrite:
+            return
+        raise _other(store, work)
+    download(store, work.fetched, lambda *done: report(Progress("download", *done)))
+    if unsent and not filecmp.cmp(work.fetched, work.path, shallow=False):
+        work.remove(work.fetched)
+        if overwrite:
+            return
+        raise _other(store, work)
+    work.take_fetched(there)
+
+
+def _other(store: Store, work: WorkFolder) -> OutputExistsError:
+    return OutputExistsError(
+        f"target {store.shown} exists and is not the file that was built but not uploaded "
+        f"({printable(work.path)}); pass --overwrite to replace it"
+    )
+
+
+def _is_hdf5(store: Store) -> bool:
+    size = store.size(store.root) or 0
+    return size > len(_HDF5) and store.ask("cat_file", store.root, start=0, end=8) == _HDF5
+
+
+def _publish(store: Store, work: WorkFolder, report: Report, *, overwrite: bool) -> bool:
+    """Upload the file, if it is not what is at the URL; return whether it was uploaded."""
+    if work.is_copy:
+        work.remove(work.path)
+        return False
+    try:
+        with _target_errors(store):
+            if version(store) is not None:
+                _check_free(store.shown, overwrite)
+            work.note(uploading=True)
+            upload(store, work.path, lambda *done: report(Progress("upload", *done)))
+    except (RemoteError, OutputIOError) as error:
+        raise type(error)(
+            f"{error}; what is built is kept in {printable(work.folder)}: run the same command "
+            "again to upload it"
+        ) from error
+    work.remove(work.path)
+    work.note(uploading=False)
+    return True
+
+
+@contextlib.contextmanager
+def _target_errors(store: Store) -> Iterator[None]:
+    """Tell what a store answers about a target as an error of the target.
+
+    Raises
+    ------
+    OutputPathError
+        If there is no such bucket.
+    OutputIOError
+    """
+    try:
+        yield
+    except BatchifyError:
+        raise
+    except FileNotFoundError as error:
+        raise OutputIOError(
+            f"target {store.shown}: there is no such bucket or folder ({store.told(error)})"
+        ) from error
+    except Exception as error:
+        if not is_settled(error):
+            raise
+        raise OutputIOError(
+            f"target {store.shown} cannot be written: {store.told(error)}"
+        ) from error

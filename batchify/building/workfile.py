@@ -1,0 +1,350 @@
+"""The work file: allocate, fill, commit, publish.
+
+While it is filled nothing but raw pixels is written, so a kill cannot break it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from collections.abc import Iterator
+from types import TracebackType
+
+import numpy as np
+
+from batchify.building.jobs import Masks, Rows, runs
+from batchify.building.journal import Journal, check_same, committed, header
+from batchify.building.target import PARTIAL, Target
+from batchify.common import durable, system
+from batchify.common.text import printable
+from batchify.datasets.dataset import known_labels
+from batchify.errors import OutputIOError, OutputLockedError, ResumeError
+from batchify.format import schema
+from batchify.format.rows import RowWriter
+from batchify.format.schema import RowOffsets
+from batchify.format.structure import raw, text_dtype
+from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+
+
+def write_known(writer: RowWriter, plan: BuildPlan) -> None:
+    """Write labels and paths of all rows, and where their bytes will be, into an allocated file.
+
+    Raises
+    ------
+    OutputIOError
+    """
+    for split in plan.splits:
+        _write_split(writer, split, plan)
+        if plan.options.store.is_encoded:
+            _write_extents(writer, split, plan)
+
+
+def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
+    """Write where the bytes of each row will be, one after another."""
+    end = 0
+    for start in range(0, len(split), PATHS_AT_ONCE):
+        sizes = plan.file_sizes(split, start, start + PATHS_AT_ONCE)
+        ends = end + sizes.cumsum()
+        extents = np.stack([ends - sizes, sizes], axis=1).astype("<i8")
+        writer.put(split.name, start, {"image_extents": extents})
+        end = int(ends[-1])
+
+
+def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
+    """Write labels, weights and paths, some thousand rows at a time."""
+    samples, annotations = plan.dataset.samples, plan.dataset.annotations
+    mode = plan.options.store.class_mode
+    label_nbytes = max((c.row_nbytes for c in split.columns if c.name == "labels"), default=1)
+    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // label_nbytes))
+    dtype = text_dtype(samples.path_nbytes)
+    for start in range(0, len(split), at_once):
+        rows = split.rows[start : start + at_once]
+        paths = np.array(samples.paths(rows), dtype)
+        writer.put(split.name, start, {"paths": raw(paths)})
+        if (labels := known_labels(plan.dataset, rows, mode)) is not None:
+            writer.put(split.name, start, {"labels": labels})
+        if annotations.weights is not None:
+            weights = annotations.weights[rows].astype("<f4", copy=False)
+            writer.put(split.name, start, {"weights": weights})
+        if annotations.masks is not None:
+            masks = np.array(annotations.masks.paths(rows), text_dtype(annotations.masks.width))
+            writer.put(split.name, start, {"label_paths": raw(masks)})
+
+
+JOURNAL = PARTIAL + b".journal"
+
+
+SEALING = PARTIAL + b".sealing"
+
+
+COMMIT_NBYTES = 64 << 20
+
+
+class WorkFile:
+    """The unfinished file of one build, from its lock to its publication.
+
+    Parameters
+    ----------
+    target : Target
+
+    Raises
+    ------
+    OutputLockedError
+        If another build is writing this target.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.path = target.path + PARTIAL
+        self.sealing_path = target.path + SEALING
+        self.journal = Journal(target.path + JOURNAL)
+        self._writer: RowWriter | None = None
+        self._row_nbytes = 0
+        self._uncommitted: list[Rows] = []
+        self._uncommitted_nbytes = 0
+
+    @property
+    def is_left(self) -> bool:
+        """Whether an earlier build left something that may be continued."""
+        return os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
+
+    def left(self, plan: BuildPlan) -> Masks | None:
+        """Open what an earlier build of the same plan left.
+
+        Returns
+        -------
+        dict of str to ndarray of bool, or None
+            For each split, which rows were committed; None if nothing was left.
+
+        Raises
+        ------
+        ResumeError
+            If what was left is of another plan, or damaged; with what to do.
+        OutputIOError
+        """
+        if not self.is_left:
+            return None
+        from batchify.format.reader import Reader
+        from batchify.format.structure import read_row_offsets, write_skipped
+
+        try:
+            records = self.journal.records()
+            if not records:  # a header that was not written whole: nothing was committed
+                return None
+            first, *others = records
+            check_same(first, plan)
+            nbytes = os.path.getsize(self.path)
+            if nbytes != plan.nbytes:
+                raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
+            with Reader(self.path) as reader:  # strict: what it says is believed from here on
+                if reader.header.classes != plan.dataset.classes:
+                    raise ResumeError("its classes are damaged")
+            writer = self._open(plan, read_row_offsets(self.path))
+        except OutputIOError:
+            raise
+        except (OSError, RuntimeError, ValueError, ResumeError) as error:
+            raise ResumeError(
+                f"{printable(self.path)} cannot be continued: {error}; "
+                "pass --restart to discard it and begin anew"
+            ) from error
+        write_skipped(writer, plan.file_layout)
+        write_known(writer, plan)  # they are known: rather than checked they are written again
+        return committed(others, plan, self._learnt_crc32)
+
+    def allocate(self, plan: BuildPlan) -> None:
+        """Make the whole file, reserve its blocks, and begin the journal.
+
+        Raises
+        ------
+        OutputIOError
+            If there is no room for it.
+        """
+        self.journal.empty()  # it is of the file that goes now, or of one that is gone
+        durable.remove(self.path)
+        durable.remove(self.sealing_path)
+        durable.check_room(self.path, plan.nbytes)
+        from batchify.format.structure import (  # HDF5 loads while workers start
+            create,
+            read_row_offsets,
+        )
+
+        try:
+            create(self.path, plan.file_layout)
+            writer = self._open(plan, read_row_offsets(self.path))
+            write_known(writer, plan)
+            fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
+            try:
+                durable.reserve(fd, self.path, os.fstat(fd).st_size)
+            finally:
+                os.close(fd)
+            writer.sync()
+            # First the names: a header beside the file of an earlier build would be of another.
+            durable.sync_folder(self.path)
+            self.journal.begin(header(plan))
+        except OutputIOError:
+            raise
+        except OSError as error:
+            raise durable.io_error("making", self.path, error) from error
+
+    def _open(self, plan: BuildPlan, row_offsets: dict[str, RowOffsets]) -> RowWriter:
+        self._row_nbytes = plan.row_nbytes
+        self._writer = RowWriter(self.path, row_offsets)
+        return self._writer
+
+    def keep(self, done: Masks) -> None:
+        """Say which of the rows that were left are taken over, before others are written again.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        kept = [
+            [split, start, stop, self._learnt_crc32(split, start, stop)]
+            for split, start, stop in runs(done, 1 << 62)
+        ]
+        self.journal.append({"anew": True, "rows": kept})
+
+    def _learnt_crc32(self, split: str, start: int, stop: int) -> int:
+        """Return the CRC-32 of the columns of some rows that no other checksum covers yet."""
+        crc32 = 0
+        prefix = f"{split}/"
+        names = [at.removeprefix(prefix) for at in self.rows.row_offsets if at.startswith(prefix)]
+        for name in schema.decoded_columns(names):
+            for piece in self._pieces(split, name, start, stop):
+                crc32 = zlib.crc32(piece, crc32)
+        return crc32
+
+    def _pieces(self, split: str, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes of some rows of a column, little at a time: there may be a million."""
+        row_nbytes = self.rows.row_offsets[f"{split}/{name}"].row_nbytes
+        at_once = max(1, schema.RECORDS_NBYTES // row_nbytes)
+        for first in range(start, stop, at_once):
+            yield self.rows.get(split, name, first, min(first + at_once, stop))
+
+    @property
+    def rows(self) -> RowWriter:
+        """The rows of the allocated file."""
+        if self._writer is None:
+            raise ValueError("the work file is not allocated yet")
+        return self._writer
+
+    def done(self, rows: Rows) -> None:
+        """Take note of rows that were written; every 64 MiB or so they are committed."""
+        self._uncommitted.append(rows)
+        self._uncommitted_nbytes += (rows.stop - rows.start) * self._row_nbytes
+        if self._uncommitted_nbytes >= COMMIT_NBYTES:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make the rows written so far durable, and say so in the journal.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        if not self._uncommitted:
+            return
+        self.rows.sync()
+        self.journal.append(
+            {
+                "rows": [[*run, self._learnt_crc32(*run)] for run in _merged(self._uncommitted)],
+                "bad": [
+                    [rows.split, row, skipped.path.hex(), skipped.reason]
+                    for rows in self._uncommitted
+                    for row, skipped in rows.bad
+                ],
+            }
+        )
+        self._uncommitted.clear()
+        self._uncommitted_nbytes = 0
+
+    def tidy(self, plan: BuildPlan) -> None:
+        """Remove what is of no use when the target is the file of a plan already.
+
+        That is what a build of this plan left, killed when it had published, and what no journal
+        tells of; what was begun by another plan may still be continued.
+        """
+        with contextlib.suppress(ResumeError):
+            if not self.is_left or self.journal.records()[:1] == [header(plan)]:
+                self.discard()
+
+    def discard(self) -> None:
+        """Remove the work file and its journal."""
+        self._close_writer()
+        try:
+            durable.remove(self.path)
+            durable.remove(self.sealing_path)
+        finally:
+            self.journal.remove()
+
+    def check_named(self) -> None:
+        """Refuse to go on where somebody removed the lock or the work file.
+
+        Raises
+        ------
+        OutputLockedError
+            Another build may have written here.
+        """
+        rows_named = self._writer is None or self._writer.is_named  # a merge has no rows there
+        if not self.journal.is_named or not rows_named:
+            raise OutputLockedError(
+                f"{printable(self.journal.path)} or {printable(self.path)} was removed or replaced "
+                "while the build ran: what is there now may be another build's, and is not "
+                "published; run the command again"
+            )
+
+    def publish(self, path: bytes) -> None:
+        """Rename a whole, synced file to the target, and remove what is left of the build.
+
+        Raises
+        ------
+        OutputExistsError
+            If somebody put a file there meanwhile that was not to be overwritten.
+        OutputLockedError
+            If somebody removed the lock or the work file meanwhile.
+        OutputIOError
+        """
+        self.check_named()
+        self._close_writer()
+        self.target.check_free()
+        with system.signals_blocked("SIGINT", "SIGTERM", "SIGHUP"):
+            try:
+                os.replace(path, self.target.path)
+                durable.sync_folder(self.target.path)
+            except OSError as error:
+                raise durable.io_error("publishing", self.target.path, error) from error
+            durable.remove(self.path)
+            self.journal.remove()
+
+    def close(self) -> None:
+        """Let go of the build; what was committed stays."""
+        self._close_writer()
+        self.journal.close()
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> WorkFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _merged(done: list[Rows]) -> list[tuple[str, int, int]]:
+    """Return (split, start, stop) of the runs of rows, neighbours joined."""
+    merged: list[tuple[str, int, int]] = []
+    for rows in done:
+        if merged and merged[-1][0] == rows.split and merged[-1][2] == rows.start:
+            merged[-1] = (rows.split, merged[-1][1], rows.stop)
+        else:
+            merged.append((rows.split, rows.start, rows.stop))
+    return merged

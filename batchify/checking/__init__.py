@@ -1,0 +1,1 @@
+"""Check and verify a file or a dataset: findings, damage, provenance."""

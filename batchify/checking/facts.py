@@ -1,0 +1,282 @@
+"""What a check goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.building.jobs import DecodeJob, count_tasks, fill_tasks
+from batchify.common.progress import Progress
+from batchify.errors import Skipped
+from batchify.format.config import image_shape, known
+from batchify.format.index import ShardPath, read_index, shard_paths
+from batchify.format.reader import OTHER, Reader, class_indices, has_classes, is_listed
+from batchify.planning.groups import stored_digests
+from batchify.planning.plan import BuildPlan, SplitPlan
+from batchify.workers import engine
+
+_EXIF = choices.flag_bit("exif_rotated")
+
+
+_TIFF = (b".tif", b".tiff")
+
+
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class SplitFacts:
+    """What is known of the rows of a split.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (n,), or None
+        Class indices; None where no labels are classes.
+    digests : ndarray of uint8, shape (n, 32)
+        SHA-256 of each source; zeros where it cannot be used.
+    sizes : ndarray of int32, shape (n, 2)
+        Height and width of each source.
+    flags : ndarray of uint16, shape (n,)
+        See `schema.FLAGS`; a TIFF, which Pillow always turns, is not ``exif_rotated`` here.
+    paths : callable
+        Yields (first row, paths), some thousand at a time, for two rows from one to the other.
+    """
+
+    labels: NDArray[np.int32] | None
+    digests: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    flags: NDArray[np.uint16]
+    paths: Callable[[int, int], Iterator[tuple[int, list[bytes]]]]
+
+    def path(self, row: int) -> bytes:
+        """Return the path of one row."""
+        return next(self.paths(row, row + 1))[1][0]
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What is known of a dataset.
+
+    Parameters
+    ----------
+    classes : tuple of bytes
+        Empty where no labels are classes.
+    image_shape : tuple of int
+        (H, W, C) of the stored images.
+    color_mode, fit, exif : str
+        What decides about pixels; see `batchify.choices`.
+    splits : dict of str to SplitFacts
+    skipped : tuple of Skipped
+        Left out.
+    unreadable : dict of str to list of (int, str)
+        For each split, the rows that cannot be used, and why; of a file none.
+    """
+
+    classes: tuple[bytes, ...]
+    image_shape: tuple[int, int, int]
+    color_mode: str
+    fit: str
+    exif: str
+    splits: dict[str, SplitFacts]
+    skipped: tuple[Skipped, ...]
+    unreadable: dict[str, list[tuple[int, str]]]
+
+    @property
+    def images(self) -> int:
+        """Rows of all splits."""
+        return sum(len(split.flags) for split in self.splits.values())
+
+
+def stored_facts(reader: Reader) -> Facts:
+    """Return what a file stores.
+
+    Raises
+    ------
+    FileFormatError
+
+    Notes
+    -----
+    Memory: 50 bytes a row.
+    """
+    config = reader.header.config
+    digests = stored_digests(reader)
+    height, width, channels = image_shape(config)
+    with reader.refusing():
+        color_mode = known(config, "color_mode", choices.COLOR_MODES)
+        fit, exif = known(config, "fit", choices.FITS), known(config, "exif", choices.EXIFS)
+    return Facts(
+        classes=_classes(reader.header.classes, reader.header.config["class_mode"]),
+        image_shape=(height, width, channels),
+        color_mode=color_mode,
+        fit=fit,
+        exif=exif,
+        splits={split: _stored_split(reader, split, digests[split]) for split in reader.splits},
+        skipped=reader.skipped(),
+        unreadable={},
+    )
+
+
+def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> SplitFacts:
+    stored = reader.splits[split]["paths"]
+
+    def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+        for first in range(start, stop, _AT_ONCE):
+            with reader.refusing():
+                yield first, stored[first : min(first + _AT_ONCE, stop)].tolist()
+
+    sizes = [np.empty((0, 2), np.int32), *reader.pieces(split, "source_size")]
+    flags = [np.empty(0, np.uint16), *reader.pieces(split, "source_flags")]
+    labels = class_indices(reader, split) if has_classes(reader) else None
+    return _split_facts(labels, digests, np.concatenate(sizes), np.concatenate(flags), paths)
+
+
+def shard_facts(folder: bytes) -> Facts:
+    """Return what the shards of a folder store, as if they were one file.
+
+    Raises
+    ------
+    FileMissingError, FileFormatError
+
+    Notes
+    -----
+    Memory: 50 bytes a row.
+    """
+    index = read_index(folder)
+    parts: dict[str, list[SplitFacts]] = {split: [] for split in index.splits}
+    skipped: list[Skipped] = []
+    for shard in shard_paths(folder, index):
+        with Reader(shard.path) as reader:
+            if not is_listed(reader, shard.file.name, index):
+                raise shard.damaged(OTHER)
+            found = stored_facts(reader)
+        skipped += found.skipped
+        part = found.splits[shard.split]
+        parts[shard.split].append(replace(part, paths=partial(_shard_paths, shard)))
+    splits = {split: _joined(each) for split, each in parts.items()}
+    return replace(found, splits=splits, skipped=tuple(skipped))
+
+
+def _shard_paths(shard: ShardPath, start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the paths of some rows of a shard, which is opened for that: there may be thousands."""
+    with Reader(shard.path) as reader:
+        stored = reader.splits[shard.split]["paths"]
+        for first in range(start, stop, _AT_ONCE):
+            with reader.refusing():
+                names = stored[first : min(first + _AT_ONCE, stop)].tolist()
+            yield first, names
+
+
+def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
+    """Return what is known of a split that is in several files."""
+    ends = np.cumsum([len(part.flags) for part in parts])
+
+    def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+        for part, end in zip(parts, ends.tolist(), strict=True):
+            before = end - len(part.flags)
+            if before < stop and start < end:
+                for first, names in part.paths(max(start - before, 0), min(stop, end) - before):
+                    yield before + first, names
+
+    labels = [part.labels for part in parts if part.labels is not None]
+    return SplitFacts(
+        np.concatenate(labels) if labels else None,
+        np.concatenate([part.digests for part in parts]),
+        np.concatenate([part.sizes for part in parts]),
+        np.concatenate([part.flags for part in parts]),
+        paths,
+    )
+
+
+def folder_facts(
+    plan: BuildPlan, crew: engine.Workers, report: Callable[[Progress], None] = lambda _: None
+) -> Facts:
+    """Decode every image of a dataset folder, as a build would, and return what is known then.
+
+    Raises
+    ------
+    WorkerDiedError
+        If an image ends or hangs the same process several times without a name.
+
+    Notes
+    -----
+    Memory: 50 bytes an image.
+    """
+    found = {split.name: _Decoded(split) for split in plan.splits}
+    job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
+    every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
+    done = bad = 0
+    results = crew.run(job, fill_tasks(plan, every), total=count_tasks(plan, every))
+    for task, rows in zip(fill_tasks(plan, every), results, strict=True):
+        into = found[task.split]
+        for row, decoded in enumerate(rows, task.start):
+            if decoded.reason:
+                into.bad.append((row, decoded.reason))
+                bad += 1
+                continue
+            into.digests[row] = np.frombuffer(decoded.source_sha256, np.uint8)
+            into.sizes[row], into.flags[row] = decoded.source_size, decoded.source_flags
+        done += len(rows)
+        report(Progress("decode", done, plan.images, bad, task.split))
+    decode = plan.options.decode
+    has_labels = plan.options.store.class_mode in choices.INDEXED_MODES
+    return Facts(
+        classes=_classes(plan.dataset.classes, plan.options.store.class_mode),
+        image_shape=decode.image_shape,
+        color_mode=decode.color_mode,
+        fit=decode.fit,
+        exif=decode.exif,
+        splits={
+            split.name: found[split.name].facts(plan, split, has_labels=has_labels)
+            for split in plan.splits
+        },
+        skipped=plan.skipped,
+        unreadable={name: decoded.bad for name, decoded in found.items() if decoded.bad},
+    )
+
+
+def _classes(names: tuple[bytes, ...], class_mode: str) -> tuple[bytes, ...]:
+    """Return the classes; none where the names are those of label columns."""
+    return () if class_mode in choices.MANIFEST_MODES else names
+
+
+class _Decoded:
+    """The facts of a split while they come in."""
+
+    def __init__(self, split: SplitPlan) -> None:
+        self.digests = np.zeros((len(split), 32), np.uint8)
+        self.sizes = np.zeros((len(split), 2), np.int32)
+        self.flags = np.zeros(len(split), np.uint16)
+        self.bad: list[tuple[int, str]] = []
+
+    def facts(self, plan: BuildPlan, split: SplitPlan, *, has_labels: bool) -> SplitFacts:
+        """Return them."""
+        samples = plan.dataset.samples
+
+        def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+            for first in range(start, stop, _AT_ONCE):
+                yield first, samples.paths(split.rows[first : min(first + _AT_ONCE, stop)])
+
+        labels = samples.labels[split.rows] if has_labels else None
+        return _split_facts(labels, self.digests, self.sizes, self.flags, paths)
+
+
+def _split_facts(
+    labels: NDArray[np.int32] | None,
+    digests: NDArray[np.uint8],
+    sizes: NDArray[np.int32],
+    flags: NDArray[np.uint16],
+    paths: Callable[[int, int], Iterator[tuple[int, list[bytes]]]],
+) -> SplitFacts:
+    facts = SplitFacts(labels, digests, sizes, flags, paths)
+    for start in range(0, len(flags), _AT_ONCE):
+        piece = flags[start : start + _AT_ONCE]
+        if (piece & _EXIF).any():
+            ((_, names),) = paths(start, start + len(piece))
+            tiff = np.array([name.lower().endswith(_TIFF) for name in names])
+            piece[tiff] &= ~np.uint16(_EXIF)
+    return facts

@@ -1,0 +1,312 @@
+"""Findings and problems, as values and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from batchify.choices import at_least, check_pattern, positive
+from batchify.common.text import printable
+from batchify.errors import OptionError
+from batchify.options import Limit
+
+VERIFY_JSON_VERSION = 1
+
+
+KEPT = 1000
+"""Findings of one code that are kept; all are counted."""
+
+
+VERIFY_CODES = {
+    "structure": "what is in the file is not what schema 1 says",
+    "digest": "names, attributes, types, shapes or records are not those that were written",
+    "record": "a label, path, hash or size is not the one that was written",
+    "label": "a label is not of a class",
+    "image": "a stored image is not the one that was written",
+    "missing": "a source is not in the folder any more",
+    "changed": "a source is not the one that was decoded",
+    "new": "a source is not in the file",
+    "pixels": "decoding a source again gives other pixels",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Parameters
+    ----------
+    code : str
+        A key of `CODES`.
+    message : str
+        One line.
+    split : str
+        Empty where it is not about rows.
+    row : int, or None
+    path : bytes
+        Of the source image; empty where there is none.
+    """
+
+    code: str
+    message: str
+    split: str = ""
+    row: int | None = None
+    path: bytes = b""
+
+    @property
+    def where(self) -> str:
+        """The place, for people: ``train row 17 (cat/1.jpg)``."""
+        parts = [] if self.row is None else [f"{self.split} row {self.row:,}"]
+        if self.path:
+            name = printable(self.path)
+            parts.append(f"({name})" if parts else name)
+        return " ".join(parts)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding as plain JSON values."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "split": self.split or None,
+            "row": self.row,
+            "path": printable(self.path) if self.path else None,
+        }
+
+
+class Findings:
+    """Collects findings: counts all, keeps the first of each code.
+
+    Attributes
+    ----------
+    shard : str
+        The file, of several, that findings are of from now on.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.kept: list[Finding] = []
+        self.shard = ""
+
+    def add(self, finding: Finding) -> None:
+        """Take note of a finding."""
+        self.counts[finding.code] += 1
+        if self.counts[finding.code] <= KEPT:
+            message = f"{self.shard}: {finding.message}" if self.shard else finding.message
+            self.kept.append(replace(finding, message=message))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of a verification.
+
+    Parameters
+    ----------
+    path : bytes
+    rows : int
+        Of all splits; their labels, paths and hashes were checked.
+    images, sources, decoded : int
+        How many stored images were read, sources were hashed, and sources were decoded again.
+    counts : Mapping of str to int
+        How many findings there are of each code.
+    findings : tuple of Finding
+        The first thousand of each code.
+    """
+
+    path: bytes
+    rows: int
+    images: int
+    sources: int
+    decoded: int
+    counts: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was found."""
+        return not self.counts
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values; the schema is in the README."""
+        return {
+            "json_version": VERIFY_JSON_VERSION,
+            "path": printable(self.path),
+            "whole": self.is_whole,
+            "rows": self.rows,
+            "images_read": self.images,
+            "sources_hashed": self.sources,
+            "sources_decoded": self.decoded,
+            "counts": dict(self.counts),
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+CHECK_JSON_VERSION = 1
+
+
+class Code(NamedTuple):
+    """What a kind of problem is: how bad, and what to do about it."""
+
+    severity: str
+    advice: str
+
+
+CHECK_CODES = {
+    "unreadable": Code("error", "mend or remove them, or build with --on-error skip"),
+    "leak": Code(
+        "error",
+        "remove the copies, or build with --split stratified --group-duplicates (where folders are "
+        "the splits, remove them)",
+    ),
+    "group-leak": Code(
+        "error",
+        "build with --split stratified --group-by and the same pattern (where folders are the "
+        "splits, move each group into one)",
+    ),
+    "label-conflict": Code("error", "keep each image in the one class that it is of"),
+    "duplicate": Code("warning", "remove the copies, or let them count several times"),
+    "empty-split": Code("error", "take a larger share for it, or more images"),
+    "empty-class": Code("error", "add images of it, or remove its folder"),
+    "missing-class": Code("warning", "build with --split stratified, or add images of it"),
+    "tiny-class": Code("warning", "add images of it, or remove its folder"),
+    "imbalance": Code("warning", "add images, or weigh the classes while you train"),
+    "skipped": Code("warning", "mend the images: batchify inspect lists them with the reasons"),
+    "exif-ignored": Code("warning", "build with --exif apply, which turns them upright"),
+    "clipped": Code("warning", "build with --color-mode grayscale --dtype uint16, or convert them"),
+    "alpha-dropped": Code("warning", "build with --color-mode rgba, or blend them beforehand"),
+    "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
+}
+"""Code -> severity and advice. A limit that the user gives makes an error of what is beyond it."""
+
+
+GIVEN = {
+    "imbalance": "max_imbalance",
+    "skipped": "max_skipped",
+    "duplicate": "max_duplicates",
+    "tiny-class": "min_class_size",
+}
+"""The codes whose limit makes them errors where it is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLimits:
+    """How much of what is too much; beyond a limit that is given there is an error, not a warning.
+
+    Parameters
+    ----------
+    max_imbalance : float, optional
+        Images of the largest class for each of the smallest one, in training; 10 warns.
+    max_skipped : str or int, optional
+        Images left out, ``10`` or ``"1%"`` of all; 0 warns.
+    max_duplicates : str or int, optional
+        Further copies of images within a split, ``10`` or ``"1%"``; 0 warns.
+    min_class_size : int, optional
+        Images of a class, in all splits; fewer than 10 warn.
+    group_by : str
+        A regular expression: rows whose paths have its first group in common must be in one split.
+    """
+
+    max_imbalance: float | None = None
+    max_skipped: str | int | None = None
+    max_duplicates: str | int | None = None
+    min_class_size: int | None = None
+    group_by: str = ""
+
+    def __post_init__(self) -> None:
+        if self.max_imbalance is not None:
+            positive("max imbalance", self.max_imbalance)
+            if self.max_imbalance < 1:
+                raise OptionError(f"max imbalance must be 1 or more, not {self.max_imbalance}")
+        for name in ("max_skipped", "max_duplicates"):
+            value = getattr(self, name)
+            if value is not None:
+                Limit(str(value), name.replace("_", " "))
+        if self.min_class_size is not None:
+            at_least("min class size", self.min_class_size, 1)
+        if self.group_by:
+            check_pattern("group by", self.group_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something of a dataset that may spoil what is trained on it.
+
+    Parameters
+    ----------
+    code : str
+        A key of `CHECK_CODES`.
+    severity : str
+        ``error`` or ``warning``.
+    message : str
+        One line.
+    count : int
+        How many images, classes or groups it is about.
+    examples : tuple of Finding
+        The first thousand of them.
+    ignored : bool
+        It was not to be looked at.
+    """
+
+    code: str
+    severity: str
+    message: str
+    count: int
+    examples: tuple[Finding, ...]
+    ignored: bool = False
+
+    @property
+    def advice(self) -> str:
+        """What a user can do."""
+        return CHECK_CODES[self.code].advice
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the problem as plain JSON values."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "advice": self.advice,
+            "count": self.count,
+            "ignored": self.ignored,
+            "examples": [finding.as_json() for finding in self.examples],
+        }
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of a check.
+
+    Parameters
+    ----------
+    path : bytes
+        The file or folder.
+    images, classes : int
+    problems : tuple of Problem
+        Errors first.
+    strict : bool
+        A warning fails, too.
+    """
+
+    path: bytes
+    images: int
+    classes: int
+    problems: tuple[Problem, ...]
+    strict: bool = False
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether there is no error that is not ignored, nor a warning where those fail, too."""
+        failing = ("error", "warning") if self.strict else ("error",)
+        return not any(p.severity in failing and not p.ignored for p in self.problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values; the schema is in the README."""
+        return {
+            "json_version": CHECK_JSON_VERSION,
+            "path": printable(self.path),
+            "ok": self.is_ok,
+            "images": self.images,
+            "classes": self.classes,
+            "findings": [problem.as_json() for problem in self.problems],
+        }

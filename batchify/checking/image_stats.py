@@ -1,0 +1,185 @@
+"""Sizes and kinds of the source images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.format.config import known
+from batchify.format.reader import Reader
+
+IntT = TypeVar("IntT", np.int32, np.int64)
+
+
+MOST_BINS = 16
+
+
+MOST_SIZES = 8
+"""Sizes that are named, of those that are frequent."""
+
+
+_WIDE = 6
+"""A range of sides wider than this factor has bins that grow."""
+
+
+KINDS = ("colour", "greyscale", "palette", "CMYK")
+"""Each image is of one of these."""
+
+
+TRAITS = (
+    "transparency",
+    "16 bits a channel",
+    "EXIF rotation",
+    "animation",
+    "several pictures (MPO)",
+)
+"""An image may have any of these, by `_TRAIT_FLAGS`."""
+
+
+_TRAIT_FLAGS = ("alpha", "sixteen_bit", "exif_rotated", "animated", "mpo")
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Images whose longer side is of `first` to `last` pixels, both included."""
+
+    first: int
+    last: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the source images were.
+
+    Parameters
+    ----------
+    images : int
+    distinct : int
+        Different pairs of height and width.
+    frequent : tuple of (int, int, int)
+        (height, width, images) of the most frequent sizes, those first; at most `MOST_SIZES`.
+    bins : tuple of Bin
+        By the longer side; without gaps, at most `MOST_BINS`.
+    smaller : int
+        Images that were enlarged, by `is_enlarged`; EXIF orientation is not looked at.
+    """
+
+    images: int
+    distinct: int
+    frequent: tuple[tuple[int, int, int], ...]
+    bins: tuple[Bin, ...]
+    smaller: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """How many source images of a split were of each kind.
+
+    Parameters
+    ----------
+    kinds, traits : tuple of int
+        As `KINDS`, which add up to all images, and as `TRAITS`.
+    """
+
+    kinds: tuple[int, ...]
+    traits: tuple[int, ...]
+
+
+def is_enlarged(
+    heights: NDArray[IntT], widths: NDArray[IntT], image_shape: Sequence[int], fit: str
+) -> NDArray[np.bool_]:
+    """Tell which images are enlarged on a side; with ``pad``, which keeps all of one, on both."""
+    lower, narrower = heights < image_shape[0], widths < image_shape[1]
+    return lower & narrower if fit == "pad" else lower | narrower
+
+
+def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
+    """Count the sizes of all source images.
+
+    Notes
+    -----
+    Memory: 24 bytes a row.
+    """
+    sizes = np.empty(sum(len(columns["paths"]) for columns in reader.splits.values()), np.int64)
+    start = 0
+    for split in reader.splits:
+        for piece in reader.pieces(split, "source_size"):
+            pairs = piece.astype(np.int64).clip(0)
+            sizes[start : start + len(piece)] = pairs[:, 0] << 32 | pairs[:, 1]
+            start += len(piece)
+    values, counts = np.unique(sizes, return_counts=True)
+    heights, widths = values >> 32, values & 0xFFFFFFFF
+    largest = np.argsort(-counts, kind="stable")[:MOST_SIZES]
+    frequent = zip(heights[largest], widths[largest], counts[largest], strict=True)
+    fit = known(reader.header.config, "fit", choices.FITS)
+    small = is_enlarged(heights, widths, image_shape, fit)
+    return Sizes(
+        images=len(sizes),
+        distinct=len(values),
+        frequent=tuple((int(height), int(width), int(count)) for height, width, count in frequent),
+        bins=tuple(_bins(np.maximum(heights, widths), counts)),
+        smaller=int(counts[small].sum()),
+    )
+
+
+def tally_kinds(reader: Reader, split: str) -> Kinds:
+    """Count the kinds of a split's source images, by their flags."""
+    tally = np.zeros(1 << 16, np.int64)
+    for piece in reader.pieces(split, "source_flags"):
+        tally += np.bincount(piece, minlength=len(tally))
+    flags = np.arange(len(tally))
+
+    def has(name: str) -> NDArray[np.bool_]:
+        return (flags & choices.flag_bit(name)).astype(np.bool_)
+
+    palette = has("palette")
+    cmyk = has("cmyk") & ~palette
+    grey = has("grayscale") & ~palette & ~cmyk
+    masks = [~(palette | cmyk | grey), grey, palette, cmyk]
+    return Kinds(
+        tuple(int(tally[mask].sum()) for mask in masks),
+        tuple(int(tally[has(name)].sum()) for name in _TRAIT_FLAGS),
+    )
+
+
+def _bins(sides: NDArray[np.int64], counts: NDArray[np.int64]) -> list[Bin]:
+    """Return the histogram of sides, each of which so many images have."""
+    if not len(sides):
+        return []
+    edges = _edges(int(sides.min()), int(sides.max()))
+    places = np.searchsorted(edges, sides, "right") - 1
+    totals = np.bincount(places, weights=counts, minlength=len(edges) - 1)
+    return [
+        Bin(first, after - 1, int(total))
+        for first, after, total in zip(edges[:-1], edges[1:], totals, strict=True)
+    ]
+
+
+def _edges(least: int, most: int) -> list[int]:
+    """Return where bins begin, round numbers, and lastly where the last one ends."""
+    if most - least < MOST_BINS:
+        return list(range(least, most + 2))
+    if most > _WIDE * max(least, 1):
+        steps = [1]
+        while steps[-1] <= most:  # 1, 2, 4 …, and where there is room 1, 1.5, 2, 3, 4 …
+            steps.append(steps[-1] * 2)
+        halves = sorted({*steps, *(step + step // 2 for step in steps[1:-1])})
+        for each in (halves, steps):
+            kept = [0, *each] if least == 0 else each
+            begin = int(np.searchsorted(kept, least, "right")) - 1
+            end = int(np.searchsorted(kept, most, "right"))
+            if end - begin <= MOST_BINS:
+                return kept[begin : end + 1]
+        return [least, *steps[-MOST_BINS:]]
+    width, scale = 1, 1
+    while (most // width) - (least // width) + 1 > MOST_BINS:
+        width = next(w for w in (scale, 2 * scale, 5 * scale, 10 * scale) if w > width)
+        if width == 10 * scale:
+            scale = width
+    return list(range(least - least % width, most + width + 1 - most % width, width))

@@ -1,0 +1,275 @@
+"""Rows against their sources as they are now."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.building.changes import (
+    SampleIndex,
+    changed_rows,
+    count_stored_tasks,
+    new_samples,
+    present_rows,
+    stored_keys,
+    stored_tasks,
+)
+from batchify.building.jobs import DecodeJob, Masks, count_rows
+from batchify.checking.findings import Finding, Findings
+from batchify.common.paths import is_relative
+from batchify.common.progress import Progress
+from batchify.common.text import printable
+from batchify.datasets.dataset import Annotations, Dataset, join_samples
+from batchify.datasets.discovery import discover, open_tree
+from batchify.decoding.image import decoder_text
+from batchify.format.reader import Reader
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, DiscoverOptions
+from batchify.storage.tree import Tree
+from batchify.workers import engine
+
+
+def mask_crc32(reader: Reader, split: str, row: int) -> int:
+    """Return the CRC-32 of a stored mask; 0 in a file without."""
+    if "label_sha256" not in reader.splits[split]:
+        return 0
+    with reader.refusing():
+        return zlib.crc32(reader.splits[split]["labels"][row].tobytes())
+
+
+_AT_ONCE = 4096
+
+
+class _Found:
+    """The files of a column that are there."""
+
+    def __init__(self) -> None:
+        self.paths: list[list[bytes]] = []
+        self.extents: list[NDArray[np.int64]] = []
+
+
+def relisted(
+    reader: Reader,
+    source: str | os.PathLike[str],
+    options: DiscoverOptions,
+    *,
+    timeout_s: float = IMAGE_TIMEOUT_S,
+) -> Dataset:
+    """Return those rows of a file whose files, images and masks, are in a dataset folder.
+
+    Parameters
+    ----------
+    reader : Reader
+    source : path
+        What the paths of the rows are relative to; one that leads out of it is not looked up.
+    options : DiscoverOptions
+    timeout_s : float
+        How long a file may take; see `batchify.datasets.discovery.open_tree`.
+
+    Raises
+    ------
+    DatasetNotFoundError
+    FileFormatError
+    """
+    tree = open_tree(source, options, timeout_s=timeout_s)
+    found = {name: _Found() for name in ("paths", "label_paths")}
+    for split in reader.splits:
+        _look_up(tree, reader, split, found)
+    images, masks = (
+        join_samples(
+            each.paths,
+            np.zeros(sum(map(len, each.paths)), np.int32),
+            np.concatenate(each.extents) if each.extents else None,
+        )
+        for each in found.values()
+    )
+    has_masks = any("label_paths" in columns for columns in reader.splits.values())
+    return Dataset(
+        source=tree.source,
+        layout="manifest",
+        classes=reader.header.classes,
+        samples=images,
+        splits=None,
+        skipped=(),
+        hidden=0,
+        loose=0,
+        other={},
+        annotations=Annotations(masks=masks if has_masks else None),
+    )
+
+
+def _look_up(tree: Tree, reader: Reader, split: str, found: dict[str, _Found]) -> None:
+    """Add the rows of a split whose files are there."""
+    columns = reader.splits[split]
+    names = [name for name in found if name in columns]
+    for start in range(0, len(columns["paths"]), _AT_ONCE):
+        with reader.refusing():
+            pieces = {name: columns[name][start : start + _AT_ONCE].tolist() for name in names}
+        absent: set[int] = set()
+        extents = {}
+        for name, paths in pieces.items():
+            reasons, extents[name] = tree.find([p if is_relative(p) else b"" for p in paths])
+            absent.update(reasons)
+        kept = [i for i in range(len(pieces["paths"])) if i not in absent]
+        for name, paths in pieces.items():
+            found[name].paths.append([paths[i] for i in kept])
+            if (numbers := extents[name]) is not None:
+                found[name].extents.append(numbers[kept])
+
+
+@dataclass
+class Sources:
+    """What the sources of rows are held against.
+
+    Parameters
+    ----------
+    path : path
+        The dataset.
+    redecode : int, str or None
+        How many are to be decoded again.
+    timeout_s : float
+        For the walk of a remote one.
+    crew : engine.Workers
+    index : SampleIndex, or None
+        What is in the dataset, when the first file has said how it was walked.
+    """
+
+    path: str | os.PathLike[str]
+    redecode: int | str | None
+    timeout_s: float
+    crew: engine.Workers
+    index: SampleIndex | None = None
+
+    def check(
+        self,
+        reader: Reader,
+        options: BuildOptions,
+        found: Findings,
+        report: Callable[[Progress], None],
+        *,
+        alone: bool,
+    ) -> tuple[int, int]:
+        """Hold the sources of a file's rows against the dataset.
+
+        Parameters
+        ----------
+        reader : Reader
+        options : BuildOptions
+            As the file records them.
+        found : Findings
+        report : callable
+        alone : bool
+            The file has all rows, so that whatever else is in the dataset is new.
+
+        Returns
+        -------
+        hashed, decoded : int
+            Sources.
+        """
+        index = self.index
+        if index is None:
+            index = SampleIndex(self._listed(reader, options))
+            if options.manifest is None:  # of all shards
+                self.index = index
+        if alone:
+            check_new(stored_keys(reader), index, found)
+        present, hashed = _check_sources(reader, index, options, self.crew, found, report)
+        if self.redecode is None:
+            return hashed, 0
+        wanted = _drawn(present, self.redecode)
+        return hashed, _check_pixels(reader, index, options, wanted, self.crew, found, report)
+
+    def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
+        """Return what is in the dataset now: by its folders, or of the rows of a manifest."""
+        if options.manifest is None:
+            return discover(self.path, options.discover, timeout_s=self.timeout_s)
+        return relisted(reader, self.path, options.discover, timeout_s=self.timeout_s)
+
+
+def check_new(keys: NDArray[np.uint64], index: SampleIndex, found: Findings) -> None:
+    """Find the files of a dataset that are not among those of the rows."""
+    for path in new_samples(keys, index.dataset):
+        found.add(Finding("new", "it is not in the file", path=path))
+
+
+def _check_sources(
+    reader: Reader,
+    index: SampleIndex,
+    options: BuildOptions,
+    crew: engine.Workers,
+    found: Findings,
+    report: Callable[[Progress], None],
+) -> tuple[Masks, int]:
+    """Hold the sources against a folder; return which rows still have theirs, and how many do."""
+    present = present_rows(reader, index)
+    for split, mask in present.items():
+        for row in np.flatnonzero(~mask).tolist():
+            path = bytes(reader.splits[split]["paths"][row])
+            message = "it is not in the folder any more"
+            if index.dataset.annotations.masks is not None:
+                message = "it, or its mask, is not in the folder any more"
+            found.add(Finding("missing", message, split, row, path))
+    total = count_rows(present)
+
+    def step(done: int) -> None:
+        report(Progress("hash", done, total, found.counts["changed"]))
+
+    limit = options.decode.max_file_size
+    changed = list(changed_rows(reader, index, limit, present, crew, step))
+    for stale in changed:
+        present[stale.split][stale.row] = False
+        found.add(Finding("changed", stale.reason, stale.split, stale.row, stale.path))
+    return present, total
+
+
+def _drawn(present: Masks, count: int | str) -> Masks:
+    """Return `count` of the marked rows, drawn evenly; all of them where there are no more."""
+    total = count_rows(present)
+    if not isinstance(count, int) or count >= total:
+        return present
+    marked = {name: np.flatnonzero(mask) for name, mask in present.items()}
+    drawn = np.random.RandomState(0).permutation(total)[:count]
+    wanted, before = {}, 0
+    for name, rows in marked.items():
+        mine = drawn[(drawn >= before) & (drawn < before + len(rows))] - before
+        wanted[name] = np.zeros(len(present[name]), np.bool_)
+        wanted[name][rows[mine]] = True
+        before += len(rows)
+    return wanted
+
+
+def _check_pixels(
+    reader: Reader,
+    index: SampleIndex,
+    options: BuildOptions,
+    wanted: Masks,
+    crew: engine.Workers,
+    found: Findings,
+    report: Callable[[Progress], None],
+) -> int:
+    """Decode the sources of some rows again; return how many."""
+    job = DecodeJob(index.dataset.source, options.decode, options.store)
+    total, done = count_rows(wanted), 0
+    mine, theirs = decoder_text(), reader.header.decoder
+    by = "" if mine == theirs else f" (the file was decoded by {printable(theirs)}, this is {mine})"
+    tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
+    results = crew.run(job, tasks, total=total_tasks)
+    for task, decoded in zip(stored_tasks(reader, wanted, index), results, strict=True):
+        stored = reader.splits[task.split]["channel_sums" if reader.is_encoded else "row_crc32"]
+        before = stored[task.start : task.start + len(decoded)]
+        for i, (again, proof) in enumerate(zip(decoded, before, strict=True)):
+            reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
+            now = again.channel_sums or again.row_crc32.to_bytes(4, "little")
+            if not reason and now != proof.tobytes():
+                reason = f"decoding it again gives other pixels{by}"
+            if not reason and again.mask_crc32 != mask_crc32(reader, task.split, task.start + i):
+                reason = f"decoding its mask again gives other values{by}"
+            if reason:
+                found.add(Finding("pixels", reason, task.split, task.start + i, task.files[i].path))
+        done += len(decoded)
+        report(Progress("decode", done, total, found.counts["pixels"], task.split))
+    return done

@@ -1,0 +1,304 @@
+"""Batchify.verify: is a file what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.building.changes import stored_keys
+from batchify.checking.findings import Finding, Findings, Verification
+from batchify.checking.provenance import Sources, check_new
+from batchify.choices import at_least
+from batchify.common.paths import shown_path
+from batchify.common.progress import Progress
+from batchify.common.system import check_workers
+from batchify.errors import FileFormatError, FileMissingError, OptionError
+from batchify.format.checksums import Records, content_digest, link_faults, record_sums
+from batchify.format.config import recorded_options
+from batchify.format.images import damaged_images
+from batchify.format.index import NAME, ShardFile, ShardIndex, is_shard_folder, read_index
+from batchify.format.reader import OTHER, Reader, is_listed
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.storage.transfer import local_copy
+from batchify.workers import engine
+
+
+def bad_labels(
+    labels: NDArray[Any], class_mode: str, n_classes: int
+) -> tuple[NDArray[np.bool_], str]:
+    """Return which labels cannot be, shape (n,), and what is wrong with them.
+
+    Parameters
+    ----------
+    labels : ndarray
+        As `schema.split_columns` has them.
+    class_mode : str
+    n_classes : int
+    """
+    rows = labels.reshape(len(labels), -1)
+    if class_mode == "mask":  # any value may be one
+        return np.zeros(len(labels), np.bool_), ""
+    if class_mode == "regression":
+        return ~np.isfinite(rows).all(axis=1), "its label is not a finite number"
+    is_truth = ((rows == 0) | (rows == 1)).all(axis=1)
+    if class_mode == "multilabel":
+        return ~is_truth, "its label has values beside 0 and 1"
+    message = f"its label is not one of {n_classes} classes"
+    if class_mode == "categorical":
+        return ~(is_truth & (rows.sum(axis=1) == 1)), message
+    return np.asarray((labels < 0) | (labels >= n_classes)), message
+
+
+def bad_weights(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which weights are not finite numbers of at least 0, shape (n,)."""
+    return np.asarray(~(np.isfinite(weights) & (weights >= 0)))
+
+
+def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
+    """Yield what a list says that is not so, and the file that it is said of.
+
+    Rows and digests are held against each other where the shards are verified; a shard that cannot
+    be read says so there.
+    """
+    skipped, is_whole = 0, True
+    for file in index.files:
+        path = os.path.join(folder, os.fsencode(file.name))
+        try:
+            with Reader(path) as reader:
+                if reader.digest.hex() == file.digest:
+                    if not is_listed(reader, file.name, index):
+                        yield file.name, OTHER
+                    if os.path.getsize(path) != file.nbytes:
+                        yield file.name, "its size is not that of the list"
+                skipped += len(reader.skipped())
+        except (FileFormatError, FileMissingError):
+            is_whole = False
+    with open(os.path.join(folder, NAME), "rb") as found:
+        is_same = found.read() == index.text()
+    if not is_same or (is_whole and skipped != index.skipped):
+        yield os.fsdecode(NAME), "it is not as it was written"
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    source: str | os.PathLike[str] | None = None,
+    redecode: int | str | None = None,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> Verification:
+    """Check all of a file against what was written, and on request against its sources.
+
+    Parameters
+    ----------
+    path : path
+        A file, or a folder of shards.
+    quick : bool
+        Leave out the stored images: only structure, labels, paths, hashes and the digest.
+    source : path, optional
+        The dataset, a folder or an archive: all images are hashed again.
+    redecode : int or str, optional
+        How many images of `source` to decode again, drawn evenly, or ``"all"``.
+    workers : int, optional
+        Processes that hash and decode; the CPUs that this one may use by default.
+    image_timeout_s : float
+        Seconds after which an image that is still being read or decoded is given up.
+    progress : callable, optional
+        Called with a `Progress` now and then.
+
+    Returns
+    -------
+    Verification
+        With findings, where there are any; nothing is raised for damage.
+
+    Raises
+    ------
+    FileMissingError, FileAccessError
+    DatasetNotFoundError, DatasetError
+        If `source` is no dataset.
+    OptionError
+
+    Notes
+    -----
+    Memory: some MiB for each thread that reads images; with `source` also some 50 bytes an image.
+    """
+    _check_options(source, redecode, workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    found = Findings()
+    with contextlib.ExitStack() as lifetime:
+        name = lifetime.enter_context(local_copy(path, report))
+        sources = None
+        if source is not None:
+            crew = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
+            sources = Sources(source, redecode, image_timeout_s, crew)
+        if is_shard_folder(name):
+            done = _verify_shards(os.fsencode(name), quick, sources, found, report)
+        else:
+            done = _verify_file(name, quick, sources, found, report)
+    return Verification(shown_path(path), *done, found.counts, tuple(found.kept))
+
+
+class _Done(NamedTuple):
+    """How many rows there are, and how many images, sources and decoded sources were looked at."""
+
+    rows: int = 0
+    images: int = 0
+    sources: int = 0
+    decoded: int = 0
+
+
+def _verify_file(
+    path: str | bytes | os.PathLike[str],
+    quick: bool,
+    sources: Sources | None,
+    found: Findings,
+    report: Callable[[Progress], None],
+    shard: ShardFile | None = None,
+) -> _Done:
+    """Check a file, or a shard of a list."""
+    rows = images = hashed = decoded = 0
+    try:
+        with Reader(path) as reader:
+            rows = sum(map(reader.rows, reader.splits))
+            if shard is not None and (rows, reader.digest.hex()) != (shard.rows, shard.digest):
+                found.add(Finding("digest", "its rows or content_sha256 are not those of the list"))
+            options = _check_structure(reader, found)
+            _check_records(reader, found)
+            if not quick:
+                images = _check_images(reader, found, report)
+            if sources is not None:
+                alone = shard is None and "shard" not in reader.header.config
+                hashed, decoded = sources.check(reader, options, found, report, alone=alone)
+    except FileFormatError as error:
+        found.add(Finding("structure", str(error)))
+    return _Done(rows, images, hashed, decoded)
+
+
+def _verify_shards(
+    folder: bytes,
+    quick: bool,
+    sources: Sources | None,
+    found: Findings,
+    report: Callable[[Progress], None],
+) -> _Done:
+    """Check all shards of a folder, and that they are those of its list."""
+    try:
+        index = read_index(folder)
+    except FileFormatError as error:
+        found.add(Finding("structure", str(error)))
+        return _Done()
+    files = index.files
+    total, before = max(1, sum(file.rows for file in files)), 0
+    redecode = None if sources is None else sources.redecode
+    done = _Done()
+    keys = []
+    for file in files:
+        found.shard = file.name
+        path = os.path.join(folder, os.fsencode(file.name))
+        if isinstance(redecode, int) and sources is not None:  # of all shards together
+            after = before + file.rows
+            sources.redecode = redecode * after // total - redecode * before // total
+            before = after
+        try:
+            part = _verify_file(path, quick, sources, found, report, file)
+            if sources is not None:
+                with Reader(path) as reader:
+                    keys.append(stored_keys(reader))
+        except FileMissingError:
+            found.add(Finding("structure", "there is no such file"))
+        except FileFormatError:
+            pass  # it is among the findings
+        else:
+            done = _Done(*map(sum, zip(done, part, strict=True)))
+    for found.shard, fault in list_faults(folder, index):
+        found.add(Finding("digest", fault))
+    found.shard = ""
+    if sources is not None and sources.index is not None:
+        check_new(np.concatenate([np.empty(0, np.uint64), *keys]), sources.index, found)
+    return done
+
+
+def _check_options(
+    source: object, redecode: int | str | None, workers: int | None, image_timeout_s: float
+) -> None:
+    if redecode is not None and source is None:
+        raise OptionError("redecode needs the source folder (--source DIR)")
+    if redecode is not None and redecode != "all":
+        at_least("redecode", redecode, 1)  # type: ignore[arg-type]  # it refuses what is no int
+    check_workers(workers, image_timeout_s)
+
+
+def _check_structure(reader: Reader, found: Findings) -> BuildOptions:
+    """Check what the reader did not have to believe; return the options of the build."""
+    for fault in link_faults(reader):
+        found.add(Finding("structure", fault))
+    options = recorded_options(reader.header.config)
+    for name in reader.splits:
+        scale = reader.scale_factor(name)
+        wanted = None if options.store.dtype == "float32" else np.float32(options.store.scale)
+        if scale != wanted:
+            message = f"scale_factor of {name} is {scale}, but the config says {wanted}"
+            found.add(Finding("structure", message))
+    return options
+
+
+def _check_records(reader: Reader, found: Findings) -> None:
+    """Check labels, paths, hashes and sizes of every row, and the digest of all of it."""
+    n_classes = len(reader.header.classes)
+    class_mode = str(reader.header.config["class_mode"])
+
+    def look(split: str, start: int, records: Records) -> None:
+        damaged = record_sums(records) != records["record_crc32"]
+        _add_rows(
+            found,
+            "record",
+            "its checksum (record_crc32) is another",
+            split,
+            start,
+            records,
+            damaged,
+        )
+        if "labels" in records:
+            wrong, message = bad_labels(records["labels"], class_mode, n_classes)
+            _add_rows(found, "label", message, split, start, records, wrong & ~damaged)
+        if "weights" in records:
+            wrong = bad_weights(records["weights"])
+            message = "its weight is negative, or not a number"
+            _add_rows(found, "label", message, split, start, records, wrong & ~damaged)
+
+    if content_digest(reader, look) != reader.digest:
+        found.add(Finding("digest", "content_sha256 is not that of the content"))
+
+
+def _add_rows(
+    found: Findings,
+    code: str,
+    message: str,
+    split: str,
+    start: int,
+    records: Records,
+    wrong: NDArray[np.bool_],
+) -> None:
+    for i in np.flatnonzero(wrong).tolist():
+        found.add(Finding(code, message, split, start + i, bytes(records["paths"][i])))
+
+
+def _check_images(reader: Reader, found: Findings, report: Callable[[Progress], None]) -> int:
+    """Read every stored image and compare its checksum, in threads."""
+    total = sum(map(reader.rows, reader.splits))
+    checked = 0
+    for split, columns in reader.splits.items():
+        for rows, damaged in damaged_images(reader, split):
+            for row, reason in damaged:
+                path = bytes(columns["paths"][row])
+                found.add(Finding("image", reason, split, row, path))
+            checked += rows
+            report(Progress("verify", checked, total, found.counts["image"], split))
+    return checked

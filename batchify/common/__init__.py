@@ -1,0 +1,1 @@
+"""General helpers: text, paths, durable files, the process; no images, no HDF5."""

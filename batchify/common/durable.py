@@ -1,0 +1,321 @@
+"""Durable files: write, sync, lock, reserve, publish.
+
+===================  =======================  ==================================================
+call                 missing on               instead
+===================  =======================  ==================================================
+``posix_fallocate``  macOS, Windows           free space is compared before; blocks come later
+``pwrite``           Windows                  seek and write, one thread at a time
+``flock``            Windows                  ``msvcrt.locking`` of one byte
+fsync of a folder    Windows                  nothing: NTFS journals a rename by itself
+``F_FULLFSYNC``      Linux, Windows           ``fsync``, which flushes the device there
+===================  =======================  ==================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sys
+import threading
+import zlib
+
+from batchify.common.text import printable
+from batchify.errors import OptionError, OutputIOError, OutputPathError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+    import resource
+
+
+O_BINARY = getattr(os, "O_BINARY", 0)
+
+
+_SEEKING = threading.Lock()
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def io_error(what: str, path: bytes, error: OSError) -> OutputIOError:
+    """Return the error of a failed write: what, where and what to do."""
+    advice = ""
+    limit = file_size_limit()
+    if error.errno == errno.EFBIG and limit is not None:
+        advice = (
+            f" (files of this process end at {limit:,} bytes, ulimit -f); raise the limit and run "
+            "the command again"
+        )
+    elif error.errno in _NO_SPACE:
+        missing = missing_nbytes(path)
+        needed = f"{missing:,} bytes are still needed, " if missing else ""
+        advice = (
+            f" ({needed}{free_nbytes(path):,} bytes are free); make room and run the command again"
+        )
+    # HDF5 puts times, addresses and line breaks into its own messages.
+    reason = os.strerror(error.errno) if error.errno else printable(str(error))
+    return OutputIOError(f"{what} {printable(path)} failed: {reason}{advice}")
+
+
+def free_nbytes(path: bytes) -> int:
+    """Return the bytes that this user may still write on the file system of `path`'s folder."""
+    return shutil.disk_usage(os.fsdecode(os.path.dirname(os.path.abspath(path)))).free
+
+
+def missing_nbytes(path: bytes) -> int:
+    """Return the bytes of a file that have no blocks yet; at least a block, for what comes next.
+
+    0 where there is no such file, and on Windows, which does not tell.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    if sys.platform == "win32":
+        return 0
+    return max(status.st_size - 512 * status.st_blocks, status.st_blksize)
+
+
+def file_size_limit() -> int | None:
+    """Return the process' limit on the size of a file (``ulimit -f``), in bytes; None if none."""
+    if sys.platform == "win32":
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def check_room(path: bytes, nbytes: int) -> None:
+    """Refuse what cannot fit, before anything is written.
+
+    Raises
+    ------
+    OutputIOError
+        With the bytes needed and the bytes free.
+    """
+    limit = file_size_limit()
+    if limit is not None and nbytes > limit:
+        raise OutputIOError(
+            f"{printable(path)} needs {nbytes:,} bytes, but files of this process end at "
+            f"{limit:,} bytes (ulimit -f); raise the limit"
+        )
+    free = free_nbytes(path)
+    if nbytes > free:
+        raise OutputIOError(
+            f"{printable(path)} needs {nbytes:,} bytes, but {free:,} are free; make room, or name "
+            "a target on another disk"
+        )
+
+
+def reserve(fd: int, path: bytes, nbytes: int) -> None:
+    """Reserve the blocks of a file's first `nbytes` bytes, so that later writes find room.
+
+    Raises
+    ------
+    OutputIOError
+        With the bytes needed and the bytes free, if there is no room.
+    """
+    if not hasattr(os, "posix_fallocate") or not nbytes:
+        return
+    try:
+        os.posix_fallocate(fd, 0, nbytes)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            return  # this file system cannot; a full disk shows when it is written
+        raise OutputIOError(
+            f"{printable(path)} needs {nbytes:,} bytes, but {free_nbytes(path):,} are free: "
+            f"{error.strerror}; make room, or name a target on another disk"
+        ) from error
+
+
+def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`; a short write is continued, an error is raised."""
+    view = memoryview(data).cast("B")
+    while len(view):
+        if sys.platform == "win32":
+            with _SEEKING:
+                os.lseek(fd, offset, os.SEEK_SET)
+                written = os.write(fd, view)
+        else:
+            written = os.pwrite(fd, view, offset)
+        if written == 0:
+            raise OSError(errno.EIO, "write of 0 bytes")
+        offset += written
+        view = view[written:]
+
+
+def pread_all(fd: int, nbytes: int, offset: int) -> bytes:
+    """Read exactly `nbytes` at `offset`.
+
+    Raises
+    ------
+    OSError
+        If the file ends before.
+    """
+    pieces = []
+    while nbytes:
+        if sys.platform == "win32":
+            with _SEEKING:
+                os.lseek(fd, offset, os.SEEK_SET)
+                piece = os.read(fd, nbytes)
+        else:
+            piece = os.pread(fd, nbytes, offset)
+        if not piece:
+            raise OSError(errno.EIO, "file ends early")
+        pieces.append(piece)
+        offset += len(piece)
+        nbytes -= len(piece)
+    return b"".join(pieces)
+
+
+def is_named(fd: int, path: bytes) -> bool:
+    """Tell whether an open file is the one that a path names now."""
+    try:
+        named = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(fd)
+    return (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+
+
+def sync(fd: int) -> None:
+    """Make a file's content durable; where the platform has a stronger call than fsync, that."""
+    if sys.platform == "darwin":
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise  # these two: a file system that knows fsync alone
+    os.fsync(fd)
+
+
+def sync_folder(path: bytes) -> None:
+    """Make the names in the folder of `path` durable."""
+    if sys.platform == "win32":
+        return
+    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise  # these: a file system that syncs no folders
+    finally:
+        os.close(fd)
+
+
+def try_lock(fd: int) -> bool:
+    """Take the exclusive lock of an open file, until it is closed or the process ends.
+
+    Returns
+    -------
+    bool
+        False if another process holds it.
+    """
+    try:
+        if sys.platform == "win32":
+            os.lseek(fd, 1 << 30, os.SEEK_SET)  # a byte past the content: a lock there bars no read
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def remove(path: bytes) -> None:
+    """Remove a file that may be there.
+
+    Raises
+    ------
+    OutputIOError
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise io_error("removing", path, error) from error
+
+
+def check_place(
+    path: str | bytes | os.PathLike[str],
+    suffixes: tuple[str, ...],
+    source: str | bytes | os.PathLike[str],
+) -> bytes:
+    """Refuse a place where no such picture or page can be put, before any work.
+
+    Parameters
+    ----------
+    path : path
+    suffixes : tuple of str
+        What its name may end with, lower case, with the dot.
+    source : path
+        The file that it is made of, which it must not replace.
+
+    Returns
+    -------
+    bytes
+        Where to put it: absolute, links followed.
+
+    Raises
+    ------
+    OptionError
+        If its name ends otherwise.
+    OutputPathError
+        If it is not a regular file, is the source, or its folder is missing.
+    OutputIOError
+        If its folder cannot be written.
+    """
+    name, target = printable(os.fsencode(path)), os.path.realpath(os.fsencode(path))
+    if not os.fsdecode(path).lower().endswith(suffixes):
+        raise OptionError(f"{name} must end with {' or '.join(suffixes)}")
+    folder = os.path.dirname(target)
+    if os.path.isdir(target):
+        raise OutputPathError(f"{name} is a folder; name a file in it")
+    if not os.path.isdir(folder):
+        raise OutputPathError(f"{name}: there is no folder {printable(folder)}; make it")
+    if os.path.lexists(target):
+        if not os.path.isfile(target):
+            raise OutputPathError(f"{name} is not a regular file; it is not replaced")
+        if os.path.exists(source) and os.path.samefile(target, source):
+            raise OutputPathError(f"{name} is the file to look into; name another")
+    if not os.access(folder, os.W_OK):
+        raise OutputIOError(f"{name}: no permission to write in {printable(folder)}")
+    return target
+
+
+def write_whole(target: bytes, data: bytes) -> None:
+    """Write a file beside its place, then give it the name, in place of what has it.
+
+    Parameters
+    ----------
+    target : bytes
+        As `check_place` returned it.
+    data : bytes
+
+    Raises
+    ------
+    OutputIOError
+    """
+    folder, name = os.path.split(target)
+    mark = b".batchify-%d-%08x.partial" % (os.getpid(), zlib.crc32(name))
+    beside = os.path.join(folder, mark)
+    remove(beside)
+    try:
+        try:
+            with open(beside, "xb") as file:
+                file.write(data)
+                file.flush()
+                sync(file.fileno())
+            os.replace(beside, target)
+            sync_folder(target)
+        finally:
+            with contextlib.suppress(OSError):  # gone where all went well
+                os.unlink(beside)
+    except OSError as error:
+        raise io_error("writing", target, error) from error

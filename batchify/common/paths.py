@@ -1,0 +1,151 @@
+"""Paths and URLs: order, containment, what is shown.
+
+A path inside batchify is the bytes of the file system, "/" separated and relative to the
+dataset folder, so that every name is kept losslessly. What a person or a log sees is escaped:
+a newline or an escape code in a file name is a command to some terminals and CI systems.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from batchify.common.text import printable
+
+
+def sort_names(names: list[bytes]) -> None:
+    """Sort in place by code point, as Keras sorts the decoded names.
+
+    The bytes of valid UTF-8 sort by code point already; only other names need the (larger)
+    decoded keys.
+    """
+    if all(map(_is_utf8, names)):
+        names.sort()
+    else:
+        names.sort(key=os.fsdecode)
+
+
+def _is_utf8(name: bytes) -> bool:
+    if name.isascii():
+        return True
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_relative(path: bytes) -> bool:
+    """Tell whether a path that is "/" separated names something in the folder it is relative to."""
+    bad = path.startswith(b"/") or b"\0" in path or b".." in path.split(b"/")
+    if os.sep == "\\":
+        bad = bad or b":" in path or path.startswith(b"\\") or b".." in path.split(b"\\")
+    return bool(path) and not bad
+
+
+def is_within(path: bytes, folder: bytes) -> bool:
+    """Tell whether a real path is in a folder, or is the folder, as its file system spells them."""
+    path, folder = os.path.normcase(path), os.path.normcase(folder)
+    try:
+        return os.path.commonpath([path, folder]) == folder
+    except ValueError:  # on different drives
+        return False
+
+
+def within_class(path: bytes, name: bytes | None) -> bytes:
+    """Return the path of an image without the folder of its class, and a split before that.
+
+    For where the class is told beside it; where there is none, the whole path.
+    """
+    if name is not None:
+        for rest in (path, path.partition(b"/")[2]):
+            if rest.startswith(name + b"/"):
+                return rest[len(name) + 1 :]
+    return path
+
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""Two letters at least: one is a drive of Windows."""
+
+
+_SIGNED = ("http", "https")
+"""Their queries hold signatures; elsewhere a "?" is part of a name."""
+
+
+Path = str | bytes | os.PathLike[str]
+
+
+def is_url(location: Path) -> bool:
+    """Tell whether it is a URL of another machine; a ``file://`` URL is a path of this one."""
+    text = os.fsdecode(location)
+    return _URL.match(text) is not None and scheme_of(text) != "file"
+
+
+def scheme_of(url: str) -> str:
+    """Return what a URL begins with, in lower case."""
+    return url.partition("://")[0].lower()
+
+
+def local_path(location: Path) -> str:
+    """Return a location as it is, and the path that a ``file://`` URL names."""
+    text = os.fsdecode(location)
+    if not _URL.match(text) or scheme_of(text) != "file":
+        return text
+    return url2pathname(urlsplit(text).path)
+
+
+def shown_url(url: str) -> str:
+    """Return a URL for people and records: without user, password and signature, on one line."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme.lower() in _SIGNED:
+        path = path.partition("?")[0]
+    return printable(f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}")
+
+
+def secrets_of(url: str) -> list[str]:
+    """Return what is in a URL and not in how it is shown, as it is spelled there."""
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    found = []
+    if user := host.rpartition("@")[0]:
+        found.append(f"{user}@")
+        found += [part for part in [user.partition(":")[2]] if len(part) > 2]
+    if scheme.lower() in _SIGNED and "?" in path:
+        found.append(path[path.index("?") :])
+    return found
+
+
+def base_name(url: str) -> str:
+    """Return the last name of a URL; empty where it ends with a slash."""
+    return shown_url(url).partition("://")[2].rpartition("/")[2]
+
+
+def shown(location: Path) -> bytes:
+    """Return a path as it is, and a URL as it is shown."""
+    text = os.fsdecode(location)
+    return os.fsencode(shown_url(text) if is_url(text) else text)
+
+
+class Copy(os.PathLike[str]):
+    """The path of a copy that is shown as what it is a copy of.
+
+    Parameters
+    ----------
+    path : str
+    shown : bytes
+    """
+
+    def __init__(self, path: str, shown: bytes) -> None:
+        self._path = path
+        self.shown = shown
+
+    def __fspath__(self) -> str:
+        return self._path
+
+
+def shown_path(path: Path) -> bytes:
+    """Return a path as its user named it."""
+    return path.shown if isinstance(path, Copy) else shown(path)

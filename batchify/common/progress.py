@@ -1,0 +1,30 @@
+"""How far a run is: the one progress value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a build or a verification is.
+
+    Parameters
+    ----------
+    stage : str
+        Of a build: ``scan``, ``hash`` (where files of the same bytes stay together), ``allocate``,
+        ``check`` (the rows of an earlier build), ``fill`` or ``seal``. Of a verification:
+        ``verify``, ``hash`` or ``decode``; of a check ``scan`` and ``decode``.
+    done, total : int
+        Images; 0 before the check.
+    bad : int
+        Images that could not be used so far.
+    split : str
+        The split in hand, in the fill.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    bad: int = 0
+    split: str = ""

@@ -1,0 +1,135 @@
+"""The process itself: CPUs, signals, threads in order, extras."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import ModuleType
+from typing import TypeVar
+
+from batchify.choices import at_least, positive
+from batchify.errors import ExtraMissingError
+
+
+def adapter(name: str, extra: str, also: str = "") -> ModuleType:
+    """Import the adapter of a framework, and the framework with it.
+
+    Parameters
+    ----------
+    name : str
+        The module of the adapter.
+    extra : str
+        What installs the framework.
+    also : str
+        What else it takes, for the message.
+
+    Raises
+    ------
+    ExtraMissingError
+        If the framework cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ExtraMissingError(
+            f"this needs {extra}, which cannot be imported ({error}); "
+            f"pip install 'batchify-h5[{extra}]'{also}"
+        ) from error
+
+
+def fill_standard_files() -> None:
+    """Open the null device in the place of a standard file that is closed.
+
+    Otherwise the next file takes its number, and what a C library prints lands in it; in a worker
+    process too, which opens files of its own before any code of ours runs.
+    """
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:
+            os.close(fd)
+            return
+        os.set_inheritable(fd, True)
+
+
+@contextlib.contextmanager
+def signals_blocked(*names: str) -> Iterator[None]:
+    """Hold back signals, given by name; processes started within never see them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = [getattr(signal, name) for name in names]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def most_processes() -> int:
+    """Return how many processes a pool may have: Windows waits on at most 63 handles."""
+    return 61 if sys.platform == "win32" else 1 << 16
+
+
+def check_workers(workers: int | None, image_timeout_s: float) -> None:
+    """Refuse numbers that cannot be meant, before any work.
+
+    Raises
+    ------
+    OptionError
+    """
+    if workers is not None:
+        at_least("workers", workers, 1)
+    positive("image timeout", image_timeout_s)
+
+
+ItemT = TypeVar("ItemT")
+
+
+ResultT = TypeVar("ResultT")
+
+
+AHEAD = 3
+"""Items for each thread that are begun before their results are wanted."""
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    work: Callable[[ItemT], ResultT],
+    items: Iterable[ItemT],
+    threads: int = 0,
+) -> Iterator[ResultT]:
+    """Yield the results of `work` in the order of `items`; memory is that of a few of them.
+
+    Parameters
+    ----------
+    pool : ThreadPoolExecutor
+    work : callable
+    items : iterable
+    threads : int
+        Of the pool; as many as there are CPUs by default.
+    """
+    most = AHEAD * (threads or usable_cpus())
+    waiting: deque[Future[ResultT]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

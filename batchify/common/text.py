@@ -1,0 +1,65 @@
+"""Text for people: escaped names, sizes, shares, counts."""
+
+from __future__ import annotations
+
+import os
+
+
+def size_text(nbytes: float) -> str:
+    """Return bytes as a person says them: ``344.4 MB``, decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} TB"
+
+
+def share_text(count: int, total: int) -> str:
+    """Return a part of a whole in percent: ``0.1 %``; what is not nothing is not called 0."""
+    if not total or not count:
+        return "0 %"
+    percent = 100 * count / total
+    if percent < 0.1:
+        return "< 0.1 %"
+    if count < total and percent > 99.9:
+        return "> 99.9 %"
+    return f"{percent:.1f} %" if count < total else "100 %"
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    """Return a number with its noun: ``1 class``, ``2 classes``."""
+    return f"{count:,} {word if count == 1 else many or word + 's'}"
+
+
+def labelled(class_mode: str, count: int) -> str:
+    """Return what the labels of a class mode are: ``2 classes``, ``3 labels``, ``masks``."""
+    if class_mode == "mask":
+        return "masks"
+    words = {"multilabel": ("label", ""), "regression": ("number", "")}
+    return plural(count, *words.get(class_mode, ("class", "classes")))
+
+
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+if os.sep != "\\":  # on Windows it parts folders and is in no name
+    _ESCAPES["\\"] = "\\\\"
+
+
+def printable(name: bytes | str) -> str:
+    """Return `name` on one line, with all that does not print escaped as Python would."""
+    text = os.fsdecode(name)
+    if text.isprintable() and not any(char in text for char in _ESCAPES):
+        return text
+    return "".join(map(_escape, text))
+
+
+def _escape(char: str) -> str:
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode carries it
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

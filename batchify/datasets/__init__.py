@@ -1,0 +1,1 @@
+"""Turn class folders or a manifest into a Dataset; never opens an image."""

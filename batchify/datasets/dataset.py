@@ -1,0 +1,313 @@
+"""Dataset, Samples, Annotations: what there is to build from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.text import printable
+from batchify.errors import Skipped
+from batchify.options import canonical_json
+from batchify.storage.source import Source, SourceFile
+
+_ROWS_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The image files, compactly: their paths in one run of bytes and two numbers each.
+
+    Parameters
+    ----------
+    names : bytes or bytearray
+        All paths, one after another: relative to the dataset folder, "/" separated.
+    ends : ndarray of int64, shape (n,)
+        Where each path ends in `names`.
+    labels : ndarray of int32, shape (n,)
+        Class index of each.
+    extents : ndarray of int64, shape (n, k), or None
+        Where each lies, for a source that does not find it by its path.
+    width : int
+        Bytes that a path is given at least, where these are some of more samples.
+    sizes : ndarray of int64, shape (n,), or None
+        Bytes of each file, where a build has to know.
+    """
+
+    names: bytes | bytearray
+    ends: NDArray[np.int64]
+    labels: NDArray[np.int32]
+    extents: NDArray[np.int64] | None = None
+    width: int = 1
+    sizes: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def path(self, index: int) -> bytes:
+        """Return the path of one sample, relative to the dataset folder."""
+        start = self.ends[index - 1] if index else 0
+        return bytes(self.names[start : self.ends[index]])
+
+    def paths(self, indices: NDArray[np.integer[Any]]) -> list[bytes]:
+        """Return the paths of some samples, in the order of `indices`."""
+        stops = self.ends[indices]
+        starts = np.where(indices > 0, self.ends[indices - 1], 0)
+        names = memoryview(self.names)
+        return [bytes(names[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+    def files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
+        """Return some samples as their source finds them, in the order of `indices`."""
+        paths = self.paths(indices)
+        if self.extents is None:
+            return tuple(map(SourceFile, paths))
+        extents = map(tuple, self.extents[indices].tolist())
+        return tuple(map(SourceFile, paths, extents))
+
+    def subset(self, indices: NDArray[np.integer[Any]], width: int) -> Samples:
+        """Return some samples by themselves, in the order of `indices`.
+
+        Parameters
+        ----------
+        indices : ndarray of int
+        width : int
+            `path_nbytes` of all, so that files of some can be put together to one of all.
+        """
+        paths = self.paths(indices)
+        ends = np.fromiter(map(len, paths), np.int64, len(paths)).cumsum(dtype=np.int64)
+        extents = None if self.extents is None else self.extents[indices]
+        sizes = None if self.sizes is None else self.sizes[indices]
+        return Samples(b"".join(paths), ends, self.labels[indices], extents, width, sizes)
+
+    @cached_property
+    def path_nbytes(self) -> int:
+        """Bytes of the longest path, `width` at least."""
+        longest = self.width
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            before = self.ends[start - 1] if start else 0
+            ends = self.ends[start : start + _ROWS_AT_ONCE]
+            longest = max(longest, int(np.diff(ends, prepend=before).max()))
+        return longest
+
+
+def join_samples(
+    pieces: Iterable[list[bytes]],
+    labels: NDArray[np.int32],
+    extents: NDArray[np.int64] | None = None,
+) -> Samples:
+    """Return the table of some paths, given piece by piece."""
+    names = bytearray()
+    lengths = [np.empty(0, np.int32)]
+    for paths in pieces:
+        names += b"".join(paths)
+        lengths.append(np.fromiter(map(len, paths), np.int32, len(paths)))
+    return Samples(names, np.concatenate(lengths).cumsum(dtype=np.int64), labels, extents)
+
+
+_AT_ONCE = 4096
+
+
+ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """Columns of a manifest, in the order of the samples; None where it has none.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (n, K), or None
+        Labels of ``multilabel`` and ``regression``.
+    masks : Samples or None
+        The mask image of each sample; `Samples.width` is that of the longest path.
+    weights : ndarray of float32, shape (n,), or None
+    groups : ndarray of uint8, shape (n, 16), or None
+        A hash of the name of each sample's group.
+    digest : str
+        SHA-256, in hex, of all that the manifest says: see `rows_digest`; empty for folders.
+    is_split : bool
+        The manifest says which split each is in.
+    """
+
+    values: NDArray[np.float32] | None = None
+    masks: Samples | None = None
+    weights: NDArray[np.float32] | None = None
+    groups: NDArray[np.uint8] | None = None
+    digest: str = ""
+    is_split: bool = False
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the config of a file records of it."""
+        found: dict[str, Any] = {"manifest_sha256": self.digest} if self.digest else {}
+        return {**found, "weights": True} if self.weights is not None else found
+
+    def mask_files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
+        """Return the masks of some samples as their source finds them; empty for none."""
+        return () if self.masks is None else self.masks.files(indices)
+
+    def subset(self, indices: NDArray[np.integer[Any]]) -> Annotations:
+        """Return what is said of some samples, in the order of `indices`."""
+
+        def some(array: ArrayT | None) -> ArrayT | None:
+            return None if array is None else array[indices]
+
+        return Annotations(
+            some(self.values),
+            None if self.masks is None else self.masks.subset(indices, self.masks.width),
+            some(self.weights),
+            some(self.groups),
+            self.digest,
+            self.is_split,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        arrays = (self.values, self.weights, self.groups)
+        masks = 0 if self.masks is None else len(self.masks.names) + self.masks.ends.nbytes
+        return masks + sum(array.nbytes for array in arrays if array is not None)
+
+
+def rows_digest(
+    samples: Samples, splits: NDArray[np.uint8] | None, annotations: Annotations
+) -> str:
+    """Return the SHA-256, in hex, of the rows of a manifest, however they were written down.
+
+    Paths, classes and all other columns that are understood count, in the order of the samples;
+    neither the name of the manifest, nor its format, nor columns that are ignored.
+
+    Parameters
+    ----------
+    samples : Samples
+    splits : ndarray of uint8, shape (n,), or None
+    annotations : Annotations
+    """
+    arrays = {
+        "labels": samples.labels,
+        "splits": splits,
+        "values": annotations.values,
+        "weights": annotations.weights,
+        "groups": annotations.groups,
+    }
+    found = {name: _sha256(_bytes(array)) for name, array in arrays.items() if array is not None}
+    found["paths"] = _sha256(_paths(samples))
+    if annotations.masks is not None:
+        found["masks"] = _sha256(_paths(annotations.masks))
+    return hashlib.sha256(canonical_json(found).encode()).hexdigest()
+
+
+def _sha256(pieces: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _bytes(array: NDArray[Any]) -> Iterator[bytes]:
+    little = array.dtype.newbyteorder("<")
+    for start in range(0, len(array), _AT_ONCE):
+        yield array[start : start + _AT_ONCE].astype(little, copy=False).tobytes()
+
+
+def _paths(samples: Samples) -> Iterator[bytes]:
+    for start in range(0, len(samples), _AT_ONCE):
+        numbers = np.arange(start, min(start + _AT_ONCE, len(samples)))
+        yield b"".join(path + b"\0" for path in samples.paths(numbers))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What a dataset folder holds.
+
+    Parameters
+    ----------
+    source : Source
+        Where the files are.
+    layout : str
+        ``classes`` (a folder a class), ``splits`` (a folder a split, class folders in each) or
+        ``manifest``.
+    classes : tuple of bytes
+        In the order of their indices.
+    samples : Samples
+        In the order of splits, classes, files.
+    splits : dict of str to ndarray of int32, or None
+        Indices of the samples of each split; None where the dataset is not split already.
+    skipped : tuple of Skipped
+        Named like an image but not read: links out of the folder, FIFOs, devices.
+    hidden, loose : int
+        How many hidden files and folders, and files outside of any class, were left out.
+    other : Mapping of str to int
+        How many files were left out for their extension, by extension.
+    doubts : tuple of str
+        What may not be as its user thinks, each on a line.
+    annotations : Annotations
+        What a manifest says of the samples.
+    """
+
+    source: Source
+    layout: str
+    classes: tuple[bytes, ...]
+    samples: Samples
+    splits: Mapping[str, NDArray[np.int32]] | None
+    skipped: tuple[Skipped, ...]
+    hidden: int
+    loose: int
+    other: Mapping[str, int]
+    doubts: tuple[str, ...] = ()
+    annotations: Annotations = field(default_factory=Annotations)
+
+    @property
+    def name(self) -> str:
+        """What it is called, for people."""
+        return printable(self.source.name)
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Class name to index."""
+        return {os.fsdecode(name): index for index, name in enumerate(self.classes)}
+
+
+def encode_labels(
+    indices: NDArray[np.int32], class_mode: str, n_classes: int
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Return class indices as labels of a class mode, as the file stores them.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,), or of float32, shape (n, n_classes)
+        Sparse and binary: the index; categorical: one-hot.
+    """
+    if class_mode != "categorical":
+        return indices.astype("<i8")
+    one_hot = np.zeros((len(indices), n_classes), "<f4")
+    one_hot[np.arange(len(indices)), indices] = 1
+    return one_hot
+
+
+def known_labels(dataset: Dataset, rows: NDArray[np.int32], class_mode: str) -> NDArray[Any] | None:
+    """Return the labels of some samples, as the file stores them; None for those of no label.
+
+    Masks, which are read as images are, are not known either.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : ndarray of int32
+        Sample indices.
+    class_mode : str
+    """
+    if class_mode in ("none", "mask"):
+        return None
+    values = dataset.annotations.values
+    if values is None:
+        return encode_labels(dataset.samples.labels[rows], class_mode, len(dataset.classes))
+    found = values[rows].astype("<f4", copy=False)
+    is_single = class_mode == "regression" and found.shape[1] == 1
+    return found[:, 0].copy() if is_single else found

@@ -1,0 +1,240 @@
+"""A table of images to a Dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.common.keys import path_keys
+from batchify.common.text import printable
+from batchify.datasets.columns import OPTIONAL, Columns, alike
+from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
+from batchify.datasets.discovery import discover, open_tree
+from batchify.datasets.tables import Faults, Table, open_table
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.storage.tree import Tree
+
+_AT_ONCE = 4096
+
+
+_SHOWN_COLUMNS = 20
+
+
+def read_dataset(
+    directory: str | os.PathLike[str],
+    options: BuildOptions,
+    *,
+    timeout_s: float = IMAGE_TIMEOUT_S,
+) -> Dataset:
+    """Return the classes and samples of a dataset: of a manifest where there is one, else folders.
+
+    Parameters
+    ----------
+    directory : path
+        What the paths of the manifest are relative to.
+    options : BuildOptions
+    timeout_s : float
+        How long a file may take; see `batchify.datasets.discovery.open_tree`.
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError
+    OptionError
+        If the manifest is none by its name.
+    """
+    if options.manifest is None:
+        return discover(directory, options.discover, timeout_s=timeout_s)
+    tree = open_tree(directory, options.discover, timeout_s=timeout_s)
+    return read_manifest(tree, options)
+
+
+def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
+    """Return the classes and samples that a manifest lists, all of which must be there.
+
+    Samples are in the order of splits, classes, rows of the manifest. Classes are sorted by code
+    point; where the labels are no classes, all samples are alike, and `Dataset.classes` are the
+    label columns.
+
+    Parameters
+    ----------
+    tree : Tree
+    options : BuildOptions
+        With a manifest.
+
+    Raises
+    ------
+    ManifestError
+        With the lines that are wrong.
+
+    Notes
+    -----
+    Memory: the bytes of all paths twice, and some 100 more a row, while it is read.
+    """
+    assert options.manifest is not None
+    faults = Faults(options.manifest.path)
+    columns = _read(options, faults)
+    lines = np.frombuffer(columns.lines, np.int64)
+    samples = columns.paths.samples()
+    _check_twice(samples, lines, faults)
+    extents = _found(tree, samples, lines, "", faults)
+    is_indexed = options.store.class_mode not in choices.MANIFEST_MODES
+    masks = mask_extents = None
+    if options.store.class_mode == "mask":
+        masks = columns.masks.samples()
+        mask_extents = _found(tree, masks, lines, "its mask ", faults)
+    values, weights = columns.values, columns.weights
+    splits, groups = columns.splits, columns.groups
+    if splits is not None and groups is not None:
+        _check_groups(splits, groups, lines, faults)
+    faults.check(f"mend the manifest; its paths are relative to {printable(tree.source.name)}")
+    if not len(samples):
+        raise faults.error("lists no images")
+    if is_indexed:
+        classes, labels = columns.classes.sorted()
+    else:
+        classes = tuple(map(os.fsencode, options.manifest.label_columns))
+        labels = samples.labels
+    order = np.lexsort((labels,) if splits is None else (labels, splits))
+    if masks is not None:
+        masks = replace(_ordered(masks, masks.labels, mask_extents, order), width=masks.path_nbytes)
+    annotations = Annotations(
+        values=None if values is None else values[order],
+        masks=masks,
+        weights=None if weights is None else weights[order],
+        groups=None if groups is None else groups[order],
+        is_split=splits is not None,
+    )
+    samples = _ordered(samples, labels, extents, order)
+    splits = None if splits is None else splits[order]
+    digest = rows_digest(samples, splits, annotations)
+    return Dataset(
+        source=tree.source,
+        layout="manifest",
+        classes=classes,
+        samples=samples,
+        splits=None if splits is None else _members(splits),
+        skipped=(),
+        hidden=0,
+        loose=0,
+        other={},
+        doubts=_doubts(classes) if is_indexed else (),
+        annotations=replace(annotations, digest=digest),
+    )
+
+
+def _read(options: BuildOptions, faults: Faults) -> Columns:
+    """Return what the manifest says, row by row; what cannot be understood is a fault."""
+    assert options.manifest is not None
+    with open_table(options.manifest.path, faults) as table:
+        names = _wanted(table, options.manifest.label_columns, faults)
+        columns = Columns(names, options)
+        for line, texts in table.rows(names, faults):
+            try:
+                columns.add(line, texts)
+            except ValueError as error:
+                faults.add(line, str(error))
+    return columns
+
+
+def _wanted(table: Table, label_columns: tuple[str, ...], faults: Faults) -> list[str]:
+    """Return the columns that are read.
+
+    Raises
+    ------
+    ManifestError
+        If one is missing, or there twice.
+    """
+    present = [name for name in OPTIONAL if name in table.columns]
+    wanted = ["path", *label_columns, *present]
+    for name in wanted:
+        found = table.columns.count(name)
+        if found > 1:
+            raise faults.error(f"has {found} columns {printable(name)}; keep one of them")
+        if not found:
+            some = ", ".join(map(printable, table.columns[:_SHOWN_COLUMNS]))
+            more = ", …" if len(table.columns) > _SHOWN_COLUMNS else ""
+            advice = "" if name == "path" else "; --label-columns names those of the labels"
+            raise faults.error(f"has no column {printable(name)}, only {some}{more}{advice}")
+    return wanted
+
+
+def _doubts(classes: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(
+        f"classes {printable(first)} and {printable(second)} differ in case or spaces alone"
+        for first, second in alike(classes)[:1]
+    )
+
+
+def _members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:
+    """Return the samples of each split that has any."""
+    found = {name: np.flatnonzero(splits == i) for i, name in enumerate(choices.SPLITS)}
+    return {name: rows.astype(np.int32) for name, rows in found.items() if len(rows)}
+
+
+def _pieces(samples: Samples) -> Iterator[tuple[int, list[bytes]]]:
+    for start in range(0, len(samples), _AT_ONCE):
+        numbers = np.arange(start, min(start + _AT_ONCE, len(samples)))
+        yield start, samples.paths(numbers)
+
+
+def _check_twice(samples: Samples, lines: NDArray[np.int64], faults: Faults) -> None:
+    """Find the paths that are there twice: by their hashes, and then by themselves."""
+    keys = np.empty(len(samples), np.uint64)
+    for start, paths in _pieces(samples):
+        keys[start : start + len(paths)] = path_keys(paths)
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    again = np.append(False, keys[1:] == keys[:-1])[: len(keys)]
+    heads = np.maximum.accumulate(np.where(again, 0, np.arange(len(keys))))
+    for at in np.flatnonzero(again).tolist():
+        one, other = int(order[heads[at]]), int(order[at])
+        path = samples.path(other)
+        if samples.path(one) == path:
+            message = f"{printable(path)} is on {faults.unit} {lines[one]} already"
+            faults.add(int(lines[other]), message)
+
+
+def _found(
+    tree: Tree, samples: Samples, lines: NDArray[np.int64], prefix: str, faults: Faults
+) -> NDArray[np.int64] | None:
+    """Look all files up; return their extents, where they have any."""
+    pieces = []
+    for start, paths in _pieces(samples):
+        reasons, extents = tree.find(paths)
+        for i, reason in reasons.items():
+            faults.add(int(lines[start + i]), f"{prefix}{printable(paths[i])}: {reason}")
+        if extents is not None:
+            pieces.append(extents)
+    return np.concatenate(pieces) if pieces else None
+
+
+def _check_groups(
+    splits: NDArray[np.uint8], groups: NDArray[np.uint8], lines: NDArray[np.int64], faults: Faults
+) -> None:
+    """Find the groups that are in several splits."""
+    whole = np.ascontiguousarray(groups).view("V16").ravel()
+    _, firsts, numbers = np.unique(whole, return_index=True, return_inverse=True)
+    first = firsts[numbers.ravel()]
+    for row in np.flatnonzero(splits != splits[first]).tolist():
+        one = int(first[row])
+        mine, other = (choices.SPLITS[splits[i]] for i in (row, one))
+        message = f"its group is in {other} on {faults.unit} {lines[one]}, here in {mine}"
+        faults.add(int(lines[row]), message)
+
+
+def _ordered(
+    samples: Samples,
+    labels: NDArray[np.int32],
+    extents: NDArray[np.int64] | None,
+    order: NDArray[np.int64],
+) -> Samples:
+    """Return samples in another order, with their labels and extents."""
+    pieces = (
+        samples.paths(order[start : start + _AT_ONCE]) for start in range(0, len(order), _AT_ONCE)
+    )
+    return join_samples(pieces, labels[order], None if extents is None else extents[order])

@@ -1,0 +1,148 @@
+"""Files of a dataset as tasks for workers; the hash job."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.progress import Progress
+from batchify.common.text import printable
+from batchify.datasets.dataset import Dataset
+from batchify.errors import BadImageError
+from batchify.storage.source import FileReader, Source, SourceFile
+from batchify.workers import engine
+from batchify.workers.pool import NOTHING, Mark
+
+
+@dataclass(frozen=True, slots=True)
+class FillTask:
+    """Some consecutive rows of a split, and the files they are made of.
+
+    Parameters
+    ----------
+    split : str
+    start : int
+        First row.
+    files : tuple of SourceFile
+        Of each row.
+    masks : tuple of SourceFile
+        The mask of each; empty where there are none.
+    given_up : tuple of (int, str)
+        Position and reason of files that ended a worker: not to be touched again.
+    """
+
+    split: str
+    start: int
+    files: tuple[SourceFile, ...]
+    masks: tuple[SourceFile, ...] = ()
+    given_up: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def wanted(self) -> list[SourceFile]:
+        """The files that are to be touched."""
+        given_up = {i for i, _ in self.given_up}
+        return [file for i, file in enumerate(self.files) if i not in given_up]
+
+
+def name_file(task: FillTask, item: int) -> str:
+    """Name a file of a task; for `NOTHING` the first and the last."""
+    if item != NOTHING:
+        return printable(task.files[item].path)
+    first, last = printable(task.files[0].path), printable(task.files[-1].path)
+    return first if len(task.files) == 1 else f"{first} … {last} ({len(task.files)} files)"
+
+
+class ReadingJob:
+    """What jobs have in common that read files and decode none."""
+
+    @property
+    def advice(self) -> str:
+        """What a user can do about a file that cannot be read to its end."""
+        return "look whether it can be read, and run the same command again"
+
+    def name(self, task: FillTask, item: int) -> str:
+        """Name the file of an item."""
+        return name_file(task, item)
+
+    def without(self, _task: FillTask, _item: int, _reason: str) -> None:
+        """Give nothing up: no image is decoded here."""
+
+
+TASK_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class HashJob(ReadingJob):
+    """What a worker needs to hash files.
+
+    Notes
+    -----
+    Tasks are those of a fill.
+    """
+
+    source: Source
+    max_file_size: int
+
+    @contextlib.contextmanager
+    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], bytes]]:
+        """Return who hashes a task: the 32 bytes of each file, zeros where it cannot be read."""
+        with contextlib.closing(self.source.open()) as reader:
+            yield lambda task: b"".join(self._hash(reader, task, mark))
+
+    def _hash(self, reader: FileReader, task: FillTask, mark: Mark) -> Iterator[bytes]:
+        contents = reader.fetch(task.files, self.max_file_size)
+        for i in range(len(task.files)):
+            mark(i)
+            data = next(contents)
+            yield bytes(32) if isinstance(data, BadImageError) else hashlib.sha256(data).digest()
+
+
+def hash_samples(
+    dataset: Dataset,
+    max_file_size: int,
+    crew: engine.Workers,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> NDArray[np.uint8]:
+    """Return the SHA-256 of each sample's content, shape (n, 32); zeros where it cannot be read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    max_file_size : int
+        A file that is larger is not read.
+    crew : engine.Workers
+    report : callable
+        Called with a `Progress` now and then.
+
+    Raises
+    ------
+    WorkerDiedError
+        If a file cannot be read to its end in time.
+
+    Notes
+    -----
+    Memory: 32 bytes a sample.
+    """
+    count = len(dataset.samples)
+    digests = np.zeros((count, 32), np.uint8)
+    job = HashJob(dataset.source, max_file_size)
+    done = 0
+    report(Progress("hash", 0, count))
+    for data in crew.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
+        rows = np.frombuffer(data, np.uint8).reshape(-1, 32)
+        digests[done : done + len(rows)] = rows
+        done += len(rows)
+        report(Progress("hash", done, count))
+    return digests
+
+
+def _tasks(dataset: Dataset) -> Iterator[FillTask]:
+    count = len(dataset.samples)
+    for start in range(0, count, TASK_SAMPLES):
+        files = dataset.samples.files(np.arange(start, min(start + TASK_SAMPLES, count)))
+        yield FillTask("", start, files)

@@ -1,0 +1,1 @@
+"""Turn image bytes into arrays; the only package that decodes with Pillow."""

@@ -1,0 +1,133 @@
+"""What a file records of its options, and back."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from batchify import choices
+from batchify.common.text import printable
+from batchify.errors import FileFormatError
+from batchify.options import (
+    BuildOptions,
+    DecodeOptions,
+    DiscoverOptions,
+    ManifestOptions,
+    StoreOptions,
+)
+
+GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
+
+
+def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
+    """Return what a file was built with, apart from its splits.
+
+    Parameters
+    ----------
+    config : Mapping
+        As `BuildOptions.config` made it.
+
+    Raises
+    ------
+    FileFormatError
+        If it is not one that this release could have recorded.
+    """
+    try:
+        return BuildOptions(
+            discover=_group(DiscoverOptions, config),
+            decode=_group(DecodeOptions, config),
+            store=_group(StoreOptions, config),
+            manifest=_manifest(config),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise FileFormatError(f"its config cannot be understood: {error}") from error
+
+
+def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a config that decides about rows, and which images are refused."""
+    names = [field.name for field in fields(DecodeOptions)] + ["dtype", "store"]
+    if config.get("dtype") == "float32":
+        names.append("rescale")
+    return {name: config.get(name) for name in names}
+
+
+def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
+    """Return the command that makes a file of a config, for a shell, without what is default.
+
+    Parameters
+    ----------
+    config : Mapping
+        As a file records it.
+    skipped : bool
+        Files were left out.
+    """
+    defaults = {
+        **BuildOptions().config(layout="classes"),
+        "compression_level": StoreOptions().compression_level,
+        "store": StoreOptions().store,
+        "group_by": "",
+        "group_duplicates": False,
+        "label_columns": ManifestOptions("").label_columns,
+    }
+    words = ["batchify", "build", "DATASET", "OUT"]
+    if config.get("layout") == "manifest":
+        words += ["--manifest", "MANIFEST"]
+    for name, default in defaults.items():  # what is no option, in a stranger's file, is left out
+        plain = list(default) if isinstance(default, tuple) else default
+        value = config.get(name, plain)
+        if name == "layout" or value == plain:
+            continue
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif name == "target_size" and isinstance(value, list):
+            words += [option, "x".join(map(str, value))]
+        elif isinstance(value, list):
+            words += [option, ",".join(map(str, value))]
+        else:
+            words += [option, str(value)]
+    if skipped:
+        words += ["--on-error", "skip"]
+    command = shlex.join(words)
+    return command if command.isprintable() else printable(command)
+
+
+def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:
+    """Return what is known of the manifest that listed the rows: not its name."""
+    if config.get("layout") != "manifest":
+        return None
+    return ManifestOptions("", tuple(config["label_columns"]))
+
+
+def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:
+    values = {field.name: config[field.name] for field in fields(group) if field.name in config}
+    kwargs: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return group(**kwargs)
+
+
+_MOST_VALUES = 1 << 32
+"""Of an image; see `batchify.options.BuildOptions`."""
+
+
+def known(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    """Return an option of a config that must be one of the choices."""
+    value = config.get(name)
+    if not isinstance(value, str) or value not in choices:
+        raise FileFormatError(f"its {name} is not one that this batchify knows")
+    return value
+
+
+def image_shape(config: dict[str, Any]) -> tuple[int, int, int]:
+    """Return what a config says that the shape of an image is."""
+    sides = config.get("target_size")
+    channels = choices.CHANNELS[known(config, "color_mode", choices.COLOR_MODES)]
+    if not isinstance(sides, list) or len(sides) != 2 or any(type(s) is not int for s in sides):
+        raise FileFormatError("its target_size is not two numbers")
+    height, width = sides
+    if min(height, width) < 1 or height * width * channels >= _MOST_VALUES:
+        raise FileFormatError("its target_size is not that of an image")
+    return height, width, channels

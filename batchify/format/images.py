@@ -1,0 +1,288 @@
+"""The stored images of a split by offset, and their damage.
+
+Uncompressed rows are read where they lie. Compressed chunks are read raw and inflated here, never
+beyond the size that a chunk has.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from h5py import h5d
+from numpy.typing import NDArray
+
+from batchify.common import durable
+from batchify.common.system import in_order, usable_cpus
+from batchify.errors import FileFormatError
+from batchify.format import schema
+from batchify.format.reader import Reader
+from batchify.format.structure import dataset_row_offsets, filters
+
+
+class EncodedFiles:
+    """The files of one split; usable from several threads at once.
+
+    Parameters
+    ----------
+    reader : Reader
+        Open while this is made, and not needed any more after that.
+    split : str
+
+    Raises
+    ------
+    FileFormatError
+
+    Notes
+    -----
+    Memory: 8 bytes a row.
+    """
+
+    chunk_rows = 1
+
+    def __init__(self, reader: Reader, split: str) -> None:
+        self.rows = reader.rows(split)
+        self._ends = reader.ends(split)
+        with reader.refusing():
+            self._places = dataset_row_offsets(reader.splits[split]["encoded"])
+        self._fd = os.dup(reader.fd)
+        self._closing = weakref.finalize(self, os.close, self._fd)
+
+    def get(self, start: int, stop: int) -> bytes:
+        """Return the bytes of some rows, one after another.
+
+        Raises
+        ------
+        OSError
+            If the file ends before, or cannot be read.
+        """
+        first, last = self._end(start), self._end(stop)
+        return b"".join(
+            durable.pread_all(self._fd, to - at, offset)
+            for offset, at, to in self._places.extents(first, last)
+        )
+
+    def cut(self, data: bytes, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes of each of some rows, out of those that `get` returned of them."""
+        view = memoryview(data)
+        ends = (self._ends[start:stop] - self._end(start)).tolist()
+        for first, last in zip([0, *ends], ends, strict=False):
+            yield view[first:last]
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """Yield [start, stop) of all rows, some MiB together, unless one has more."""
+        start = 0
+        while start < self.rows:
+            most = self._end(start) + schema.PIECE_NBYTES
+            stop = max(start + 1, int(np.searchsorted(self._ends, most, "right")))
+            yield start, stop
+            start = stop
+
+    @property
+    def piece_nbytes(self) -> int:
+        """The most bytes of one of the `pieces`."""
+        largest = int(np.diff(self._ends, prepend=0).max(initial=0))
+        return max(schema.PIECE_NBYTES, largest)
+
+    def close(self) -> None:
+        """Close the file; done by itself when this is not used any more."""
+        self._closing()
+
+    def _end(self, rows: int) -> int:
+        """Return where the first so many rows end."""
+        return int(self._ends[rows - 1]) if rows else 0
+
+
+class StoredImages:
+    """The images of one split; usable from several threads at once.
+
+    Parameters
+    ----------
+    reader : Reader
+        Open while this is made, and not needed any more after that.
+    split : str
+
+    Raises
+    ------
+    FileFormatError
+
+    Notes
+    -----
+    Memory: 16 bytes a chunk where the images are compressed, else nothing that grows.
+    """
+
+    def __init__(self, reader: Reader, split: str) -> None:
+        dataset = reader.splits[split]["images"]
+        self.rows: int = dataset.shape[0]
+        self.dtype: np.dtype[np.generic] = dataset.dtype
+        self.image_shape: tuple[int, ...] = dataset.shape[1:]
+        self.row_nbytes: int = self.dtype.itemsize * int(np.prod(self.image_shape, dtype=np.int64))
+        self.chunk_rows: int = dataset.chunks[0]
+        used = filters(dataset)
+        self.compressed = bool(used)
+        self._shuffled = len(used) == 2
+        self._places = None
+        with reader.refusing():
+            if used:
+                self._offsets, self._sizes = self._chunk_table(dataset.id, reader.nbytes)
+            else:
+                self._places = dataset_row_offsets(dataset)
+        self._fd = os.dup(reader.fd)
+        self._closing = weakref.finalize(self, os.close, self._fd)
+
+    def get(self, start: int, stop: int) -> bytes:
+        """Return the bytes of some rows.
+
+        Raises
+        ------
+        OSError
+            If the file ends before, or cannot be read.
+        FileFormatError
+            If a compressed chunk is damaged.
+        """
+        if self._places is not None:
+            return b"".join(
+                durable.pread_all(self._fd, (last - first) * self.row_nbytes, offset)
+                for offset, first, last in self._places.extents(start, stop)
+            )
+        if start == stop:
+            return b""
+        first, last = start // self.chunk_rows, (stop - 1) // self.chunk_rows
+        data = b"".join(self._chunk(index) for index in range(first, last + 1))
+        skipped = (start - first * self.chunk_rows) * self.row_nbytes
+        return data[skipped : skipped + (stop - start) * self.row_nbytes]
+
+    def cut(self, data: bytes, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes of each of some rows, out of those that `get` returned of them."""
+        view = memoryview(data)
+        for first in range(0, (stop - start) * self.row_nbytes, self.row_nbytes):
+            yield view[first : first + self.row_nbytes]
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """Yield [start, stop) of all rows, whole chunks, some MiB together unless one has more."""
+        for start in range(0, self.rows, self._piece_rows):
+            yield start, min(start + self._piece_rows, self.rows)
+
+    @property
+    def piece_nbytes(self) -> int:
+        """The most bytes of one of the `pieces`."""
+        return self._piece_rows * self.row_nbytes
+
+    @property
+    def _piece_rows(self) -> int:
+        rows = max(1, schema.PIECE_NBYTES // self.row_nbytes)
+        return rows + -rows % self.chunk_rows
+
+    def pixels(self, data: bytes) -> NDArray[Any]:
+        """Return the bytes of a row as an array, shape (H, W, C)."""
+        return np.frombuffer(data, self.dtype).reshape(self.image_shape)
+
+    def close(self) -> None:
+        """Close the file; done by itself when this is not used any more."""
+        self._closing()
+
+    def _chunk_table(
+        self, dataset: h5d.DatasetID, nbytes: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the byte offset and the stored size of each chunk."""
+        count = -(-self.rows // self.chunk_rows)
+        offsets, sizes = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        limit = self.chunk_rows * self.row_nbytes + 65536  # deflate never grows more than that
+
+        def add(info: h5d.StoreInfo) -> None:
+            index, within = divmod(info.chunk_offset[0], self.chunk_rows)
+            if within or any(info.chunk_offset[1:]):
+                raise FileFormatError("there are chunks that begin where none can")
+            if index >= count:
+                return  # past the rows
+            if sizes[index]:
+                raise FileFormatError(f"chunk {index} of the images has several places")
+            if info.filter_mask or info.size > limit:
+                raise FileFormatError(f"chunk {index} of the images is not compressed as it should")
+            offsets[index], sizes[index] = min(info.byte_offset, nbytes), info.size
+
+        dataset.chunk_iter(add)
+        if not sizes.all():
+            raise FileFormatError("there are images that are not stored")
+        if (offsets > nbytes - sizes).any():
+            raise FileFormatError("there are images past the end of the file")
+        return offsets, sizes
+
+    def _chunk(self, index: int) -> bytes:
+        stored = durable.pread_all(self._fd, int(self._sizes[index]), int(self._offsets[index]))
+        nbytes = self.chunk_rows * self.row_nbytes
+        inflate = zlib.decompressobj()
+        try:
+            data = inflate.decompress(stored, nbytes)
+            more = not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1)
+        except zlib.error as error:
+            raise FileFormatError(f"a compressed chunk is damaged: {error}") from error
+        if len(data) != nbytes or more:
+            raise FileFormatError("a compressed chunk is of another size")
+        if self._shuffled:  # HDF5's shuffle: all first bytes, then all second bytes …
+            planes = np.frombuffer(data, np.uint8).reshape(self.dtype.itemsize, -1)
+            data = planes.T.tobytes()
+        return data
+
+
+_MOST_NBYTES = 256 << 20
+"""What the pieces in all threads take, unless a single row takes more."""
+
+
+Damaged = list[tuple[int, str]]
+"""Rows, and what is wrong with each."""
+
+
+def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
+    """Read the stored images of a split, in threads, and hold them against their checksums.
+
+    Yields
+    ------
+    rows : int
+        How many were read, piece by piece, in the order of the file.
+    damaged : list of (int, str)
+        Those whose checksum is another, or that cannot be read.
+    """
+    images = EncodedFiles(reader, split) if reader.is_encoded else StoredImages(reader, split)
+    sums = reader.splits[split]["row_crc32"]
+    threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
+
+    def check(piece: tuple[int, NDArray[np.uint32]]) -> tuple[int, Damaged]:
+        start, expected = piece
+        return len(expected), _damaged(images, start, expected.tolist())
+
+    pieces = ((start, sums[start:stop]) for start, stop in images.pieces())  # HDF5 in one thread
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield from in_order(pool, check, pieces, threads)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        images.close()
+
+
+def _damaged(images: StoredImages | EncodedFiles, start: int, expected: list[int]) -> Damaged:
+    """Return the damaged ones of the rows from `start`, a whole number of chunks or to the end."""
+    try:
+        data = images.get(start, start + len(expected))
+    except (OSError, FileFormatError) as error:
+        step = images.chunk_rows
+        if len(expected) <= step:
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            return [(start + i, reason) for i in range(len(expected))]
+        return [
+            row
+            for first in range(0, len(expected), step)
+            for row in _damaged(images, start + first, expected[first : first + step])
+        ]
+    rows = images.cut(data, start, start + len(expected))
+    reason = "its checksum (row_crc32) is another"
+    return [
+        (start + i, reason)
+        for i, (row, crc32) in enumerate(zip(rows, expected, strict=True))
+        if zlib.crc32(row) != crc32
+    ]

@@ -1,0 +1,255 @@
+"""Manifest.json: the list of shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batchify import choices
+from batchify.common.text import printable
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError
+from batchify.format import schema
+
+NAME = b"manifest.json"
+
+
+FORMAT = "batchify-shards"
+
+
+VERSION = 1
+
+
+_MAX_NBYTES = 256 << 20
+
+
+_NAME = re.compile(r"(train|validation|test)-(\d{5,})-of-(\d{5,})\.h5")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """What is known of a shard.
+
+    Parameters
+    ----------
+    name : str
+        Of its file, in the folder.
+    rows, nbytes : int
+    digest : str
+        Its ``content_sha256``, in hex.
+    """
+
+    name: str
+    rows: int
+    nbytes: int
+    digest: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values; the schema is in the README."""
+        return {
+            "file": self.name,
+            "rows": self.rows,
+            "bytes": self.nbytes,
+            "content_sha256": self.digest,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """All shards of a build.
+
+    Parameters
+    ----------
+    creator, decoder : str
+        What made them, with versions.
+    config : Mapping
+        The options that they were built with: of the one file.
+    classes : tuple of bytes
+    splits : Mapping of str to tuple of ShardFile
+        In the order of the rows.
+    skipped : int
+        Files that were left out; the shards list them.
+    """
+
+    creator: str
+    decoder: str
+    config: Mapping[str, Any]
+    classes: tuple[bytes, ...]
+    splits: Mapping[str, tuple[ShardFile, ...]]
+    skipped: int
+
+    @property
+    def files(self) -> list[ShardFile]:
+        """All shards, in the order of the one file."""
+        return [file for files in self.splits.values() for file in files]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The rows of each split."""
+        return {name: sum(file.rows for file in files) for name, files in self.splits.items()}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values; the schema is in the README."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "schema_version": schema.SCHEMA_VERSION,
+            "creator": self.creator,
+            "decoder": self.decoder,
+            "config": dict(self.config),
+            "classes": [os.fsdecode(name) for name in self.classes],
+            "splits": {
+                name: {"rows": self.rows[name], "shards": [file.as_json() for file in files]}
+                for name, files in self.splits.items()
+            },
+            "skipped": self.skipped,
+        }
+
+    def text(self) -> bytes:
+        """Return what the file holds: ASCII, a name that is not UTF-8 with surrogate escapes."""
+        return json.dumps(self.as_json(), indent=1).encode("ascii") + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPath:
+    """A shard where it is.
+
+    Parameters
+    ----------
+    path : bytes
+    split : str
+    file : ShardFile
+        What is known of it.
+    """
+
+    path: bytes
+    split: str
+    file: ShardFile
+
+    def damaged(self, reason: str) -> FileFormatError:
+        """Return the error of a shard that is not what was built."""
+        return FileFormatError(
+            f"{printable(self.path)} is damaged: {reason}; run batchify build again, which makes "
+            "it anew"
+        )
+
+
+def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
+    """Return all shards of a folder, in the order of the one file.
+
+    Raises
+    ------
+    FileMissingError
+        If one is not there.
+    """
+    found = [
+        ShardPath(os.path.join(folder, os.fsencode(file.name)), split, file)
+        for split, files in index.splits.items()
+        for file in files
+    ]
+    missing = [printable(shard.path) for shard in found if not os.path.exists(shard.path)]
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise FileMissingError(f"there is no {missing[0]}{more}; run batchify build again")
+    return found
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """Return what the file of a shard is called: ``train-00000-of-00064.h5``."""
+    return f"{split}-{index:05d}-of-{count:05d}.h5"
+
+
+def is_shard_name(name: str) -> bool:
+    """Tell whether a file is called as a shard is."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_shard_folder(path: str | bytes | os.PathLike[str]) -> bool:
+    """Tell whether a path is a folder of shards that are all there."""
+    return os.path.isfile(os.path.join(os.fsencode(path), NAME))
+
+
+def read_index(folder: bytes) -> ShardIndex:
+    """Return what a folder's manifest lists.
+
+    Raises
+    ------
+    FileMissingError
+        If there is none: the build is not done.
+    FileAccessError, FileFormatError
+    """
+    path = os.path.join(folder, NAME)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_NBYTES + 1)
+    except FileNotFoundError:
+        raise FileMissingError(
+            f"{printable(folder)} has no {NAME.decode()}: it holds no shards, or not all of them; "
+            "run batchify build again to finish it"
+        ) from None
+    except OSError as error:
+        raise FileAccessError(f"{printable(path)} cannot be read: {error.strerror}") from error
+    return parse_index(data, path)
+
+
+def parse_index(data: bytes, path: bytes) -> ShardIndex:
+    """Return what a manifest lists, given its content.
+
+    Parameters
+    ----------
+    data : bytes
+    path : bytes
+        What it is called, for people.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    try:
+        if len(data) > _MAX_NBYTES:
+            raise ValueError(f"it is larger than {_MAX_NBYTES:,} bytes")
+        found = json.loads(data)
+        if found["format"] != FORMAT or found["version"] != VERSION:
+            raise ValueError("its format or version is another")
+        splits = {
+            name: tuple(map(_file, found["splits"][name]["shards"]))
+            for name in choices.SPLITS
+            if name in found["splits"]
+        }
+        index = ShardIndex(
+            str(found["creator"]),
+            str(found["decoder"]),
+            dict(found["config"]),
+            tuple(map(os.fsencode, found["classes"])),
+            splits,
+            int(found["skipped"]),
+        )
+        if len(splits) != len(found["splits"]) or not index.files:
+            raise ValueError("its splits are others")
+        for split, files in splits.items():
+            names = [shard_name(split, i, len(files)) for i in range(len(files))]
+            if not files or [file.name for file in files] != names:
+                raise ValueError(f"its shards of {split} are not all of them, in their order")
+    except (
+        ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError
+    ) as error:  # fmt: skip
+        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise FileFormatError(
+            f"{printable(path)} is not a list of shards that can be read: {printable(reason)}"
+        ) from error
+    return index
+
+
+def _file(found: Mapping[str, Any]) -> ShardFile:
+    file = ShardFile(
+        found["file"], int(found["rows"]), int(found["bytes"]), found["content_sha256"]
+    )
+    if not isinstance(file.name, str) or not is_shard_name(file.name):  # it may lead elsewhere
+        raise ValueError(f"{file.name!r} is not the name of a shard")
+    if file.rows < 0 or file.nbytes < 0:
+        raise ValueError(f"{file.name} has less than no rows or bytes")
+    bytes.fromhex(file.digest)
+    return file

@@ -1,0 +1,399 @@
+"""Open a file, checked; its columns and labels.
+
+A file from a stranger may be hostile: what is read is what schema 1 says and nothing else. No
+soft, external or user-defined links, no external storage, no virtual datasets, no filters but
+gzip, no variable-length data; sizes are held against the size of the file before they are
+allocated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5g, h5t
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.common.paths import shown_path
+from batchify.common.text import printable
+from batchify.errors import FileAccessError, FileFormatError, Skipped
+from batchify.format import schema, strict
+from batchify.format.config import image_shape, known
+from batchify.format.index import ShardIndex, shard_name
+from batchify.format.rows import row_ends
+from batchify.format.schema import RowOffsets
+from batchify.format.strict import open_digest, open_skipped, open_statistics, read_header
+from batchify.format.structure import dataset_row_offsets, filters
+
+_TRIES = 5
+
+
+_PIECE_ROWS = 4096
+
+
+_DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
+"""What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
+
+
+class Reader:
+    """An open, checked file.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    FileMissingError
+        If there is no such file.
+    FileAccessError
+        If it cannot be opened.
+    FileFormatError
+        If it is not a whole batchify file of a schema version that this release reads.
+    """
+
+    def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
+        self.path = os.fsencode(path)
+        self.shown = shown_path(path)
+        for _ in range(_TRIES):
+            self.fd = strict.open_signed(self.path, printable(self.shown))
+            self.nbytes = os.fstat(self.fd).st_size
+            try:
+                self._file = _opened(self.path)
+            except _DAMAGED as error:
+                os.close(self.fd)
+                raise self._refusal(error) from error
+            if _identity(os.stat(self.path)) == self.identity:
+                break
+            self.close()  # another file took the name in between
+        else:
+            raise FileAccessError(f"{printable(self.shown)} is replaced again and again")
+        try:
+            root = self._file.id
+            names = strict.hard_links(root, "/")
+            self.header = read_header(root)
+            config = self.header.config
+            self.is_encoded = known({"store": "decoded", **config}, "store", choices.STORES) != (
+                "decoded"
+            )
+            self.image_shape = image_shape(config)
+            self.image_dtype = np.dtype(
+                choices.STORED_DTYPES[known(config, "dtype", choices.DTYPES)]
+            )
+            self.splits = {
+                name: self._split(strict.open_group(root, name), name)
+                for name in choices.SPLITS
+                if name in names
+            }
+            if not self.splits:
+                raise FileFormatError("it has no split")
+            if self.is_encoded:
+                for name in self.splits:
+                    self._row_ends(name)  # whoever reads them may believe them
+            nbytes = self.nbytes
+            self.statistics = open_statistics(root, self.splits, self.image_shape[-1], nbytes)
+            self.skipped_table = open_skipped(root, nbytes) if schema.SKIPPED in names else None
+            self.digest_dataset = open_digest(root, nbytes)
+        except _DAMAGED as error:
+            self.close()
+            raise self._refusal(error) from error
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and number of the file that is open, whatever has its name by now."""
+        return _identity(os.fstat(self.fd))
+
+    @property
+    def root(self) -> h5g.GroupID:
+        """The root group."""
+        return self._file["/"].id
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Turn whatever HDF5 raises on damage into an error that names the file.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        try:
+            yield
+        except _DAMAGED as error:
+            raise self._refusal(error) from error
+
+    def scale_factor(self, split: str) -> np.float32 | None:
+        """Return what the stored pixels of a split are to be multiplied by; None where nothing is.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            if self.is_encoded:
+                owner = strict.open_group(self.root, split)
+            else:
+                owner = self.splits[split]["images"].id
+            if "scale_factor" not in strict.attribute_names(owner):
+                return None
+            value = strict.attribute(owner, "scale_factor", h5t.FLOAT)
+            if value.ndim or value.dtype != np.float32:
+                raise FileFormatError(f"scale_factor of {split} is not one float32")
+            return np.float32(value[()])
+
+    def channel_statistics(self, split: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of each channel of a split's images, rescaled.
+
+        NaN where there are no images.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            mean, std = (self.statistics[f"{kind}_{split}"][()] for kind in ("mean", "std"))
+            if self.rows(split) and not np.isfinite([mean, std]).all():
+                raise FileFormatError(f"{schema.STATISTICS} of {split} are not finite")
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+    def rows(self, split: str) -> int:
+        """Return the number of rows of a split."""
+        return len(self.splits[split]["paths"])
+
+    def ends(self, split: str) -> NDArray[np.int64]:
+        """Return where the bytes of each row end in ``encoded``: `batchify.format.rows.row_ends`.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            return self._row_ends(split)
+
+    def _row_ends(self, split: str) -> NDArray[np.int64]:
+        count, nbytes = self.rows(split), len(self.splits[split]["encoded"])
+        return row_ends(self.pieces(split, "image_extents"), split, count, nbytes)
+
+    @property
+    def digest(self) -> bytes:
+        """The stored SHA-256 of all content but the images."""
+        with self.refusing():
+            return bytes(self.digest_dataset[()])
+
+    def row_offsets(self) -> dict[str, RowOffsets]:
+        """Return where the rows of the uncompressed columns are; keys are ``split/column``.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            return {
+                f"{split}/{name}": dataset_row_offsets(dataset)
+                for split, columns in self.splits.items()
+                for name, dataset in columns.items()
+                if not filters(dataset)
+            }
+
+    def records(self, split: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """Yield (first row, some rows of all columns but the images), in order.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        columns = {
+            name: data
+            for name, data in self.splits[split].items()
+            if name not in schema.IMAGE_COLUMNS
+        }
+        nbytes = sum(data.dtype.itemsize * math.prod(data.shape[1:]) for data in columns.values())
+        at_once = max(1, schema.RECORDS_NBYTES // nbytes)
+        with self.refusing():
+            for start in range(0, len(columns["paths"]), at_once):
+                yield start, {name: data[start : start + at_once] for name, data in columns.items()}
+
+    def pieces(self, split: str, column: str) -> Iterator[NDArray[Any]]:
+        """Yield the rows of an uncompressed column, in order, some thousand at a time.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        dataset = self.splits[split][column]
+        row_nbytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
+        at_once = max(1, min(_PIECE_ROWS, schema.PIECE_NBYTES // row_nbytes))
+        with self.refusing():
+            for start in range(0, dataset.shape[0], at_once):
+                yield dataset[start : start + at_once]
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Return the files that were left out, with their reasons.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        if self.skipped_table is None:
+            return ()
+        with self.refusing():
+            rows = self.skipped_table[()]
+        return tuple(
+            Skipped(bytes(path), bytes(reason).decode("utf-8", "replace"))
+            for path, reason in zip(rows["path"], rows["reason"], strict=True)
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        os.close(self.fd)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _refusal(self, reason: Exception) -> FileFormatError:
+        return FileFormatError(
+            f"{printable(self.shown)} is not a batchify file that can be read: "
+            f"{printable(str(reason))}"
+        )
+
+    def _split(self, group: h5g.GroupID, name: str) -> dict[str, h5py.Dataset]:
+        """Return the columns of a split, each as schema 1 says."""
+        strict.hard_links(group, name)
+        paths = strict.open_dataset(group, name, "paths", self.nbytes)
+        if len(paths.shape) != 1:
+            raise FileFormatError(f"{name}/paths has another shape")
+        encoded_nbytes = None
+        if self.is_encoded:
+            encoded_nbytes = strict.open_dataset(group, name, "encoded", self.nbytes).shape[0]
+        expected = schema.split_columns(
+            paths.shape[0],
+            self.image_shape,
+            known(self.header.config, "dtype", choices.DTYPES),
+            known(self.header.config, "class_mode", choices.CLASS_MODES),
+            len(self.header.classes),
+            paths.get_type().get_size(),
+            encoded_nbytes,
+            weights=self.header.config.get("weights") is True,
+            label_path_nbytes=self._text_nbytes(group, name, "label_paths"),
+        )
+        columns = {}
+        for column in expected:
+            dataset = strict.open_dataset(group, name, column.name, self.nbytes)
+            strict.check_column(dataset, f"{name}/{column.name}", column)
+            columns[column.name] = h5py.Dataset(dataset)
+        return columns
+
+    def _text_nbytes(self, group: h5g.GroupID, split: str, name: str) -> int:
+        """Return how long the texts of a column are; 1 where there is none."""
+        if name.encode() not in group:
+            return 1
+        return int(strict.open_dataset(group, split, name, self.nbytes).get_type().get_size())
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _opened(path: bytes) -> h5py.File:
+    """Open without a lock: a finished file does not change, and some file systems have none.
+
+    There is no chunk cache either: rows are read once, in large pieces.
+    """
+    try:
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+    except OSError:
+        return h5py.File(path, "r")  # where this process has it open already, with a lock
+
+
+def has_classes(reader: Reader) -> bool:
+    """Tell whether the labels of a file are classes."""
+    return reader.header.config["class_mode"] in choices.INDEXED_MODES
+
+
+def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
+    """Return the rows of each class, shape (classes,); None where no labels are classes.
+
+    Raises
+    ------
+    FileFormatError
+        If there are labels that are not of a class.
+
+    Notes
+    -----
+    Memory: some thousand labels at a time.
+    """
+    if not has_classes(reader):
+        return None
+    counts = np.zeros(len(reader.header.classes), np.int64)
+    for piece in _index_pieces(reader, split):
+        counts += np.bincount(piece, minlength=len(counts))
+    return counts
+
+
+def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
+    """Return the class of every row of a split that has labels, whatever form they have.
+
+    Raises
+    ------
+    FileFormatError
+        If there are labels that are not of a class.
+
+    Notes
+    -----
+    Memory: 4 bytes a row.
+    """
+    indices = np.empty(len(reader.splits[split]["labels"]), np.int32)
+    start = 0
+    for piece in _index_pieces(reader, split):
+        indices[start : start + len(piece)] = piece
+        start += len(piece)
+    return indices
+
+
+def _index_pieces(reader: Reader, split: str) -> Iterator[NDArray[np.intp]]:
+    """Yield the classes of the rows, some thousand at a time, each held against the file's."""
+    n_classes = len(reader.header.classes)
+    for piece in reader.pieces(split, "labels"):
+        if piece.ndim == 2:
+            known = np.count_nonzero(piece, axis=1) == 1
+        else:
+            known = (piece >= 0) & (piece < n_classes)
+        if not known.all():
+            raise FileFormatError(
+                f"{printable(reader.path)}: {split}/labels has labels that are not of a class"
+            )
+        yield piece.argmax(axis=1) if piece.ndim == 2 else piece
+
+
+OTHER = "it is of another build than the list"
+
+
+def is_listed(reader: Reader, name: str, index: ShardIndex) -> bool:
+    """Tell whether a file is the shard of that name, of the build that the list is of."""
+    header, splits = reader.header, list(reader.splits)
+    split = splits[0]
+    count = len(index.splits.get(split, ()))
+    number = dict(header.config).get("shard")
+    return (
+        isinstance(number, int)
+        and len(splits) == 1
+        and name == shard_name(split, number, count)
+        and dict(header.config) == {**index.config, "shard": number, "shards": count}
+        and header.classes == index.classes
+        and (header.creator, header.decoder) == (index.creator, index.decoder)
+    )

@@ -1,0 +1,240 @@
+"""Rows by byte offset, HDF5 closed: read and write.
+
+Rows that follow each other are one run of bytes in either form, so that whoever checks or copies
+images need not know which it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common import durable
+from batchify.common.text import printable
+from batchify.errors import FileAccessError, FileFormatError
+from batchify.format import schema
+from batchify.format.schema import RowOffsets
+
+
+def row_ends(
+    pieces: Iterable[NDArray[Any]], split: str, rows: int, nbytes: int
+) -> NDArray[np.int64]:
+    """Return where the bytes of each row end, shape (N,): it begins where the one before ends.
+
+    Parameters
+    ----------
+    pieces : iterable of ndarray of int64, shape (n, 2)
+        ``image_extents``, some rows at a time: where each begins, and its bytes.
+    split : str
+    rows, nbytes : int
+        That there are in all.
+
+    Raises
+    ------
+    FileFormatError
+        If rows overlap, leave bytes out, are in another order, or have less than no bytes.
+
+    Notes
+    -----
+    Memory: 8 bytes a row.
+    """
+    ends = np.zeros(rows, np.int64)
+    row = end = 0
+    for piece in pieces:
+        starts, sizes = piece[:, 0], piece[:, 1]
+        # No sum of two such numbers wraps.
+        wrong = (starts < 0) | (starts > nbytes) | (sizes < 0) | (sizes > nbytes)
+        wrong[1:] |= starts[1:] != starts[:-1] + sizes[:-1]
+        wrong[0] |= starts[0] != end
+        if wrong.any():
+            number = row + int(np.flatnonzero(wrong)[0])
+            raise FileFormatError(
+                f"{split}/image_extents of row {number} is not where the row before ends, or not "
+                f"within the {nbytes:,} bytes of {split}/encoded"
+            )
+        ends[row : row + len(piece)] = starts + sizes
+        row += len(piece)
+        end = int(ends[row - 1])
+    if end != nbytes:
+        raise FileFormatError(f"{split}/encoded has {nbytes:,} bytes, but its rows end at {end:,}")
+    return ends
+
+
+class RowReader:
+    """Reads rows in their places, with HDF5 closed; usable from several threads at once.
+
+    Parameters
+    ----------
+    path : bytes
+    row_offsets : Mapping of str to RowOffsets
+        Keys are ``split/column``.
+    identity : tuple of int, optional
+        Device and number of the file that the places are of.
+
+    Raises
+    ------
+    OutputIOError
+    FileAccessError
+        If another file took the name.
+    """
+
+    _flags = os.O_RDONLY
+
+    def __init__(
+        self,
+        path: bytes,
+        row_offsets: Mapping[str, RowOffsets],
+        identity: tuple[int, int] | None = None,
+    ) -> None:
+        self._path = path
+        self.row_offsets = row_offsets
+        try:
+            self._fd = os.open(path, self._flags | durable.O_BINARY)
+        except OSError as error:
+            raise durable.io_error("opening", path, error) from error
+        status = os.fstat(self._fd)
+        if identity not in (None, (status.st_dev, status.st_ino)):
+            self.close()
+            raise FileAccessError(f"{printable(path)} was replaced meanwhile; run it again")
+
+    def get(self, split: str, column: str, start: int, stop: int) -> bytes:
+        """Return the bytes of some rows of a column.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        where = self.row_offsets[f"{split}/{column}"]
+        try:
+            return b"".join(
+                durable.pread_all(self._fd, (last - first) * where.row_nbytes, offset)
+                for offset, first, last in where.extents(start, stop)
+            )
+        except OSError as error:
+            raise durable.io_error("reading", self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class RowWriter(RowReader):
+    """Puts finished rows in their places too, from any process."""
+
+    _flags = os.O_RDWR
+
+    def put(self, split: str, start: int, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Write some rows of some columns.
+
+        Parameters
+        ----------
+        split : str
+        start : int
+            Row of the first.
+        columns : Mapping of str to ndarray
+            C-contiguous, of the dtypes of the file.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        try:
+            for name, rows in columns.items():
+                where = self.row_offsets[f"{split}/{name}"]
+                for offset, first, last in where.extents(start, start + len(rows)):
+                    durable.pwrite_all(self._fd, rows[first - start : last - start].data, offset)
+        except OSError as error:
+            raise durable.io_error("writing", self._path, error) from error
+
+    def sync(self) -> None:
+        """Make all rows durable, whichever process wrote them.
+
+        Raises
+        ------
+        OutputIOError
+            A failed fsync is never retried: the kernel may have dropped what it could not write.
+        """
+        try:
+            durable.sync(self._fd)
+        except OSError as error:
+            raise durable.io_error("syncing", self._path, error) from error
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file that is written is still the one of its name."""
+        return durable.is_named(self._fd, self._path)
+
+
+class ImageRows:
+    """The stored images of a file whose rows have their places.
+
+    Parameters
+    ----------
+    rows : RowReader
+        With the places of ``images``, or of ``encoded`` and ``image_extents``.
+    """
+
+    def __init__(self, rows: RowReader) -> None:
+        self._rows = rows
+
+    def nbytes(self, split: str, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the bytes of each of some rows, shape (n,)."""
+        where = self._rows.row_offsets.get(f"{split}/images")
+        if where is not None:
+            return np.full(stop - start, where.row_nbytes, np.int64)
+        return self._extents(split, start, stop)[:, 1]
+
+    def get(self, split: str, start: int, stop: int) -> bytes:
+        """Return the images of some rows, one after another.
+
+        Raises
+        ------
+        OutputIOError
+        """
+        if f"{split}/images" in self._rows.row_offsets:
+            return self._rows.get(split, "images", start, stop)
+        extents = self._extents(split, start, stop)
+        if not len(extents):
+            return b""
+        return self._rows.get(split, "encoded", int(extents[0, 0]), int(extents[-1].sum()))
+
+    def pieces(self, split: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Yield [start, stop) of runs of some ascending rows, of some MiB unless a row has more."""
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
+            start, end = int(run[0]) if len(run) else 0, int(run[-1]) + 1 if len(run) else 0
+            while start < end:
+                ends = self.nbytes(split, start, min(end, start + _PIECE_ROWS)).cumsum()
+                count = max(1, int(np.searchsorted(ends, schema.PIECE_NBYTES, "right")))
+                yield start, start + count
+                start += count
+
+    def _extents(self, split: str, start: int, stop: int) -> NDArray[np.int64]:
+        data = self._rows.get(split, "image_extents", start, stop)
+        return np.frombuffer(data, "<i8").reshape(-1, 2)
+
+
+_PIECE_ROWS = 4096
+
+
+def put_images(writer: RowWriter, split: str, start: int, data: bytes) -> None:
+    """Write the images of some rows, one after another, as `ImageRows.get` returns them.
+
+    Parameters
+    ----------
+    writer : RowWriter
+        Of a file that has its ``image_extents`` already, where the files' own bytes are stored.
+    split : str
+    start : int
+        Row of the first.
+    data : bytes
+    """
+    column, first = "images", start
+    if f"{split}/images" not in writer.row_offsets:
+        column = "encoded"
+        first = int.from_bytes(writer.get(split, "image_extents", start, start + 1)[:8], "little")
+    row_nbytes = writer.row_offsets[f"{split}/{column}"].row_nbytes
+    writer.put(split, first, {column: np.frombuffer(data, np.uint8).reshape(-1, row_nbytes)})

@@ -1,0 +1,331 @@
+"""Schema 1: columns, layout of a file, row offsets.
+
+Constants and tiny pure helpers; no NumPy, HDF5 or Pillow, so that the command line can offer the
+choices without importing them.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from batchify._version import __version__
+from batchify.choices import STORED_DTYPES, itemsize
+from batchify.errors import Skipped
+from batchify.options import StoreOptions, canonical_json
+
+FORMAT = "batchify"
+
+
+SCHEMA_VERSION = 1
+
+
+CREATOR = f"batchify {__version__}"
+
+
+SKIPPED = "skipped"
+
+
+STATISTICS = "statistics"
+
+
+DIGEST = "content_sha256"
+
+
+DIGEST_NBYTES = 32
+
+
+IMAGE_COLUMNS = ("images", "encoded")
+"""What holds the images, as pixels or as the files' own bytes; all other columns are records."""
+
+
+HARD_LINKS = {"images": "X", "labels": "y"}
+"""Column -> prefix of its hard link in the root: ``/X_train`` is ``/train/images``."""
+
+
+MAX_CLASSES = 1 << 17
+
+
+CHUNK_NBYTES = 65536
+
+
+PIECE_NBYTES = 4 << 20
+"""Rows that are read or copied at once take about this."""
+
+
+RECORDS_NBYTES = 128 << 10
+"""The same for records, which are held several times over while they are summed."""
+
+
+_METADATA_BASE_NBYTES = 65536
+
+
+_METADATA_CHUNK_NBYTES = 24
+"""Above what HDF5 needs a chunk: 8 bytes of index, 20 where it is filtered (measured)."""
+
+
+_CLASSES_HEADER_NBYTES = 45
+
+
+_COMPACT_ATTRIBUTE_NBYTES = 65536
+"""An attribute whose message has this size or more is stored among the raw data (measured)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One dataset of a split: shape (rows first), dtype as NumPy spells it.
+
+    A dtype of ``S<n>`` is fixed-length text of n bytes, UTF-8 to HDF5.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    itemsize: int
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one row."""
+        return prod(self.shape[1:]) * self.itemsize
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk: whole rows, about 64 KiB, never more than there are."""
+        return max(1, min(self.shape[0], CHUNK_NBYTES // self.row_nbytes))
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks hold the rows."""
+        return -(-self.shape[0] // self.chunk_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk uncompressed: all chunks, the last one whole."""
+        return self.chunks * self.chunk_rows * self.row_nbytes
+
+
+def split_columns(
+    rows: int,
+    image_shape: tuple[int, int, int],
+    dtype: str,
+    class_mode: str,
+    n_classes: int,
+    path_nbytes: int,
+    encoded_nbytes: int | None = None,
+    *,
+    weights: bool = False,
+    label_path_nbytes: int = 1,
+) -> tuple[Column, ...]:
+    """Return the columns of a split of `rows` rows, in the order they are made.
+
+    Parameters
+    ----------
+    rows : int
+    image_shape : tuple of int
+        (H, W, C).
+    dtype : str
+        A key of `STORED_DTYPES`.
+    class_mode : str
+        One of `CLASS_MODES`; ``none`` has no labels.
+    n_classes : int
+    path_nbytes : int
+        Of the longest path.
+    encoded_nbytes : int, optional
+        Of all files together, where their own bytes are stored.
+    weights : bool
+        Rows have weights.
+    label_path_nbytes : int
+        Of the longest path of a mask.
+    """
+    height, width, _ = image_shape
+    labels = {
+        "sparse": [Column("labels", (rows,), "<i8", 8)],
+        "binary": [Column("labels", (rows,), "<i8", 8)],
+        "categorical": [Column("labels", (rows, n_classes), "<f4", 4)],
+        "none": [],
+        "multilabel": [Column("labels", (rows, n_classes), "<f4", 4)],
+        "regression": [Column("labels", (rows, n_classes)[: 1 + (n_classes > 1)], "<f4", 4)],
+        "mask": [
+            Column("labels", (rows, height, width), "|u1", 1),
+            Column("label_paths", (rows,), f"S{label_path_nbytes}", label_path_nbytes),
+            Column("label_sha256", (rows, 32), "|u1", 1),
+        ],
+    }[class_mode]
+    images = [Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype))]
+    sums = []
+    if encoded_nbytes is not None:
+        images = [
+            Column("encoded", (encoded_nbytes,), "|u1", 1),
+            Column("image_extents", (rows, 2), "<i8", 8),
+        ]
+        sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8)]
+    if weights:
+        labels.append(Column("weights", (rows,), "<f4", 4))
+    return (
+        *images,
+        *labels,
+        Column("paths", (rows,), f"S{path_nbytes}", path_nbytes),
+        Column("source_sha256", (rows, 32), "|u1", 1),
+        Column("row_crc32", (rows,), "<u4", 4),
+        Column("source_size", (rows, 2), "<i4", 4),
+        Column("source_flags", (rows,), "<u2", 2),
+        *sums,
+        Column("record_crc32", (rows,), "<u4", 4),
+    )
+
+
+def decoded_columns(names: Collection[str]) -> tuple[str, ...]:
+    """Return which of a split's columns decoding fills beside the images.
+
+    The others are known before.
+    """
+    masks = ("labels", "label_sha256") if "label_sha256" in names else ()
+    learnt = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums", *masks)
+    return tuple(name for name in learnt if name in names)
+
+
+def statistics_columns(split: str, channels: int) -> tuple[Column, ...]:
+    """Return the datasets of ``/statistics`` that are of a split, with a value for each channel.
+
+    Mean and standard deviation of the images, rescaled.
+    """
+    return (
+        Column(f"mean_{split}", (channels,), "<f8", 8),
+        Column(f"std_{split}", (channels,), "<f8", 8),
+    )
+
+
+def digest_column() -> Column:
+    """Return the dataset in the root that holds the SHA-256 of all content but the images."""
+    return Column(DIGEST, (DIGEST_NBYTES,), "|u1", 1)
+
+
+def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:
+    """Return the size of the one block at the head of the file that takes all its metadata."""
+    needed = (
+        _METADATA_BASE_NBYTES
+        + 2 * attribute_nbytes
+        + _METADATA_CHUNK_NBYTES * sum(column.chunks for column in columns)
+    )
+    return -(-needed // 4096) * 4096
+
+
+def classes_nbytes(classes: int, name_nbytes: int) -> int:
+    """Return what the ``classes`` attribute takes outside of the metadata block.
+
+    Parameters
+    ----------
+    classes : int
+    name_nbytes : int
+        Of the longest name.
+    """
+    message = classes * name_nbytes + _CLASSES_HEADER_NBYTES
+    return message if message >= _COMPACT_ATTRIBUTE_NBYTES else 0
+
+
+@dataclass(frozen=True, eq=False)
+class SplitShape:
+    """The datasets of one split.
+
+    Parameters
+    ----------
+    name : str
+    columns : tuple of Column
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def statistics(self) -> tuple[Column, ...]:
+        """What is stored of each channel of its images."""
+        channels = next(
+            column.shape[-1] for column in self.columns if column.name in ("images", "channel_sums")
+        )
+        return statistics_columns(self.name, channels)
+
+
+@dataclass(frozen=True, eq=False)
+class FileLayout:
+    """A file to be.
+
+    Parameters
+    ----------
+    classes : tuple of bytes
+        In the order of their indices.
+    config : Mapping
+        The options that it records.
+    decoder : str
+        Names and versions of the libraries that decode; recorded, too.
+    store : StoreOptions
+    splits : tuple of SplitShape
+    skipped : tuple of Skipped
+    """
+
+    classes: tuple[bytes, ...]
+    config: Mapping[str, Any]
+    decoder: str
+    store: StoreOptions
+    splits: tuple[SplitShape, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def skipped_itemsizes(self) -> tuple[int, int]:
+        """Bytes of the longest path and the longest reason of ``/skipped``."""
+        paths = max((len(s.path) for s in self.skipped), default=1)
+        return paths, max((len(s.reason.encode()) for s in self.skipped), default=1)
+
+    @property
+    def metadata_nbytes(self) -> int:
+        """Bytes of the block at the head of the file that takes all HDF5 metadata."""
+        classes = self.classes
+        attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
+        columns = (*self._columns, digest_column())
+        return metadata_nbytes(columns, attributes)
+
+    @property
+    def _columns(self) -> Iterator[Column]:
+        """All datasets that are of a split."""
+        for split in self.splits:
+            yield from split.columns
+            yield from split.statistics
+
+    @property
+    def nbytes(self) -> int:
+        """Exact size of the uncompressed file; where images are dropped later, it is less."""
+        data = sum(column.nbytes for column in self._columns)
+        data += sum(self.skipped_itemsizes) * len(self.skipped) + DIGEST_NBYTES
+        return (
+            self.metadata_nbytes
+            + data
+            + classes_nbytes(len(self.classes), max(map(len, self.classes)))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RowOffsets:
+    """Where the rows of one column are in the file.
+
+    Parameters
+    ----------
+    row_nbytes : int
+    first_rows, offsets : tuple of int
+        Runs of rows that lie side by side: the first row of each, and its byte offset.
+    """
+
+    row_nbytes: int
+    first_rows: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+    def extents(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (byte offset, first row, last row + 1) of each run of bytes of some rows."""
+        run = bisect.bisect_right(self.first_rows, start) - 1
+        while start < stop:
+            end = self.first_rows[run + 1] if run + 1 < len(self.first_rows) else stop
+            end = min(end, stop)
+            offset = self.offsets[run] + (start - self.first_rows[run]) * self.row_nbytes
+            yield offset, start, end
+            start, run = end, run + 1

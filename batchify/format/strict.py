@@ -1,0 +1,297 @@
+"""Strict checks of HDF5 objects, before any is believed.
+
+Each raises `FileFormatError` with a reason; the reader adds the name of the file.
+
+Each raises `FileFormatError` with a reason; the reader adds the name of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+from numpy.typing import NDArray
+
+from batchify.common.text import printable
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError
+from batchify.format import schema
+from batchify.format.index import NAME, is_shard_folder
+from batchify.format.structure import GZIP_FILTERS, filters
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+_MAX_LINKS = 256
+
+
+_MAX_ATTRIBUTES = 64
+
+
+_MAX_ATTRIBUTE_NBYTES = 32 << 20
+
+
+_MAX_SINGLE_TEXT_NBYTES = 1 << 16
+
+
+_MAX_TEXT_NBYTES = 1 << 16
+
+
+_DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
+
+
+def open_signed(path: bytes, name: str) -> int:
+    """Open a regular file that begins as HDF5 does, without ever blocking; return its descriptor.
+
+    Parameters
+    ----------
+    path : bytes
+    name : str
+        What it is called in errors.
+
+    Raises
+    ------
+    FileMissingError, FileAccessError, FileFormatError
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise FileMissingError(f"there is no file {name}; make it with batchify build") from None
+    except OSError as error:
+        raise FileAccessError(f"{name} cannot be opened: {error.strerror}") from error
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            if is_shard_folder(path):
+                raise FileAccessError(
+                    f"{name} is a folder of shards; name one of them, or make one file of them by "
+                    "batchify merge"
+                )
+            raise FileAccessError(
+                f"{name} is not a regular file but a folder without {NAME.decode()}: it holds no "
+                "shards, or not all of them; run batchify build again to finish it"
+            )
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise FileAccessError(f"{name} is not a regular file")
+        if os.read(fd, len(_SIGNATURE)) != _SIGNATURE:
+            raise FileFormatError(f"{name} is not an HDF5 file")
+    except (OSError, ValueError):
+        os.close(fd)
+        raise
+    return fd
+
+
+def hard_links(group: h5g.GroupID, where: str) -> frozenset[str]:
+    """Return the names in a group, none of which leads elsewhere."""
+    if group.get_num_objs() > _MAX_LINKS:
+        raise FileFormatError(f"{where} has more than {_MAX_LINKS} entries")
+    names = []
+    for name in group:
+        if group.links.get_info(name).type != h5l.TYPE_HARD:
+            raise FileFormatError(f"{where} has a link that is not a hard one: {printable(name)}")
+        names.append(os.fsdecode(name))
+    return frozenset(names)
+
+
+def open_group(parent: h5g.GroupID, name: str) -> h5g.GroupID:
+    """Open a member that must be a group."""
+    group = h5o.open(parent, name.encode())
+    if not isinstance(group, h5g.GroupID):
+        raise FileFormatError(f"{name} is not a group")
+    return group
+
+
+def open_dataset(group: h5g.GroupID, where: str, name: str, file_nbytes: int) -> h5d.DatasetID:
+    """Open a member that must be a dataset of plain chunks that the file has room for."""
+    if name.encode() not in group:
+        raise FileFormatError(f"{where} has no {name}")
+    dataset = h5o.open(group, name.encode())
+    where = f"{where}/{name}"
+    if not isinstance(dataset, h5d.DatasetID):
+        raise FileFormatError(f"{where} is not a dataset")
+    creation = dataset.get_create_plist()
+    if creation.get_layout() != h5d.CHUNKED or creation.get_external_count():
+        raise FileFormatError(f"{where} is not stored in chunks of this file")
+    if dataset.get_space().get_simple_extent_type() != h5s.SIMPLE or not dataset.shape:
+        raise FileFormatError(f"{where} has no rows")
+    used = filters(h5py.Dataset(dataset))
+    if used and (used not in GZIP_FILTERS or name != "images"):
+        raise FileFormatError(f"{where} has a filter that is not gzip")
+    row_nbytes = dataset.get_type().get_size()
+    for side in dataset.shape[1:]:
+        row_nbytes *= side
+    stored = dataset.get_storage_size()
+    if stored > file_nbytes:
+        raise FileFormatError(f"{where} claims more bytes than the file has")
+    if dataset.shape[0] * row_nbytes > stored * (_DEFLATE_RATIO if used else 1):
+        raise FileFormatError(f"{where} has rows that are not stored")
+    return dataset
+
+
+def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> None:
+    """Hold an open dataset against what schema 1 says of it."""
+    type_id = dataset.get_type()
+    if dataset.shape != column.shape:
+        raise FileFormatError(f"{where} is of shape {dataset.shape}, not {column.shape}")
+    chunk = dataset.get_create_plist().get_chunk()
+    if chunk[1:] != column.shape[1:]:
+        raise FileFormatError(f"{where} has chunks that are not whole rows")
+    if chunk[0] > max(1, schema.CHUNK_NBYTES // column.row_nbytes):
+        raise FileFormatError(f"{where} has chunks that are too large")
+    if column.dtype.startswith("S"):
+        check_text(type_id, where)
+    elif type_id.get_class() not in (h5t.INTEGER, h5t.FLOAT) or dataset.dtype != column.dtype:
+        raise FileFormatError(f"{where} is not of type {column.dtype}")
+
+
+def check_text(type_id: h5t.TypeID, where: str) -> None:
+    """Refuse text that is not of a fixed, sensible length."""
+    if type_id.get_class() != h5t.STRING or type_id.is_variable_str():
+        raise FileFormatError(f"{where} is not fixed-length text")
+    if type_id.get_size() > _MAX_TEXT_NBYTES:
+        raise FileFormatError(f"{where} has texts that are too long")
+
+
+def attribute_names(owner: h5o.ObjectID) -> list[str]:
+    """Return the names of all attributes of an object, sorted."""
+    count = h5a.get_num_attrs(owner)
+    if count > _MAX_ATTRIBUTES:
+        raise FileFormatError(f"an object has more than {_MAX_ATTRIBUTES} attributes")
+    return sorted(os.fsdecode(h5a.open(owner, index=i).name) for i in range(count))
+
+
+def attribute(owner: h5o.ObjectID, name: str, kind: int | None = None) -> NDArray[Any]:
+    """Return an attribute of an HDF5 type class, or of any plain one, of fixed size."""
+    if not h5a.exists(owner, os.fsencode(name)):
+        raise FileFormatError(f"it has no attribute {printable(name)}")
+    found = h5a.open(owner, os.fsencode(name))
+    type_id = found.get_type()
+    is_text = type_id.get_class() == h5t.STRING
+    kinds = (h5t.STRING, h5t.INTEGER, h5t.FLOAT) if kind is None else (kind,)
+    if type_id.get_class() not in kinds or (is_text and type_id.is_variable_str()):
+        raise FileFormatError(f"attribute {name} is of another type")
+    space = found.get_space()
+    if space.get_simple_extent_type() == h5s.NULL:
+        raise FileFormatError(f"attribute {name} is empty")
+    if space.get_simple_extent_npoints() * type_id.get_size() > _MAX_ATTRIBUTE_NBYTES:
+        raise FileFormatError(f"attribute {name} is too large")
+    value = np.empty(found.shape, found.dtype)
+    found.read(value)
+    return value
+
+
+def text(owner: h5o.ObjectID, name: str) -> str:
+    """Return a scalar text attribute."""
+    value = attribute(owner, name, h5t.STRING)
+    if value.ndim or value.nbytes > _MAX_SINGLE_TEXT_NBYTES:
+        raise FileFormatError(f"attribute {name} is not a single text, or too long a one")
+    return bytes(value[()]).decode("utf-8")
+
+
+_MAX_CONFIG = 64
+
+
+_MAX_LIST = 1 << 14
+"""A config has a list of label columns; it is 64 KiB of text at most in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the root says of the file."""
+
+    schema_version: int
+    creator: str
+    decoder: str
+    classes: tuple[bytes, ...]
+    config: dict[str, Any]
+
+
+def read_header(root: h5g.GroupID) -> Header:
+    """Return what the root says.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    if text(root, "format") != schema.FORMAT:
+        raise FileFormatError("its format attribute is another")
+    version = int(attribute(root, "schema_version", h5t.INTEGER)[()])
+    if version != schema.SCHEMA_VERSION:
+        raise FileFormatError(
+            f"its schema version is {version}, this batchify reads {schema.SCHEMA_VERSION}; "
+            "install another release"
+        )
+    config = _config(text(root, "config"))
+    classes = attribute(root, "classes", h5t.STRING)
+    if classes.ndim != 1 or len(classes) > schema.MAX_CLASSES:
+        raise FileFormatError("its classes are not a list, or too long a one")
+    return Header(
+        version,
+        text(root, "creator"),
+        text(root, "decoder"),
+        tuple(bytes(name) for name in classes),
+        config,
+    )
+
+
+def _config(text: str) -> dict[str, Any]:
+    """Return the config: an object of plain values and short lists of them, nothing deeper."""
+
+    def refuse(name: str) -> None:
+        raise FileFormatError(f"its config holds {name}")
+
+    config = json.loads(text, parse_constant=refuse)
+    if not isinstance(config, dict) or len(config) > _MAX_CONFIG:
+        raise FileFormatError("its config is not a JSON object, or too large a one")
+    for value in config.values():
+        values = value if isinstance(value, list) else [value]
+        if len(values) > _MAX_LIST or any(isinstance(v, dict | list) for v in values):
+            raise FileFormatError("its config is nested")
+        if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+            raise FileFormatError("its config holds a number that is none")
+    return config
+
+
+def open_statistics(
+    root: h5g.GroupID, splits: Iterable[str], channels: int, nbytes: int
+) -> dict[str, h5py.Dataset]:
+    """Return the datasets that have a value for each channel of a split's images."""
+    where = schema.STATISTICS
+    if where.encode() not in root:
+        raise FileFormatError(f"it has no {where}: made by an older batchify; build it again")
+    group = open_group(root, where)
+    hard_links(group, where)
+    found = {}
+    for split in splits:
+        for column in schema.statistics_columns(split, channels):
+            dataset = open_dataset(group, where, column.name, nbytes)
+            check_column(dataset, f"{where}/{column.name}", column)
+            found[column.name] = h5py.Dataset(dataset)
+    return found
+
+
+def open_digest(root: h5g.GroupID, nbytes: int) -> h5py.Dataset:
+    """Return the dataset that holds the digest."""
+    dataset = open_dataset(root, "", schema.DIGEST, nbytes)
+    check_column(dataset, schema.DIGEST, schema.digest_column())
+    return h5py.Dataset(dataset)
+
+
+def open_skipped(root: h5g.GroupID, nbytes: int) -> h5py.Dataset:
+    """Return the table of the files that were left out."""
+    dataset = open_dataset(root, "", schema.SKIPPED, nbytes)
+    type_id = dataset.get_type()
+    if type_id.get_class() != h5t.COMPOUND or len(dataset.shape) != 1:
+        raise FileFormatError("skipped is not a table")
+    members = [type_id.get_member_name(i) for i in range(type_id.get_nmembers())]
+    if members != [b"path", b"reason"]:
+        raise FileFormatError("skipped has other columns")
+    for i in range(2):
+        check_text(type_id.get_member_type(i), "skipped")
+    return h5py.Dataset(dataset)

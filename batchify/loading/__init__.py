@@ -1,0 +1,1 @@
+"""Open built files as arrays and batches."""

@@ -1,0 +1,392 @@
+"""Images as lazy arrays: stored, chained, chunk by chunk.
+
+A mapped split is an `numpy.memmap`, with all that NumPy does. The others (compressed, grown by
+somebody else, or in several files) are indexed alike, by `RowArray`, and are never whole in memory
+unless all of them are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.system import usable_cpus
+from batchify.common.text import printable
+from batchify.errors import FileAccessError, FileFormatError, OptionError
+from batchify.format.images import StoredImages
+from batchify.loading.origin import Origin, Rows, Serving, owners, reopen_images, row_numbers
+
+Chunk = Callable[[int], NDArray[Any]]
+"""Returns the rows of a chunk, given its number."""
+
+
+def gather_chunks(chunk: Chunk, starts: Rows | None, rows: Rows, out: NDArray[Any]) -> None:
+    """Read some rows chunk by chunk, several at once: reading and inflating hold no lock.
+
+    Parameters
+    ----------
+    chunk : callable
+    starts : ndarray of intp, or None
+        The first row of each chunk; None where each row is one.
+    rows : ndarray of intp, shape (n,)
+    out : ndarray, shape (n, H, W, C)
+    """
+    if not len(rows):
+        return
+    chunks = rows if starts is None else np.searchsorted(starts, rows, side="right") - 1
+    within = np.zeros_like(rows) if starts is None else rows - starts[chunks]
+    order = np.argsort(chunks, kind="stable")
+    pieces = np.split(order, np.flatnonzero(np.diff(chunks[order])) + 1)
+
+    def copy(wanted: Rows) -> None:
+        out[wanted] = chunk(int(chunks[wanted[0]]))[within[wanted]]
+
+    if len(pieces) == 1 or usable_cpus() == 1:
+        for piece in pieces:
+            copy(piece)
+    else:
+        for _ in _pool().map(copy, pieces):
+            pass
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads of this process; those of a parent are not there after a fork."""
+    pid = os.getpid()
+    pool = _pools.get(pid)
+    if pool is None:
+        threads = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="batchify")
+        pool = _pools.setdefault(pid, threads)
+    return pool
+
+
+class ChunkCache:
+    """Keeps the chunks that were inflated last; each is inflated by one thread, others wait.
+
+    Parameters
+    ----------
+    chunk : callable
+    starts : ndarray of intp, shape (K,)
+    count : int
+        Number of rows of all chunks.
+    most_rows : int
+        How many rows are kept, at most.
+    """
+
+    def __init__(self, chunk: Chunk, starts: Rows, count: int, most_rows: int) -> None:
+        self._chunk = chunk
+        self._lengths = np.diff(starts, append=count)
+        self._most_rows = most_rows
+        self._kept = _Kept(most_rows)
+
+    @property
+    def kept_rows(self) -> int:
+        """How many rows are in memory, or on their way there."""
+        return self._most_rows - self._kept.room
+
+    def __call__(self, index: int) -> NDArray[Any]:
+        """Return the rows of a chunk."""
+        length = int(self._lengths[index])
+        if length == 1:  # a row of a mapped file among others
+            return self._chunk(index)
+        kept = self._kept
+        if kept.pid != os.getpid():  # what a parent's threads had begun is not done after a fork
+            kept = self._kept = _Kept(self._most_rows)
+        with kept.lock:
+            future = kept.chunks.get(index)
+            mine = future is None
+            if future is None:
+                future = kept.chunks[index] = Future()
+                kept.room -= length
+                while kept.room < 0 and len(kept.chunks) > 1:  # drop what was used longest ago
+                    dropped, _ = kept.chunks.popitem(last=False)
+                    kept.room += int(self._lengths[dropped])
+            else:
+                kept.chunks.move_to_end(index)
+        if mine:
+            self._inflate(index, future, kept)
+        return future.result()
+
+    def _inflate(self, index: int, future: Future[NDArray[Any]], kept: _Kept) -> None:
+        """Inflate a chunk; one that fails or is interrupted is forgotten, and tried again."""
+        try:
+            future.set_result(self._chunk(index))
+        except Exception as error:
+            future.set_exception(error)
+            raise
+        finally:
+            failed = future.cancel() or future.exception() is not None
+            if failed:
+                with kept.lock:
+                    if kept.chunks.get(index) is future:
+                        del kept.chunks[index]
+                        kept.room += int(self._lengths[index])
+
+
+class _Kept:
+    """The chunks that one process keeps."""
+
+    def __init__(self, room: int) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.room = room
+        self.chunks: OrderedDict[int, Future[NDArray[Any]]] = OrderedDict()
+
+
+class RowArray(ABC):
+    """What is indexed as an array is, by rows first, and read then.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, H, W, C).
+    dtype : numpy.dtype
+    origin : Origin
+        How a copy of this in another process opens it again.
+    starts : ndarray of intp, or None
+        The first rows of the chunks that are inflated as a whole; None where single rows are read.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        origin: Origin,
+        starts: Rows | None = None,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.origin = origin
+        self.starts = starts
+
+    @abstractmethod
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows, any and in any order, into `out`; usable from several threads."""
+
+    @abstractmethod
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return the rows of a chunk, or one row where there is no such thing; (n, H, W, C)."""
+
+    def encoded(self, _row: int) -> bytes:
+        """Return the bytes of the file that a row was made of, where they are stored.
+
+        Raises
+        ------
+        OptionError
+            If pixels are stored.
+        """
+        raise only_pixels(self.origin)
+
+    def decode(self, _row: int) -> NDArray[Any]:
+        """Return a row at the size of its source, shape (h, w, C), where its bytes are stored.
+
+        Raises
+        ------
+        OptionError
+            If pixels are stored.
+        """
+        raise only_pixels(self.origin)
+
+    def served(self, _serving: Serving, _origin: Origin) -> RowArray:
+        """Return the same images decoded otherwise, where their bytes are stored.
+
+        Raises
+        ------
+        OptionError
+            If pixels are stored.
+        """
+        raise only_pixels(self.origin)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in memory."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a copy of what `key` selects, as NumPy would select it."""
+        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        if first is Ellipsis or first is None or (isinstance(key, tuple) and not key):
+            return np.asarray(self)[key]
+        rows = row_numbers(first, len(self))
+        out = np.empty((rows.size, *self.shape[1:]), self.dtype)
+        self.gather(rows.ravel(), out)
+        if isinstance(first, slice):
+            return out[(slice(None), *rest)]
+        # As arrays of numbers are combined with those of the other axes.
+        return out[(np.arange(rows.size).reshape(rows.shape) if rows.ndim else 0, *rest)]
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """Return all rows in memory."""
+        if copy is False:
+            raise ValueError("these rows are not in memory; they cannot be had without a copy")
+        return np.asarray(self[:], dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopen_images, (self.origin,)
+
+    def __copy__(self) -> RowArray:
+        return self  # nothing of it changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RowArray:
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
+
+
+class StoredArray(RowArray):
+    """The images of one file that cannot be mapped as one run.
+
+    Parameters
+    ----------
+    stored : StoredImages
+    origin : Origin
+    """
+
+    def __init__(self, stored: StoredImages, origin: Origin) -> None:
+        rows = stored.rows
+        starts = None
+        if stored.compressed and stored.chunk_rows > 1:
+            starts = np.arange(0, rows, stored.chunk_rows, dtype=np.intp)
+        super().__init__((rows, *stored.image_shape), stored.dtype, origin, starts)
+        self._stored = stored
+
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows; each chunk is inflated once however many of its rows are wanted."""
+        gather_chunks(self.chunk, self.starts, rows, out)
+
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return the rows of a chunk, or one row.
+
+        Raises
+        ------
+        FileAccessError
+            If the file cannot be read.
+        FileFormatError
+            If the chunk is damaged.
+        """
+        size = 1 if self.starts is None else self._stored.chunk_rows
+        start = index * size
+        stop = min(start + size, len(self))
+        where = f"{printable(self.origin.files[0])}, rows {start} to {stop - 1}"
+        try:
+            data = self._stored.get(start, stop)
+        except FileFormatError as error:
+            raise FileFormatError(f"{where} of {self.origin.split}: {error}") from error
+        except OSError as error:
+            raise FileAccessError(f"{where} of {self.origin.split}: {error}") from error
+        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
+
+
+class ChainedArray(RowArray):
+    """The images of several files, one after another; or their masks.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray or RowArray
+        Of the same dtype, and the same shape but for the rows.
+    origin : Origin
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any] | RowArray], origin: Origin) -> None:
+        self._parts = tuple(parts)
+        ends = np.cumsum([len(part) for part in parts])
+        self._firsts = np.concatenate([[0], ends[:-1]])
+        starts = [part.starts if isinstance(part, RowArray) else None for part in parts]
+        chained = None
+        if any(found is not None for found in starts):
+            each = [
+                np.arange(len(part), dtype=np.intp) if found is None else found
+                for part, found in zip(parts, starts, strict=True)
+            ]
+            chained = np.concatenate(
+                [first + found for first, found in zip(self._firsts, each, strict=True)]
+            )
+            self._first_chunks = np.cumsum([0, *map(len, each[:-1])])
+        super().__init__((int(ends[-1]), *parts[0].shape[1:]), parts[0].dtype, origin, chained)
+
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows, from each file together."""
+        parts = owners(self._firsts, rows)
+        for owner in np.flatnonzero(np.bincount(parts)).tolist():
+            wanted = np.flatnonzero(parts == owner)
+            part = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+            gather(self._parts[owner], rows[wanted] - self._firsts[owner], part)
+            out[wanted] = part
+
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return the rows of a chunk of one of the files, or one row."""
+        firsts = self._firsts if self.starts is None else self._first_chunks
+        owner = int(owners(firsts, np.asarray(index)))
+        part, inner = self._parts[owner], index - int(firsts[owner])
+        return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
+
+    def encoded(self, row: int) -> bytes:
+        """Return the bytes of the file that a row was made of, where they are stored."""
+        part, inner = self._part(row)
+        return part.encoded(inner)
+
+    def decode(self, row: int) -> NDArray[Any]:
+        """Return a row at the size of its source, where its bytes are stored."""
+        part, inner = self._part(row)
+        return part.decode(inner)
+
+    def served(self, serving: Serving, origin: Origin) -> ChainedArray:
+        """Return the same images decoded otherwise, where the bytes of all are stored."""
+        parts = [part for part in self._parts if isinstance(part, RowArray)]
+        if len(parts) < len(self._parts):
+            raise only_pixels(self.origin)
+        return ChainedArray(
+            [part.served(serving, replace(part.origin, serving=serving)) for part in parts], origin
+        )
+
+    def _part(self, row: int) -> tuple[RowArray, int]:
+        """Return whose row it is, and which of its own."""
+        owner = int(owners(self._firsts, np.asarray(row)))
+        part = self._parts[owner]
+        if not isinstance(part, RowArray):
+            raise only_pixels(self.origin)
+        return part, row - int(self._firsts[owner])
+
+
+def only_pixels(origin: Origin) -> OptionError:
+    """Return the error of asking for what decoded images have not kept."""
+    return OptionError(
+        f"{origin.split} of {printable(origin.files[0])} stores decoded images; build it with "
+        "--store encoded to have the files' own bytes, or images of any size, when it is read"
+    )
+
+
+def gather(images: NDArray[Any] | RowArray, rows: Rows, out: NDArray[Any]) -> None:
+    """Read some rows, given by numbers from 0 up, into `out`, shape (n, H, W, C)."""
+    if isinstance(images, RowArray):
+        images.gather(rows, out)
+    else:  # "clip" writes into `out` directly; "raise" would buffer it
+        np.take(images, rows, axis=0, out=out, mode="clip")

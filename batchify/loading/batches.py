@@ -1,0 +1,372 @@
+"""Batches, epoch after epoch, read ahead."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import math
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.random import RandomState  # now: a fork must not find it half imported
+from numpy.typing import NDArray
+
+from batchify.choices import at_least
+from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
+from batchify.loading.origin import Rows
+
+MIXED_NBYTES = 64 << 20
+"""Compressed images that are mixed with each other, where chunks hold several."""
+
+
+def shuffled(
+    images: NDArray[Any] | RowArray, random: RandomState, cuts: Sequence[int] = ()
+) -> Rows:
+    """Return row numbers in a new order, shape (N,).
+
+    Rows that are read one by one are permuted: every order is as likely. Where compressed images
+    share chunks, the chunks are permuted, and then the rows of every `MIXED_NBYTES` of chunks
+    among each other, so that each chunk needs to be inflated once.
+
+    Parameters
+    ----------
+    images : ndarray or RowArray
+    random : numpy.random.RandomState
+    cuts : sequence of int
+        RowOffsets of the order that rows of chunks do not cross: where one reader's share ends.
+    """
+    count = len(images)
+    starts = chunk_starts(images)
+    if starts is None:
+        return random.permutation(count)
+    chunks = random.permutation(len(starts))
+    lengths = np.diff(starts, append=count)[chunks]
+    before = np.cumsum(lengths) - lengths
+    rows: Rows = np.arange(count) + np.repeat(starts[chunks] - before, lengths)
+    changes = np.flatnonzero(np.diff(before // mixed_rows(images))) + 1
+    ends = sorted({*before[changes].tolist(), *cuts})
+    for mixed in np.split(rows, ends):  # views: they are shuffled where they are
+        random.shuffle(mixed)
+    return rows
+
+
+def chunk_starts(images: NDArray[Any] | RowArray) -> Rows | None:
+    """Return the first row of each chunk that several images share; None where none do."""
+    return images.starts if isinstance(images, RowArray) else None
+
+
+def mixed_rows(images: NDArray[Any] | RowArray) -> int:
+    """Return how many rows are mixed with each other; more by up to a chunk."""
+    return max(1, MIXED_NBYTES // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))
+
+
+_BLOCK_NBYTES = 256 << 10
+"""Mapped rows that are multiplied at once: they stay in the processor's cache."""
+
+
+_READ_NBYTES = 8 << 20
+"""Other rows that are multiplied at once: enough for all threads to have some."""
+
+
+Batch = tuple[NDArray[Any], NDArray[Any]] | NDArray[Any]
+
+
+class SplitLike(Protocol):
+    """What batches are cut from: of a `Split`, what they need."""
+
+    images: NDArray[Any] | RowArray
+    labels: NDArray[Any] | RowArray | None
+    classes: tuple[str, ...]
+    scale_factor: np.float32 | None
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """The label of each class."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def row_numbers(self, key: Any) -> Rows:
+        """Return the row numbers, from 0 up, that an index selects."""
+        ...
+
+
+class Source:
+    """Reads batches of a split; from several threads at once.
+
+    Parameters
+    ----------
+    split : Split
+    dtype, labels_dtype : numpy.dtype
+        Of what is read: float32 pixels are multiplied by ``scale_factor``.
+    batch_size : int
+        As many rows as are read at once, as a rule.
+    """
+
+    def __init__(
+        self, split: SplitLike, dtype: np.dtype[Any], labels_dtype: np.dtype[Any], batch_size: int
+    ) -> None:
+        images = split.images
+        self._split = split
+        self._dtype = dtype
+        self._labels_dtype = labels_dtype
+        row_nbytes = max(1, math.prod(images.shape[1:]) * images.dtype.itemsize)
+        at_once = _READ_NBYTES if isinstance(images, RowArray) else _BLOCK_NBYTES
+        self._block_rows = max(1, at_once // row_nbytes)
+        self._cache: ChunkCache | None = None
+        starts = chunk_starts(images)
+        if starts is not None and isinstance(images, RowArray):
+            longest = int(np.diff(starts, append=len(images)).max(initial=1))
+            # What is mixed now, or in a batch, and what comes next.
+            room = 2 * (max(mixed_rows(images), batch_size) + longest)
+            self._cache = ChunkCache(images.chunk, starts, len(images), room)
+
+    def array(self, count: int) -> NDArray[Any]:
+        """Return memory for the images of a batch."""
+        return np.empty((count, *self._split.images.shape[1:]), self._dtype)
+
+    def read(self, rows: Rows, out: NDArray[Any]) -> Batch:
+        """Read the images of some rows into `out`, and return it with their labels."""
+        if self._dtype == self._split.images.dtype:
+            self._gather(rows, out)
+        else:
+            self._multiply(rows, out)
+        if self._split.labels is None:
+            return out
+        return out, self._split.labels[rows].astype(self._labels_dtype, copy=False)
+
+    def _multiply(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read rows, and multiply them, a block at a time."""
+        images, scale = self._split.images, self._split.scale_factor
+        size = min(self._block_rows, len(rows))
+        block = np.empty((size, *images.shape[1:]), images.dtype)
+        for start in range(0, len(rows), max(1, size)):
+            some = rows[start : start + size]
+            self._gather(some, block[: len(some)])
+            floats = out[start : start + len(some)]
+            np.copyto(floats, block[: len(some)])
+            if scale is not None:
+                np.multiply(floats, scale, out=floats)
+
+    def _gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        if self._cache is None:
+            gather(self._split.images, rows, out)
+        else:
+            gather_chunks(self._cache, chunk_starts(self._split.images), rows, out)
+
+
+_reading: weakref.WeakSet[ReadingThread] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_reading() -> None:
+    """End the threads of epochs that are not over: NumPy does not survive the interpreter."""
+    for thread in list(_reading):
+        thread.tasks.put(None)
+    for thread in list(_reading):
+        thread.join()
+
+
+class ReadingThread(threading.Thread):
+    """Reads batches in the order that they are asked for, until it gets None."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(name="batchify", daemon=True)
+        self._pid = os.getpid()
+        self.tasks: SimpleQueue[tuple[Rows, NDArray[Any]] | None] = SimpleQueue()
+        self._source = source
+        self._results: SimpleQueue[Batch | Exception] = SimpleQueue()
+        self.start()
+        _reading.add(self)
+
+    def run(self) -> None:
+        """Read."""
+        while (task := self.tasks.get()) is not None:
+            try:
+                self._results.put(self._source.read(*task))
+            except Exception as error:  # noqa: BLE001 - raised again by result()
+                self._results.put(error)
+
+    def result(self) -> Batch:
+        """Return the next batch, or raise what reading it raised."""
+        if os.getpid() != self._pid:
+            raise RuntimeError("an epoch that is read ahead goes on in the process that began it")
+        found = self._results.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+Buffer = Callable[[int], NDArray[Any]]
+"""Returns memory for the images of a batch, given how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How a split is cut into batches.
+
+    Parameters
+    ----------
+    batch_size : int
+    shuffle : bool
+        Another order each epoch, drawn from `seed`.
+    seed : int
+    drop_last : bool
+        Leave a last batch out that is not full.
+    scaled : bool
+        float32 pixels times ``scale_factor``, and float32 labels, as Keras' generators yield them;
+        else both as they are stored.
+    reuse : bool
+        Yield the same arrays again and again: a batch holds until the next is asked for.
+    prefetch : int
+        Batches that are read ahead, each by a thread.
+    """
+
+    batch_size: int = 32
+    shuffle: bool = False
+    seed: int = 0
+    drop_last: bool = False
+    scaled: bool = True
+    reuse: bool = False
+    prefetch: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "seed", "prefetch"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
+        at_least("batch size", self.batch_size, 1)
+        at_least("seed", self.seed, 0)
+        at_least("prefetch", self.prefetch, 0)
+
+
+class Batches:
+    """The batches of a split: each iteration is an epoch.
+
+    ``len()`` is the number of batches of an epoch. `epoch` is the number of the next one, and may
+    be set: the order of an epoch depends on it and the seed alone. `dtype` and `labels_dtype`
+    are those of X and y. It is picklable; a copy in another process begins with the same epoch.
+
+    Parameters
+    ----------
+    split : Split
+    options : BatchOptions
+    float_labels : bool, optional
+        float32 labels, as Keras' generators yield them, or as stored; by default as `scaled`.
+
+    Notes
+    -----
+    Memory: the batches that are alive; of compressed images that share chunks also
+    twice `batchify.loading.batches.MIXED_NBYTES`, in each process that reads, as long as this
+    is alive.
+    """
+
+    def __init__(
+        self, split: SplitLike, options: BatchOptions, float_labels: bool | None = None
+    ) -> None:
+        self.split = split
+        self.options = options
+        self.epoch = 0
+        floats = np.dtype(np.float32)
+        self.dtype = floats if options.scaled else split.images.dtype
+        if float_labels is None:
+            float_labels = options.scaled
+        stored = floats if split.labels is None else split.labels.dtype
+        self.labels_dtype = floats if float_labels else stored
+        self._source = Source(split, self.dtype, self.labels_dtype, options.batch_size)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        float_labels = self.labels_dtype == np.float32
+        return _unpickled, (self.split, self.options, float_labels, self.epoch)
+
+    def __len__(self) -> int:
+        count = len(self.split) / self.options.batch_size
+        return math.floor(count) if self.options.drop_last else math.ceil(count)
+
+    def order(self, epoch: int) -> Rows:
+        """Return the row numbers of an epoch, in their order; shape (N,).
+
+        See `batchify.loading.batches.shuffled`.
+        """
+        if not self.options.shuffle:
+            return np.arange(len(self.split), dtype=np.intp)
+        random = RandomState([self.options.seed % 2**32, epoch % 2**32])
+        return shuffled(self.split.images, random)
+
+    def cut(self, order: Rows) -> list[Rows]:
+        """Return the rows of each batch."""
+        size = self.options.batch_size
+        return [order[start : start + size] for start in range(0, len(self) * size, size)]
+
+    def read(self, rows: Any) -> Batch:
+        """Return the batch of some rows, any number of them.
+
+        Parameters
+        ----------
+        rows : sequence of int, slice, or mask
+
+        Raises
+        ------
+        IndexError
+        """
+        numbers = self.split.row_numbers(rows)
+        return self._source.read(numbers, self._source.array(len(numbers)))
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self.order(self.epoch)
+        self.epoch += 1
+        return self.serve(self.cut(order))
+
+    def serve(self, batches: Iterable[Rows], buffer: Buffer | None = None) -> Iterator[Batch]:
+        """Yield batches, given the rows of each; into memory from `buffer` where given."""
+        options = self.options
+        if buffer is None:
+            buffer = self._ring() if options.reuse else self._source.array
+        if options.prefetch:
+            return self._ahead(batches, buffer)
+        return (self._source.read(rows, buffer(len(rows))) for rows in batches)
+
+    def _ring(self) -> Buffer:
+        """Return memory again: of those read ahead, the one handed over, and the caller's."""
+        size = min(self.options.batch_size, len(self.split))
+        count = min(self.options.prefetch, len(self)) + 2
+        arrays = itertools.cycle([self._source.array(size) for _ in range(count)])
+        return lambda length: next(arrays)[:length]
+
+    def _ahead(self, batches: Iterable[Rows], buffer: Buffer) -> Iterator[Batch]:
+        """Yield batches in their order, read ahead by threads, which take turns.
+
+        Queues in C rather than an executor: what Python does for a batch is done by one thread at
+        a time, so there has to be little of it.
+        """
+        readers: list[ReadingThread] = []
+        waiting: deque[ReadingThread] = deque()
+        try:
+            while len(readers) < min(self.options.prefetch, len(self)):
+                readers.append(ReadingThread(self._source))
+            turns = itertools.cycle(readers)
+            for rows in batches:
+                reader = next(turns)
+                reader.tasks.put((rows, buffer(len(rows))))
+                waiting.append(reader)
+                if len(waiting) > len(readers):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # not joined: whoever collects an epoch may be what its threads wait for
+            for reader in readers:
+                reader.tasks.put(None)
+
+
+def _unpickled(split: SplitLike, options: BatchOptions, float_labels: bool, epoch: int) -> Batches:
+    batches = Batches(split, options, float_labels)
+    batches.epoch = epoch
+    return batches

@@ -1,0 +1,193 @@
+"""Images stored as files, decoded when read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.text import printable
+from batchify.decoding.batch import put_pixels
+from batchify.decoding.image import decode, guard, quiet
+from batchify.errors import BadImageError, FileAccessError, FileFormatError
+from batchify.format.config import recorded_options
+from batchify.format.images import EncodedFiles
+from batchify.format.reader import Reader
+from batchify.loading.arrays import RowArray, gather_chunks
+from batchify.loading.origin import AS_RECORDED, Origin, Rows, Serving
+from batchify.options import DecodeOptions
+
+
+class EncodedImages:
+    """What the files of a split are decoded to: what a build would have stored of them.
+
+    Parameters
+    ----------
+    files : EncodedFiles
+    recorded : DecodeOptions
+        As the file was built.
+    dtype : numpy.dtype
+    scale : numpy.float32
+        What floats were multiplied by.
+    serving : Serving
+        What is asked for in place of what is recorded.
+
+    Raises
+    ------
+    OptionError
+        As `Serving.options`.
+
+    Notes
+    -----
+    Sets Pillow's process-wide guards (`batchify.decoding.image.guard`), and keeps its remarks on
+    odd images off the console.
+    """
+
+    def __init__(
+        self,
+        files: EncodedFiles,
+        recorded: DecodeOptions,
+        dtype: np.dtype[Any],
+        scale: np.float32,
+        serving: Serving,
+    ) -> None:
+        self.files = files
+        self.dtype = dtype
+        self._recorded = recorded
+        self._scale = scale
+        self._options = serving.options(recorded)
+        guard(self._options)
+        quiet()
+
+    @classmethod
+    def of(cls, reader: Reader, split: str, serving: Serving = AS_RECORDED) -> EncodedImages:
+        """Return those of an open file.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with reader.refusing():
+            options = recorded_options(reader.header.config)
+            return cls(
+                EncodedFiles(reader, split),
+                options.decode,
+                reader.image_dtype,
+                np.float32(options.store.scale),
+                serving,
+            )
+
+    def served(self, serving: Serving) -> EncodedImages:
+        """Return the same images, served otherwise."""
+        return EncodedImages(self.files, self._recorded, self.dtype, self._scale, serving)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.files.rows
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of what is served."""
+        return self._options.image_shape
+
+    def get(self, start: int, stop: int) -> bytes:
+        """Return the bytes of some files, one after another.
+
+        Raises
+        ------
+        OSError
+        """
+        return self.files.get(start, stop)
+
+    def pixels(self, data: bytes, *, fit: bool = True) -> NDArray[Any]:
+        """Return what the bytes of a file are decoded to, shape (H, W, C).
+
+        Parameters
+        ----------
+        data : bytes
+        fit : bool
+            False keeps the size of the source.
+
+        Raises
+        ------
+        BadImageError
+        """
+        decoded = decode(data, self._options, fit=fit).pixels
+        out = np.empty(decoded.shape, self.dtype)
+        put_pixels(decoded, self._scale, out)
+        return out
+
+    def close(self) -> None:
+        """Close the file; done by itself when it is not used any more."""
+        self.files.close()
+
+
+class EncodedArray(RowArray):
+    """The images of one file that are decoded when they are read, in threads.
+
+    Parameters
+    ----------
+    images : EncodedImages
+    origin : Origin
+    """
+
+    def __init__(self, images: EncodedImages, origin: Origin) -> None:
+        super().__init__((images.rows, *images.image_shape), images.dtype, origin)
+        self._images = images
+
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows; each is decoded once, however often it is wanted."""
+        gather_chunks(self.chunk, None, rows, out)
+
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return one row.
+
+        Raises
+        ------
+        FileAccessError
+            If the file cannot be read.
+        FileFormatError
+            If the image cannot be decoded.
+        """
+        return self._decoded(index, fit=True)[np.newaxis]
+
+    def encoded(self, row: int) -> bytes:
+        """Return the bytes of the file that a row was made of.
+
+        Raises
+        ------
+        FileAccessError
+        """
+        try:
+            return self._images.get(row, row + 1)
+        except OSError as error:
+            raise FileAccessError(f"{self._where(row)}: {error}") from error
+
+    def decode(self, row: int) -> NDArray[Any]:
+        """Return a row at the size of its source, shape (h, w, C).
+
+        Raises
+        ------
+        FileAccessError, FileFormatError
+        """
+        return self._decoded(row, fit=False)
+
+    def served(self, serving: Serving, origin: Origin) -> EncodedArray:
+        """Return the same images, served otherwise.
+
+        Raises
+        ------
+        OptionError
+        """
+        return EncodedArray(self._images.served(serving), origin)
+
+    def _decoded(self, row: int, *, fit: bool) -> NDArray[Any]:
+        try:
+            return self._images.pixels(self.encoded(row), fit=fit)
+        except BadImageError as error:
+            raise FileFormatError(f"{self._where(row)} cannot be used: {error}") from error
+
+    def _where(self, row: int) -> str:
+        return f"{printable(self.origin.files[0])}, row {row} of {self.origin.split}"

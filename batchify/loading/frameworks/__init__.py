@@ -1,0 +1,1 @@
+"""Adapters of deep-learning frameworks, one module each, imported by name only."""

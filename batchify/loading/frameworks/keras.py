@@ -1,0 +1,46 @@
+"""A Keras PyDataset.
+
+https://keras.io/api/utils/python_utils/#pydataset-class
+"""
+
+from __future__ import annotations
+
+import keras
+
+from batchify.loading.batches import Batch, Batches
+
+
+class KerasBatches(keras.utils.PyDataset):
+    """The batches of a split; item i is the i-th batch of an epoch.
+
+    Parameters
+    ----------
+    batches : Batches
+    workers : int
+        Threads, or processes where `use_multiprocessing`, that read ahead.
+    use_multiprocessing : bool
+    max_queue_size : int
+    """
+
+    def __init__(
+        self, batches: Batches, workers: int, use_multiprocessing: bool, max_queue_size: int
+    ) -> None:
+        super().__init__(workers, use_multiprocessing, max_queue_size)
+        self._batches = batches
+        self._rows = batches.cut(batches.order(batches.epoch))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return a batch: (X, y), float32."""
+        return self._batches.read(self._rows[index])
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch; Keras calls it."""
+        self._batches.epoch += 1
+        if self._batches.options.shuffle:
+            self._rows = self._batches.cut(self._batches.order(self._batches.epoch))
+
+    def __repr__(self) -> str:
+        return f"<Keras batches of {self._batches.split!r}>"

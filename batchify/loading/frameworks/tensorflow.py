@@ -1,0 +1,28 @@
+"""A tf.data.Dataset.
+
+https://www.tensorflow.org/api_docs/python/tf/data/Dataset#from_generator
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from batchify.loading.batches import Batches
+
+
+def dataset(batches: Batches) -> Any:
+    """Return a ``tf.data.Dataset`` of (X, y); each iteration over it is an epoch.
+
+    Its signature and its number of elements are known. Reading ahead is left to ``prefetch`` of
+    the batches.
+    """
+    split, options = batches.split, batches.options
+    size = options.batch_size if options.drop_last else None
+    signature: Any = tf.TensorSpec((size, *split.images.shape[1:]), tf.as_dtype(batches.dtype))
+    if split.labels is not None:
+        labels = tf.TensorSpec((size, *split.labels.shape[1:]), tf.as_dtype(batches.labels_dtype))
+        signature = signature, labels
+    found = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=signature)
+    return found.apply(tf.data.experimental.assert_cardinality(len(batches)))

@@ -1,0 +1,191 @@
+"""PyTorch datasets.
+
+What torch asks of a dataset: https://docs.pytorch.org/docs/stable/data.html. Images are tensors in
+channels-last memory: (C, H, W) views of (H, W, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
+
+from batchify.errors import OptionError
+from batchify.loading.arrays import RowArray
+from batchify.loading.batches import Batches, chunk_starts, shuffled
+from batchify.loading.frameworks.shared_memory import channels_first, label_tensor, lender, lent
+from batchify.loading.origin import Rows
+
+Transform = Callable[[NDArray[Any]], Any]
+
+
+class TorchRows(Dataset[Any]):
+    """A split as a map-style dataset: items are (image, label).
+
+    An image is a tensor (C, H, W), or what `transform` makes of the stored ndarray (H, W, C); a
+    label is as it is stored. Where several rows are asked for at once, by ``BatchSampler`` and
+    ``batch_size=None``, an item is their batch, (n, C, H, W).
+
+    Parameters
+    ----------
+    batches : Batches
+        What reads the rows.
+    transform : callable, or None
+
+    Attributes
+    ----------
+    split : Split
+    classes : tuple of str
+    class_to_idx : dict of str to int
+    targets : ndarray, or None
+        The labels of all rows.
+    """
+
+    def __init__(self, batches: Batches, transform: Transform | None) -> None:
+        self.split = batches.split
+        self.classes = self.split.classes
+        self.class_to_idx = self.split.class_to_idx
+        self._batches = batches
+        self._transform = transform
+
+    @property
+    def targets(self) -> NDArray[Any] | RowArray | None:
+        """The labels of all rows, as they are stored."""
+        return self.split.labels
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return (image, label) of a row, or (images, labels) of several."""
+        rows = self.split.row_numbers(key)
+        if not rows.ndim:
+            return self.__getitems__([int(rows)])[0]
+        if self._transform is not None:
+            return default_collate(self.__getitems__(rows))
+        return next(_delivered(self._batches, [rows], None))
+
+    def __getitems__(self, rows: Sequence[int] | Rows) -> list[Any]:
+        """Return ``[self[row] for row in rows]``, gathered together."""
+        found = self._batches.read(rows)
+        images, labels = found if isinstance(found, tuple) else (found, None)
+        if self._transform is None:
+            items = list(channels_first(images))
+        else:
+            items = [self._transform(image) for image in images]
+        return items if labels is None else list(zip(items, labels, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<PyTorch rows of {self.split!r}>"
+
+
+class TorchBatches(IterableDataset[Any]):
+    """The batches of a split, for a ``DataLoader`` with ``batch_size=None``.
+
+    Each epoch serves each row once, whatever the number of workers. The order of a shuffled epoch
+    is drawn from torch's generator: the same ``torch.manual_seed``, and number of workers, gives
+    the same orders again.
+
+    Parameters
+    ----------
+    batches : Batches
+    transform : callable, or None
+        Makes something of the stored images of a batch, ndarray (n, H, W, C); None makes a tensor
+        (n, C, H, W).
+    pin_memory : bool
+        Read into page-locked memory, where torch has a GPU to copy it to and there are no workers.
+
+    Raises
+    ------
+    OptionError
+        If processes train together: each would be served every row.
+    """
+
+    def __init__(self, batches: Batches, transform: Transform | None, pin_memory: bool) -> None:
+        self.split = batches.split
+        self._batches = batches
+        self._transform = transform
+        self._pin_memory = pin_memory and torch.cuda.is_available()
+        self._epoch = 0
+        _refuse_ranks()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        _refuse_ranks()
+        worker = get_worker_info()
+        if worker is None:
+            mine = self._batches.cut(self._order(None, [0]))
+        else:
+            count = worker.num_workers
+            firsts = [len(self) * number // count for number in range(count)] + [len(self)]
+            # The seeds of a loader's workers are the same, plus their numbers.
+            every = self._batches.cut(self._order(worker.seed - worker.id, firsts))
+            self._epoch += 1  # a worker that goes on to another epoch keeps its seed
+            if chunk_starts(self.split.images) is None:
+                mine = every[worker.id :: count]  # so that the loader has them in their order
+            else:  # neighbours, whose chunks no other worker inflates
+                mine = every[firsts[worker.id] : firsts[worker.id + 1]]
+        return _delivered(self._batches, mine, self._transform, self._pin_memory)
+
+    def _order(self, seed: int | None, firsts: list[int]) -> Rows:
+        """Return the order of an epoch; chunks are mixed between these batches alone."""
+        options = self._batches.options
+        if not options.shuffle:
+            return self._batches.order(0)
+        if seed is None:
+            seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        words = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, self._epoch]
+        cuts = [first * options.batch_size for first in firsts[1:-1]]
+        return shuffled(self.split.images, RandomState(words), cuts)
+
+    def __repr__(self) -> str:
+        return f"<PyTorch batches of {self.split!r}>"
+
+
+def _refuse_ranks() -> None:
+    ranks = torch.distributed
+    if ranks.is_available() and ranks.is_initialized() and ranks.get_world_size() > 1:
+        raise OptionError(
+            "whole batches are for one process; where several train together, load to_torch() "
+            "with DataLoader(rows, batch_size=None, sampler=BatchSampler(DistributedSampler(rows)"
+            ", batch_size, drop_last))"
+        )
+
+
+def _delivered(
+    batches: Batches, rows: list[Rows], transform: Transform | None, pin_memory: bool = False
+) -> Iterator[Any]:
+    """Yield batches, given the rows of each, as this process or the loader's is to have them."""
+    in_worker = get_worker_info() is not None
+    lending = in_worker and transform is None
+    pieces: dict[int, Any] = {}
+
+    def array(count: int) -> NDArray[Any]:
+        shape = (count, *batches.split.images.shape[1:])
+        if lending:
+            found, pieces[id(found)] = lender().array(shape, batches.dtype)
+            return found
+        if pin_memory and not in_worker:
+            kind = torch.from_numpy(np.empty(0, batches.dtype)).dtype
+            return np.asarray(torch.empty(shape, dtype=kind, pin_memory=True))
+        return np.empty(shape, batches.dtype)
+
+    for found in batches.serve(rows, array):
+        images, labels = found if isinstance(found, tuple) else (found, None)
+        if transform is not None:
+            x = transform(images)
+        elif lending:
+            x = lent(images, pieces.pop(id(images)))
+        else:
+            x = channels_first(images)
+        if labels is None:
+            yield x
+        else:
+            yield x, label_tensor(labels) if in_worker else torch.from_numpy(labels)

@@ -1,0 +1,238 @@
+"""Loader: a Keras generator over a folder.
+
+A build streams the same batches: `split.epoch_order` gives both their order, and
+`batches.BatchReader` reads both, there in the workers and in the dtype of the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.common.text import printable
+from batchify.datasets.dataset import Dataset, known_labels
+from batchify.datasets.manifest import read_dataset
+from batchify.decoding.batch import BatchReader, MaskReader
+from batchify.decoding.image import check_extensions
+from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.options import (
+    BuildOptions,
+    DecodeOptions,
+    DiscoverOptions,
+    ManifestOptions,
+    SplitOptions,
+    StoreOptions,
+)
+from batchify.planning.groups import make_units
+from batchify.planning.policies import Indices, assign, epoch_order
+
+
+class Loader:
+    """Streams the batches of one split, epoch after epoch, as a Keras generator does.
+
+    ``len(loader)`` is the number of batches of an epoch, the last one partial; iteration never
+    ends, the next epoch follows with an order of its own. Images are decoded when their batch is
+    asked for: memory is one batch, one decoded image and the table of the files.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : ndarray of int32
+        Samples of the split, unshuffled.
+    options : BuildOptions, optional
+        Target size, colours, batch size, class mode, rescale, shuffle and seed.
+
+    Examples
+    --------
+    >>> loader = Loader.from_directory("photos", subset="train", batch_size=32)  # doctest: +SKIP
+    >>> for images, labels in itertools.islice(loader, len(loader)):             # doctest: +SKIP
+    ...     model.train_on_batch(images, labels)
+    """
+
+    def __init__(
+        self, dataset: Dataset, rows: Indices, options: BuildOptions | None = None
+    ) -> None:
+        self._options = options or BuildOptions()
+        self._dataset = dataset
+        self._rows = rows
+        source = dataset.source.open()
+        self._masks = MaskReader(source, self._options.decode)
+        self._reader = BatchReader(
+            source,
+            self._options.decode,
+            dtype="float32",
+            scale=self._options.store.scale,
+        )
+        self._batch_index = 0
+        self._batches_seen = 0
+        self._order: Indices | None = None
+
+    @classmethod
+    def from_directory(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        subset: str = "train",
+        target_size: tuple[int, int] = (150, 150),
+        color_mode: choices.ColorMode = "rgb",
+        interpolation: choices.Interpolation = "nearest",
+        fit: choices.Fit = "stretch",
+        class_mode: choices.ClassMode = "sparse",
+        batch_size: int = 33,
+        rescale: float | str | None = "1/255",
+        shuffle: bool = True,
+        seed: int = 0,
+        validation_split: float = 0.2,
+        test_split: float = 0.0,
+        split: choices.Policy = "keras",
+        group_by: str = "",
+        discover_options: DiscoverOptions | None = None,
+        manifest: ManifestOptions | None = None,
+    ) -> Loader:
+        """Make a loader of one split of a dataset folder, with the parameters Keras has.
+
+        Parameters
+        ----------
+        directory : path
+        subset : str
+            ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``. A folder that
+            is split into folders already keeps its own splits, whatever the shares say.
+        target_size : tuple of int
+            (height, width).
+        rescale : float, str or None
+            What pixels are multiplied by; None leaves them as they are.
+        seed : int
+            Of the order, and of a ``stratified`` split.
+        group_by : str
+            See `SplitOptions`.
+        discover_options : DiscoverOptions, optional
+            Which files are images.
+        manifest : ManifestOptions, optional
+            The table that lists the images and their labels; its weights are not served.
+
+        Raises
+        ------
+        OptionError
+            If there is no such split, or an option cannot be meant.
+        DatasetNotFoundError, DatasetError
+            As `batchify.datasets.discovery.discover`.
+        """
+        options = BuildOptions(
+            discover=discover_options or DiscoverOptions(),
+            split=SplitOptions(split, validation_split, test_split, shuffle, seed, group_by),
+            decode=DecodeOptions(target_size, color_mode, interpolation, fit),
+            store=StoreOptions(class_mode, rescale=1.0 if rescale is None else rescale),
+            batch_size=batch_size,
+            manifest=manifest,
+        )
+        check_extensions(options.discover.extensions)
+        dataset = read_dataset(directory, options)
+        samples = dataset.samples
+        splits = dataset.splits
+        if splits is None:
+            units = make_units(samples, options.split, named=dataset.annotations.groups)
+            splits = assign(samples.labels, options.split, units)
+        name = "train" if subset == "training" else subset
+        if name not in splits:
+            raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")
+        return cls(dataset, splits[name], options)
+
+    @property
+    def seed(self) -> int:
+        """What the order of an epoch is drawn from."""
+        return self._options.split.seed
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a full batch."""
+        return self._options.batch_size
+
+    @property
+    def class_indices(self) -> dict[str, int]:
+        """Class name to index."""
+        return self._dataset.class_to_idx
+
+    @property
+    def filenames(self) -> list[str]:
+        """Paths relative to the dataset folder, unshuffled."""
+        return [os.fsdecode(path) for path in self._dataset.samples.paths(self._rows)]
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """Class index of each of `filenames`, shape (n,); zeros where no labels are classes."""
+        return self._dataset.samples.labels[self._rows]
+
+    @property
+    def samples(self) -> int:
+        """Images of an epoch."""
+        return len(self._rows)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self.batch_size)
+
+    def __iter__(self) -> Loader:
+        return self
+
+    def __next__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | NDArray[np.float32]:
+        """Return the next batch; after the last of an epoch, the first of the next one.
+
+        Returns
+        -------
+        images : ndarray of float32, shape (n, H, W, C)
+            Pixels times rescale.
+        labels : ndarray of float32, shape (n,), (n, classes) or, of masks, (n, H, W)
+            float32 as Keras has it. Without labels (class mode none) images alone.
+
+        Raises
+        ------
+        BadImagesError
+            If an image of the batch cannot be used.
+        StopIteration
+            If the split is empty.
+        """
+        if not len(self._rows):
+            raise StopIteration
+        if self._batch_index == 0 or self._order is None:
+            self._order = epoch_order(
+                len(self._rows),
+                shuffle=self._options.split.shuffle,
+                seed=self.seed,
+                batches_seen=self._batches_seen,
+            )
+        start = self._batch_index * self.batch_size
+        chosen = self._rows[self._order[start : start + self.batch_size]]
+        self._batch_index = (self._batch_index + 1) % len(self)
+        self._batches_seen += 1
+        columns = self._columns(chosen)
+        images: NDArray[np.float32] = columns["images"]
+        labels = known_labels(self._dataset, chosen, self._options.store.class_mode)
+        if labels is None:
+            labels = columns.get("labels")
+        return images if labels is None else (images, labels.astype(np.float32, copy=False))
+
+    def reset(self) -> None:
+        """Begin a new epoch with the next batch.
+
+        As in Keras, the order is drawn anew from the batches seen so far; only a new loader
+        repeats the first epoch.
+        """
+        self._batch_index = 0
+
+    def _columns(self, rows: Indices) -> dict[str, NDArray[Any]]:
+        files = self._dataset.samples.files(rows)
+        masks = self._dataset.annotations.mask_files(rows)
+        batch = self._masks.complete(self._reader.read(files), files, masks)
+        if batch.bad:
+            bad = tuple(Skipped(files[i].path, reason) for i, reason in batch.bad)
+            first = bad[0]
+            raise BadImagesError(
+                f"{len(bad)} of {len(files)} images of a batch cannot be used, "
+                f"the first {printable(first.path)}: {first.reason}",
+                bad,
+            )
+        return batch.columns

@@ -1,0 +1,387 @@
+"""Batchify.open and load.
+
+Nothing stays open that a fork or a thread could break.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.paths import is_url, local_path, shown
+from batchify.common.text import printable
+from batchify.errors import (
+    BatchifyError,
+    FileAccessError,
+    FileFormatError,
+    FileMissingError,
+    OptionError,
+)
+from batchify.format.images import StoredImages
+from batchify.format.index import NAME, is_shard_name, read_index, shard_paths
+from batchify.format.reader import Reader
+from batchify.format.structure import dataset_row_offsets, filters
+from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
+from batchify.loading.origin import AS_RECORDED, Origin, Serving
+from batchify.loading.split import Images, Paths, Split
+
+Mapped = np.memmap[Any, np.dtype[np.uint8]]
+"""All bytes of a file."""
+
+
+def open_splits(
+    path: bytes, serving: Serving = AS_RECORDED
+) -> tuple[tuple[str, ...], dict[str, Split]]:
+    """Return the classes and the splits of one file, its images as `serving` asks.
+
+    Raises
+    ------
+    FileMissingError, FileAccessError, FileFormatError
+    """
+    with Reader(path) as reader, accessing(path):
+        with os.fdopen(reader.fd, "rb", closefd=False) as file:  # what is open, not the name
+            mapped = np.memmap(file, np.uint8, "r")
+        classes = tuple(os.fsdecode(name) for name in reader.header.classes)
+        return classes, {
+            name: _split(reader, mapped, name, classes, serving) for name in reader.splits
+        }
+
+
+@contextlib.contextmanager
+def accessing(path: bytes) -> Iterator[None]:
+    """Turn what the system refuses, descriptors or memory, into an error that names the file."""
+    try:
+        yield
+    except BatchifyError:
+        raise
+    except OSError as error:
+        raise FileAccessError(f"{printable(path)} cannot be opened: {error}") from error
+
+
+def _split(
+    reader: Reader, mapped: Mapped, name: str, classes: tuple[str, ...], serving: Serving
+) -> Split:
+    columns = reader.splits[name]
+    origin = Origin((reader.path,), name, (reader.digest,), reader.rows(name), serving, reopen)
+    images = _images(reader, mapped, name, origin)
+    scale = reader.scale_factor(name)
+    if scale is None and images.dtype != np.float32:
+        where = name if reader.is_encoded else f"{name}/images"
+        raise FileFormatError(f"{printable(reader.path)}: {where} has no scale_factor")
+    labels = _column(reader, mapped, name, "labels") if "labels" in columns else None
+    weights = _column(reader, mapped, name, "weights") if "weights" in columns else None
+    class_mode = reader.header.config["class_mode"]
+    if labels is not None and class_mode in ("sparse", "binary"):
+        known = (labels >= 0) & (labels < len(classes))
+        if not known.all():
+            raise FileFormatError(f"{printable(reader.path)}: {name} has labels without a class")
+    paths = Paths([_column(reader, mapped, name, "paths")])
+    return Split(
+        name, images, labels, paths, classes, scale, origin, weights=weights, class_mode=class_mode
+    )
+
+
+def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Images:
+    """Return the images of a split: mapped, read, or decoded when they are read."""
+    if reader.is_encoded:
+        from batchify.loading.encoded import EncodedArray, EncodedImages  # which need Pillow
+
+        return EncodedArray(EncodedImages.of(reader, name, origin.serving), origin)
+    if not filters(reader.splits[name]["images"]):
+        found = _view(reader, mapped, name, "images")
+        if found is not None:
+            return found
+    return StoredArray(StoredImages(reader, name), origin)
+
+
+def _column(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]:
+    """Return a small column: mapped, or in memory where its rows do not lie side by side."""
+    found = _view(reader, mapped, split, name)
+    if found is None:
+        return np.concatenate(list(reader.pieces(split, name)))
+    return found.view(np.ndarray)
+
+
+def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any] | None:
+    """Return a column whose rows lie side by side in the file; None where they do not.
+
+    Raises
+    ------
+    FileFormatError
+        If the file ends before its rows do.
+    """
+    dataset = reader.splits[split][name]
+    with reader.refusing():
+        where = dataset_row_offsets(dataset)
+        dtype = np.dtype(dataset.dtype.str)  # without what h5py notes on it, of texts
+        if not len(dataset):
+            return np.empty(dataset.shape, dtype)
+        if len(where.offsets) != 1:
+            return None
+        first, last = where.offsets[0], where.offsets[0] + len(dataset) * where.row_nbytes
+        if first < 0 or last > len(mapped):
+            raise FileFormatError(f"{split}/{name} has rows past the end of the file")
+    rows: NDArray[Any] = mapped[first:last].view(dtype).reshape(dataset.shape)
+    return rows
+
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+_KINDS = ("images", "scale_factor", "labels", "class mode", "weights")
+
+
+Path = str | bytes | os.PathLike[str]
+
+
+class DatasetFile(Mapping[str, Split]):
+    """The splits of a built file, or of several as one: ``batchify.open``.
+
+    Parameters
+    ----------
+    splits : Mapping of str to Split
+    classes : tuple of str
+    paths : tuple of str
+        The files.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, Split], classes: tuple[str, ...], paths: tuple[str, ...]
+    ) -> None:
+        self._splits = dict(splits)
+        self.classes = classes
+        self.paths = paths
+
+    def __getitem__(self, name: str) -> Split:
+        try:
+            return self._splits[name]
+        except KeyError:
+            raise KeyError(f"there is no split {name!r}, only {', '.join(self._splits)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __repr__(self) -> str:
+        paths = ", ".join(printable(os.fsencode(path)) for path in self.paths)
+        return f"<batchify {paths}: {', '.join(map(repr, self._splits.values()))}>"
+
+
+def open(  # noqa: A001 - batchify.open, as gzip.open
+    path: Path | Sequence[Path], *, trusted: bool = False
+) -> DatasetFile:
+    """Open a built file for training; or several, or a folder of them, as one.
+
+    Parameters
+    ----------
+    path : path, or sequence of paths
+        Files that `batchify.build` made; a folder stands for the shards that its manifest lists,
+        or else for the .h5 and .hdf5 files in it, in the order of their names. Several must agree
+        in classes and in what their images are.
+    trusted : bool
+        Where images are decoded when they are read: take images beyond the default caps on pixels
+        and sides, as far as the file records that its build did. Not for a stranger's file.
+
+    Returns
+    -------
+    DatasetFile
+
+    Raises
+    ------
+    FileMissingError, FileAccessError, FileFormatError
+        As `batchify.format.reader.Reader`: what is not schema 1 is refused.
+
+    Notes
+    -----
+    A file that is replaced by a new build goes on serving its old rows. Memory: of mapped rows
+    what the system likes to keep; nothing is read yet.
+    """
+    return _open(path, Serving(trusted=trusted))
+
+
+def _open(path: Path | Sequence[Path], serving: Serving) -> DatasetFile:
+    opened = [_open_one(each, serving) for each in _files(path)]
+    if len(opened) == 1:
+        return opened[0]
+    classes = opened[0].classes
+    names: dict[str, list[Split]] = {}
+    for each in opened:
+        if each.classes != classes:
+            one, other = (printable(os.fsencode(file.paths[0])) for file in (each, opened[0]))
+            raise FileFormatError(f"{one} has other classes than {other}")
+        for name, split in each.items():
+            names.setdefault(name, []).append(split)
+    splits = {name: _chained(name, parts) for name, parts in names.items()}
+    return DatasetFile(splits, classes, tuple(file.paths[0] for file in opened))
+
+
+def load(path: Path | Sequence[Path], split: str = "train") -> Any:
+    """Return the arrays that the tutorial's loop makes: ``X_train, y_train``.
+
+    Parameters
+    ----------
+    path
+        As for `open`.
+    split : str
+
+    Returns
+    -------
+    X : ndarray of float32, shape (N, H, W, C)
+        Pixels times the rescale of the build.
+    y : ndarray of float32, shape (N,) or (N, K)
+        Not there in a file without labels: X alone is returned.
+
+    Raises
+    ------
+    OptionError
+        If there is no such split.
+
+    Notes
+    -----
+    Memory: all of it, 4 bytes for each value of a pixel.
+    """
+    file = open(path)
+    if split not in file:
+        raise OptionError(f"there is no split {split!r}, only {', '.join(file)}")
+    found = file[split]
+    return found.batches().read(slice(None))
+
+
+def _files(path: Path | Sequence[Path]) -> list[bytes]:
+    given = [path] if isinstance(path, str | bytes | os.PathLike) else list(path)
+    if not given:
+        raise FileMissingError("no file is given")
+    names = []
+    for each in given:
+        try:
+            name = os.fsencode(each)
+        except UnicodeEncodeError as error:
+            raise FileMissingError(f"{each!r}: no file has such a name") from error
+        if b"\0" in name:
+            raise FileMissingError(f"{printable(name)}: no file has such a name")
+        if is_url(name):
+            raise FileAccessError(
+                f"{printable(shown(name))}: rows are mapped from a disk of this machine; download "
+                "the file and open that"
+            )
+        with accessing(name):
+            names.append(os.path.abspath(os.fsencode(local_path(name))))
+    name = names[0]
+    if len(names) > 1 or not os.path.isdir(name):
+        return names
+    with accessing(name):
+        entries = os.listdir(name)
+    if NAME in entries:
+        return [shard.path for shard in shard_paths(name, read_index(name))]
+    found = sorted(
+        entry
+        for entry in entries
+        if os.fsdecode(entry).lower().endswith(SUFFIXES) and not entry.startswith(b".")
+    )
+    if not found:
+        raise FileMissingError(f"folder {printable(name)} holds no {' or '.join(SUFFIXES)} file")
+    if all(is_shard_name(os.fsdecode(entry)) for entry in found):
+        read_index(name)  # which says that they are not all there
+    return [os.path.join(name, entry) for entry in found]
+
+
+def _open_one(path: bytes, serving: Serving) -> DatasetFile:
+    classes, splits = open_splits(path, serving)
+    return DatasetFile(splits, classes, (os.fsdecode(path),))
+
+
+def _chained(name: str, parts: Sequence[Split]) -> Split:
+    """Return the splits of several files as one.
+
+    Raises
+    ------
+    FileFormatError
+        If their images or labels are of different kinds.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        for what, mine, others in zip(_KINDS, _kinds(part), _kinds(first), strict=True):
+            if mine != others:
+                one, other = (printable(each.origin.files[0]) for each in (part, first))
+                raise FileFormatError(f"{what} of {name} are {mine} in {one}, {others} in {other}")
+    origins = [part.origin for part in parts]
+    origin = Origin(
+        tuple(path for found in origins for path in found.files),
+        name,
+        tuple(digest for found in origins for digest in found.digests),
+        sum(found.rows for found in origins),
+        first.origin.serving,
+        reopen,
+    )
+    return Split(
+        name,
+        ChainedArray([part.images for part in parts], origin),
+        _chained_labels([part.labels for part in parts if part.labels is not None], origin),
+        Paths([stored for part in parts for stored in part.paths.stored]),
+        first.classes,
+        first.scale_factor,
+        origin,
+        weights=_joined([part.weights for part in parts if part.weights is not None]),
+        class_mode=first.class_mode,
+    )
+
+
+def _chained_labels(
+    parts: Sequence[NDArray[Any] | RowArray], origin: Origin
+) -> NDArray[Any] | RowArray | None:
+    """Return the labels of several files as one array; masks, which are large, stay in them."""
+    if parts and len(parts[0].shape) > 2:
+        return ChainedLabels(parts, origin)
+    return _joined([np.asarray(part) for part in parts])
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+    return np.concatenate(parts) if parts else None
+
+
+def _kinds(split: Split) -> tuple[str, ...]:
+    """Return what `_KINDS` of a split are."""
+    size = "×".join(map(str, split.images.shape[1:]))
+    labels = "none"
+    if split.labels is not None:
+        labels = f"{split.labels.dtype} of shape {split.labels.shape[1:]}"
+    weights = "none" if split.weights is None else "given"
+    images = f"{size} {split.images.dtype}"
+    return images, str(split.scale_factor), labels, split.class_mode, weights
+
+
+def reopen(origin: Origin) -> Split:
+    """Open a split again, in another process.
+
+    Raises
+    ------
+    FileFormatError
+        If a file is not the one that it was.
+    """
+    file = _open(origin.files, origin.serving)
+    if origin.split not in file or file[origin.split].origin != origin:
+        raise FileFormatError(
+            f"{', '.join(map(printable, origin.files))} was built anew since it was opened; "
+            "open it again"
+        )
+    return file[origin.split]
+
+
+class ChainedLabels(ChainedArray):
+    """The masks of several files, one after another."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen_labels, (self.origin,)
+
+
+def _reopen_labels(origin: Origin) -> Any:
+    return reopen(origin).labels

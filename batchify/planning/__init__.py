@@ -1,0 +1,1 @@
+"""Decide which sample goes to which row: split, groups, duplicates, order."""

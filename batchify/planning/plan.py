@@ -1,0 +1,315 @@
+"""BuildPlan: every row of a build, before a pixel."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.common.text import printable
+from batchify.datasets.dataset import Dataset
+from batchify.errors import DatasetError, OptionError, Skipped
+from batchify.format import schema
+from batchify.format.schema import FileLayout, SplitShape
+from batchify.options import BuildOptions, canonical_json
+from batchify.planning.groups import make_units
+from batchify.planning.policies import Indices, assign, epoch_order
+
+PATHS_AT_ONCE = 4096
+
+
+PROCESS_NBYTES = 70 << 20
+"""What a process of a build takes before its first image (measured: 55 to 65 MiB)."""
+
+
+@dataclass(frozen=True, eq=False)
+class SplitPlan(SplitShape):
+    """The rows of one split.
+
+    Parameters
+    ----------
+    rows : ndarray of int32, shape (N,)
+        Sample index of each row, in the order of the file.
+    """
+
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class BuildPlan:
+    """A build: which image goes to which row of which split, and what the file will be.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    options : BuildOptions
+    decoder : str
+        Names and versions of the libraries that decode; recorded in the file.
+    splits : tuple of SplitPlan
+    skipped : tuple of Skipped
+        Left out so far.
+    shard : tuple of int, or None
+        (index, count) where this is one of several files of a split; see
+        `batchify.sharding.shards`.
+    """
+
+    dataset: Dataset
+    options: BuildOptions
+    decoder: str
+    splits: tuple[SplitPlan, ...]
+    skipped: tuple[Skipped, ...]
+    shard: tuple[int, int] | None = None
+
+    @property
+    def images(self) -> int:
+        """Rows of all splits."""
+        return sum(map(len, self.splits))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The options as the file records them."""
+        annotations = self.dataset.annotations
+        config = self.options.config(layout=self.dataset.layout, is_split=annotations.is_split)
+        config.update(annotations.recorded)
+        if self.shard is not None:
+            config["shard"], config["shards"] = self.shard
+        return config
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one stored image; of files of different sizes, on average."""
+        if self.dataset.samples.sizes is None:
+            return self.served_nbytes
+        nbytes = sum(split.columns[0].shape[0] for split in self.splits)
+        return max(1, nbytes // max(1, self.images))
+
+    @property
+    def served_nbytes(self) -> int:
+        """Bytes of one image as it is served, decoded."""
+        itemsize = choices.itemsize(self.options.store.dtype)
+        return math.prod(self.options.decode.image_shape) * itemsize
+
+    @property
+    def batch_nbytes(self) -> int:
+        """Most bytes of the images of a batch: decoded, and of the files' own where stored."""
+        size = self.options.batch_size
+        decoded = self.served_nbytes * size
+        if self.dataset.samples.sizes is None:
+            return decoded
+        return decoded + max(_heaviest(self.file_sizes(split), size) for split in self.splits)
+
+    @cached_property
+    def file_layout(self) -> FileLayout:
+        """What the file will be."""
+        return FileLayout(
+            self.dataset.classes,
+            self.config,
+            self.decoder,
+            self.options.store,
+            self.splits,
+            self.skipped,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Exact size of the uncompressed file; where images are dropped later, it is less."""
+        return self.file_layout.nbytes
+
+    @property
+    def memory_nbytes(self) -> int:
+        """Most memory that one process takes, apart from the image it decodes.
+
+        A process, one batch, and in the parent the table of the images.
+        """
+        samples = self.dataset.samples
+        table = len(samples.names) + samples.ends.nbytes + samples.labels.nbytes
+        table += sum(split.rows.nbytes for split in self.splits)
+        if samples.sizes is not None:
+            table += samples.sizes.nbytes
+        table += self.dataset.annotations.nbytes
+        return PROCESS_NBYTES + self.batch_nbytes + table
+
+    @cached_property
+    def row_digests(self) -> dict[str, str]:
+        """For each split, the SHA-256, in hex, of its rows' paths and labels in their order.
+
+        Where the files' own bytes are stored also of their sizes, which decide about places.
+        Labels that are no classes are in ``manifest_sha256`` of the config.
+        """
+        return {split.name: self._row_digest(split) for split in self.splits}
+
+    def _row_digest(self, split: SplitPlan) -> str:
+        samples = self.dataset.samples
+        digest = hashlib.sha256()
+        for start, paths in self.paths(split):
+            digest.update(b"\0".join(paths))
+            rows = split.rows[start : start + len(paths)]
+            digest.update(samples.labels[rows].astype("<i4").tobytes())
+            if samples.sizes is not None:
+                digest.update(samples.sizes[rows].astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def paths(self, split: SplitPlan) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield (first row, paths) of the rows of a split, some thousand at a time."""
+        for start in range(0, len(split), PATHS_AT_ONCE):
+            rows = split.rows[start : start + PATHS_AT_ONCE]
+            yield start, self.dataset.samples.paths(rows)
+
+    def file_sizes(
+        self, split: SplitPlan, start: int = 0, stop: int | None = None
+    ) -> NDArray[np.int64]:
+        """Return the bytes of the files of some rows, or all, shape (n,), where they are stored."""
+        return _sizes(self.dataset)[split.rows[start:stop]]
+
+    def path(self, name: str, row: int) -> bytes:
+        """Return the path of a row of a split."""
+        split = next(split for split in self.splits if split.name == name)
+        return self.dataset.samples.path(int(split.rows[row]))
+
+    @property
+    def classes_digest(self) -> str:
+        """The SHA-256, in hex, of the class names in their order."""
+        return hashlib.sha256(b"\0".join(self.dataset.classes)).hexdigest()
+
+    @property
+    def skipped_digest(self) -> str:
+        """The SHA-256, in hex, of the files that are left out, with their reasons."""
+        entries = [[os.fsdecode(entry.path), entry.reason] for entry in self.skipped]
+        text = canonical_json(entries).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256, in hex, of the options, the classes and every row: what makes a build itself."""
+        parts = [self.config, self.decoder, self.classes_digest, self.row_digests]
+        parts.append(self.skipped_digest)
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before training on it; each on a line."""
+        found = list(self.dataset.doubts)
+        empty = [split.name for split in self.splits if not len(split)]
+        if empty:
+            found.append(f"the {' and '.join(empty)} split is empty: too few images for its share")
+        if self.options.store.class_mode in choices.MANIFEST_MODES:
+            return tuple(found)
+        counts = np.bincount(self.dataset.samples.labels, minlength=len(self.dataset.classes))
+        bare = [printable(self.dataset.classes[i]) for i in np.flatnonzero(counts == 0)]
+        if bare:
+            names = ", ".join(bare[:5]) + (", …" if len(bare) > 5 else "")
+            found.append(f"{len(bare)} of {len(counts)} classes have no images: {names}")
+        if self.options.store.class_mode == "binary" and len(counts) != 2:
+            found.append(
+                f"class mode binary, but there are {len(counts)} classes: labels go past 1"
+            )
+        return tuple(found)
+
+    def without(self, dropped: Mapping[str, NDArray[np.bool_]], bad: list[Skipped]) -> BuildPlan:
+        """Return the plan of what stays when rows are dropped.
+
+        Parameters
+        ----------
+        dropped : Mapping of str to ndarray of bool, shape (N,)
+            For each split, which of its rows go.
+        bad : list of Skipped
+            Their files, to be listed after those that were skipped before.
+        """
+        splits = tuple(
+            split_plan(split.name, split.rows[~dropped[split.name]], self.dataset, self.options)
+            for split in self.splits
+        )
+        return replace(self, splits=splits, skipped=(*self.skipped, *bad))
+
+
+def make_plan(
+    dataset: Dataset,
+    options: BuildOptions,
+    *,
+    decoder: str,
+    digests: NDArray[np.uint8] | None = None,
+) -> BuildPlan:
+    """Decide every row of a build.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    options : BuildOptions
+    decoder : str
+        See `BuildPlan`.
+    digests : ndarray of uint8, shape (n, 32), or None
+        SHA-256 of each sample's content, where those of the same content stay together.
+
+    Raises
+    ------
+    DatasetError
+        If there are too many classes, or files without a group.
+    OptionError
+        If a split was asked for and the dataset is split already, or groups that do not go
+        together.
+    """
+    if len(dataset.classes) > schema.MAX_CLASSES:
+        raise DatasetError(
+            f"dataset {dataset.name} has {len(dataset.classes):,} classes; a file holds "
+            f"{schema.MAX_CLASSES:,}"
+        )
+    if dataset.splits is None:
+        groups = dataset.annotations.groups
+        units = make_units(dataset.samples, options.split, digests, groups)
+        assigned = assign(dataset.samples.labels, options.split, units)
+    elif options.split_given:
+        how = "by the manifest" if dataset.annotations.is_split else "into folders"
+        raise OptionError(
+            f"dataset {dataset.name} is split {how} already "
+            f"({', '.join(dataset.splits)}); leave out --split, the shares and the groups"
+        )
+    else:
+        assigned = dict(dataset.splits)
+    splits = []
+    for name, members in assigned.items():
+        order = epoch_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
+        splits.append(split_plan(name, members[order], dataset, options))
+    return BuildPlan(dataset, options, decoder, tuple(splits), dataset.skipped)
+
+
+def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions) -> SplitPlan:
+    """Return the plan of one split, given the sample of each row."""
+    masks = dataset.annotations.masks
+    columns = schema.split_columns(
+        len(rows),
+        options.decode.image_shape,
+        options.store.dtype,
+        options.store.class_mode,
+        len(dataset.classes),
+        dataset.samples.path_nbytes,
+        int(_sizes(dataset)[rows].sum()) if options.store.is_encoded else None,
+        weights=dataset.annotations.weights is not None,
+        label_path_nbytes=masks.width if masks is not None else 1,
+    )
+    return SplitPlan(name, columns, rows)
+
+
+def _heaviest(sizes: NDArray[np.int64], count: int) -> int:
+    """Return the most that so many neighbours have together."""
+    count = min(count, len(sizes))
+    ends = np.concatenate([[0], sizes.cumsum()])
+    return int((ends[count:] - ends[: len(ends) - count]).max())
+
+
+def _sizes(dataset: Dataset) -> NDArray[np.int64]:
+    if dataset.samples.sizes is None:
+        raise ValueError(
+            "the sizes of the files are not known; see batchify.planning.planner.measured"
+        )
+    return dataset.samples.sizes

@@ -1,0 +1,176 @@
+"""Batchify.plan_build and fingerprint: scan, measure, hash, plan."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.progress import Progress
+from batchify.common.system import check_workers
+from batchify.datasets.dataset import Dataset
+from batchify.datasets.manifest import read_dataset
+from batchify.datasets.tasks import hash_samples
+from batchify.decoding.image import check_extensions, decoder_text
+from batchify.format import schema
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, canonical_json
+from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan
+from batchify.workers import engine
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The identity of a build before it is made.
+
+    Parameters
+    ----------
+    hexdigest : str
+        64 hexadecimal digits.
+    plan : BuildPlan
+    """
+
+    hexdigest: str
+    plan: BuildPlan
+
+    def __str__(self) -> str:
+        return self.hexdigest
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values; the schema is in the README."""
+        return {
+            "fingerprint": self.hexdigest,
+            "images": self.plan.images,
+            "classes": len(self.plan.dataset.classes),
+        }
+
+
+def plan_build(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> BuildPlan:
+    """Return all that a build will do; nothing is decoded, nothing written.
+
+    Files are read where those of the same content are to stay in one split, else not.
+
+    Parameters
+    ----------
+    dataset, options, workers, image_timeout_s, progress
+        As for `batchify.build`.
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError, OptionError
+    WorkerDiedError
+        If a file cannot be read to its end in time.
+    """
+    check_workers(workers, image_timeout_s)
+    with engine.Workers(workers, image_timeout_s) as crew:
+        return planned(dataset, options or BuildOptions(), crew, progress or (lambda _: None))
+
+
+def planned(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions,
+    crew: engine.Workers,
+    report: Callable[[Progress], None],
+) -> BuildPlan:
+    """Return the plan of a build, made by the workers of the build.
+
+    Raises
+    ------
+    As `plan_build`.
+    """
+    return _planned(dataset, options, crew, report)[0]
+
+
+def _planned(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions,
+    crew: engine.Workers,
+    report: Callable[[Progress], None],
+) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
+    """Return the plan, and the hashes of all samples where it goes by them."""
+    report(Progress("scan"))
+    check_extensions(options.discover.extensions)
+    found = read_dataset(dataset, options, timeout_s=crew.timeout_s)
+    if options.store.is_encoded:
+        found = measured(found, options.decode.max_file_size)
+    digests = None
+    if options.split.group_duplicates and found.splits is None:
+        digests = hash_samples(found, options.decode.max_file_size, crew, report)
+    return make_plan(found, options, decoder=decoder_text(), digests=digests), digests
+
+
+def measured(dataset: Dataset, max_file_size: int) -> Dataset:
+    """Return a dataset with the size of every file, which no file is read for.
+
+    A file that is larger than `max_file_size` is not read later on: it takes no bytes.
+    """
+    samples = dataset.samples
+    sizes = np.empty(len(samples), np.int64)
+    with contextlib.closing(dataset.source.open()) as reader:
+        for start in range(0, len(samples), PATHS_AT_ONCE):
+            some = np.arange(start, min(start + PATHS_AT_ONCE, len(samples)))
+            sizes[some] = list(reader.nbytes(samples.files(some)))
+    sizes[sizes > max_file_size] = 0
+    return replace(dataset, samples=replace(samples, sizes=sizes))
+
+
+def fingerprint(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Callable[[Progress], None] | None = None,
+) -> Fingerprint:
+    """Return the identity of a build before it is made: a key for a cache.
+
+    It is a hash of the options that decide about the file, of the versions of batchify and of what
+    decodes, and of the names, order and contents of all images: while it is the same, so is what a
+    build would make.
+
+    Parameters
+    ----------
+    dataset, options, workers, image_timeout_s, progress
+        As for `batchify.build`.
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError, OptionError
+    WorkerDiedError
+        If a file cannot be read to its end in time.
+
+    Notes
+    -----
+    Memory: the plan, and 32 bytes an image.
+    """
+    check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    with engine.Workers(workers, image_timeout_s) as crew:
+        plan, digests = _planned(dataset, options or BuildOptions(), crew, report)
+        if digests is None:
+            max_file_size = plan.options.decode.max_file_size
+            digests = hash_samples(plan.dataset, max_file_size, crew, report)
+        masks = plan.dataset.annotations.masks
+        if masks is not None:
+            max_file_size = plan.options.decode.max_file_size
+            mask_digests = hash_samples(
+                replace(plan.dataset, samples=masks), max_file_size, crew, report
+            )
+    head = [schema.FORMAT, schema.SCHEMA_VERSION, schema.CREATOR, plan.identity]
+    digest = hashlib.sha256(canonical_json(head).encode())
+    digest.update(digests.data)
+    if masks is not None:
+        digest.update(mask_digests.data)
+    return Fingerprint(digest.hexdigest(), plan)

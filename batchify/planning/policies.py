@@ -1,0 +1,260 @@
+"""Split policies: keras, stratified, hash, grouped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.options import SplitOptions
+from batchify.planning.groups import Units
+
+Indices = NDArray[np.int32]
+
+
+def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, Indices]:
+    """Split as Keras does: the first ``int(share * count)`` files, by name, are validation.
+
+    Test, which Keras lacks, takes the next ``int(share * count)``, training the rest. The product
+    is a truncated float: a share of 0.29 of 100 files is 28.
+    """
+    validation = int(options.validation * count)
+    test = validation + int(options.test * count)
+    positions = np.arange(count, dtype=np.int32)
+    return {
+        "train": positions[test:],
+        "validation": positions[:validation],
+        "test": positions[validation:test],
+    }
+
+
+def stratified(
+    class_index: int, count: int, options: SplitOptions, before: Mapping[str, int] | None = None
+) -> Mapping[str, Indices]:
+    """Split each class at random, by seed, with an image in every split where there are enough.
+
+    Each share is rounded to the nearest count and is at least 1. Where a class has fewer files
+    than there are splits, training is served first, then validation, then test.
+
+    Parameters
+    ----------
+    class_index, count : int
+    options : SplitOptions
+    before : Mapping of str to int, optional
+        Images of the class that are in the splits already; they count in the shares.
+    """
+    before = before or dict.fromkeys(choices.SPLITS, 0)
+    total = count + sum(before.values())
+    # RandomState's stream is frozen by NumPy's compatibility policy; Generator's is not.
+    random = np.random.RandomState([options.seed, class_index])
+    order = random.permutation(count).astype(np.int32)
+    counts = {"validation": 0, "test": 0}
+    spare = count if before["train"] else count - 1
+    for split, share in (("validation", options.validation), ("test", options.test)):
+        if share:
+            missing = max(1, int(share * total + 0.5)) - before[split]
+            counts[split] = min(max(missing, 0), max(spare, 0))
+            # keep one for a test split that is still to be served
+            least = 0 if before["validation"] else 1
+            wanting = split == "validation" and options.test and not before["test"]
+            if wanting and counts[split] == spare > least:
+                counts[split] -= 1
+            spare -= counts[split]
+    first, second = counts["validation"], counts["validation"] + counts["test"]
+    return {
+        "train": np.sort(order[second:]),
+        "validation": np.sort(order[:first]),
+        "test": np.sort(order[first:second]),
+    }
+
+
+def by_points(points: NDArray[np.uint64], options: SplitOptions) -> dict[str, Indices]:
+    """Split by hashes, spread evenly from 0 to 2**64: the lowest are validation, the highest test.
+
+    A sample's split depends on its own hash and the shares alone, so that others may come and go.
+    """
+    validation = points < np.uint64(int(options.validation * 2**64))
+    # counted from the top, so that the bound is less than 2**64 also where the share is 0
+    test = np.uint64(2**64 - 1) - points < np.uint64(int(options.test * 2**64))
+    parts = {"train": ~validation & ~test, "validation": validation, "test": test}
+    return {split: np.flatnonzero(parts[split]).astype(np.int32) for split in wanted(options)}
+
+
+def wanted(options: SplitOptions) -> tuple[str, ...]:
+    """Return the splits that the options ask for, in the order of the file."""
+    shares = {"train": 1.0, "validation": options.validation, "test": options.test}
+    return tuple(split for split in choices.SPLITS if shares[split])
+
+
+def epoch_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) -> Indices:
+    """Return the order of a split's rows in one epoch, as Keras' iterator draws it.
+
+    Parameters
+    ----------
+    count : int
+        Rows of the split.
+    shuffle : bool
+        Without, rows keep their order.
+    seed : int
+    batches_seen : int
+        Batches served since the loader was made; Keras adds them to the seed, so that epoch e is
+        seeded with ``seed + e * ceil(count / batch_size)``.
+    """
+    if not shuffle:
+        return np.arange(count, dtype=np.int32)
+    state = (seed + batches_seen) % 2**32
+    return np.random.RandomState(state).permutation(count).astype(np.int32)
+
+
+def keep_groups(
+    labels: NDArray[np.int32], groups: NDArray[np.int32], options: SplitOptions
+) -> dict[str, Indices]:
+    """Split each class at random, by seed, and keep groups whole; they may span classes.
+
+    Groups of several samples go first, the largest first: each to a split that it fits into, drawn
+    by how much the splits lack of its classes, or, where it fits into none, to the one that lacks
+    most. Where the groups that are left of a class are no more than the splits that have none of
+    it, they go there, training first: every class is in training. Then single samples fill what
+    the shares still lack, as in `stratified`.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (n,)
+        Class index of each sample, ascending.
+    groups : ndarray of int32, shape (n,)
+        Samples of the same number stay together.
+    options : SplitOptions
+    """
+    splits = wanted(options)
+    where = np.full(len(labels), -1, np.int8)
+    members = np.argsort(groups, kind="stable")
+    starts, stops = _several(groups[members])
+    random = np.random.RandomState(options.seed)
+    order = random.permutation(np.arange(len(starts)))
+    tally = _Tally(labels, groups, options, random)
+    for number in order[np.argsort((starts - stops)[order], kind="stable")].tolist():
+        rows = members[starts[number] : stops[number]]
+        where[rows] = tally.place(*np.unique(labels[rows], return_counts=True))
+    del members
+    first = 0
+    for class_index, count in enumerate(tally.totals.tolist()):
+        free = first + np.flatnonzero(where[first : first + count] < 0)
+        placed = zip(splits, tally.placed[:, class_index].tolist(), strict=True)
+        before = {**dict.fromkeys(choices.SPLITS, 0), **dict(placed)}
+        chosen = stratified(class_index, len(free), options, before)
+        for number, split in enumerate(splits):
+            where[free[chosen[split]]] = number
+        first += count
+    return {
+        split: np.flatnonzero(where == number).astype(np.int32)
+        for number, split in enumerate(splits)
+    }
+
+
+def _several(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each run of several equal numbers starts, and stops."""
+    stops = np.append(np.flatnonzero(np.diff(ordered)) + 1, len(ordered))
+    starts = np.roll(stops, 1)
+    starts[0] = 0
+    several = stops - starts > 1
+    return starts[several], stops[several]
+
+
+class _Tally:
+    """How many images of each class the splits should have, and have.
+
+    Attributes
+    ----------
+    totals : ndarray of int64, shape (classes,)
+    placed : ndarray of int64, shape (splits, classes)
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int32],
+        groups: NDArray[np.int32],
+        options: SplitOptions,
+        random: np.random.RandomState,
+    ) -> None:
+        self._random = random
+        self.totals = np.bincount(labels)
+        shares = {"validation": options.validation, "test": options.test}
+        rounded = [
+            np.maximum(1, (shares[split] * self.totals + 0.5).astype(np.int64))
+            for split in wanted(options)[1:]
+        ]
+        self._due = np.array([self.totals - sum(rounded), *rounded])
+        self.placed = np.zeros_like(self._due)
+        # of each class, the groups that are not placed yet; a sample for itself is one, too
+        pairs = groups.astype(np.int64)
+        pairs *= len(self.totals)
+        pairs += labels
+        pairs.sort()  # in place, which np.unique is not
+        is_first = np.ones(len(pairs), np.bool_)
+        is_first[1:] = pairs[1:] != pairs[:-1]
+        firsts = pairs[is_first]
+        firsts %= len(self.totals)
+        self._left = np.bincount(firsts, minlength=len(self.totals))
+
+    def place(self, classes: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
+        """Choose the split of a group, by how many images of which classes it has."""
+        chosen = self._choose(classes, counts)
+        self.placed[chosen, classes] += counts
+        self._left[classes] -= 1
+        return chosen
+
+    def _choose(self, classes: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
+        lacking = self.placed[:, classes] == 0
+        urgent = lacking & (self._left[classes] <= lacking.sum(0))
+        if urgent[0].any():
+            return 0
+        weights = counts / self.totals[classes]
+        due = (self._due[:, classes] - self.placed[:, classes]) * weights
+        # summed the same way by every CPU, which NumPy does not promise
+        missing = np.array([math.fsum(of_split) for of_split in due.tolist()])
+        if urgent.any():
+            calls = urgent.sum(1)
+            return int(np.argmax(np.where(calls == calls.max(), missing, -np.inf)))
+        fits = np.where(missing >= math.fsum((counts * weights).tolist()), missing, 0.0)
+        if not fits.any():
+            return int(np.argmax(missing))
+        return int(self._random.choice(len(fits), p=fits / fits.sum()))
+
+
+def assign(
+    labels: NDArray[np.int32], options: SplitOptions, units: Units | None = None
+) -> dict[str, Indices]:
+    """Return the samples of each split, in class order and file order.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (n,)
+        Class index of each sample, ascending.
+    options : SplitOptions
+    units : Units, optional
+        What is put into a split as a whole; needed where `options` are of ``hash`` or groups.
+
+    Returns
+    -------
+    dict of str to ndarray of int32
+        Sample indices of train, and of validation and test where their share is not 0.
+    """
+    units = units or Units()
+    if units.points is not None:
+        return by_points(units.points, options)
+    if units.groups is not None:
+        return keep_groups(labels, units.groups, options)
+    policy = keras if options.policy == "keras" else stratified
+    parts: dict[str, list[Indices]] = {split: [] for split in wanted(options)}
+    counts = np.bincount(labels)
+    first = 0
+    for class_index, count in enumerate(counts.tolist()):
+        chosen = policy(class_index, count, options)
+        for split, members in parts.items():
+            members.append(chosen[split] + np.int32(first))
+        first += count
+    empty = np.empty(0, np.int32)
+    return {split: np.concatenate([empty, *members]) for split, members in parts.items()}

@@ -1,0 +1,153 @@
+"""HTML that is escaped by construction."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import NewType
+
+from batchify.common.text import printable
+
+Html = NewType("Html", str)
+"""Text that a browser may be given as it is."""
+
+
+NAME_LENGTH = 80
+"""Characters that are shown of the name of a class; of the longer ones, both ends."""
+
+
+PATH_LENGTH = 120
+
+
+NOTHING = Html("")
+
+
+def escape(text: str) -> Html:
+    """Return text as HTML that shows it, in an attribute too."""
+    return Html(html.escape(text, quote=True))
+
+
+def shorten(text: str, length: int) -> str:
+    """Return at most `length` characters of a text: where it is longer, both of its ends."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - length :]}"
+
+
+def named(name: bytes | str, length: int = NAME_LENGTH) -> Html:
+    """Return a name from a file, on one line, set apart from the direction of what is around."""
+    text = shorten(printable(name), length)
+    return tag("bdi", escape(text if text.strip() else f"'{text}'"))
+
+
+def captioned(name: bytes, length: int) -> Html:
+    """Return the name of a file as `named`, to be broken before its extension rather than in it."""
+    stem, dot, extension = shorten(printable(name), length).rpartition(".")
+    content = (escape(stem), Html("<wbr>" if stem else ""), escape(dot + extension))
+    return tag("bdi", *content, dir="ltr")  # or folders of a right-to-left name would swap
+
+
+def join(parts: Sequence[Html], between: str = "") -> Html:
+    """Return the parts one after the other."""
+    return Html(between.join(parts))
+
+
+def tag(_name: str, *content: Html, **attributes: str) -> Html:
+    """Return an element.
+
+    Parameters
+    ----------
+    *content : Html
+    **attributes : str
+        Escaped here. ``class_`` is class, ``aria_label`` is aria-label; those that are empty are
+        left out, but for ``alt``, which says that there is nothing to tell.
+    """
+    return Html(f"{_opening(_name, attributes)}{''.join(content)}</{_name}>")
+
+
+def void(_name: str, **attributes: str) -> Html:
+    """Return an element that has no content, such as an image; attributes as of `tag`."""
+    return Html(_opening(_name, attributes))
+
+
+def _opening(name: str, attributes: dict[str, str]) -> str:
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for key, value in attributes.items()
+        if value or key == "alt"
+    )
+    return f"<{name}{given}>"
+
+
+def paragraph(text: str, class_: str = "") -> Html:
+    """Return a paragraph of plain text."""
+    return tag("p", escape(text), class_=class_)
+
+
+def bar(value: float, most: float, class_: str = "") -> Html:
+    """Return a bar as long as `value` is of `most`; its number is to stand beside it.
+
+    It is drawn by attributes, so that the page needs no style but its own sheet's.
+    """
+    percent = 100 * value / most if most else 0
+    if value:
+        percent = max(percent, 0.7)  # or it would not be seen
+    length = tag("rect", width=f"{percent:.4g}%", height="100%")
+    return tag("svg", length, class_=f"bar {class_}".strip(), aria_hidden="true")
+
+
+def table(
+    label: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[Html]],
+    *,
+    numbers: Sequence[int] = (),
+    class_: str = "",
+) -> Html:
+    """Return a table that scrolls within itself where it is wider than the page.
+
+    Parameters
+    ----------
+    label : str
+        What it shows, for those who do not see it.
+    head : sequence of str
+    rows : sequence of sequences of Html
+        Each as long as the head; the first cell names the row.
+    numbers : sequence of int
+        Columns that are aligned at their right.
+    """
+    aligned = ["num" if i in numbers else "" for i in range(len(head))]
+    heads = [
+        tag("th", escape(text), scope="col", class_=each)
+        for text, each in zip(head, aligned, strict=True)
+    ]
+    body = []
+    for row in rows:
+        cells = [tag("th", row[0], scope="row", class_=aligned[0])]
+        cells += [
+            tag("td", cell, class_=each) for cell, each in zip(row[1:], aligned[1:], strict=True)
+        ]
+        body.append(tag("tr", *cells))
+    whole = tag(
+        "table",
+        tag("thead", tag("tr", *heads)),
+        tag("tbody", join(body, "\n")),
+        class_=class_,
+    )
+    return scrolling(label, whole)
+
+
+def scrolling(label: str, content: Html) -> Html:
+    """Return content that scrolls within itself, by the keyboard too."""
+    return tag("div", content, class_="scroll", role="region", aria_label=label, tabindex="0")
+
+
+def code(text: str) -> Html:
+    """Return text to copy, as it is."""
+    return tag("pre", tag("code", escape(text)))
+
+
+def folded(title: str, content: Html) -> Html:
+    """Return content that shows when its title is activated."""
+    return tag("details", tag("summary", escape(title)), content)

@@ -1,0 +1,333 @@
+"""Stored rows as thumbnails, and which to show."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, features
+
+from batchify import choices
+from batchify.choices import at_least
+from batchify.common.text import printable
+from batchify.errors import BadImageError, FileFormatError, OptionError
+from batchify.format.config import recorded_options
+from batchify.format.images import StoredImages
+from batchify.format.reader import Reader, class_indices, has_classes
+from batchify.loading.encoded import EncodedImages
+
+_LIGHT, _DARK = 255, 204
+"""Greys of the checkerboard behind what is transparent, as image editors have them."""
+
+
+_SQUARES = 12
+"""Of the checkerboard, along the longer side: as readable on a thumbnail as on a large image."""
+
+
+_HIGH_BYTE = 257
+"""65535 / 255."""
+
+
+_PAPER, _CROSS = (250, 224, 224), (176, 0, 32)
+
+
+_QUALITY = 82
+
+
+class Pictures:
+    """The images of one split as pictures.
+
+    Parameters
+    ----------
+    reader : Reader
+        Open while this is used.
+    split : str
+
+    Attributes
+    ----------
+    damaged : set of int
+        Rows that could not be read so far, of those that were asked for.
+
+    Raises
+    ------
+    FileFormatError
+
+    Notes
+    -----
+    Memory: one row at a time, and what `StoredImages` takes.
+    """
+
+    def __init__(self, reader: Reader, split: str) -> None:
+        self.split = split
+        self.damaged: set[int] = set()
+        self._where = f"{printable(reader.path)}: {split}"
+        self._reader = reader
+        self._columns = reader.splits[split]
+        with reader.refusing():
+            self._rescale = recorded_options(reader.header.config).store.scale
+        self._stored: StoredImages | EncodedImages
+        if reader.is_encoded:
+            self._stored = EncodedImages.of(reader, split)
+        else:
+            self._stored = StoredImages(reader, split)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._stored.rows
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of a row."""
+        return self._stored.image_shape
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Of what is stored."""
+        return self._stored.dtype
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of a picture, as Pillow has it."""
+        return self._stored.image_shape[1], self._stored.image_shape[0]
+
+    def path(self, row: int) -> bytes:
+        """Return where the image of a row came from, relative to the dataset folder.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self._reader.refusing():
+            return bytes(self._columns["paths"][row])
+
+    def get(self, row: int) -> Image.Image:
+        """Return a row as an RGB picture of its stored size, or the size that it is served at.
+
+        Bytes are shown as they are, one channel as grey, transparent ones over a checkerboard.
+        Stored floats are divided by the rescale that they were multiplied with. An image with
+        values above 255 is of 16 bits, and shown by its high byte (value / 257).
+
+        Raises
+        ------
+        FileFormatError
+            If the row is damaged: it cannot be read, or its checksum is another.
+        """
+        try:
+            data = self._stored.get(row, row + 1)
+        except (OSError, FileFormatError) as error:
+            raise self._damage(row, str(error)) from error
+        with self._reader.refusing():
+            checksum = int(self._columns["row_crc32"][row])
+        if zlib.crc32(data) != checksum:
+            raise self._damage(row, "its checksum is another")
+        try:
+            pixels = self._stored.pixels(data)
+        except BadImageError as error:
+            raise self._damage(row, str(error)) from error
+        return _picture(_bytes_of(pixels, self._rescale))
+
+    def thumbnail_size(self, side: int) -> tuple[int, int]:
+        """Return (width, height) of every thumbnail."""
+        width, height = self.size
+        longest = max(width, height)
+        if longest <= side:
+            return width * (side // longest), height * (side // longest)
+        return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+
+    def thumbnail(self, row: int, side: int) -> Image.Image:
+        """Return a row as an RGB picture within `side` by `side` pixels, its aspect kept.
+
+        Small ones are enlarged by whole factors, so that every stored pixel is a square; large
+        ones are reduced by a good filter. A damaged row is a crossed tile, and told in `damaged`:
+        one such row must not hide the others.
+        """
+        size = self.thumbnail_size(side)
+        try:
+            picture = self.get(row)
+        except FileFormatError:
+            self.damaged.add(row)
+            return _crossed(size)
+        if picture.size == size:
+            return picture
+        larger = size > picture.size
+        resample = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
+        return picture.resize(size, resample)
+
+    def data_uri(self, row: int, side: int) -> str:
+        """Return `thumbnail` as a ``data:`` address, for a page that holds its own pictures.
+
+        WebP, which is exact where the image was not reduced; PNG where this Pillow has no WebP.
+        """
+        picture, buffer = self.thumbnail(row, side), io.BytesIO()
+        if features.check("webp"):
+            exact = max(self.size) <= side
+            picture.save(buffer, "WEBP", lossless=exact, quality=100 if exact else _QUALITY)
+            kind = "webp"
+        else:
+            picture.save(buffer, "PNG", optimize=True)
+            kind = "png"
+        return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stored.close()
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _damage(self, row: int, reason: str) -> FileFormatError:
+        return FileFormatError(
+            f"{self._where}, row {row} is damaged: {reason}; `batchify verify` lists all damage"
+        )
+
+
+def _bytes_of(pixels: NDArray[Any], rescale: float) -> NDArray[np.uint8]:
+    """Return stored values, shape (H, W, C), as the bytes that a screen shows."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    values = pixels.astype(np.float64)
+    if pixels.dtype.kind == "f":
+        values = np.rint(np.nan_to_num(values / rescale, nan=0, posinf=255, neginf=0))
+    if values.max() > 255:  # only a grayscale dataset keeps these
+        values = np.rint(values / _HIGH_BYTE)
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Return pixels, shape (H, W, C), as an RGB picture."""
+    height, width, channels = pixels.shape
+    if channels == 1:
+        return Image.fromarray(pixels[:, :, 0]).convert("RGB")
+    if channels == 3:
+        return Image.fromarray(pixels)
+    square = max(1, max(height, width) // _SQUARES)
+    odd = (np.arange(height)[:, np.newaxis] // square + np.arange(width) // square) % 2
+    board = Image.fromarray(np.where(odd, _DARK, _LIGHT).astype(np.uint8)).convert("RGBA")
+    return Image.alpha_composite(board, Image.fromarray(pixels)).convert("RGB")
+
+
+def _crossed(size: tuple[int, int]) -> Image.Image:
+    """Return the tile that stands for an image that cannot be read."""
+    tile = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(tile)
+    right, bottom = size[0] - 1, size[1] - 1
+    width = max(1, max(size) // 32)
+    draw.line((0, 0, right, bottom), _CROSS, width)
+    draw.line((0, bottom, right, 0), _CROSS, width)
+    draw.rectangle((0, 0, right, bottom), outline=_CROSS, width=width)
+    return tile
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The rows of a class that are shown.
+
+    Parameters
+    ----------
+    class_index : int or None
+        None where no labels are classes.
+    count : int
+        Rows that the split has of the class.
+    rows : tuple of int
+        Those shown, ascending.
+    """
+
+    class_index: int | None
+    count: int
+    rows: tuple[int, ...]
+
+
+def sample_rows(
+    reader: Reader, split: str, *, per_class: int, most_classes: int, seed: int
+) -> list[Shown]:
+    """Draw rows of a split: of each class at most `per_class`, of at most `most_classes` classes.
+
+    Where there are more classes, ``RandomState([seed])`` permutes all classes of the file, and
+    the first of them that the split has are taken: so every split shows the same classes, as far
+    as it has them. Where a class has more rows, ``RandomState([seed, split, class])`` chooses
+    among them; split and class are numbered as in `choices.SPLITS` and in the file.
+
+    Parameters
+    ----------
+    reader : Reader
+    split : str
+    per_class : int
+        At least 1; without labels, of the whole split.
+    most_classes : int
+        At least 1.
+    seed : int
+        0 to 2**32 - 1.
+
+    Returns
+    -------
+    list of Shown
+        In the order of the classes, those without a row in the split left out; empty for a split
+        without rows; one, whose class is None, where no labels are classes.
+
+    Raises
+    ------
+    OptionError
+    FileFormatError
+        If there are labels that are not of a class.
+
+    Notes
+    -----
+    Memory: 30 bytes a row.
+    """
+    at_least("images of a class", per_class, 1)
+    at_least("classes", most_classes, 1)
+    check_seed(seed)
+    count = reader.rows(split)
+    if not count:
+        return []
+    draws = [seed, choices.SPLITS.index(split)]
+    if not has_classes(reader):
+        return [Shown(None, count, _drawn(np.arange(count), per_class, draws))]
+    labels = class_indices(reader, split)
+    by_class = np.argsort(labels, kind="stable")  # within a class rows stay in order
+    counts = np.bincount(labels, minlength=len(reader.header.classes))
+    ends = np.cumsum(counts)
+    classes = np.flatnonzero(counts)
+    if len(classes) > most_classes:
+        order = np.random.RandomState([seed]).permutation(len(counts))
+        classes = np.sort(order[counts[order] > 0][:most_classes])
+    return [
+        Shown(
+            index,
+            int(counts[index]),
+            _drawn(by_class[ends[index] - counts[index] : ends[index]], per_class, [*draws, index]),
+        )
+        for index in classes.tolist()
+    ]
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that NumPy does not take.
+
+    Raises
+    ------
+    OptionError
+    """
+    at_least("seed", seed, 0)
+    if seed >= 2**32:
+        raise OptionError(f"seed must be less than 2**32, not {seed}")
+
+
+def _drawn(rows: NDArray[np.intp], most: int, seeds: list[int]) -> tuple[int, ...]:
+    if len(rows) > most:
+        rows = np.sort(np.random.RandomState(seeds).choice(rows, most, replace=False))
+    return tuple(rows.tolist())

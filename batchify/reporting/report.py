@@ -1,0 +1,189 @@
+"""Batchify.write_report: one page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from importlib.resources import files
+
+from batchify import choices
+from batchify._version import __version__
+from batchify.common.durable import check_place, write_whole
+from batchify.common.text import plural, printable, size_text
+from batchify.format.reader import Reader
+from batchify.reporting import report_sections
+from batchify.reporting.html import (
+    NAME_LENGTH,
+    Html,
+    escape,
+    join,
+    named,
+    paragraph,
+    shorten,
+    tag,
+    void,
+)
+from batchify.reporting.pictures import check_seed
+from batchify.reporting.report_data import Dossier, gather
+from batchify.reporting.summary import Summary
+from batchify.storage.transfer import local_copy
+
+SUFFIXES = (".html", ".htm")
+
+
+MOST_NBYTES = 3_000_000
+"""No page is larger, whatever the file holds: all that it lists and shows is bounded."""
+
+
+_SECTIONS = (
+    ("splits", "Splits", report_sections.splits),
+    ("classes", "Class balance", report_sections.balance),
+    ("images", "Images", report_sections.galleries),
+    ("sources", "Source images", report_sections.sources),
+    ("channels", "Channels", report_sections.channels),
+    ("duplicates", "Duplicates", report_sections.repeats),
+    ("skipped", "Skipped images", report_sections.skipped),
+    ("build", "How it was built", report_sections.origin),
+)
+
+
+def write_report(
+    path: str | os.PathLike[str], report_path: str | os.PathLike[str], *, seed: int = 0
+) -> None:
+    """Write a page about a file: splits, balance, pictures, sources, duplicates, how it was built.
+
+    One HTML file of less than 3 MB, whatever it is about, that holds its pictures and asks the
+    network for nothing. It runs no script; all names in it are escaped. The same file and seed
+    give the same bytes.
+
+    Parameters
+    ----------
+    path : path
+        Of the file.
+    report_path : path
+        Ends in .html or .htm. What is there is replaced when the page is whole.
+    seed : int
+        Draws the images that are shown; 0 to 2**32 - 1.
+
+    Raises
+    ------
+    OptionError
+        If the name of the report has another ending, or the seed is none.
+    FileMissingError, FileAccessError, FileFormatError
+        As `batchify.format.reader.Reader`.
+    OutputPathError
+        If the report cannot be there: a folder, the file itself, in a folder that is missing.
+    OutputIOError
+        If it cannot be written.
+
+    Notes
+    -----
+    Memory: 80 bytes a row, 260 where every image is stored twice; one image at a time.
+    """
+    check_seed(seed)
+    target = check_place(report_path, SUFFIXES, path)
+    with local_copy(path) as copy, Reader(copy) as reader:
+        page = render(gather(reader, seed=seed))
+    write_whole(target, page.encode())
+
+
+def render(dossier: Dossier) -> str:
+    """Return the page that says the dossier."""
+    style = files("batchify.reporting").joinpath("report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    name = named(dossier.name)
+    head = [
+        void("meta", charset="utf-8"),
+        void("meta", http_equiv="Content-Security-Policy", content=policy),
+        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        void("meta", name="color-scheme", content="light dark"),
+        void("meta", name="referrer", content="no-referrer"),
+        void("link", rel="icon", href="data:,"),
+        tag("title", escape(f"{_plain(dossier.name)} · batchify")),
+        Html(f"<style>{style}</style>"),
+    ]
+    body = [
+        tag("a", escape("Skip to the report"), class_="skip", href="#report"),
+        tag("header", paragraph("batchify report", "eyebrow"), tag("h1", name), *_lead(dossier)),
+        tag(
+            "nav",
+            tag("ul", *(tag("li", tag("a", escape(title), href=f"#{key}"))
+                        for key, title, _ in _SECTIONS)),
+            aria_label="Sections",
+        ),
+        tag(
+            "main",
+            *(
+                tag("section", tag("h2", escape(title), id=f"{key}-title"), make(dossier), id=key,
+                    aria_labelledby=f"{key}-title")
+                for key, title, make in _SECTIONS
+            ),
+            id="report",
+            tabindex="-1",
+        ),
+        tag("footer", paragraph(
+            f"Written by batchify {__version__}, seed {dossier.seed}. "
+            "This page holds its pictures, asks the network for nothing and runs no script."
+        )),
+    ]  # fmt: skip
+    document = tag("html", tag("head", *head), Html("\n"), tag("body", join(body, "\n")), lang="en")
+    return f"<!DOCTYPE html>\n{document}\n"
+
+
+def _lead(dossier: Dossier) -> list[Html]:
+    """Return what matters most, in words."""
+    summary, found = dossier.summary, dossier.repeats
+    rows = sum(split.rows for split in summary.splits)
+    sides = " × ".join(map(str, summary.splits[0].image_shape))
+    figures = [
+        (f"{rows:,}", "image" if rows == 1 else "images"),
+        (f"{len(summary.classes):,}", _labels_word(summary)),
+        (sides, summary.splits[0].dtype),
+        (size_text(summary.nbytes), "on disk"),
+    ]
+    tiles = [
+        tag("div", tag("dt", escape(label)), tag("dd", escape(value))) for value, label in figures
+    ]
+    verdicts = []
+    if found.leaks:
+        verb = "is" if found.leaks == 1 else "are"
+        text = f"Leak: {plural(found.leaks, 'image')} {verb} in more than one split"
+        verdicts.append(_verdict("bad", "duplicates", text))
+    elif found.within:
+        verdicts.append(_verdict("good", "duplicates", "No image is in more than one split"))
+    else:
+        verdicts.append(_verdict("good", "duplicates", "No duplicates, within or across splits"))
+    if found.within:
+        verb = "has" if found.within == 1 else "have"
+        text = f"{plural(found.within, 'image')} {verb} copies within one split"
+        verdicts.append(_verdict("warn", "duplicates", text))
+    if dossier.damaged:
+        text = f"{plural(dossier.damaged, 'image')} of those shown: damaged; run batchify verify"
+        verdicts.append(_verdict("bad", "images", text))
+    if summary.skipped:
+        text = f"{plural(len(summary.skipped), 'image')} skipped"
+        verdicts.append(_verdict("warn", "skipped", text))
+    else:
+        verdicts.append(_verdict("good", "skipped", "No image was skipped"))
+    return [tag("dl", *tiles), tag("ul", *verdicts, class_="verdicts")]
+
+
+def _labels_word(summary: Summary) -> str:
+    """Return what `Summary.classes` are."""
+    count, mode = len(summary.classes), summary.config.get("class_mode")
+    if mode in choices.MANIFEST_MODES:
+        return "label column" if count == 1 else "label columns"
+    return "class" if count == 1 else "classes"
+
+
+def _verdict(kind: str, section: str, text: str) -> Html:
+    return tag("li", tag("a", escape(text), href=f"#{section}"), class_=kind)
+
+
+def _plain(name: bytes) -> str:
+    return shorten(printable(name), NAME_LENGTH)

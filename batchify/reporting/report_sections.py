@@ -1,0 +1,472 @@
+"""The sections of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from batchify import choices
+from batchify.checking.image_stats import KINDS, TRAITS, Bin
+from batchify.common.paths import within_class
+from batchify.common.text import plural, printable, share_text, size_text
+from batchify.reporting.html import (
+    NOTHING,
+    PATH_LENGTH,
+    Html,
+    bar,
+    captioned,
+    code,
+    escape,
+    folded,
+    join,
+    named,
+    paragraph,
+    shorten,
+    table,
+    tag,
+    void,
+)
+from batchify.reporting.report_data import Dossier, Gallery, Group, Picture
+from batchify.reporting.summary import SplitSummary
+
+LISTED = 1000
+
+
+def labels(dossier: Dossier) -> Html:
+    """Return what each label column has in each split."""
+    summary = dossier.summary
+    mode = summary.config["class_mode"]
+    if mode == "mask":
+        column = printable(summary.classes[0])
+        return paragraph(f"The labels are masks, of the column {column} of a manifest.")
+    is_counted = mode == "multilabel"
+    text = "How many images have each label." if is_counted else (
+        "Numbers: from least to largest, and their mean."
+    )  # fmt: skip
+    rows = [
+        [named(name), *(escape(_told(split, index, is_counted)) for split in summary.splits)]
+        for index, name in enumerate(summary.classes[:LISTED])
+    ]
+    head = ["Label", *(split.name for split in summary.splits)]
+    parts = [paragraph(text), table("Labels", head, rows, numbers=range(1, len(head)))]
+    if len(summary.classes) > LISTED:
+        more = len(summary.classes) - LISTED
+        parts.append(paragraph(f"… and {more:,} more: batchify inspect --json lists all.", "note"))
+    return join(parts)
+
+
+def _told(split: SplitSummary, index: int, is_counted: bool) -> str:
+    assert split.labels is not None
+    stats = split.labels[index]
+    if is_counted:
+        return f"{stats.positives:,}"
+    return f"{stats.low:.6g} to {stats.high:.6g}, mean {stats.mean:.6g}"
+
+
+ALL_CLASSES = 40
+"""More classes than these are not all drawn: the largest and the smallest are."""
+
+
+END_CLASSES = 10
+
+
+LISTED_CLASSES = 1000
+
+
+LISTED_SKIPPED = 100
+
+
+_TEXT_LENGTH = 160
+
+
+_COMMAND_LENGTH = 4000
+
+
+_FIGURE_SPACE = "\N{FIGURE SPACE}"
+"""As wide as a digit."""
+
+
+_CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
+
+
+def splits(dossier: Dossier) -> Html:
+    """Return the splits with their rows and shapes."""
+    summary = dossier.summary
+    total = sum(split.rows for split in summary.splits)
+    rows = []
+    for split in summary.splits:
+        shape = " × ".join(f"{side:,}" for side in (split.rows, *split.image_shape))
+        rows.append(
+            [
+                split_tag(split.name),
+                escape(f"{split.rows:,}"),
+                escape(share_text(split.rows, total)),
+                escape(shape),
+                tag("code", escape(split.dtype)),
+                escape(size_text(split.nbytes)),
+            ]
+        )
+    head = ["Split", "Images", "Share", "Shape", "Type", "On disk"]
+    return table("Splits", head, rows, numbers=(1, 2, 5))
+
+
+def balance(dossier: Dossier) -> Html:
+    """Return how the images of each split are spread over the classes."""
+    summary = dossier.summary
+    counted = [split for split in summary.splits if split.class_counts is not None]
+    if summary.config.get("class_mode") in choices.MANIFEST_MODES:
+        return labels(dossier)
+    if not counted:
+        text = f"{plural(len(summary.classes), 'class', 'classes')}; no labels are stored."
+        return paragraph(text)
+    parts = [_spread(counted)]
+    totals = [sum(counts) for counts in zip(*map(_counts, counted), strict=True)]
+    order = list(range(len(totals)))
+    if len(totals) <= ALL_CLASSES:
+        parts.append(_bars("Images of each class", dossier, counted, order))
+    else:
+        order.sort(key=lambda index: (-totals[index], index))
+        ends = order[:END_CLASSES], order[-END_CLASSES:]
+        for title, some in zip(("Largest classes", "Smallest classes"), ends, strict=True):
+            parts += [tag("h3", escape(title)), _bars(title, dossier, counted, some)]
+        parts.append(_all_classes(dossier, counted))
+    parts.append(paragraph("Bars compare the classes within a split.", "note"))
+    return join(parts)
+
+
+def channels(dossier: Dossier) -> Html:
+    """Return mean and standard deviation of each channel, as tables and to paste."""
+    filled = [split for split in dossier.summary.splits if split.rows]
+    if not filled:
+        return paragraph("There are no images.")
+    first = filled[0]
+    rescale = str(dossier.summary.config.get("rescale"))
+    text = "\n".join(
+        f"{name} = [{', '.join(map(_decimal, values))}]"
+        for name, values in (("mean", first.mean), ("std ", first.std))
+    )
+    rows = []
+    for split in filled:
+        names = _CHANNELS[split.image_shape[-1]]
+        for name, mean, std in zip(names, split.mean, split.std, strict=True):
+            cells = [escape(name), escape(_decimal(mean)), escape(_decimal(std))]
+            rows.append([split_tag(split.name), *cells])
+    scale = shorten(printable(rescale), 40)
+    return join(
+        [
+            paragraph(
+                f"To normalise with: of the images of {first.name}, in units of pixels times "
+                f"{scale}."
+            ),
+            code(text),
+            table("Channels", ["Split", "Channel", "Mean", "Std"], rows, numbers=(2, 3)),
+        ]
+    )
+
+
+def skipped(dossier: Dossier) -> Html:
+    """Return the files that were left out, with reasons."""
+    entries = dossier.summary.skipped
+    if not entries:
+        return paragraph("No image was skipped.", "good")
+    shown = entries[:LISTED_SKIPPED]
+    rows = [[named(entry.path, PATH_LENGTH), named(entry.reason, _TEXT_LENGTH)] for entry in shown]
+    more = _more(len(entries) - len(shown), "image", "images")
+    title = f"Show {'the first ' if more else ''}{plural(len(shown), 'path')} and reasons"
+    return join(
+        [
+            paragraph(f"{plural(len(entries), 'image')} could not be used and "
+                      f"{'is' if len(entries) == 1 else 'are'} not in the file."),
+            folded(title, join([table("Skipped images", ["Path", "Reason"], rows), more])),
+        ]
+    )  # fmt: skip
+
+
+def origin(dossier: Dossier) -> Html:
+    """Return the command that made the file, the versions, and all options."""
+    summary = dossier.summary
+    rows = [
+        [tag("code", named(name.replace("_", "-"))), named(_value(name, value), _TEXT_LENGTH)]
+        for name, value in sorted(summary.config.items())
+    ]
+    made = f"{summary.creator} with {summary.decoder}"
+    return join(
+        [
+            paragraph("The command, with the options that are not the default:"),
+            code(shorten(dossier.command, _COMMAND_LENGTH)),
+            tag(
+                "p",
+                escape(f"Schema {summary.schema_version}, made by "),
+                named(made, _TEXT_LENGTH),
+                escape("."),
+            ),
+            folded("Show all options", table("Options", ["Option", "Value"], rows)),
+        ]
+    )
+
+
+def split_tag(name: str) -> Html:
+    """Return the name of a split, in its colour."""
+    return tag("span", escape(name), class_=f"split {name}")
+
+
+def _counts(split: SplitSummary) -> Sequence[int]:
+    return split.class_counts or ()
+
+
+def _spread(counted: Sequence[SplitSummary]) -> Html:
+    """Return how large the classes of each split are."""
+    rows = []
+    for split in counted:
+        counts = sorted(_counts(split))
+        filled = [count for count in counts if count]
+        ratio = f"{counts[-1] / filled[0]:,.1f}×" if filled else "–"
+        middle = f"{median(counts or [0]):,.1f}".removesuffix(".0")
+        rows.append(
+            [
+                split_tag(split.name),
+                *map(
+                    escape,
+                    (
+                        f"{len(filled):,}",
+                        f"{len(counts) - len(filled):,}",
+                        f"{counts[-1] if counts else 0:,}",
+                        middle,
+                        f"{filled[0] if filled else 0:,}",
+                        ratio,
+                    ),
+                ),
+            ]
+        )
+    head = ["Split", "Classes", "Empty", "Largest", "Median", "Smallest", "Largest / smallest"]
+    return table("Class sizes", head, rows, numbers=range(1, 7))
+
+
+def _bars(
+    label: str, dossier: Dossier, counted: Sequence[SplitSummary], shown: Sequence[int]
+) -> Html:
+    """Return some classes, each with a bar for every split."""
+    rows = []
+    for index in shown:
+        label_text = f"{index:{_FIGURE_SPACE}>{len(str(max(shown)))}}"
+        number = tag("span", escape(label_text), class_="index")
+        cells = [join([number, named(dossier.summary.classes[index])])]
+        for split in counted:
+            count = _counts(split)[index]
+            length = bar(count, max(_counts(split)), split.name)
+            cells.append(tag("div", tag("span", escape(f"{count:,}")), length))
+        rows.append(cells)
+    head = ["Class", *(split.name for split in counted)]
+    return table(label, head, rows, class_=f"bars of-{len(counted)}")
+
+
+def _all_classes(dossier: Dossier, counted: Sequence[SplitSummary]) -> Html:
+    """Return the numbers of all classes, folded; of very many, the first."""
+    names = dossier.summary.classes[:LISTED_CLASSES]
+    rows = [
+        [
+            escape(str(index)),
+            named(name),
+            *(escape(f"{_counts(split)[index]:,}") for split in counted),
+        ]
+        for index, name in enumerate(names)
+    ]
+    head = ["Label", "Class", *(split.name for split in counted)]
+    whole = table("All classes", head, rows, numbers=(0, *range(2, len(head))))
+    more = _more(len(dossier.summary.classes) - len(names), "class", "classes")
+    title = f"Show {'the first' if more else 'all'} {len(names):,} classes"
+    return folded(title, join([whole, more]))
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.6g}" if 0 < abs(value) < 0.001 else f"{value:.6f}"
+
+
+def _more(count: int, word: str, many: str) -> Html:
+    if not count:
+        return NOTHING
+    text = f"… and {plural(count, word, many)} more: batchify inspect --json lists all."
+    return paragraph(text, "note")
+
+
+def _value(name: str, value: Any) -> str:
+    if name == "target_size" and isinstance(value, list):
+        return "x".join(map(str, value))
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+_CAPTION_LENGTH = 24
+"""Of a path below a picture, which is narrow; it is whole where it is pointed at, and in `alt`."""
+
+
+def galleries(dossier: Dossier) -> Html:
+    """Return images of every split."""
+    return join([_gallery(gallery, dossier.seed) for gallery in dossier.galleries])
+
+
+def sources(dossier: Dossier) -> Html:
+    """Return how large the source images were, and of which kinds."""
+    sizes = dossier.sizes
+    if not sizes.images:
+        return paragraph("There are no images.")
+    longer = [(_range(each), each.count) for each in sizes.bins]
+    frequent = [(f"{height:,} × {width:,}", count) for height, width, count in sizes.frequent]
+    more = sizes.distinct - len(sizes.frequent)
+    if more:
+        frequent.append((plural(more, "other size"), sizes.images - sum(c for _, c in frequent)))
+    kinds = _summed(dossier, "kinds", KINDS)
+    traits = [*_summed(dossier, "traits", TRAITS), ("smaller than stored", sizes.smaller)]
+    panels = [
+        _histogram("Longer side, in pixels", "Longer side", longer, sizes.images),
+        _histogram("Height × width, most frequent", "Size", frequent, sizes.images),
+        _histogram("Kind of image", "Kind", kinds, sizes.images),
+        _histogram("Images with", "Property", traits, sizes.images),
+    ]
+    return tag("div", *panels, class_="panels")
+
+
+def repeats(dossier: Dossier) -> Html:
+    """Return the images that are in the file more than once, those across splits first."""
+    found = dossier.repeats
+    parts = []
+    if found.leaks:
+        images = plural(found.leaks, "image")
+        text = (
+            f"{images} {'is' if found.leaks == 1 else 'are'} in more than one split: what is "
+            "measured there is better than the truth. Delete the copies"
+        )
+        if "split" not in dossier.summary.config:  # where no --split can be given
+            text += " from all splits but one."
+        else:
+            text += ", or build again with --split stratified --group-duplicates."
+        parts.append(tag("p", tag("strong", escape("Leak. ")), escape(text), class_="bad"))
+    else:
+        parts.append(paragraph("No image is in more than one split.", "good"))
+    if found.within:
+        images = plural(found.within, "image")
+        text = f"{images} {'has' if found.within == 1 else 'have'} copies within one split."
+        parts.append(paragraph(text, "warn"))
+    else:
+        parts.append(paragraph("No duplicates within a split.", "good"))
+    if found.contradictions:
+        text = (
+            f"{plural(found.contradictions, 'image')} "
+            f"{'has' if found.contradictions == 1 else 'have'} copies in different classes."
+        )
+        parts.append(paragraph(text, "warn"))
+    if found.between:
+        rows = [
+            [
+                _splits(names),
+                escape(f"{images:,}"),
+                escape(f"{rows:,}"),
+            ]
+            for names, images, rows in found.between
+        ]
+        head = ["Splits", "Images", "Rows"]
+        parts.append(table("Exact duplicates", head, rows, numbers=(1, 2)))
+    for title, groups, total in (
+        ("Across splits", found.leak_groups, found.leaks),
+        ("Within a split", found.other_groups, found.others),
+    ):
+        if groups:
+            parts += [tag("h3", escape(title)), tag("ul", *map(_group, groups), class_="groups")]
+        if total > len(groups):
+            parts.append(paragraph(f"… and {plural(total - len(groups), 'image')} more.", "note"))
+    text = "Exact duplicates: sources with the very same bytes, by SHA-256."
+    return join([*parts, paragraph(text, "note")])
+
+
+def _splits(names: Sequence[str]) -> Html:
+    """Return the splits that have an image in common, or the only one that has it."""
+    tags = [split_tag(name) for name in names]
+    return join([*tags, *([escape("alone")] if len(tags) == 1 else [])], " ")
+
+
+def _gallery(gallery: Gallery, seed: int) -> Html:
+    head = tag(
+        "h3", split_tag(gallery.split), tag("small", escape(f" {plural(gallery.rows, 'image')}"))
+    )
+    if not gallery.rows:
+        return join([head, paragraph("This split is empty.")])
+    shown = plural(len(gallery.pictures), "image")
+    if gallery.classes is None:
+        text = f"{shown}, drawn with seed {seed}."
+    elif gallery.shown_classes < gallery.classes:
+        classes = f"{gallery.shown_classes:,} of {gallery.classes:,} classes"
+        text = f"{shown} of {classes}, drawn with seed {seed}."
+    else:
+        text = f"{shown} of {plural(gallery.classes, 'class', 'classes')}, drawn with seed {seed}."
+    figures = [tag("li", _figure(picture)) for picture in gallery.pictures]
+    return join([head, paragraph(text, "note"), tag("ul", *figures, class_="sheet")])
+
+
+def _figure(picture: Picture) -> Html:
+    lines = []
+    if picture.class_name is not None:
+        lines.append(tag("strong", named(picture.class_name)))
+    path = captioned(within_class(picture.path, picture.class_name), _CAPTION_LENGTH)
+    whole = shorten(printable(picture.path), PATH_LENGTH)
+    lines.append(tag("span", path, class_="path", title=whole))
+    if picture.damaged:
+        lines.append(tag("span", escape("damaged"), class_="bad"))
+    return tag("figure", _image(picture), tag("figcaption", *lines))
+
+
+def _image(picture: Picture) -> Html:
+    if not picture.uri:
+        return tag("span", escape("left out: the page is kept small"), class_="absent")
+    text = shorten(printable(picture.path), PATH_LENGTH)
+    if picture.class_name is not None:
+        text = f"{shorten(printable(picture.class_name), PATH_LENGTH)}: {text}"
+    if picture.damaged:
+        text = f"Damaged. {text}"
+    return void("img", src=picture.uri, alt=text)
+
+
+def _group(group: Group) -> Html:
+    rows = []
+    for place in group.places:
+        where = escape(f"row {place.row:,}")
+        name = [] if place.class_name is None else [tag("strong", named(place.class_name))]
+        path = tag("span", named(place.path, PATH_LENGTH), class_="path")
+        rows.append(tag("li", split_tag(place.split), *name, tag("small", where), path))
+    if group.rows > len(group.places):
+        rows.append(tag("li", escape(f"… and {group.rows - len(group.places):,} more rows")))
+    notes = []
+    if len(group.class_names) > 1:
+        text = f"The same image in {plural(len(group.class_names), 'class', 'classes')}."
+        notes.append(paragraph(text, "warn"))
+    return tag("li", _image(group.picture), tag("div", tag("ul", *rows), *notes))
+
+
+def _range(each: Bin) -> str:
+    return f"{each.first:,}" if each.first == each.last else f"{each.first:,}–{each.last:,}"
+
+
+def _summed(dossier: Dossier, of: str, names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return what all splits have of the kinds or traits."""
+    columns = zip(*(getattr(kinds, of) for kinds in dossier.kinds.values()), strict=True)
+    return [(name, sum(column)) for name, column in zip(names, columns, strict=True)]
+
+
+def _histogram(title: str, head: str, counts: Sequence[tuple[str, int]], total: int) -> Html:
+    """Return counts with bars."""
+    most = max((count for _, count in counts), default=0)
+    rows = [
+        [
+            escape(name),
+            bar(count, most),
+            escape(f"{count:,}"),
+            escape(share_text(count, total)),
+        ]
+        for name, count in counts
+    ]
+    heads = [head, "", "Images", "Share"]
+    whole = table(title, heads, rows, numbers=(2, 3), class_="histogram")
+    return tag("div", tag("h3", escape(title)), whole)

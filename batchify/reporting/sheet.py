@@ -1,0 +1,220 @@
+"""The contact sheet."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, features
+
+from batchify.common.durable import check_place, write_whole
+from batchify.common.paths import within_class
+from batchify.errors import OptionError
+from batchify.format.reader import Reader, class_counts
+from batchify.reporting.pictures import Pictures, Shown, check_seed, sample_rows
+from batchify.reporting.typesetting import FRAME, Block, Layout, Tile, flow, shares
+from batchify.storage.transfer import local_copy
+
+SUFFIXES = (".png", ".webp")
+
+
+SIDE = 112
+"""Pixels of the longer side of a tile, at most."""
+
+
+_LINES, _FEWER_LINES = 16, 8
+"""Of the first split, and of each other one: they bound the height of the sheet."""
+
+
+_UNLABELLED_LINES = 5
+
+
+_NAMED = 8
+"""Classes without an image that are named."""
+
+
+_PAPER = "#ffffff"
+
+
+_WEBP_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A contact sheet that was written.
+
+    Parameters
+    ----------
+    path : bytes
+        As it was given.
+    width, height : int
+        Pixels.
+    images : int
+        How many it shows.
+    damaged : tuple of str
+        ``split, row n`` of each that could not be read: a crossed tile stands for it.
+    seed : int
+    """
+
+    path: bytes
+    width: int
+    height: int
+    images: int
+    damaged: tuple[str, ...]
+    seed: int
+
+
+def write_sheet(
+    path: str | os.PathLike[str],
+    sheet_path: str | bytes | os.PathLike[str],
+    *,
+    seed: int = 0,
+) -> Sheet:
+    """Draw images of every split of a file, with their labels and paths, as one picture.
+
+    The same file and seed give the same picture. Where there are many classes, or many images
+    of a class, it shows those that `batchify.reporting.pictures.sample_rows` draws, and says so.
+
+    Parameters
+    ----------
+    path : path
+        A file that `batchify.build` made.
+    sheet_path : path
+        ``.png`` or ``.webp``; what is there is replaced, once the picture is whole.
+    seed : int
+        Draws what is shown; 0 to 2**32 - 1.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    FileMissingError, FileAccessError, FileFormatError
+        As `batchify.format.reader.Reader`.
+    OptionError, OutputPathError, OutputIOError
+        If the sheet cannot be there, or the seed is none.
+
+    Notes
+    -----
+    Memory: 30 bytes a row of the largest split, the picture (at most 1,310 by 8,800 pixels), and
+    one image of the file.
+    """
+    check_seed(seed)
+    target = check_place(sheet_path, SUFFIXES, path)
+    is_webp = os.fsdecode(sheet_path).lower().endswith(".webp")
+    if is_webp and not features.check("webp"):
+        raise OptionError("this Pillow was built without WebP; name a .png")
+    with local_copy(path) as copy, Reader(copy) as reader, contextlib.ExitStack() as stack:
+        pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
+        layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE))
+        for index, name in enumerate(pictures):
+            most = _FEWER_LINES if index else _LINES
+            _lay_out(layout, reader, pictures[name], most=most, seed=seed)
+        picture = _drawn(layout, pictures)
+    buffer = io.BytesIO()
+    if is_webp:
+        picture.save(buffer, "WEBP", quality=_WEBP_QUALITY)
+    else:
+        picture.save(buffer, "PNG")
+    write_whole(target, buffer.getvalue())
+    damaged = tuple(
+        f"{name}, row {row}" for name, of in pictures.items() for row in sorted(of.damaged)
+    )
+    images = len(layout.places)
+    return Sheet(os.fsencode(sheet_path), *picture.size, images, damaged, seed)
+
+
+def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, seed: int) -> None:
+    """Add one split, in at most so many lines of tiles."""
+    split, counts = pictures.split, class_counts(reader, pictures.split)
+    if counts is None:
+        per_class, classes = layout.columns * min(most, _UNLABELLED_LINES), 1
+    else:
+        per_class, classes = shares(int(np.count_nonzero(counts)), layout.columns, most)
+    shown = sample_rows(reader, split, per_class=per_class, most_classes=classes, seed=seed)
+    layout.title(split)
+    layout.text(_about(reader, pictures, counts, shown, seed))
+    if shown and counts is not None and not counts.all():
+        layout.text(_absent(layout, reader.header.classes, counts))
+    layout.space()
+    for line in flow([_block(layout, reader, pictures, of) for of in shown], layout.columns):
+        layout.line(split, line)
+    more = 0 if counts is None else int(np.count_nonzero(counts)) - len(shown)
+    if more:
+        shown_ones = "the one shown was" if len(shown) == 1 else "those shown were"
+        layout.text(f"... and {_counted(more, 'more class')}; {shown_ones} drawn by seed {seed}")
+
+
+def _about(
+    reader: Reader,
+    pictures: Pictures,
+    counts: NDArray[np.intp] | None,
+    shown: list[Shown],
+    seed: int,
+) -> str:
+    """Return what is said of a split below its title: what it has, and what is shown of it."""
+    if not len(pictures):
+        return "empty: no images"
+    images = _counted(len(pictures), "image")
+    shape = "x".join(map(str, pictures.image_shape))
+    kind = f"{shape} {pictures.dtype.name}"
+    is_cut = any(of.count > len(of.rows) for of in shown)
+    if counts is None:
+        mode = reader.header.config["class_mode"]
+        labels = {"none": "no labels", "mask": "masks"}.get(mode, f"{mode} labels")
+        text = f"{images}, {labels}, {kind}"
+        return f"{text}; {len(shown[0].rows):,} of them, drawn by seed {seed}" if is_cut else text
+    classes = int(np.count_nonzero(counts))
+    text = f"{images} of {_counted(classes, 'class')}, {kind}"
+    if len(shown) < classes:
+        text += f"; {len(shown):,} of the classes are shown"
+    if is_cut:
+        most = max(len(of.rows) for of in shown)
+        text += f"; at most {_counted(most, 'image')} of each class, drawn by seed {seed}"
+    return text
+
+
+def _absent(layout: Layout, classes: tuple[bytes, ...], counts: NDArray[np.intp]) -> str:
+    """Return which classes have no image in a split."""
+    absent = np.flatnonzero(counts == 0).tolist()
+    names = ", ".join(layout.short(classes[index]) for index in absent[:_NAMED])
+    more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
+    return f"classes without an image here: {names}{more}"
+
+
+def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> Block:
+    """Return a class as a block of the sheet; without labels, the whole split."""
+    name = None if shown.class_index is None else reader.header.classes[shown.class_index]
+    tiles = tuple(
+        Tile(row, layout.caption(within_class(pictures.path(row), name))) for row in shown.rows
+    )
+    if name is None:
+        return Block((), "", tiles)
+    return Block(layout.heading(name, len(tiles)), _counted(shown.count, "image"), tiles)
+
+
+def _counted(count: int, what: str) -> str:
+    plural = "es" if what.endswith("s") else "s"
+    return f"{count:,} {what}{'' if count == 1 else plural}"
+
+
+def _drawn(layout: Layout, pictures: Mapping[str, Pictures]) -> Image.Image:
+    """Return what was laid out as a picture."""
+    picture = Image.new("RGB", layout.size, _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for rule in layout.rules:
+        draw.rectangle(rule.box, rule.fill)
+    for words in layout.words:
+        words.lettering.draw(draw, (words.x, words.y), words.text, words.fill)
+    for place in layout.places:
+        tile = pictures[place.split].thumbnail(place.row, SIDE)
+        box = (place.x - 1, place.y - 1, place.x + tile.width, place.y + tile.height)
+        draw.rectangle(box, outline=FRAME)  # around a picture that is white as the paper
+        picture.paste(tile, (place.x, place.y))
+    return picture

@@ -1,0 +1,366 @@
+"""Text and tiles at their pixels.
+
+That font has little but ASCII, and draws all else as one and the same box. So other characters
+are told by their code (``\u732b``): names that differ must look different.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import ImageDraw, ImageFont, features
+
+from batchify.common.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A row of a split, as it is shown.
+
+    Parameters
+    ----------
+    row : int
+    caption : tuple of str
+        Its lines.
+    """
+
+    row: int
+    caption: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tiles under one heading.
+
+    Parameters
+    ----------
+    heading : tuple of str
+        Its lines: the name.
+    note : str
+        Beside or below the name.
+    tiles : tuple of Tile
+        At least one.
+    """
+
+    heading: tuple[str, ...]
+    note: str
+    tiles: tuple[Tile, ...]
+
+
+def flow(blocks: Sequence[Block], columns: int) -> Iterator[list[tuple[int, Block]]]:
+    """Yield lines, each a list of (first column, block), in order.
+
+    A block begins a new line where it does not fit into what is left of one. What is longer than
+    a line is continued on the next ones, without a heading.
+    """
+    line: list[tuple[int, Block]] = []
+    used = 0
+    for block in blocks:
+        if line and used + len(block.tiles) > columns:
+            yield line
+            line, used = [], 0
+        for start in range(0, len(block.tiles), columns):
+            if line and used == columns:
+                yield line
+                line, used = [], 0
+            tiles = block.tiles[start : start + columns]
+            head = (block.heading, block.note) if start == 0 else ((), "")
+            line.append((used, Block(*head, tiles)))
+            used += len(tiles)
+    if line:
+        yield line
+
+
+def shares(classes: int, columns: int, lines: int) -> tuple[int, int]:
+    """Return how many images of a class to show, and of how many classes, on so many lines.
+
+    Few classes have some lines each; more of them a whole line, half of one, a third, down to a
+    single image; of still more, not all are shown.
+    """
+    classes = max(1, classes)
+    if 2 * classes <= lines:
+        return min(3, lines // (2 * classes)) * columns, classes
+    for beside in range(1, columns + 1):
+        if -(-classes // beside) <= lines:
+            return columns // beside, classes
+    return 1, columns * lines
+
+
+ELISION = "..."
+
+
+_SEPARATORS = "/_- "
+
+
+_BITMAP = 11
+"""The height of the only size there is without FreeType."""
+
+
+class Lettering:
+    """Text of one size.
+
+    Parameters
+    ----------
+    size : int
+        Height of a line in pixels, about; without FreeType there is one size alone.
+    bold : bool
+    """
+
+    def __init__(self, size: int, *, bold: bool = False) -> None:
+        scalable = features.check("freetype2")
+        self._font = ImageFont.load_default(size) if scalable else ImageFont.load_default()
+        self._bold = bold
+        self.line_height = round((size if scalable else _BITMAP) * 1.3)
+
+    def width(self, text: str) -> int:
+        """Return how many pixels a text takes."""
+        return int(-(-self._font.getlength(text) // 1)) + self._bold
+
+    def draw(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, fill: str) -> None:
+        """Draw a line of text, its upper left corner at (x, y)."""
+        draw.text(at, text, fill, self._font)
+        if self._bold:  # there is no such font: struck twice, as on a typewriter
+            draw.text((at[0] + 0.6, at[1]), text, fill, self._font)
+
+    def lines(self, name: bytes | str, width: int, *, most: int) -> list[str]:
+        """Return a name as lines of at most `width` pixels, broken at words where that is easy.
+
+        Parameters
+        ----------
+        name : bytes or str
+            Whatever does not print, or has no glyph, is escaped.
+        width : int
+            Pixels.
+        most : int
+            Lines; in what does not fit into them, the middle is left out.
+
+        Returns
+        -------
+        list of str
+            At least one line.
+        """
+        text = os.fsdecode(name)
+        text = text if text.strip() else f"'{text}'"  # or a class of spaces would have no name
+        units = list(map(_legible, text))
+        lines: list[str] = []
+        while units and len(lines) + 1 < most:
+            fitting = self._fitting(units, width)
+            if fitting == len(units):
+                break
+            lines.append("".join(units[:fitting]).rstrip(" "))
+            units = units[fitting:]
+        return [*lines, self._elided(units, width)]
+
+    def _fitting(self, units: list[str], width: int) -> int:
+        """Return how many units a line takes, ending at a separator if one is near its end."""
+        count = _longest(len(units), lambda n: self.width("".join(units[:n])) <= width)
+        count = max(1, count)
+        if count < len(units):
+            for end in range(count, count // 3, -1):
+                if units[end - 1] in _SEPARATORS:
+                    return end
+        return count
+
+    def _elided(self, units: list[str], width: int) -> str:
+        """Return one line, its middle left out if it is too long."""
+        text = "".join(units)
+        if self.width(text) <= width or len(units) < 2:
+            return text
+
+        def without_middle(kept: int) -> str:
+            head, tail = units[: kept // 2], units[len(units) - (kept - kept // 2) :]
+            return "".join([*head, ELISION, *tail])
+
+        kept = _longest(len(units) - 1, lambda n: self.width(without_middle(n)) <= width)
+        return without_middle(max(1, kept))
+
+
+def _longest(most: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number up to `most` that fits, given that all smaller ones do then."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _legible(char: str) -> str:
+    """Return a character, or what stands for it where it does not print or has no glyph."""
+    code = ord(char)
+    if char.isascii() or 0xDC80 <= code <= 0xDCFF:  # the latter: a byte that is not UTF-8
+        return printable(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+MARGIN = 32
+
+
+INK, GREY, ACCENT, FRAME = "#16181d", "#555b66", "#1f5fbf", "#c9ced6"
+
+
+_WIDTH = 1246
+"""Of a line, at most; a little less, so that its columns fill it."""
+
+
+_LEAST_WIDTH = 512
+
+
+_CELL = 96
+"""The least width of a column: a caption needs it."""
+
+
+_SHORT = 100
+"""The most that a name within a line of text takes."""
+
+
+_GAP, _PAD = 14, 6
+
+
+_NAME_LINES, _CAPTION_LINES = 3, 2
+
+
+class Words(NamedTuple):
+    """A line of text and its upper left corner."""
+
+    lettering: Lettering
+    x: int
+    y: int
+    text: str
+    fill: str
+
+
+class Rule(NamedTuple):
+    """A filled bar: (left, top, right, bottom), all within."""
+
+    box: tuple[int, int, int, int]
+    fill: str
+
+
+class Box(NamedTuple):
+    """Where the picture of a row goes."""
+
+    split: str
+    row: int
+    x: int
+    y: int
+
+
+class Layout:
+    """A sheet, laid out from top to bottom.
+
+    Parameters
+    ----------
+    tile : tuple of int
+        (width, height) of every tile.
+
+    Attributes
+    ----------
+    words, rules, places : list
+        What there is to draw so far.
+    columns : int
+        Tiles beside each other.
+    """
+
+    def __init__(self, tile: tuple[int, int]) -> None:
+        self.words: list[Words] = []
+        self.rules: list[Rule] = []
+        self.places: list[Box] = []
+        self._title = Lettering(30, bold=True)
+        self._text = Lettering(15)
+        self._name = Lettering(15, bold=True)
+        self._note = Lettering(13)
+        self._caption = Lettering(12)
+        self._tile = tile
+        self._cell = max(_CELL, tile[0])
+        self.columns = (_WIDTH + _GAP) // (self._cell + _GAP)
+        self._y = MARGIN
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the sheet, as Pillow has it."""
+        right = max(
+            _LEAST_WIDTH,
+            *(words.x + words.lettering.width(words.text) for words in self.words),
+            *(rule.box[2] + 1 for rule in self.rules),
+            *(place.x + self._tile[0] for place in self.places),
+        )
+        return right + MARGIN, self._y + MARGIN
+
+    def title(self, text: str) -> None:
+        """Add the title of a split."""
+        if self.words:
+            self._y += 2 * MARGIN
+        self._add(self._title, MARGIN, self._y, text, INK)
+        self._y += self._title.line_height + _PAD
+
+    def text(self, text: str) -> None:
+        """Add a line of text; the names in it are those that `short` returned."""
+        self._add(self._text, MARGIN, self._y, text, GREY)
+        self._y += self._text.line_height
+
+    def space(self) -> None:
+        """Leave some paper free."""
+        self._y += _GAP
+
+    def short(self, name: bytes) -> str:
+        """Return a name for a line of text."""
+        return self._text.lines(name, _SHORT, most=1)[0]
+
+    def caption(self, name: bytes) -> tuple[str, ...]:
+        """Return the lines of a caption."""
+        return tuple(self._caption.lines(name, self._cell, most=_CAPTION_LINES))
+
+    def heading(self, name: bytes, tiles: int) -> tuple[str, ...]:
+        """Return the lines of the name over so many tiles."""
+        width = self._span(min(tiles, self.columns))
+        return tuple(self._name.lines(name, width, most=_NAME_LINES))
+
+    def line(self, split: str, blocks: Sequence[tuple[int, Block]]) -> None:
+        """Add blocks beside each other, each with the column that it begins in."""
+        tiles_y = self._y + max(self._heading_height(block) for _, block in blocks)
+        for column, block in blocks:
+            x = MARGIN + column * (self._cell + _GAP)
+            self._add_heading(block, x, self._y)
+            for tile in block.tiles:
+                self.places.append(Box(split, tile.row, x, tiles_y))
+                for i, text in enumerate(tile.caption):
+                    y = tiles_y + self._tile[1] + _PAD + i * self._caption.line_height
+                    self._add(self._caption, x, y, text, GREY)
+                x += self._cell + _GAP
+        captions = max(len(tile.caption) for _, block in blocks for tile in block.tiles)
+        self._y = tiles_y + self._tile[1] + _PAD + captions * self._caption.line_height + _GAP
+
+    def _span(self, tiles: int) -> int:
+        return tiles * (self._cell + _GAP) - _GAP
+
+    def _heading_height(self, block: Block) -> int:
+        if not block.heading:
+            return 0
+        own_line = not self._note_fits(block)
+        names = len(block.heading) * self._name.line_height
+        return 2 * _PAD + names + own_line * self._note.line_height
+
+    def _note_fits(self, block: Block) -> bool:
+        """Tell whether the note fits beside the last line of the name."""
+        used = self._name.width(block.heading[-1]) + _GAP + self._note.width(block.note)
+        return used <= self._span(len(block.tiles))
+
+    def _add_heading(self, block: Block, x: int, y: int) -> None:
+        if not block.heading:
+            return
+        right = x + self._span(len(block.tiles)) - 1
+        self.rules.append(Rule((x, y, right, y + 1), ACCENT))
+        y += _PAD
+        for text in block.heading:
+            self._add(self._name, x, y, text, INK)
+            y += self._name.line_height
+        if self._note_fits(block):
+            x += self._name.width(block.heading[-1]) + _GAP
+            y -= self._note.line_height + 2  # on the line of the larger name
+        self._add(self._note, x, y, block.note, GREY)
+
+    def _add(self, lettering: Lettering, x: int, y: int, text: str, fill: str) -> None:
+        self.words.append(Words(lettering, x, y, text, fill))

@@ -1,0 +1,301 @@
+"""Batchify.build_shards and find_shard_changes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.building.build import START_IMAGES, must_be_apart
+from batchify.building.jobs import FILL
+from batchify.building.outcome import Changes
+from batchify.choices import at_least
+from batchify.common.progress import Progress
+from batchify.common.system import check_workers
+from batchify.common.text import plural, printable
+from batchify.errors import OutputExistsError
+from batchify.format.index import NAME
+from batchify.format.reader import Reader
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_policy
+from batchify.planning.groups import check_apart, stored_digests
+from batchify.planning.planner import planned
+from batchify.sharding.executors import made_elsewhere, others_of
+from batchify.sharding.folder import (
+    ShardFolder,
+    known_names,
+    listed,
+    publish,
+    shard_folder,
+    withdraw,
+)
+from batchify.sharding.shards import (
+    Outcomes,
+    Shard,
+    ShardsReport,
+    Steps,
+    cut_plan,
+    index_of,
+    report_of,
+)
+from batchify.sharding.task import TaskMaker, build_shard, compare_shard
+from batchify.storage.transfer import local_copy
+from batchify.workers import engine
+
+
+def compare_folder(
+    folder: ShardFolder,
+    parts: tuple[Shard, ...],
+    make: TaskMaker,
+    crew: engine.Workers,
+    outcomes: Outcomes,
+    step: Steps,
+    *,
+    every: bool,
+) -> Changes:
+    """Hold a folder against a plan; shards that stand are taken into `outcomes`.
+
+    ``damaged`` is said only where nothing else is the matter.
+    """
+    found = Changes(folder.shown, every=every)
+    index = listed(folder)
+    if index is None:
+        found.reasons.append(f"there is no {NAME.decode()}: no shards, or not all of them")
+        return found
+    known = {file.name: file.digest for file in index.files}
+    if set(known) != {part.name for part in parts}:
+        found.reasons.append(f"it has {len(known):,} shards, now {len(parts):,}")
+        return found
+    reasons: Counter[str] = Counter()
+    damaged = []
+    for part in parts:
+        task = make(part)
+        changes, outcome = compare_shard(task, crew, step.of(part, "check"), every=every)
+        if outcome is not None and outcome.digest == known[part.name]:
+            outcomes.add(outcome)
+        elif outcome is not None or changes.damaged or changes.missing:
+            damaged.append(part.name)
+        else:
+            reasons.update(changes.reasons)
+            found.new += changes.new
+            found.changed += changes.changed
+            found.vanished += changes.vanished
+    # What went to another shard is neither new nor gone.
+    moved = set(found.new) & set(found.vanished)
+    found.new = [path for path in found.new if path not in moved]
+    found.vanished = [path for path in found.vanished if path not in moved]
+    found.reasons += [
+        reason if count == len(parts) else f"{reason} ({count:,} of {len(parts):,} shards)"
+        for reason, count in reasons.items()
+    ]
+    if moved and not found.is_due:
+        found.reasons.append("the same files are in other shards, or in another order")
+    if damaged:
+        found.damaged = not found.is_due
+        found.reasons.append(
+            f"{plural(len(damaged), 'shard')} damaged or missing: {', '.join(damaged[:5])}"
+            + (", …" if len(damaged) > 5 else "")
+        )
+    return found
+
+
+def check_shards_apart(folder: ShardFolder, parts: Sequence[Shard]) -> None:
+    """Refuse shards of which several splits have the same image, though they must not.
+
+    Raises
+    ------
+    ResumeError
+    """
+    digests: dict[str, list[NDArray[np.uint8]]] = {}
+    shards: dict[str, list[tuple[int, str]]] = {}
+    for part in parts:
+        place = folder.place(part.name)
+        with local_copy(place) as path, Reader(path) as reader:
+            found = stored_digests(reader)[part.split]
+        digests.setdefault(part.split, []).append(found)
+        shards.setdefault(part.split, []).append((len(found), place))
+
+    def path_of(split: str, row: int) -> bytes:
+        for rows, place in shards[split]:
+            if row < rows:
+                with local_copy(place) as path, Reader(path) as reader:
+                    return bytes(reader.splits[split]["paths"][row])
+            row -= rows
+        raise IndexError(row)
+
+    check_apart({name: np.concatenate(found) for name, found in digests.items()}, path_of)
+
+
+Report = Callable[[Progress], None]
+
+
+def build_shards(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    shards: int,
+    executor: Executor | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
+    on_error: choices.OnError = "fail",
+    max_skipped: str | int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    work_dir: str | os.PathLike[str] | None = None,
+    progress: Report | None = None,
+) -> ShardsReport:
+    """Write the splits of a dataset into several HDF5 files, and a list of them.
+
+    Each is a whole file of schema 1 over some rows of a split; put together, in the order of
+    ``manifest.json``, they have the rows of the file that `batchify.build` makes, and
+    `batchify.merge` makes that very file of them. A shard that stands, whole and up to date, is not
+    made again. The manifest is written last.
+
+    Parameters
+    ----------
+    dataset : path
+        See `batchify.discover`.
+    output : path
+        The folder, made where it is not there; or the URL of one.
+    options : BuildOptions, optional
+    shards : int
+        Files of each split; where a split has fewer rows, one a row.
+    executor : concurrent.futures.Executor, optional
+        Who makes the shards, one in each of its workers: a process pool,
+        ``mpi4py.futures.MPIPoolExecutor``, ``Client.get_executor()`` of Dask. Its workers need
+        `dataset` and `output` under the same names. By default the processes of this machine work
+        on one shard together.
+    scheduler : str, optional
+        The address of a Dask scheduler (``tcp://host:8786``), in place of `executor`: its workers
+        tell how far they are, and stop when the build does.
+    workers, overwrite, restart, on_error, max_skipped, image_timeout_s, work_dir, progress
+        As for `batchify.build`; `workers` are for this machine.
+
+    Returns
+    -------
+    ShardsReport
+
+    Raises
+    ------
+    As `batchify.build`; what an executor raises is passed on.
+
+    Notes
+    -----
+    Memory: in this process the plan, as for one file, and the paths of the shards that are with the
+    executor; in each worker a shard's paths, a batch and a decoded image.
+    """
+    options = options or BuildOptions()
+    at_least("shards", shards, 1)
+    limit = check_policy(on_error, max_skipped)
+    check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    folder = shard_folder(output, work_dir)
+    folder.check(dataset)
+    with (
+        folder.claim() as ticket,
+        others_of(executor, scheduler) as others,
+        engine.Workers(workers, image_timeout_s, imports=FILL) as crew,
+    ):
+        if crew.chosen:
+            crew.start()
+        plan = planned(dataset, options, crew, report)
+        if plan.images >= START_IMAGES and others is None:
+            crew.start()
+        parts = cut_plan(plan, shards)
+        finished = listed(folder) is not None
+        if restart and finished and not overwrite:
+            raise _exists(folder.shown, ["they are to be made anew (--restart)"])
+        # Shards of a build that is not done are its own work, to be begun anew where that is asked.
+        replaces = overwrite or (restart and not finished)
+        make = TaskMaker(
+            plan,
+            folder,
+            replaces,
+            restart,
+            on_error,
+            image_timeout_s,
+            work_dir,
+            known_names(folder),
+        )
+        outcomes = Outcomes(plan, limit)
+        outcomes.check_limit()
+        step = Steps(plan, report)
+        if finished and not restart:
+            changes = compare_folder(folder, parts, make, crew, outcomes, step, every=False)
+            if changes.is_due and not changes.damaged and not overwrite:
+                raise _exists(folder.shown, changes.lines())
+        left = [part for part in parts if part.name not in outcomes.done]
+        if left:
+            withdraw(folder)
+        if others is None:
+            for part in left:
+                outcomes.add(build_shard(make(part), crew, step.of(part), may_start=True))
+        else:
+            for outcome in made_elsewhere(others, left, make, ticket, step):
+                outcomes.add(outcome)
+        outcomes.check(parts)
+        if must_be_apart(plan):
+            check_shards_apart(folder, parts)
+        index = index_of(plan, parts, outcomes)
+        publish(folder, index)
+    return report_of(folder.shown, plan, parts, outcomes, index)
+
+
+def find_shard_changes(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    shards: int,
+    on_error: choices.OnError = "fail",
+    max_skipped: str | int | None = None,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: Report | None = None,
+) -> Changes:
+    """Tell whether a build of shards is due; nothing is written.
+
+    Parameters
+    ----------
+    dataset, output, options, shards, on_error, max_skipped, workers, image_timeout_s, progress
+        As for `build_shards`.
+
+    Returns
+    -------
+    Changes
+
+    Raises
+    ------
+    As `batchify.find_changes`.
+    """
+    at_least("shards", shards, 1)
+    limit = check_policy(on_error, max_skipped)
+    check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
+    folder = shard_folder(output)
+    with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
+        plan = planned(dataset, options or BuildOptions(), crew, report)
+        parts = cut_plan(plan, shards)
+        make = TaskMaker(plan, folder, False, False, on_error, image_timeout_s, None)
+        outcomes = Outcomes(plan, limit)
+        changes = compare_folder(
+            folder, parts, make, crew, outcomes, Steps(plan, report), every=True
+        )
+        if not changes.is_due and folder.read(NAME) != index_of(plan, parts, outcomes).text():
+            changes.reasons.append(f"{NAME.decode()} is not as it was written")
+    if not changes.is_due:
+        outcomes.check_limit()
+    return changes
+
+
+def _exists(folder: bytes, lines: Sequence[str]) -> OutputExistsError:
+    return OutputExistsError(
+        f"{printable(folder)} holds shards that are not up to date; pass --overwrite to replace "
+        "them:\n" + "\n".join(f"  - {line}" for line in lines)
+    )

@@ -1,0 +1,191 @@
+"""Shards made by a Dask cluster: the one importer of ``distributed``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import distributed
+from distributed import Client, KilledWorker
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.registry import get_backend
+
+from batchify.common.text import printable
+from batchify.errors import BatchifyError, ClusterError, WorkerDiedError
+from batchify.sharding.task import Link
+
+CONNECT_S = 15.0
+
+
+CLOSE_S = 2.0
+
+
+NO_WORKERS_S = 60.0
+"""How long a cluster may be without a single worker."""
+
+
+LOOK_S = 2.0
+
+
+AT_ONCE = 256
+"""Shards that a cluster is given at once; a fourth more than it has threads, where that is more."""
+
+
+TELL_S = 0.5
+
+
+ADVICE = "the shards that are done are kept: run the same command again to continue"
+
+
+@dataclass
+class DaskLink:
+    """Tells how far a shard is, by an event of the cluster; now and then.
+
+    Parameters
+    ----------
+    topic : str
+    """
+
+    topic: str
+    _told: float = field(default=0.0, compare=False)
+
+    def tell(self, name: str, done: int, bad: int) -> None:
+        """Tell how many rows of a shard are done, and how many of them are bad."""
+        now = time.monotonic()
+        if now - self._told >= TELL_S:
+            self._told = now
+            distributed.get_worker().log_event(self.topic, [name, done, bad])
+
+
+class DaskCrew:
+    """The workers of a Dask cluster, as the builder of shards wants them.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        topic = f"batchify-{secrets.token_hex(8)}"
+        self._news: dict[str, tuple[int, int]] = {}
+        client.subscribe_topic(topic, self._hear)
+        # A task that is lost with its worker goes to another one, by the rules of the scheduler
+        # (distributed.scheduler.allowed-failures); one that raised is not tried again.
+        self.executor: Executor = client.get_executor(pure=False, retries=0)
+        self.link: Link | None = DaskLink(topic)
+        self.at_once = AT_ONCE
+        self._alone_since: float | None = None
+        self._looked = 0.0
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        name, done, bad = event[1]
+        self._news[name] = (done, bad)
+
+    def news(self) -> dict[str, tuple[int, int]]:
+        """Return how many rows of each shard are done, and how many of those are bad.
+
+        Raises
+        ------
+        ClusterError
+            If there is no scheduler any more, or for long no worker.
+        """
+        now = time.monotonic()
+        if now - self._looked > LOOK_S:
+            self._looked = now
+            self._check(now)
+        return dict(self._news)
+
+    def _check(self, now: float) -> None:
+        address = self._client.scheduler.address
+        try:
+            workers = self._client.scheduler_info(n_workers=0) and self._client.nthreads()
+        except (OSError, TypeError, ValueError, AttributeError) as error:
+            raise ClusterError(f"the scheduler at {address} is gone ({error}); {ADVICE}") from error
+        if workers:
+            self.at_once = max(AT_ONCE, 5 * sum(workers.values()) // 4)
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or now
+        if now - self._alone_since > NO_WORKERS_S:
+            raise ClusterError(
+                f"the scheduler at {address} has had no worker for {NO_WORKERS_S:.0f} s; start "
+                f"some (dask worker {address}); {ADVICE}"
+            )
+
+    def explained(self, error: BaseException, name: str) -> BatchifyError:
+        """Return the error of a shard that was not made."""
+        if isinstance(error, BatchifyError):
+            return error
+        if isinstance(error, KilledWorker):
+            return WorkerDiedError(
+                f"{name}: {error.allowed_failures + 1} workers died while they made it, the last "
+                f"at {error.last_worker.address}; {ADVICE}"
+            )
+        if isinstance(error, CancelledError):
+            return ClusterError(f"the scheduler lost {name}, as one that starts anew; {ADVICE}")
+        return ClusterError(f"{name}: {type(error).__name__}: {error}; {ADVICE}")
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[DaskCrew]:
+    """Connect to a scheduler; what is with its workers is cancelled at the end.
+
+    Raises
+    ------
+    ClusterError
+        If it cannot be reached.
+    """
+    with _quiet():
+        try:
+            _check_address(address)
+            client = Client(address, timeout=CONNECT_S, set_as_default=False, name="batchify")
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"there is no Dask scheduler at {printable(address)} ({error}); start one with "
+                "dask scheduler, or mend the address"
+            ) from error
+        try:
+            yield DaskCrew(client)
+        finally:
+            client.close(timeout=CLOSE_S)
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address; a client that is given one is never closed.
+
+    Raises
+    ------
+    ValueError
+    """
+    scheme, place = parse_address(address)
+    get_backend(scheme)
+    parse_host_port(place)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the client logs off the console: what matters is raised."""
+    handlers = {
+        handler
+        for name in logging.root.manager.loggerDict
+        if name.startswith(("distributed", "tornado"))
+        for handler in logging.getLogger(name).handlers
+    }
+    for handler in handlers:
+        handler.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False

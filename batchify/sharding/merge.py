@@ -1,0 +1,428 @@
+"""Batchify.merge: shards to the one file."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.building.seal import compressed_chunk, write_statistics
+from batchify.building.staging import placed
+from batchify.building.target import Target
+from batchify.building.workfile import WorkFile
+from batchify.common import durable
+from batchify.common.paths import is_url, local_path, shown
+from batchify.common.progress import Progress
+from batchify.common.system import in_order, usable_cpus
+from batchify.common.text import printable
+from batchify.decoding.channels import ChannelSums, ChannelTotals, channel_sums, stored_sums
+from batchify.errors import FileAccessError, FileFormatError, OutputPathError, ResumeError, Skipped
+from batchify.format import schema
+from batchify.format.checksums import content_digest, record_sums, stamp
+from batchify.format.config import image_shape, recorded_options
+from batchify.format.images import EncodedFiles, StoredImages
+from batchify.format.index import (
+    NAME,
+    ShardIndex,
+    ShardPath,
+    is_shard_name,
+    read_index,
+    shard_paths,
+)
+from batchify.format.reader import OTHER, Reader, is_listed
+from batchify.format.rows import RowWriter, put_images
+from batchify.format.schema import FileLayout, SplitShape
+from batchify.format.structure import create, failures_told, raw, read_row_offsets, write_chunk
+from batchify.options import StoreOptions
+
+
+def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
+    """Return what the one file of all shards will be.
+
+    Raises
+    ------
+    FileFormatError
+        If a shard is not one of the build that `index` is of.
+    """
+    if index.creator != schema.CREATOR:
+        raise FileFormatError(
+            f"the shards were made by {printable(index.creator)}, this is {schema.CREATOR}: build "
+            "them again, or put them together with that version"
+        )
+    columns: dict[str, tuple[schema.Column, ...]] = {}
+    lengths: Counter[tuple[str, str]] = Counter()
+    skipped: list[Skipped] = []
+    for shard in shards:
+        with Reader(shard.path) as reader:
+            if not is_listed(reader, shard.file.name, index):
+                raise shard.damaged(OTHER)
+            found = _columns(reader, shard.split)
+            if (count := reader.rows(shard.split)) != shard.file.rows:
+                raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
+            skipped += reader.skipped()
+        if _kinds(columns.setdefault(shard.split, found)) != _kinds(found):
+            raise shard.damaged("its columns are of other types")
+        for column in found:
+            lengths[shard.split, column.name] += column.shape[0]
+    return FileLayout(
+        classes=index.classes,
+        config=index.config,
+        decoder=index.decoder,
+        store=recorded_options(index.config).store,
+        splits=tuple(
+            SplitShape(
+                name, tuple(_of_length(column, lengths[name, column.name]) for column in found)
+            )
+            for name, found in columns.items()
+        ),
+        skipped=tuple(skipped),
+    )
+
+
+def _columns(reader: Reader, split: str) -> tuple[schema.Column, ...]:
+    return tuple(
+        schema.Column(
+            name,
+            dataset.shape,
+            f"S{dataset.dtype.itemsize}" if dataset.dtype.kind == "S" else dataset.dtype.str,
+            dataset.dtype.itemsize,
+        )
+        for name, dataset in reader.splits[split].items()
+    )
+
+
+def _kinds(columns: tuple[schema.Column, ...]) -> list[tuple[Any, ...]]:
+    return [(column.name, column.shape[1:], column.dtype) for column in columns]
+
+
+def _of_length(column: schema.Column, length: int) -> schema.Column:
+    return schema.Column(column.name, (length, *column.shape[1:]), column.dtype, column.itemsize)
+
+
+class ImagePieces:
+    """Reads the stored images of all shards, some MiB at a time, and holds them to their checksums.
+
+    Parameters
+    ----------
+    shards : list of ShardPath
+    store : StoreOptions
+    pool : ThreadPoolExecutor
+        Who reads.
+    totals : ChannelTotals
+        Where the pixels that are read are added.
+    report : callable
+    """
+
+    def __init__(
+        self,
+        shards: list[ShardPath],
+        store: StoreOptions,
+        pool: ThreadPoolExecutor,
+        totals: ChannelTotals,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self._shards = shards
+        self._store = store
+        self._pool = pool
+        self._totals = totals
+        self._report = report
+        self._rows = sum(shard.file.rows for shard in shards)
+        self._done = 0
+
+    def of(self, split: SplitShape) -> Iterator[tuple[int, bytes]]:
+        """Yield some images of a split: how many, and their bytes, in the order of the one file.
+
+        Raises
+        ------
+        FileFormatError
+            If an image is damaged.
+        """
+        for shard in self._shards:
+            if shard.split != split.name:
+                continue
+            with Reader(shard.path) as reader:
+                encoded = reader.is_encoded
+                images = (EncodedFiles if encoded else StoredImages)(reader, split.name)
+                crc32 = np.concatenate(
+                    [np.empty(0, "<u4"), *reader.pieces(split.name, "row_crc32")]
+                )
+
+            def read(
+                piece: tuple[int, int], shard: ShardPath = shard,
+                images: StoredImages | EncodedFiles = images, crc32: NDArray[np.uint32] = crc32,
+            ) -> tuple[int, bytes, ChannelSums]:  # fmt: skip
+                start, stop = piece
+                data = _whole(shard, images, start, crc32[start:stop].tolist())
+                sums = ChannelSums()
+                if isinstance(images, StoredImages):
+                    shape = (stop - start, *images.image_shape)
+                    pixels = np.frombuffer(data, images.dtype).reshape(shape)
+                    sums = channel_sums(pixels, self._store.scale, images=stop - start)
+                return stop - start, data, sums
+
+            try:
+                for rows, data, sums in in_order(self._pool, read, images.pieces()):
+                    self._totals.add(split.name, sums)
+                    self._done += rows
+                    self._report(Progress("merge", self._done, self._rows, 0, split.name))
+                    yield rows, data
+            finally:
+                images.close()
+
+
+def _whole(
+    shard: ShardPath, images: StoredImages | EncodedFiles, start: int, crc32: list[int]
+) -> bytes:
+    """Return the bytes of the images of some rows, which must be what was written."""
+    try:
+        data = images.get(start, start + len(crc32))
+    except (OSError, FileFormatError) as error:
+        raise shard.damaged(f"rows from {start:,} cannot be read: {error}") from error
+    rows = images.cut(data, start, start + len(crc32))
+    for i, (row, expected) in enumerate(zip(rows, crc32, strict=True)):
+        if zlib.crc32(row) != expected:
+            raise shard.damaged(f"the image of row {start + i:,} is another")
+    return data
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge made.
+
+    Parameters
+    ----------
+    path : str
+    nbytes : int
+    rows : dict of str to int
+        Of each split.
+    shards : int
+        That were put together.
+    """
+
+    path: str
+    nbytes: int
+    rows: dict[str, int]
+    shards: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return {
+            "path": printable(self.path),
+            "bytes": self.nbytes,
+            "rows": self.rows,
+            "shards": self.shards,
+        }
+
+
+def merge(
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    work_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> MergeReport:
+    """Put the shards of a folder together: the file is that of `batchify.build`, byte for byte.
+
+    Every row is held against its checksums while it is copied; nothing is decoded. The file appears
+    under its name whole and synced, or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        That `batchify.build_shards` made.
+    output : path or URL
+    overwrite : bool
+        Replace a file that is there, when the new one is whole.
+    work_dir : path, optional
+        Where the file of a URL is made; the cache folder of this user by default.
+    progress : callable, optional
+        Called with a `Progress` now and then.
+
+    Returns
+    -------
+    MergeReport
+
+    Raises
+    ------
+    FileMissingError
+        If shards are missing, or not all of them are built.
+    FileFormatError
+        If a shard is damaged, or not of the same build; it is named.
+    OutputExistsError, OutputPathError, OutputLockedError, OutputIOError
+    ResumeError
+        If an unfinished build of `output` is in the way.
+
+    Notes
+    -----
+    Memory: some MiB for each thread, and the files that were left out.
+    """
+    report = progress or (lambda _: None)
+    if is_url(folder):
+        raise FileAccessError(
+            f"{os.fsdecode(shown(folder))}: shards are merged from a disk of this machine; "
+            "download the folder"
+        )
+    source = os.path.abspath(os.fsencode(local_path(folder)))
+    index = read_index(source)
+    with placed(
+        output, overwrite=overwrite, restart=True, work_dir=work_dir, report=report
+    ) as place:
+        made = _merged(source, place.target, index, report)
+        place.publish()
+    return made
+
+
+def _merged(
+    source: bytes, target: Target, index: ShardIndex, report: Callable[[Progress], None]
+) -> MergeReport:
+    """Put the shards of a folder together as a file of this machine."""
+    target.check_place()
+    folder, name = os.path.split(target.path)
+    is_own = name.startswith(NAME) or is_shard_name(os.fsdecode(name))
+    if is_own and os.path.realpath(folder) == os.path.realpath(source):
+        raise OutputPathError(
+            f"target {target.name} is a shard, or the list of them; name another file"
+        )
+    shards = shard_paths(source, index)
+    with WorkFile(target) as work:
+        if work.is_left:
+            raise ResumeError(
+                f"{printable(work.path)} is of a build that is not finished; finish it, or remove "
+                "it, or name another target"
+            )
+        try:
+            target.check_free()
+            _write(work.sealing_path, shards, index, report)
+            work.publish(work.sealing_path)
+        except BaseException:
+            durable.remove(work.sealing_path)
+            work.journal.remove()
+            raise
+    nbytes = os.path.getsize(target.path)
+    return MergeReport(os.fsdecode(target.shown), nbytes, index.rows, len(index.files))
+
+
+def _write(
+    path: bytes, shards: list[ShardPath], index: ShardIndex, report: Callable[[Progress], None]
+) -> None:
+    """Write the one file of some shards."""
+    durable.remove(path)
+    file_layout = merged_blueprint(shards, index)
+    compressed = file_layout.store.compression != "none"
+    if not compressed:
+        durable.check_room(path, file_layout.nbytes)
+    try:
+        create(path, file_layout, compressed=compressed)
+    except OSError as error:
+        raise durable.io_error("making", path, error) from error
+    writer = RowWriter(path, read_row_offsets(path))
+    totals = ChannelTotals()
+    try:
+        _copy_records(writer, shards, totals)
+        with ThreadPoolExecutor(usable_cpus()) as pool:
+            pieces = ImagePieces(shards, file_layout.store, pool, totals, report)
+            if compressed:
+                _compress(path, file_layout, pieces, pool)
+            else:
+                _copy(writer, file_layout, pieces)
+        height, width, channels = image_shape(dict(index.config))
+        shape = (height, width, channels)
+        write_statistics(writer, file_layout.splits, shape, file_layout.store.scale, totals)
+        stamp(path, writer)
+        writer.sync()
+    finally:
+        writer.close()
+
+
+def _copy(writer: RowWriter, file_layout: FileLayout, pieces: ImagePieces) -> None:
+    """Copy images as they are."""
+    for split in file_layout.splits:
+        row = 0
+        for rows, data in pieces.of(split):
+            put_images(writer, split.name, row, data)
+            row += rows
+
+
+def _compress(
+    path: bytes, file_layout: FileLayout, pieces: ImagePieces, pool: ThreadPoolExecutor
+) -> None:
+    """Compress images anew: the chunks of shards end elsewhere than those of the one file.
+
+    Raises
+    ------
+    OutputIOError
+    """
+    level = file_layout.store.compression_level
+    try:
+        with (
+            failures_told(),
+            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
+        ):
+            for split in file_layout.splits:
+                column = split.columns[0]
+                nbytes = column.chunk_rows * column.row_nbytes
+
+                def compress(
+                    data: bytes, nbytes: int = nbytes, itemsize: int = column.itemsize
+                ) -> bytes:
+                    return compressed_chunk(data.ljust(nbytes, b"\0"), itemsize, level)
+
+                chunks = in_order(pool, compress, _regrouped(pieces.of(split), nbytes))
+                for number, data in enumerate(chunks):
+                    write_chunk(file[split.name]["images"], number * column.chunk_rows, data)
+    except OSError as error:
+        raise durable.io_error("compressing into", path, error) from error
+
+
+def _regrouped(pieces: Iterator[tuple[int, bytes]], nbytes: int) -> Iterator[bytes]:
+    """Yield the bytes of images, so many at a time; the last may be fewer."""
+    rest = b""
+    for _, images in pieces:
+        data = rest + images
+        whole = len(data) - len(data) % nbytes
+        for start in range(0, whole, nbytes):
+            yield data[start : start + nbytes]
+        rest = data[whole:]
+    if rest:
+        yield rest
+
+
+def _copy_records(writer: RowWriter, shards: list[ShardPath], totals: ChannelTotals) -> None:
+    """Copy all columns but the images; their checksums, and those of the shards, must hold.
+
+    What they tell of pixels, where images are files' own bytes, is added to `totals`.
+
+    Raises
+    ------
+    FileFormatError
+        If they do not.
+    """
+    rows: Counter[str] = Counter()
+    nbytes: Counter[str] = Counter()
+    for shard in shards:
+        split = shard.split
+        with Reader(shard.path) as reader:
+            for start, records in reader.records(split):
+                if (record_sums(records) != records["record_crc32"]).any():
+                    raise shard.damaged("a row's record_crc32 is another")
+                columns = dict(records)
+                if "image_extents" in columns:
+                    columns["image_extents"] = columns["image_extents"] + [nbytes[split], 0]
+                if (sums := columns.get("channel_sums")) is not None:
+                    totals.add(split, stored_sums(sums, images=len(sums)))
+                row = rows[split] + start
+                writer.put(split, row, {name: raw(values) for name, values in columns.items()})
+            if content_digest(reader).hex() != shard.file.digest:
+                raise shard.damaged("its content_sha256 is another")
+            rows[split] += reader.rows(split)
+            if reader.is_encoded:
+                nbytes[split] += len(reader.splits[split]["encoded"])

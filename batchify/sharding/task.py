@@ -1,0 +1,310 @@
+"""One shard, made or compared, on any machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+from batchify import choices
+from batchify.building.build import make_file, standing_report
+from batchify.building.jobs import FILL
+from batchify.building.outcome import BuildReport, Changes
+from batchify.building.staging import placed
+from batchify.building.target import PARTIAL, Target
+from batchify.building.workfile import JOURNAL, WorkFile
+from batchify.common import durable
+from batchify.common.paths import is_url, shown
+from batchify.common.progress import Progress
+from batchify.common.text import printable
+from batchify.errors import (
+    BadImagesError,
+    DatasetNotFoundError,
+    FileMissingError,
+    OutputLockedError,
+    OutputPathError,
+)
+from batchify.planning.plan import BuildPlan
+from batchify.sharding.folder import ShardFolder, Ticket
+from batchify.sharding.shards import Shard, ShardOutcome, shard_plan
+from batchify.storage.transfer import local_copy
+from batchify.workers import engine
+from batchify.workers.pool import StoppedError
+
+Report = Callable[[Progress], None]
+
+
+IN_HAND = PARTIAL + b".image"
+"""Beside a shard: what a worker that may be lost with it has in hand."""
+
+
+LOCKED_S = 60.0
+"""How long another machine, which the scheduler gave up, may hold on to a shard."""
+
+
+class Link(Protocol):
+    """How a worker elsewhere tells the one who waits how far it is. Picklable."""
+
+    def tell(self, name: str, done: int, bad: int) -> None:
+        """Tell how many rows of a shard are done, and how many of them are bad."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What is to be done for a shard. Picklable, and no larger than the shard's own files' names.
+
+    Parameters
+    ----------
+    name : str
+    plan : BuildPlan
+        Of the shard.
+    place : str
+        Where it goes: an absolute path, or a URL.
+    overwrite, restart, on_error
+        As for `batchify.build`.
+    image_timeout_s : float
+    work_dir : path, optional
+        Where what goes to a URL is written before, on the machine that makes it.
+    ticket : Ticket, or None
+        Where others may lose interest in it.
+    link : Link, or None
+    repair : bool
+        Whether what has its name is a shard of before, of whose place this is, and not somebody's
+        file: where it is damaged, it is replaced.
+    """
+
+    name: str
+    plan: BuildPlan
+    place: str
+    overwrite: bool
+    restart: bool
+    on_error: choices.OnError
+    image_timeout_s: float
+    work_dir: str | os.PathLike[str] | None = None
+    ticket: Ticket | None = None
+    link: Link | None = None
+    repair: bool = False
+
+
+def build_shard(
+    task: ShardTask, crew: engine.Workers, report: Report, *, may_start: bool = False
+) -> ShardOutcome:
+    """Make a shard; one that stands, whole and up to date, stays.
+
+    Where an earlier build left rows, and `may_start`, processes are started: it may have died of
+    an image, which is now to be named by a process that outlives it.
+
+    Raises
+    ------
+    As `batchify.build`, but for images that cannot be used: those are in the outcome.
+    """
+    with placed(
+        task.place,
+        # Of a store: what is there is looked at here, and replaced where that turns out to be due.
+        overwrite=task.overwrite or is_url(task.place),
+        restart=task.restart,
+        work_dir=task.work_dir,
+        report=report,
+    ) as place:
+        target = replace(place.target, overwrite=task.overwrite)
+        target.check_place()
+        with WorkFile(target) as work, contextlib.ExitStack() as undo:
+            if not work.is_left:
+                undo.callback(work.discard)
+            elif may_start:
+                crew.start()
+            try:
+                made = make_file(
+                    work,
+                    task.plan,
+                    crew,
+                    undo,
+                    on_error=task.on_error,
+                    limit=None,
+                    restart=task.restart,
+                    report=report,
+                    images=True,
+                    repair=task.repair,
+                )
+            except BadImagesError as error:
+                return ShardOutcome(task.name, bad=error.bad)
+            finally:
+                durable.remove(target.path + IN_HAND)
+        outcome = outcome_of(task, made, target.path)
+        if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
+            outcome = replace(outcome, up_to_date=False, kept=outcome.rows)
+    return outcome
+
+
+def outcome_of(task: ShardTask, made: BuildReport, path: bytes) -> ShardOutcome:
+    """Return what became of a shard that is there, at a path of this machine."""
+    from batchify.format.reader import Reader
+
+    with Reader(path) as reader:
+        digest = reader.digest.hex()
+    return ShardOutcome(
+        name=task.name,
+        rows=made.plan.images,
+        nbytes=made.nbytes,
+        digest=digest,
+        flags=tuple(made.flags.items()),
+        skipped=made.plan.skipped[len(task.plan.skipped) :],
+        kept=made.kept,
+        redone=made.redone,
+        copied=made.copied,
+        up_to_date=made.up_to_date,
+    )
+
+
+def compare_shard(
+    task: ShardTask, crew: engine.Workers, report: Report, *, every: bool
+) -> tuple[Changes, ShardOutcome | None]:
+    """Look whether a shard stands, whole and up to date.
+
+    Returns
+    -------
+    Changes
+    ShardOutcome, or None
+        Of one that does.
+    """
+    from batchify.building.changes import compare  # HDF5 loads when workers have started
+
+    try:
+        with local_copy(task.place, report) as copy:
+            path = os.fsencode(copy)
+            changes, kept = compare(
+                task.plan,
+                path,
+                crew,
+                skip=task.on_error == "skip",
+                every=every,
+                images=True,
+                report=report,
+            )
+            if changes.is_due:
+                return changes, None
+            made = standing_report(Target(path, overwrite=False), kept)
+            return changes, outcome_of(task, made, path)
+    except FileMissingError:  # at a URL
+        return Changes(shown(task.place), ["there is no such file"], missing=True), None
+
+
+def _check_storage(task: ShardTask, ticket: Ticket | None) -> None:
+    """Refuse to work where the dataset or the folder of the shards cannot be seen."""
+    advice = "workers need DATASET and OUT on storage that all of them share, or as URLs"
+    folder, source = os.path.dirname(task.place), task.plan.dataset.source
+    if not is_url(task.place) and not os.path.isdir(folder):
+        raise OutputPathError(f"a worker has no folder {printable(folder)}: {advice}")
+    _check_wanted(ticket)
+    if not source.is_there():
+        raise DatasetNotFoundError(f"a worker does not see {printable(source.name)}: {advice}")
+
+
+def _check_wanted(ticket: Ticket | None) -> None:
+    """Give up where nobody waits any more."""
+    if ticket is not None and not ticket.is_valid:
+        raise StoppedError(f"{printable(ticket.path)} is not that of this build any more")
+
+
+def _tracing(task: ShardTask) -> Callable[[str], None] | None:
+    """Return who notes what is in hand, where a worker before was lost with this shard.
+
+    It may have died of an image; should that happen again, the note names it. To write one for each
+    image takes time on a storage that is shared, so a first worker leaves none.
+    """
+    path = os.fsencode(task.place)
+    if is_url(task.place) or not os.path.exists(path + JOURNAL):
+        return None
+
+    def note(name: str) -> None:
+        with open(path + IN_HAND, "wb") as file:
+            file.write(name.encode())
+
+    return note
+
+
+def last_in_hand(place: str) -> str:
+    """Return what the last worker of a shard had in hand when it was lost; empty if unknown.
+
+    Parameters
+    ----------
+    place : str
+        As a `ShardTask` has it.
+    """
+    try:
+        with open(os.fsencode(place) + IN_HAND, "rb") as file:
+            return file.read(4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def run_elsewhere(task: ShardTask) -> ShardOutcome:
+    """Make a shard in a worker of somebody's executor: in this very process, by one thread.
+
+    Raises
+    ------
+    OutputPathError, DatasetNotFoundError
+        If this worker does not see the folder that the shards go to, or the dataset.
+    StoppedError
+        If the build that asked for it has ended.
+    """
+    ticket, link = task.ticket, task.link
+    _check_storage(task, ticket)
+    bad = 0
+
+    def report(progress: Progress) -> None:
+        nonlocal bad
+        bad = max(bad, progress.bad)
+        _check_wanted(ticket)
+        if link is not None and progress.stage == "fill":
+            link.tell(task.name, progress.done, bad)
+
+    deadline = time.monotonic() + LOCKED_S
+    while True:
+        try:
+            with engine.Workers(1, task.image_timeout_s, _tracing(task), imports=FILL) as crew:
+                return build_shard(task, crew, report)
+        except OutputLockedError:
+            # A worker that was given up, for a network that failed say, may still be at it.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+            _check_wanted(ticket)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskMaker:
+    """Makes the task of a shard, when it is wanted: its plan takes memory."""
+
+    plan: BuildPlan
+    folder: ShardFolder
+    overwrite: bool
+    restart: bool
+    on_error: choices.OnError
+    image_timeout_s: float
+    work_dir: str | os.PathLike[str] | None
+    known: frozenset[str] = frozenset()
+    """Files that the list of the folder has, or had."""
+
+    @cached_property
+    def _width(self) -> int:
+        return self.plan.dataset.samples.path_nbytes
+
+    def __call__(self, part: Shard) -> ShardTask:
+        """Return the task of a shard."""
+        return ShardTask(
+            part.name,
+            shard_plan(self.plan, part, self._width),
+            self.folder.place(part.name),
+            self.overwrite,
+            self.restart,
+            self.on_error,
+            self.image_timeout_s,
+            self.work_dir,
+            repair=part.name in self.known,
+        )

@@ -1,0 +1,378 @@
+"""An archive as a source: recognize, list, read in place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from batchify import choices
+from batchify.common import durable
+from batchify.common.text import printable
+from batchify.errors import BadImageError, DatasetError, DatasetNotFoundError, Skipped
+from batchify.options import DiscoverOptions
+from batchify.storage import tar_reader, zip_reader
+from batchify.storage.source import Member, SourceFile
+from batchify.storage.tree import ListedTree, is_hidden
+
+Kind = Literal["zip", "tar"]
+
+
+READ_MEMBER = {"zip": zip_reader.read_member, "tar": tar_reader.read_member}
+
+
+_NBYTES_AT = {"zip": 2, "tar": 1}
+"""Which number of an extent is the size of the member, unpacked."""
+
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | durable.O_BINARY
+
+
+class Stamp(NamedTuple):
+    """What tells a file from what it becomes when somebody changes or replaces it."""
+
+    device: int
+    inode: int
+    nbytes: int
+    mtime_ns: int
+
+
+class ArchiveFile:
+    """An archive that is open; read at any place, by any number of threads.
+
+    Parameters
+    ----------
+    path : bytes
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    DatasetError
+        If it is no plain file.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+        self._fd = os.open(path, _FLAGS)
+        self.close = weakref.finalize(self, os.close, self._fd)
+        status = os.fstat(self._fd)
+        self.stamp = _stamp(status)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise DatasetError(f"{printable(path)} is not a regular file any more")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file."""
+        return self.stamp.nbytes
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return exactly so many bytes at a place.
+
+        Raises
+        ------
+        DatasetError
+            If the file has none there.
+        OSError
+        """
+        if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
+            raise self.damaged("it ends too early")
+        try:
+            return durable.pread_all(self._fd, nbytes, offset)
+        except OSError as error:
+            self.check_same(self.stamp)
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, reason, os.fsdecode(self._path)) from error
+
+    def damaged(self, what: str) -> DatasetError:
+        """Return the error of an archive that is not whole, and what to do."""
+        return DatasetError(
+            f"archive {printable(self._path)} is truncated or damaged: {what}; copy or download "
+            "it again, or make it anew"
+        )
+
+    def refused(self, what: str) -> DatasetError:
+        """Return the error of an archive that cannot be read in place, and what to do."""
+        return DatasetError(f"archive {printable(self._path)} cannot be read in place: {what}")
+
+    def check_same(self, stamp: Stamp) -> None:
+        """Refuse an archive that is not what it was: what is where is not known any more.
+
+        Raises
+        ------
+        DatasetError
+        """
+        if _stamp(os.fstat(self._fd)) != stamp:
+            raise DatasetError(
+                f"archive {printable(self._path)} changed while it was read; run the same command "
+                "again when it is whole (what is decoded is kept)"
+            )
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive of a dataset, as it was when it was listed.
+
+    Parameters
+    ----------
+    path : bytes
+        Absolute.
+    kind : str
+        ``zip`` or ``tar``.
+    stamp : Stamp
+    """
+
+    path: bytes
+    kind: Kind
+    stamp: Stamp
+
+    @property
+    def name(self) -> bytes:
+        """Its path."""
+        return self.path
+
+    def is_there(self) -> bool:
+        """Tell whether it is still there."""
+        return os.path.isfile(self.path)
+
+    def open(self) -> ArchiveReader:
+        """Return who reads its members.
+
+        Raises
+        ------
+        DatasetNotFoundError, DatasetError
+            If it is not there any more, or is another one.
+        OSError
+        """
+        return ArchiveReader(self)
+
+
+class ArchiveReader:
+    """Reads the members of an archive; from several threads at once.
+
+    Parameters
+    ----------
+    archive : Archive
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        try:
+            self._file = ArchiveFile(archive.path)
+        except FileNotFoundError as error:
+            raise DatasetNotFoundError(
+                f"archive {printable(archive.path)} vanished while it was read; what is decoded is "
+                "kept: run the same command again when it is back"
+            ) from error
+        try:
+            self._file.check_same(archive.stamp)
+        except DatasetError:
+            self._file.close()
+            raise
+
+    def fetch(
+        self, files: Sequence[SourceFile], max_nbytes: int
+    ) -> Iterator[bytes | BadImageError]:
+        """Yield the content of each member, or why it cannot be had.
+
+        Raises
+        ------
+        DatasetError
+            If the archive is not the one that was listed any more.
+        OSError
+            If it cannot be read.
+        """
+        read_member = READ_MEMBER[self._archive.kind]
+        for file in files:
+            assert file.extent is not None
+            content: bytes | BadImageError
+            try:
+                content = read_member(self._file, file.extent, max_nbytes)
+            except BadImageError as error:
+                content = error
+            self._file.check_same(self._archive.stamp)
+            yield content
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each member, as the archive says."""
+        at = _NBYTES_AT[self._archive.kind]
+        for file in files:
+            assert file.extent is not None
+            yield file.extent[at]
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._file.close()
+
+    def __reduce__(self) -> tuple[type[ArchiveReader], tuple[Archive]]:
+        return type(self), (self._archive,)
+
+
+PATH_NBYTES = 4096
+
+
+NAME_NBYTES = 255
+"""Of a path and of a name in it: what file systems take."""
+
+
+_DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
+
+
+def refusal(name: bytes) -> str | None:
+    """Return why a name is no path within a dataset; None where it is one.
+
+    Parameters
+    ----------
+    name : bytes
+        Without the slash that ends the name of a folder.
+    """
+    if b"\0" in name:
+        return "name with a NUL byte"
+    if name.startswith((b"/", b"\\")) or _DRIVE.match(name):
+        return "absolute name in an archive"
+    parts = name.split(b"/")
+    if b".." in parts:
+        return 'name that leads out of the archive ("..")'
+    if b"" in parts or b"." in parts:
+        return "name with an empty part in an archive"
+    if len(name) > PATH_NBYTES or max(map(len, parts)) > NAME_NBYTES:
+        return f"name of {len(name):,} bytes in an archive, which no file system takes"
+    return None
+
+
+def told(name: bytes) -> bytes:
+    """Return a name that was refused, as a file lists it: not empty, not endless, without NUL."""
+    name = name.replace(b"\0", b"\\x00") or b"(no name)"
+    return name if len(name) <= NAME_NBYTES else name[:NAME_NBYTES] + "…".encode()
+
+
+_LIST_MEMBERS = {"zip": zip_reader.list_members, "tar": tar_reader.list_members}
+
+
+_OTHERS = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\x1f\x9d", "compress"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"Rar!\x1a\x07", "RAR"),
+)
+"""What other archives, and compressed ones, begin with."""
+
+
+def archive_kind(path: str | os.PathLike[str]) -> str | None:
+    """Return what kind of archive a file is, by its first bytes; None if it is none.
+
+    ``zip`` and ``tar`` can be read in place, the others are named for the message alone.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(path, "rb") as file:
+            head = file.read(tar_reader.BLOCK)
+            file.seek(-min(zip_reader.END_NBYTES, len(head)), os.SEEK_END)
+            tail = file.read()
+    except (OSError, ValueError):
+        return None
+    if head.startswith(zip_reader.MAGIC) or zip_reader.is_last_part(tail):
+        return "zip"
+    if tar_reader.is_header(head):
+        return "tar"
+    return next((name for magic, name in _OTHERS if head.startswith(magic)), None)
+
+
+def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptions) -> ListedTree:
+    """Return the folders of an archive.
+
+    Where all that it holds lies in one folder, and that one holds folders and no images, as
+    ``zip -r photos.zip photos`` makes them, then that folder is the dataset; files beside it that
+    are no images, and hidden ones, do not count. A folder that is named like a split is never
+    taken for that.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+        As `archive_kind` has it.
+    options : DiscoverOptions
+
+    Raises
+    ------
+    DatasetError
+        If it is of another kind, damaged, or hostile.
+    """
+    full = os.path.abspath(os.fsencode(path))
+    known: Kind = "zip" if kind == "zip" else "tar"
+    if kind != known:
+        raise DatasetError(
+            f"dataset {printable(full)} is compressed ({kind}) as a whole and cannot be read in "
+            "place; make a .zip or a plain .tar of it"
+        )
+    try:
+        with contextlib.closing(ArchiveFile(full)) as file:
+            tree = ListedTree(Archive(full, known, file.stamp))
+            for member in _LIST_MEMBERS[known](file):
+                _add(tree, member, options)
+            file.check_same(file.stamp)
+    except PermissionError as error:
+        raise DatasetError(f"dataset {printable(full)}: no permission to read it") from error
+    while (top := _top_folder(tree, options)) is not None:
+        tree.enter(top)
+    tree.refused.sort(key=lambda entry: (entry.path, entry.reason))
+    return tree
+
+
+def _add(tree: ListedTree, member: Member, options: DiscoverOptions) -> None:
+    """Put a member into the tree, if its name is one that can be there."""
+    name = member.name
+    while name.startswith(b"./"):  # as `tar -c .` has all names
+        name = name[2:]
+    is_folder = member.extent is None and not member.reason
+    if is_folder:
+        name = name.removesuffix(b"/")
+        if name in (b"", b"."):
+            return
+    if reason := refusal(name):
+        tree.refused.append(Skipped(told(member.name), reason))
+    elif is_folder:
+        tree.add_folder(name)
+    elif member.extent is not None:
+        tree.add_file(name, member.extent)
+    elif name.lower().endswith(options.suffixes):
+        tree.add_special(name, member.reason)
+    elif options.hidden or not any(map(is_hidden, name.split(b"/"))):
+        # it may be a link to a folder, of a whole class: that is to be told
+        tree.refused.append(Skipped(told(member.name), member.reason))
+
+
+def _top_folder(tree: ListedTree, options: DiscoverOptions) -> bytes | None:
+    """Return the folder in the root that is the dataset, where the root is not."""
+    folders = _folders(tree, b"", options)
+    if folders is None or len(folders) != 1 or not _folders(tree, folders[0], options):
+        return None
+    return None if os.fsdecode(folders[0]).lower() in choices.SPLIT_FOLDERS else folders[0]
+
+
+def _folders(tree: ListedTree, path: bytes, options: DiscoverOptions) -> list[bytes] | None:
+    """Return the folders in a folder; None where there are images in it, too."""
+    folders = []
+    for entry in tree.scan(path):
+        if is_hidden(entry.name) and not options.hidden:
+            continue
+        if entry.is_dir():
+            folders.append(entry.name)
+        elif entry.name.lower().endswith(options.suffixes):
+            return None
+    return folders

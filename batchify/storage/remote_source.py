@@ -1,0 +1,340 @@
+"""A dataset below a URL: its tree and its reader."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from batchify.common.paths import scheme_of, shown_url
+from batchify.errors import (
+    BadImageError,
+    DatasetError,
+    DatasetNotFoundError,
+    OptionError,
+    RemoteError,
+    Skipped,
+)
+from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
+from batchify.storage.remote_store import (
+    PATIENCE_S,
+    UNKNOWN,
+    Store,
+    has_some,
+    is_denied,
+    is_settled,
+    listed,
+    reason,
+)
+from batchify.storage.source import SourceFile
+from batchify.storage.tree import ListedTree
+
+IN_FLIGHT = 10
+"""Requests of a process at once: as many as botocore has connections."""
+
+
+HELD_NBYTES = 32 << 20
+"""Bytes asked for and not handed over yet; one file may have more."""
+
+
+_Content = bytes | BadImageError
+
+
+class _ChangedError(OSError):
+    """The file is not of the size that was told just before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """A dataset below a URL. Nothing is open in it: each process connects by itself.
+
+    Parameters
+    ----------
+    url : str
+    timeout_s : float
+        The image timeout: a store that does not answer is to be found out before a worker is
+        taken for hung.
+    pid : int
+        The process that names it.
+    """
+
+    url: str
+    timeout_s: float = IMAGE_TIMEOUT_S
+    pid: int = field(default_factory=os.getpid)
+
+    @property
+    def name(self) -> bytes:
+        """The URL, without what is secret in it."""
+        return os.fsencode(shown_url(self.url))
+
+    def is_there(self) -> bool:
+        """Tell whether there is still something.
+
+        Raises
+        ------
+        RemoteError
+        """
+        store = Store(self.url)
+        try:
+            return bool(store.wait(store.persist(lambda: has_some(store))))
+        except FileNotFoundError:
+            return False
+
+    def open(self) -> RemoteReader:
+        """Return who reads its files."""
+        if scheme_of(self.url) == "memory" and self.pid != os.getpid():
+            raise OptionError(
+                f"{shown_url(self.url)} is in the memory of one process; pass workers=1"
+            )
+        return RemoteReader(self.url, min(PATIENCE_S, self.timeout_s / 2))
+
+
+class RemoteReader:
+    """Reads the files below a URL; in threads, and in a process that was forked, too.
+
+    Parameters
+    ----------
+    url : str
+    patience_s : float
+        How long a file may take, all tries together.
+
+    Notes
+    -----
+    Memory: `HELD_NBYTES`, or one file that is larger.
+    """
+
+    def __init__(self, url: str, patience_s: float) -> None:
+        self._url = url
+        self._patience_s = patience_s
+        self._open: tuple[int, Store] | None = None
+
+    @property
+    def _store(self) -> Store:
+        """The store, connected by this process."""
+        if self._open is None or self._open[0] != os.getpid():
+            self._open = os.getpid(), Store(self._url)
+        return self._open[1]
+
+    def fetch(self, files: Sequence[SourceFile], max_nbytes: int) -> Iterator[_Content]:
+        """Yield the content of each file, in order, or why it cannot be had.
+
+        Raises
+        ------
+        RemoteError
+            If the store does not answer, or does not let this user in any more.
+        """
+        store = self._store
+        waiting = deque(files)
+        in_flight: deque[tuple[Future[_Content], int]] = deque()
+        held = 0
+        try:
+            for _ in files:
+                while waiting and len(in_flight) < IN_FLIGHT:
+                    size = min(_size(waiting[0]), max_nbytes)
+                    if in_flight and (size < 0 or held + size > HELD_NBYTES):
+                        break
+                    size = max_nbytes if size < 0 else size
+                    work = self._read(store, waiting.popleft(), max_nbytes)
+                    in_flight.append((store.start(work), size))
+                    held += size
+                future, size = in_flight.popleft()
+                held -= size
+                yield future.result()
+        finally:
+            for future, _ in in_flight:
+                future.cancel()
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file, as it was listed; asked for where that is not known."""
+        for file in files:
+            size = _size(file)
+            if size < 0:
+                size = self._store.size(self._store.path(file.path)) or 0
+            yield size
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._open = None
+
+    async def _read(self, store: Store, file: SourceFile, max_nbytes: int) -> _Content:
+        """Return the content of a file; one that is refused or changes is tried once more."""
+        path = store.path(file.path)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                try:
+                    return await _read_once(store, path, _size(file), max_nbytes)
+                except OSError as error:
+                    if not is_settled(error) and not isinstance(error, _ChangedError):
+                        raise
+                try:
+                    size = await store.persist(lambda: _current_size(store, path))
+                    return await _read_once(store, path, size, max_nbytes)
+                except OSError as error:
+                    return await _bad(store, error)
+        except BadImageError as error:
+            return error
+        except TimeoutError as error:
+            raise store.outage(error) from error
+
+
+def _size(file: SourceFile) -> int:
+    return file.extent[0] if file.extent else UNKNOWN
+
+
+async def _current_size(store: Store, path: str) -> int:
+    size = (await store.call("info", path)).get("size")
+    return UNKNOWN if size is None else int(size)
+
+
+async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> bytes:
+    """Return the content of a file of a size: one request, which gives one version of it."""
+    if size > max_nbytes:
+        raise BadImageError(f"file of {size:,} bytes is larger than {max_nbytes:,}")
+    if size == 0:
+        raise BadImageError("empty file (0 bytes)")
+    # One byte more than there is tells whether it grew; however much it did, no more comes.
+    end = (max_nbytes if size < 0 else size) + 1
+    data: bytes = await store.persist(lambda: store.call("cat_file", path, start=0, end=end))
+    if size < 0 and len(data) > max_nbytes:
+        raise BadImageError(f"file is larger than {max_nbytes:,} bytes")
+    if not data:
+        raise BadImageError("empty file (0 bytes)")
+    if size > 0 and len(data) != size:
+        raise _ChangedError("it changes while it is read")
+    return data
+
+
+async def _bad(store: Store, error: OSError) -> BadImageError:
+    """Return the error of a file that the store refuses, if it still lets this user in.
+
+    Raises
+    ------
+    RemoteError
+        A key that expired in the middle is no fault of any image.
+    """
+    if isinstance(error, _ChangedError):
+        return BadImageError(f"cannot be read: {error}")
+    if not is_settled(error):
+        raise error
+    try:
+        await store.persist(lambda: has_some(store))
+    except FileNotFoundError:
+        pass  # all of it vanished, which whoever counts bad images looks for
+    except OSError as refused:
+        if is_denied(refused):
+            raise store.outage(refused) from refused
+        raise
+    return BadImageError(f"cannot be read: {reason(error)}")
+
+
+ODD = "no file of a folder can have such a name"
+
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+
+
+def remote_tree(url: str, options: DiscoverOptions, timeout_s: float) -> ListedTree:
+    """List what is below a URL.
+
+    Parameters
+    ----------
+    url : str
+    options : DiscoverOptions
+    timeout_s : float
+        See `RemoteSource`.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If nothing is there.
+    DatasetError
+        If it may not be listed, or is a file.
+    OptionError
+        If nothing can be below such a URL.
+    RemoteError
+        If the store does not answer.
+
+    Notes
+    -----
+    Memory: the bytes of all names and 8 more a file, and a page of the listing.
+    """
+    store = Store(url)
+    if store.is_web and "?" in store.root:
+        raise OptionError(f"dataset {store.shown}: no file can be found below a URL with a query")
+    tree = ListedTree(RemoteSource(url, timeout_s))
+    empty = True
+    try:
+        for path, size in listed(store):
+            _add(tree, path.encode("utf-8", "surrogateescape"), size, options)
+            empty = False
+    except FileNotFoundError as error:
+        raise DatasetNotFoundError(
+            f"dataset {store.shown} does not exist ({store.told(error)}); name a bucket and a "
+            "folder in it that holds a folder for each class"
+        ) from error
+    except RemoteError:
+        raise
+    except Exception as error:
+        if not is_settled(error):
+            raise
+        raise DatasetError(_refusal(store, error)) from error
+    if empty:
+        raise _nothing(store)
+    return tree
+
+
+def is_folder(url: str) -> bool:
+    """Tell whether a URL names no file: then it may be a folder.
+
+    Raises
+    ------
+    RemoteError
+    """
+    store = Store(url)
+    try:
+        return store.size(store.root) is None
+    except RemoteError:
+        raise
+    except Exception as error:
+        if not is_settled(error):
+            raise
+        return True  # listing it tells why not
+
+
+def _add(tree: ListedTree, path: bytes, size: int | None, options: DiscoverOptions) -> None:
+    if b"\0" in path or any(name in (b"", b".", b"..") for name in path.split(b"/")):
+        if size is not None and path.lower().endswith(options.suffixes):
+            tree.refused.append(Skipped(path, ODD))
+    elif size is None:
+        tree.add_folder(path)
+    else:
+        tree.add_file(path, (size,))
+
+
+def _refusal(store: Store, error: Exception) -> str:
+    if is_denied(error):
+        return (
+            f"dataset {store.shown} may not be listed ({store.told(error)}); credentials are "
+            "those that the environment and the configuration of the store's tools give"
+        )
+    return f"dataset {store.shown} cannot be listed: {store.told(error)}"
+
+
+def _nothing(store: Store) -> DatasetError | DatasetNotFoundError:
+    """Return the error of a URL that nothing is below: of a file, or of nothing."""
+    if store.size(store.root) is None:
+        return DatasetNotFoundError(
+            f"dataset {store.shown} does not exist: nothing is below it; name a folder that "
+            "holds a folder for each class"
+        )
+    if store.shown.lower().endswith(_ARCHIVES):
+        return DatasetError(
+            f"dataset {store.shown} is an archive; archives are read from a disk of this machine "
+            "alone: download it"
+        )
+    return DatasetError(
+        f"dataset {store.shown} is a file; name a folder that holds a folder for each class"
+    )

@@ -1,0 +1,375 @@
+"""A remote store by fsspec: connect, retry, list.
+
+Each has exceptions of its own. What counts is whether the store has answered: then asking again
+gives the same; else it may be a moment, or an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from concurrent import futures
+from typing import Any, NamedTuple, TypeVar
+
+from batchify.common.paths import scheme_of, secrets_of, shown_url
+from batchify.common.text import printable
+from batchify.errors import BatchifyError, DatasetError, ExtraMissingError, OptionError, RemoteError
+
+_SETTLED = frozenset(
+    {
+        errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EINVAL,
+        errno.ENAMETOOLONG, errno.ENOSYS,
+    }
+)  # fmt: skip
+"""Numbers by which s3fs tells an answer (``s3fs/errors.py``)."""
+
+
+_LENGTH = 300
+
+
+_AGAIN = (408, 425, 429)
+"""HTTP answers below 500 that say: later."""
+
+
+def is_settled(error: Exception) -> bool:
+    """Tell whether a store has answered, and would answer the same again."""
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and isinstance(cause, OSError):
+        return is_settled(cause)  # fsspec's HTTP says it where nobody answers, too
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return True
+    status = _status(error)
+    if status is not None:
+        return 400 <= status < 500 and status not in _AGAIN
+    if type(error) is OSError and error.errno is None:
+        return True  # gcsfs raises it for 403
+    return isinstance(error, OSError) and error.errno in _SETTLED
+
+
+def _status(error: Exception) -> int | None:
+    """Return the status of an HTTP answer."""
+    for name in ("status", "code"):  # aiohttp's, gcsfs'
+        if hasattr(type(error), name) or name in vars(error):
+            status = getattr(error, name)
+            return status if isinstance(status, int) else None
+    return None
+
+
+def is_denied(error: Exception) -> bool:
+    """Tell whether an answer is that this user may not."""
+    if isinstance(error, PermissionError):
+        return True
+    status = _status(error)
+    plain = type(error) is OSError and error.errno is None
+    return status in (401, 403) or plain or getattr(error, "errno", None) == errno.EACCES
+
+
+def reason(error: Exception) -> str:
+    """Return an answer in words of this machine: they go into files, which name no server."""
+    if isinstance(error, FileNotFoundError):
+        return os.strerror(errno.ENOENT)
+    if is_denied(error):
+        return os.strerror(errno.EACCES)
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) else "the store refuses it"
+
+
+def told(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """Return an error for people, on one line, without some secrets that it may name."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        text = "it does not answer in time"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    for secret in secrets:
+        text = text.replace(secret, "")
+    return text if len(text) <= _LENGTH else text[:_LENGTH] + " …"
+
+
+T = TypeVar("T")
+
+
+PATIENCE_S = 60.0
+"""How long a store may take to answer what is not an image."""
+
+
+WAITS_S = (0.5, 2.0)
+"""Before each further try. The libraries try several times themselves, where they know when."""
+
+
+_POLL_S = 1.0
+
+
+_LOGGERS = ("aiobotocore", "asyncio", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3")
+
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+class Store:
+    """A URL, and the file system that serves it; of the process that made it.
+
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    ExtraMissingError
+        If what serves such URLs is not installed.
+    OptionError
+        If nothing does, or it cannot be meant.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.shown = shown_url(url)
+        self._secrets = secrets_of(url)
+        self.fs, root = _connected(url, self.shown, self._secrets)
+        self.root = root.rstrip("/")
+        self._turn = asyncio.Lock()
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether it speaks S3."""
+        return "s3" in _protocols(self.fs)
+
+    @property
+    def is_bucket(self) -> bool:
+        """Whether it is a bucket, and nothing in one."""
+        return self.is_s3 and "/" not in self.root
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is a web server."""
+        return "http" in _protocols(self.fs)
+
+    def path(self, name: bytes) -> str:
+        """Return the path of a name below the URL."""
+        return f"{self.root}/{name.decode('utf-8', 'surrogateescape')}"
+
+    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Await a method of the file system: in fsspec's loop, one at a time where it has to be."""
+        if self.fs.async_impl:
+            return await getattr(self.fs, f"_{method}")(*args, **kwargs)
+        async with self._turn:  # FTP, for one, has one connection
+            return await asyncio.to_thread(getattr(self.fs, method), *args, **kwargs)
+
+    async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Await an attempt, and try again what may have been a moment.
+
+        Raises
+        ------
+        OSError, or another
+            What the store answered.
+        RemoteError
+            If it does not answer.
+        """
+        for wait_s in (*WAITS_S, None):
+            try:
+                return await attempt()
+            except Exception as error:
+                if isinstance(error, BatchifyError) or is_settled(error):
+                    raise
+                if wait_s is None:
+                    raise self.outage(error) from error
+            await asyncio.sleep(wait_s)
+        raise AssertionError
+
+    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the file system, and again; see `persist`."""
+        return self.wait(self._asked(method, args, kwargs))
+
+    def size(self, path: str) -> int | None:
+        """Return the bytes of a file; None where there is none.
+
+        Raises
+        ------
+        OSError, or another
+            What the store answered.
+        RemoteError
+        """
+        try:
+            known = self.ask("info", path)
+        except FileNotFoundError:
+            return None
+        return int(known["size"]) if known["type"] == "file" else None
+
+    async def _asked(self, method: str, args: Any, kwargs: Any) -> Any:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self.persist(lambda: self.call(method, *args, **kwargs))
+        except TimeoutError as error:
+            raise self.outage(error) from error
+
+    def insist(self, attempt: Callable[[], T]) -> T:
+        """Run an attempt of a longer transfer, and try again; see `persist`."""
+        for wait_s in (*WAITS_S, None):
+            try:
+                return attempt()
+            except Exception as error:
+                if isinstance(error, BatchifyError) or is_settled(error):
+                    raise
+                if wait_s is None:
+                    raise self.outage(error) from error
+            time.sleep(wait_s)
+        raise AssertionError
+
+    def start(self, work: Coroutine[Any, Any, T]) -> futures.Future[T]:
+        """Begin work in fsspec's loop; the future can be waited for in any thread."""
+        from fsspec.asyn import get_loop
+
+        return asyncio.run_coroutine_threadsafe(work, get_loop())
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what work in fsspec's loop comes to; gives it up where this thread is ended."""
+        future = self.start(work)
+        try:
+            while not futures.wait([future], _POLL_S).done:
+                pass  # on Windows, a wait without end would hear no Ctrl-C
+            result: T = future.result()
+        finally:
+            future.cancel()
+        return result
+
+    def outage(self, error: BaseException) -> RemoteError:
+        """Return the error of a store that does not answer."""
+        return RemoteError(f"{self.shown} cannot be reached: {self.told(error)}")
+
+    def told(self, error: BaseException) -> str:
+        """Return an error for people."""
+        return told(error, self._secrets)
+
+
+def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
+    scheme = scheme_of(url)
+    if "::" in url:
+        raise OptionError(f"{shown}: chained URLs (::) are not read; name the store alone")
+    extra = _EXTRAS.get(scheme, "remote")
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if not logger.hasHandlers():  # then Python prints their tracebacks
+            logger.addHandler(logging.NullHandler())
+    try:
+        core = importlib.import_module("fsspec.core")
+        # A listing that fsspec keeps would grow with the dataset, and be old when it is used.
+        fs, root = core.url_to_fs(
+            scheme + url[len(scheme) :], use_listings_cache=False, skip_instance_cache=True
+        )
+    except ImportError as error:
+        raise ExtraMissingError(
+            f"{shown} needs what cannot be imported ({error}); pip install 'batchify-h5[{extra}]'"
+        ) from error
+    except ValueError as error:
+        raise OptionError(f"{shown} cannot be meant: {told(error, secrets)}") from error
+    except Exception as error:  # some connect at once
+        raise RemoteError(f"{shown} cannot be reached: {told(error, secrets)}") from error
+    if extra != "remote" and not root.strip("/"):
+        raise OptionError(f"{shown} names no bucket")
+    return fs, root
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+UNKNOWN = -1
+"""The size of a file whose store does not list it."""
+
+
+MOST_LEVELS = 100
+"""A link to a folder above makes a tree without end, of a store that follows it."""
+
+
+class Listed(NamedTuple):
+    """A file below a URL, or a folder: its path from there, and its size, None for a folder."""
+
+    path: str
+    size: int | None
+
+
+def listed(store: Store) -> Iterator[Listed]:
+    """Yield every file below a URL, and folders that may be empty.
+
+    Raises
+    ------
+    OSError, or another
+        What the store answered.
+    RemoteError
+
+    Notes
+    -----
+    Memory: a page of 1,000 keys of S3; of other stores what is in one folder.
+    """
+    return _s3_keys(store) if store.is_s3 else _folder_by_folder(store)
+
+
+async def has_some(store: Store) -> bool:
+    """Tell whether there is something below a URL.
+
+    Raises
+    ------
+    FileNotFoundError
+        If not, as a rule.
+    """
+    if not store.is_s3:
+        await store.call("info", store.root)
+        return True
+    page = await store.call("call_s3", "list_objects_v2", **_place(store), MaxKeys=1)
+    return bool(page.get("Contents"))
+
+
+def _place(store: Store) -> dict[str, str]:
+    bucket, key, _ = store.fs.split_path(store.root)
+    return {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+
+
+def _s3_keys(store: Store) -> Iterator[Listed]:
+    """Yield what S3 lists: one flat run of keys, whatever the folders; s3fs would keep it all."""
+    place = _place(store)
+    start = len(place["Prefix"])
+    more: dict[str, str] = {}
+    while True:
+        page = store.ask("call_s3", "list_objects_v2", **place, **more)
+        for entry in page.get("Contents", ()):
+            path = entry["Key"][start:]
+            if path.endswith("/"):  # a folder marker
+                yield Listed(path[:-1], None)
+            elif path:
+                yield Listed(path, int(entry["Size"]))
+        if not page.get("IsTruncated"):
+            return
+        more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _folder_by_folder(store: Store) -> Iterator[Listed]:
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        above = f"{store.root}/{folder}".rstrip("/")
+        for entry in store.ask("ls", above or "/", detail=True):
+            name = _name_in(entry, above)
+            if not name:
+                continue  # the folder itself, or one whose name is empty
+            path = f"{folder}/{name}" if folder else name
+            if entry["type"] == "directory":
+                if path.count("/") > MOST_LEVELS:
+                    raise DatasetError(
+                        f"dataset {store.shown} has folders below folders without end: "
+                        f"{printable(path[:80])} …"
+                    )
+                pending.append(path)
+                yield Listed(path, None)
+            else:
+                size = entry.get("size")
+                yield Listed(path, UNKNOWN if size is None else int(size))
+
+
+def _name_in(entry: dict[str, Any], folder: str) -> str:
+    """Return the name of an entry in a folder; empty where it is not right in there."""
+    above, _, name = entry["name"].rstrip("/").rpartition("/")
+    return name if above.rstrip("/") == folder else ""

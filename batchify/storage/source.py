@@ -1,0 +1,313 @@
+"""A source of files: the protocol, and a local folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from batchify.errors import BadImageError, DatasetError
+
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)  # a FIFO swapped in after the walk must not block
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+_READ_NBYTES = 1 << 30  # macOS and Windows refuse more than 2 GiB in one call
+
+
+_OURS = (errno.EMFILE, errno.ENFILE)
+"""This process has too many files open: no fault of an image."""
+
+
+class _ChangedError(OSError):
+    """The file changed between the two looks at it."""
+
+
+def read_source(path: bytes, max_nbytes: int) -> bytes:
+    """Return the whole content of a regular file.
+
+    A file that changes, vanishes or fails while it is read is tried once more.
+
+    Raises
+    ------
+    BadImageError
+        With the reason, if it cannot be read whole.
+    OSError
+        If this process, or the system, has too many files open.
+    """
+    try:
+        return _read_once(path, max_nbytes)
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+    try:
+        return _read_once(path, max_nbytes)
+    except OSError as error:
+        raise BadImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _read_once(path: bytes, max_nbytes: int) -> bytes:
+    fd = os.open(path, _FLAGS)
+    try:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            raise BadImageError("not a regular file")
+        size = before.st_size
+        if size > max_nbytes:
+            raise BadImageError(f"file of {size:,} bytes is larger than {max_nbytes:,}")
+        data = _read_at_most(fd, size + 1)
+        after = os.fstat(fd)
+        if len(data) != size or after.st_mtime_ns != before.st_mtime_ns:
+            raise _ChangedError("it changes while it is read")
+        if not size:
+            raise BadImageError("empty file (0 bytes)")
+        return data
+    finally:
+        os.close(fd)
+
+
+def _read_at_most(fd: int, nbytes: int) -> bytes:
+    data = os.read(fd, min(nbytes, _READ_NBYTES))
+    if not data or len(data) == nbytes:
+        return data
+    pieces = [data]
+    nbytes -= len(data)
+    while nbytes and (data := os.read(fd, min(nbytes, _READ_NBYTES))):
+        pieces.append(data)
+        nbytes -= len(data)
+    return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+
+
+Extent = tuple[int, ...]
+"""Where a file lies, in numbers that its source understands."""
+
+
+class SourceFile(NamedTuple):
+    """A file of a dataset.
+
+    Parameters
+    ----------
+    path : bytes
+        Relative to the dataset, "/" separated.
+    extent : tuple of int, or None
+        Where it lies, for a source that does not find it by its path alone.
+    """
+
+    path: bytes
+    extent: Extent | None = None
+
+
+class FileReader(Protocol):
+    """Reads the files of a source, in the process that has it open."""
+
+    def fetch(
+        self, files: Sequence[SourceFile], max_nbytes: int
+    ) -> Iterator[bytes | BadImageError]:
+        """Yield the content of each file, in order, or why it cannot be had.
+
+        Parameters
+        ----------
+        files : sequence of SourceFile
+        max_nbytes : int
+            A file that is larger is not read.
+
+        Raises
+        ------
+        OSError
+            What is no fault of a file.
+        """
+        ...
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file, in order, without reading it; 0 where it cannot be had."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+class Source(Protocol):
+    """Where a dataset is. Picklable; nothing in it grows with the dataset."""
+
+    @property
+    def name(self) -> bytes:
+        """What it is called: the path of a folder."""
+        ...
+
+    def is_there(self) -> bool:
+        """Tell whether it is still there."""
+        ...
+
+    def open(self) -> FileReader:
+        """Return who reads its files, for the process that calls."""
+        ...
+
+
+class ReadAhead:
+    """Hands over the files of a task in several portions, from one run of reading them.
+
+    A reader that reads ahead would otherwise stop and start at every portion.
+
+    Parameters
+    ----------
+    reader : FileReader
+    """
+
+    def __init__(self, reader: FileReader) -> None:
+        self._reader = reader
+        self._contents: Iterator[bytes | BadImageError] = iter(())
+
+    def begin(self, files: Sequence[SourceFile], max_nbytes: int) -> None:
+        """Begin a run; what comes next is asked for in this order."""
+        self._contents = self._reader.fetch(files, max_nbytes)
+
+    def fetch(
+        self,
+        files: Sequence[SourceFile],
+        max_nbytes: int,  # noqa: ARG002 - that of the run
+    ) -> Iterator[bytes | BadImageError]:
+        """Yield the content of the next files of the run, or why it cannot be had."""
+        for _ in files:
+            yield next(self._contents)
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file."""
+        return self._reader.nbytes(files)
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self._contents = iter(())
+        self._reader.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A dataset folder.
+
+    Parameters
+    ----------
+    root : bytes
+        Absolute.
+    """
+
+    root: bytes
+
+    @property
+    def name(self) -> bytes:
+        """Its path."""
+        return self.root
+
+    def is_there(self) -> bool:
+        """Tell whether it is still there."""
+        return os.path.isdir(self.root)
+
+    def open(self) -> FolderReader:
+        """Return who reads its files."""
+        return FolderReader(self.root)
+
+
+class FolderReader:
+    """Reads the files of a folder, each when it is asked for."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = os.path.join(root, b"")
+
+    def fetch(
+        self, files: Sequence[SourceFile], max_nbytes: int
+    ) -> Iterator[bytes | BadImageError]:
+        """Yield the content of each file, or why it cannot be had."""
+        for file in files:
+            try:
+                yield read_source(self._root + file.path, max_nbytes)
+            except BadImageError as error:
+                yield error
+
+    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file, as the file system has it."""
+        for file in files:
+            try:
+                yield os.stat(self._root + file.path).st_size
+            except OSError:
+                yield 0  # why it cannot be had is told when it is read
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+LINK = "link in an archive"
+
+
+HARD_LINK = "hard link in an archive"
+
+
+SPARSE = "sparse file in an archive"
+
+
+KINDS = {
+    stat.S_IFLNK: LINK,
+    stat.S_IFIFO: "not a regular file but a FIFO",
+    stat.S_IFSOCK: "not a regular file but a socket",
+    stat.S_IFCHR: "not a regular file but a device",
+    stat.S_IFBLK: "not a regular file but a device",
+}
+"""File type -> why it is left out."""
+
+
+class Member(NamedTuple):
+    """An entry of an archive.
+
+    Parameters
+    ----------
+    name : bytes
+        As the archive has it.
+    extent : tuple of int, or None
+        Where a plain file lies.
+    reason : str
+        Why what is neither a plain file nor a folder is left out.
+    """
+
+    name: bytes
+    extent: Extent | None = None
+    reason: str = ""
+
+
+class Content(Protocol):
+    """The bytes of an archive."""
+
+    @property
+    def nbytes(self) -> int:
+        """How many there are."""
+        ...
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return exactly so many bytes at a place."""
+        ...
+
+    def damaged(self, what: str) -> DatasetError:
+        """Return the error of an archive that is not whole."""
+        ...
+
+    def refused(self, what: str) -> DatasetError:
+        """Return the error of an archive that is whole and cannot be read."""
+        ...
+
+
+def check_size(nbytes: int, max_nbytes: int) -> None:
+    """Refuse a member by its size, as a file is refused.
+
+    Raises
+    ------
+    BadImageError
+    """
+    if nbytes > max_nbytes:
+        raise BadImageError(f"file of {nbytes:,} bytes is larger than {max_nbytes:,}")
+    if not nbytes:
+        raise BadImageError("empty file (0 bytes)")

@@ -1,0 +1,224 @@
+"""Whole files to and from a store; a local copy of a URL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from batchify.common import durable
+from batchify.common.paths import Copy, base_name, is_url, local_path, shown
+from batchify.common.progress import Progress
+from batchify.errors import FileAccessError, FileMissingError, OutputPathError, RemoteError
+from batchify.storage.remote_store import Store
+
+
+@contextlib.contextmanager
+def local_copy(
+    location: str | os.PathLike[str], report: Callable[[Progress], None] = lambda _: None
+) -> Iterator[str | os.PathLike[str]]:
+    """Give a path of this machine to a file; that of a URL is in the folder for temporary files.
+
+    Parameters
+    ----------
+    location : path or URL
+    report : callable
+        Called with a `Progress` in bytes while the file is copied.
+
+    Raises
+    ------
+    FileMissingError, FileAccessError
+        If there is no file at a URL, or it may not be read.
+    OutputIOError
+        If there is no room for the copy.
+    RemoteError
+    """
+    if isinstance(location, Copy) or not is_url(location):
+        yield location if isinstance(location, Copy) else local_path(location)
+        return
+
+    url = os.fsdecode(location)
+    folder = tempfile.mkdtemp(prefix="batchify-")
+    try:
+        copy = Copy(os.path.join(folder, base_name(url) or "file"), shown(url))
+        try:
+            fetch_file(url, os.fsencode(copy), lambda *done: report(Progress("download", *done)))
+        except FileNotFoundError as error:
+            name = os.fsdecode(copy.shown)
+            raise FileMissingError(
+                f"there is no file {name}; make it with batchify build (a folder of shards is "
+                "read from a disk of this machine alone: download it)"
+            ) from error
+        except PermissionError as error:
+            raise FileAccessError(f"{os.fsdecode(copy.shown)} cannot be opened: {error}") from error
+        yield copy
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+BLOCK_NBYTES = 8 << 20
+
+
+MOST_PARTS = 9_000
+"""S3 takes 10,000 parts of an upload."""
+
+
+_VERSION = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "updated",
+            "mtime", "created")  # fmt: skip
+"""What stores tell of a file that is another when the file is."""
+
+
+Step = Callable[[int, int], None]
+"""Called with the bytes that are done, and all of them."""
+
+
+def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
+    """Copy the file of a URL to a path of this machine; see `download`."""
+    download(Store(url), path, step)
+
+
+def version(store: Store) -> list[str] | None:
+    """Return what tells the file of a URL from an earlier one; None where there is none.
+
+    Raises
+    ------
+    RemoteError
+    """
+    try:
+        known = store.ask("info", store.root)
+    except FileNotFoundError:
+        return None
+    if known["type"] != "file":
+        return None
+    return [str(known.get(name, "")) for name in _VERSION]
+
+
+def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
+    """Copy the file of a URL to a path of this machine.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+    OutputIOError
+        If there is no room for it.
+    RemoteError
+    """
+    store.insist(lambda: _get(store, path, step))
+
+
+def _get(store: Store, path: bytes, step: Step) -> None:
+    if not store.is_s3:  # which would hold ten pieces of 50 MiB at once
+        nbytes = store.size(store.root) or 0
+        durable.check_room(path, nbytes)
+        step(0, nbytes)
+        store.fs.get_file(store.root, os.fsdecode(path))
+        step(nbytes, nbytes)
+        return
+    with store.fs.open(store.root, "rb", block_size=BLOCK_NBYTES, cache_type="none") as remote:
+        nbytes = int(remote.size)
+        durable.check_room(path, nbytes)
+        done = 0
+        with open(path, "wb") as file:
+            step(0, nbytes)
+            while data := remote.read(BLOCK_NBYTES):
+                _write(file.fileno(), data, path)
+                done += len(data)
+                step(done, nbytes)
+    if done != nbytes:
+        raise RemoteError(f"{store.shown} changes while it is downloaded")
+
+
+def _write(fd: int, data: bytes, path: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise durable.io_error("writing", path, error) from error
+
+
+def upload(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
+    """Copy a file of this machine to a URL, where it appears when all of it is there.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+    RemoteError
+
+    Notes
+    -----
+    Memory: about three blocks (`BLOCK_NBYTES`), larger ones for files beyond 70 GiB.
+    """
+    nbytes = os.path.getsize(path)
+    store.insist(lambda: _put(store, path, nbytes, step))
+    there = store.size(store.root)
+    if there != nbytes:
+        raise RemoteError(f"{store.shown} has {there or 0:,} bytes of {nbytes:,} after the upload")
+
+
+def _put(store: Store, path: bytes, nbytes: int, step: Step) -> None:
+    block = max(BLOCK_NBYTES, -(-nbytes // MOST_PARTS))
+    remote = store.fs.open(store.root, "wb", block_size=block, autocommit=False)
+    try:
+        done = 0
+        step(0, nbytes)
+        with open(path, "rb") as file:
+            while data := file.read(block):
+                remote.write(data)
+                done += len(data)
+                step(done, nbytes)
+        remote.close()
+        remote.commit()
+    except BaseException:
+        _discard(remote)
+        raise
+
+
+def _discard(remote: Any) -> None:
+    """Take back what was uploaded so far, as well as it goes."""
+    with contextlib.suppress(Exception):
+        remote.discard()
+    with contextlib.suppress(AttributeError):  # of a file in memory, which has nothing open
+        remote.closed = True  # or it would be closed, and uploaded, when it is collected
+
+
+def check_writable(store: Store) -> None:
+    """Find out before any work whether this user may upload, where that can be asked.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such bucket.
+    OSError
+        What else the store answered.
+    OutputPathError
+        If nothing can be written there at all.
+    RemoteError
+    """
+    if store.is_web:
+        raise OutputPathError(
+            f"target {store.shown}: files of such URLs can only be read; name another target"
+        )
+    if not store.is_s3:
+        return
+    bucket, key, _ = store.fs.split_path(store.root)
+    place = {"Bucket": bucket, "Key": key}
+    begun = store.ask("call_s3", "create_multipart_upload", **place)
+    store.ask("call_s3", "abort_multipart_upload", **place, UploadId=begun["UploadId"])
+
+
+def drop_uploads(store: Store) -> None:
+    """Take back uploads to a URL that were broken off, where the store keeps such."""
+    if not store.is_s3:
+        return
+    bucket, key, _ = store.fs.split_path(store.root)
+    # What cannot be listed or dropped is left to the rules of the bucket.
+    with contextlib.suppress(Exception):
+        found = store.ask("call_s3", "list_multipart_uploads", Bucket=bucket, Prefix=key)
+        for each in found.get("Uploads", ()):
+            if each["Key"] == key:
+                place = {"Bucket": bucket, "Key": key, "UploadId": each["UploadId"]}
+                store.ask("call_s3", "abort_multipart_upload", **place)

@@ -1,0 +1,316 @@
+"""Run a job's tasks in order; name what a dead worker held.
+
+Tasks go out as they are needed, results come back in the order of the tasks. A worker that dies,
+or shows no sign of life for the image timeout, is found out: its breadcrumb names what it had in
+hand, which ends the run or, where the job allows, is given up while the rest goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import queue
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from batchify.common.system import most_processes, usable_cpus
+from batchify.errors import WorkerDiedError
+from batchify.options import IMAGE_TIMEOUT_S
+from batchify.workers.pool import NOTHING, Job, Pool, WorkerThread, death_text
+
+TaskT = TypeVar("TaskT")
+
+
+ResultT = TypeVar("ResultT")
+
+
+IN_FLIGHT = 6
+"""Tasks submitted for each worker; one slow task then leaves the others work to do."""
+
+
+START_S = 0.5
+"""Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
+
+
+ACCIDENTS = 3
+"""How often processes may die in one run with nothing in hand that could be to blame."""
+
+
+HUNG = "not done in time (see --image-timeout)"
+"""Without the time, which changes no other byte of a file that lists it."""
+
+
+IDLE_TIMEOUT_S = 30.0
+"""How long processes may take to start, or to fetch a task."""
+
+
+POLL_S = 0.5
+
+
+GRACE_S = 10.0
+"""How long a worker may take to put down what it has in hand when the run ends."""
+
+
+@dataclass
+class _Flight(Generic[TaskT, ResultT]):
+    """A task that is with the workers, and how often each of its items ended its worker."""
+
+    task: TaskT
+    future: Future[ResultT] | None = None
+    serial: int = NOTHING
+    deaths: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its worker, or the pool, is gone before it was done."""
+        if self.future is None or not self.future.done() or self.future.cancelled():
+            return True
+        return isinstance(self.future.exception(), BrokenProcessPool)
+
+
+class Watch:
+    """Counts for how long signs of life stay the same.
+
+    Only the time between two close looks counts, so that a pause of the whole machine, or of
+    whoever looks, accuses nobody.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.poll_s = min(POLL_S, timeout_s / 4)
+        self._last = time.monotonic()
+        self._signs: dict[int, tuple[Hashable, float]] = {}
+
+    def look(self, signs: Mapping[int, Hashable]) -> list[int]:
+        """Return the keys whose sign has been the same for the timeout."""
+        now = time.monotonic()
+        step_s, self._last = min(now - self._last, 2 * self.poll_s), now
+        seen = {}
+        for key, sign in signs.items():
+            before, still_s = self._signs.get(key, (None, 0.0))
+            seen[key] = (sign, still_s + step_s if sign == before else 0.0)
+        self._signs = seen
+        return [key for key, (_, still_s) in seen.items() if still_s >= self._timeout_s]
+
+
+class Workers:
+    """The workers of a build; processes start when they are needed, or ahead of that.
+
+    Parameters
+    ----------
+    workers : int or None
+        Processes. 1 is a thread of this process. None is as many as there are CPUs, or a thread of
+        this process where the work left, judged by the tasks done so far, would not pay for
+        starting them.
+    image_timeout_s : float
+        Seconds without a sign of life after which a worker is given up.
+    trace : callable, optional
+        Called in the thread of this process with the name of each item before it is worked on.
+    imports : str
+        The module that processes started ahead import first; else that of the first job.
+    """
+
+    def __init__(
+        self,
+        workers: int | None,
+        image_timeout_s: float = IMAGE_TIMEOUT_S,
+        trace: Callable[[str], None] | None = None,
+        imports: str = __name__,
+    ) -> None:
+        self._imports = imports
+        self._trace = trace
+        self.count = min(usable_cpus() if workers is None else workers, most_processes())
+        self.chosen = workers is not None and workers > 1
+        self.timeout_s = image_timeout_s
+        self._pool: Pool | None = None
+        self._serial = 0
+        self._accidents = 0
+
+    def start(self) -> None:
+        """Start the processes, without waiting for them; there is one even where 1 was chosen."""
+        if self._pool is None:
+            self._pool = Pool(self.count, self._imports)
+
+    def run(
+        self, job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int
+    ) -> Iterator[ResultT]:
+        """Yield the result of every task, in order.
+
+        Parameters
+        ----------
+        job : Job
+        tasks : iterable
+            Made as they are needed, so that they take no memory while they wait.
+        total : int
+            How many there are.
+
+        Raises
+        ------
+        WorkerDiedError
+            If a worker was killed, ran out of memory, crashed in a decoder, or hung, with an item
+            in hand that may not be given up; or several times with none.
+        """
+        waiting = iter(tasks)
+        if self._imports == __name__:
+            self._imports = type(job).__module__
+        hung = None
+        if self._pool is None and not self.chosen:
+            patience_s = START_S if self.count > 1 else math.inf
+            hung, total = yield from self._run_here(job, waiting, total, patience_s)
+        if total:
+            self.start()
+            yield from self._run_there(job, waiting, deque([hung] if hung else []))
+
+    def _run_here(
+        self, job: Job[TaskT, ResultT], waiting: Iterator[TaskT], total: int, patience_s: float
+    ) -> Generator[ResultT, None, tuple[_Flight[TaskT, ResultT] | None, int]]:
+        """Yield results of tasks done in a thread, until the rest would take `patience_s`.
+
+        Returns the task that hung, and how many tasks are left.
+        """
+        thread = WorkerThread(job, self._trace)
+        watch = Watch(self.timeout_s)
+        started = time.monotonic()
+        try:
+            for done in range(total):
+                if done and (time.monotonic() - started) / done * (total - done) > patience_s:
+                    return None, total - done
+                task = next(waiting)
+                thread.submit(task)
+                while True:
+                    try:
+                        result = thread.result(watch.poll_s)
+                        break
+                    except queue.Empty:
+                        if watch.look({0: (done, thread.item)}):
+                            flight = _Flight[TaskT, ResultT](task)
+                            self._blame(job, flight, thread.item, None)
+                            return flight, total - done
+                yield result
+        finally:
+            thread.close(min(GRACE_S, self.timeout_s))
+        return None, 0
+
+    def _run_there(
+        self,
+        job: Job[TaskT, ResultT],
+        waiting: Iterator[TaskT],
+        in_flight: deque[_Flight[TaskT, ResultT]],
+    ) -> Iterator[ResultT]:
+        """Yield the result of every task, in order, from the processes."""
+        pickled = pickle.dumps(job)
+        watch = Watch(self.timeout_s)
+        idle = Watch(max(self.timeout_s, IDLE_TIMEOUT_S))
+        hung: set[int] = set()
+        while True:
+            while len(in_flight) < self.count * IN_FLIGHT:
+                task = next(waiting, None)
+                if task is None:
+                    break
+                in_flight.append(_Flight(task))
+            if not in_flight:
+                return
+            try:
+                self._submit(pickled, in_flight)
+                head = in_flight[0].future
+                assert head is not None
+                if not wait([head], watch.poll_s).done:
+                    killed = self._kill_hung(watch, idle)
+                    hung |= killed
+                    if not killed or wait([head], GRACE_S).done:
+                        continue
+                    raise BrokenProcessPool("the executor does not see that its workers are dead")
+                result = head.result()
+            except BrokenProcessPool as error:
+                self._mend(job, in_flight, hung, error)
+                continue
+            in_flight.popleft()
+            yield result
+
+    def _submit(self, pickled: bytes, in_flight: Iterable[_Flight[TaskT, ResultT]]) -> None:
+        assert self._pool is not None
+        for flight in in_flight:
+            if flight.future is None:
+                self._serial += 1
+                flight.future = self._pool.submit(pickled, self._serial, flight.task)
+                flight.serial = self._serial
+
+    def _kill_hung(self, watch: Watch, idle: Watch) -> set[int]:
+        """Kill the workers without a sign of life; return their process numbers.
+
+        Where none has a task in hand for long, though tasks wait, the way to them is stuck or they
+        never began, and all go.
+        """
+        assert self._pool is not None
+        crumbs = self._pool.crumbs()
+        busy = {crumb.pid: crumb for crumb in crumbs if crumb.serial != NOTHING}
+        waiting = {} if busy else dict.fromkeys(self._pool.pids(), tuple(crumbs))
+        hung = {*watch.look(busy), *idle.look(waiting)}
+        self._pool.kill(hung)
+        return hung
+
+    def _mend(
+        self,
+        job: Job[TaskT, ResultT],
+        in_flight: Iterable[_Flight[TaskT, ResultT]],
+        hung: set[int],
+        error: BrokenProcessPool,
+    ) -> None:
+        """Find out what the dead worker had in hand; start anew without it, or raise."""
+        assert self._pool is not None
+        deaths = self._pool.deaths()
+        crumbs = self._pool.crumbs()
+        self._pool.end(grace_s=0.0)
+        self._pool = None
+        lost = {flight.serial: flight for flight in in_flight if flight.is_lost}
+        blamed = [
+            crumb
+            for crumb in crumbs
+            if crumb.serial in lost and (crumb.pid in deaths or not deaths)
+        ]
+        blameless = all(crumb.item == NOTHING for crumb in blamed)
+        if blameless:
+            self._accidents += 1
+        if not blamed and self._accidents > ACCIDENTS:
+            code = next(iter(deaths.values()), None)
+            raise WorkerDiedError(
+                f"worker processes die before they have a file in hand: {death_text(code)}"
+            ) from error
+        if not blameless or self._accidents > ACCIDENTS:
+            for crumb in blamed:
+                reason = None if crumb.pid in hung else death_text(deaths.get(crumb.pid))
+                self._blame(job, lost[crumb.serial], crumb.item, reason)
+        for flight in lost.values():
+            flight.future = None
+        self.start()
+
+    def _blame(
+        self,
+        job: Job[TaskT, ResultT],
+        flight: _Flight[TaskT, ResultT],
+        item: int,
+        death: str | None,
+    ) -> None:
+        """Give an item up that hung, or ended its worker, for the second time.
+
+        The first may have been an accident: a kernel out of memory takes what is largest.
+        """
+        reason = death or HUNG
+        rest = None if item == NOTHING else job.without(flight.task, item, reason)
+        if rest is None:
+            raise WorkerDiedError(f"{job.name(flight.task, item)}: {reason}; {job.advice}")
+        flight.deaths[item] += 1
+        if flight.deaths[item] > 1:
+            flight.task = rest
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.end(GRACE_S)
