@@ -67,7 +67,7 @@ add_frameworks() {
 # libraries and a font, on Linux; else, or where there is no npm, as playwright installs its own.
 add_browser() {
   local folder=$top/.venv-browser
-  if "$bin/python" "$top/tests/browser.py" >/dev/null 2>&1 || [ -e "$folder/tried" ]; then
+  if "$bin/python" "$top/tests/helpers/browser.py" >/dev/null 2>&1 || [ -e "$folder/tried" ]; then
     return
   fi
   echo "setting up $folder" >&2
@@ -76,11 +76,11 @@ add_browser() {
   if [ "$(uname -sm)" = "Linux x86_64" ] && command -v npm >/dev/null; then  # which brings node
     npm_browser "$folder" || true
   fi
-  if ! "$bin/python" "$top/tests/browser.py" >/dev/null 2>&1; then
+  if ! "$bin/python" "$top/tests/helpers/browser.py" >/dev/null 2>&1; then
     PLAYWRIGHT_BROWSERS_PATH=$folder PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT=10000 \
       "$bin/python" -m playwright install --only-shell chromium >/dev/null 2>&1 || true
   fi
-  if ! "$bin/python" "$top/tests/browser.py"; then
+  if ! "$bin/python" "$top/tests/helpers/browser.py"; then
     touch "$folder/tried"
   fi
 }

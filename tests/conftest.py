@@ -6,17 +6,16 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from drawing import draw_dataset, draw_zoo
+from helpers.drawing import draw_dataset, draw_zoo
+from helpers.running import Run
 
 if TYPE_CHECKING:
-    from s3server import S3Server
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+    from helpers.s3server import S3Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +59,7 @@ def zoo(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """One S3 server on loopback for all tests."""
-    from s3server import S3Server
+    from helpers.s3server import S3Server
 
     server = S3Server()
     server.start()

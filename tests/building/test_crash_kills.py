@@ -1,0 +1,332 @@
+"""kill -9 at random moments: whatever it hits, the same command ends in the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from helpers.drawing import draw_dataset
+
+pytestmark = pytest.mark.skipif(
+    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(),
+    reason="no kill -9 or no /proc with the children of a process",
+)
+
+
+KILLS = 26
+"""That landed, in each of the chains; ten times as many with --long."""
+
+COMMITS = 60
+WORKER_DEATH_S = 10.0
+"""How long a command may take to end after its worker was killed; and a worker, its parent."""
+
+WRAPPER = """
+import sys
+from batchify.building import jobs, workfile
+from batchify.cli import main
+jobs.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 2 * 64 * 64 * 3
+main(sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told apart from a later one of the same number."""
+
+    pid: int
+    started: str
+
+    @staticmethod
+    def find(pid: int) -> Process | None:
+        """Return the process that runs under a number; None if none does."""
+        try:
+            state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if state in "ZX" else Process(pid, others[18])
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return Process.find(self.pid) == self
+
+    def kill(self) -> bool:
+        """Kill it; tell whether it was there to be killed."""
+        if not self.is_alive:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+            return True
+        return False
+
+
+def workers_of(pid: int) -> list[Process]:
+    """Return the worker processes of a build, without Python's resource tracker."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                with contextlib.suppress(OSError):
+                    if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                        found.append(Process.find(int(child)))
+    return [process for process in found if process is not None]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait for a condition; tell whether it came true in time."""
+    ends = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+@dataclass
+class Chain:
+    """Builds of one target, killed again and again."""
+
+    folder: Path
+    options: tuple[str, ...]
+    before: bytes | None
+    random: random.Random
+    kills: Counter[str] = field(default_factory=Counter)
+    orphans: list[Process] = field(default_factory=list)
+    expected: bytes = b""
+    seal_s: float = 0.0
+
+    @property
+    def out(self) -> Path:
+        """The target."""
+        return self.folder / "out.h5"
+
+    @property
+    def landed(self) -> int:
+        """How many kills hit a build that had a work file already."""
+        return sum(self.kills.values()) - self.kills["before the work file"]
+
+    def beside(self, suffix: str) -> Path:
+        """Return a file that a build keeps beside its target."""
+        return self.folder / f"out.h5.partial{suffix}"
+
+    def records(self) -> int:
+        """Return how many whole records the journal has."""
+        try:
+            return self.beside(".journal").read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+    def command(self, name: str = "out.h5") -> list[str]:
+        """Return the command that builds."""
+        return [
+            sys.executable, "-c", WRAPPER, "build", "data", name, "--target-size", "64",
+            "--interpolation", "lanczos", "--batch-size", "2", "--workers", "2", *self.options,
+        ]  # fmt: skip
+
+    def target(self) -> bytes | None:
+        """Return what is under the name of the target."""
+        try:
+            return self.out.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def begin(self) -> None:
+        """Put the folder into the state before the first build."""
+        if self.before is None:
+            self.out.unlink(missing_ok=True)
+        else:
+            self.out.write_bytes(self.before)
+
+    def wait_for_moment(self, process: subprocess.Popen[bytes], *, all_landed: bool) -> None:
+        """Wait until a drawn moment of a build: at its start, at a commit, in the seal.
+
+        A moment in the fill is a number of commits from now and some ms after the last of them,
+        for what lies between two commits takes some ms.
+        """
+        kind = self.random.choices(("fill", "start", "seal"), (75, 8, 17))[0]
+        if all_landed:
+            kind = "seal"  # rare, where it takes a few ms
+        if kind == "start":
+            wait_until(lambda: process.poll() is not None, self.random.uniform(0.1, 0.5))
+            return
+        if kind == "seal":
+            late = self.beside(".sealing").exists
+        elif not self.records() and self.random.random() < 0.3:
+            late = self.beside("").exists
+        else:
+            records = self.records() + self.random.randint(1, 5)
+
+            def late() -> bool:
+                return self.records() >= records
+
+        wait_until(
+            lambda: process.poll() is not None or late() or self.beside(".sealing").exists(), 60
+        )
+        longest = self.seal_s if kind == "seal" else 0.01
+        time.sleep(self.random.choice((0.0, self.random.uniform(0, longest))))
+
+    def stage(self) -> str:
+        """Return where a build is, by the files beside its target."""
+        if self.target() not in (self.before, None):
+            return "after the rename"
+        if self.beside(".sealing").exists():
+            return "seal"
+        if not self.beside("").exists():
+            return "before the work file"
+        return "fill" if self.records() else "allocation"
+
+    def disturb(self, *, all_landed: bool) -> bool:
+        """Run the command once and kill some of it; tell whether it completed."""
+        # a file rather than a pipe: the end of a pipe would be that of the last orphan
+        with (
+            (self.folder / "stderr").open("w+") as output,
+            subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                process_group=0,
+            ) as process,
+        ):
+            self.wait_for_moment(process, all_landed=all_landed)
+            whom = self.random.choice(("parent", "worker", "all"))
+            workers = workers_of(process.pid)
+            parent = Process.find(process.pid)
+            hit = False
+            if whom == "worker" and workers and process.poll() is None:
+                hit = self.random.choice(workers).kill()
+            elif whom == "parent" and parent is not None:
+                hit = parent.kill()
+            elif whom == "all" and parent is not None:
+                hit = parent.is_alive
+                os.killpg(process.pid, signal.SIGKILL)
+            stage = self.stage()
+            self.orphans += workers
+            try:
+                process.wait(timeout=WORKER_DEATH_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise AssertionError(f"{whom} killed in {stage}: it does not end") from None
+            output.seek(0)
+            stderr = output.read()
+        assert self.target() in (self.before, self.expected), f"{whom} killed in {stage}"
+        assert "Traceback" not in stderr, f"{whom} killed in {stage}: {stderr}"
+        if process.returncode == 0:
+            return True
+        assert hit, stderr
+        self.kills[stage] += 1
+        if whom == "worker":
+            assert process.returncode == 1, (process.returncode, stderr)
+            assert stderr.startswith("Error: "), stderr
+        else:
+            assert process.returncode == -signal.SIGKILL, (process.returncode, stderr)
+        return False
+
+    def check_no_orphans(self) -> None:
+        """Assert that no worker outlived its parent; the next build may have begun already."""
+        gone = wait_until(lambda: not any(o.is_alive for o in self.orphans), WORKER_DEATH_S)
+        assert gone, [o for o in self.orphans if o.is_alive]
+        self.orphans.clear()
+
+    def build_fresh(self) -> None:
+        """Build once undisturbed: the bytes to expect, and how long the streaming pass takes."""
+        sealing = self.folder / "fresh.h5.partial.sealing"
+        with subprocess.Popen(
+            self.command("fresh.h5"), cwd=self.folder, stdout=subprocess.DEVNULL
+        ) as process:
+            wait_until(lambda: process.poll() is not None or sealing.exists(), 60)
+            began = time.monotonic()
+            wait_until(lambda: process.poll() is not None or not sealing.exists(), 60)
+            self.seal_s = time.monotonic() - began
+        assert process.returncode == 0
+        self.expected = (self.folder / "fresh.h5").read_bytes()
+
+    def run(self, kills: int, seal_kills: int) -> None:
+        """Build until so many kills have landed, some in the seal, and the last build is whole."""
+        self.begin()
+        while True:
+            enough = self.landed >= kills
+            if not enough or self.kills["seal"] < seal_kills:
+                completed = self.disturb(all_landed=enough)
+            else:
+                done = subprocess.run(
+                    self.command(), cwd=self.folder, capture_output=True, text=True, check=False,
+                    timeout=60,
+                )  # fmt: skip
+                assert done.returncode == 0, done.stderr
+                completed = True
+            if self.random.random() < 0.5:
+                self.check_no_orphans()
+            if not completed and self.before is None and self.target() is not None:
+                # killed between the rename and the end: the file is there, which is said
+                self.finish_after_the_rename()
+                completed = True
+            if completed:
+                assert self.target() == self.expected
+                assert not list(self.folder.glob("*.partial*"))
+                if self.landed >= kills and self.kills["seal"] >= seal_kills:
+                    break
+                self.begin()
+        self.check_no_orphans()
+
+    def finish_after_the_rename(self) -> None:
+        """Go on from a kill that came when the target was whole already."""
+        assert self.target() == self.expected
+        done = subprocess.run(
+            self.command(), cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0
+        assert "is up to date" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Draw photos that take some ms each, two for each commit."""
+    root = tmp_path_factory.mktemp("kills") / "data"
+    yield draw_dataset(root, {"a": COMMITS, "b": COMMITS}, size=(500, 400))
+    shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("chain", ["plain", "gzip", "skip", "overwrite", "encoded"])
+def test_random_kills_change_no_byte(
+    chain: str,
+    root: Path,
+    tmp_path: Path,
+    long: bool,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Parent, worker or all, at any moment: in the end the file is that of a fresh build."""
+    shutil.copytree(root, tmp_path / "data")
+    options: dict[str, tuple[str, ...]] = {
+        "plain": (),
+        "gzip": ("--compression", "gzip"),
+        "skip": ("--on-error", "skip"),
+        "overwrite": ("--overwrite",),
+        "encoded": ("--store", "encoded", "--on-error", "skip"),
+    }
+    if chain in ("skip", "encoded"):
+        for number in (3, 4, 50):
+            (tmp_path / "data" / "a" / f"img_{number:03}.jpg").write_bytes(b"not an image")
+    builds = Chain(
+        tmp_path,
+        options[chain],
+        b"an older file" if chain == "overwrite" else None,
+        random.Random(chain),
+    )
+    builds.build_fresh()
+    kills = 10 * KILLS if long else KILLS
+    builds.run(kills, kills // 10 if chain in ("gzip", "skip") else 0)
+    record_property("crash: random kill -9", builds.landed)
+    assert builds.landed >= kills
+    assert builds.kills["fill"] >= kills // 4

@@ -1,0 +1,381 @@
+"""`batchify build`: exit codes, messages, configuration; then the file, with plain h5py."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import h5py
+import pytest
+from click.testing import CliRunner
+from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.running import Run
+
+from batchify.cli import main
+from batchify.cli.progress import ProgressBar, ProgressLines, make_progress
+
+SMALL = ("--target-size", "20x16")
+
+
+def test_build_then_inspect(run: Run, photos: Path, tmp_path: Path) -> None:
+    """The two commands of the README: exit 0, a report on stdout, nothing on stderr."""
+    done = run("build", photos, "out.h5")
+    assert (done.returncode, done.stderr) == (0, "")
+    out = tmp_path / "out.h5"
+    assert done.stdout.startswith(
+        f"{out}: 12 train + 3 validation images of 150×150×3 uint8, 2 classes, "
+    )
+    with h5py.File(out) as file:
+        assert file["X_train"].shape == (12, 150, 150, 3)
+    assert run("inspect", "out.h5").returncode == 0
+
+
+def test_every_option_reaches_the_file(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Options of the command line are those of the config that the file records."""
+    save(photos / "cat" / "extra.webp", encoded(photo(), "WEBP"))
+    done = run(
+        "build", photos, "out.h5", "--target-size", "30", "--color-mode", "grayscale",
+        "--interpolation", "lanczos", "--fit", "pad", "--exif", "apply", "--scaled-decode",
+        "--validation-split", "0.3", "--test-split", "0.2", "--split", "stratified",
+        "--no-shuffle", "--seed", "9", "--class-mode", "categorical", "--rescale", "1/127.5",
+        "--dtype", "uint16", "--compression", "gzip", "--compression-level", "9",
+        "--batch-size", "2", "--workers", "2", "--extensions", "webp,gif", "--hidden",
+        "--follow-links", "--on-error", "skip", "--max-skipped", "5%", "--max-pixels", "99999",
+        "--max-dimension", "999", "--max-file-size", "99999", "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert json.loads(file.attrs["config"]) == {
+            "layout": "classes", "target_size": [30, 30], "color_mode": "grayscale",
+            "interpolation": "lanczos", "fit": "pad", "exif": "apply", "scaled_decode": True,
+            "validation_split": 0.3, "test_split": 0.2, "split": "stratified", "shuffle": False,
+            "seed": 9, "class_mode": "categorical", "rescale": "1/127.5", "dtype": "uint16",
+            "compression": "gzip", "compression_level": 9, "extensions": ["gif", "webp"],
+            "hidden": True, "follow_links": True, "max_pixels": 99999, "max_dimension": 999,
+            "max_file_size": 99999,
+        }  # fmt: skip
+        assert list(file) == [
+            "X_test", "X_train", "X_validation", "content_sha256", "statistics", "test", "train",
+            "validation", "y_test", "y_train", "y_validation",
+        ]  # fmt: skip
+        assert file["X_train"].compression == "gzip"
+        assert file["X_train"].compression_opts == 9
+
+
+def test_a_dry_run_decodes_and_writes_nothing(run: Run, photos: Path, tmp_path: Path) -> None:
+    """The plan, for people and for machines; the bytes it names are those of the file."""
+    for path in photos.glob("*/*.jpg"):
+        path.write_bytes(b"not even an image")
+    done = run("build", photos, "out.h5", "--dry-run")
+    assert done.returncode == 0
+    assert "12×150×150×3" in done.stdout
+    assert not list(tmp_path.glob("out.h5*"))
+    plan = json.loads(run("build", photos, "out.h5", "--dry-run", "--json").stdout)
+    assert plan["splits"]["train"]["columns"]["images"] == {
+        "shape": [12, 150, 150, 3], "dtype": "|u1",
+    }  # fmt: skip
+    draw_dataset(photos, {"cat": 5, "dog": 10})
+    report = json.loads(run("build", photos, "out.h5", "--json").stdout)
+    assert report["bytes"] == plan["bytes"] == (tmp_path / "out.h5").stat().st_size
+    assert report["identity"] == plan["identity"]
+
+
+def test_bad_images_exit_3_and_are_named(run: Run, photos: Path) -> None:
+    """Each on a line of its own on stderr, escaped; no traceback."""
+    save(photos / "cat" / "::error::\n.jpg", b"bad")
+    done = run("build", photos, "out.h5", *SMALL)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr == (
+        "Error: 1 of 16 images cannot be used:\n"
+        "  - cat/::error::\\n.jpg: not an image, or a damaged one, of an allowed format "
+        "(JPEG, PNG, BMP, PPM, TIFF, GIF, WEBP, AVIF)\n"
+        "mend or remove them, or pass --on-error skip to leave them out\n"
+    )
+    done = run("build", photos, "out.h5", *SMALL, "--on-error", "skip")
+    assert done.returncode == 0
+    assert "    - cat/::error::\\n.jpg: not an image" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("nowhere", "out.h5"), 1, "Error: dataset {tmp}{sep}nowhere does not exist; "),
+        (
+            ("photos", "photos/out.h5"),
+            1,
+            "Error: target {tmp}{sep}photos{sep}out.h5 is inside the dataset",
+        ),
+        (("photos", "old.h5"), 1, "old.h5 exists and is not up to date; pass --overwrite to re"),
+        (("photos", "out.h5", "--target-size", "0x5"), 2, "has a side of 0 pixels"),
+        (("photos", "out.h5", "--target-size", "big"), 2, "is not a size such as 150x150"),
+        (("photos", "out.h5", "--scaled-decode"), 2, "scaled decode needs an antialiased"),
+        (("photos", "out.h5", "--rescale", "x"), 2, "rescale must be a fraction"),
+        (("photos", "out.h5", "--validation-split", "1"), 2, "validation split must be"),
+        (("photos", "out.h5", "--extensions", "svg"), 2, "extension 'svg' is not one"),
+        (("photos", "out.h5", "--max-skipped", "1"), 2, "--max-skipped bounds --on-error skip"),
+        (("photos", "out.h5", "--color-mode", "bgr"), 2, "'bgr' is not one of"),
+        (("photos",), 2, "Missing argument 'OUT'"),
+        (("presplit", "out.h5", "--validation-split", "0.2"), 2, "is split into folders already"),
+        (("photos", "out.h5", "--config", "none.toml"), 2, "'none.toml' does not exist"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    run: Run, photos: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    """An exit code, a message on stderr, no traceback, no file."""
+    save(tmp_path / "old.h5", b"old")
+    for name in ("train", "val"):
+        draw_dataset(tmp_path / "presplit" / name, {"cat": 1})
+    done = run("build", *arguments)
+    assert done.returncode == code
+    assert message.format(tmp=tmp_path, sep=os.sep) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("out.h5*"))
+    assert photos.is_dir()
+
+
+def test_no_room_exits_4(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is too small: bytes needed and free, before any decode."""
+    monkeypatch.setattr("batchify.common.durable.free_nbytes", lambda _: 5_000)
+    result = CliRunner().invoke(main, ["build", str(photos), str(tmp_path / "out.h5")])
+    assert result.exit_code == 4
+    assert "but 5,000 are free; make room, or name a target on another disk" in result.stderr
+    assert not list(tmp_path.glob("out.h5*"))
+
+
+def test_options_from_the_environment(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Every option is a variable too; the command line wins."""
+    run(
+        "build", photos, "a.h5", BATCHIFY_BUILD_TARGET_SIZE="8x9", BATCHIFY_BUILD_SPLIT="stratified"
+    )
+    run("build", photos, "b.h5", "--target-size", "7", BATCHIFY_BUILD_TARGET_SIZE="8x9")
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["X_train"].shape[1:] == (8, 9, 3)
+        assert json.loads(file.attrs["config"])["split"] == "stratified"
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["X_train"].shape[1:] == (7, 7, 3)
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "batchify.toml", "other.toml"])
+def test_options_from_a_file(run: Run, photos: Path, tmp_path: Path, name: str) -> None:
+    """[tool.batchify.build] of the current folder, or of --config; environment wins over it."""
+    text = (
+        "[tool.batchify.build]\ntarget-size = [8, 9]\nextensions = ['webp']\nrescale = 0.5\n"
+        "scaled_decode = false\nseed = 3\n"
+    )
+    (tmp_path / name).write_text(text)
+    more = ("--config", name) if name == "other.toml" else ()
+    done = run("build", photos, "out.h5", *more, BATCHIFY_BUILD_SEED="4")
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "out.h5") as file:
+        config = json.loads(file.attrs["config"])
+    assert config["target_size"] == [8, 9]
+    assert config["extensions"] == ["webp"]
+    assert config["rescale"] == "0.5"
+    assert config["seed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[tool.batchify.build]\ntarget_sise = 8\n",
+            "has 'target_sise', which is not an option; did",
+        ),
+        ("[tool.batchify.build]\nseed = 'x'\n", "'x' is not a valid integer"),
+        ("[tool.batchify]\nbuild = 3\n", "is not a table"),
+        ("[tool\n", "cannot be read"),
+        ("[tool.batchify.build]\nextensions = 5\n", "Error"),
+        ("[tool.batchify.build]\nhidden = [1]\n", "hidden must be true or false"),
+        ("[tool.batchify.build]\nshuffle = ''\n", "shuffle must be true or false"),
+        ("[tool.batchify.build]\nworkers = 1.5\n", "'1.5' is not a valid integer"),
+        ("[tool.batchify.build]\nseed = true\n", "seed must be a text or a number"),
+        ("[tool.batchify.build]\nvalidation-split = [0.1]\n", "must be a text or a number"),
+        ("[tool.batchify.build]\nfit = 'pad'\n\"fit\" = 'crop'\n", "cannot be read"),
+        ("[tool.batchify.build]\ncolor-mode = 'rgb'\ncolor_mode = 'rgba'\n", "color_mode twice"),
+        ("[tool.other]\n", "has no table [tool.batchify.build]"),
+    ],
+)
+def test_a_wrong_file_of_options_is_refused(
+    run: Run, photos: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    """A misspelt option is never ignored."""
+    (tmp_path / "x.toml").write_text(text)
+    done = run("build", photos, "out.h5", "--config", "x.toml")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_share_from_a_file_counts_as_given(run: Run, tmp_path: Path) -> None:
+    """On folders that are splits already it is a usage error, wherever it came from."""
+    for name in ("train", "val"):
+        draw_dataset(tmp_path / "data" / name, {"cat": 2})
+    assert run("build", "data", "out.h5", *SMALL).returncode == 0
+    done = run("build", "data", "b.h5", *SMALL, BATCHIFY_BUILD_TEST_SPLIT="0.1")
+    assert done.returncode == 2
+
+
+@pytest.fixture(scope="module")
+def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos that take a second to decode."""
+    return draw_dataset(tmp_path_factory.mktemp("large") / "data", {"a": 60}, size=(900, 900))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_ends_the_build(
+    large_photos: Path, tmp_path: Path, number: signal.Signals, workers: str
+) -> None:
+    """Within a moment, with 128 + n, saying how to go on; the target is as it was."""
+    out = tmp_path / "out.h5"
+    command = [
+        sys.executable, "-m", "batchify", "build", str(large_photos), str(out),
+        "--workers", workers, "--batch-size", "1", "--interpolation", "lanczos",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path
+    ) as process:
+        while not (tmp_path / "out.h5.partial").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert stderr == f"Error: stopped by {number.name}; run the same command again to continue\n"
+    assert not out.exists()
+    assert subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode == 0
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every few seconds, with the split, the rate and the bad images; --quiet has none."""
+    from batchify.common.progress import Progress
+
+    clock = iter([0.0, 1.0, 6.0, 7.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    lines = ProgressLines()
+    for done in (10, 60, 70):
+        lines(Progress("fill", done, 1000, 2, "train"))
+    assert capsys.readouterr().err == "train: 60 of 1,000 images, 12 images/s, 2 bad\n"
+    make_progress(quiet=True)(Progress("fill", 1, 2))
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_on_a_terminal_is_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the split, the bad images and images a second."""
+    from batchify.common.progress import Progress
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    bar = make_progress(quiet=False)
+    assert isinstance(bar, ProgressBar)
+    bar(Progress("scan"))
+    bar(Progress("fill", 10, 100, 3, "train"))
+    time.sleep(0.2)  # longer than tqdm's shortest interval
+    bar(Progress("fill", 60, 100, 3, "train"))
+    bar(Progress("seal", 100, 100, 3))
+    shown = capsys.readouterr().err
+    assert "train" in shown
+    assert "bad=3" in shown
+    assert "image/s" in shown
+
+
+def test_help_names_every_option_and_an_example() -> None:
+    """Of both commands; in a terminal of 80 columns no line is longer."""
+    result = CliRunner().invoke(main, ["build", "--help"])
+    assert result.exit_code == 0
+    command = main.commands["build"]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.opts[0] in result.output
+            assert parameter.help
+    assert "batchify build dataset/ out.h5" in result.output
+    assert max(map(len, result.output.splitlines())) <= 84
+    assert "batchify inspect out.h5" in CliRunner().invoke(main, ["inspect", "-h"]).output
+
+
+def test_version_names_the_libraries(run: Run) -> None:
+    """Batchify, Pillow, libjpeg-turbo, h5py and HDF5."""
+    done = run("--version")
+    assert done.returncode == 0
+    for name in ("batchify ", "Pillow ", "libjpeg", "h5py ", "HDF5 "):
+        assert name in done.stdout
+
+
+def test_shell_completion_offers_choices(run: Run) -> None:
+    """As the README documents it for bash."""
+    done = run(
+        _BATCHIFY_COMPLETE="bash_complete",
+        COMP_WORDS="batchify build --color-mode ",
+        COMP_CWORD="3",
+    )
+    assert "plain,grayscale" in done.stdout
+
+
+def test_a_closed_pipe_is_no_traceback(run: Run, photos: Path, tmp_path: Path) -> None:
+    """`batchify inspect out.h5 | head -1` ends quietly."""
+    run("build", photos, "out.h5", *SMALL)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "batchify", "inspect", str(tmp_path / "out.h5")],
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_closed_standard_files_do_no_harm(tmp_path: Path, photos: Path) -> None:
+    """What libtiff prints on stderr must not land in the file that took its number."""
+    tiff = bytearray(encoded(photo(200, 150, mode="1"), "TIFF", compression="group4"))
+    tiff[40:60] = bytes(20)
+    save(photos / "cat" / "noisy.tif", bytes(tiff))
+    for closed in ("<&- 2>&-", "<&- >&- 2>&-", "2>&-"):
+        command = f"exec {sys.executable} -m batchify build photos out.h5 --on-error skip"
+        for workers in ("1", "2"):
+            (tmp_path / "out.h5").unlink(missing_ok=True)
+            subprocess.run(
+                ["sh", "-c", f"{command} --workers {workers} {closed}"], cwd=tmp_path, check=True
+            )
+            assert (tmp_path / "out.h5").read_bytes()[:4] == b"\x89HDF"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As under nohup, or for a background job of a script."""
+    root = draw_dataset(tmp_path / "data", {"a": 40}, size=(500, 500))
+    with subprocess.Popen(
+        ["sh", "-c", f"trap '' HUP INT; exec {sys.executable} -m batchify build {root} out.h5"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        while not (tmp_path / "out.h5.partial").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
+def test_a_full_stdout_is_no_traceback(tmp_path: Path, photos: Path) -> None:
+    """The report cannot be written: exit 4, with the reason."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "batchify", "build", str(photos), "out.h5"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

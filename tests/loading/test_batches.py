@@ -1,0 +1,332 @@
+"""Batches: the floats of Keras, every row once an epoch, each compressed chunk inflated once."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers.drawing import draw_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import batchify
+from batchify.building.build import build
+from batchify.errors import FileFormatError, OptionError
+from batchify.format.images import StoredImages
+from batchify.loading import batches as batches_module
+from batchify.loading.arrays import StoredArray
+from batchify.loading.loader import Loader
+from batchify.loading.split import Split
+from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+
+SMALL = BuildOptions(decode=DecodeOptions((20, 16)), split=SplitOptions(validation=0))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
+    """Build 300 images, mapped and compressed (68 a chunk)."""
+    root = draw_dataset(tmp_path_factory.mktemp("epochs") / "data", {"a": 100, "b": 200})
+    splits = {}
+    for compression in ("none", "gzip"):
+        out = root.parent / f"{compression}.h5"
+        store = StoreOptions(compression=compression)
+        build(root, out, dataclasses.replace(SMALL, store=store))
+        splits[compression] = batchify.open(out)["train"]
+    return splits
+
+
+def chunk_rows_of(split: Split) -> int:
+    """Return how many images a chunk holds."""
+    assert isinstance(split.images, StoredArray)
+    assert split.images.starts is not None
+    return int(split.images.starts[1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["none", "gzip"]),
+    batch_size=st.integers(1, 320),
+    shuffle=st.booleans(),
+    seed=st.integers(0, 2**32 + 5),
+    drop_last=st.booleans(),
+    scaled=st.booleans(),
+    reuse=st.booleans(),
+    prefetch=st.integers(0, 3),
+)
+def test_every_row_comes_once_an_epoch(files: dict[str, Split], kind: str, **options: Any) -> None:
+    """In the order that is told, scaled or as stored, whatever is reused or read ahead."""
+    split = files[kind]
+    batches = split.batches(**options)
+    images, labels = split[:]
+    size = options["batch_size"]
+    count = 300 // size if options["drop_last"] else -(-300 // size)
+    assert len(batches) == count
+    for epoch in range(2):
+        order = batches.order(epoch)
+        assert sorted(order.tolist()) == list(range(300))
+        assert batches.epoch == epoch
+        at = 0
+        for x, y in batches:
+            rows = order[at : at + size]
+            if options["scaled"]:
+                assert (x.dtype, y.dtype) == (np.float32, np.float32)
+                wanted = images[rows].astype(np.float32) * np.float32(1 / 255)
+            else:
+                assert (x.dtype, y.dtype) == (np.uint8, np.int64)
+                wanted = images[rows]
+            np.testing.assert_array_equal(x, wanted)
+            np.testing.assert_array_equal(y, labels[rows])
+            at += size
+        assert min(at, 300) == min(count * size, 300)
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip"])
+def test_orders_are_drawn_from_seed_and_epoch(files: dict[str, Split], kind: str) -> None:
+    """The same ones give the same order, others another; without shuffling it is the file's."""
+    batches = files[kind].batches(8, shuffle=True, seed=3)
+    same = files[kind].batches(32, shuffle=True, seed=3)
+    other = files[kind].batches(8, shuffle=True, seed=4)
+    np.testing.assert_array_equal(batches.order(5), same.order(5))
+    assert (batches.order(5) != batches.order(6)).any()
+    assert (batches.order(5) != other.order(5)).any()
+    np.testing.assert_array_equal(files[kind].batches(8).order(7), np.arange(300))
+    batches.epoch = 5
+    first = next(iter(batches))[0]
+    wanted = files[kind][batches.order(5)[:8]][0].astype(np.float32) * np.float32(1 / 255)
+    np.testing.assert_array_equal(first, wanted)
+
+
+def test_the_batches_are_those_of_the_loader(tmp_path: Path) -> None:
+    """Unshuffled batches of a file are the first epoch of Keras' generator, bit for bit."""
+    root = draw_dataset(tmp_path / "data", {"a": 20, "b": 21})
+    for class_mode in ("sparse", "categorical"):
+        options = BuildOptions(
+            decode=DecodeOptions((20, 16)),
+            store=StoreOptions(class_mode),
+        )
+        build(root, tmp_path / f"{class_mode}.h5", options)
+        for subset in ("train", "validation"):
+            loader = Loader.from_directory(
+                root,
+                subset=subset,
+                target_size=(20, 16),
+                batch_size=7,
+                class_mode=class_mode,
+            )
+            split = batchify.open(tmp_path / f"{class_mode}.h5")[subset]
+            assert len(split.batches(7)) == len(loader)
+            for mine, theirs in zip(split.batches(7), loader, strict=False):
+                for one, other in zip(mine, theirs, strict=True):
+                    np.testing.assert_array_equal(one, other)
+                    assert one.dtype == other.dtype
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "prefetch", "mixed"), [(8, 0, 1), (8, 3, 2), (8, 3, 100), (200, 0, 1)]
+)
+def test_each_chunk_is_inflated_once_an_epoch(
+    files: dict[str, Split],
+    batch_size: int,
+    prefetch: int,
+    mixed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the batches, and however few chunks are mixed."""
+    split = files["gzip"]
+    chunk_rows = chunk_rows_of(split)
+    monkeypatch.setattr(batches_module, "MIXED_NBYTES", mixed * chunk_rows * 20 * 16 * 3)
+    inflated: Counter[int] = Counter()
+    real = StoredImages._chunk
+
+    def chunk(self: StoredImages, index: int) -> bytes:
+        inflated[index] += 1
+        return real(self, index)
+
+    monkeypatch.setattr(StoredImages, "_chunk", chunk)
+    for _ in split.batches(batch_size, shuffle=True, prefetch=prefetch):
+        pass
+    assert inflated == dict.fromkeys(range(-(-300 // chunk_rows)), 1)
+
+
+def test_chunks_of_several_files_are_inflated_once_an_epoch(
+    files: dict[str, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where some of the files are mapped."""
+    inflated: Counter[int] = Counter()
+    real = StoredImages._chunk
+
+    def chunk(self: StoredImages, index: int) -> bytes:
+        inflated[id(self), index] += 1  # type: ignore[index]
+        return real(self, index)
+
+    monkeypatch.setattr(StoredImages, "_chunk", chunk)
+    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 150 * 20 * 16 * 3)
+    names = [files[kind].origin.files[0] for kind in ("gzip", "none", "gzip")]
+    split = batchify.open(names)["train"]
+    batches = split.batches(11, shuffle=True, seed=8, scaled=False)
+    found = np.concatenate([x for x, _ in batches])
+    order = batches.order(0)
+    assert sorted(order.tolist()) == list(range(900))
+    np.testing.assert_array_equal(found, files["none"].images[order % 300])
+    assert list(inflated.values()) == [1] * 2 * -(-300 // chunk_rows_of(files["gzip"]))
+
+
+def test_rows_of_mixed_chunks_are_mixed_well(
+    files: dict[str, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within what is mixed every order is as likely: neighbours in the file part."""
+    split = files["gzip"]
+    order = split.batches(8, shuffle=True).order(0)
+    assert np.mean(np.abs(np.diff(order)) == 1) < 0.05
+    assert abs(np.corrcoef(np.arange(300), order)[0, 1]) < 0.2
+    chunk_rows = chunk_rows_of(split)
+    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 2 * chunk_rows * 20 * 16 * 3)
+    order = split.batches(8, shuffle=True).order(0)
+    for start in range(0, 300, 2 * chunk_rows):
+        piece = order[start : start + 2 * chunk_rows]
+        assert len(set((piece // chunk_rows).tolist())) <= 3  # the last chunk is not full
+
+
+def test_reused_arrays_are_reused(files: dict[str, Split]) -> None:
+    """The same memory again and again; without reuse each batch is one's own."""
+    reused = {x.ctypes.data for x, _ in files["none"].batches(8, reuse=True)}
+    assert len(reused) == 2
+    reused = {x.ctypes.data for x, _ in files["none"].batches(8, reuse=True, prefetch=3)}
+    assert len(reused) == 5
+    kept = [x for x, _ in files["none"].batches(8, prefetch=2)]
+    images = np.concatenate(kept)
+    wanted = files["none"].images[:].astype(np.float32) * np.float32(1 / 255)
+    np.testing.assert_array_equal(images, wanted)
+
+
+def test_memory_of_an_epoch_is_flat(files: dict[str, Split]) -> None:
+    """A few batches, not the split."""
+    batches = files["none"].batches(4, shuffle=True, reuse=True)
+    for _ in batches:
+        pass
+    tracemalloc.start()
+    for _ in batches:
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 4 * 20 * 16 * 3 * 4 + 50_000
+
+
+def test_an_epoch_that_is_given_up_ends_its_threads(files: dict[str, Split]) -> None:
+    """Nothing is read ahead any more."""
+    before = threading.active_count()
+    epoch = iter(files["none"].batches(4, prefetch=4))
+    next(epoch)
+    assert threading.active_count() == before + 4
+    del epoch
+    ends = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_an_epoch_may_be_collected_by_any_thread(
+    files: dict[str, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by one that its own threads wait for."""
+    real = StoredImages._chunk
+
+    def chunk(self: StoredImages, index: int) -> bytes:
+        gc.collect()
+        return real(self, index)
+
+    monkeypatch.setattr(StoredImages, "_chunk", chunk)
+    for _ in range(5):
+        epoch = iter(files["gzip"].batches(16, shuffle=True, prefetch=2))
+        next(epoch)
+        ring: list[object] = [epoch]
+        ring.append(ring)
+        del epoch, ring
+    assert len(list(files["gzip"].batches(16, prefetch=2))) == 19
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_damage_is_told_where_it_is_read(tmp_path: Path, prefetch: int) -> None:
+    """By whichever thread reads it; the batches before are served."""
+    root = draw_dataset(tmp_path / "data", {"a": 200})
+    out = tmp_path / "out.h5"
+    build(root, out, dataclasses.replace(SMALL, store=StoreOptions(compression="gzip")))
+    with h5py.File(out) as file:
+        chunk = file["train/images"].id.get_chunk_info(1)
+    with out.open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(bytes(20))
+    epoch = iter(batchify.open(out)["train"].batches(30, prefetch=prefetch))
+    for _ in range(2):
+        next(epoch)
+    with pytest.raises(FileFormatError, match="a compressed chunk"):
+        list(epoch)
+
+
+def test_the_interpreter_ends_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    """Quietly, whatever its threads are at."""
+    root = draw_dataset(tmp_path / "data", {"a": 60})
+    build(root, tmp_path / "out.h5")
+    text = """
+import batchify
+epoch = iter(batchify.open("out.h5")["train"].batches(4, prefetch=3, shuffle=True))
+next(epoch)
+"""
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_an_epoch_that_is_read_ahead_is_not_forked(files: dict[str, Split]) -> None:
+    """Its threads are not there; a new epoch has its own."""
+    batches = files["gzip"].batches(8, prefetch=2)
+    epoch = iter(batches)
+    next(epoch)
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            next(epoch)
+        except RuntimeError:
+            code = 0 if len(list(batches)) == len(batches) else 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(list(epoch)) == len(batches) - 1
+
+
+def test_batch_sizes_may_be_of_numpy(files: dict[str, Split]) -> None:
+    """And larger than the split, also where memory is used again."""
+    assert len(files["none"].batches(np.int64(7))) == 43  # type: ignore[arg-type]
+    (only,) = files["none"].batches(10**12, reuse=True, prefetch=10**6)
+    assert len(only[0]) == 300
+
+
+def test_rows_are_read_by_any_index(files: dict[str, Split]) -> None:
+    """What is no row is refused."""
+    batches = files["none"].batches(scaled=False)
+    np.testing.assert_array_equal(batches.read([-1, 3])[0], files["none"].images[[-1, 3]])
+    with pytest.raises(IndexError, match="row 300 is out of range: there are 300"):
+        batches.read([300])
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}])
+def test_options_that_cannot_be_meant(files: dict[str, Split], options: dict[str, Any]) -> None:
+    """Said before anything is read."""
+    with pytest.raises(OptionError):
+        files["none"].batches(**options)
