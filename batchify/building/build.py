@@ -36,7 +36,7 @@ from batchify.format.rows import RowReader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, Limit, check_policy
 from batchify.planning.groups import check_apart
 from batchify.planning.plan import BuildPlan
-from batchify.planning.planner import planned
+from batchify.planning.planner import plan_with_workers
 from batchify.workers import engine
 
 
@@ -404,7 +404,7 @@ def _plan(
         crew.start()
     if not work.is_left:
         undo.callback(work.discard)  # nothing is decoded yet
-    plan = planned(dataset, options, crew, report)
+    plan = plan_with_workers(dataset, options, crew, report)
     if plan.images >= START_IMAGES:
         crew.start()
     return plan

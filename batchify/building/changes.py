@@ -29,7 +29,7 @@ from batchify.format.images import damaged_images
 from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_policy
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
-from batchify.planning.planner import planned
+from batchify.planning.planner import plan_with_workers
 from batchify.storage.source import SourceFile
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
@@ -276,7 +276,7 @@ def find_changes(
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
-        plan = planned(dataset, options or BuildOptions(), crew, report)
+        plan = plan_with_workers(dataset, options or BuildOptions(), crew, report)
         skip = on_error == "skip"
         with contextlib.ExitStack() as lifetime:
             path: str | os.PathLike[str] = os.path.abspath(local_path(output))

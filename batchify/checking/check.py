@@ -37,7 +37,7 @@ from batchify.planning.groups import (
     group_names,
     name_digests,
 )
-from batchify.planning.planner import planned
+from batchify.planning.planner import plan_with_workers
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
 
@@ -322,7 +322,7 @@ def check(
     report = progress or (lambda _: None)
     if is_dataset(path):
         with engine.Workers(workers, image_timeout_s) as crew:
-            plan = planned(path, options or BuildOptions(), crew, report)
+            plan = plan_with_workers(path, options or BuildOptions(), crew, report)
             if limits.group_by:
                 check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
             facts = folder_facts(plan, crew, report)

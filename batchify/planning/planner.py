@@ -74,41 +74,46 @@ def plan_build(
         If a file cannot be read to its end in time.
     """
     check_workers(workers, image_timeout_s)
+    report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as crew:
-        return planned(dataset, options or BuildOptions(), crew, progress or (lambda _: None))
+        return plan_with_workers(dataset, options or BuildOptions(), crew, report)
 
 
-def planned(
+def plan_with_workers(
     dataset: str | os.PathLike[str],
     options: BuildOptions,
-    crew: engine.Workers,
+    workers: engine.Workers,
     report: Callable[[Progress], None],
 ) -> BuildPlan:
-    """Return the plan of a build, made by the workers of the build.
-
-    Raises
-    ------
-    As `plan_build`.
-    """
-    return _planned(dataset, options, crew, report)[0]
+    """Return what `plan_build` returns, made by workers that go on to the build."""
+    found = _scan(dataset, options, workers, report)
+    digests = _split_digests(found, options, workers, report)
+    return make_plan(found, options, decoder=decoder_text(), digests=digests)
 
 
-def _planned(
+def _scan(
     dataset: str | os.PathLike[str],
     options: BuildOptions,
-    crew: engine.Workers,
+    workers: engine.Workers,
     report: Callable[[Progress], None],
-) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
-    """Return the plan, and the hashes of all samples where it goes by them."""
+) -> Dataset:
+    """List the files of a dataset, with their sizes if the build stores them as they are."""
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
-    found = read_dataset(dataset, options, timeout_s=crew.timeout_s)
-    if options.store.is_encoded:
-        found = measured(found, options.decode.max_file_size)
-    digests = None
+    found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
+    return measured(found, options.decode.max_file_size) if options.store.is_encoded else found
+
+
+def _split_digests(
+    found: Dataset,
+    options: BuildOptions,
+    workers: engine.Workers,
+    report: Callable[[Progress], None],
+) -> NDArray[np.uint8] | None:
+    """Return the SHA-256 of each sample if the splits depend on them, else None."""
     if options.split.group_duplicates and found.splits is None:
-        digests = hash_samples(found, options.decode.max_file_size, crew, report)
-    return make_plan(found, options, decoder=decoder_text(), digests=digests), digests
+        return hash_samples(found, options.decode.max_file_size, workers, report)
+    return None
 
 
 def measured(dataset: Dataset, max_file_size: int) -> Dataset:
@@ -155,19 +160,19 @@ def fingerprint(
     -----
     Memory: the plan, and 32 bytes an image.
     """
+    options = options or BuildOptions()
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as crew:
-        plan, digests = _planned(dataset, options or BuildOptions(), crew, report)
+        found = _scan(dataset, options, crew, report)
+        digests = _split_digests(found, options, crew, report)
+        plan = make_plan(found, options, decoder=decoder_text(), digests=digests)
+        max_file_size = options.decode.max_file_size
         if digests is None:
-            max_file_size = plan.options.decode.max_file_size
-            digests = hash_samples(plan.dataset, max_file_size, crew, report)
-        masks = plan.dataset.annotations.masks
-        if masks is not None:
-            max_file_size = plan.options.decode.max_file_size
-            mask_digests = hash_samples(
-                replace(plan.dataset, samples=masks), max_file_size, crew, report
-            )
+            digests = hash_samples(found, max_file_size, crew, report)
+        if (masks := found.annotations.masks) is not None:
+            of_masks = replace(found, samples=masks)
+            mask_digests = hash_samples(of_masks, max_file_size, crew, report)
     head = [schema.FORMAT, schema.SCHEMA_VERSION, schema.CREATOR, plan.identity]
     digest = hashlib.sha256(canonical_json(head).encode())
     digest.update(digests.data)

@@ -23,7 +23,7 @@ from batchify.format.index import NAME
 from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_policy
 from batchify.planning.groups import check_apart, stored_digests
-from batchify.planning.planner import planned
+from batchify.planning.planner import plan_with_workers
 from batchify.sharding.executors import made_elsewhere, others_of
 from batchify.sharding.folder import (
     ShardFolder,
@@ -204,7 +204,7 @@ def build_shards(
     ):
         if crew.chosen:
             crew.start()
-        plan = planned(dataset, options, crew, report)
+        plan = plan_with_workers(dataset, options, crew, report)
         if plan.images >= START_IMAGES and others is None:
             crew.start()
         parts = cut_plan(plan, shards)
@@ -280,7 +280,7 @@ def find_shard_changes(
     report = progress or (lambda _: None)
     folder = shard_folder(output)
     with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
-        plan = planned(dataset, options or BuildOptions(), crew, report)
+        plan = plan_with_workers(dataset, options or BuildOptions(), crew, report)
         parts = cut_plan(plan, shards)
         make = TaskMaker(plan, folder, False, False, on_error, image_timeout_s, None)
         outcomes = Outcomes(plan, limit)
