@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +17,7 @@ from batchify.format import schema
 from batchify.format.checksums import stamp
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets, SplitShape
-from batchify.format.structure import create, failures_told, read_row_offsets, write_chunk
+from batchify.format.structure import chunk_writer, compress_chunk, create, read_row_offsets
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.workers import engine
 from batchify.workers.pool import NOTHING, Mark
@@ -187,13 +185,6 @@ def _copy(
         target.put(split.name, start, {name: columns})
 
 
-def compressed_chunk(data: bytes, itemsize: int, level: int) -> bytes:
-    """Return a chunk as the filters of HDF5 would store it, given all of its bytes."""
-    if itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
-        data = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T.tobytes()
-    return zlib.compress(data, level)
-
-
 @dataclass(frozen=True, slots=True)
 class CompressTask:
     """A chunk to be: the split and the rows of the work file that go into it."""
@@ -224,8 +215,7 @@ class CompressJob:
     def _compress(self, task: CompressTask, source: RowWriter, mark: Mark) -> bytes:
         mark(NOTHING)
         data = b"".join(source.get(task.split, "images", row, row + 1) for row in task.rows)
-        data = data.ljust(self.chunk_nbytes[task.split], b"\0")
-        return compressed_chunk(data, self.itemsize, self.level)
+        return compress_chunk(data, self.chunk_nbytes[task.split], self.itemsize, self.level)
 
     @property
     def advice(self) -> str:
@@ -266,15 +256,9 @@ def _compress(
 
     total = sum(column.chunks for column in columns.values())
     written = 0
-    try:
-        results = crew.run(job, tasks(), total=total)
-        with (
-            failures_told(),
-            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
-        ):
-            for name, column in columns.items():
-                for first_row in range(0, column.shape[0], column.chunk_rows):
-                    write_chunk(file[name]["images"], first_row, next(results))
-                    step(written := written + min(column.chunk_rows, column.shape[0] - first_row))
-    except OSError as error:
-        raise durable.io_error("compressing into", path, error) from error
+    results = crew.run(job, tasks(), total=total)
+    with chunk_writer(path) as write:
+        for name, column in columns.items():
+            for first_row in range(0, column.shape[0], column.chunk_rows):
+                write(name, first_row, next(results))
+                step(written := written + min(column.chunk_rows, column.shape[0] - first_row))

@@ -19,11 +19,10 @@ from batchify.cli.verify import verify
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
-    import h5py
+    from batchify.decoding import image
+    from batchify.format import structure
 
-    from batchify.decoding.image import versions
-
-    libraries = {**versions(), "h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
+    libraries = image.versions() | structure.versions()
     listed = ", ".join(f"{name} {version}" for name, version in libraries.items())
     click.echo(f"batchify {__version__} ({listed})")
     context.exit()

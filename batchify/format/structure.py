@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
@@ -24,6 +25,7 @@ from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.common import durable
 from batchify.common.text import printable
 from batchify.errors import BatchifyError, FileFormatError
 from batchify.format import schema
@@ -35,6 +37,11 @@ _IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
 
 
 _INTERPRETATION = {3: "rgb-image", 4: "rgba-image"}  # NeXus has none for (H, W, 1)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that store: name -> version."""
+    return {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
 
 
 def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
@@ -54,13 +61,13 @@ def create(path: bytes, file_layout: FileLayout, *, compressed: bool = False) ->
         Truncated if it exists.
     file_layout : FileLayout
     compressed : bool
-        Give the images a filter and no places yet; `write_chunk` gives them.
+        Give the images a filter, and no chunks yet: `chunk_writer` adds them.
 
     Raises
     ------
     OSError
     """
-    with failures_told(), _new_file(path, file_layout.metadata_nbytes) as file:
+    with _write_failures(), _new_file(path, file_layout.metadata_nbytes) as file:
         _write_root(file, file_layout)
         for split in file_layout.splits:
             group = h5py.Group(_new_group(file, split.name))
@@ -101,8 +108,8 @@ def write_skipped(writer: RowWriter, file_layout: FileLayout) -> None:
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
-    """Raise all that HDF5 could not write as OSError: what a close finds is a RuntimeError.
+def _write_failures() -> Iterator[None]:
+    """Raise OSError for everything that HDF5 could not write: closing raises a RuntimeError.
 
     HDF5 writes again as it closes, and then that error hides the one of the first write.
     """
@@ -290,9 +297,35 @@ def dataset_row_offsets(dataset: h5py.Dataset) -> RowOffsets:
     return RowOffsets(row_nbytes, tuple(run[0] for run in runs), tuple(run[1] for run in runs))
 
 
-def write_chunk(dataset: h5py.Dataset, first_row: int, data: bytes) -> None:
-    """Give a compressed chunk its place, without the filters of HDF5."""
-    dataset.id.write_direct_chunk((first_row, *(0,) * (dataset.ndim - 1)), data)
+def compress_chunk(data: bytes, nbytes: int, itemsize: int, level: int) -> bytes:
+    """Return a chunk of `nbytes` as the filters of HDF5 would store it; the last may lack rows."""
+    data = data.ljust(nbytes, b"\0")
+    if itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
+        data = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T.tobytes()
+    return zlib.compress(data, level)
+
+
+@contextlib.contextmanager
+def chunk_writer(path: bytes) -> Iterator[Callable[[str, int, bytes], None]]:
+    """Open a file for its compressed images; the value stores a chunk at a row of a split.
+
+    Raises
+    ------
+    OutputIOError
+    """
+    try:
+        with (
+            _write_failures(),
+            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
+        ):
+
+            def write(split: str, first_row: int, data: bytes) -> None:
+                images = file[split]["images"]  # without the filters of HDF5: the chunk has them
+                images.id.write_direct_chunk((first_row, *(0,) * (images.ndim - 1)), data)
+
+            yield write
+    except OSError as error:
+        raise durable.io_error("compressing into", path, error) from error
 
 
 def filters(dataset: h5py.Dataset) -> tuple[int, ...]:

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.seal import compressed_chunk, write_statistics
+from batchify.building.seal import write_statistics
 from batchify.building.staging import placed
 from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
@@ -40,7 +39,7 @@ from batchify.format.index import (
 from batchify.format.reader import OTHER, Reader, is_listed
 from batchify.format.rows import RowWriter, put_images
 from batchify.format.schema import FileLayout, SplitShape
-from batchify.format.structure import create, failures_told, raw, read_row_offsets, write_chunk
+from batchify.format.structure import chunk_writer, compress_chunk, create, raw, read_row_offsets
 from batchify.options import StoreOptions
 
 
@@ -355,32 +354,26 @@ def _copy(writer: RowWriter, file_layout: FileLayout, pieces: ImagePieces) -> No
 def _compress(
     path: bytes, file_layout: FileLayout, pieces: ImagePieces, pool: ThreadPoolExecutor
 ) -> None:
-    """Compress images anew: the chunks of shards end elsewhere than those of the one file.
+    """Compress images again: the chunks of shards end elsewhere than those of the one file.
 
     Raises
     ------
     OutputIOError
     """
     level = file_layout.store.compression_level
-    try:
-        with (
-            failures_told(),
-            h5py.File(path, "r+", libver=("v110", "v110"), locking=False) as file,
-        ):
-            for split in file_layout.splits:
-                column = split.columns[0]
-                nbytes = column.chunk_rows * column.row_nbytes
+    with chunk_writer(path) as write:
+        for split in file_layout.splits:
+            column = split.columns[0]
+            nbytes = column.chunk_rows * column.row_nbytes
 
-                def compress(
-                    data: bytes, nbytes: int = nbytes, itemsize: int = column.itemsize
-                ) -> bytes:
-                    return compressed_chunk(data.ljust(nbytes, b"\0"), itemsize, level)
+            def compress(
+                data: bytes, nbytes: int = nbytes, itemsize: int = column.itemsize
+            ) -> bytes:
+                return compress_chunk(data, nbytes, itemsize, level)
 
-                chunks = in_order(pool, compress, _regrouped(pieces.of(split), nbytes))
-                for number, data in enumerate(chunks):
-                    write_chunk(file[split.name]["images"], number * column.chunk_rows, data)
-    except OSError as error:
-        raise durable.io_error("compressing into", path, error) from error
+            chunks = in_order(pool, compress, _regrouped(pieces.of(split), nbytes))
+            for number, data in enumerate(chunks):
+                write(split.name, number * column.chunk_rows, data)
 
 
 def _regrouped(pieces: Iterator[tuple[int, bytes]], nbytes: int) -> Iterator[bytes]:
