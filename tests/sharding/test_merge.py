@@ -219,7 +219,7 @@ def test_a_merge_that_is_killed_leaves_the_target_as_it_was(shards: Path, tmp_pa
     """The next one cleans up after it."""
     program = (
         "import os, sys\n"
-        "from batchify import merging\n"
+        "import batchify.sharding.merge as merging\n"
         "merging.stamp = lambda *_: os.kill(os.getpid(), 9)\n"
         "merging.merge(sys.argv[1], sys.argv[2], overwrite=True)\n"
     )
