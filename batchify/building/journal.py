@@ -13,13 +13,13 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from batchify.building.jobs import Masks
 from batchify.common import durable
+from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import OutputLockedError, ResumeError
 from batchify.options import canonical_json
@@ -34,7 +34,7 @@ _FLAGS = (
 )
 
 
-class Journal:
+class Journal(Closing):
     """The locked journal of one build; at most one process in the world holds it.
 
     Parameters
@@ -150,17 +150,6 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -8,12 +8,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from batchify.building.journal import Journal
 from batchify.building.target import Destination, Target
 from batchify.common import durable
+from batchify.common.closing import Closing
 from batchify.common.paths import base_name, is_url, local_path, shown_url
 from batchify.common.progress import Progress
 from batchify.common.text import printable
@@ -75,7 +75,7 @@ def cache_folder() -> str:
     return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 
 
-class WorkFolder:
+class WorkFolder(Closing):
     """The locked folder of one URL: the file, its unfinished build, and a log.
 
     Parameters
@@ -142,17 +142,6 @@ class WorkFolder:
                 self._log.remove()
                 os.rmdir(self.folder)
         self._log.close()
-
-    def __enter__(self) -> WorkFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def stamp(path: bytes) -> list[int]:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import zlib
 from collections.abc import Iterator
-from types import TracebackType
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from batchify.building.jobs import Masks, Rows, runs
 from batchify.building.journal import Journal, check_same, committed, header
 from batchify.building.target import PARTIAL, Target
 from batchify.common import durable, system
+from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.datasets.dataset import known_labels
 from batchify.errors import OutputIOError, OutputLockedError, ResumeError
@@ -81,7 +81,7 @@ SEALING = PARTIAL + b".sealing"
 COMMIT_NBYTES = 64 << 20
 
 
-class WorkFile:
+class WorkFile(Closing):
     """The unfinished file of one build, from its lock to its publication.
 
     Parameters
@@ -326,17 +326,6 @@ class WorkFile:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def __enter__(self) -> WorkFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _merged(done: list[Rows]) -> list[tuple[str, int, int]]:

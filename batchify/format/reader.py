@@ -12,7 +12,6 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -21,6 +20,7 @@ from h5py import h5g, h5t
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.common.closing import Closing
 from batchify.common.paths import shown_path
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, Skipped
@@ -42,7 +42,7 @@ _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, 
 """What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
 
 
-class Reader:
+class Reader(Closing):
     """An open, checked file.
 
     Parameters
@@ -253,17 +253,6 @@ class Reader:
         """Close the file."""
         self._file.close()
         os.close(self.fd)
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _refusal(self, reason: Exception) -> FileFormatError:
         return FileFormatError(

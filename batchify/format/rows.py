@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common import durable
+from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError
 from batchify.format import schema
@@ -64,7 +65,7 @@ def row_ends(
     return ends
 
 
-class RowReader:
+class RowReader(Closing):
     """Reads rows in their places, with HDF5 closed; usable from several threads at once.
 
     Parameters

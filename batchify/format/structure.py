@@ -96,7 +96,7 @@ def create(path: bytes, file_layout: FileLayout, *, compressed: bool = False) ->
     if file_layout.skipped:
         with h5py.File(path, "r", locking=False) as file:  # for all rows, places take seconds
             where = {f"{schema.SKIPPED}/rows": dataset_row_offsets(file[schema.SKIPPED])}
-        with contextlib.closing(RowWriter(path, where)) as writer:
+        with RowWriter(path, where) as writer:
             write_skipped(writer, file_layout)
 
 

@@ -6,7 +6,6 @@ import base64
 import io
 import zlib
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw, features
 
 from batchify import choices
 from batchify.choices import at_least
+from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import BadImageError, FileFormatError, OptionError
 from batchify.format.config import recorded_options
@@ -40,7 +40,7 @@ _PAPER, _CROSS = (250, 224, 224), (176, 0, 32)
 _QUALITY = 82
 
 
-class Pictures:
+class Pictures(Closing):
     """The images of one split as pictures.
 
     Parameters
@@ -177,17 +177,6 @@ class Pictures:
     def close(self) -> None:
         """Close the file."""
         self._stored.close()
-
-    def __enter__(self) -> Pictures:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _damage(self, row: int, reason: str) -> FileFormatError:
         return FileFormatError(
