@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.text import table
-from batchify.common.text import printable
+from batchify.cli.text import echo, table
+from batchify.common.text import printable, size_text
 
 if TYPE_CHECKING:
+    from batchify.reporting.inspection import Inspection
     from batchify.reporting.sheet import Sheet
     from batchify.reporting.summary import SplitSummary, Summary, ValueStats
 
@@ -57,59 +58,25 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
     with boundary():
         from json import dumps
 
-        from batchify.cli.text import echo
-        from batchify.reporting.summary import summarize
-        from batchify.storage.transfer import local_copy
+        from batchify.reporting.inspection import inspect
 
-        _check_places(file, sheet, report, seed)
-        written = None
-        with local_copy(file) as copy:
-            summary = summarize(copy)
-            if sheet is not None:
-                from batchify.reporting.sheet import write_sheet
-
-                written = write_sheet(copy, sheet, seed=seed)
-            if report is not None:
-                from batchify.reporting.report import write_report
-
-                write_report(copy, report, seed=seed)
-        if json:
-            click.echo(dumps(summary.as_json(), indent=2))
-            return
-        echo(render(summary))
-        if written is not None:
-            echo("\n" + render_sheet(written))
-        if report is not None:
-            echo("\n" + render_report(report, seed))
+        found = inspect(file, sheet_path=sheet, report_path=report, seed=seed)
+        echo(dumps(found.summary.as_json(), indent=2) if json else render(found, report, seed))
 
 
-def _check_places(file: str, sheet: str | None, report: str | None, seed: int) -> None:
-    """Refuse a place, or a seed, that cannot be, before anything is written."""
-    from batchify.common import durable as publish
-    from batchify.reporting import pictures as sampling
-    from batchify.reporting import report as page
-    from batchify.reporting import sheet as sheets
-
-    sampling.check_seed(seed)
-    if sheet is not None:
-        publish.check_place(sheet, sheets.SUFFIXES, file)
-    if report is not None:
-        publish.check_place(report, page.SUFFIXES, file)
-
-
-def render_report(path: str, seed: int) -> str:
-    """Return what was written as text."""
-    from os import stat
-
-    from batchify.common.text import printable, size_text
-
-    return f"report: {printable(path)}, {size_text(stat(path).st_size)}, seed {seed}"
+def render(found: Inspection, report: str | None, seed: int) -> str:
+    """Return an inspection as text."""
+    parts = [render_summary(found.summary)]
+    if found.sheet is not None:
+        parts.append(render_sheet(found.sheet))
+    if found.report_nbytes is not None:
+        size = size_text(found.report_nbytes)
+        parts.append(f"report: {printable(str(report))}, {size}, seed {seed}")
+    return "\n\n".join(parts)
 
 
 def render_sheet(sheet: Sheet) -> str:
     """Return what was written as text, and which images could not be shown."""
-    from batchify.common.text import printable
-
     lines = [
         f"sheet: {printable(sheet.path)}, {sheet.width:,}×{sheet.height:,} pixels, "
         f"{sheet.images:,} image{'s' * (sheet.images != 1)}, seed {sheet.seed}"
@@ -124,10 +91,8 @@ def render_sheet(sheet: Sheet) -> str:
     return "\n".join(lines)
 
 
-def render(summary: Summary) -> str:
+def render_summary(summary: Summary) -> str:
     """Return a summary as text."""
-    from batchify.common.text import printable, size_text
-
     parts = [
         f"{printable(summary.path)}: batchify schema {summary.schema_version}, "
         f"{size_text(summary.nbytes)}",
@@ -152,9 +117,6 @@ def render(summary: Summary) -> str:
 
 
 def _splits(summary: Summary) -> str:
-    from batchify.cli.text import table
-    from batchify.common.text import size_text
-
     rows = [["split", "rows", "images", "dtype", "bytes", "chunks"]]
     for split in summary.splits:
         shape = "×".join(map(str, split.image_shape))
@@ -169,7 +131,6 @@ def _splits(summary: Summary) -> str:
 
 def _channels(summary: Summary) -> str:
     from batchify.cli.text import table
-    from batchify.common.text import printable
 
     rows = [["channels", "mean", "standard deviation"]]
     for split in summary.splits:
@@ -181,8 +142,6 @@ def _channels(summary: Summary) -> str:
 
 
 def _options(summary: Summary) -> str:
-    from batchify.common.text import printable
-
     compression = summary.config.get("compression")
     lines = [f"built by {printable(summary.creator)} with {printable(summary.decoder)}"]
     for name, value in sorted(summary.config.items()):

@@ -26,7 +26,7 @@ from batchify.reporting.html import (
 )
 from batchify.reporting.pictures import check_seed
 from batchify.reporting.report_data import Dossier, gather
-from batchify.reporting.summary import Summary
+from batchify.reporting.summary import Summary, summary_of
 from batchify.storage.transfer import local_copy
 
 SUFFIXES = (".html", ".htm")
@@ -82,10 +82,33 @@ def write_report(
     Memory: 80 bytes a row, 260 where every image is stored twice; one image at a time.
     """
     check_seed(seed)
-    target = check_place(report_path, SUFFIXES, path)
+    target = check_report_place(report_path, path)
     with local_copy(path) as copy, Reader(copy) as reader:
-        page = render(gather(reader, seed=seed))
-    write_whole(target, page.encode())
+        page = render_report(reader, summary_of(reader), seed=seed)
+    write_whole(target, page)
+
+
+def check_report_place(
+    report_path: str | os.PathLike[str], source: str | os.PathLike[str]
+) -> bytes:
+    """Refuse a path where no report can be written, before any work; return where to write it.
+
+    Raises
+    ------
+    OptionError, OutputPathError, OutputIOError
+        As `batchify.common.durable.check_place`.
+    """
+    return check_place(report_path, SUFFIXES, source)
+
+
+def render_report(reader: Reader, summary: Summary, *, seed: int) -> bytes:
+    """Return the page about an open file.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    return render(gather(reader, summary, seed=seed)).encode()
 
 
 def render(dossier: Dossier) -> str:

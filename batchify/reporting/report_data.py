@@ -14,7 +14,7 @@ from batchify.format.config import build_command
 from batchify.format.reader import Reader, class_indices, has_classes
 from batchify.planning.groups import Repeat, find_repeats, stored_digests
 from batchify.reporting.pictures import Pictures, sample_rows
-from batchify.reporting.summary import Summary, summary_of
+from batchify.reporting.summary import Summary
 
 ALBUM_NBYTES = 1_500_000
 """Of all pictures of a page; those that would be more are left out. Photos take a fifth of it."""
@@ -275,20 +275,17 @@ class Dossier:
         return len({(picture.split, picture.row) for picture in shown if picture.damaged})
 
 
-def gather(reader: Reader, *, seed: int) -> Dossier:
-    """Read what a page says of a file.
+def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
+    """Read what a page says of a file, besides its summary.
 
     Raises
     ------
-    OptionError
-        If the seed is none.
     FileFormatError
 
     Notes
     -----
     Memory: 80 bytes a row; 260 (measured) where every image is stored twice.
     """
-    summary = summary_of(reader)
     # First the repeated ones: they matter more, should there be no room for all pictures.
     with Album(reader) as album:
         repeats = _repeats(reader, album)

@@ -106,11 +106,39 @@ def write_sheet(
     one image of the file.
     """
     check_seed(seed)
-    target = check_place(sheet_path, SUFFIXES, path)
-    is_webp = os.fsdecode(sheet_path).lower().endswith(".webp")
-    if is_webp and not features.check("webp"):
+    target = check_sheet_place(sheet_path, path)
+    with local_copy(path) as copy, Reader(copy) as reader:
+        sheet, data = draw_sheet(reader, sheet_path, seed=seed)
+    write_whole(target, data)
+    return sheet
+
+
+def check_sheet_place(
+    sheet_path: str | bytes | os.PathLike[str], source: str | os.PathLike[str]
+) -> bytes:
+    """Refuse a path where no sheet can be written, before any work; return where to write it.
+
+    Raises
+    ------
+    OptionError, OutputPathError, OutputIOError
+        As `batchify.common.durable.check_place`, or for WebP that this Pillow does not have.
+    """
+    target = check_place(sheet_path, SUFFIXES, source)
+    if _is_webp(sheet_path) and not features.check("webp"):
         raise OptionError("this Pillow was built without WebP; name a .png")
-    with local_copy(path) as copy, Reader(copy) as reader, contextlib.ExitStack() as stack:
+    return target
+
+
+def draw_sheet(
+    reader: Reader, sheet_path: str | bytes | os.PathLike[str], *, seed: int
+) -> tuple[Sheet, bytes]:
+    """Draw the contact sheet of an open file; return it and the bytes to write.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    with contextlib.ExitStack() as stack:
         pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
         layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE))
         for index, name in enumerate(pictures):
@@ -118,16 +146,20 @@ def write_sheet(
             _lay_out(layout, reader, pictures[name], most=most, seed=seed)
         picture = _drawn(layout, pictures)
     buffer = io.BytesIO()
-    if is_webp:
+    if _is_webp(sheet_path):
         picture.save(buffer, "WEBP", quality=_WEBP_QUALITY)
     else:
         picture.save(buffer, "PNG")
-    write_whole(target, buffer.getvalue())
     damaged = tuple(
         f"{name}, row {row}" for name, of in pictures.items() for row in sorted(of.damaged)
     )
     images = len(layout.places)
-    return Sheet(os.fsencode(sheet_path), *picture.size, images, damaged, seed)
+    sheet = Sheet(os.fsencode(sheet_path), *picture.size, images, damaged, seed)
+    return sheet, buffer.getvalue()
+
+
+def _is_webp(sheet_path: str | bytes | os.PathLike[str]) -> bool:
+    return os.fsdecode(sheet_path).lower().endswith(".webp")
 
 
 def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, seed: int) -> None:

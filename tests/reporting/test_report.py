@@ -32,7 +32,7 @@ from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOpt
 from batchify.reporting import report_data
 from batchify.reporting.report import MOST_NBYTES, render, write_report
 from batchify.reporting.report_data import Dossier, Group, Location, Repeats, gather
-from batchify.reporting.summary import summarize
+from batchify.reporting.summary import summarize, summary_of
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 HOSTILE = (
@@ -59,7 +59,7 @@ def report(root: Path, folder: Path, options: BuildOptions = SMALL, **kwargs: An
 def gathered(path: Path) -> Dossier:
     """Return the dossier of a file."""
     with Reader(path) as reader:
-        return gather(reader, seed=0)
+        return gather(reader, summary_of(reader), seed=0)
 
 
 def test_splits_and_balance_are_those_of_the_file(photos: Path, tmp_path: Path) -> None:
