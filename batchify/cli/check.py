@@ -11,10 +11,10 @@ from click.core import ParameterSource
 from batchify.checking.findings import CHECK_CODES, CheckLimits
 from batchify.cli.boundary import boundary
 from batchify.cli.options import (
+    BUILD_OPTIONS,
     CONFIG,
     DECIDING,
-    build_option_of,
-    crew_options,
+    WORKER_OPTIONS,
     give_options,
     to_options,
 )
@@ -57,7 +57,7 @@ FOUND = 8
 @click.option("--strict", is_flag=True, help="Fail for warnings, too.")
 @click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-@crew_options
+@give_options(WORKER_OPTIONS)
 @give_options((*DECIDING, CONFIG))
 @click.pass_context
 def check(context: click.Context, /, path: str, **values: Any) -> None:
@@ -120,7 +120,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
 
 def _refuse_options(context: click.Context) -> None:
     """Refuse options of a build for a file, which has its own."""
-    for name in build_option_of():
+    for name in BUILD_OPTIONS:
         if name not in _OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{option} is for a dataset; a file records its own")

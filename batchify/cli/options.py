@@ -80,6 +80,9 @@ class CountOrAll(_CountType):
         return int(value)
 
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
 _FILES = ("batchify.toml", "pyproject.toml")
 
 
@@ -130,8 +133,7 @@ def _checked(table: Any, path: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} is not a table")
 
-    known = build_option_of()
-    del known["config"]
+    known = {name: option for name, option in BUILD_OPTIONS.items() if option is not CONFIG}
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -163,15 +165,198 @@ def _value(value: Any, option: click.Option, where: str) -> Any:
     return str(value)
 
 
+_DISCOVER, _SPLIT = DiscoverOptions(), SplitOptions()
+
+
+_DECODE, _STORE = DecodeOptions(), StoreOptions()
+
+
+class BuildOption(click.Option):
+    """An option of ``build``; every command that has it reads it from ``BATCHIFY_BUILD_…``, too.
+
+    Parameters
+    ----------
+    flags : str
+        ``--seed`` or ``--shuffle/--no-shuffle``.
+    group : option group, optional
+        The library's, with its defaults, of which this option sets a field.
+    field : str, optional
+        That field, if it has another name; the default of the option is its default.
+    words : tuple of str, optional
+        The allowed values.
+    settings
+        As for `click.Option`. An option that is False by default is a flag.
+    """
+
+    def __init__(
+        self, flags: str, group: object = None, field: str = "", words: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        name = flags.partition("/")[0].removeprefix("--").replace("-", "_")
+        self.group, self.field = group, field or name
+        if group is not None:
+            settings.setdefault("default", getattr(group, self.field))
+        if words:
+            settings["type"] = click.Choice(words)
+        default = settings.get("default")
+        if default is False:
+            settings["is_flag"] = True
+        super().__init__(
+            [flags], envvar=f"BATCHIFY_BUILD_{name.upper()}",
+            show_default=default is not False and default not in (None, ""), **settings,
+        )  # fmt: skip
+
+
+_COUNT: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N"}
+
+
+# fmt: off
+DECIDING = (
+    BuildOption("--target-size", _DECODE, type=TargetSize(), default="150x150",
+                help="Height x width of the stored images."),
+    BuildOption("--color-mode", _DECODE, words=choices.COLOR_MODES, help="Channels to store."),
+    BuildOption("--interpolation", _DECODE, words=choices.INTERPOLATIONS, help="How to resize."),
+    BuildOption("--fit", _DECODE, words=choices.FITS,
+                help="Where the aspect differs: stretch; crop the centre; or pad with black."),
+    BuildOption("--exif", _DECODE, words=choices.EXIFS,
+                help="Ignore EXIF orientation, as Keras, or apply it."),
+    BuildOption("--scaled-decode", _DECODE,
+                help="Let the JPEG decoder shrink large photos: much faster, pixels differ by a "
+                "few levels."),
+    BuildOption("--validation-split", _SPLIT, "validation", metavar="SHARE",
+                help="Share of each class for validation."),
+    BuildOption("--test-split", _SPLIT, "test", metavar="SHARE",
+                help="Share of each class for testing."),
+    BuildOption("--split", _SPLIT, "policy", words=choices.POLICIES,
+                help="keras: the first files of each class are validation. stratified: at random, "
+                "by seed. hash: each file by a hash of its path, so that files that are added move "
+                "no other; shares hold on average."),
+    BuildOption("--group-by", _SPLIT, metavar="REGEX",
+                help="Keep files in one split that have the first group of the match on their path "
+                "in common, e.g. '(patient\\d+)'; with --split stratified or hash."),
+    BuildOption("--group-duplicates", _SPLIT,
+                help="Keep files of the same bytes in one split; with --split stratified or hash. "
+                "Reads all files first."),
+    BuildOption("--shuffle/--no-shuffle", _SPLIT,
+                help="Order of the rows: by seed, as in Keras' first epoch, or by class and name."),
+    BuildOption("--seed", _SPLIT, type=int, metavar="N",
+                help="Of the order, and of a stratified or hash split."),
+    BuildOption("--class-mode", _STORE, words=choices.CLASS_MODES,
+                help="Labels to store; multilabel, regression and mask are of a manifest."),
+    BuildOption("--manifest", type=click.Path(), metavar="FILE",
+                help="Take the images that a .csv, .jsonl or .parquet table lists, with its "
+                "labels: columns path, relative to DATASET, and label; optionally split, group and "
+                "weight."),
+    BuildOption("--label-columns", type=Names(), default="", metavar="NAMES",
+                help="Columns of the labels in the manifest, parted by commas.  [default: label]"),
+    BuildOption("--rescale", _STORE, metavar="FACTOR",
+                help="What pixels are multiplied by: a fraction or a number. Recorded as "
+                "scale_factor; with --dtype float32 the products are stored."),
+    BuildOption("--dtype", _STORE, words=choices.DTYPES, help="Of the stored images."),
+    BuildOption("--compression", _STORE, words=choices.COMPRESSIONS, help="Of the images."),
+    BuildOption("--compression-level", _STORE, type=click.IntRange(1, 9),
+                help="1 is fast, 9 is small."),
+    BuildOption("--store", _STORE, words=choices.STORES,
+                help="decoded: pixels. encoded: the files' own bytes, untouched; they are decoded "
+                "whenever they are read, at this size or any other."),
+    BuildOption("--extensions", _DISCOVER, type=Names(), default="", metavar="NAMES",
+                help="Take these too, parted by commas: webp, gif, avif."),
+    BuildOption("--hidden", _DISCOVER, help="Take hidden files and folders, as Keras does."),
+    BuildOption("--follow-links", _DISCOVER,
+                help="Follow links that lead out of DATASET, and links to folders."),
+    BuildOption("--max-pixels", _DECODE, **_COUNT, help="Refuse images of more pixels."),
+    BuildOption("--max-dimension", _DECODE, **_COUNT,
+                help="Refuse images with a longer side, in pixels."),
+    BuildOption("--max-file-size", _DECODE, **_COUNT, help="Refuse larger files, in bytes."),
+)
+"""The options that decide what is in the file."""
+
+
+CONFIG = BuildOption(
+    "--config", type=click.Path(exists=True, dir_okay=False), is_eager=True, expose_value=False,
+    callback=load_config, metavar="FILE",
+    help="Read options from [tool.batchify.build] of a TOML file.  [default: batchify.toml or "
+    "pyproject.toml of the current folder]",
+)
+
+
+RUNNING = (
+    BuildOption("--batch-size", **_COUNT, default=BATCH_SIZE,
+                help="Images a batch: what a process holds in memory. Changes no byte."),
+    BuildOption("--workers", **_COUNT,
+                help="Processes. Changes no byte.  [default: the CPUs of this process]"),
+    BuildOption("--on-error", words=choices.ON_ERRORS, default="fail",
+                help="Images that cannot be used: fail and name them all, or skip and list them in "
+                "OUT."),
+    BuildOption("--max-skipped", metavar="N|P%",
+                help="With --on-error skip: fail where more images are left out."),
+    BuildOption("--image-timeout", default=IMAGE_TIMEOUT_S, metavar="SECONDS",
+                help="Give an image up that is not read and decoded by then, or that ends its "
+                "worker: fail, naming it, or skip it, by --on-error."),
+    BuildOption("--shards", **_COUNT,
+                help="Make OUT a folder of N files for each split, and a manifest.json; batchify "
+                "merge makes one file of them."),
+    BuildOption("--scheduler", metavar="ADDRESS",
+                help="Have the shards made by the workers of a Dask cluster: tcp://host:8786. They "
+                "need DATASET and OUT on storage that all share."),
+    BuildOption("--work-dir", type=click.Path(file_okay=False), metavar="DIR",
+                help="Where an OUT that is a URL is made before it is uploaded.  [default: the "
+                "cache folder of this user]"),
+    BuildOption("--overwrite", default=False,
+                help="Replace OUT if it exists, when the new file is whole."),
+    BuildOption("--restart", default=False,
+                help="Begin anew: discard an unfinished build; with --overwrite, decode "
+                "everything."),
+    BuildOption("--check", default=False,
+                help="Only ask whether OUT is up to date: exit code 1 and the reasons where it is "
+                "not."),
+    BuildOption("--dry-run", default=False,
+                help="Print what would be done; decode and write nothing."),
+    BuildOption("--json", default=False, help="Print the plan or the report as JSON."),
+    BuildOption("--quiet", default=False, help="Show no progress."),
+    CONFIG,
+)
+"""The options that decide how the file is built."""
+
+
+WORKER_OPTIONS = (
+    click.Option(["--workers"], **_COUNT,
+                 help="Processes that read and decode.  [default: the CPUs of this process]"),
+    click.Option(["--image-timeout"], default=IMAGE_TIMEOUT_S, show_default=True, metavar="SECONDS",
+                 help="Give an image up that is not read and decoded by then."),
+)
+"""The options of a command that reads and decodes, but builds nothing."""
+# fmt: on
+
+
+BUILD_OPTIONS = {str(option.name): option for option in (*DECIDING, *RUNNING)}
+"""All options of ``build``, by name."""
+
+
+def give_options(options: Sequence[click.Option]) -> Callable[[_Command], _Command]:
+    """Give a command options, in the order of its help."""
+
+    def decorate(command: _Command) -> _Command:
+        # as click.option keeps them until the command is made: the last one first
+        vars(command).setdefault("__click_params__", []).extend(reversed(options))
+        return command
+
+    return decorate
+
+
 def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     """Return the options of the library."""
-    given = {
-        name
-        for name in ("split", "validation_split", "test_split", "group_by", "group_duplicates")
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+    def fields(group: object) -> dict[str, Any]:
+        taken = (option for option in DECIDING if option.group is group)
+        return {option.field: values[str(option.name)] for option in taken}
+
+    split_given = any(
+        context.get_parameter_source(name) is not ParameterSource.DEFAULT
         and values[name] != ""
         and values[name] is not False
-    }
+        for name in ("split", "validation_split", "test_split", "group_by", "group_duplicates")
+    )
     manifest = None
     if values["manifest"] is not None:
         columns = values["label_columns"] or ManifestOptions("").label_columns
@@ -179,321 +364,11 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     elif values["label_columns"]:
         raise click.UsageError("--label-columns are of a --manifest; give both")
     return BuildOptions(
-        discover=DiscoverOptions(
-            extensions=values["extensions"],
-            hidden=values["hidden"],
-            follow_links=values["follow_links"],
-        ),
-        split=SplitOptions(
-            policy=values["split"],
-            validation=values["validation_split"],
-            test=values["test_split"],
-            shuffle=values["shuffle"],
-            seed=values["seed"],
-            group_by=values["group_by"],
-            group_duplicates=values["group_duplicates"],
-        ),
-        decode=DecodeOptions(
-            target_size=values["target_size"],
-            color_mode=values["color_mode"],
-            interpolation=values["interpolation"],
-            fit=values["fit"],
-            exif=values["exif"],
-            scaled_decode=values["scaled_decode"],
-            max_pixels=values["max_pixels"],
-            max_dimension=values["max_dimension"],
-            max_file_size=values["max_file_size"],
-        ),
-        store=StoreOptions(
-            class_mode=values["class_mode"],
-            dtype=values["dtype"],
-            store=values["store"],
-            rescale=str(values["rescale"]),
-            compression=values["compression"],
-            compression_level=values["compression_level"],
-        ),
-        split_given=bool(given),
+        discover=DiscoverOptions(**fields(_DISCOVER)),
+        split=SplitOptions(**fields(_SPLIT)),
+        decode=DecodeOptions(**fields(_DECODE)),
+        store=StoreOptions(**fields(_STORE)),
+        split_given=split_given,
         batch_size=values.get("batch_size", BATCH_SIZE),
         manifest=manifest,
     )
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-_DECODE = DecodeOptions()
-
-
-_SPLIT = SplitOptions()
-
-
-_STORE = StoreOptions()
-
-
-def _choice(name: str, choices: tuple[str, ...], default: str, text: str) -> Callable[[F], F]:
-    return click.option(
-        name, type=click.Choice(choices), default=default, show_default=True, help=text
-    )
-
-
-def _count(name: str, default: int | None, text: str) -> Callable[[F], F]:
-    return click.option(
-        name, type=click.IntRange(min=1), default=default, show_default=default is not None,
-        metavar="N", help=text,
-    )  # fmt: skip
-
-
-def _share(name: str, default: float, text: str) -> Callable[[F], F]:
-    return click.option(
-        name, type=float, default=default, show_default=True, metavar="SHARE", help=text
-    )
-
-
-def _flag(name: str, text: str, *, default: bool = False) -> Callable[[F], F]:
-    return click.option(name, is_flag=True, default=default, help=text)
-
-
-DECIDING: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--target-size",
-        type=TargetSize(),
-        default="150x150",
-        show_default=True,
-        help="Height x width of the stored images.",
-    ),
-    _choice("--color-mode", choices.COLOR_MODES, _DECODE.color_mode, "Channels to store."),
-    _choice("--interpolation", choices.INTERPOLATIONS, _DECODE.interpolation, "How to resize."),
-    _choice(
-        "--fit",
-        choices.FITS,
-        _DECODE.fit,
-        "Where the aspect differs: stretch; crop the centre; or pad with black.",
-    ),
-    _choice(
-        "--exif", choices.EXIFS, _DECODE.exif, "Ignore EXIF orientation, as Keras, or apply it."
-    ),
-    _flag(
-        "--scaled-decode",
-        "Let the JPEG decoder shrink large photos: much faster, pixels differ by a few levels.",
-    ),
-    _share(
-        "--validation-split",
-        _SPLIT.validation,
-        "Share of each class for validation.",
-    ),
-    _share(
-        "--test-split",
-        _SPLIT.test,
-        "Share of each class for testing.",
-    ),
-    _choice(
-        "--split",
-        choices.POLICIES,
-        _SPLIT.policy,
-        "keras: the first files of each class are validation. stratified: at random, by seed. "
-        "hash: each file by a hash of its path, so that files that are added move no other; "
-        "shares hold on average.",
-    ),
-    click.option(
-        "--group-by",
-        default=_SPLIT.group_by,
-        metavar="REGEX",
-        help="Keep files in one split that have the first group of the match on their path in "
-        "common, e.g. '(patient\\d+)'; with --split stratified or hash.",
-    ),
-    _flag(
-        "--group-duplicates",
-        "Keep files of the same bytes in one split; with --split stratified or hash. Reads all "
-        "files first.",
-    ),
-    click.option(
-        "--shuffle/--no-shuffle",
-        default=_SPLIT.shuffle,
-        show_default=True,
-        help="Order of the rows: by seed, as in Keras' first epoch, or by class and name.",
-    ),
-    click.option(
-        "--seed",
-        type=int,
-        default=_SPLIT.seed,
-        show_default=True,
-        metavar="N",
-        help="Of the order, and of a stratified or hash split.",
-    ),
-    _choice(
-        "--class-mode",
-        choices.CLASS_MODES,
-        _STORE.class_mode,
-        "Labels to store; multilabel, regression and mask are of a manifest.",
-    ),
-    click.option(
-        "--manifest",
-        type=click.Path(),
-        metavar="FILE",
-        help="Take the images that a .csv, .jsonl or .parquet table lists, with its labels: "
-        "columns path, relative to DATASET, and label; optionally split, group and weight.",
-    ),
-    click.option(
-        "--label-columns",
-        type=Names(),
-        default="",
-        metavar="NAMES",
-        help="Columns of the labels in the manifest, parted by commas.  [default: label]",
-    ),
-    click.option(
-        "--rescale",
-        default=_STORE.rescale,
-        show_default=True,
-        metavar="FACTOR",
-        help="What pixels are multiplied by: a fraction or a number. Recorded as scale_factor; "
-        "with --dtype float32 the products are stored.",
-    ),
-    _choice("--dtype", choices.DTYPES, _STORE.dtype, "Of the stored images."),
-    _choice("--compression", choices.COMPRESSIONS, _STORE.compression, "Of the images."),
-    click.option(
-        "--compression-level",
-        type=click.IntRange(1, 9),
-        default=_STORE.compression_level,
-        show_default=True,
-        help="1 is fast, 9 is small.",
-    ),
-    _choice(
-        "--store",
-        choices.STORES,
-        _STORE.store,
-        "decoded: pixels. encoded: the files' own bytes, untouched; they are decoded whenever "
-        "they are read, at this size or any other.",
-    ),
-    click.option(
-        "--extensions",
-        type=Names(),
-        default="",
-        metavar="NAMES",
-        help="Take these too, parted by commas: webp, gif, avif.",
-    ),
-    _flag("--hidden", "Take hidden files and folders, as Keras does."),
-    _flag("--follow-links", "Follow links that lead out of DATASET, and links to folders."),
-    _count("--max-pixels", _DECODE.max_pixels, "Refuse images of more pixels."),
-    _count(
-        "--max-dimension", _DECODE.max_dimension, "Refuse images with a longer side, in pixels."
-    ),
-    _count("--max-file-size", _DECODE.max_file_size, "Refuse larger files, in bytes."),
-)
-"""The options that decide what is in the file."""
-
-
-CONFIG: Callable[[Any], Any] = click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False),
-    is_eager=True,
-    expose_value=False,
-    callback=load_config,
-    metavar="FILE",
-    help="Read options from [tool.batchify.build] of a TOML file.  [default: batchify.toml or "
-    "pyproject.toml of the current folder]",
-)
-
-
-RUNNING: tuple[Callable[[Any], Any], ...] = (
-    _count(
-        "--batch-size",
-        BATCH_SIZE,
-        "Images a batch: what a process holds in memory. Changes no byte.",
-    ),
-    _count("--workers", None, "Processes. Changes no byte.  [default: the CPUs of this process]"),
-    _choice(
-        "--on-error",
-        choices.ON_ERRORS,
-        "fail",
-        "Images that cannot be used: fail and name them all, or skip and list them in OUT.",
-    ),
-    click.option(
-        "--max-skipped",
-        metavar="N|P%",
-        default=None,
-        help="With --on-error skip: fail where more images are left out.",
-    ),
-    click.option(
-        "--image-timeout",
-        type=float,
-        default=IMAGE_TIMEOUT_S,
-        show_default=True,
-        metavar="SECONDS",
-        help="Give an image up that is not read and decoded by then, or that ends its worker: "
-        "fail, naming it, or skip it, by --on-error.",
-    ),
-    _count(
-        "--shards",
-        None,
-        "Make OUT a folder of N files for each split, and a manifest.json; batchify merge makes "
-        "one file of them.",
-    ),
-    click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        default=None,
-        help="Have the shards made by the workers of a Dask cluster: tcp://host:8786. They need "
-        "DATASET and OUT on storage that all share.",
-    ),
-    click.option(
-        "--work-dir",
-        type=click.Path(file_okay=False),
-        default=None,
-        metavar="DIR",
-        help="Where an OUT that is a URL is made before it is uploaded.  [default: the cache "
-        "folder of this user]",
-    ),
-    _flag("--overwrite", "Replace OUT if it exists, when the new file is whole."),
-    _flag(
-        "--restart", "Begin anew: discard an unfinished build; with --overwrite, decode everything."
-    ),
-    _flag(
-        "--check",
-        "Only ask whether OUT is up to date: exit code 1 and the reasons where it is not.",
-    ),
-    _flag("--dry-run", "Print what would be done; decode and write nothing."),
-    click.option("--json", is_flag=True, help="Print the plan or the report as JSON."),
-    _flag("--quiet", "Show no progress."),
-    CONFIG,
-)
-"""Those that decide how it is built."""
-
-
-def give_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[F], F]:
-    """Give a command some of the options of ``build``, in the order of the help.
-
-    Whichever command has them, they are read from ``BATCHIFY_BUILD_…`` and the table of ``build``.
-    """
-
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-            parameter = vars(command)["__click_params__"][-1]
-            parameter.envvar = f"BATCHIFY_BUILD_{parameter.name.upper()}"
-        return command
-
-    return decorate
-
-
-def crew_options(command: F) -> F:
-    """Give a command that builds nothing the options of the workers who read and decode."""
-    command = click.option(
-        "--image-timeout",
-        type=float,
-        default=IMAGE_TIMEOUT_S,
-        show_default=True,
-        metavar="SECONDS",
-        help="Give an image up that is not read and decoded by then.",
-    )(command)
-    text = "Processes that read and decode.  [default: the CPUs of this process]"
-    return _count("--workers", None, text)(command)
-
-
-def build_option_of() -> dict[str, click.Option]:
-    """Return the options of ``build`` by name."""
-
-    def bare() -> None:
-        """Have options."""
-
-    parameters = vars(give_options((*DECIDING, *RUNNING))(bare))["__click_params__"]
-    return {parameter.name: parameter for parameter in parameters}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import CountOrAll, crew_options
+from batchify.cli.options import WORKER_OPTIONS, CountOrAll, give_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ DAMAGED = 6
     metavar="N|all",
     help="Decode N images of --source again, or all, and compare the pixels.",
 )
-@crew_options
+@give_options(WORKER_OPTIONS)
 @click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
