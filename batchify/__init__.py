@@ -13,123 +13,79 @@ from typing import TYPE_CHECKING, Any
 
 from batchify._version import __version__
 
-if TYPE_CHECKING:
-    from batchify.building.build import build
-    from batchify.building.changes import find_changes
-    from batchify.building.outcome import BuildReport, Changes
-    from batchify.checking.check import check
-    from batchify.checking.findings import CheckLimits, CheckReport, Finding, Problem, Verification
-    from batchify.checking.verify import verify
-    from batchify.common.progress import Progress
-    from batchify.datasets.dataset import Dataset
-    from batchify.datasets.discovery import discover
-    from batchify.errors import BatchifyError
-    from batchify.loading.batches import Batches
-    from batchify.loading.loader import Loader
-    from batchify.loading.open import DatasetFile, load, open  # noqa: A004 - as gzip.open
-    from batchify.loading.split import Split
-    from batchify.options import (
-        BuildOptions,
-        DecodeOptions,
-        DiscoverOptions,
-        ManifestOptions,
-        SplitOptions,
-        StoreOptions,
-    )
-    from batchify.planning.planner import Fingerprint, fingerprint, plan_build
-    from batchify.reporting.report import write_report
-    from batchify.reporting.sheet import Sheet, write_sheet
-    from batchify.reporting.summary import Summary, summarize
-    from batchify.sharding.build import build_shards, find_shard_changes
-    from batchify.sharding.merge import MergeReport, merge
-    from batchify.sharding.shards import ShardsReport
+if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package, too
+    from batchify.building.build import build as build
+    from batchify.building.changes import find_changes as find_changes
+    from batchify.building.outcome import BuildReport as BuildReport
+    from batchify.building.outcome import Changes as Changes
+    from batchify.checking.check import check as check
+    from batchify.checking.findings import CheckLimits as CheckLimits
+    from batchify.checking.findings import CheckReport as CheckReport
+    from batchify.checking.findings import Finding as Finding
+    from batchify.checking.findings import Problem as Problem
+    from batchify.checking.findings import Verification as Verification
+    from batchify.checking.verify import verify as verify
+    from batchify.common.progress import Progress as Progress
+    from batchify.datasets.dataset import Dataset as Dataset
+    from batchify.datasets.discovery import discover as discover
+    from batchify.errors import BatchifyError as BatchifyError
+    from batchify.loading.batches import Batches as Batches
+    from batchify.loading.loader import Loader as Loader
+    from batchify.loading.open import DatasetFile as DatasetFile
+    from batchify.loading.open import load as load
+    from batchify.loading.open import open as open  # noqa: A004 - as gzip.open
+    from batchify.loading.split import Split as Split
+    from batchify.options import BuildOptions as BuildOptions
+    from batchify.options import DecodeOptions as DecodeOptions
+    from batchify.options import DiscoverOptions as DiscoverOptions
+    from batchify.options import ManifestOptions as ManifestOptions
+    from batchify.options import SplitOptions as SplitOptions
+    from batchify.options import StoreOptions as StoreOptions
+    from batchify.planning.planner import Fingerprint as Fingerprint
+    from batchify.planning.planner import fingerprint as fingerprint
+    from batchify.planning.planner import plan_build as plan_build
+    from batchify.reporting.report import write_report as write_report
+    from batchify.reporting.sheet import Sheet as Sheet
+    from batchify.reporting.sheet import write_sheet as write_sheet
+    from batchify.reporting.summary import Summary as Summary
+    from batchify.reporting.summary import summarize as summarize
+    from batchify.sharding.build import build_shards as build_shards
+    from batchify.sharding.build import find_shard_changes as find_shard_changes
+    from batchify.sharding.merge import MergeReport as MergeReport
+    from batchify.sharding.merge import merge as merge
+    from batchify.sharding.shards import ShardsReport as ShardsReport
 
-_HOMES = {
-    "Batches": "loading.batches",
-    "BatchifyError": "errors",
-    "BuildOptions": "options",
-    "BuildReport": "building.outcome",
-    "Changes": "building.outcome",
-    "CheckLimits": "checking.findings",
-    "CheckReport": "checking.findings",
-    "Dataset": "datasets.dataset",
-    "DatasetFile": "loading.open",
-    "DecodeOptions": "options",
-    "DiscoverOptions": "options",
-    "Finding": "checking.findings",
-    "Fingerprint": "planning.planner",
-    "Loader": "loading.loader",
-    "ManifestOptions": "options",
-    "MergeReport": "sharding.merge",
-    "Problem": "checking.findings",
-    "Progress": "common.progress",
-    "ShardsReport": "sharding.shards",
-    "Sheet": "reporting.sheet",
-    "Split": "loading.split",
-    "SplitOptions": "options",
-    "StoreOptions": "options",
-    "Summary": "reporting.summary",
-    "Verification": "checking.findings",
-    "build": "building.build",
-    "build_shards": "sharding.build",
-    "check": "checking.check",
-    "discover": "datasets.discovery",
-    "find_changes": "building.changes",
-    "find_shard_changes": "sharding.build",
-    "fingerprint": "planning.planner",
-    "load": "loading.open",
-    "merge": "sharding.merge",
-    "open": "loading.open",
-    "plan_build": "planning.planner",
-    "summarize": "reporting.summary",
-    "verify": "checking.verify",
-    "write_report": "reporting.report",
-    "write_sheet": "reporting.sheet",
+_MODULES = {
+    "building.build": "build",
+    "building.changes": "find_changes",
+    "building.outcome": "BuildReport Changes",
+    "checking.check": "check",
+    "checking.findings": "CheckLimits CheckReport Finding Problem Verification",
+    "checking.verify": "verify",
+    "common.progress": "Progress",
+    "datasets.dataset": "Dataset",
+    "datasets.discovery": "discover",
+    "errors": "BatchifyError",
+    "loading.batches": "Batches",
+    "loading.loader": "Loader",
+    "loading.open": "DatasetFile load open",
+    "loading.split": "Split",
+    "options": "BuildOptions DecodeOptions DiscoverOptions ManifestOptions SplitOptions "
+    "StoreOptions",
+    "planning.planner": "Fingerprint fingerprint plan_build",
+    "reporting.report": "write_report",
+    "reporting.sheet": "Sheet write_sheet",
+    "reporting.summary": "Summary summarize",
+    "sharding.build": "build_shards find_shard_changes",
+    "sharding.merge": "MergeReport merge",
+    "sharding.shards": "ShardsReport",
 }
 
-__all__ = [
-    "Batches",
-    "BatchifyError",
-    "BuildOptions",
-    "BuildReport",
-    "Changes",
-    "CheckLimits",
-    "CheckReport",
-    "Dataset",
-    "DatasetFile",
-    "DecodeOptions",
-    "DiscoverOptions",
-    "Finding",
-    "Fingerprint",
-    "Loader",
-    "ManifestOptions",
-    "MergeReport",
-    "Problem",
-    "Progress",
-    "ShardsReport",
-    "Sheet",
-    "Split",
-    "SplitOptions",
-    "StoreOptions",
-    "Summary",
-    "Verification",
-    "__version__",
-    "build",
-    "build_shards",
-    "check",
-    "discover",
-    "find_changes",
-    "find_shard_changes",
-    "fingerprint",
-    "load",
-    "merge",
-    "open",
-    "plan_build",
-    "summarize",
-    "verify",
-    "write_report",
-    "write_sheet",
-]
+
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,18 @@ def test_every_public_name_is_there() -> None:
     assert set(dir(batchify)) == set(batchify.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         batchify.nothing  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """What is imported for them alone is what the lazy table finds, each name from its module."""
+    import batchify
+
+    tree = ast.parse(Path(str(batchify.__file__)).read_text("utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == {name: f"batchify.{home}" for name, home in batchify._HOMES.items()}
