@@ -625,8 +625,9 @@ def _run(step: Step, case: Case, world: Path, *, shown: bool) -> dict[str, Any]:
         raise done.exception
     found: dict[str, Any] = {"command": step, "exit": done.exit_code}
     for name, text in (("stdout", done.stdout), ("stderr", done.stderr)):
-        if text and (shown or done.exit_code or name == "stderr"):
-            found[name] = _normal(text, world).splitlines()
+        said = _normal(text, world)
+        if said and (shown or done.exit_code or name == "stderr"):
+            found[name] = said.splitlines()
     return found
 
 
