@@ -227,9 +227,9 @@ def _recheck(
     checked, total = 0, count_rows(done)
     stale: list[tuple[str, int]] = []
     tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
-    for result in crew.run(job, tasks, total=count):
-        checked += result.rows
-        totals.add(result.split, result.sums)
+    for task, result in crew.run(job, tasks, total=count):
+        checked += len(task.files)
+        totals.add(task.split, result.sums)
         stale += [(row.split, row.row) for row in result.stale]
         report(Progress("check", checked, total))
     for split, row in stale:
@@ -264,7 +264,7 @@ def _fill(
     finished, copied = count_rows(done), 0
     tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
     try:
-        for rows in crew.run(job, tasks, total=total):
+        for _, rows in crew.run(job, tasks, total=total):
             finished += rows.stop - rows.start
             copied += rows.copied
             totals.add(rows.split, rows.sums)

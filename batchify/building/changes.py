@@ -171,8 +171,8 @@ def changed_rows(
     )
     checked = 0
     tasks, total = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
-    for result in crew.run(job, tasks, total=total):
-        checked += result.rows
+    for task, result in crew.run(job, tasks, total=total):
+        checked += len(task.files)
         step(checked)
         yield from result.stale
 
@@ -417,14 +417,13 @@ def _try_again(
     index = SampleIndex(plan.dataset)
     if paths:
         crew.start()  # one of them may have been left out because it ended a process
-
-    def tasks() -> Iterator[FillTask]:
-        for start in range(0, len(paths), TASK_SOURCES):
-            yield index.task("", start, paths[start : start + TASK_SOURCES])
-
+    tasks = (
+        index.task("", start, paths[start : start + TASK_SOURCES])
+        for start in range(0, len(paths), TASK_SOURCES)
+    )
     job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     total = -(-len(paths) // TASK_SOURCES)
-    for task, results in zip(tasks(), crew.run(job, tasks(), total=total), strict=True):
+    for task, results in crew.run(job, tasks, total=total):
         for file, result in zip(task.files, results, strict=True):
             if result.reason != reasons[file.path]:
                 changes.changed.append(file.path)

@@ -65,10 +65,8 @@ class Stale(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Of a split: how many rows were checked, the stale ones, and sums over the others' images."""
+    """The rows of a task that are stale, and sums over the images of the others."""
 
-    split: str
-    rows: int
     stale: list[Stale]
     sums: ChannelSums
 
@@ -166,7 +164,7 @@ class CheckJob(ReadingJob):
                 stale.append(Stale(task.split, row, file.path, reason))
             elif self.images:
                 total += self.images.sums(rows, task.split, row, image)
-        return Checked(task.split, len(task.files), stale, total)
+        return Checked(stale, total)
 
     def _bad_masks(
         self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark

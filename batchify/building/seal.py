@@ -187,9 +187,10 @@ def _copy(
 
 @dataclass(frozen=True, slots=True)
 class CompressTask:
-    """A chunk to be: the split and the rows of the work file that go into it."""
+    """A chunk to write: its first row in the new file, and the rows of the work file in it."""
 
     split: str
+    first_row: int
     rows: tuple[int, ...]
 
 
@@ -252,13 +253,12 @@ def _compress(
         for name, column in columns.items():
             rows = rows_of[name]
             for start in range(0, len(rows), column.chunk_rows):
-                yield CompressTask(name, tuple(rows[start : start + column.chunk_rows].tolist()))
+                chunk = rows[start : start + column.chunk_rows].tolist()
+                yield CompressTask(name, start, tuple(chunk))
 
     total = sum(column.chunks for column in columns.values())
     written = 0
-    results = crew.run(job, tasks(), total=total)
     with chunk_writer(path) as write:
-        for name, column in columns.items():
-            for first_row in range(0, column.shape[0], column.chunk_rows):
-                write(name, first_row, next(results))
-                step(written := written + min(column.chunk_rows, column.shape[0] - first_row))
+        for task, chunk in crew.run(job, tasks(), total=total):
+            write(task.split, task.first_row, chunk)
+            step(written := written + len(task.rows))

@@ -210,8 +210,8 @@ def folder_facts(
     job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
     done = bad = 0
-    results = crew.run(job, fill_tasks(plan, every), total=count_tasks(plan, every))
-    for task, rows in zip(fill_tasks(plan, every), results, strict=True):
+    tasks, total = fill_tasks(plan, every), count_tasks(plan, every)
+    for task, rows in crew.run(job, tasks, total=total):
         into = found[task.split]
         for row, decoded in enumerate(rows, task.start):
             if decoded.reason:

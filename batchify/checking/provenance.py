@@ -257,8 +257,7 @@ def _check_pixels(
     mine, theirs = decoder_text(), reader.header.decoder
     by = "" if mine == theirs else f" (the file was decoded by {printable(theirs)}, this is {mine})"
     tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
-    results = crew.run(job, tasks, total=total_tasks)
-    for task, decoded in zip(stored_tasks(reader, wanted, index), results, strict=True):
+    for task, decoded in crew.run(job, tasks, total=total_tasks):
         stored = reader.splits[task.split]["channel_sums" if reader.is_encoded else "row_crc32"]
         before = stored[task.start : task.start + len(decoded)]
         for i, (again, proof) in enumerate(zip(decoded, before, strict=True)):

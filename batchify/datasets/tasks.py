@@ -131,12 +131,10 @@ def hash_samples(
     count = len(dataset.samples)
     digests = np.zeros((count, 32), np.uint8)
     job = HashJob(dataset.source, max_file_size)
-    done = 0
     report(Progress("hash", 0, count))
-    for data in crew.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
-        rows = np.frombuffer(data, np.uint8).reshape(-1, 32)
-        digests[done : done + len(rows)] = rows
-        done += len(rows)
+    for task, data in crew.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
+        done = task.start + len(task.files)
+        digests[task.start : done] = np.frombuffer(data, np.uint8).reshape(-1, 32)
         report(Progress("hash", done, count))
     return digests
 

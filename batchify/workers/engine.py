@@ -138,8 +138,10 @@ class Workers:
 
     def run(
         self, job: Job[TaskT, ResultT], tasks: Iterable[TaskT], *, total: int
-    ) -> Iterator[ResultT]:
-        """Yield the result of every task, in order.
+    ) -> Iterator[tuple[TaskT, ResultT]]:
+        """Yield every task with its result, in order.
+
+        A task with an item that was given up is yielded as `Job.without` made it.
 
         Parameters
         ----------
@@ -168,8 +170,8 @@ class Workers:
 
     def _run_here(
         self, job: Job[TaskT, ResultT], waiting: Iterator[TaskT], total: int, patience_s: float
-    ) -> Generator[ResultT, None, tuple[_Flight[TaskT, ResultT] | None, int]]:
-        """Yield results of tasks done in a thread, until the rest would take `patience_s`.
+    ) -> Generator[tuple[TaskT, ResultT], None, tuple[_Flight[TaskT, ResultT] | None, int]]:
+        """Yield tasks done in a thread, with their results, until the rest takes `patience_s`.
 
         Returns the task that hung, and how many tasks are left.
         """
@@ -191,7 +193,7 @@ class Workers:
                             flight = _Flight[TaskT, ResultT](task)
                             self._blame(job, flight, thread.item, None)
                             return flight, total - done
-                yield result
+                yield task, result
         finally:
             thread.close(min(GRACE_S, self.timeout_s))
         return None, 0
@@ -201,8 +203,8 @@ class Workers:
         job: Job[TaskT, ResultT],
         waiting: Iterator[TaskT],
         in_flight: deque[_Flight[TaskT, ResultT]],
-    ) -> Iterator[ResultT]:
-        """Yield the result of every task, in order, from the processes."""
+    ) -> Iterator[tuple[TaskT, ResultT]]:
+        """Yield every task with its result, in order, from the processes."""
         pickled = pickle.dumps(job)
         watch = Watch(self.timeout_s)
         idle = Watch(max(self.timeout_s, IDLE_TIMEOUT_S))
@@ -229,8 +231,7 @@ class Workers:
             except BrokenProcessPool as error:
                 self._mend(job, in_flight, hung, error)
                 continue
-            in_flight.popleft()
-            yield result
+            yield in_flight.popleft().task, result
 
     def _submit(self, pickled: bytes, in_flight: Iterable[_Flight[TaskT, ResultT]]) -> None:
         assert self._pool is not None

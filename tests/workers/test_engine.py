@@ -21,32 +21,32 @@ from batchify.errors import WorkerDiedError
 from batchify.workers import engine, pool
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_come_in_the_order_of_the_tasks(count: int) -> None:
     """Though some take longer; from as many processes as were asked for."""
-    with engine.Workers(workers) as crew:
-        results = list(crew.run(Doubling(0.01), range(40), total=40))
-    assert [value for value, _ in results] == [2 * task for task in range(40)]
-    pids = {pid for _, pid in results}
-    assert (os.getpid() in pids) == (workers == 1)
-    assert len(pids) <= workers
+    with engine.Workers(count) as workers:
+        results = list(workers.run(Doubling(0.01), range(40), total=40))
+    assert [(task, value) for task, (value, _) in results] == [(n, 2 * n) for n in range(40)]
+    pids = {pid for _, (_, pid) in results}
+    assert (os.getpid() in pids) == (count == 1)
+    assert len(pids) <= count
 
 
 def test_a_small_job_stays_in_this_process() -> None:
     """Starting processes would cost more than it saves."""
-    with engine.Workers(None) as crew:
-        results = list(crew.run(Doubling(), range(50), total=50))
-    assert {pid for _, pid in results} == {os.getpid()}
+    with engine.Workers(None) as workers:
+        results = list(workers.run(Doubling(), range(50), total=50))
+    assert {pid for _, (_, pid) in results} == {os.getpid()}
 
 
 def test_a_large_job_moves_to_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as what is left would take longer than starting them; order and results hold."""
     monkeypatch.setattr(engine, "usable_cpus", lambda: 2)
-    with engine.Workers(None) as crew:
-        results = list(crew.run(Doubling(0.1), range(20), total=20))
-    assert [value for value, _ in results] == [2 * task for task in range(20)]
-    assert os.getpid() in {results[0][1], results[1][1]}
-    assert results[-1][1] != os.getpid()
+    with engine.Workers(None) as workers:
+        results = list(workers.run(Doubling(0.1), range(20), total=20))
+    assert [value for _, (value, _) in results] == [2 * task for task in range(20)]
+    assert os.getpid() in {results[0][1][1], results[1][1][1]}
+    assert results[-1][1][1] != os.getpid()
 
 
 def test_tasks_are_made_as_they_are_needed() -> None:
@@ -58,8 +58,8 @@ def test_tasks_are_made_as_they_are_needed() -> None:
             made.append(task)
             yield task
 
-    with engine.Workers(2) as crew:
-        results = crew.run(Doubling(), tasks(), total=1000)
+    with engine.Workers(2) as workers:
+        results = workers.run(Doubling(), tasks(), total=1000)
         for _ in range(10):
             next(results)
     assert len(made) <= 10 + 2 * engine.IN_FLIGHT
@@ -67,19 +67,19 @@ def test_tasks_are_made_as_they_are_needed() -> None:
 
 def test_the_same_processes_serve_several_jobs() -> None:
     """One after another, started once, ahead of the first."""
-    with engine.Workers(2) as crew:
-        crew.start()
-        first = list(crew.run(Doubling(), range(20), total=20))
-        second = list(crew.run(Doubling(0.001), range(20), total=20))
-    assert [value for value, _ in first] == [value for value, _ in second]
-    assert len({pid for _, pid in first + second}) <= 2
+    with engine.Workers(2) as workers:
+        workers.start()
+        first = list(workers.run(Doubling(), range(20), total=20))
+        second = list(workers.run(Doubling(0.001), range(20), total=20))
+    assert [value for _, (value, _) in first] == [value for _, (value, _) in second]
+    assert len({pid for _, (_, pid) in first + second}) <= 2
 
 
 def test_a_run_that_is_given_up_ends_soon() -> None:
     """Tasks that wait are dropped; no process stays."""
     started = time.monotonic()
-    with engine.Workers(2) as crew:
-        next(crew.run(Doubling(0.2), range(1, 1000), total=999))
+    with engine.Workers(2) as workers:
+        next(workers.run(Doubling(0.2), range(1, 1000), total=999))
     assert time.monotonic() - started < 5
 
 
@@ -96,8 +96,8 @@ def test_a_worker_that_dies_or_hangs_is_an_error_that_names_what_it_had(
 ) -> None:
     """Not a wait for ever; the results before it were handed out."""
     got: list[int] = []
-    with pytest.raises(WorkerDiedError) as caught, engine.Workers(2, 1.0) as crew:
-        got += (value for value, _ in crew.run(Doubling(0.01), [1, 2, task, 3], total=4))
+    with pytest.raises(WorkerDiedError) as caught, engine.Workers(2, 1.0) as workers:
+        got += (value for _, (value, _) in workers.run(Doubling(0.01), [1, 2, task, 3], total=4))
     assert str(caught.value) == message
     assert caught.value.exit_code == 1
     assert got == [] or got == [2, 4][: len(got)]
@@ -107,58 +107,59 @@ def test_a_worker_that_dies_or_hangs_is_an_error_that_names_what_it_had(
 def test_what_ends_a_worker_may_be_given_up(task: int) -> None:
     """All other tasks are done, each once, in their order, whatever was in flight."""
     tasks = [*range(1, 9), task, *range(9, 30), task, *range(30, 40)]
-    with engine.Workers(2, 1.0) as crew:
-        results = list(crew.run(Doubling(0.01, forgiving=True), tasks, total=len(tasks)))
-    assert [value for value, _ in results] == [2 * max(task, 0) for task in tasks]
+    with engine.Workers(2, 1.0) as workers:
+        results = list(workers.run(Doubling(0.01, forgiving=True), tasks, total=len(tasks)))
+    assert [task for task, _ in results] == [max(task, 0) for task in tasks]
+    assert [value for _, (value, _) in results] == [2 * max(task, 0) for task in tasks]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 def test_one_death_is_an_accident() -> None:
     """Whoever is killed from outside was not at fault: what it had in hand is tried again."""
-    with engine.Workers(2) as crew:
-        results = crew.run(Doubling(0.05, forgiving=True), range(1, 60), total=59)
+    with engine.Workers(2) as workers:
+        results = workers.run(Doubling(0.05, forgiving=True), range(1, 60), total=59)
         got = []
-        for value, pid in results:
+        for _, (value, pid) in results:
             got.append(value)
             if len(got) in (5, 25):
                 os.kill(pid, signal.SIGKILL)
     assert got == [2 * task for task in range(1, 60)]
 
 
-@pytest.mark.parametrize("workers", [1, None])
-def test_a_task_that_hangs_in_this_process_is_found_too(workers: int | None) -> None:
+@pytest.mark.parametrize("count", [1, None])
+def test_a_task_that_hangs_in_this_process_is_found_too(count: int | None) -> None:
     """Where it may be given up, processes do the rest."""
-    with engine.Workers(workers, 0.5) as crew:
-        results = list(crew.run(Doubling(forgiving=True), [1, -2, 3], total=3))
-    assert [value for value, _ in results] == [2, 0, 6]
-    assert results[2][1] != os.getpid()
+    with engine.Workers(count, 0.5) as workers:
+        results = list(workers.run(Doubling(forgiving=True), [1, -2, 3], total=3))
+    assert [value for _, (value, _) in results] == [2, 0, 6]
+    assert results[2][1][1] != os.getpid()
     with (
         pytest.raises(WorkerDiedError, match="not done in time"),
-        engine.Workers(workers, 0.5) as c,
+        engine.Workers(count, 0.5) as workers,
     ):
-        list(c.run(Doubling(), [1, -2, 3], total=3))
+        list(workers.run(Doubling(), [1, -2, 3], total=3))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
 def test_processes_that_never_begin_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped as they start, before they leave a breadcrumb; others take over."""
     monkeypatch.setattr(engine, "IDLE_TIMEOUT_S", 1.0)
-    with engine.Workers(2, 1.0) as crew:
-        crew.start()
-        assert crew._pool is not None
-        for pid in crew._pool.pids():
+    with engine.Workers(2, 1.0) as workers:
+        workers.start()
+        assert workers._pool is not None
+        for pid in workers._pool.pids():
             os.kill(pid, signal.SIGSTOP)
-        results = list(crew.run(Doubling(), range(1, 30), total=29))
-    assert [value for value, _ in results] == [2 * task for task in range(1, 30)]
+        results = list(workers.run(Doubling(), range(1, 30), total=29))
+    assert [value for _, (value, _) in results] == [2 * task for task in range(1, 30)]
 
 
 def test_runs_in_two_threads_do_not_disturb_each_other() -> None:
     """Each has its own processes; the one that ends first takes none of the other's along."""
 
     def run(count: int) -> list[int]:
-        with engine.Workers(2) as crew:
-            results = crew.run(Doubling(0.02), range(1, count), total=count - 1)
-            return [value for value, _ in results]
+        with engine.Workers(2) as workers:
+            results = workers.run(Doubling(0.02), range(1, count), total=count - 1)
+            return [value for _, (value, _) in results]
 
     with ThreadPoolExecutor(2) as threads:
         short, long = threads.map(run, (10, 150))
@@ -169,21 +170,21 @@ def test_runs_in_two_threads_do_not_disturb_each_other() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
 def test_a_stopped_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it was doing, and also when the run ends by something else."""
-    with engine.Workers(2, 1.0) as crew:
-        results = crew.run(Doubling(0.02, forgiving=True), range(1, 200), total=199)
+    with engine.Workers(2, 1.0) as workers:
+        results = workers.run(Doubling(0.02, forgiving=True), range(1, 200), total=199)
         got = [next(results)]
-        os.kill(got[0][1], signal.SIGSTOP)
+        os.kill(got[0][1][1], signal.SIGSTOP)
         got += results
-    assert [value for value, _ in got] == [2 * task for task in range(1, 200)]
+    assert [value for _, (value, _) in got] == [2 * task for task in range(1, 200)]
     monkeypatch.setattr(engine, "IDLE_TIMEOUT_S", 1.0)
-    with engine.Workers(2, 1.0) as crew:
-        crew.start()
-        results = crew.run(Doubling(), range(1, 30), total=29)
+    with engine.Workers(2, 1.0) as workers:
+        workers.start()
+        results = workers.run(Doubling(), range(1, 30), total=29)
         got = [next(results)]
         time.sleep(0.5)  # all is done: they wait for tasks
-        os.kill(got[0][1], signal.SIGSTOP)
+        os.kill(got[0][1][1], signal.SIGSTOP)
         got += results
-    assert [value for value, _ in got] == [2 * task for task in range(1, 30)]
+    assert [value for _, (value, _) in got] == [2 * task for task in range(1, 30)]
 
 
 def test_a_pause_of_the_machine_accuses_nobody() -> None:
@@ -204,9 +205,9 @@ sys.path.insert(0, sys.argv[1])
 from batchify.workers import engine, pool
 from batchify.common import system
 from helpers.jobs import Doubling
-crew = engine.Workers(2)
-results = crew.run(Doubling(30.0), range(3, 1000), total=997)
-print(next(results)[1], flush=True)
+workers = engine.Workers(2)
+results = workers.run(Doubling(30.0), range(3, 1000), total=997)
+print(next(results)[1][1], flush=True)
 next(results)
 """
 
