@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from batchify import choices
-from batchify.choices import at_least, check_pattern, choice, parse_rescale
+from batchify.choices import at_least, check_pattern, choice, parse_rescale, positive
 from batchify.errors import OptionError
 
 MIB = 1 << 20
@@ -384,17 +384,48 @@ class Limit:
         return int(self.text)
 
 
-def check_policy(on_error: str, max_skipped: str | int | None) -> Limit | None:
-    """Return the bound on skipped images; refuse a policy that cannot be meant.
+def check_workers(workers: int | None, image_timeout_s: float) -> None:
+    """Refuse values that are not valid, before any work.
 
     Raises
     ------
     OptionError
     """
-    choice("on error", on_error, choices.ON_ERRORS)
-    if max_skipped is None:
-        return None
-    limit = Limit(str(max_skipped))
-    if on_error == "fail":
-        raise OptionError("--max-skipped bounds --on-error skip; give both")
-    return limit
+    if workers is not None:
+        at_least("workers", workers, 1)
+    positive("image timeout", image_timeout_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a build runs; none of it changes a byte of a stored row.
+
+    Parameters
+    ----------
+    workers, image_timeout_s, on_error, max_skipped, overwrite, restart, work_dir
+        As for `batchify.build`.
+    """
+
+    workers: int | None = None
+    image_timeout_s: float = IMAGE_TIMEOUT_S
+    on_error: choices.OnError = "fail"
+    max_skipped: str | int | None = None
+    overwrite: bool = False
+    restart: bool = False
+    work_dir: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        choice("on error", self.on_error, choices.ON_ERRORS)
+        if self.limit is not None and not self.skip:
+            raise OptionError("--max-skipped bounds --on-error skip; give both")
+        check_workers(self.workers, self.image_timeout_s)
+
+    @property
+    def skip(self) -> bool:
+        """Whether failed images are left out of the file."""
+        return self.on_error == "skip"
+
+    @property
+    def limit(self) -> Limit | None:
+        """The most images that may be skipped."""
+        return None if self.max_skipped is None else Limit(str(self.max_skipped))

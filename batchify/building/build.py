@@ -29,11 +29,10 @@ from batchify.building.staging import placed
 from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
 from batchify.common.progress import Progress
-from batchify.common.system import check_workers
 from batchify.decoding.channels import ChannelTotals
 from batchify.errors import DatasetNotFoundError, OutputExistsError, RemoteError, Skipped
 from batchify.format.rows import RowReader
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, Limit, check_policy
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.groups import check_apart
 from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import plan_with_workers
@@ -71,11 +70,9 @@ def make_file(
     plan: BuildPlan,
     crew: engine.Workers,
     undo: contextlib.ExitStack,
-    *,
-    on_error: choices.OnError,
-    limit: Limit | None,
-    restart: bool,
+    run: RunOptions,
     report: Callable[[Progress], None],
+    *,
     images: bool = False,
     repair: bool = False,
 ) -> BuildReport:
@@ -88,8 +85,7 @@ def make_file(
     crew : engine.Workers
     undo : ExitStack
         What is to be done where nothing is decoded; emptied when that begins.
-    on_error, limit, restart
-        As for `batchify.build`.
+    run : RunOptions
     report : callable
         Called with a `Progress` for every stage and every task.
     images : bool
@@ -103,19 +99,19 @@ def make_file(
     """
     target = work.target
     old = None
-    if restart:
+    if run.restart:
         target.check_free()
-    if target.exists and not restart:
-        kept_plan = _up_to_date(plan, work, crew, on_error == "skip", images, repair, report)
+    if target.exists and not run.restart:
+        kept_plan = _up_to_date(plan, work, crew, run.skip, images, repair, report)
         if kept_plan is not None:
-            BadImages(kept_plan, on_error, limit)
+            BadImages(kept_plan, run)
             work.tidy(plan)
             return standing_report(target, kept_plan)
         from batchify.building.changes import is_reusable
 
         old = target.path if is_reusable(plan, target.path) else None
-    bad = BadImages(plan, on_error, limit)
-    done = _open(work, plan, restart=restart, report=report)
+    bad = BadImages(plan, run)
+    done = _open(work, plan, restart=run.restart, report=report)
     undo.pop_all()
     left = count_rows(done)
     totals = ChannelTotals()
@@ -365,12 +361,12 @@ def build(
     and about 20 bytes an image.
     """
     options = options or BuildOptions()
-    limit = check_policy(on_error, max_skipped)
-    check_workers(workers, image_timeout_s)
+    run = RunOptions(
+        workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
+        max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
+    )  # fmt: skip
     report = progress or (lambda _: None)
-    with placed(
-        output, overwrite=overwrite, restart=restart, work_dir=work_dir, report=report
-    ) as place:
+    with placed(output, run, report) as place:
         place.target.check(dataset)
         if options.manifest is not None:
             place.target.check_apart(options.manifest.path)
@@ -380,10 +376,7 @@ def build(
             contextlib.ExitStack() as undo,
         ):
             plan = _plan(work, dataset, options, crew, undo, report)
-            made = make_file(
-                work, plan, crew, undo,
-                on_error=on_error, limit=limit, restart=restart, report=report,
-            )  # fmt: skip
+            made = make_file(work, plan, crew, undo, run, report)
         if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
             made = replace(made, up_to_date=False, kept=made.plan.images)
     return made

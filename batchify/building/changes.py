@@ -17,7 +17,6 @@ from batchify.building.outcome import NAMED, BadImages, Changes
 from batchify.common.keys import path_keys
 from batchify.common.paths import Copy, is_url, local_path, shown, shown_path
 from batchify.common.progress import Progress
-from batchify.common.system import check_workers
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.tasks import FillTask
@@ -27,7 +26,7 @@ from batchify.format.checksums import content_digest
 from batchify.format.config import pixel_options
 from batchify.format.images import damaged_images
 from batchify.format.reader import Reader
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_policy
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.planning.planner import plan_with_workers
 from batchify.storage.source import SourceFile
@@ -272,12 +271,12 @@ def find_changes(
     BadImagesError
         If nothing changed, but more images are left out than `max_skipped` allows.
     """
-    limit = check_policy(on_error, max_skipped)
-    check_workers(workers, image_timeout_s)
+    run = RunOptions(
+        workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
+    )
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
         plan = plan_with_workers(dataset, options or BuildOptions(), crew, report)
-        skip = on_error == "skip"
         with contextlib.ExitStack() as lifetime:
             path: str | os.PathLike[str] = os.path.abspath(local_path(output))
             if is_url(output):
@@ -285,9 +284,9 @@ def find_changes(
                 path = Copy(os.fspath(path), shown(output))
                 with contextlib.suppress(FileMissingError):
                     path = lifetime.enter_context(local_copy(output, report))
-            changes, kept = compare(plan, path, crew, skip=skip, every=True, report=report)
+            changes, kept = compare(plan, path, crew, skip=run.skip, every=True, report=report)
     if not changes.is_due:
-        BadImages(kept, on_error, limit)
+        BadImages(kept, run)
     return changes
 
 

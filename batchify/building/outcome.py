@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchify.common.text import printable
 from batchify.errors import BadImagesError, Skipped
-from batchify.options import Limit
+from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
 
 if TYPE_CHECKING:
@@ -24,10 +24,8 @@ class BadImages:
     Parameters
     ----------
     plan : BuildPlan
-    on_error : str
-        One of `schema.ON_ERRORS`.
-    limit : Limit or None
-        The most images that may be left out, those of the plan included.
+    run : RunOptions
+        Its `limit` includes the images that the plan skips.
 
     Attributes
     ----------
@@ -40,9 +38,10 @@ class BadImages:
         If the plan leaves more out already than it may.
     """
 
-    def __init__(self, plan: BuildPlan, on_error: str, limit: Limit | None) -> None:
+    def __init__(self, plan: BuildPlan, run: RunOptions) -> None:
         self._plan = plan
-        self.skip = on_error == "skip"
+        self.skip = run.skip
+        limit = run.limit
         self._most = limit.count(plan.images + len(plan.skipped)) if limit else None
         self.rows: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
         self.count = 0

@@ -25,6 +25,7 @@ from batchify.errors import (
     RemoteError,
     ResumeError,
 )
+from batchify.options import RunOptions
 from batchify.storage.remote_store import Store, is_settled
 from batchify.storage.transfer import check_writable, download, drop_uploads, upload, version
 
@@ -32,10 +33,7 @@ from batchify.storage.transfer import check_writable, download, drop_uploads, up
 @contextlib.contextmanager
 def placed(
     output: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    restart: bool = False,
-    work_dir: str | os.PathLike[str] | None = None,
+    run: RunOptions,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[Destination]:
     """Give a place to write a file that is asked for by a path or a URL.
@@ -43,10 +41,7 @@ def placed(
     Parameters
     ----------
     output : path or URL
-    overwrite, restart : bool
-        As for `batchify.build`.
-    work_dir : path, optional
-        Where what goes to a URL is written before; the cache folder of this user by default.
+    run : RunOptions
     report : callable
         Called with a `Progress` in bytes while the file is transferred.
 
@@ -56,12 +51,10 @@ def placed(
     """
     if not is_url(output):
         path = os.path.abspath(os.fsencode(local_path(output)))
-        yield Destination(Target(path, overwrite))
+        yield Destination(Target(path, run.overwrite))
         return
 
-    url = os.fsdecode(output)
-    options = {"overwrite": overwrite, "restart": restart}
-    with staged(url, work_dir, report, **options) as place:
+    with staged(os.fsdecode(output), run, report) as place:
         yield place
 
 
@@ -173,14 +166,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @contextlib.contextmanager
-def staged(
-    url: str,
-    work_dir: str | os.PathLike[str] | None,
-    report: Report,
-    *,
-    overwrite: bool,
-    restart: bool,
-) -> Iterator[Destination]:
+def staged(url: str, run: RunOptions, report: Report) -> Iterator[Destination]:
     """Give a place on this machine for the file of a URL; see `batchify.building.staging.placed`.
 
     Whatever ends it, what is built stays in the work folder, and the next call goes on with it.
@@ -191,27 +177,27 @@ def staged(
     store = Store(url)
     if store.is_bucket:
         raise OutputPathError(f"target {shown} is a bucket; name a file in it")
-    with WorkFolder(url, work_dir) as work:
+    with WorkFolder(url, run.work_dir) as work:
         if work.noted("uploading"):  # by a process that was killed
             drop_uploads(store)
             work.note(uploading=False)
-        if restart:
+        if run.restart:
             work.remove(work.path)
         with _target_errors(store):
             there = version(store)
             if there is None:
                 if work.is_copy:
                     work.remove(work.path)  # of what is gone
-            elif restart:
-                _check_free(shown, overwrite)
+            elif run.restart:
+                _check_free(shown, run.overwrite)
             else:
-                _fetch(store, work, there, report, overwrite=overwrite)
-            if there is None or overwrite:
+                _fetch(store, work, there, report, overwrite=run.overwrite)
+            if there is None or run.overwrite:
                 check_writable(store)
-        may_replace = overwrite or work.is_unsent
+        may_replace = run.overwrite or work.is_unsent
 
         def publish() -> bool:
-            return _publish(store, work, report, overwrite=overwrite)
+            return _publish(store, work, report, overwrite=run.overwrite)
 
         yield Destination(Target(work.path, may_replace, os.fsencode(shown)), publish)
 

@@ -23,12 +23,11 @@ from batchify.checking.findings import (
 from batchify.checking.image_stats import is_enlarged
 from batchify.common.paths import is_url, local_path, shown_path
 from batchify.common.progress import Progress
-from batchify.common.system import check_workers
 from batchify.common.text import plural, printable
 from batchify.errors import OptionError
 from batchify.format.index import is_shard_folder
 from batchify.format.reader import Reader
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, Limit
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, Limit, check_workers
 from batchify.planning.groups import (
     Repeat,
     Repeated,

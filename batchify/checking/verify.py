@@ -16,14 +16,13 @@ from batchify.checking.provenance import Sources, check_new
 from batchify.choices import at_least
 from batchify.common.paths import shown_path
 from batchify.common.progress import Progress
-from batchify.common.system import check_workers
 from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.format.checksums import Records, content_digest, link_faults, record_sums
 from batchify.format.config import recorded_options
 from batchify.format.images import damaged_images
 from batchify.format.index import NAME, ShardFile, ShardIndex, is_shard_folder, read_index
 from batchify.format.reader import OTHER, Reader, is_listed
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_workers
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
 

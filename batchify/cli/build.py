@@ -11,7 +11,6 @@ import click
 from batchify.cli.boundary import boundary
 from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
 from batchify.cli.progress import shown_progress
-from batchify.options import check_policy
 
 if TYPE_CHECKING:
     from batchify.common.progress import Progress
@@ -58,7 +57,6 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
             raise click.UsageError("--check asks about OUT, --dry-run about the plan; give one")
         if values["scheduler"] and not values["shards"]:
             raise click.UsageError("--scheduler has shards made; say how many by --shards N")
-        check_policy(values["on_error"], values["max_skipped"])
         run = _plan if values["dry_run"] else _compare if values["check"] else _build
         with shown_progress(check_signals, quiet=values["quiet"]) as step:
             result = run(dataset, output, options, values, step)
@@ -87,12 +85,13 @@ def _plan(
     """Only plan."""
     from batchify.building.outcome import plan_as_json
     from batchify.cli.text import plan_text
+    from batchify.options import RunOptions
     from batchify.planning.planner import plan_build
 
+    run = RunOptions(**_common(values))  # what a build would refuse is refused here, too
     plan = plan_build(
-        dataset, options, workers=values["workers"], image_timeout_s=values["image_timeout"],
-        progress=step,
-    )  # fmt: skip
+        dataset, options, workers=run.workers, image_timeout_s=run.image_timeout_s, progress=step
+    )
     if not values["shards"]:
         return _Result(plan_as_json(plan), plan_text(plan))
     from batchify.sharding.shards import cut_plan

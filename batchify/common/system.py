@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import ModuleType
 from typing import TypeVar
 
-from batchify.choices import at_least, positive
 from batchify.errors import ExtraMissingError
 
 
@@ -81,18 +80,6 @@ def usable_cpus() -> int:
 def most_processes() -> int:
     """Return how many processes a pool may have: Windows waits on at most 63 handles."""
     return 61 if sys.platform == "win32" else 1 << 16
-
-
-def check_workers(workers: int | None, image_timeout_s: float) -> None:
-    """Refuse numbers that cannot be meant, before any work.
-
-    Raises
-    ------
-    OptionError
-    """
-    if workers is not None:
-        at_least("workers", workers, 1)
-    positive("image timeout", image_timeout_s)
 
 
 ItemT = TypeVar("ItemT")

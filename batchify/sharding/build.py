@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,11 @@ from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
 from batchify.choices import at_least
 from batchify.common.progress import Progress
-from batchify.common.system import check_workers
 from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError
 from batchify.format.index import NAME
 from batchify.format.reader import Reader
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_policy
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.groups import check_apart, stored_digests
 from batchify.planning.planner import plan_with_workers
 from batchify.sharding.executors import made_elsewhere, others_of
@@ -192,8 +192,10 @@ def build_shards(
     """
     options = options or BuildOptions()
     at_least("shards", shards, 1)
-    limit = check_policy(on_error, max_skipped)
-    check_workers(workers, image_timeout_s)
+    run = RunOptions(
+        workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
+        max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
+    )  # fmt: skip
     report = progress or (lambda _: None)
     folder = shard_folder(output, work_dir)
     folder.check(dataset)
@@ -213,17 +215,8 @@ def build_shards(
             raise _exists(folder.shown, ["they are to be made anew (--restart)"])
         # Shards of a build that is not done are its own work, to be begun anew where that is asked.
         replaces = overwrite or (restart and not finished)
-        make = TaskMaker(
-            plan,
-            folder,
-            replaces,
-            restart,
-            on_error,
-            image_timeout_s,
-            work_dir,
-            known_names(folder),
-        )
-        outcomes = Outcomes(plan, limit)
+        make = TaskMaker(plan, folder, replace(run, overwrite=replaces), known_names(folder))
+        outcomes = Outcomes(plan, run.limit)
         outcomes.check_limit()
         step = Steps(plan, report)
         if finished and not restart:
@@ -275,15 +268,16 @@ def find_shard_changes(
     As `batchify.find_changes`.
     """
     at_least("shards", shards, 1)
-    limit = check_policy(on_error, max_skipped)
-    check_workers(workers, image_timeout_s)
+    run = RunOptions(
+        workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
+    )
     report = progress or (lambda _: None)
     folder = shard_folder(output)
     with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
         plan = plan_with_workers(dataset, options or BuildOptions(), crew, report)
         parts = cut_plan(plan, shards)
-        make = TaskMaker(plan, folder, False, False, on_error, image_timeout_s, None)
-        outcomes = Outcomes(plan, limit)
+        make = TaskMaker(plan, folder, run)
+        outcomes = Outcomes(plan, run.limit)
         changes = compare_folder(
             folder, parts, make, crew, outcomes, Steps(plan, report), every=True
         )

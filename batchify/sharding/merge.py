@@ -40,7 +40,7 @@ from batchify.format.reader import OTHER, Reader, is_listed
 from batchify.format.rows import RowWriter, put_images
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.format.structure import chunk_writer, compress_chunk, create, raw, read_row_offsets
-from batchify.options import StoreOptions
+from batchify.options import RunOptions, StoreOptions
 
 
 def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
@@ -273,7 +273,7 @@ def merge(
     source = os.path.abspath(os.fsencode(local_path(folder)))
     index = read_index(source)
     with placed(
-        output, overwrite=overwrite, restart=True, work_dir=work_dir, report=report
+        output, RunOptions(overwrite=overwrite, restart=True, work_dir=work_dir), report
     ) as place:
         made = _merged(source, place.target, index, report)
         place.publish()

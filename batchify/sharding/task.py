@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from batchify import choices
 from batchify.building.build import make_file, standing_report
 from batchify.building.jobs import FILL
 from batchify.building.outcome import BuildReport, Changes
@@ -28,6 +27,7 @@ from batchify.errors import (
     OutputLockedError,
     OutputPathError,
 )
+from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
 from batchify.sharding.folder import ShardFolder, Ticket
 from batchify.sharding.shards import Shard, ShardOutcome, shard_plan
@@ -65,11 +65,8 @@ class ShardTask:
         Of the shard.
     place : str
         Where it goes: an absolute path, or a URL.
-    overwrite, restart, on_error
-        As for `batchify.build`.
-    image_timeout_s : float
-    work_dir : path, optional
-        Where what goes to a URL is written before, on the machine that makes it.
+    run : RunOptions
+        Without a limit, which holds for all shards together.
     ticket : Ticket, or None
         Where others may lose interest in it.
     link : Link, or None
@@ -81,11 +78,7 @@ class ShardTask:
     name: str
     plan: BuildPlan
     place: str
-    overwrite: bool
-    restart: bool
-    on_error: choices.OnError
-    image_timeout_s: float
-    work_dir: str | os.PathLike[str] | None = None
+    run: RunOptions
     ticket: Ticket | None = None
     link: Link | None = None
     repair: bool = False
@@ -103,15 +96,10 @@ def build_shard(
     ------
     As `batchify.build`, but for images that cannot be used: those are in the outcome.
     """
-    with placed(
-        task.place,
-        # Of a store: what is there is looked at here, and replaced where that turns out to be due.
-        overwrite=task.overwrite or is_url(task.place),
-        restart=task.restart,
-        work_dir=task.work_dir,
-        report=report,
-    ) as place:
-        target = replace(place.target, overwrite=task.overwrite)
+    # In a store, what is there is looked at here, and replaced if that turns out to be due.
+    overwrite = task.run.overwrite or is_url(task.place)
+    with placed(task.place, replace(task.run, overwrite=overwrite), report) as place:
+        target = replace(place.target, overwrite=task.run.overwrite)
         target.check_place()
         with WorkFile(target) as work, contextlib.ExitStack() as undo:
             if not work.is_left:
@@ -124,10 +112,8 @@ def build_shard(
                     task.plan,
                     crew,
                     undo,
-                    on_error=task.on_error,
-                    limit=None,
-                    restart=task.restart,
-                    report=report,
+                    task.run,
+                    report,
                     images=True,
                     repair=task.repair,
                 )
@@ -181,7 +167,7 @@ def compare_shard(
                 task.plan,
                 path,
                 crew,
-                skip=task.on_error == "skip",
+                skip=task.run.skip,
                 every=every,
                 images=True,
                 report=report,
@@ -267,7 +253,8 @@ def run_elsewhere(task: ShardTask) -> ShardOutcome:
     deadline = time.monotonic() + LOCKED_S
     while True:
         try:
-            with engine.Workers(1, task.image_timeout_s, _tracing(task), imports=FILL) as crew:
+            timeout_s = task.run.image_timeout_s
+            with engine.Workers(1, timeout_s, _tracing(task), imports=FILL) as crew:
                 return build_shard(task, crew, report)
         except OutputLockedError:
             # A worker that was given up, for a network that failed say, may still be at it.
@@ -283,11 +270,7 @@ class TaskMaker:
 
     plan: BuildPlan
     folder: ShardFolder
-    overwrite: bool
-    restart: bool
-    on_error: choices.OnError
-    image_timeout_s: float
-    work_dir: str | os.PathLike[str] | None
+    run: RunOptions
     known: frozenset[str] = frozenset()
     """Files that the list of the folder has, or had."""
 
@@ -301,10 +284,6 @@ class TaskMaker:
             part.name,
             shard_plan(self.plan, part, self._width),
             self.folder.place(part.name),
-            self.overwrite,
-            self.restart,
-            self.on_error,
-            self.image_timeout_s,
-            self.work_dir,
+            replace(self.run, max_skipped=None),
             repair=part.name in self.known,
         )

@@ -64,7 +64,7 @@ def allocate(dataset: str, out: str, side: str, reserve: str) -> Found:
 
 def cut(dataset: str, shards: str) -> Found:
     """Make the tasks of all shards, one after another, as they are sent to a cluster."""
-    from batchify.options import BuildOptions
+    from batchify.options import BuildOptions, RunOptions
     from batchify.planning.planner import plan_build
     from batchify.sharding.folder import shard_folder
     from batchify.sharding.shards import cut_plan
@@ -72,7 +72,7 @@ def cut(dataset: str, shards: str) -> Found:
 
     plan = plan_build(dataset, BuildOptions())
     parts = cut_plan(plan, int(shards))
-    make = TaskMaker(plan, shard_folder("shards"), False, False, "fail", 120.0, None)
+    make = TaskMaker(plan, shard_folder("shards"), RunOptions())
     make(parts[0])
     started = time.perf_counter()
     sizes = [len(pickle.dumps(make(part))) for part in parts]

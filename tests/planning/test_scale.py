@@ -22,7 +22,7 @@ from batchify.datasets.dataset import Samples
 from batchify.errors import BatchifyError
 from batchify.format import structure
 from batchify.format.schema import RowOffsets
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions
+from batchify.options import BuildOptions, DecodeOptions, RunOptions, SplitOptions
 from batchify.planning.plan import BuildPlan, make_plan
 from batchify.sharding.executors import IN_FLIGHT, made_elsewhere
 from batchify.sharding.folder import LocalShards
@@ -113,7 +113,7 @@ def test_allocating_looks_at_all_rows_once(tmp_path: Path, monkeypatch: pytest.M
 def tasks_of(plan: BuildPlan, folder: Path) -> TaskMaker:
     """Return what makes the tasks of shards."""
     shards = LocalShards(os.fsencode(folder))
-    return TaskMaker(plan, shards, False, False, "fail", 120.0, None)
+    return TaskMaker(plan, shards, RunOptions())
 
 
 def test_a_task_takes_the_bytes_of_its_paths_and_some_more(tmp_path: Path) -> None:
