@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
     parser.addoption("--long", action="store_true", help="run the long forms of the crash tests")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Ignore modules of tests that import a framework which is not installed."""
+    name = collection_path.name.removeprefix("test_").removesuffix(".py")
+    return True if name in ("torch", "tensorflow") and find_spec(name) is None else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

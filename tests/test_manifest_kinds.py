@@ -334,6 +334,7 @@ def test_numbers_survive_bit_for_bit(
         np.testing.assert_array_equal(file["train/labels"], np.array(values, np.float32))
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("mode", ["multilabel", "regression"])
 def test_frameworks_get_these_labels(tmp_path: Path, photos: Path, mode: str) -> None:
     """Torch as they are stored, Hugging Face as lists of floats with the weight beside them."""

@@ -406,6 +406,7 @@ def test_masks_are_served_from_where_they_lie(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, masks)
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("files", [1, 2])
 def test_frameworks_get_masks(tmp_path: Path, files: int) -> None:
     """Torch as uint8 tensors, Hugging Face as Array2D; of one file and of several."""
@@ -427,6 +428,7 @@ def test_frameworks_get_masks(tmp_path: Path, files: int) -> None:
     np.testing.assert_array_equal(np.array(found["label"]), masks)
 
 
+@pytest.mark.frameworks
 def test_keras_gets_masks(tmp_path: Path) -> None:
     """As float32, as all labels."""
     pytest.importorskip("keras")

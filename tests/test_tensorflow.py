@@ -9,7 +9,7 @@ from frameworks import SHAPE, framework, make_splits
 from batchify.splits import Split
 
 tf = framework("tensorflow")
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")
