@@ -21,6 +21,8 @@ from batchify import engine, processes
 from batchify.errors import WorkerDiedError
 from batchify.worker import NOTHING, Mark
 
+pytestmark = pytest.mark.workers
+
 
 @dataclass(frozen=True)
 class Doubling:
