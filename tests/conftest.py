@@ -14,9 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import properties  # noqa: F401 - which registers the profiles
 import pytest
 from click.testing import CliRunner
 from drawing import draw_dataset, draw_zoo
+from hypothesis import settings
 
 from batchify import engine
 from batchify.cli import main
@@ -30,15 +32,17 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
-    parser.addoption("--long", action="store_true", help="run the long forms of the crash tests")
+    parser.addoption("--long", action="store_true", help="run the long forms of the tests")
 
 
-def pytest_configure() -> None:
-    """Handle the signals that whoever runs the tests in the background has ignored.
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples properties have, and handle signals that are ignored.
 
-    A process inherits what is ignored, but no handler: so those that the tests start end by a
-    signal as they do in the foreground, while the tests themselves go on.
+    SIGINT and SIGHUP are where the tests run in the background. A process inherits that, but no
+    handler: so those that the tests start end by a signal, as in the foreground, while the tests
+    themselves go on.
     """
+    settings.load_profile("long" if config.getoption("--long") else "short")
     for name in ("SIGINT", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has one of them
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
@@ -65,7 +69,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long forms of the crash tests are asked for."""
+    """Whether the long forms of the tests are asked for."""
     return bool(request.config.getoption("--long"))
 
 

@@ -25,6 +25,7 @@ from drawing import draw_dataset, encoded, photo, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packing import DEFLATED, STORED, Entries, members, pack, pack_tar, tar_info, zip_info
+from properties import examples
 
 from batchify import archive as archive_module
 from batchify.archive import Archive
@@ -77,7 +78,7 @@ names = st.text(st.sampled_from("abé-_ .\n日Z"), min_size=1, max_size=5).filte
 folders = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(folders, min_size=2, max_size=4, unique_by=lambda path: path.split("/")[0]),
     st.lists(st.tuples(st.integers(0, 3), names, st.sampled_from([".png", ".PNG", "png", ".txt"]))),

@@ -21,6 +21,7 @@ from drawing import draw_dataset, encoded, photo, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from properties import examples
 
 import batchify
 from batchify import durable, errors, schema
@@ -75,7 +76,7 @@ def test_the_same_bytes_for_any_number_of_workers(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     counts=st.lists(st.integers(0, 9), min_size=1, max_size=3).filter(any),
     batch_size=st.integers(1, 12),

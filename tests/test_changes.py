@@ -18,6 +18,7 @@ from conftest import Run
 from drawing import draw_dataset, encoded, photo, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from batchify import decode
 from batchify.builder import build
@@ -208,7 +209,7 @@ def test_skipped_images_are_tried_again(photos: Path, tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=20,
+    max_examples=examples(20),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -13,6 +13,7 @@ import pytest
 from drawing import draw_dataset, encoded, photo, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from batchify.builder import build
 from batchify.channels import ChannelSums, channel_sums, mean_and_std
@@ -28,7 +29,7 @@ SMALL = BuildOptions(decode=DecodeOptions((20, 16)))
     dtype=st.sampled_from(["uint8", "uint16"]),
     cuts=st.lists(st.integers(0, 5), max_size=3),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_sums_are_exact_however_they_are_cut(
     shape: tuple[int, int, int, int], dtype: str, cuts: list[int]
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from drawing import draw_dataset, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from batchify.dataset import Dataset, discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OptionError
@@ -291,7 +292,7 @@ tree_names = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(names=tree_names)
 def test_any_tree_comes_in_the_order_of_keras(names: list[str]) -> None:
     """For any nesting and any names, samples and classes come as the generator lists them."""

@@ -19,6 +19,7 @@ from encoding import SMALL, decoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from properties import examples
 
 import batchify
 from batchify import schema
@@ -53,7 +54,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_what_is_served_is_what_a_file_of_pixels_stores(
     odd: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -16,6 +16,7 @@ from conftest import Run
 from drawing import draw_dataset, encoded, photo, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import examples
 from tabled import SUFFIXES, listed, options_of, write_table
 
 from batchify import schema
@@ -431,7 +432,9 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0/."), min_siz
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     rows=st.lists(

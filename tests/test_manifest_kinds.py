@@ -14,6 +14,7 @@ import pytest
 from conftest import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import examples
 from tabled import SUFFIXES, listed, options_of, write_table
 
 import batchify
@@ -308,7 +309,7 @@ def test_pages_sheets_and_checks_take_these_files(tmp_path: Path, photos: Path, 
         assert {problem.code for problem in report.problems} == {"leak", "upscaled"} - {"upscaled"}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     values=st.lists(
         st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=2, max_size=2),

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from properties import examples
 from s3server import S3Server
 from tabled import options_of, write_table
 
@@ -223,7 +224,7 @@ def test_deep_masks_of_small_values_and_bits_are_taken(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, deep.astype(np.uint8))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.binary(max_size=200), at=st.integers(0, 300), new=st.binary(max_size=9))
 def test_hostile_bytes_are_bad_masks_at_worst(data: bytes, at: int, new: bytes) -> None:
     """Whatever they are: a mask, or a reason."""
