@@ -225,8 +225,8 @@ def test_a_share_from_a_file_counts_as_given(run: Run, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos that take a second to decode."""
-    return draw_dataset(tmp_path_factory.mktemp("large") / "data", {"a": 60}, size=(900, 900))
+    """Photos that take half a second to decode."""
+    return draw_dataset(tmp_path_factory.mktemp("large") / "data", {"a": 30}, size=(900, 900))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
