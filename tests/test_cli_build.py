@@ -248,7 +248,7 @@ def test_a_signal_ends_the_build(
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=100)
     assert process.returncode == 128 + number
     assert stderr == f"Error: stopped by {number.name}; run the same command again to continue\n"
     assert not out.exists()

@@ -31,8 +31,9 @@ LONG_KILLS = 260
 """The same with --long."""
 
 COMMITS = 60
-WORKER_DEATH_S = 10.0
-"""How long a command may take to end after its worker was killed; and a worker, its parent."""
+WORKER_DEATH_S = 60.0
+"""How long a command may take to end after its worker was killed; and a worker, its parent. On a
+machine that is not busy it is a moment; what hangs would do so for two minutes."""
 
 WRAPPER = """
 import sys

@@ -116,8 +116,8 @@ def test_a_run_that_is_given_up_ends_soon() -> None:
     """Tasks that wait are dropped; no process stays."""
     started = time.monotonic()
     with engine.Workers(2) as crew:
-        next(crew.run(Doubling(0.2), range(1, 1000), total=999))
-    assert time.monotonic() - started < 5
+        next(crew.run(Doubling(0.2), range(1, 10_000), total=9999))  # a quarter of an hour
+    assert time.monotonic() - started < 45
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_processes_go_where_their_start_is_broken_off(
     with pytest.raises(KeyboardInterrupt):
         engine.Workers(2).start()
     (process,) = started
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + 60
     while process.exitcode is None and time.monotonic() < ends:
         time.sleep(0.01)  # a thread of the executor may be the one that waits for it
     assert process.exitcode == -signal.SIGKILL

@@ -32,7 +32,7 @@ Record = Callable[[str, object], None]
 LONG_POINTS = 30
 """In each stage of each case, for each signal, and in each case with workers, with --long."""
 
-HANG_S = 20
+HANG_S = 100
 
 SERVER = """
 import json, os, signal, sys, traceback
@@ -353,11 +353,11 @@ class Watch:
     def __call__(self, state):
         if state.stage == "fill" and state.done:
             Path("filling").touch()
-            time.sleep(60)
+            time.sleep(600)
 
     def close(self):
         Path("ending").touch()
-        time.sleep(60)
+        time.sleep(600)
 
 sys.modules["batchify.cli.progress"].make_progress = lambda quiet: Watch()
 sys.modules["batchify.cli.boundary"].UNWIND_S = float(sys.argv[2])
@@ -374,7 +374,7 @@ def test_a_second_signal_ends_it_at_once(
     """Whatever the first is waiting for."""
     photos.rename(tmp_path / "data")
     with subprocess.Popen(
-        [sys.executable, "-c", SLOW_END, workers, "60"],
+        [sys.executable, "-c", SLOW_END, workers, "600"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
