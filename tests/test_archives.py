@@ -518,13 +518,13 @@ def test_a_killed_build_of_an_archive_continues(tmp_path: Path, name: str) -> No
     assert (tmp_path / "out.h5").read_bytes() == wanted
 
 
-def test_nothing_but_the_file_is_written(tmp_path: Path, run: Run) -> None:
+def test_nothing_but_the_file_is_written(tmp_path: Path, run_process: Run) -> None:
     """No member ever touches the disk: neither beside the archive nor where temporary files go."""
     root = draw_dataset(tmp_path / "d", {"cat": 8, "dog": 8})
     path = pack(tmp_path / "a.zip", members(root))
     shutil.rmtree(root)
     (tmp_path / "tmp").mkdir()
-    done = run("build", path, "out.h5", "--workers", "2", TMPDIR=str(tmp_path / "tmp"))
+    done = run_process("build", path, "out.h5", "--workers", "2", TMPDIR=str(tmp_path / "tmp"))
     assert done.returncode == 0, done.stderr
     found = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")}
     assert found == {"a.zip", "out.h5", "tmp"}

@@ -23,9 +23,9 @@ from batchify.cli.progress import ProgressBar, ProgressLines, make_progress
 SMALL = ("--target-size", "20x16")
 
 
-def test_build_then_inspect(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_build_then_inspect(run_process: Run, photos: Path, tmp_path: Path) -> None:
     """The two commands of the README: exit 0, a report on stdout, nothing on stderr."""
-    done = run("build", photos, "out.h5")
+    done = run_process("build", photos, "out.h5")
     assert (done.returncode, done.stderr) == (0, "")
     out = tmp_path / "out.h5"
     assert done.stdout.startswith(
@@ -33,7 +33,7 @@ def test_build_then_inspect(run: Run, photos: Path, tmp_path: Path) -> None:
     )
     with h5py.File(out) as file:
         assert file["X_train"].shape == (12, 150, 150, 3)
-    assert run("inspect", "out.h5").returncode == 0
+    assert run_process("inspect", "out.h5").returncode == 0
 
 
 def test_every_option_reaches_the_file(run: Run, photos: Path, tmp_path: Path) -> None:
