@@ -24,42 +24,53 @@ venv_bin() {
   esac
 }
 
+# install PIP-ARGUMENT...: install into the environment of $bin: with uv, which takes seconds, or
+# with pip where uv does not install or finds no index (only pip reads pip's configuration).
+install() {
+  VIRTUAL_ENV=${bin%/*} "$bin/uv" pip install --quiet "$@" 2>/dev/null ||
+    "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
 # make_venv FOLDER PIP-ARGUMENT...: make the environment where it is not there, or was made for
-# another pyproject.toml, place or Python, or with other arguments; set $bin to its commands.
+# another pyproject.toml, lock, place or Python, or with other arguments; set $bin to its commands.
 # One that these scripts did not make is used as it is.
 make_venv() {
   local folder=$1 python stamp
   shift
-  python=$(find_python)
-  stamp="$("$python" -VV) $* $(cksum <"$top/pyproject.toml") $top"
+  python=$(find_python) || return
+  stamp="$("$python" -VV) $* $(cat "$top/pyproject.toml" "$top"/scripts/locks/*.txt | cksum) $top"
   bin=$(venv_bin "$folder")
   if [ -d "$folder" ] && [ ! -e "$folder/made-for" ]; then
-    "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    install "$@"
   elif [ "$(cat "$folder/made-for" 2>/dev/null)" != "$stamp" ]; then
     echo "setting up $folder" >&2
     rm -rf "$folder"
-    "$python" -m venv "$folder"
-    "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    "$python" -m venv "$folder" || return
+    "$bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+      "$(grep '^uv==' "$top/scripts/locks/dev.txt")" || echo "scripts: without uv, pip takes minutes" >&2
+    install "$@" || return
     echo "$stamp" >"$folder/made-for"
   fi
 }
 
-# add_frameworks PIP-ARGUMENT...: install what the tests train with into the environment of $bin,
-# where it installs; that of PyTorch for the CPU alone, where its own index can be reached.
-add_frameworks() {
-  local stamp index=https://download.pytorch.org/whl/cpu
-  stamp="$* $(cksum <"$top/pyproject.toml")"
-  if [ "$(cat "$bin/../frameworks-for" 2>/dev/null)" = "$stamp" ]; then
+# make_dev_venv: make .venv, with the locked versions of all that the tests need but the frameworks;
+# where these do not install, as on a newer Python, with those that do.
+make_dev_venv() {
+  make_venv .venv --no-deps -r scripts/locks/dev.txt -e . || make_venv .venv -e '.[dev]'
+}
+
+# add_torch: install PyTorch into the environment of $bin; that for the CPU alone, where its own
+# index can be reached. With pip, which also finds it where pip's configuration says.
+add_torch() {
+  local index=https://download.pytorch.org/whl/cpu
+  set -- "$(sed -n 's/^frameworks = .*"\(torch==[^"]*\)".*/\1/p' "$top/pyproject.toml")"
+  if "$bin/python" -c 'import sys, importlib.util as u; sys.exit(not u.find_spec("torch"))'; then
     return
   fi
   if "$bin/python" -c "import urllib.request as r; r.urlopen('$index', timeout=5)" 2>/dev/null; then
     set -- "$@" --extra-index-url "$index"
   fi
-  if "$bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e "${top}[frameworks]"; then
-    echo "$stamp" >"$bin/../frameworks-for"
-  else
-    echo "scripts: PyTorch, Keras, grain and datasets do not install here; their tests are skipped" >&2
-  fi
+  "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
 
 # add_browser: where no Chromium or Chrome is installed, put a headless one into .venv-browser, for

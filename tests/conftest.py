@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
+from helpers import properties  # noqa: F401 - which registers the profiles
 from helpers.drawing import draw_dataset, draw_zoo
 from helpers.running import Run
+from hypothesis import settings
+
+from batchify.cli import main
+from batchify.workers import engine
+from batchify.workers.engine import Workers
 
 if TYPE_CHECKING:
     from helpers.s3server import S3Server
@@ -20,10 +31,30 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
-    parser.addoption("--long", action="store_true", help="run the long forms of the crash tests")
+    parser.addoption("--long", action="store_true", help="run the long forms of the tests")
     parser.addoption(
         "--update-golden", action="store_true", help="write the record of test_golden.py anew"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples properties have, and handle signals that are ignored.
+
+    SIGINT and SIGHUP are where the tests run in the background. A process inherits that, but no
+    handler: so those that the tests start end by a signal, as in the foreground, while the tests
+    themselves go on.
+    """
+    settings.load_profile("long" if config.getoption("--long") else "short")
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has one of them
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Ignore modules of tests that import a framework which is not installed."""
+    name = collection_path.name.removeprefix("test_").removesuffix(".py")
+    return True if name in ("torch", "tensorflow") and find_spec(name) is None else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -40,8 +71,38 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long forms of the crash tests are asked for."""
+    """Whether the long forms of the tests are asked for."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(autouse=True)
+def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start worker processes where a test asks for several, or an image hung in the one there is.
+
+    Else a build starts some when it continues an earlier one, in case an image ended that, or when
+    it judges itself to be slow, as it is on a busy machine: a second of two cores each time. Tests
+    marked `workers` are about that.
+    """
+    if request.node.get_closest_marker("workers"):
+        return
+    start, mend, run_there = Workers.start, Workers._mend, Workers._run_there
+
+    def start_chosen(crew: Workers) -> None:
+        if crew.chosen:
+            start(crew)
+
+    def start_and_run_there(crew: Workers, *rest: Any) -> Iterator[Any]:
+        start(crew)
+        return run_there(crew, *rest)
+
+    def mend_and_start(crew: Workers, *rest: Any) -> None:
+        mend(crew, *rest)
+        start(crew)
+
+    monkeypatch.setattr(Workers, "start", start_chosen)
+    monkeypatch.setattr(Workers, "_run_there", start_and_run_there)
+    monkeypatch.setattr(Workers, "_mend", mend_and_start)
+    monkeypatch.setattr(engine, "START_S", math.inf)
 
 
 @pytest.fixture
@@ -81,6 +142,21 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
+    """Run the command in this process, in the temporary folder."""
+
+    def call(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [*map(str, arguments)]
+        with contextlib.chdir(tmp_path):
+            done = CliRunner(env=environment).invoke(
+                main, command, prog_name="batchify", catch_exceptions=False
+            )
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def run_process(tmp_path: Path) -> Run:
     """Run the command in a process of its own, in the temporary folder."""
 
     def call(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.properties import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -76,7 +77,7 @@ def test_the_same_bytes_for_any_number_of_workers(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     counts=st.lists(st.integers(0, 9), min_size=1, max_size=3).filter(any),
     batch_size=st.integers(1, 12),
@@ -392,7 +393,7 @@ from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
 work = WorkFile(Target(sys.argv[1].encode(), False))
 print("held", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -407,8 +408,9 @@ def test_two_builds_on_one_target(photos: Path, tmp_path: Path) -> None:
         started = time.monotonic()
         with pytest.raises(errors.OutputLockedError, match="another build is writing this target"):
             build(photos, out, SMALL)
-        assert time.monotonic() - started < 5
+        waited_s = time.monotonic() - started
         holder.kill()
+    assert waited_s < 50
     build(photos, out, SMALL)
     assert out.exists()
 

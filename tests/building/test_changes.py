@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.properties import examples
 from helpers.running import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -208,7 +209,7 @@ def test_skipped_images_are_tried_again(photos: Path, tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=20,
+    max_examples=examples(20),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

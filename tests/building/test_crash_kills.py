@@ -24,12 +24,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-KILLS = 26
-"""That landed, in each of the chains; ten times as many with --long."""
+KILLS = 4
+"""That landed, in each of the chains."""
+
+LONG_KILLS = 260
+"""The same with --long."""
 
 COMMITS = 60
-WORKER_DEATH_S = 10.0
-"""How long a command may take to end after its worker was killed; and a worker, its parent."""
+WORKER_DEATH_S = 60.0
+"""How long a command may take to end after its worker was killed; and a worker, its parent. On a
+machine that is not busy it is a moment; what hangs would do so for two minutes."""
 
 WRAPPER = """
 import sys
@@ -325,8 +329,8 @@ def test_random_kills_change_no_byte(
         random.Random(chain),
     )
     builds.build_fresh()
-    kills = 10 * KILLS if long else KILLS
-    builds.run(kills, kills // 10 if chain in ("gzip", "skip") else 0)
+    kills = LONG_KILLS if long else KILLS
+    builds.run(kills, max(kills // 10, 1) if chain in ("gzip", "skip") else 0)
     record_property("crash: random kill -9", builds.landed)
     assert builds.landed >= kills
     assert builds.kills["fill"] >= kills // 4

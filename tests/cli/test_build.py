@@ -23,9 +23,9 @@ from batchify.cli.progress import ProgressBar, ProgressLines, make_progress
 SMALL = ("--target-size", "20x16")
 
 
-def test_build_then_inspect(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_build_then_inspect(run_process: Run, photos: Path, tmp_path: Path) -> None:
     """The two commands of the README: exit 0, a report on stdout, nothing on stderr."""
-    done = run("build", photos, "out.h5")
+    done = run_process("build", photos, "out.h5")
     assert (done.returncode, done.stderr) == (0, "")
     out = tmp_path / "out.h5"
     assert done.stdout.startswith(
@@ -33,7 +33,7 @@ def test_build_then_inspect(run: Run, photos: Path, tmp_path: Path) -> None:
     )
     with h5py.File(out) as file:
         assert file["X_train"].shape == (12, 150, 150, 3)
-    assert run("inspect", "out.h5").returncode == 0
+    assert run_process("inspect", "out.h5").returncode == 0
 
 
 def test_every_option_reaches_the_file(run: Run, photos: Path, tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_share_from_a_file_counts_as_given(run: Run, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos that take a second to decode."""
-    return draw_dataset(tmp_path_factory.mktemp("large") / "data", {"a": 60}, size=(900, 900))
+    """Photos that take half a second to decode."""
+    return draw_dataset(tmp_path_factory.mktemp("large") / "data", {"a": 30}, size=(900, 900))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
@@ -248,7 +248,7 @@ def test_a_signal_ends_the_build(
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=100)
     assert process.returncode == 128 + number
     assert stderr == f"Error: stopped by {number.name}; run the same command again to continue\n"
     assert not out.exists()

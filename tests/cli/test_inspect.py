@@ -69,10 +69,10 @@ def test_many_skipped_images_are_cut_short(run: Run, photos: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="encodings differ there")
-def test_a_terminal_without_unicode_gets_ascii(run: Run, photos: Path) -> None:
+def test_a_terminal_without_unicode_gets_ascii(run: Run, run_process: Run, photos: Path) -> None:
     """Bars and crosses are replaced, nothing fails."""
     run("build", photos, "out.h5", "--target-size", "8")
-    done = run("inspect", "out.h5", PYTHONIOENCODING="ascii")
+    done = run_process("inspect", "out.h5", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "8x8x3" in done.stdout
     assert "####" in done.stdout

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import keras_reference as keras
 from helpers.drawing import draw_dataset, save
+from helpers.properties import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -292,7 +293,7 @@ tree_names = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(names=tree_names)
 def test_any_tree_comes_in_the_order_of_keras(names: list[str]) -> None:
     """For any nesting and any names, samples and classes come as the generator lists them."""

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.properties import examples
 from helpers.running import Run
 from helpers.tabled import SUFFIXES, listed, options_of, write_table
 from hypothesis import HealthCheck, given, settings
@@ -431,7 +432,9 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0/."), min_siz
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     rows=st.lists(

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from helpers.properties import examples
 from helpers.running import Run
 from helpers.tabled import SUFFIXES, listed, options_of, write_table
 from hypothesis import HealthCheck, given, settings
@@ -310,7 +311,7 @@ def test_pages_sheets_and_checks_take_these_files(tmp_path: Path, photos: Path, 
         assert {problem.code for problem in report.problems} == {"leak", "upscaled"} - {"upscaled"}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     values=st.lists(
         st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=2, max_size=2),
@@ -336,6 +337,7 @@ def test_numbers_survive_bit_for_bit(
         np.testing.assert_array_equal(file["train/labels"], np.array(values, np.float32))
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("mode", ["multilabel", "regression"])
 def test_frameworks_get_these_labels(tmp_path: Path, photos: Path, mode: str) -> None:
     """Torch as they are stored, Hugging Face as lists of floats with the weight beside them."""

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import encoded, photo, save
+from helpers.properties import examples
 from helpers.running import Run
 from helpers.s3server import S3Server
 from helpers.tabled import options_of, write_table
@@ -224,7 +225,7 @@ def test_deep_masks_of_small_values_and_bits_are_taken(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, deep.astype(np.uint8))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.binary(max_size=200), at=st.integers(0, 300), new=st.binary(max_size=9))
 def test_hostile_bytes_are_bad_masks_at_worst(data: bytes, at: int, new: bytes) -> None:
     """Whatever they are: a mask, or a reason."""
@@ -407,6 +408,7 @@ def test_masks_are_served_from_where_they_lie(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, masks)
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("files", [1, 2])
 def test_frameworks_get_masks(tmp_path: Path, files: int) -> None:
     """Torch as uint8 tensors, Hugging Face as Array2D; of one file and of several."""
@@ -428,6 +430,7 @@ def test_frameworks_get_masks(tmp_path: Path, files: int) -> None:
     np.testing.assert_array_equal(np.array(found["label"]), masks)
 
 
+@pytest.mark.frameworks
 def test_keras_gets_masks(tmp_path: Path) -> None:
     """As float32, as all labels."""
     pytest.importorskip("keras")

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.properties import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ SMALL = BuildOptions(decode=DecodeOptions((20, 16)))
     dtype=st.sampled_from(["uint8", "uint16"]),
     cuts=st.lists(st.integers(0, 5), max_size=3),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_sums_are_exact_however_they_are_cut(
     shape: tuple[int, int, int, int], dtype: str, cuts: list[int]
 ) -> None:

@@ -49,19 +49,19 @@ def data(tmp_path: Path) -> Path:
     return draw_dataset(tmp_path / "data", {"cat": 12, "dog": 12})
 
 
-def build(run: Run, site: str, *options: str) -> subprocess.CompletedProcess[str]:
+def build(run_process: Run, site: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a build with the hostile decoder."""
-    return run(
+    return run_process(
         "build", "data", "out.h5", "--target-size", "20x16", "--image-timeout", "1", *options,
         PYTHONPATH=os.pathsep.join([site, *filter(None, [os.environ.get("PYTHONPATH")])]),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["crash", "hang"])
-def test_the_file_in_hand_is_named(run: Run, site: str, data: Path, name: str) -> None:
+def test_the_file_in_hand_is_named(run_process: Run, site: str, data: Path, name: str) -> None:
     """Exit 1, in time, with the reason and what to do; the next build continues."""
     save(data / "cat" / f"{name}.jpg", encoded(photo(), "JPEG"))
-    done = build(run, site, "--workers", "2")
+    done = build(run_process, site, "--workers", "2")
     reason = {
         "crash": "its worker process was ended by SIGSEGV",
         "hang": "not done in time (see --image-timeout)",
@@ -70,20 +70,20 @@ def test_the_file_in_hand_is_named(run: Run, site: str, data: Path, name: str) -
     assert f"Error: cat/{name}.jpg: {reason}; what is decoded is kept: run the" in done.stderr
     assert "Traceback" not in done.stderr
     (data / "cat" / f"{name}.jpg").write_bytes(encoded(photo(), "JPEG"))
-    assert run("build", "data", "out.h5", "--target-size", "20x16").returncode == 0
+    assert run_process("build", "data", "out.h5", "--target-size", "20x16").returncode == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("names", [["hang"], ["crash", "hang"]])
 def test_the_file_in_hand_is_skipped(
-    run: Run, site: str, data: Path, tmp_path: Path, workers: str, names: list[str]
+    run_process: Run, site: str, data: Path, tmp_path: Path, workers: str, names: list[str]
 ) -> None:
     """With --on-error skip it is listed with the reason, and all others are there."""
     for name in names:
         save(data / "dog" / f"{name}.jpg", encoded(photo(), "JPEG"))
     if workers == "1" and "crash" in names:  # nobody is left to tell; the next build takes over
-        assert build(run, site, "--workers", "1", "--on-error", "skip").returncode == -11
-    done = build(run, site, "--workers", workers, "--on-error", "skip")
+        assert build(run_process, site, "--workers", "1", "--on-error", "skip").returncode == -11
+    done = build(run_process, site, "--workers", workers, "--on-error", "skip")
     assert done.returncode == 0, done.stderr
     with h5py.File(tmp_path / "out.h5") as file:
         skipped = {row["path"].decode(): row["reason"].decode() for row in file["skipped"][()]}
@@ -93,26 +93,26 @@ def test_the_file_in_hand_is_skipped(
 
 
 def test_a_crash_in_this_process_is_named_by_the_next_build(
-    run: Run, site: str, data: Path
+    run_process: Run, site: str, data: Path
 ) -> None:
     """A small build has no process to spare; what it leaves makes the next one use some."""
     save(data / "cat" / "crash.jpg", encoded(photo(), "JPEG"))
-    assert build(run, site).returncode == -11
-    done = build(run, site)
+    assert build(run_process, site).returncode == -11
+    done = build(run_process, site)
     assert done.returncode == 1
     assert "Error: cat/crash.jpg: its worker process was ended by SIGSEGV" in done.stderr
 
 
 def test_a_crash_of_a_build_of_shards_is_named_by_the_next(
-    run: Run, site: str, data: Path, tmp_path: Path
+    run_process: Run, site: str, data: Path, tmp_path: Path
 ) -> None:
     """As that of a build of one file, and may be left out."""
     save(data / "cat" / "crash.jpg", encoded(photo(), "JPEG"))
-    assert build(run, site, "--shards", "2").returncode == -11
-    done = build(run, site, "--shards", "2")
+    assert build(run_process, site, "--shards", "2").returncode == -11
+    done = build(run_process, site, "--shards", "2")
     assert done.returncode == 1
     assert "Error: cat/crash.jpg: its worker process was ended by SIGSEGV" in done.stderr
-    done = build(run, site, "--shards", "2", "--on-error", "skip")
+    done = build(run_process, site, "--shards", "2", "--on-error", "skip")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out.h5" / "manifest.json").read_bytes())["skipped"] == 1
 

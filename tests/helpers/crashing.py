@@ -203,9 +203,13 @@ def read(folder: Path) -> Folder:
 
 
 @contextmanager
-def staged(name: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def staged(name: str, scratch: Path) -> Iterator[Stage]:
     """Draw a dataset and make a scenario's folder; in this process nothing is fsynced."""
-    scenario = SCENARIOS[name]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield from _staged(SCENARIOS[name], scratch, monkeypatch)
+
+
+def _staged(scenario: Scenario, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setattr("batchify.building.jobs.TASK_ROWS", TASK_ROWS)
     monkeypatch.setattr("batchify.building.workfile.COMMIT_NBYTES", COMMIT_NBYTES)
     # A build that continues uses processes; they cost a third of a second, and write as this does.

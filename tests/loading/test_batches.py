@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset
+from helpers.properties import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +55,7 @@ def chunk_rows_of(split: Split) -> int:
     return int(split.images.starts[1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     kind=st.sampled_from(["none", "gzip"]),
     batch_size=st.integers(1, 320),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, draw_zoo, encoded, photo, save
 from helpers.encoding import SMALL, decoded
+from helpers.properties import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -53,7 +54,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_what_is_served_is_what_a_file_of_pixels_stores(
     odd: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -52,6 +52,7 @@ def test_a_missing_framework_is_named(
     assert isinstance(error.value, BatchifyError)
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_keras_batches(splits: dict[str, Split], kind: str) -> None:
     """Item i is batch i of the epoch; the end of an epoch draws another order."""
@@ -72,6 +73,7 @@ def test_keras_batches(splits: dict[str, Split], kind: str) -> None:
     np.testing.assert_array_equal(other[3][0], data[3][0])
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize(
     ("kind", "workers"), [("none", 1), ("none", 2), ("gzip", 2), ("encoded", 2)]
 )
@@ -90,6 +92,7 @@ def test_a_keras_model_learns(splits: dict[str, Split], kind: str, workers: int)
     assert model.predict(splits[kind].to_keras(64), verbose=0).shape == (ROWS, 2)
 
 
+@pytest.mark.frameworks
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("kind", "workers"), [("none", 0), ("none", 2), ("gzip", 0), ("encoded", 2)]
@@ -124,6 +127,7 @@ def test_a_split_is_a_grain_source(splits: dict[str, Split], kind: str, workers:
     assert np.mean(learnt[-4:]) > 0.9
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_hugging_face_datasets(
     splits: dict[str, Split], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -165,6 +169,7 @@ def test_hugging_face_datasets(
     assert len(pickle.dumps(data)) < 8 * split.images.nbytes  # 4 bytes a pixel and more
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 def test_a_model_learns_from_a_hugging_face_dataset(
     splits: dict[str, Split], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -189,6 +194,7 @@ def test_a_model_learns_from_a_hugging_face_dataset(
     assert np.mean(losses[-5:]) < 0.3 < np.mean(losses[:5])
 
 
+@pytest.mark.frameworks
 def test_hugging_face_datasets_of_mapped_rows_copy_nothing(splits: dict[str, Split]) -> None:
     """The values that Arrow has are the bytes of the mapped file, and labels may be one-hot."""
     framework("datasets")
@@ -198,6 +204,7 @@ def test_hugging_face_datasets_of_mapped_rows_copy_nothing(splits: dict[str, Spl
     assert values.buffers()[1].address == split.images.ctypes.data  # type: ignore[union-attr]
 
 
+@pytest.mark.frameworks
 def test_an_empty_hugging_face_dataset(tmp_path: Path) -> None:
     """Has the columns."""
     framework("datasets")
@@ -209,6 +216,7 @@ def test_an_empty_hugging_face_dataset(tmp_path: Path) -> None:
         assert (data.num_rows, data.column_names) == (0, ["image", "label", "path"])
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("store", [{"class_mode": "categorical"}, {"class_mode": "none"}])
 def test_hugging_face_datasets_of_other_labels(tmp_path: Path, store: dict[str, Any]) -> None:
     """One-hot lists, or none."""
@@ -221,6 +229,7 @@ def test_hugging_face_datasets_of_other_labels(tmp_path: Path, store: dict[str, 
         np.testing.assert_array_equal(row["label"], split.labels[4])
 
 
+@pytest.mark.frameworks
 def test_pieces_of_a_hugging_face_dataset(
     splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo
+from helpers.properties import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def test_images_are_indexed_as_an_array_is(both: tuple[Split, Path]) -> None:
             split[wrong]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_rows_are_those_of_h5py(both: tuple[Split, Path], data: st.DataObject) -> None:
     """For any rows in any order, images and labels together."""

@@ -9,7 +9,7 @@ from helpers.frameworks import SHAPE, framework, make_splits
 from batchify.loading.split import Split
 
 tf = framework("tensorflow")
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")

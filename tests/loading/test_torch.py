@@ -32,6 +32,7 @@ from batchify.loading.frameworks import shared_memory  # noqa: E402
 from batchify.loading.frameworks import torch as adapter  # noqa: E402
 
 pytestmark = [
+    pytest.mark.frameworks,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # a fork with threads, in 3.12
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # one CPU
 ]

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import encoded, photo, save
+from helpers.properties import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def split_of(splits: dict[str, NDArray[np.int32]], count: int) -> list[str]:
 
 
 @given(pairs=classes_and_groups, share=shares, seed=seeds)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_groups_stay_whole(
     pairs: list[tuple[int, int]], share: tuple[float, float], seed: int
 ) -> None:
@@ -75,7 +76,7 @@ def test_groups_stay_whole(
     share=shares,
     seed=seeds,
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_shares_are_kept_as_well_as_groups_allow(
     sizes: list[list[int]], share: tuple[float, float], seed: int
 ) -> None:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset
+from helpers.properties import examples
 from helpers.synthetic import made_up
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ def plan_of(dataset: Dataset, **groups: object) -> BuildPlan:
     return make_plan(dataset, replace(BuildOptions(), **groups), decoder="test 1.0")  # type: ignore[arg-type]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     counts=st.lists(st.integers(0, 400), min_size=1, max_size=40).filter(any),
     side=st.integers(1, 200),

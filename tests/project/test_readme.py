@@ -81,7 +81,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=getattr(pytest.mark, "tensorflow" if name == "tensorflow" else "frameworks")
+        )
+        for name in FRAMEWORKS
+    ],
+)
 def test_every_training_loop_runs(folder: Path, name: str) -> None:
     """The one of each framework, where it is installed."""
     ((needed, text),) = [

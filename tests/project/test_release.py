@@ -1,13 +1,15 @@
-"""What a release says of itself: the tag, the version and the changelog agree."""
+"""What the repository says of itself agrees: tag, version and changelog; requirements and locks."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 TOP = Path(__file__).parents[2]
 CHANGELOG = """# Changelog
@@ -68,3 +70,27 @@ def test_it_reads_the_version_of_this_repository() -> None:
     assert done.returncode == 1
     assert "batchify/_version.py has none" not in done.stderr
     assert "the tag is v0, but batchify/_version.py has " in done.stderr
+
+
+@pytest.mark.parametrize("lock", ["dev", "frameworks"])
+def test_the_locks_are_those_of_the_requirements(lock: str) -> None:
+    """Each requirement has a version that it allows; scripts/lock writes them."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (TOP / "scripts" / "locks" / f"{lock}.txt").read_text(encoding="utf-8")
+    pins = [Requirement(line) for line in text.splitlines()[1:]]
+    assert not any(pin.url for pin in pins)
+    wanted = [*map(Requirement, project["dependencies"])]
+    extras = ["dev", lock]
+    for extra in extras:
+        for requirement in map(Requirement, project["optional-dependencies"].get(extra, [])):
+            if requirement.name == project["name"]:
+                extras.extend(requirement.extras)
+            elif requirement.name != "torch":  # which setup.sh installs, for the CPU alone
+                wanted.append(requirement)
+    for requirement in wanted:
+        specifiers = [pin.specifier for pin in pins if pin.name == requirement.name]
+        assert specifiers, f"scripts/lock was not run for {requirement.name}"
+        for specifier in specifiers:
+            (exact,) = specifier
+            assert exact.operator == "=="
+            assert exact.version in requirement.specifier

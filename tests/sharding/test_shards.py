@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -493,18 +492,39 @@ def test_the_command_builds_shards(photos: Path, tmp_path: Path, run: Run) -> No
     assert "holds shards that are not up to date" in other.stderr
 
 
+ONE_SHARD = """
+import sys, time
+from batchify import sharding
+from batchify.cli import main
+
+build_shard = sharding.build_shard
+
+def build_one(*arguments, **options):
+    outcome = build_shard(*arguments, **options)
+    print("built", flush=True)
+    time.sleep(600)
+    return outcome
+
+sharding.build_shard = build_one
+main(sys.argv[1:])
+"""
+"""The command, which waits for a signal after its first shard."""
+
+
 def test_a_signal_ends_a_build_of_shards(tmp_path: Path) -> None:
     """With the message and the code of its number; the lock goes, and the next build goes on."""
-    photos = draw_dataset(tmp_path / "photos", {"cat": 60}, size=(400, 400))
+    photos = draw_dataset(tmp_path / "photos", {"cat": 60})
     arguments = ["build", str(photos), str(tmp_path / "out"), "--shards=20", "--workers=1"]
     with subprocess.Popen(
-        [sys.executable, "-m", "batchify", *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", ONE_SHARD, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("out/*.h5")) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "built\n"
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM
     assert stderr == "Error: stopped by SIGTERM; run the same command again to continue\n"
     left = set(os.listdir(tmp_path / "out"))

@@ -22,6 +22,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.packing import DEFLATED, STORED, Entries, members, pack, pack_tar, tar_info, zip_info
+from helpers.properties import examples
 from helpers.running import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -77,7 +78,7 @@ names = st.text(st.sampled_from("abé-_ .\n日Z"), min_size=1, max_size=5).filte
 folders = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(folders, min_size=2, max_size=4, unique_by=lambda path: path.split("/")[0]),
     st.lists(st.tuples(st.integers(0, 3), names, st.sampled_from([".png", ".PNG", "png", ".txt"]))),
@@ -517,13 +518,13 @@ def test_a_killed_build_of_an_archive_continues(tmp_path: Path, name: str) -> No
     assert (tmp_path / "out.h5").read_bytes() == wanted
 
 
-def test_nothing_but_the_file_is_written(tmp_path: Path, run: Run) -> None:
+def test_nothing_but_the_file_is_written(tmp_path: Path, run_process: Run) -> None:
     """No member ever touches the disk: neither beside the archive nor where temporary files go."""
     root = draw_dataset(tmp_path / "d", {"cat": 8, "dog": 8})
     path = pack(tmp_path / "a.zip", members(root))
     shutil.rmtree(root)
     (tmp_path / "tmp").mkdir()
-    done = run("build", path, "out.h5", "--workers", "2", TMPDIR=str(tmp_path / "tmp"))
+    done = run_process("build", path, "out.h5", "--workers", "2", TMPDIR=str(tmp_path / "tmp"))
     assert done.returncode == 0, done.stderr
     found = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")}
     assert found == {"a.zip", "out.h5", "tmp"}

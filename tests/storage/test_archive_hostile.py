@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.drawing import encoded, photo
 from helpers.packing import DEFLATED, STORED, Entries, pack, pack_tar, replace, tar_info
+from helpers.properties import examples
 from helpers.running import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -428,7 +429,7 @@ def damaged(kind: str, noise: random.Random) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from(["zip", "tar"]), st.integers(0, 1 << 32))
 def test_damage_is_an_error_of_ours_or_of_a_member(kind: str, seed: int) -> None:
     """Any bytes flipped, cut or put in: nothing else is raised, and nothing read twice as large."""
