@@ -22,7 +22,8 @@ from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset, Samples
 from batchify.errors import DatasetError, Skipped
 from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
-from batchify.storage.tree import Entry, FolderTree, Tree, is_folder, is_hidden
+from batchify.storage.hidden import is_hidden
+from batchify.storage.tree import Entry, FolderTree, Tree, is_folder
 
 
 def open_tree(

@@ -17,8 +17,9 @@ from batchify.common.text import printable
 from batchify.errors import BadImageError, DatasetError, DatasetNotFoundError, Skipped
 from batchify.options import DiscoverOptions
 from batchify.storage import tar_reader, zip_reader
+from batchify.storage.hidden import is_hidden
+from batchify.storage.listed_tree import ListedTree
 from batchify.storage.source import Member, SourceFile
-from batchify.storage.tree import ListedTree, is_hidden
 
 Kind = Literal["zip", "tar"]
 

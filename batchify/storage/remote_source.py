@@ -19,6 +19,7 @@ from batchify.errors import (
     Skipped,
 )
 from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
+from batchify.storage.listed_tree import ListedTree
 from batchify.storage.remote_store import (
     PATIENCE_S,
     UNKNOWN,
@@ -30,7 +31,6 @@ from batchify.storage.remote_store import (
     reason,
 )
 from batchify.storage.source import SourceFile
-from batchify.storage.tree import ListedTree
 
 IN_FLIGHT = 10
 """Requests of a process at once: as many as botocore has connections."""

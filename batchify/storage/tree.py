@@ -1,22 +1,19 @@
-"""A tree to walk: the protocol, a folder, a flat list."""
+"""A dataset as a tree of folders: what discovery walks, and the tree of a folder on disk."""
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from array import array
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.keys import path_keys
 from batchify.common.paths import is_within
 from batchify.common.text import printable
-from batchify.errors import DatasetError, DatasetNotFoundError, Skipped
-from batchify.storage.source import Extent, Folder, Source
+from batchify.errors import DatasetNotFoundError, Skipped
+from batchify.storage.source import Folder, Source
 
 NO_FILE = "there is no such file"
 
@@ -216,225 +213,6 @@ def _is_loop(link: bytes) -> bool:
         if parent == os.path.dirname(parent):
             return False
         parent = os.path.dirname(parent)
-
-
-MAX_FOLDERS = 1_000_000
-"""Each takes some 400 bytes, where a listing may name it in two."""
-
-
-class ListedEntry:
-    """What a listing knows of an entry: a plain file, a folder, or what is neither."""
-
-    __slots__ = ("_kind", "name")
-
-    def __init__(self, name: bytes, kind: str) -> None:
-        self.name = name
-        self._kind = kind
-
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002 - as os.DirEntry has
-        """Tell whether it is a folder."""
-        return self._kind == "folder"
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002 - as os.DirEntry has
-        """Tell whether it is a plain file."""
-        return self._kind == "file"
-
-    def is_symlink(self) -> bool:
-        """Tell whether it is a link: what is one is not followed, and told by its reason."""
-        return False
-
-
-class _Folder:
-    """What is in one folder: the names of its files in one run of bytes, with their extents."""
-
-    __slots__ = ("folders", "names", "numbers", "reasons")
-
-    def __init__(self) -> None:
-        self.folders: dict[bytes, _Folder] = {}
-        self.names = bytearray()
-        self.numbers = array("q")
-        self.reasons: dict[bytes, str] = {}
-
-    def files(self) -> list[bytes]:
-        """Return the names of the files, as they were added."""
-        return bytes(self.names).split(b"/")[:-1]
-
-
-class _Index:
-    """Finds the files of a folder by their names."""
-
-    def __init__(self, folder: _Folder) -> None:
-        keys = path_keys(folder.files())
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
-        self.count = len(keys)
-
-    def rows(self, names: Sequence[bytes]) -> NDArray[np.int64]:
-        """Return where each was added last, -1 where it was not, shape (n,)."""
-        if not self.count:
-            return np.full(len(names), -1)
-        keys = path_keys(names)
-        last = np.maximum(np.searchsorted(self._keys, keys, "right") - 1, 0)
-        return np.where(self._keys[last] == keys, self._order[last], -1)
-
-
-class ListedTree:
-    """The folders of a dataset that lists its files by their paths.
-
-    Parameters
-    ----------
-    source : Source
-        Where the files are read.
-
-    Attributes
-    ----------
-    refused : list of Skipped
-        What is in no folder, and why.
-
-    Notes
-    -----
-    Memory: the bytes of all names, and 8 for each number of an extent; some 400 for each folder.
-    A folder's files are let go when their extents are asked for.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.refused: list[Skipped] = []
-        self._root = _Folder()
-        self._count = 0
-        self._last = (b"", self._root)
-        self._indexes: dict[bytes, _Index] = {}
-
-    def add_file(self, path: bytes, extent: Extent) -> None:
-        """Take a file, with its folders; of several of one path, the last counts."""
-        parent, _, name = path.rpartition(b"/")
-        folder = self.add_folder(parent)
-        folder.names += name
-        folder.names += b"/"
-        folder.numbers.extend(extent)
-        folder.reasons.pop(name, None)
-
-    def add_folder(self, path: bytes) -> _Folder:
-        """Take a folder, which may be empty.
-
-        Raises
-        ------
-        DatasetError
-            If there are too many: a listing can name them in next to no bytes.
-        """
-        if path == self._last[0]:
-            return self._last[1]
-        folder = self._root
-        for name in path.split(b"/") if path else []:
-            found = folder.folders.get(name)
-            if found is None:
-                self._count += 1
-                if self._count > MAX_FOLDERS:
-                    raise DatasetError(
-                        f"dataset {printable(self.source.name)} has more than {MAX_FOLDERS:,} "
-                        "folders; put it into fewer"
-                    )
-                found = folder.folders[name] = _Folder()
-            folder = found
-        self._last = (path, folder)
-        return folder
-
-    def add_special(self, path: bytes, reason: str) -> None:
-        """Take what is neither, and why it is left out."""
-        parent, _, name = path.rpartition(b"/")
-        self.add_folder(parent).reasons[name] = reason
-
-    def enter(self, name: bytes) -> None:
-        """Take a folder of the root for the root; what is beside it is let go."""
-        self._root = self._root.folders[name]
-        self._last = (b"", self._root)
-
-    def scan(self, path: bytes) -> Iterator[Entry]:
-        """Yield what is in a folder; files in the order that they were added, the rest sorted."""
-        folder = self._folder(path)
-        for name in sorted(folder.folders):
-            yield ListedEntry(name, "folder")
-        for name in dict.fromkeys(folder.files()):
-            if name not in folder.reasons:
-                yield ListedEntry(name, "file")
-        for name in sorted(folder.reasons):
-            yield ListedEntry(name, "special")
-
-    def folder_reason(self, path: bytes) -> None:
-        """Return None: there are no links to folders."""
-
-    def file_reason(self, path: bytes) -> str | None:
-        """Return why what is no plain file is left out."""
-        parent, _, name = path.rpartition(b"/")
-        return self._folder(parent).reasons.get(name)
-
-    def link_reason(self, path: bytes) -> None:
-        """Return None: there are no links to folders."""
-
-    def extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
-        """Return the extents of some files of a folder, shape (n, k); None where there are none.
-
-        A walk asks for them once: what is known of the folder's files is let go, so that a dataset
-        is not twice in memory.
-        """
-        folder = self._folder(path)
-        files, numbers = folder.files(), folder.numbers
-        folder.names, folder.numbers = bytearray(), array("q")
-        if not names:
-            return None
-        index = {name: i for i, name in enumerate(files)}
-        rows = np.fromiter(map(index.__getitem__, names), np.intp, len(names))
-        return np.frombuffer(numbers, np.int64).reshape(len(files), -1)[rows]
-
-    def find(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
-        """Look some files up; return why some are none, and the extents of all.
-
-        Memory: 16 bytes for each file in the folders that were asked for.
-        """
-        reasons: dict[int, str] = {}
-        extents: NDArray[np.int64] | None = None
-        by_folder: dict[bytes, list[int]] = {}
-        for i, path in enumerate(paths):
-            by_folder.setdefault(path.rpartition(b"/")[0], []).append(i)
-        for parent, numbers in by_folder.items():
-            names = [paths[i].rpartition(b"/")[2] for i in numbers]
-            try:
-                folder = self._folder(parent)
-            except FileNotFoundError:
-                reasons.update(dict.fromkeys(numbers, NO_FILE))
-                continue
-            if parent not in self._indexes:
-                self._indexes[parent] = _Index(folder)
-            rows = self._indexes[parent].rows(names)
-            for i, name, row in zip(numbers, names, rows.tolist(), strict=True):
-                if name in folder.reasons:
-                    reasons[i] = folder.reasons[name]
-                elif row < 0:
-                    is_folder = name in folder.folders
-                    reasons[i] = "not a regular file but a folder" if is_folder else NO_FILE
-            if found := np.flatnonzero(rows >= 0).tolist():
-                count = self._indexes[parent].count
-                stored = np.frombuffer(folder.numbers, np.int64).reshape(count, -1)
-                if extents is None:
-                    extents = np.zeros((len(paths), stored.shape[1]), np.int64)
-                extents[[numbers[i] for i in found]] = stored[rows[found]]
-        return reasons, extents
-
-    def _folder(self, path: bytes) -> _Folder:
-        folder = self._root
-        for name in path.split(b"/") if path else []:
-            if name not in folder.folders:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            folder = folder.folders[name]
-        return folder
-
-
-_HIDDEN_NAMES = frozenset({b"__macosx", b"thumbs.db", b"desktop.ini", b"$recycle.bin"})
-
-
-def is_hidden(name: bytes) -> bool:
-    """Tell whether a file or folder is one that its user never sees."""
-    return name.startswith(b".") or name.lower() in _HIDDEN_NAMES
 
 
 def is_folder(entry: Entry) -> bool:

@@ -25,8 +25,8 @@ from batchify.datasets.manifest import read_dataset, read_manifest
 from batchify.errors import DatasetError, ManifestError, OptionError
 from batchify.options import BuildOptions, DiscoverOptions, ManifestOptions, StoreOptions
 from batchify.planning.planner import fingerprint, plan_build
+from batchify.storage.listed_tree import ListedTree
 from batchify.storage.source import Folder
-from batchify.storage.tree import ListedTree
 
 S3 = "s3://bucket/labels.csv"
 

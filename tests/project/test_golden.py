@@ -634,7 +634,8 @@ def _run(step: Step, case: Case, world: Path, *, shown: bool) -> dict[str, Any]:
 def _normal(text: str, world: Path) -> str:
     """Return a text without what differs from run to run: the folder, time, lines of progress."""
     text = text.replace(str(world), "WORLD")
-    text = re.sub(r"^[\w ]+: [\d,]+ of [\d,]+ images, .*images/s.*\n", "", text, flags=re.MULTILINE)
+    progress = r"(?m)^[\w .-]+: [\d,]+ of [\d,]+ images, .*images/s.*\n"
+    text = re.sub(progress, "", text)
     return re.sub(r"\bin [\d.]+ s\b( \([\d,]+ images/s\))?", "in … s", text)
 
 

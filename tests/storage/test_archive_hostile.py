@@ -30,7 +30,7 @@ from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
 from batchify.errors import BadImageError, BatchifyError, DatasetError, DatasetNotFoundError
 from batchify.options import BuildOptions, DecodeOptions
-from batchify.storage import tree
+from batchify.storage import listed_tree
 from batchify.storage.archive import refusal
 
 IMAGE = encoded(photo(5, 4), "PNG")
@@ -357,7 +357,7 @@ def test_hostile_directories_of_a_zip_are_refused_at_once(tmp_path: Path) -> Non
 
 def test_a_bomb_of_folders_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of two thousand folders each, which take some hundred times their bytes."""
-    monkeypatch.setattr(tree, "MAX_FOLDERS", 10_000)
+    monkeypatch.setattr(listed_tree, "MAX_FOLDERS", 10_000)
     entries: Entries = [(f"{i}/" + "x/" * 2000 + "1.png", b"") for i in range(6)]
     for name in ("a.zip", "a.tar"):
         with pytest.raises(DatasetError, match="more than 10,000 folders"):

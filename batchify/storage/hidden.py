@@ -1,0 +1,8 @@
+"""The rule for hidden files: which names discovery ignores unless told otherwise."""
+
+_HIDDEN_NAMES = frozenset({b"__macosx", b"thumbs.db", b"desktop.ini", b"$recycle.bin"})
+
+
+def is_hidden(name: bytes) -> bool:
+    """Tell whether a file or folder is one that its user never sees."""
+    return name.startswith(b".") or name.lower() in _HIDDEN_NAMES
