@@ -13,7 +13,7 @@ from batchify.decoding.batch import OldRow
 from batchify.decoding.channels import stored_sums
 from batchify.errors import FileFormatError
 from batchify.format import schema
-from batchify.format.images import StoredImages
+from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
 from batchify.format.rows import RowReader
 
@@ -39,10 +39,10 @@ class OldRows:
         keys = []
         with contextlib.ExitStack() as undo, Reader(path) as reader:
             self._rows_of = {name: reader.rows(name) for name in reader.splits}
-            self._images: dict[str, StoredImages] = {}
+            self._images: dict[str, StoredPixels] = {}
             for name in reader.splits:
                 if not reader.is_encoded:
-                    self._images[name] = StoredImages(reader, name)
+                    self._images[name] = StoredPixels(reader, name)
                     undo.callback(self._images[name].close)
                 keys += [_keys(piece) for piece in reader.pieces(name, "source_sha256")]
             self._records = [

@@ -129,10 +129,9 @@ def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> Spl
             with reader.refusing():
                 yield first, stored[first : min(first + _AT_ONCE, stop)].tolist()
 
-    sizes = [np.empty((0, 2), np.int32), *reader.pieces(split, "source_size")]
-    flags = [np.empty(0, np.uint16), *reader.pieces(split, "source_flags")]
+    sizes, flags = reader.column(split, "source_size"), reader.column(split, "source_flags")
     labels = class_indices(reader, split) if has_classes(reader) else None
-    return _split_facts(labels, digests, np.concatenate(sizes), np.concatenate(flags), paths)
+    return _split_facts(labels, digests, sizes, flags, paths)
 
 
 def shard_facts(folder: bytes) -> Facts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 import zlib
+from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,15 +19,17 @@ from h5py import h5d
 from numpy.typing import NDArray
 
 from batchify.common import durable
+from batchify.common.closing import Closing
 from batchify.common.system import in_order, usable_cpus
 from batchify.errors import FileFormatError
 from batchify.format import schema
 from batchify.format.reader import Reader
+from batchify.format.rows import read_rows
 from batchify.format.structure import dataset_row_offsets, filters
 
 
-class EncodedFiles:
-    """The files of one split; usable from several threads at once.
+class StoredImages(Closing):
+    """The images of one split by row, as they are stored; usable from several threads at once.
 
     Parameters
     ----------
@@ -37,22 +40,16 @@ class EncodedFiles:
     Raises
     ------
     FileFormatError
-
-    Notes
-    -----
-    Memory: 8 bytes a row.
     """
 
     chunk_rows = 1
 
     def __init__(self, reader: Reader, split: str) -> None:
         self.rows = reader.rows(split)
-        self._ends = reader.ends(split)
-        with reader.refusing():
-            self._places = dataset_row_offsets(reader.splits[split]["encoded"])
         self._fd = os.dup(reader.fd)
         self._closing = weakref.finalize(self, os.close, self._fd)
 
+    @abstractmethod
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some rows, one after another.
 
@@ -60,19 +57,64 @@ class EncodedFiles:
         ------
         OSError
             If the file ends before, or cannot be read.
+        FileFormatError
+            If a compressed chunk is damaged.
         """
-        first, last = self._end(start), self._end(stop)
-        return b"".join(
-            durable.pread_all(self._fd, to - at, offset)
-            for offset, at, to in self._places.extents(first, last)
-        )
 
-    def cut(self, data: bytes, start: int, stop: int) -> Iterator[memoryview]:
-        """Yield the bytes of each of some rows, out of those that `get` returned of them."""
-        view = memoryview(data)
-        ends = (self._ends[start:stop] - self._end(start)).tolist()
-        for first, last in zip([0, *ends], ends, strict=False):
-            yield view[first:last]
+    @abstractmethod
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Return the bytes of each of some rows."""
+
+    @abstractmethod
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """Yield [start, stop) of all rows: whole chunks of some MiB, unless one has more."""
+
+    @property
+    @abstractmethod
+    def piece_nbytes(self) -> int:
+        """The most bytes of one of the `pieces`."""
+
+    def checked(self, start: int, crc32: list[int]) -> tuple[bytes, list[int]]:
+        """Return the bytes of some rows, as `get`, and the rows whose CRC-32 is another."""
+        stop = start + len(crc32)
+        data = self.get(start, stop)
+        rows, end = memoryview(data), 0
+        damaged = []
+        for row, (nbytes, expected) in enumerate(
+            zip(self.sizes(start, stop), crc32, strict=True), start
+        ):
+            if zlib.crc32(rows[end : end + nbytes]) != expected:
+                damaged.append(row)
+            end += nbytes
+        return data, damaged
+
+    def close(self) -> None:
+        """Close the file; done by itself when this is not used any more."""
+        self._closing()
+
+
+class EncodedFiles(StoredImages):
+    """The encoded files of one split.
+
+    Notes
+    -----
+    Memory: 8 bytes a row.
+    """
+
+    def __init__(self, reader: Reader, split: str) -> None:
+        self._ends = reader.ends(split)
+        with reader.refusing():
+            self._offsets = dataset_row_offsets(reader.splits[split]["encoded"])
+        super().__init__(reader, split)
+
+    def get(self, start: int, stop: int) -> bytes:
+        """Return the bytes of some files, one after another."""
+        return read_rows(self._fd, self._offsets, self._end(start), self._end(stop))
+
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Return the bytes of each of some files."""
+        sizes: list[int] = np.diff(self._ends[start:stop], prepend=self._end(start)).tolist()
+        return sizes
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Yield [start, stop) of all rows, some MiB together, unless one has more."""
@@ -89,27 +131,13 @@ class EncodedFiles:
         largest = int(np.diff(self._ends, prepend=0).max(initial=0))
         return max(schema.PIECE_NBYTES, largest)
 
-    def close(self) -> None:
-        """Close the file; done by itself when this is not used any more."""
-        self._closing()
-
     def _end(self, rows: int) -> int:
         """Return where the first so many rows end."""
         return int(self._ends[rows - 1]) if rows else 0
 
 
-class StoredImages:
-    """The images of one split; usable from several threads at once.
-
-    Parameters
-    ----------
-    reader : Reader
-        Open while this is made, and not needed any more after that.
-    split : str
-
-    Raises
-    ------
-    FileFormatError
+class StoredPixels(StoredImages):
+    """The decoded images of one split.
 
     Notes
     -----
@@ -118,7 +146,6 @@ class StoredImages:
 
     def __init__(self, reader: Reader, split: str) -> None:
         dataset = reader.splits[split]["images"]
-        self.rows: int = dataset.shape[0]
         self.dtype: np.dtype[np.generic] = dataset.dtype
         self.image_shape: tuple[int, ...] = dataset.shape[1:]
         self.row_nbytes: int = self.dtype.itemsize * int(np.prod(self.image_shape, dtype=np.int64))
@@ -126,30 +153,20 @@ class StoredImages:
         used = filters(dataset)
         self.compressed = bool(used)
         self._shuffled = len(used) == 2
-        self._places = None
+        self._offsets = None
+        super().__init__(reader, split)
         with reader.refusing():
             if used:
-                self._offsets, self._sizes = self._chunk_table(dataset.id, reader.nbytes)
+                self._chunk_offsets, self._chunk_sizes = self._chunk_table(
+                    dataset.id, reader.nbytes
+                )
             else:
-                self._places = dataset_row_offsets(dataset)
-        self._fd = os.dup(reader.fd)
-        self._closing = weakref.finalize(self, os.close, self._fd)
+                self._offsets = dataset_row_offsets(dataset)
 
     def get(self, start: int, stop: int) -> bytes:
-        """Return the bytes of some rows.
-
-        Raises
-        ------
-        OSError
-            If the file ends before, or cannot be read.
-        FileFormatError
-            If a compressed chunk is damaged.
-        """
-        if self._places is not None:
-            return b"".join(
-                durable.pread_all(self._fd, (last - first) * self.row_nbytes, offset)
-                for offset, first, last in self._places.extents(start, stop)
-            )
+        """Return the bytes of some rows, one after another."""
+        if self._offsets is not None:
+            return read_rows(self._fd, self._offsets, start, stop)
         if start == stop:
             return b""
         first, last = start // self.chunk_rows, (stop - 1) // self.chunk_rows
@@ -157,11 +174,9 @@ class StoredImages:
         skipped = (start - first * self.chunk_rows) * self.row_nbytes
         return data[skipped : skipped + (stop - start) * self.row_nbytes]
 
-    def cut(self, data: bytes, start: int, stop: int) -> Iterator[memoryview]:
-        """Yield the bytes of each of some rows, out of those that `get` returned of them."""
-        view = memoryview(data)
-        for first in range(0, (stop - start) * self.row_nbytes, self.row_nbytes):
-            yield view[first : first + self.row_nbytes]
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Return the bytes of each of some rows."""
+        return [self.row_nbytes] * (stop - start)
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Yield [start, stop) of all rows, whole chunks, some MiB together unless one has more."""
@@ -181,10 +196,6 @@ class StoredImages:
     def pixels(self, data: bytes) -> NDArray[Any]:
         """Return the bytes of a row as an array, shape (H, W, C)."""
         return np.frombuffer(data, self.dtype).reshape(self.image_shape)
-
-    def close(self) -> None:
-        """Close the file; done by itself when this is not used any more."""
-        self._closing()
 
     def _chunk_table(
         self, dataset: h5d.DatasetID, nbytes: int
@@ -214,7 +225,9 @@ class StoredImages:
         return offsets, sizes
 
     def _chunk(self, index: int) -> bytes:
-        stored = durable.pread_all(self._fd, int(self._sizes[index]), int(self._offsets[index]))
+        stored = durable.pread_all(
+            self._fd, int(self._chunk_sizes[index]), int(self._chunk_offsets[index])
+        )
         nbytes = self.chunk_rows * self.row_nbytes
         inflate = zlib.decompressobj()
         try:
@@ -228,6 +241,11 @@ class StoredImages:
             planes = np.frombuffer(data, np.uint8).reshape(self.dtype.itemsize, -1)
             data = planes.T.tobytes()
         return data
+
+
+def stored_images(reader: Reader, split: str) -> StoredImages:
+    """Open the images of a split, in whichever form the file stores them."""
+    return EncodedFiles(reader, split) if reader.is_encoded else StoredPixels(reader, split)
 
 
 _MOST_NBYTES = 256 << 20
@@ -248,27 +266,28 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
     damaged : list of (int, str)
         Those whose checksum is another, or that cannot be read.
     """
-    images = EncodedFiles(reader, split) if reader.is_encoded else StoredImages(reader, split)
     sums = reader.splits[split]["row_crc32"]
-    threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
+    with stored_images(reader, split) as images:
+        threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
 
-    def check(piece: tuple[int, NDArray[np.uint32]]) -> tuple[int, Damaged]:
-        start, expected = piece
-        return len(expected), _damaged(images, start, expected.tolist())
+        def check(piece: tuple[int, NDArray[np.uint32]]) -> tuple[int, Damaged]:
+            start, expected = piece
+            return len(expected), _damaged(images, start, expected.tolist())
 
-    pieces = ((start, sums[start:stop]) for start, stop in images.pieces())  # HDF5 in one thread
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield from in_order(pool, check, pieces, threads)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        images.close()
+        pieces = (
+            (start, sums[start:stop]) for start, stop in images.pieces()
+        )  # HDF5 in one thread
+        pool = ThreadPoolExecutor(threads)
+        try:
+            yield from in_order(pool, check, pieces, threads)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _damaged(images: StoredImages | EncodedFiles, start: int, expected: list[int]) -> Damaged:
+def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
     """Return the damaged ones of the rows from `start`, a whole number of chunks or to the end."""
     try:
-        data = images.get(start, start + len(expected))
+        _, damaged = images.checked(start, expected)
     except (OSError, FileFormatError) as error:
         step = images.chunk_rows
         if len(expected) <= step:
@@ -279,10 +298,4 @@ def _damaged(images: StoredImages | EncodedFiles, start: int, expected: list[int
             for first in range(0, len(expected), step)
             for row in _damaged(images, start + first, expected[first : first + step])
         ]
-    rows = images.cut(data, start, start + len(expected))
-    reason = "its checksum (row_crc32) is another"
-    return [
-        (start + i, reason)
-        for i, (row, crc32) in enumerate(zip(rows, expected, strict=True))
-        if zlib.crc32(row) != crc32
-    ]
+    return [(row, "its checksum (row_crc32) is another") for row in damaged]

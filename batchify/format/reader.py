@@ -219,6 +219,17 @@ class Reader(Closing):
             for start in range(0, len(columns["paths"]), at_once):
                 yield start, {name: data[start : start + at_once] for name, data in columns.items()}
 
+    def column(self, split: str, name: str) -> NDArray[Any]:
+        """Return all rows of a column.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        with self.refusing():
+            rows: NDArray[Any] = self.splits[split][name][()]
+        return rows
+
     def pieces(self, split: str, column: str) -> Iterator[NDArray[Any]]:
         """Yield the rows of an uncompressed column, in order, some thousand at a time.
 

@@ -65,6 +65,20 @@ def row_ends(
     return ends
 
 
+def read_rows(fd: int, where: RowOffsets, start: int, stop: int) -> bytes:
+    """Return the bytes of some rows of a column, one after another.
+
+    Raises
+    ------
+    OSError
+        If the file ends before, or cannot be read.
+    """
+    return b"".join(
+        durable.pread_all(fd, (last - first) * where.row_nbytes, offset)
+        for offset, first, last in where.extents(start, stop)
+    )
+
+
 class RowReader(Closing):
     """Reads rows in their places, with HDF5 closed; usable from several threads at once.
 
@@ -111,10 +125,7 @@ class RowReader(Closing):
         """
         where = self.row_offsets[f"{split}/{column}"]
         try:
-            return b"".join(
-                durable.pread_all(self._fd, (last - first) * where.row_nbytes, offset)
-                for offset, first, last in where.extents(start, stop)
-            )
+            return read_rows(self._fd, where, start, stop)
         except OSError as error:
             raise durable.io_error("reading", self._path, error) from error
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from batchify.common.system import usable_cpus
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, OptionError
-from batchify.format.images import StoredImages
+from batchify.format.images import StoredPixels
 from batchify.loading.origin import Origin, Rows, Serving, owners, reopen_images, row_numbers
 
 Chunk = Callable[[int], NDArray[Any]]
@@ -266,11 +266,11 @@ class StoredArray(RowArray):
 
     Parameters
     ----------
-    stored : StoredImages
+    stored : StoredPixels
     origin : Origin
     """
 
-    def __init__(self, stored: StoredImages, origin: Origin) -> None:
+    def __init__(self, stored: StoredPixels, origin: Origin) -> None:
         rows = stored.rows
         starts = None
         if stored.compressed and stored.chunk_rows > 1:

@@ -22,7 +22,7 @@ from batchify.errors import (
     FileMissingError,
     OptionError,
 )
-from batchify.format.images import StoredImages
+from batchify.format.images import StoredPixels
 from batchify.format.index import NAME, is_shard_name, read_index, shard_paths
 from batchify.format.reader import Reader
 from batchify.format.structure import dataset_row_offsets, filters
@@ -96,14 +96,14 @@ def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Images
         found = _view(reader, mapped, name, "images")
         if found is not None:
             return found
-    return StoredArray(StoredImages(reader, name), origin)
+    return StoredArray(StoredPixels(reader, name), origin)
 
 
 def _column(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]:
     """Return a small column: mapped, or in memory where its rows do not lie side by side."""
     found = _view(reader, mapped, split, name)
     if found is None:
-        return np.concatenate(list(reader.pieces(split, name)))
+        return reader.column(split, name)
     return found.view(np.ndarray)
 
 

@@ -314,15 +314,7 @@ def stored_digests(reader: Reader) -> dict[str, NDArray[np.uint8]]:
     -----
     Memory: 32 bytes a row.
     """
-    found = {}
-    for split, columns in reader.splits.items():
-        digests = np.empty((len(columns["source_sha256"]), 32), np.uint8)
-        start = 0
-        for piece in reader.pieces(split, "source_sha256"):
-            digests[start : start + len(piece)] = piece
-            start += len(piece)
-        found[split] = digests
-    return found
+    return {split: reader.column(split, "source_sha256") for split in reader.splits}
 
 
 class Repeated(Sequence[Repeat]):

@@ -18,7 +18,7 @@ from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import BadImageError, FileFormatError, OptionError
 from batchify.format.config import recorded_options
-from batchify.format.images import StoredImages
+from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader, class_indices, has_classes
 from batchify.loading.encoded import EncodedImages
 
@@ -60,7 +60,7 @@ class Pictures(Closing):
 
     Notes
     -----
-    Memory: one row at a time, and what `StoredImages` takes.
+    Memory: one row at a time, and what `StoredPixels` takes.
     """
 
     def __init__(self, reader: Reader, split: str) -> None:
@@ -71,11 +71,11 @@ class Pictures(Closing):
         self._columns = reader.splits[split]
         with reader.refusing():
             self._rescale = recorded_options(reader.header.config).store.scale
-        self._stored: StoredImages | EncodedImages
+        self._stored: StoredPixels | EncodedImages
         if reader.is_encoded:
             self._stored = EncodedImages.of(reader, split)
         else:
-            self._stored = StoredImages(reader, split)
+            self._stored = StoredPixels(reader, split)
 
     def __len__(self) -> int:
         """Return the number of rows."""

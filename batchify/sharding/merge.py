@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from batchify.errors import FileAccessError, FileFormatError, OutputPathError, R
 from batchify.format import schema
 from batchify.format.checksums import content_digest, record_sums, stamp
 from batchify.format.config import image_shape, recorded_options
-from batchify.format.images import EncodedFiles, StoredImages
+from batchify.format.images import StoredImages, StoredPixels, stored_images
 from batchify.format.index import (
     NAME,
     ShardIndex,
@@ -43,7 +42,7 @@ from batchify.format.structure import chunk_writer, compress_chunk, create, raw,
 from batchify.options import RunOptions, StoreOptions
 
 
-def merged_blueprint(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
+def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
     """Return what the one file of all shards will be.
 
     Raises
@@ -147,48 +146,37 @@ class ImagePieces:
         for shard in self._shards:
             if shard.split != split.name:
                 continue
-            with Reader(shard.path) as reader:
-                encoded = reader.is_encoded
-                images = (EncodedFiles if encoded else StoredImages)(reader, split.name)
-                crc32 = np.concatenate(
-                    [np.empty(0, "<u4"), *reader.pieces(split.name, "row_crc32")]
-                )
+            with Reader(shard.path) as reader, stored_images(reader, split.name) as images:
+                crc32 = reader.column(split.name, "row_crc32")
 
-            def read(
-                piece: tuple[int, int], shard: ShardPath = shard,
-                images: StoredImages | EncodedFiles = images, crc32: NDArray[np.uint32] = crc32,
-            ) -> tuple[int, bytes, ChannelSums]:  # fmt: skip
-                start, stop = piece
-                data = _whole(shard, images, start, crc32[start:stop].tolist())
-                sums = ChannelSums()
-                if isinstance(images, StoredImages):
-                    shape = (stop - start, *images.image_shape)
-                    pixels = np.frombuffer(data, images.dtype).reshape(shape)
-                    sums = channel_sums(pixels, self._store.scale, images=stop - start)
-                return stop - start, data, sums
+                def read(
+                    piece: tuple[int, int], shard: ShardPath = shard,
+                    images: StoredImages = images, crc32: NDArray[np.uint32] = crc32,
+                ) -> tuple[int, bytes, ChannelSums]:  # fmt: skip
+                    start, stop = piece
+                    data = _whole(shard, images, start, crc32[start:stop].tolist())
+                    sums = ChannelSums()
+                    if isinstance(images, StoredPixels):
+                        shape = (stop - start, *images.image_shape)
+                        pixels = np.frombuffer(data, images.dtype).reshape(shape)
+                        sums = channel_sums(pixels, self._store.scale, images=stop - start)
+                    return stop - start, data, sums
 
-            try:
                 for rows, data, sums in in_order(self._pool, read, images.pieces()):
                     self._totals.add(split.name, sums)
                     self._done += rows
                     self._report(Progress("merge", self._done, self._rows, 0, split.name))
                     yield rows, data
-            finally:
-                images.close()
 
 
-def _whole(
-    shard: ShardPath, images: StoredImages | EncodedFiles, start: int, crc32: list[int]
-) -> bytes:
+def _whole(shard: ShardPath, images: StoredImages, start: int, crc32: list[int]) -> bytes:
     """Return the bytes of the images of some rows, which must be what was written."""
     try:
-        data = images.get(start, start + len(crc32))
+        data, damaged = images.checked(start, crc32)
     except (OSError, FileFormatError) as error:
         raise shard.damaged(f"rows from {start:,} cannot be read: {error}") from error
-    rows = images.cut(data, start, start + len(crc32))
-    for i, (row, expected) in enumerate(zip(rows, crc32, strict=True)):
-        if zlib.crc32(row) != expected:
-            raise shard.damaged(f"the image of row {start + i:,} is another")
+    if damaged:
+        raise shard.damaged(f"the image of row {damaged[0]:,} is another")
     return data
 
 
@@ -315,7 +303,7 @@ def _write(
 ) -> None:
     """Write the one file of some shards."""
     durable.remove(path)
-    file_layout = merged_blueprint(shards, index)
+    file_layout = merged_layout(shards, index)
     compressed = file_layout.store.compression != "none"
     if not compressed:
         durable.check_room(path, file_layout.nbytes)
@@ -323,9 +311,8 @@ def _write(
         create(path, file_layout, compressed=compressed)
     except OSError as error:
         raise durable.io_error("making", path, error) from error
-    writer = RowWriter(path, read_row_offsets(path))
     totals = ChannelTotals()
-    try:
+    with RowWriter(path, read_row_offsets(path)) as writer:
         _copy_records(writer, shards, totals)
         with ThreadPoolExecutor(usable_cpus()) as pool:
             pieces = ImagePieces(shards, file_layout.store, pool, totals, report)
@@ -333,13 +320,10 @@ def _write(
                 _compress(path, file_layout, pieces, pool)
             else:
                 _copy(writer, file_layout, pieces)
-        height, width, channels = image_shape(dict(index.config))
-        shape = (height, width, channels)
+        shape = image_shape(dict(index.config))
         write_statistics(writer, file_layout.splits, shape, file_layout.store.scale, totals)
         stamp(path, writer)
         writer.sync()
-    finally:
-        writer.close()
 
 
 def _copy(writer: RowWriter, file_layout: FileLayout, pieces: ImagePieces) -> None:

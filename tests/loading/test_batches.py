@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import batchify
 from batchify.building.build import build
 from batchify.errors import FileFormatError, OptionError
-from batchify.format.images import StoredImages
+from batchify.format.images import StoredPixels
 from batchify.loading import batches as batches_module
 from batchify.loading.arrays import StoredArray
 from batchify.loading.loader import Loader
@@ -149,13 +149,13 @@ def test_each_chunk_is_inflated_once_an_epoch(
     chunk_rows = chunk_rows_of(split)
     monkeypatch.setattr(batches_module, "MIXED_NBYTES", mixed * chunk_rows * 20 * 16 * 3)
     inflated: Counter[int] = Counter()
-    real = StoredImages._chunk
+    real = StoredPixels._chunk
 
-    def chunk(self: StoredImages, index: int) -> bytes:
+    def chunk(self: StoredPixels, index: int) -> bytes:
         inflated[index] += 1
         return real(self, index)
 
-    monkeypatch.setattr(StoredImages, "_chunk", chunk)
+    monkeypatch.setattr(StoredPixels, "_chunk", chunk)
     for _ in split.batches(batch_size, shuffle=True, prefetch=prefetch):
         pass
     assert inflated == dict.fromkeys(range(-(-300 // chunk_rows)), 1)
@@ -166,13 +166,13 @@ def test_chunks_of_several_files_are_inflated_once_an_epoch(
 ) -> None:
     """Also where some of the files are mapped."""
     inflated: Counter[int] = Counter()
-    real = StoredImages._chunk
+    real = StoredPixels._chunk
 
-    def chunk(self: StoredImages, index: int) -> bytes:
+    def chunk(self: StoredPixels, index: int) -> bytes:
         inflated[id(self), index] += 1  # type: ignore[index]
         return real(self, index)
 
-    monkeypatch.setattr(StoredImages, "_chunk", chunk)
+    monkeypatch.setattr(StoredPixels, "_chunk", chunk)
     monkeypatch.setattr(batches_module, "MIXED_NBYTES", 150 * 20 * 16 * 3)
     names = [files[kind].origin.files[0] for kind in ("gzip", "none", "gzip")]
     split = batchify.open(names)["train"]
@@ -242,13 +242,13 @@ def test_an_epoch_may_be_collected_by_any_thread(
     files: dict[str, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by one that its own threads wait for."""
-    real = StoredImages._chunk
+    real = StoredPixels._chunk
 
-    def chunk(self: StoredImages, index: int) -> bytes:
+    def chunk(self: StoredPixels, index: int) -> bytes:
         gc.collect()
         return real(self, index)
 
-    monkeypatch.setattr(StoredImages, "_chunk", chunk)
+    monkeypatch.setattr(StoredPixels, "_chunk", chunk)
     for _ in range(5):
         epoch = iter(files["gzip"].batches(16, shuffle=True, prefetch=2))
         next(epoch)
