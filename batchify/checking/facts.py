@@ -15,7 +15,7 @@ from batchify.common.progress import Progress
 from batchify.errors import Skipped
 from batchify.format.config import image_shape, known
 from batchify.format.index import ShardPath, read_index, shard_paths
-from batchify.format.reader import OTHER, Reader, class_indices, has_classes, is_listed
+from batchify.format.reader import Reader, class_indices, has_classes, open_shards
 from batchify.planning.groups import stored_digests
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.workers import engine
@@ -148,11 +148,8 @@ def shard_facts(folder: bytes) -> Facts:
     index = read_index(folder)
     parts: dict[str, list[SplitFacts]] = {split: [] for split in index.splits}
     skipped: list[Skipped] = []
-    for shard in shard_paths(folder, index):
-        with Reader(shard.path) as reader:
-            if not is_listed(reader, shard.file.name, index):
-                raise shard.damaged(OTHER)
-            found = stored_facts(reader)
+    for shard, reader in open_shards(shard_paths(folder, index), index):
+        found = stored_facts(reader)
         skipped += found.skipped
         part = found.splits[shard.split]
         parts[shard.split].append(replace(part, paths=partial(_shard_paths, shard)))

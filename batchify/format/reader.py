@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
@@ -26,7 +26,7 @@ from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, Skipped
 from batchify.format import schema, strict
 from batchify.format.config import image_shape, known
-from batchify.format.index import ShardIndex, shard_name
+from batchify.format.index import ShardIndex, ShardPath, shard_name
 from batchify.format.rows import row_ends
 from batchify.format.schema import RowOffsets
 from batchify.format.strict import open_digest, open_skipped, open_statistics, read_header
@@ -397,3 +397,21 @@ def is_listed(reader: Reader, name: str, index: ShardIndex) -> bool:
         and header.classes == index.classes
         and (header.creator, header.decoder) == (index.creator, index.decoder)
     )
+
+
+def open_shards(
+    shards: Iterable[ShardPath], index: ShardIndex
+) -> Iterator[tuple[ShardPath, Reader]]:
+    """Yield each shard of a folder and its open file, which is closed when the next is wanted.
+
+    Raises
+    ------
+    FileMissingError, FileAccessError
+    FileFormatError
+        If a shard cannot be read, or is not one of the build that the index is of.
+    """
+    for shard in shards:
+        with Reader(shard.path) as reader:
+            if not is_listed(reader, shard.file.name, index):
+                raise shard.damaged(OTHER)
+            yield shard, reader

@@ -16,7 +16,7 @@ from batchify.common.paths import local_path
 from batchify.common.text import printable
 from batchify.errors import Skipped
 from batchify.format.index import is_shard_folder, read_index, shard_paths
-from batchify.format.reader import OTHER, Reader, class_counts, is_listed
+from batchify.format.reader import Reader, class_counts, open_shards
 from batchify.storage.transfer import local_copy
 
 
@@ -225,12 +225,8 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
         with local_copy(path) as copy, Reader(copy) as reader:
             return summary_of(reader)
     index = read_index(folder)
-    summaries = []
-    for shard in shard_paths(folder, index):
-        with Reader(shard.path) as reader:
-            if not is_listed(reader, shard.file.name, index):
-                raise shard.damaged(OTHER)
-            summaries.append(summary_of(reader))
+    shards = open_shards(shard_paths(folder, index), index)
+    summaries = [summary_of(reader) for _, reader in shards]
     return Summary(
         path=folder,
         nbytes=sum(summary.nbytes for summary in summaries),

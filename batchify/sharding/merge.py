@@ -35,7 +35,7 @@ from batchify.format.index import (
     read_index,
     shard_paths,
 )
-from batchify.format.reader import OTHER, Reader, is_listed
+from batchify.format.reader import Reader, open_shards
 from batchify.format.rows import RowWriter, put_images
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.format.structure import chunk_writer, compress_chunk, create, raw, read_row_offsets
@@ -58,14 +58,11 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
     columns: dict[str, tuple[schema.Column, ...]] = {}
     lengths: Counter[tuple[str, str]] = Counter()
     skipped: list[Skipped] = []
-    for shard in shards:
-        with Reader(shard.path) as reader:
-            if not is_listed(reader, shard.file.name, index):
-                raise shard.damaged(OTHER)
-            found = _columns(reader, shard.split)
-            if (count := reader.rows(shard.split)) != shard.file.rows:
-                raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
-            skipped += reader.skipped()
+    for shard, reader in open_shards(shards, index):
+        found = _columns(reader, shard.split)
+        if (count := reader.rows(shard.split)) != shard.file.rows:
+            raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
+        skipped += reader.skipped()
         if _kinds(columns.setdefault(shard.split, found)) != _kinds(found):
             raise shard.damaged("its columns are of other types")
         for column in found:
