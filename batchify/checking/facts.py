@@ -13,7 +13,7 @@ from batchify import choices
 from batchify.building.jobs import DecodeJob, count_tasks, fill_tasks
 from batchify.common.progress import Progress
 from batchify.errors import Skipped
-from batchify.format.config import image_shape, known
+from batchify.format.config import image_shape, recorded_choice
 from batchify.format.index import ShardPath, read_index, shard_paths
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
 from batchify.planning.groups import stored_digests
@@ -107,8 +107,9 @@ def stored_facts(reader: Reader) -> Facts:
     digests = stored_digests(reader)
     height, width, channels = image_shape(config)
     with reader.refusing():
-        color_mode = known(config, "color_mode", choices.COLOR_MODES)
-        fit, exif = known(config, "fit", choices.FITS), known(config, "exif", choices.EXIFS)
+        color_mode = recorded_choice(config, "color_mode", choices.COLOR_MODES)
+        fit = recorded_choice(config, "fit", choices.FITS)
+        exif = recorded_choice(config, "exif", choices.EXIFS)
     return Facts(
         classes=_classes(reader.header.classes, reader.header.config["class_mode"]),
         image_shape=(height, width, channels),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.format.config import known
+from batchify.format.config import recorded_choice
 from batchify.format.reader import Reader
 
 IntT = TypeVar("IntT", np.int32, np.int64)
@@ -117,7 +117,7 @@ def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
     heights, widths = values >> 32, values & 0xFFFFFFFF
     largest = np.argsort(-counts, kind="stable")[:MOST_SIZES]
     frequent = zip(heights[largest], widths[largest], counts[largest], strict=True)
-    fit = known(reader.header.config, "fit", choices.FITS)
+    fit = recorded_choice(reader.header.config, "fit", choices.FITS)
     small = is_enlarged(heights, widths, image_shape, fit)
     return Sizes(
         images=len(sizes),

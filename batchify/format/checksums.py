@@ -135,12 +135,7 @@ def _differences(found: frozenset[str], expected: set[str], where: str) -> list[
 
 
 def stamp(path: bytes, writer: RowWriter) -> None:
-    """Write the checksums of all records, and the digest, into a file whose rows are whole.
-
-    Raises
-    ------
-    OutputIOError
-    """
+    """Write the checksums of all records, and the digest, into a file whose rows are whole."""
     try:
         with Reader(path) as reader:
             for split in reader.splits:

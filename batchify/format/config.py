@@ -113,7 +113,7 @@ _MOST_VALUES = 1 << 32
 """Of an image; see `batchify.options.BuildOptions`."""
 
 
-def known(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
+def recorded_choice(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
     """Return an option of a config that must be one of the choices."""
     value = config.get(name)
     if not isinstance(value, str) or value not in choices:
@@ -124,7 +124,7 @@ def known(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
 def image_shape(config: dict[str, Any]) -> tuple[int, int, int]:
     """Return what a config says that the shape of an image is."""
     sides = config.get("target_size")
-    channels = choices.CHANNELS[known(config, "color_mode", choices.COLOR_MODES)]
+    channels = choices.CHANNELS[recorded_choice(config, "color_mode", choices.COLOR_MODES)]
     if not isinstance(sides, list) or len(sides) != 2 or any(type(s) is not int for s in sides):
         raise FileFormatError("its target_size is not two numbers")
     height, width = sides

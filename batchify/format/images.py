@@ -36,10 +36,6 @@ class StoredImages(Closing):
     reader : Reader
         Open while this is made, and not needed any more after that.
     split : str
-
-    Raises
-    ------
-    FileFormatError
     """
 
     chunk_rows = 1

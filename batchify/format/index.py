@@ -179,7 +179,6 @@ def read_index(folder: bytes) -> ShardIndex:
     ------
     FileMissingError
         If there is none: the build is not done.
-    FileAccessError, FileFormatError
     """
     path = os.path.join(folder, NAME)
     try:
@@ -203,10 +202,6 @@ def parse_index(data: bytes, path: bytes) -> ShardIndex:
     data : bytes
     path : bytes
         What it is called, for people.
-
-    Raises
-    ------
-    FileFormatError
     """
     try:
         if len(data) > _MAX_NBYTES:

@@ -25,7 +25,7 @@ from batchify.common.paths import shown_path
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, Skipped
 from batchify.format import schema, strict
-from batchify.format.config import image_shape, known
+from batchify.format.config import image_shape, recorded_choice
 from batchify.format.index import ShardIndex, ShardPath, shard_name
 from batchify.format.rows import row_ends
 from batchify.format.schema import RowOffsets
@@ -44,10 +44,6 @@ _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, 
 
 class Reader(Closing):
     """An open, checked file.
-
-    Parameters
-    ----------
-    path : path
 
     Raises
     ------
@@ -80,12 +76,11 @@ class Reader(Closing):
             names = strict.hard_links(root, "/")
             self.header = read_header(root)
             config = self.header.config
-            self.is_encoded = known({"store": "decoded", **config}, "store", choices.STORES) != (
-                "decoded"
-            )
+            store = recorded_choice({"store": "decoded", **config}, "store", choices.STORES)
+            self.is_encoded = store != "decoded"
             self.image_shape = image_shape(config)
             self.image_dtype = np.dtype(
-                choices.STORED_DTYPES[known(config, "dtype", choices.DTYPES)]
+                choices.STORED_DTYPES[recorded_choice(config, "dtype", choices.DTYPES)]
             )
             self.splits = {
                 name: self._split(strict.open_group(root, name), name)
@@ -117,24 +112,14 @@ class Reader(Closing):
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Turn whatever HDF5 raises on damage into an error that names the file.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Turn whatever HDF5 raises on damage into an error that names the file."""
         try:
             yield
         except _DAMAGED as error:
             raise self._refusal(error) from error
 
     def scale_factor(self, split: str) -> np.float32 | None:
-        """Return what the stored pixels of a split are to be multiplied by; None where nothing is.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return the factor that the stored pixels of a split are multiplied by; None for floats."""
         with self.refusing():
             if self.is_encoded:
                 owner = strict.open_group(self.root, split)
@@ -151,10 +136,6 @@ class Reader(Closing):
         """Return mean and standard deviation of each channel of a split's images, rescaled.
 
         NaN where there are no images.
-
-        Raises
-        ------
-        FileFormatError
         """
         with self.refusing():
             mean, std = (self.statistics[f"{kind}_{split}"][()] for kind in ("mean", "std"))
@@ -167,12 +148,7 @@ class Reader(Closing):
         return len(self.splits[split]["paths"])
 
     def ends(self, split: str) -> NDArray[np.int64]:
-        """Return where the bytes of each row end in ``encoded``: `batchify.format.rows.row_ends`.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return where the bytes of each row end in ``encoded``: see `row_ends`."""
         with self.refusing():
             return self._row_ends(split)
 
@@ -187,12 +163,7 @@ class Reader(Closing):
             return bytes(self.digest_dataset[()])
 
     def row_offsets(self) -> dict[str, RowOffsets]:
-        """Return where the rows of the uncompressed columns are; keys are ``split/column``.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return where the rows of the uncompressed columns are; keys are ``split/column``."""
         with self.refusing():
             return {
                 f"{split}/{name}": dataset_row_offsets(dataset)
@@ -202,12 +173,7 @@ class Reader(Closing):
             }
 
     def records(self, split: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-        """Yield (first row, some rows of all columns but the images), in order.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Yield (first row, some rows of all columns but the images), in order."""
         columns = {
             name: data
             for name, data in self.splits[split].items()
@@ -220,23 +186,13 @@ class Reader(Closing):
                 yield start, {name: data[start : start + at_once] for name, data in columns.items()}
 
     def column(self, split: str, name: str) -> NDArray[Any]:
-        """Return all rows of a column.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return all rows of a column."""
         with self.refusing():
             rows: NDArray[Any] = self.splits[split][name][()]
         return rows
 
     def pieces(self, split: str, column: str) -> Iterator[NDArray[Any]]:
-        """Yield the rows of an uncompressed column, in order, some thousand at a time.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Yield the rows of an uncompressed column, in order, some thousand at a time."""
         dataset = self.splits[split][column]
         row_nbytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
         at_once = max(1, min(_PIECE_ROWS, schema.PIECE_NBYTES // row_nbytes))
@@ -245,12 +201,7 @@ class Reader(Closing):
                 yield dataset[start : start + at_once]
 
     def skipped(self) -> tuple[Skipped, ...]:
-        """Return the files that were left out, with their reasons.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return the files that were left out, with their reasons."""
         if self.skipped_table is None:
             return ()
         with self.refusing():
@@ -283,8 +234,8 @@ class Reader(Closing):
         expected = schema.split_columns(
             paths.shape[0],
             self.image_shape,
-            known(self.header.config, "dtype", choices.DTYPES),
-            known(self.header.config, "class_mode", choices.CLASS_MODES),
+            recorded_choice(self.header.config, "dtype", choices.DTYPES),
+            recorded_choice(self.header.config, "class_mode", choices.CLASS_MODES),
             len(self.header.classes),
             paths.get_type().get_size(),
             encoded_nbytes,
@@ -406,7 +357,6 @@ def open_shards(
 
     Raises
     ------
-    FileMissingError, FileAccessError
     FileFormatError
         If a shard cannot be read, or is not one of the build that the index is of.
     """

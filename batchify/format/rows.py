@@ -92,7 +92,6 @@ class RowReader(Closing):
 
     Raises
     ------
-    OutputIOError
     FileAccessError
         If another file took the name.
     """
@@ -117,12 +116,7 @@ class RowReader(Closing):
             raise FileAccessError(f"{printable(path)} was replaced meanwhile; run it again")
 
     def get(self, split: str, column: str, start: int, stop: int) -> bytes:
-        """Return the bytes of some rows of a column.
-
-        Raises
-        ------
-        OutputIOError
-        """
+        """Return the bytes of some rows of a column."""
         where = self.row_offsets[f"{split}/{column}"]
         try:
             return read_rows(self._fd, where, start, stop)
@@ -149,10 +143,6 @@ class RowWriter(RowReader):
             Row of the first.
         columns : Mapping of str to ndarray
             C-contiguous, of the dtypes of the file.
-
-        Raises
-        ------
-        OutputIOError
         """
         try:
             for name, rows in columns.items():
@@ -201,12 +191,7 @@ class ImageRows:
         return self._extents(split, start, stop)[:, 1]
 
     def get(self, split: str, start: int, stop: int) -> bytes:
-        """Return the images of some rows, one after another.
-
-        Raises
-        ------
-        OutputIOError
-        """
+        """Return the images of some rows, one after another."""
         if f"{split}/images" in self._rows.row_offsets:
             return self._rows.get(split, "images", start, stop)
         extents = self._extents(split, start, stop)

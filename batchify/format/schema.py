@@ -228,13 +228,7 @@ def classes_nbytes(classes: int, name_nbytes: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class SplitShape:
-    """The datasets of one split.
-
-    Parameters
-    ----------
-    name : str
-    columns : tuple of Column
-    """
+    """The datasets of one split."""
 
     name: str
     columns: tuple[Column, ...]

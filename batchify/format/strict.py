@@ -55,10 +55,6 @@ def open_signed(path: bytes, name: str) -> int:
     path : bytes
     name : str
         What it is called in errors.
-
-    Raises
-    ------
-    FileMissingError, FileAccessError, FileFormatError
     """
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -213,12 +209,7 @@ class Header:
 
 
 def read_header(root: h5g.GroupID) -> Header:
-    """Return what the root says.
-
-    Raises
-    ------
-    FileFormatError
-    """
+    """Return what the root says."""
     if text(root, "format") != schema.FORMAT:
         raise FileFormatError("its format attribute is another")
     version = int(attribute(root, "schema_version", h5t.INTEGER)[()])

@@ -62,10 +62,6 @@ def create(path: bytes, file_layout: FileLayout, *, compressed: bool = False) ->
     file_layout : FileLayout
     compressed : bool
         Give the images a filter, and no chunks yet: `chunk_writer` adds them.
-
-    Raises
-    ------
-    OSError
     """
     with _write_failures(), _new_file(path, file_layout.metadata_nbytes) as file:
         _write_root(file, file_layout)
@@ -307,12 +303,7 @@ def compress_chunk(data: bytes, nbytes: int, itemsize: int, level: int) -> bytes
 
 @contextlib.contextmanager
 def chunk_writer(path: bytes) -> Iterator[Callable[[str, int, bytes], None]]:
-    """Open a file for its compressed images; the value stores a chunk at a row of a split.
-
-    Raises
-    ------
-    OutputIOError
-    """
+    """Open a file for its compressed images; the value stores a chunk at a row of a split."""
     try:
         with (
             _write_failures(),
