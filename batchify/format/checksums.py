@@ -1,10 +1,10 @@
-"""Record_crc32 and content_sha256.
+"""Compute and write the checksums of a file: ``record_crc32`` and ``content_sha256``.
 
-A stored image is covered by its ``row_crc32``; all else of a row, that checksum included, by its
-``record_crc32``; and everything but the images, names, attributes, types and shapes included, by
-``content_sha256``. What is digested is what HDF5 reads, not bytes of the file: HDF5 checks its own
-metadata by checksums (superblock 2 and later, object headers 2), and bytes that nobody reads, such
-as the rest of the metadata block, do not count.
+``row_crc32`` covers a stored image; ``record_crc32`` the rest of its row, including ``row_crc32``;
+``content_sha256`` everything but the images, including names, attributes, types and shapes. It
+digests what HDF5 reads, not the bytes of the file: HDF5 protects its own metadata by checksums
+(superblock 2 and later, object headers 2), and bytes that are never read, such as the rest of the
+metadata block, do not count.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from batchify.format.rows import RowWriter
 from batchify.options import canonical_json
 
 Records = Mapping[str, NDArray[Any]]
-"""Some rows of all columns but the images."""
+"""Some rows of all columns except the images."""
 
 
 def record_sums(records: Records) -> NDArray[np.uint32]:
     """Return the CRC-32 of each row of some records, shape (n,).
 
-    It is that of the bytes of all columns but ``record_crc32``, in the order of schema 1.
+    It covers the bytes of all columns except ``record_crc32``, in the order of schema 1.
     """
     columns = [
         np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
@@ -49,18 +49,18 @@ def record_sums(records: Records) -> NDArray[np.uint32]:
 def content_digest(
     reader: Reader, look: Callable[[str, int, Records], None] = lambda *_: None
 ) -> bytes:
-    """Return the SHA-256 of everything in a file but the images, and itself.
+    """Return the SHA-256 of everything in a file except the images and this digest.
 
     Parameters
     ----------
     reader : Reader
     look : callable
-        Called with (split, first row, records) of each piece that is read on the way.
+        Called with (split, first row, records) for each piece as it is read.
 
     Raises
     ------
     FileFormatError
-        If there is anything that schema 1 has not.
+        If there is anything that schema 1 does not have.
     """
     with reader.refusing():
         root = reader.root
@@ -92,7 +92,7 @@ def content_digest(
 
 
 def link_faults(reader: Reader) -> list[str]:
-    """Return what the groups of a file lack, or have more than schema 1 says."""
+    """Return what the groups of a file lack, or have beyond schema 1."""
     with reader.refusing():
         root = reader.root
         homes = _homes(reader)
@@ -119,7 +119,7 @@ def link_faults(reader: Reader) -> list[str]:
 
 
 def _homes(reader: Reader) -> dict[int, str]:
-    """Return where each column is at home, by its address in the file."""
+    """Return the name ``split/column`` of each column, by its address in the file."""
     return {
         h5o.get_info(dataset.id).addr: f"{split}/{name}"
         for split, columns in reader.splits.items()
@@ -135,7 +135,7 @@ def _differences(found: frozenset[str], expected: set[str], where: str) -> list[
 
 
 def stamp(path: bytes, writer: RowWriter) -> None:
-    """Write the checksums of all records, and the digest, into a file whose rows are whole."""
+    """Write the checksums of all records, and the digest, once all rows are written."""
     try:
         with Reader(path) as reader:
             for split in reader.splits:
@@ -152,8 +152,8 @@ def _add(digest: Any, record: list[Any]) -> None:
 
 
 def _links(group: h5g.GroupID, homes: Mapping[int, str]) -> list[list[str]]:
-    """Return the names in a group, and for those of a column where the column is at home."""
-    h5o.get_info(group)  # reads the indexes of its links whole, as h5py's visititems does
+    """Return the names in a group, each with the ``split/column`` that it links to, or ""."""
+    h5o.get_info(group)  # reads all indexes of its links, as h5py's visititems does
     names = sorted(strict.hard_links(group, "a group"))
     return [[name, homes.get(h5o.get_info(group, name.encode()).addr, "")] for name in names]
 
@@ -167,7 +167,7 @@ def _attributes(owner: h5g.GroupID | h5d.DatasetID) -> list[list[Any]]:
 
 
 def _dataset(dataset: h5d.DatasetID) -> list[Any]:
-    """Return how a dataset is stored, and its attributes."""
+    """Return the storage properties and attributes of a dataset."""
     creation = dataset.get_create_plist()
     space = dataset.get_space()
     filters = [list(creation.get_filter(i)[:3]) for i in range(creation.get_nfilters())]

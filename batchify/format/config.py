@@ -1,4 +1,4 @@
-"""What a file records of its options, and back."""
+"""The options that a file records, and options and commands made from them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
 
 
 def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
-    """Return what a file was built with, apart from its splits.
+    """Return the options that a file was built with, except those of the split.
 
     Parameters
     ----------
     config : Mapping
-        As `BuildOptions.config` made it.
+        As `BuildOptions.config` makes it.
 
     Raises
     ------
     FileFormatError
-        If it is not one that this release could have recorded.
+        If this release could not have recorded it.
     """
     try:
         return BuildOptions(
@@ -46,7 +46,7 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
 
 
 def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a config that decides about rows, and which images are refused."""
+    """Return the options of a config that decide what rows hold, and which images fail."""
     names = [field.name for field in fields(DecodeOptions)] + ["dtype", "store"]
     if config.get("dtype") == "float32":
         names.append("rescale")
@@ -54,14 +54,14 @@ def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
-    """Return the command that makes a file of a config, for a shell, without what is default.
+    """Return the shell command that builds a file with this config, without default options.
 
     Parameters
     ----------
     config : Mapping
         As a file records it.
     skipped : bool
-        Files were left out.
+        Whether files were skipped.
     """
     defaults = {
         **BuildOptions().config(layout="classes"),
@@ -74,7 +74,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     words = ["batchify", "build", "DATASET", "OUT"]
     if config.get("layout") == "manifest":
         words += ["--manifest", "MANIFEST"]
-    for name, default in defaults.items():  # what is no option, in a stranger's file, is left out
+    for name, default in defaults.items():  # other names, in a stranger's file, are ignored
         plain = list(default) if isinstance(default, tuple) else default
         value = config.get(name, plain)
         if name == "layout" or value == plain:
@@ -95,7 +95,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
 
 
 def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:
-    """Return what is known of the manifest that listed the rows: not its name."""
+    """Return the options of the manifest, whose path is not recorded; None for class folders."""
     if config.get("layout") != "manifest":
         return None
     return ManifestOptions("", tuple(config["label_columns"]))
@@ -110,11 +110,11 @@ def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:
 
 
 _MOST_VALUES = 1 << 32
-"""Of an image; see `batchify.options.BuildOptions`."""
+"""Most values of an image; see `batchify.options.BuildOptions`."""
 
 
 def recorded_choice(config: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
-    """Return an option of a config that must be one of the choices."""
+    """Return an option of a config, which must be one of the choices."""
     value = config.get(name)
     if not isinstance(value, str) or value not in choices:
         raise FileFormatError(f"its {name} is not one that this batchify knows")
@@ -122,7 +122,7 @@ def recorded_choice(config: dict[str, Any], name: str, choices: tuple[str, ...])
 
 
 def image_shape(config: dict[str, Any]) -> tuple[int, int, int]:
-    """Return what a config says that the shape of an image is."""
+    """Return the shape (H, W, C) of the images of a config."""
     sides = config.get("target_size")
     channels = choices.CHANNELS[recorded_choice(config, "color_mode", choices.COLOR_MODES)]
     if not isinstance(sides, list) or len(sides) != 2 or any(type(s) is not int for s in sides):

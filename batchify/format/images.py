@@ -1,7 +1,7 @@
-"""The stored images of a split by offset, and their damage.
+"""Read the stored images of a split by offset, and find the damaged ones.
 
-Uncompressed rows are read where they lie. Compressed chunks are read raw and inflated here, never
-beyond the size that a chunk has.
+Uncompressed rows are read in place. Compressed chunks are read raw and inflated here, never beyond
+the size of a chunk.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from batchify.format.structure import dataset_row_offsets, filters
 
 
 class StoredImages(Closing):
-    """The images of one split by row, as they are stored; usable from several threads at once.
+    """The stored images of one split; usable from several threads at once.
 
     Parameters
     ----------
     reader : Reader
-        Open while this is made, and not needed any more after that.
+        Needs to be open only until this is made.
     split : str
     """
 
@@ -52,18 +52,18 @@ class StoredImages(Closing):
         Raises
         ------
         OSError
-            If the file ends before, or cannot be read.
+            If the file is too short, or cannot be read.
         FileFormatError
             If a compressed chunk is damaged.
         """
 
     @abstractmethod
     def sizes(self, start: int, stop: int) -> list[int]:
-        """Return the bytes of each of some rows."""
+        """Return the size of each of some rows."""
 
     @abstractmethod
     def pieces(self) -> Iterator[tuple[int, int]]:
-        """Yield [start, stop) of all rows: whole chunks of some MiB, unless one has more."""
+        """Yield [start, stop) of all rows: whole chunks of some MiB, or one larger chunk."""
 
     @property
     @abstractmethod
@@ -71,7 +71,7 @@ class StoredImages(Closing):
         """The most bytes of one of the `pieces`."""
 
     def checked(self, start: int, crc32: list[int]) -> tuple[bytes, list[int]]:
-        """Return the bytes of some rows, as `get`, and the rows whose CRC-32 is another."""
+        """Return the bytes of some rows, and which of them do not match their CRC-32."""
         stop = start + len(crc32)
         data = self.get(start, stop)
         rows, end = memoryview(data), 0
@@ -85,7 +85,7 @@ class StoredImages(Closing):
         return data, damaged
 
     def close(self) -> None:
-        """Close the file; done by itself when this is not used any more."""
+        """Close the file; this happens by itself when the object is no longer used."""
         self._closing()
 
 
@@ -108,12 +108,12 @@ class EncodedFiles(StoredImages):
         return read_rows(self._fd, self._offsets, self._end(start), self._end(stop))
 
     def sizes(self, start: int, stop: int) -> list[int]:
-        """Return the bytes of each of some files."""
+        """Return the size of each of some files."""
         sizes: list[int] = np.diff(self._ends[start:stop], prepend=self._end(start)).tolist()
         return sizes
 
     def pieces(self) -> Iterator[tuple[int, int]]:
-        """Yield [start, stop) of all rows, some MiB together, unless one has more."""
+        """Yield [start, stop) of all rows: some MiB, or one larger file."""
         start = 0
         while start < self.rows:
             most = self._end(start) + schema.PIECE_NBYTES
@@ -128,7 +128,7 @@ class EncodedFiles(StoredImages):
         return max(schema.PIECE_NBYTES, largest)
 
     def _end(self, rows: int) -> int:
-        """Return where the first so many rows end."""
+        """Return where the bytes of the first `rows` rows end."""
         return int(self._ends[rows - 1]) if rows else 0
 
 
@@ -137,7 +137,7 @@ class StoredPixels(StoredImages):
 
     Notes
     -----
-    Memory: 16 bytes a chunk where the images are compressed, else nothing that grows.
+    Memory: 16 bytes a chunk if the images are compressed, otherwise constant.
     """
 
     def __init__(self, reader: Reader, split: str) -> None:
@@ -171,11 +171,11 @@ class StoredPixels(StoredImages):
         return data[skipped : skipped + (stop - start) * self.row_nbytes]
 
     def sizes(self, start: int, stop: int) -> list[int]:
-        """Return the bytes of each of some rows."""
+        """Return the size of each of some rows."""
         return [self.row_nbytes] * (stop - start)
 
     def pieces(self) -> Iterator[tuple[int, int]]:
-        """Yield [start, stop) of all rows, whole chunks, some MiB together unless one has more."""
+        """Yield [start, stop) of all rows: whole chunks of some MiB, or one larger chunk."""
         for start in range(0, self.rows, self._piece_rows):
             yield start, min(start + self._piece_rows, self.rows)
 
@@ -199,7 +199,7 @@ class StoredPixels(StoredImages):
         """Return the byte offset and the stored size of each chunk."""
         count = -(-self.rows // self.chunk_rows)
         offsets, sizes = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        limit = self.chunk_rows * self.row_nbytes + 65536  # deflate never grows more than that
+        limit = self.chunk_rows * self.row_nbytes + 65536  # deflate never adds more than that
 
         def add(info: h5d.StoreInfo) -> None:
             index, within = divmod(info.chunk_offset[0], self.chunk_rows)
@@ -245,22 +245,22 @@ def stored_images(reader: Reader, split: str) -> StoredImages:
 
 
 _MOST_NBYTES = 256 << 20
-"""What the pieces in all threads take, unless a single row takes more."""
+"""Memory for the pieces in all threads, unless a single row takes more."""
 
 
 Damaged = list[tuple[int, str]]
-"""Rows, and what is wrong with each."""
+"""Damaged rows, with the reason for each."""
 
 
 def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
-    """Read the stored images of a split, in threads, and hold them against their checksums.
+    """Read the stored images of a split in threads, and compare them with their checksums.
 
     Yields
     ------
     rows : int
-        How many were read, piece by piece, in the order of the file.
+        How many were read, for each piece, in the order of the file.
     damaged : list of (int, str)
-        Those whose checksum is another, or that cannot be read.
+        Those that do not match their checksum, or cannot be read.
     """
     sums = reader.splits[split]["row_crc32"]
     with stored_images(reader, split) as images:
@@ -281,7 +281,7 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
 
 
 def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
-    """Return the damaged ones of the rows from `start`, a whole number of chunks or to the end."""
+    """Return the damaged rows from `start` on; whole chunks, except at the end of the split."""
     try:
         _, damaged = images.checked(start, expected)
     except (OSError, FileFormatError) as error:

@@ -1,4 +1,4 @@
-"""Manifest.json: the list of shards."""
+"""The shard index, ``manifest.json``: which shards a build consists of."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _NAME = re.compile(r"(train|validation|test)-(\d{5,})-of-(\d{5,})\.h5")
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """What is known of a shard.
+    """The entry of a shard in the index.
 
     Parameters
     ----------
     name : str
-        Of its file, in the folder.
+        Its file name in the folder.
     rows, nbytes : int
     digest : str
         Its ``content_sha256``, in hex.
@@ -59,19 +59,19 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """All shards of a build.
+    """The list of all shards of a build.
 
     Parameters
     ----------
     creator, decoder : str
-        What made them, with versions.
+        The software that made them, with versions.
     config : Mapping
-        The options that they were built with: of the one file.
+        The options of the build, as a single file records them.
     classes : tuple of bytes
     splits : Mapping of str to tuple of ShardFile
         In the order of the rows.
     skipped : int
-        Files that were left out; the shards list them.
+        How many files were skipped; the shards list them.
     """
 
     creator: str
@@ -83,12 +83,12 @@ class ShardIndex:
 
     @property
     def files(self) -> list[ShardFile]:
-        """All shards, in the order of the one file."""
+        """All shards, in the order of the rows of a single file."""
         return [file for files in self.splits.values() for file in files]
 
     @property
     def rows(self) -> dict[str, int]:
-        """The rows of each split."""
+        """The number of rows of each split."""
         return {name: sum(file.rows for file in files) for name, files in self.splits.items()}
 
     def as_json(self) -> dict[str, Any]:
@@ -109,28 +109,20 @@ class ShardIndex:
         }
 
     def text(self) -> bytes:
-        """Return what the file holds: ASCII, a name that is not UTF-8 with surrogate escapes."""
+        """Return the content of the file: ASCII; names that are not UTF-8 as surrogate escapes."""
         return json.dumps(self.as_json(), indent=1).encode("ascii") + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPath:
-    """A shard where it is.
-
-    Parameters
-    ----------
-    path : bytes
-    split : str
-    file : ShardFile
-        What is known of it.
-    """
+    """A shard in a folder, with its entry in the index."""
 
     path: bytes
     split: str
     file: ShardFile
 
     def damaged(self, reason: str) -> FileFormatError:
-        """Return the error of a shard that is not what was built."""
+        """Return the error for a shard that is not what was built."""
         return FileFormatError(
             f"{printable(self.path)} is damaged: {reason}; run batchify build again, which makes "
             "it anew"
@@ -138,12 +130,12 @@ class ShardPath:
 
 
 def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
-    """Return all shards of a folder, in the order of the one file.
+    """Return all shards of a folder, in the order of the rows of a single file.
 
     Raises
     ------
     FileMissingError
-        If one is not there.
+        If a shard is missing.
     """
     found = [
         ShardPath(os.path.join(folder, os.fsencode(file.name)), split, file)
@@ -158,27 +150,27 @@ def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
 
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """Return what the file of a shard is called: ``train-00000-of-00064.h5``."""
+    """Return the file name of a shard: ``train-00000-of-00064.h5``."""
     return f"{split}-{index:05d}-of-{count:05d}.h5"
 
 
 def is_shard_name(name: str) -> bool:
-    """Tell whether a file is called as a shard is."""
+    """Tell whether a file name is one of a shard."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_shard_folder(path: str | bytes | os.PathLike[str]) -> bool:
-    """Tell whether a path is a folder of shards that are all there."""
+    """Tell whether a path is a folder with a shard index, so that all shards are built."""
     return os.path.isfile(os.path.join(os.fsencode(path), NAME))
 
 
 def read_index(folder: bytes) -> ShardIndex:
-    """Return what a folder's manifest lists.
+    """Read the shard index of a folder.
 
     Raises
     ------
     FileMissingError
-        If there is none: the build is not done.
+        If there is none, because the build is not finished.
     """
     path = os.path.join(folder, NAME)
     try:
@@ -195,14 +187,7 @@ def read_index(folder: bytes) -> ShardIndex:
 
 
 def parse_index(data: bytes, path: bytes) -> ShardIndex:
-    """Return what a manifest lists, given its content.
-
-    Parameters
-    ----------
-    data : bytes
-    path : bytes
-        What it is called, for people.
-    """
+    """Return the shard index with the content `data`; `path` is its name in errors."""
     try:
         if len(data) > _MAX_NBYTES:
             raise ValueError(f"it is larger than {_MAX_NBYTES:,} bytes")
@@ -242,7 +227,7 @@ def _file(found: Mapping[str, Any]) -> ShardFile:
     file = ShardFile(
         found["file"], int(found["rows"]), int(found["bytes"]), found["content_sha256"]
     )
-    if not isinstance(file.name, str) or not is_shard_name(file.name):  # it may lead elsewhere
+    if not isinstance(file.name, str) or not is_shard_name(file.name):  # it could be any path
         raise ValueError(f"{file.name!r} is not the name of a shard")
     if file.rows < 0 or file.nbytes < 0:
         raise ValueError(f"{file.name} has less than no rows or bytes")

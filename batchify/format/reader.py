@@ -1,9 +1,8 @@
-"""Open a file, checked; its columns and labels.
+"""Open a built file, checked: its header, columns, labels and rows; or all shards of a folder.
 
-A file from a stranger may be hostile: what is read is what schema 1 says and nothing else. No
-soft, external or user-defined links, no external storage, no virtual datasets, no filters but
-gzip, no variable-length data; sizes are held against the size of the file before they are
-allocated.
+A file from a stranger may be hostile, so only what schema 1 describes is read: no soft, external
+or user-defined links, no external storage, no virtual datasets, no filters but gzip, no
+variable-length data. Sizes are compared with the size of the file before memory is allocated.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _PIECE_ROWS = 4096
 
 
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
-"""What h5py raises on files that are damaged; RecursionError, of JSON, is a RuntimeError."""
+"""What h5py raises for damaged files; the RecursionError of deep JSON is a RuntimeError."""
 
 
 class Reader(Closing):
@@ -52,7 +51,7 @@ class Reader(Closing):
     FileAccessError
         If it cannot be opened.
     FileFormatError
-        If it is not a whole batchify file of a schema version that this release reads.
+        If it is not a complete batchify file of a schema version that this release reads.
     """
 
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
@@ -68,7 +67,7 @@ class Reader(Closing):
                 raise self._refusal(error) from error
             if _identity(os.stat(self.path)) == self.identity:
                 break
-            self.close()  # another file took the name in between
+            self.close()  # another file took the name meanwhile
         else:
             raise FileAccessError(f"{printable(self.shown)} is replaced again and again")
         try:
@@ -91,7 +90,7 @@ class Reader(Closing):
                 raise FileFormatError("it has no split")
             if self.is_encoded:
                 for name in self.splits:
-                    self._row_ends(name)  # whoever reads them may believe them
+                    self._row_ends(name)  # from here on, the extents can be believed
             nbytes = self.nbytes
             self.statistics = open_statistics(root, self.splits, self.image_shape[-1], nbytes)
             self.skipped_table = open_skipped(root, nbytes) if schema.SKIPPED in names else None
@@ -102,7 +101,7 @@ class Reader(Closing):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and number of the file that is open, whatever has its name by now."""
+        """Device and inode of the open file, even if another file has its name now."""
         return _identity(os.fstat(self.fd))
 
     @property
@@ -112,14 +111,14 @@ class Reader(Closing):
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Turn whatever HDF5 raises on damage into an error that names the file."""
+        """Turn any error that HDF5 raises for damage into a FileFormatError with the path."""
         try:
             yield
         except _DAMAGED as error:
             raise self._refusal(error) from error
 
     def scale_factor(self, split: str) -> np.float32 | None:
-        """Return the factor that the stored pixels of a split are multiplied by; None for floats."""
+        """Return the factor for the stored pixels of a split; None where there is none."""
         with self.refusing():
             if self.is_encoded:
                 owner = strict.open_group(self.root, split)
@@ -163,7 +162,7 @@ class Reader(Closing):
             return bytes(self.digest_dataset[()])
 
     def row_offsets(self) -> dict[str, RowOffsets]:
-        """Return where the rows of the uncompressed columns are; keys are ``split/column``."""
+        """Return the row offsets of all uncompressed columns; keys are ``split/column``."""
         with self.refusing():
             return {
                 f"{split}/{name}": dataset_row_offsets(dataset)
@@ -201,7 +200,7 @@ class Reader(Closing):
                 yield dataset[start : start + at_once]
 
     def skipped(self) -> tuple[Skipped, ...]:
-        """Return the files that were left out, with their reasons."""
+        """Return the skipped files, with their reasons."""
         if self.skipped_table is None:
             return ()
         with self.refusing():
@@ -250,7 +249,7 @@ class Reader(Closing):
         return columns
 
     def _text_nbytes(self, group: h5g.GroupID, split: str, name: str) -> int:
-        """Return how long the texts of a column are; 1 where there is none."""
+        """Return the length of the texts of a column; 1 if there is no such column."""
         if name.encode() not in group:
             return 1
         return int(strict.open_dataset(group, split, name, self.nbytes).get_type().get_size())
@@ -277,12 +276,12 @@ def has_classes(reader: Reader) -> bool:
 
 
 def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
-    """Return the rows of each class, shape (classes,); None where no labels are classes.
+    """Return the number of rows of each class, shape (classes,); None if labels are no classes.
 
     Raises
     ------
     FileFormatError
-        If there are labels that are not of a class.
+        If a label is not one of the classes.
 
     Notes
     -----
@@ -297,12 +296,12 @@ def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
 
 
 def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
-    """Return the class of every row of a split that has labels, whatever form they have.
+    """Return the class of every row of a labeled split, for every form of labels.
 
     Raises
     ------
     FileFormatError
-        If there are labels that are not of a class.
+        If a label is not one of the classes.
 
     Notes
     -----
@@ -317,14 +316,14 @@ def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
 
 
 def _index_pieces(reader: Reader, split: str) -> Iterator[NDArray[np.intp]]:
-    """Yield the classes of the rows, some thousand at a time, each held against the file's."""
+    """Yield the classes of the rows, some thousand at a time, after checking each."""
     n_classes = len(reader.header.classes)
     for piece in reader.pieces(split, "labels"):
         if piece.ndim == 2:
-            known = np.count_nonzero(piece, axis=1) == 1
+            is_class = np.count_nonzero(piece, axis=1) == 1
         else:
-            known = (piece >= 0) & (piece < n_classes)
-        if not known.all():
+            is_class = (piece >= 0) & (piece < n_classes)
+        if not is_class.all():
             raise FileFormatError(
                 f"{printable(reader.path)}: {split}/labels has labels that are not of a class"
             )
@@ -335,7 +334,7 @@ OTHER = "it is of another build than the list"
 
 
 def is_listed(reader: Reader, name: str, index: ShardIndex) -> bool:
-    """Tell whether a file is the shard of that name, of the build that the list is of."""
+    """Tell whether a file is the shard of that name, from the build that wrote the index."""
     header, splits = reader.header, list(reader.splits)
     split = splits[0]
     count = len(index.splits.get(split, ()))
@@ -353,12 +352,12 @@ def is_listed(reader: Reader, name: str, index: ShardIndex) -> bool:
 def open_shards(
     shards: Iterable[ShardPath], index: ShardIndex
 ) -> Iterator[tuple[ShardPath, Reader]]:
-    """Yield each shard of a folder and its open file, which is closed when the next is wanted.
+    """Yield each shard of a folder with its open file, which is closed before the next opens.
 
     Raises
     ------
     FileFormatError
-        If a shard cannot be read, or is not one of the build that the index is of.
+        If a shard cannot be read, or is not from the build that wrote the index.
     """
     for shard in shards:
         with Reader(shard.path) as reader:

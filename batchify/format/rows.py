@@ -1,7 +1,7 @@
-"""Rows by byte offset, HDF5 closed: read and write.
+"""Read and write rows by their byte offsets, without HDF5.
 
-Rows that follow each other are one run of bytes in either form, so that whoever checks or copies
-images need not know which it is.
+Consecutive rows are one run of bytes, whether images are stored as pixels or as encoded files, so
+code that checks or copies images handles both alike.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from batchify.format.schema import RowOffsets
 def row_ends(
     pieces: Iterable[NDArray[Any]], split: str, rows: int, nbytes: int
 ) -> NDArray[np.int64]:
-    """Return where the bytes of each row end, shape (N,): it begins where the one before ends.
+    """Return where the bytes of each row end, shape (N,); each row begins where the last ended.
 
     Parameters
     ----------
     pieces : iterable of ndarray of int64, shape (n, 2)
-        ``image_extents``, some rows at a time: where each begins, and its bytes.
+        ``image_extents``, some rows at a time: the start and the size of each row.
     split : str
     rows, nbytes : int
-        That there are in all.
+        The totals.
 
     Raises
     ------
     FileFormatError
-        If rows overlap, leave bytes out, are in another order, or have less than no bytes.
+        If rows overlap, leave gaps, are in another order, or have negative sizes.
 
     Notes
     -----
@@ -47,7 +47,7 @@ def row_ends(
     row = end = 0
     for piece in pieces:
         starts, sizes = piece[:, 0], piece[:, 1]
-        # No sum of two such numbers wraps.
+        # Within these bounds no sum of two numbers overflows.
         wrong = (starts < 0) | (starts > nbytes) | (sizes < 0) | (sizes > nbytes)
         wrong[1:] |= starts[1:] != starts[:-1] + sizes[:-1]
         wrong[0] |= starts[0] != end
@@ -71,7 +71,7 @@ def read_rows(fd: int, where: RowOffsets, start: int, stop: int) -> bytes:
     Raises
     ------
     OSError
-        If the file ends before, or cannot be read.
+        If the file is too short, or cannot be read.
     """
     return b"".join(
         durable.pread_all(fd, (last - first) * where.row_nbytes, offset)
@@ -80,7 +80,7 @@ def read_rows(fd: int, where: RowOffsets, start: int, stop: int) -> bytes:
 
 
 class RowReader(Closing):
-    """Reads rows in their places, with HDF5 closed; usable from several threads at once.
+    """Reader of rows by offset, without HDF5; usable from several threads at once.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class RowReader(Closing):
     row_offsets : Mapping of str to RowOffsets
         Keys are ``split/column``.
     identity : tuple of int, optional
-        Device and number of the file that the places are of.
+        Device and inode of the file that the offsets belong to.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class RowReader(Closing):
 
 
 class RowWriter(RowReader):
-    """Puts finished rows in their places too, from any process."""
+    """Writer of finished rows by offset, from any process; it reads them, too."""
 
     _flags = os.O_RDWR
 
@@ -140,7 +140,7 @@ class RowWriter(RowReader):
         ----------
         split : str
         start : int
-            Row of the first.
+            The first row.
         columns : Mapping of str to ndarray
             C-contiguous, of the dtypes of the file.
         """
@@ -153,12 +153,12 @@ class RowWriter(RowReader):
             raise durable.io_error("writing", self._path, error) from error
 
     def sync(self) -> None:
-        """Make all rows durable, whichever process wrote them.
+        """Make all rows durable, including those that other processes wrote.
 
         Raises
         ------
         OutputIOError
-            A failed fsync is never retried: the kernel may have dropped what it could not write.
+            A failed fsync is never retried: the kernel may have dropped the data already.
         """
         try:
             durable.sync(self._fd)
@@ -167,24 +167,24 @@ class RowWriter(RowReader):
 
     @property
     def is_named(self) -> bool:
-        """Whether the file that is written is still the one of its name."""
+        """Whether the open file is still the one with its name."""
         return durable.is_named(self._fd, self._path)
 
 
 class ImageRows:
-    """The stored images of a file whose rows have their places.
+    """The stored images of a file, read by offset.
 
     Parameters
     ----------
     rows : RowReader
-        With the places of ``images``, or of ``encoded`` and ``image_extents``.
+        With the offsets of ``images``, or of ``encoded`` and ``image_extents``.
     """
 
     def __init__(self, rows: RowReader) -> None:
         self._rows = rows
 
     def nbytes(self, split: str, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the bytes of each of some rows, shape (n,)."""
+        """Return the size of each of some images, shape (n,)."""
         where = self._rows.row_offsets.get(f"{split}/images")
         if where is not None:
             return np.full(stop - start, where.row_nbytes, np.int64)
@@ -200,7 +200,7 @@ class ImageRows:
         return self._rows.get(split, "encoded", int(extents[0, 0]), int(extents[-1].sum()))
 
     def pieces(self, split: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Yield [start, stop) of runs of some ascending rows, of some MiB unless a row has more."""
+        """Yield [start, stop) of runs of ascending rows, of some MiB unless a row is larger."""
         for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
             start, end = int(run[0]) if len(run) else 0, int(run[-1]) + 1 if len(run) else 0
             while start < end:
@@ -223,10 +223,10 @@ def put_images(writer: RowWriter, split: str, start: int, data: bytes) -> None:
     Parameters
     ----------
     writer : RowWriter
-        Of a file that has its ``image_extents`` already, where the files' own bytes are stored.
+        If encoded files are stored, their ``image_extents`` must be written already.
     split : str
     start : int
-        Row of the first.
+        The first row.
     data : bytes
     """
     column, first = "images", start

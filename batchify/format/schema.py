@@ -1,7 +1,7 @@
-"""Schema 1: columns, layout of a file, row offsets.
+"""Schema 1: the columns and the layout of a file, and where its rows are.
 
-Constants and tiny pure helpers; no NumPy, HDF5 or Pillow, so that the command line can offer the
-choices without importing them.
+Constants and small pure helpers. It imports no NumPy, HDF5 or Pillow, so that the command line can
+offer its choices quickly.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DIGEST_NBYTES = 32
 
 
 IMAGE_COLUMNS = ("images", "encoded")
-"""What holds the images, as pixels or as the files' own bytes; all other columns are records."""
+"""The columns of images, as pixels or as encoded files; all other columns are records."""
 
 
 HARD_LINKS = {"images": "X", "labels": "y"}
@@ -53,25 +53,25 @@ CHUNK_NBYTES = 65536
 
 
 PIECE_NBYTES = 4 << 20
-"""Rows that are read or copied at once take about this."""
+"""Target size of one read or copy of rows, in bytes."""
 
 
 RECORDS_NBYTES = 128 << 10
-"""The same for records, which are held several times over while they are summed."""
+"""The same for records, of which several copies are in memory while they are summed."""
 
 
 _METADATA_BASE_NBYTES = 65536
 
 
 _METADATA_CHUNK_NBYTES = 24
-"""Above what HDF5 needs a chunk: 8 bytes of index, 20 where it is filtered (measured)."""
+"""More than HDF5 needs for a chunk: 8 bytes of index, 20 if it is filtered (measured)."""
 
 
 _CLASSES_HEADER_NBYTES = 45
 
 
 _COMPACT_ATTRIBUTE_NBYTES = 65536
-"""An attribute whose message has this size or more is stored among the raw data (measured)."""
+"""An attribute whose message has this size or more is stored with the raw data (measured)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,17 @@ class Column:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of a chunk: whole rows, about 64 KiB, never more than there are."""
+        """Rows of a chunk: about 64 KiB, at least one row, at most all of them."""
         return max(1, min(self.shape[0], CHUNK_NBYTES // self.row_nbytes))
 
     @property
     def chunks(self) -> int:
-        """How many chunks hold the rows."""
+        """Number of chunks."""
         return -(-self.shape[0] // self.chunk_rows)
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk uncompressed: all chunks, the last one whole."""
+        """Bytes on disk without compression: all chunks, including padding of the last."""
         return self.chunks * self.chunk_rows * self.row_nbytes
 
 
@@ -119,7 +119,7 @@ def split_columns(
     weights: bool = False,
     label_path_nbytes: int = 1,
 ) -> tuple[Column, ...]:
-    """Return the columns of a split of `rows` rows, in the order they are made.
+    """Return the columns of a split of `rows` rows, in the order they are created.
 
     Parameters
     ----------
@@ -132,13 +132,13 @@ def split_columns(
         One of `CLASS_MODES`; ``none`` has no labels.
     n_classes : int
     path_nbytes : int
-        Of the longest path.
+        Bytes of the longest path.
     encoded_nbytes : int, optional
-        Of all files together, where their own bytes are stored.
+        Bytes of all files together, if encoded files are stored.
     weights : bool
-        Rows have weights.
+        Whether rows have weights.
     label_path_nbytes : int
-        Of the longest path of a mask.
+        Bytes of the longest path of a mask.
     """
     height, width, _ = image_shape
     labels = {
@@ -178,19 +178,16 @@ def split_columns(
 
 
 def decoded_columns(names: Collection[str]) -> tuple[str, ...]:
-    """Return which of a split's columns decoding fills beside the images.
-
-    The others are known before.
-    """
+    """Return the columns, other than images, that are only known after decoding."""
     masks = ("labels", "label_sha256") if "label_sha256" in names else ()
-    learnt = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums", *masks)
-    return tuple(name for name in learnt if name in names)
+    decoded = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums", *masks)
+    return tuple(name for name in decoded if name in names)
 
 
 def statistics_columns(split: str, channels: int) -> tuple[Column, ...]:
-    """Return the datasets of ``/statistics`` that are of a split, with a value for each channel.
+    """Return the datasets of a split in ``/statistics``, with a value for each channel.
 
-    Mean and standard deviation of the images, rescaled.
+    They are the mean and the standard deviation of the images, rescaled.
     """
     return (
         Column(f"mean_{split}", (channels,), "<f8", 8),
@@ -199,12 +196,12 @@ def statistics_columns(split: str, channels: int) -> tuple[Column, ...]:
 
 
 def digest_column() -> Column:
-    """Return the dataset in the root that holds the SHA-256 of all content but the images."""
+    """Return the dataset in the root with the SHA-256 of all content except the images."""
     return Column(DIGEST, (DIGEST_NBYTES,), "|u1", 1)
 
 
 def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:
-    """Return the size of the one block at the head of the file that takes all its metadata."""
+    """Return the size of the block at the start of the file that holds all its metadata."""
     needed = (
         _METADATA_BASE_NBYTES
         + 2 * attribute_nbytes
@@ -214,13 +211,13 @@ def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:
 
 
 def classes_nbytes(classes: int, name_nbytes: int) -> int:
-    """Return what the ``classes`` attribute takes outside of the metadata block.
+    """Return the bytes of the ``classes`` attribute outside the metadata block.
 
     Parameters
     ----------
     classes : int
     name_nbytes : int
-        Of the longest name.
+        Bytes of the longest name.
     """
     message = classes * name_nbytes + _CLASSES_HEADER_NBYTES
     return message if message >= _COMPACT_ATTRIBUTE_NBYTES else 0
@@ -235,7 +232,7 @@ class SplitShape:
 
     @property
     def statistics(self) -> tuple[Column, ...]:
-        """What is stored of each channel of its images."""
+        """The datasets with a value for each channel of its images."""
         channels = next(
             column.shape[-1] for column in self.columns if column.name in ("images", "channel_sums")
         )
@@ -244,16 +241,16 @@ class SplitShape:
 
 @dataclass(frozen=True, eq=False)
 class FileLayout:
-    """A file to be.
+    """The layout of a file that is to be created.
 
     Parameters
     ----------
     classes : tuple of bytes
         In the order of their indices.
     config : Mapping
-        The options that it records.
+        The options, as the file records them.
     decoder : str
-        Names and versions of the libraries that decode; recorded, too.
+        Names and versions of the libraries that decode, as the file records them.
     store : StoreOptions
     splits : tuple of SplitShape
     skipped : tuple of Skipped
@@ -274,7 +271,7 @@ class FileLayout:
 
     @property
     def metadata_nbytes(self) -> int:
-        """Bytes of the block at the head of the file that takes all HDF5 metadata."""
+        """Bytes of the block at the start of the file that holds all HDF5 metadata."""
         classes = self.classes
         attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
         columns = (*self._columns, digest_column())
@@ -282,14 +279,14 @@ class FileLayout:
 
     @property
     def _columns(self) -> Iterator[Column]:
-        """All datasets that are of a split."""
+        """All datasets of the splits."""
         for split in self.splits:
             yield from split.columns
             yield from split.statistics
 
     @property
     def nbytes(self) -> int:
-        """Exact size of the uncompressed file; where images are dropped later, it is less."""
+        """Exact size of the uncompressed file; less if images are dropped later."""
         data = sum(column.nbytes for column in self._columns)
         data += sum(self.skipped_itemsizes) * len(self.skipped) + DIGEST_NBYTES
         return (
@@ -301,13 +298,13 @@ class FileLayout:
 
 @dataclass(frozen=True, slots=True)
 class RowOffsets:
-    """Where the rows of one column are in the file.
+    """The byte offsets of the rows of one column.
 
     Parameters
     ----------
     row_nbytes : int
     first_rows, offsets : tuple of int
-        Runs of rows that lie side by side: the first row of each, and its byte offset.
+        Runs of contiguous rows: the first row of each, and its byte offset.
     """
 
     row_nbytes: int
@@ -315,7 +312,7 @@ class RowOffsets:
     offsets: tuple[int, ...]
 
     def extents(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Yield (byte offset, first row, last row + 1) of each run of bytes of some rows."""
+        """Yield (byte offset, first row, last row + 1) for each run of bytes of some rows."""
         run = bisect.bisect_right(self.first_rows, start) - 1
         while start < stop:
             end = self.first_rows[run + 1] if run + 1 < len(self.first_rows) else stop

@@ -1,6 +1,4 @@
-"""Strict checks of HDF5 objects, before any is believed.
-
-Each raises `FileFormatError` with a reason; the reader adds the name of the file.
+"""Strict checks of HDF5 objects, before anything in them is believed.
 
 Each raises `FileFormatError` with a reason; the reader adds the name of the file.
 """
@@ -48,13 +46,13 @@ _DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_te
 
 
 def open_signed(path: bytes, name: str) -> int:
-    """Open a regular file that begins as HDF5 does, without ever blocking; return its descriptor.
+    """Open a regular file with the signature of HDF5, never blocking; return its descriptor.
 
     Parameters
     ----------
     path : bytes
     name : str
-        What it is called in errors.
+        Its name in errors.
     """
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -84,7 +82,7 @@ def open_signed(path: bytes, name: str) -> int:
 
 
 def hard_links(group: h5g.GroupID, where: str) -> frozenset[str]:
-    """Return the names in a group, none of which leads elsewhere."""
+    """Return the names in a group; each must be a hard link."""
     if group.get_num_objs() > _MAX_LINKS:
         raise FileFormatError(f"{where} has more than {_MAX_LINKS} entries")
     names = []
@@ -96,7 +94,7 @@ def hard_links(group: h5g.GroupID, where: str) -> frozenset[str]:
 
 
 def open_group(parent: h5g.GroupID, name: str) -> h5g.GroupID:
-    """Open a member that must be a group."""
+    """Open a member, which must be a group."""
     group = h5o.open(parent, name.encode())
     if not isinstance(group, h5g.GroupID):
         raise FileFormatError(f"{name} is not a group")
@@ -104,7 +102,7 @@ def open_group(parent: h5g.GroupID, name: str) -> h5g.GroupID:
 
 
 def open_dataset(group: h5g.GroupID, where: str, name: str, file_nbytes: int) -> h5d.DatasetID:
-    """Open a member that must be a dataset of plain chunks that the file has room for."""
+    """Open a member, which must be a dataset of plain chunks that fit into the file."""
     if name.encode() not in group:
         raise FileFormatError(f"{where} has no {name}")
     dataset = h5o.open(group, name.encode())
@@ -131,7 +129,7 @@ def open_dataset(group: h5g.GroupID, where: str, name: str, file_nbytes: int) ->
 
 
 def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> None:
-    """Hold an open dataset against what schema 1 says of it."""
+    """Compare an open dataset with its column in schema 1."""
     type_id = dataset.get_type()
     if dataset.shape != column.shape:
         raise FileFormatError(f"{where} is of shape {dataset.shape}, not {column.shape}")
@@ -147,7 +145,7 @@ def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> N
 
 
 def check_text(type_id: h5t.TypeID, where: str) -> None:
-    """Refuse text that is not of a fixed, sensible length."""
+    """Refuse text whose length is not fixed, or too large."""
     if type_id.get_class() != h5t.STRING or type_id.is_variable_str():
         raise FileFormatError(f"{where} is not fixed-length text")
     if type_id.get_size() > _MAX_TEXT_NBYTES:
@@ -163,7 +161,7 @@ def attribute_names(owner: h5o.ObjectID) -> list[str]:
 
 
 def attribute(owner: h5o.ObjectID, name: str, kind: int | None = None) -> NDArray[Any]:
-    """Return an attribute of an HDF5 type class, or of any plain one, of fixed size."""
+    """Return an attribute of a fixed size: of one HDF5 type class, or of any plain one."""
     if not h5a.exists(owner, os.fsencode(name)):
         raise FileFormatError(f"it has no attribute {printable(name)}")
     found = h5a.open(owner, os.fsencode(name))
@@ -194,12 +192,12 @@ _MAX_CONFIG = 64
 
 
 _MAX_LIST = 1 << 14
-"""A config has a list of label columns; it is 64 KiB of text at most in any case."""
+"""Longest list in a config, of label columns; the text has at most 64 KiB in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the root says of the file."""
+    """The attributes of the root: what the file is, and how it was built."""
 
     schema_version: int
     creator: str
@@ -209,7 +207,7 @@ class Header:
 
 
 def read_header(root: h5g.GroupID) -> Header:
-    """Return what the root says."""
+    """Read the header of a file from the attributes of its root."""
     if text(root, "format") != schema.FORMAT:
         raise FileFormatError("its format attribute is another")
     version = int(attribute(root, "schema_version", h5t.INTEGER)[()])
@@ -232,7 +230,7 @@ def read_header(root: h5g.GroupID) -> Header:
 
 
 def _config(text: str) -> dict[str, Any]:
-    """Return the config: an object of plain values and short lists of them, nothing deeper."""
+    """Parse a config: a JSON object of plain values and short lists of them."""
 
     def refuse(name: str) -> None:
         raise FileFormatError(f"its config holds {name}")
@@ -252,7 +250,7 @@ def _config(text: str) -> dict[str, Any]:
 def open_statistics(
     root: h5g.GroupID, splits: Iterable[str], channels: int, nbytes: int
 ) -> dict[str, h5py.Dataset]:
-    """Return the datasets that have a value for each channel of a split's images."""
+    """Open the datasets with a value for each channel of a split's images."""
     where = schema.STATISTICS
     if where.encode() not in root:
         raise FileFormatError(f"it has no {where}: made by an older batchify; build it again")
@@ -268,14 +266,14 @@ def open_statistics(
 
 
 def open_digest(root: h5g.GroupID, nbytes: int) -> h5py.Dataset:
-    """Return the dataset that holds the digest."""
+    """Open the dataset of the digest."""
     dataset = open_dataset(root, "", schema.DIGEST, nbytes)
     check_column(dataset, schema.DIGEST, schema.digest_column())
     return h5py.Dataset(dataset)
 
 
 def open_skipped(root: h5g.GroupID, nbytes: int) -> h5py.Dataset:
-    """Return the table of the files that were left out."""
+    """Open the table of the skipped files."""
     dataset = open_dataset(root, "", schema.SKIPPED, nbytes)
     type_id = dataset.get_type()
     if type_id.get_class() != h5t.COMPOUND or len(dataset.shape) != 1:

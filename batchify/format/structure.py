@@ -1,14 +1,14 @@
-"""Create the HDF5 structure; ask it for row offsets.
+"""Create the HDF5 structure of a file, and read the byte offsets of its rows.
 
 The recipe (h5py and HDF5 calls, all measured; see `create`):
 
-- ``meta_block_size`` takes all metadata into one block at the head of the file, so that the rows
+- ``meta_block_size`` puts all metadata into one block at the start of the file, so that the rows
   of each column are one run of bytes although they are chunked and resizable;
-- early allocation with fill time "never" gives every chunk its place without writing it;
+- early allocation with fill time "never" gives every chunk its offset without writing it;
 - ``libver`` v110 keeps the chunk index at 8 bytes a chunk, and HDF5 1.10 reads it;
 - no object times, fixed-length text: the same plan gives the same bytes;
-- HDF5 writes metadata alone. A row that it cannot write it loses as a dataset goes, without an
-  error, and then it crashes (HDF5 1.14 and 2.0); rows are written past it, by offset.
+- HDF5 writes only metadata. When it cannot write a row, it drops it silently as the dataset is
+  closed, and then crashes (HDF5 1.14 and 2.0), so rows are written without it, by offset.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _INTERPRETATION = {3: "rgb-image", 4: "rgba-image"}  # NeXus has none for (H, W,
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that store: name -> version."""
+    """Return the versions of h5py and HDF5, by name."""
     return {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
 
 
 def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
-    """Return the dtype of fixed-length text, UTF-8 to HDF5."""
+    """Return the dtype of fixed-length text, which HDF5 knows as UTF-8."""
     dtype: np.dtype[np.bytes_] = h5py.string_dtype("utf-8", max(1, nbytes))
     return dtype
 
@@ -53,7 +53,7 @@ def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
 def create(path: bytes, file_layout: FileLayout, *, compressed: bool = False) -> None:
     """Write the complete structure of a file, with all attributes and the skipped files.
 
-    Rows have their places, unwritten. HDF5 is closed when this returns.
+    Rows have their offsets and are not written yet. HDF5 is closed when this returns.
 
     Parameters
     ----------
@@ -85,19 +85,19 @@ def create(path: bytes, file_layout: FileLayout, *, compressed: bool = False) ->
             for column in split.statistics:
                 _make(statistics, column, None)
         _make(file, schema.digest_column(), None)
-        # Last, for it may be large: what is added to a header later moves what is in it.
+        # Last, as it may be large: attributes added later would move it.
         classes = file_layout.classes
         width = max(map(len, classes))
         file.attrs.create("classes", np.array(classes, text_dtype(width)))
     if file_layout.skipped:
-        with h5py.File(path, "r", locking=False) as file:  # for all rows, places take seconds
+        with h5py.File(path, "r", locking=False) as file:  # offsets of all columns take seconds
             where = {f"{schema.SKIPPED}/rows": dataset_row_offsets(file[schema.SKIPPED])}
         with RowWriter(path, where) as writer:
             write_skipped(writer, file_layout)
 
 
 def write_skipped(writer: RowWriter, file_layout: FileLayout) -> None:
-    """Write which files were left out, and why."""
+    """Write the skipped files, with their reasons."""
     if file_layout.skipped:
         rows = [(skipped.path, skipped.reason.encode()) for skipped in file_layout.skipped]
         writer.put(schema.SKIPPED, 0, {"rows": raw(np.array(rows, _skipped_dtype(file_layout)))})
@@ -124,7 +124,7 @@ def raw(rows: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _new_file(path: bytes, metadata_nbytes: int) -> h5py.File:
-    """Open a new file by the low-level calls: h5py.File cannot keep times out of the root."""
+    """Open a new file with the low-level API: h5py.File cannot keep times out of the root."""
     creation = h5p.create(h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     access = h5p.create(h5p.FILE_ACCESS)
@@ -136,7 +136,7 @@ def _new_file(path: bytes, metadata_nbytes: int) -> h5py.File:
 
 
 def _new_group(file: h5py.File, name: str) -> h5g.GroupID:
-    """Make a group without times."""
+    """Create a group without times."""
     creation = h5p.create(h5p.GROUP_CREATE)
     creation.set_obj_track_times(False)
     return h5g.create(file.id, name.encode(), gcpl=creation)
@@ -169,7 +169,7 @@ def _set(target: h5py.File | h5py.Group | h5py.Dataset, name: str, text: str) ->
 
 
 def _make(group: h5py.Group, column: schema.Column, gzip_level: int | None) -> None:
-    """Make one empty column, resizable, with places for all rows unless it is compressed."""
+    """Create an empty, resizable column; all rows have offsets unless it is compressed."""
     creation = _chunked((column.chunk_rows, *column.shape[1:]))
     if gzip_level is not None:
         creation.set_alloc_time(h5d.ALLOC_TIME_INCR)
@@ -182,7 +182,7 @@ def _make(group: h5py.Group, column: schema.Column, gzip_level: int | None) -> N
 
 
 def _chunked(chunk: tuple[int, ...]) -> h5p.PropDCID:
-    """Return what a dataset is made by: its chunks get their places at once, unwritten."""
+    """Return the properties of a new dataset: chunks are allocated early and never filled."""
     creation = h5p.create(h5p.DATASET_CREATE)
     creation.set_chunk(chunk)
     creation.set_fill_time(h5d.FILL_TIME_NEVER)
@@ -203,14 +203,14 @@ def _make_dataset(
 
 
 def _describe_encoded(group: h5py.Group, file_layout: FileLayout) -> None:
-    """Write what decoded pixels are to be multiplied by; viewers have no picture to show."""
+    """Write the factor for decoded pixels; there are no pictures for viewers to show."""
     _set(group, "NX_class", "NXcollection")
-    if file_layout.store.dtype != "float32":  # not on the bytes: by convention they would be scaled
+    if file_layout.store.dtype != "float32":  # on bytes, it would scale them by convention
         group.attrs.create("scale_factor", file_layout.store.scale, dtype="<f4")
 
 
 def _describe_images(group: h5py.Group, file_layout: FileLayout) -> None:
-    """Write what readers and viewers know by convention: CF packing, images, NXdata."""
+    """Write the attributes of conventions for readers and viewers: CF, HDF5 images, NXdata."""
     images = group["images"]
     channels = images.shape[-1]
     if file_layout.store.dtype != "float32":
@@ -223,24 +223,24 @@ def _describe_images(group: h5py.Group, file_layout: FileLayout) -> None:
             )
     if interpretation := _INTERPRETATION.get(channels):
         _set(images, "interpretation", interpretation)
-    if channels != 3:  # H5Web has RGB alone, and else plots the last two axes: one image's channel
+    if channels != 3:  # H5Web shows only RGB as is; of others, the last two axes: one channel
         group.attrs.create("default_slice", np.array([b"0", b".", b".", b"0"], text_dtype(1)))
 
 
 def _describe_flags(flags: h5py.Dataset) -> None:
-    """Write what the bits are called, by the CF convention."""
+    """Write the names of the bits, by the CF convention."""
     masks = [choices.flag_bit(name) for name in choices.FLAGS]
     flags.attrs.create("flag_masks", np.array(masks, "<u2"))
     _set(flags, "flag_meanings", " ".join(choices.FLAGS))
 
 
 def read_row_offsets(path: bytes) -> dict[str, RowOffsets]:
-    """Return where the rows of each uncompressed column are, asked of HDF5, never assumed.
+    """Return the row offsets of each uncompressed column, as HDF5 reports them.
 
     Returns
     -------
     dict of str to RowOffsets
-        Keys are ``split/column``, without a split for what is in the root, and ``skipped/rows``.
+        Keys are ``split/column``, ``/column`` for the root, and ``skipped/rows``.
     """
     found = {}
     with h5py.File(path, "r", locking=False) as file:
@@ -255,21 +255,21 @@ def read_row_offsets(path: bytes) -> dict[str, RowOffsets]:
 
 
 def dataset_row_offsets(dataset: h5py.Dataset) -> RowOffsets:
-    """Return where the rows of an uncompressed dataset are.
+    """Return the row offsets of an uncompressed dataset.
 
     Raises
     ------
     FileFormatError
-        If there are rows without a place.
+        If rows have no offset, several, or one past the end of the file.
     """
     chunk_rows: int = dataset.chunks[0]
     row_nbytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
     chunk_nbytes, inner = chunk_rows * row_nbytes, (0,) * (len(dataset.shape) - 1)
-    starts: list[tuple[int, int]] = []  # (first row, offset) of each run: memory is that of them
+    starts: list[tuple[int, int]] = []  # (first row, offset) of each run; all the memory it takes
     ends: list[int] = []
     next_row = next_offset = -1
 
-    def add(info: h5d.StoreInfo) -> None:  # a million times: it does no more than it must
+    def add(info: h5d.StoreInfo) -> None:  # called a million times: it does as little as possible
         nonlocal next_row, next_offset
         where, _, offset, _ = info
         row = where[0]
