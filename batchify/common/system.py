@@ -16,13 +16,13 @@ from typing import TypeVar
 from batchify.errors import ExtraMissingError
 
 
-def adapter(name: str, extra: str, also: str = "") -> ModuleType:
-    """Import the adapter of a framework, and the framework with it.
+def import_adapter(name: str, extra: str, also: str = "") -> ModuleType:
+    """Import the module of a framework's adapter, and the framework with it.
 
     Parameters
     ----------
     name : str
-        The module of the adapter.
+        The module.
     extra : str
         What installs the framework.
     also : str
@@ -36,10 +36,14 @@ def adapter(name: str, extra: str, also: str = "") -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ExtraMissingError(
-            f"this needs {extra}, which cannot be imported ({error}); "
-            f"pip install 'batchify-h5[{extra}]'{also}"
-        ) from error
+        raise missing_extra(f"this needs {extra}, which", extra, error, also) from error
+
+
+def missing_extra(needs: str, extra: str, error: ImportError, also: str = "") -> ExtraMissingError:
+    """Return the error of what needs an extra that cannot be imported: "X needs Y, which"."""
+    return ExtraMissingError(
+        f"{needs} cannot be imported ({error}); pip install 'batchify-h5[{extra}]'{also}"
+    )
 
 
 def fill_standard_files() -> None:

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any, Protocol
 
 from batchify.common.paths import is_url, shown_url
+from batchify.common.system import missing_extra
 from batchify.common.text import printable
-from batchify.errors import ExtraMissingError, ManifestError, OptionError
+from batchify.errors import ManifestError, OptionError
 
 NAMED = 10
 
@@ -310,10 +311,8 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise ExtraMissingError(
-            f"a manifest of Parquet needs pyarrow, which cannot be imported ({error}); "
-            "pip install 'batchify-h5[parquet]'"
-        ) from error
+        needs = "a manifest of Parquet needs pyarrow, which"
+        raise missing_extra(needs, "parquet", error) from error
     return pa, parquet
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.common.system import adapter
+from batchify.common.system import import_adapter
 from batchify.common.text import labelled
 from batchify.errors import OptionError
 from batchify.loading.arrays import RowArray, gather, only_pixels
@@ -295,7 +295,7 @@ class Split(EncodedAccess):
         ExtraMissingError
             If PyTorch cannot be imported.
         """
-        torch = adapter("batchify.loading.frameworks.torch", "torch")
+        torch = import_adapter("batchify.loading.frameworks.torch", "torch")
         options = BatchOptions(
             1 if batch_size is None else batch_size,
             shuffle=shuffle,
@@ -346,7 +346,7 @@ class Split(EncodedAccess):
         ExtraMissingError
             If Keras, or its backend, cannot be imported.
         """
-        keras = adapter(
+        keras = import_adapter(
             "batchify.loading.frameworks.keras",
             "keras",
             ", and the backend that KERAS_BACKEND names",
@@ -383,7 +383,7 @@ class Split(EncodedAccess):
         ExtraMissingError
             If TensorFlow cannot be imported.
         """
-        tensorflow = adapter("batchify.loading.frameworks.tensorflow", "tensorflow")
+        tensorflow = import_adapter("batchify.loading.frameworks.tensorflow", "tensorflow")
         options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled, prefetch=prefetch)
         return tensorflow.dataset(Batches(self, options))
 
@@ -404,7 +404,7 @@ class Split(EncodedAccess):
         ExtraMissingError
             If ``datasets`` cannot be imported.
         """
-        return adapter("batchify.loading.frameworks.huggingface", "datasets").dataset(self)
+        return import_adapter("batchify.loading.frameworks.huggingface", "datasets").dataset(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.origin.opener, (self.origin,)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
-from batchify.errors import BatchifyError, ExtraMissingError, OptionError, WorkerDiedError
+from batchify.common.system import missing_extra
+from batchify.errors import BatchifyError, OptionError, WorkerDiedError
 from batchify.sharding.folder import Ticket
 from batchify.sharding.shards import Shard, ShardOutcome, Steps
 from batchify.sharding.task import Link, TaskMaker, last_in_hand, run_elsewhere
@@ -86,10 +87,7 @@ def others_of(executor: Executor | None, scheduler: str | None) -> Iterator[Othe
     try:
         from batchify.sharding.cluster import connected
     except ImportError as error:
-        raise ExtraMissingError(
-            f"a scheduler needs Dask, which cannot be imported ({error}); "
-            "pip install 'batchify-h5[dask]'"
-        ) from error
+        raise missing_extra("a scheduler needs Dask, which", "dask", error) from error
     with connected(scheduler) as crew:
         yield crew
 

@@ -17,8 +17,9 @@ from concurrent import futures
 from typing import Any, NamedTuple, TypeVar
 
 from batchify.common.paths import scheme_of, secrets_of, shown_url
+from batchify.common.system import missing_extra
 from batchify.common.text import printable
-from batchify.errors import BatchifyError, DatasetError, ExtraMissingError, OptionError, RemoteError
+from batchify.errors import BatchifyError, DatasetError, OptionError, RemoteError
 
 _SETTLED = frozenset(
     {
@@ -261,9 +262,7 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
             scheme + url[len(scheme) :], use_listings_cache=False, skip_instance_cache=True
         )
     except ImportError as error:
-        raise ExtraMissingError(
-            f"{shown} needs what cannot be imported ({error}); pip install 'batchify-h5[{extra}]'"
-        ) from error
+        raise missing_extra(f"{shown} needs what", extra, error) from error
     except ValueError as error:
         raise OptionError(f"{shown} cannot be meant: {told(error, secrets)}") from error
     except Exception as error:  # some connect at once
