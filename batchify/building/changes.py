@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from batchify import choices
 from batchify.building.jobs import FILL, CheckJob, DecodeJob, Masks, Stale, count_rows, runs
 from batchify.building.journal import differences, plain_config
 from batchify.building.outcome import NAMED, BadImages, Changes
-from batchify.common.keys import path_keys
+from batchify.common.keys import KeyIndex, join_path_keys, path_keys
 from batchify.common.paths import Copy, is_url, local_path, shown, shown_path
 from batchify.common.progress import Progress
 from batchify.common.text import printable
@@ -27,7 +28,7 @@ from batchify.format.config import pixel_options
 from batchify.format.images import damaged_images
 from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
-from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.planning.planner import plan_with_workers
 from batchify.storage.source import SourceFile
 from batchify.storage.transfer import local_copy
@@ -52,28 +53,26 @@ class SampleIndex:
         self.dataset = dataset
 
     @cached_property
-    def _sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.intp] | None]:
-        """The `path_keys` of all samples, sorted; and the sample of each, where that counts."""
-        keys = np.empty(len(self.dataset.samples), np.uint64)
-        for start, paths in _samples(self.dataset):
-            keys[start : start + len(paths)] = path_keys(paths)
-        if self.dataset.samples.extents is None and self.dataset.annotations.masks is None:
-            keys.sort()
-            return keys, None
-        order = np.argsort(keys)
-        return keys[order], order
+    def _index(self) -> KeyIndex:
+        """The `path_keys` of all samples; with their positions where files are found by them."""
+        samples = self.dataset.samples
+        keys = join_path_keys((paths for _, paths in samples.pieces()), len(samples))
+        return KeyIndex(keys, positions=not self._by_path)
+
+    @property
+    def _by_path(self) -> bool:
+        """Whether the path of a sample is all that a task needs."""
+        return self.dataset.samples.extents is None and self.dataset.annotations.masks is None
 
     def has(self, paths: Iterable[bytes]) -> NDArray[np.bool_]:
         """Return which of some paths are of samples, shape (n,)."""
-        return _among(path_keys(paths), self._sorted[0])
+        return self._index.has(path_keys(paths))
 
     def task(self, split: str, start: int, paths: Sequence[bytes]) -> FillTask:
         """Return a task of rows from `start` on, given paths that the dataset has."""
-        if self.dataset.samples.extents is None and self.dataset.annotations.masks is None:
+        if self._by_path:
             return FillTask(split, start, tuple(map(SourceFile, paths)))
-        keys, order = self._sorted
-        assert order is not None
-        numbers = order[np.searchsorted(keys, path_keys(paths))]
+        numbers = self._index.last(path_keys(paths))
         masks = self.dataset.annotations.mask_files(numbers)
         return FillTask(split, start, self.dataset.samples.files(numbers), masks)
 
@@ -89,40 +88,18 @@ def present_rows(reader: Reader, index: SampleIndex) -> Masks:
 
 def stored_keys(reader: Reader) -> NDArray[np.uint64]:
     """Return the `path_keys` of all that a file holds or skipped."""
-    skipped = path_keys(entry.path for entry in reader.skipped())
-    count = sum(len(columns["paths"]) for columns in reader.splits.values())
-    keys = np.empty(len(skipped) + count, np.uint64)
-    keys[: len(skipped)] = skipped
-    start = len(skipped)
-    for name in reader.splits:
-        for piece in reader.pieces(name, "paths"):
-            keys[start : start + len(piece)] = path_keys(piece.tolist())
-            start += len(piece)
-    return keys
+    skipped = [entry.path for entry in reader.skipped()]
+    stored = (piece.tolist() for name in reader.splits for piece in reader.pieces(name, "paths"))
+    count = len(skipped) + sum(len(columns["paths"]) for columns in reader.splits.values())
+    return join_path_keys(chain([skipped], stored), count)
 
 
 def new_samples(keys: NDArray[np.uint64], dataset: Dataset) -> Iterator[bytes]:
     """Yield the paths of the samples that are not among some `stored_keys`, which it sorts."""
-    keys.sort()
-    for _, paths in _samples(dataset):
-        fresh = ~_among(path_keys(paths), keys)
+    index = KeyIndex(keys, positions=False)
+    for _, paths in dataset.samples.pieces():
+        fresh = ~index.has(path_keys(paths))
         yield from (paths[i] for i in np.flatnonzero(fresh).tolist())
-
-
-def _samples(dataset: Dataset) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield (first sample, paths), some thousand at a time."""
-    count = len(dataset.samples)
-    for start in range(0, count, PATHS_AT_ONCE):
-        stop = min(start + PATHS_AT_ONCE, count)
-        yield start, dataset.samples.paths(np.arange(start, stop))
-
-
-def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return which keys are among the sorted ones; np.isin would sort anew, 40 bytes a key."""
-    if not len(known):
-        return np.zeros(len(keys), np.bool_)
-    found = known[np.minimum(np.searchsorted(known, keys), len(known) - 1)]
-    return np.asarray(found == keys)
 
 
 def stored_tasks(reader: Reader, wanted: Masks, index: SampleIndex) -> Iterator[FillTask]:

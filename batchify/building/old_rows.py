@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.common.keys import KeyIndex
 from batchify.decoding.batch import OldRow
 from batchify.decoding.channels import stored_sums
 from batchify.errors import FileFormatError
@@ -52,9 +53,7 @@ class OldRows:
             ]
             self._rows = RowReader(path, reader.row_offsets(), reader.identity)
             undo.pop_all()
-        joined = np.concatenate(keys) if keys else np.zeros(0, np.uint64)
-        self._order = np.argsort(joined, kind="stable")
-        self._keys = joined[self._order]
+        self._index = KeyIndex(np.concatenate(keys) if keys else np.zeros(0, np.uint64))
 
     def take(self, digest: bytes, out: NDArray[Any]) -> OldRow | None:
         """Copy the image of a source into `out`; None where there is none, or a damaged one.
@@ -68,12 +67,10 @@ class OldRows:
         out : ndarray, shape (H, W, C)
         """
         key = _keys(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]
-        at = int(np.searchsorted(self._keys, key))
-        while at < len(self._keys) and self._keys[at] == key:
-            split, row = self._place(int(self._order[at]))
+        for number in self._index.positions(key):
+            split, row = self._place(number)
             if self._rows.get(split, "source_sha256", row, row + 1) == digest:
                 return self._copy(split, row, out)
-            at += 1
         return None
 
     def _place(self, number: int) -> tuple[str, int]:

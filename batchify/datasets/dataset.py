@@ -20,6 +20,9 @@ from batchify.storage.source import Source, SourceFile
 _ROWS_AT_ONCE = 1 << 16
 
 
+_AT_ONCE = 4096
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """The image files, compactly: their paths in one run of bytes and two numbers each.
@@ -61,6 +64,11 @@ class Samples:
         starts = np.where(indices > 0, self.ends[indices - 1], 0)
         names = memoryview(self.names)
         return [bytes(names[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+    def pieces(self) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield the paths of all samples some thousand at a time, with the index of the first."""
+        for start in range(0, len(self), _AT_ONCE):
+            yield start, self.paths(np.arange(start, min(start + _AT_ONCE, len(self))))
 
     def files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
         """Return some samples as their source finds them, in the order of `indices`."""
@@ -108,9 +116,6 @@ def join_samples(
         names += b"".join(paths)
         lengths.append(np.fromiter(map(len, paths), np.int32, len(paths)))
     return Samples(names, np.concatenate(lengths).cumsum(dtype=np.int64), labels, extents)
-
-
-_AT_ONCE = 4096
 
 
 ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
@@ -217,9 +222,8 @@ def _bytes(array: NDArray[Any]) -> Iterator[bytes]:
 
 
 def _paths(samples: Samples) -> Iterator[bytes]:
-    for start in range(0, len(samples), _AT_ONCE):
-        numbers = np.arange(start, min(start + _AT_ONCE, len(samples)))
-        yield b"".join(path + b"\0" for path in samples.paths(numbers))
+    for _, paths in samples.pieces():
+        yield b"".join(path + b"\0" for path in paths)
 
 
 @dataclass(frozen=True, eq=False)

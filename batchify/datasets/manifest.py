@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.common.keys import path_keys
+from batchify.common.keys import KeyIndex, join_path_keys
 from batchify.common.text import printable
 from batchify.datasets.columns import OPTIONAL, Columns, alike
 from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
@@ -176,23 +175,10 @@ def _members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:
     return {name: rows.astype(np.int32) for name, rows in found.items() if len(rows)}
 
 
-def _pieces(samples: Samples) -> Iterator[tuple[int, list[bytes]]]:
-    for start in range(0, len(samples), _AT_ONCE):
-        numbers = np.arange(start, min(start + _AT_ONCE, len(samples)))
-        yield start, samples.paths(numbers)
-
-
 def _check_twice(samples: Samples, lines: NDArray[np.int64], faults: Faults) -> None:
     """Find the paths that are there twice: by their hashes, and then by themselves."""
-    keys = np.empty(len(samples), np.uint64)
-    for start, paths in _pieces(samples):
-        keys[start : start + len(paths)] = path_keys(paths)
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    again = np.append(False, keys[1:] == keys[:-1])[: len(keys)]
-    heads = np.maximum.accumulate(np.where(again, 0, np.arange(len(keys))))
-    for at in np.flatnonzero(again).tolist():
-        one, other = int(order[heads[at]]), int(order[at])
+    pieces = (paths for _, paths in samples.pieces())
+    for one, other in KeyIndex(join_path_keys(pieces, len(samples))).repeats():
         path = samples.path(other)
         if samples.path(one) == path:
             message = f"{printable(path)} is on {faults.unit} {lines[one]} already"
@@ -204,7 +190,7 @@ def _found(
 ) -> NDArray[np.int64] | None:
     """Look all files up; return their extents, where they have any."""
     pieces = []
-    for start, paths in _pieces(samples):
+    for start, paths in samples.pieces():
         reasons, extents = tree.find(paths)
         for i, reason in reasons.items():
             faults.add(int(lines[start + i]), f"{prefix}{printable(paths[i])}: {reason}")

@@ -76,7 +76,7 @@ def make_units(
         return Units()
     groups = None if named is None else repeat_numbers(named)
     if options.group_by:
-        groups = repeat_numbers(name_digests(_paths(samples), len(samples), options.group_by))
+        groups = repeat_numbers(name_digests(samples.pieces(), len(samples), options.group_by))
     if options.group_duplicates and digests is not None:
         repeats = repeat_numbers(digests)
         groups = repeats if groups is None else _joined(groups, repeats)
@@ -188,13 +188,8 @@ def check_groups(samples: Samples, pattern: str) -> None:
     ------
     DatasetError
     """
-    for _ in _named(_paths(samples), len(samples), pattern):
+    for _ in _named(samples.pieces(), len(samples), pattern):
         pass
-
-
-def _paths(samples: Samples) -> Iterator[tuple[int, list[bytes]]]:
-    for start in range(0, len(samples), _AT_ONCE):
-        yield start, samples.paths(np.arange(start, min(start + _AT_ONCE, len(samples))))
 
 
 def _joined(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -226,7 +221,7 @@ def _points(
     """Return the first 8 bytes of a SHA-256 of the seed and a name: path, group or content."""
     points = np.empty(len(samples), np.uint64)
     seed = b"%d\0" % options.seed
-    keys: Iterator[tuple[int, list[bytes]]] = _paths(samples)
+    keys: Iterator[tuple[int, list[bytes]]] = samples.pieces()
     if named is not None:
         keys = (
             (start, [name.tobytes() for name in named[start : start + _AT_ONCE]])
@@ -235,7 +230,7 @@ def _points(
     elif options.group_by:
         keys = _named(keys, len(samples), options.group_by)
     elif options.group_duplicates and digests is not None:
-        keys = ((start, _contents(paths, digests[start:])) for start, paths in _paths(samples))
+        keys = ((start, _contents(paths, digests[start:])) for start, paths in samples.pieces())
     for start, names in keys:
         data = b"".join(hashlib.sha256(seed + name).digest()[:8] for name in names)
         points[start : start + len(names)] = np.frombuffer(data, ">u8")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.keys import path_keys
+from batchify.common.keys import KeyIndex, path_keys
 from batchify.common.text import printable
 from batchify.errors import DatasetError, Skipped
 from batchify.storage.source import Extent, Source
@@ -58,24 +58,6 @@ class _Folder:
         return bytes(self.names).split(b"/")[:-1]
 
 
-class _Index:
-    """Finds the files of a folder by their names."""
-
-    def __init__(self, folder: _Folder) -> None:
-        keys = path_keys(folder.files())
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
-        self.count = len(keys)
-
-    def rows(self, names: Sequence[bytes]) -> NDArray[np.int64]:
-        """Return where each was added last, -1 where it was not, shape (n,)."""
-        if not self.count:
-            return np.full(len(names), -1)
-        keys = path_keys(names)
-        last = np.maximum(np.searchsorted(self._keys, keys, "right") - 1, 0)
-        return np.where(self._keys[last] == keys, self._order[last], -1)
-
-
 class ListedTree:
     """The folders of a dataset that lists its files by their paths.
 
@@ -101,7 +83,7 @@ class ListedTree:
         self._root = _Folder()
         self._count = 0
         self._last = (b"", self._root)
-        self._indexes: dict[bytes, _Index] = {}
+        self._indexes: dict[bytes, KeyIndex] = {}
 
     def add_file(self, path: bytes, extent: Extent) -> None:
         """Take a file, with its folders; of several of one path, the last counts."""
@@ -202,8 +184,9 @@ class ListedTree:
                 reasons.update(dict.fromkeys(numbers, NO_FILE))
                 continue
             if parent not in self._indexes:
-                self._indexes[parent] = _Index(folder)
-            rows = self._indexes[parent].rows(names)
+                self._indexes[parent] = KeyIndex(path_keys(folder.files()))
+            index = self._indexes[parent]
+            rows = index.last(path_keys(names))
             for i, name, row in zip(numbers, names, rows.tolist(), strict=True):
                 if name in folder.reasons:
                     reasons[i] = folder.reasons[name]
@@ -211,8 +194,7 @@ class ListedTree:
                     is_folder = name in folder.folders
                     reasons[i] = "not a regular file but a folder" if is_folder else NO_FILE
             if found := np.flatnonzero(rows >= 0).tolist():
-                count = self._indexes[parent].count
-                stored = np.frombuffer(folder.numbers, np.int64).reshape(count, -1)
+                stored = np.frombuffer(folder.numbers, np.int64).reshape(len(index), -1)
                 if extents is None:
                     extents = np.zeros((len(paths), stored.shape[1]), np.int64)
                 extents[[numbers[i] for i in found]] = stored[rows[found]]
