@@ -247,7 +247,6 @@ def stored_images(reader: Reader, split: str) -> StoredImages:
 _MOST_NBYTES = 256 << 20
 """Memory for the pieces in all threads, unless a single row takes more."""
 
-
 Damaged = list[tuple[int, str]]
 """Damaged rows, with the reason for each."""
 

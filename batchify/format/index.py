@@ -15,17 +15,9 @@ from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.format import schema
 
 NAME = b"manifest.json"
-
-
 FORMAT = "batchify-shards"
-
-
 VERSION = 1
-
-
 _MAX_NBYTES = 256 << 20
-
-
 _NAME = re.compile(r"(train|validation|test)-(\d{5,})-of-(\d{5,})\.h5")
 
 

@@ -32,10 +32,7 @@ from batchify.format.strict import open_digest, open_skipped, open_statistics, r
 from batchify.format.structure import dataset_row_offsets, filters
 
 _TRIES = 5
-
-
 _PIECE_ROWS = 4096
-
 
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What h5py raises for damaged files; the RecursionError of deep JSON is a RuntimeError."""

@@ -18,57 +18,34 @@ from batchify.errors import Skipped
 from batchify.options import StoreOptions, canonical_json
 
 FORMAT = "batchify"
-
-
 SCHEMA_VERSION = 1
-
-
 CREATOR = f"batchify {__version__}"
-
-
 SKIPPED = "skipped"
-
-
 STATISTICS = "statistics"
-
-
 DIGEST = "content_sha256"
-
-
 DIGEST_NBYTES = 32
-
 
 IMAGE_COLUMNS = ("images", "encoded")
 """The columns of images, as pixels or as encoded files; all other columns are records."""
 
-
 HARD_LINKS = {"images": "X", "labels": "y"}
 """Column -> prefix of its hard link in the root: ``/X_train`` is ``/train/images``."""
 
-
 MAX_CLASSES = 1 << 17
-
-
 CHUNK_NBYTES = 65536
-
 
 PIECE_NBYTES = 4 << 20
 """Target size of one read or copy of rows, in bytes."""
 
-
 RECORDS_NBYTES = 128 << 10
 """The same for records, of which several copies are in memory while they are summed."""
 
-
 _METADATA_BASE_NBYTES = 65536
-
 
 _METADATA_CHUNK_NBYTES = 24
 """More than HDF5 needs for a chunk: 8 bytes of index, 20 if it is filtered (measured)."""
 
-
 _CLASSES_HEADER_NBYTES = 45
-
 
 _COMPACT_ATTRIBUTE_NBYTES = 65536
 """An attribute whose message has this size or more is stored with the raw data (measured)."""

@@ -25,23 +25,11 @@ from batchify.format.index import NAME, is_shard_folder
 from batchify.format.structure import GZIP_FILTERS, filters
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
 _MAX_LINKS = 256
-
-
 _MAX_ATTRIBUTES = 64
-
-
 _MAX_ATTRIBUTE_NBYTES = 32 << 20
-
-
 _MAX_SINGLE_TEXT_NBYTES = 1 << 16
-
-
 _MAX_TEXT_NBYTES = 1 << 16
-
-
 _DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
 
 
@@ -189,7 +177,6 @@ def text(owner: h5o.ObjectID, name: str) -> str:
 
 
 _MAX_CONFIG = 64
-
 
 _MAX_LIST = 1 << 14
 """Longest list in a config, of label columns; the text has at most 64 KiB in any case."""

@@ -34,8 +34,6 @@ from batchify.format.schema import FileLayout, RowOffsets
 from batchify.options import canonical_json
 
 _IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
-
-
 _INTERPRETATION = {3: "rgb-image", 4: "rgba-image"}  # NeXus has none for (H, W, 1)
 
 
