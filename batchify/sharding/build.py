@@ -25,14 +25,7 @@ from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.groups import check_apart, stored_digests
 from batchify.planning.planner import plan_with_workers
 from batchify.sharding.executors import made_elsewhere, others_of
-from batchify.sharding.folder import (
-    ShardFolder,
-    known_names,
-    listed,
-    publish,
-    shard_folder,
-    withdraw,
-)
+from batchify.sharding.folder import ShardFolder, shard_folder
 from batchify.sharding.shards import (
     Outcomes,
     Shard,
@@ -62,7 +55,7 @@ def compare_folder(
     ``damaged`` is said only where nothing else is the matter.
     """
     found = Changes(folder.shown, every=every)
-    index = listed(folder)
+    index = folder.read_index()
     if index is None:
         found.reasons.append(f"there is no {NAME.decode()}: no shards, or not all of them")
         return found
@@ -210,12 +203,12 @@ def build_shards(
         if plan.images >= START_IMAGES and others is None:
             crew.start()
         parts = cut_plan(plan, shards)
-        finished = listed(folder) is not None
+        finished = folder.read_index() is not None
         if restart and finished and not overwrite:
             raise _exists(folder.shown, ["they are to be made anew (--restart)"])
         # Shards of a build that is not done are its own work, to be begun anew where that is asked.
         replaces = overwrite or (restart and not finished)
-        make = TaskMaker(plan, folder, replace(run, overwrite=replaces), known_names(folder))
+        make = TaskMaker(plan, folder, replace(run, overwrite=replaces), folder.listed_names())
         outcomes = Outcomes(plan, run.limit)
         outcomes.check_limit()
         step = Steps(plan, report)
@@ -225,7 +218,7 @@ def build_shards(
                 raise _exists(folder.shown, changes.lines())
         left = [part for part in parts if part.name not in outcomes.done]
         if left:
-            withdraw(folder)
+            folder.withdraw_index()
         if others is None:
             for part in left:
                 outcomes.add(build_shard(make(part), crew, step.of(part), may_start=True))
@@ -236,7 +229,7 @@ def build_shards(
         if must_be_apart(plan):
             check_shards_apart(folder, parts)
         index = index_of(plan, parts, outcomes)
-        publish(folder, index)
+        folder.publish_index(index)
     return report_of(folder.shown, plan, parts, outcomes, index)
 
 

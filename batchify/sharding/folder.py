@@ -1,13 +1,13 @@
-"""Where shards go: a folder or a remote prefix."""
+"""The folder that shards go to: on this machine, or below a URL."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from batchify.building.journal import Journal
 from batchify.building.staging import WorkFolder
@@ -21,81 +21,6 @@ from batchify.format.index import NAME, ShardIndex, parse_index
 from batchify.storage.remote_store import Store, is_settled
 from batchify.storage.transfer import check_writable
 
-
-class RemoteShards:
-    """The folder of a URL; each shard is written on a disk of the machine that makes it.
-
-    Parameters
-    ----------
-    url : str
-    work_dir : path or None
-        Where the lock of this machine is; see `batchify.building.staging.WorkFolder`.
-    """
-
-    def __init__(self, url: str, work_dir: str | os.PathLike[str] | None) -> None:
-        self._url = url.rstrip("/")
-        self._work_dir = work_dir
-        self.shown = os.fsencode(shown_url(self._url))
-
-    def place(self, name: str) -> str:
-        """Return the URL of a file in it."""
-        return f"{self._url}/{name}"
-
-    def check(self, dataset: str | os.PathLike[str]) -> None:
-        """Refuse a place in the dataset, and a store that cannot be written."""
-        if is_url(dataset):
-            check_outside(self.shown, b"", dataset)
-        store = self._store(NAME)
-        with self._telling("written", store):
-            check_writable(store)
-
-    @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Hold it for a build of this machine; workers elsewhere see nothing of that."""
-        with WorkFolder(self.place(os.fsdecode(NAME)), self._work_dir):
-            yield None
-
-    def read(self, name: bytes) -> bytes | None:
-        """Return the content of a small file in it; None where there is none."""
-        store = self._store(name)
-        with self._telling("read", store):
-            try:
-                data: bytes = store.ask("cat_file", store.root)
-            except FileNotFoundError:
-                return None
-            return data
-
-    def write(self, name: bytes, data: bytes) -> None:
-        """Put a small file into it, in one request."""
-        store = self._store(name)
-        with self._telling("written", store):
-            store.ask("pipe_file", store.root, data)
-
-    def remove(self, name: bytes) -> None:
-        """Remove a file in it that may be there."""
-        store = self._store(name)
-        with self._telling("removed", store), contextlib.suppress(FileNotFoundError):
-            store.ask("rm_file", store.root)
-
-    def _store(self, name: bytes) -> Store:
-        return Store(self.place(os.fsdecode(name)))
-
-    @contextlib.contextmanager
-    def _telling(self, what: str, store: Store) -> Iterator[None]:
-        """Tell what a store answers as an error of the output.
-
-        Raises
-        ------
-        OutputIOError
-        """
-        try:
-            yield
-        except Exception as error:
-            if not is_settled(error):
-                raise
-            raise OutputIOError(f"{store.shown} cannot be {what}: {store.told(error)}") from error
-
-
 LOCK = NAME + b".partial"
 
 
@@ -104,7 +29,7 @@ OLD = NAME + b".old"
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a worker looks at now and then: a file with a token, there while the build is wanted.
+    """A file with a token that exists as long as the build is wanted; workers look at it.
 
     Parameters
     ----------
@@ -125,76 +50,108 @@ class Ticket:
             return False
 
 
-class ShardFolder(Protocol):
-    """Where shards go."""
+class ShardFolder(ABC):
+    """A folder of shards and their index.
 
-    @property
-    def shown(self) -> bytes:
-        """What it is called, for people."""
-        ...
+    Parameters
+    ----------
+    shown : bytes
+        Its name, for people.
+    """
 
+    def __init__(self, shown: bytes) -> None:
+        self.shown = shown
+
+    @abstractmethod
     def place(self, name: str) -> str:
         """Return the path or the URL of a file in it."""
-        ...
 
+    @abstractmethod
     def check(self, dataset: str | os.PathLike[str]) -> None:
         """Refuse a folder that shards cannot be put into, before any work.
 
         Raises
         ------
         OutputPathError, OutputIOError, RemoteError
+            For a folder in the dataset, and for one that cannot be written.
         """
-        ...
 
+    @abstractmethod
     def claim(self) -> contextlib.AbstractContextManager[Ticket | None]:
-        """Hold it for a build; the value is what workers look at, where they can.
+        """Hold it for a build; the value is a ticket for workers elsewhere, if they can see one.
 
         Raises
         ------
         OutputLockedError
             If another build holds it.
         """
-        ...
 
+    @abstractmethod
     def read(self, name: bytes) -> bytes | None:
-        """Return the content of a small file in it; None where there is none."""
-        ...
+        """Return the content of a small file in it; None if there is none."""
 
+    @abstractmethod
     def write(self, name: bytes, data: bytes) -> None:
-        """Put a small file into it, in place of what is there, whole or not at all."""
-        ...
+        """Replace a small file in it, completely or not at all."""
 
+    @abstractmethod
     def remove(self, name: bytes) -> None:
-        """Remove a file in it that may be there."""
-        ...
+        """Remove a file in it, if it exists."""
+
+    def read_index(self) -> ShardIndex | None:
+        """Return its shard index; None if there is none.
+
+        Raises
+        ------
+        FileFormatError
+            If there is a file of that name which is not a shard index.
+        """
+        data = self.read(NAME)
+        try:
+            return None if data is None else parse_index(data, os.path.join(self.shown, NAME))
+        except FileFormatError as error:
+            raise FileFormatError(
+                f"{error}; name another folder, or remove that file: shards that stand, whole and "
+                "up to date, are kept"
+            ) from error
+
+    def listed_names(self) -> frozenset[str]:
+        """Return the names of the shards in its index, and in the one that was withdrawn."""
+        names: set[str] = set()
+        for name in (NAME, OLD):
+            data = self.read(name)
+            with contextlib.suppress(FileFormatError):  # `read_index` reports it
+                if data is not None:
+                    names.update(file.name for file in parse_index(data, name).files)
+        return frozenset(names)
+
+    def withdraw_index(self) -> None:
+        """Move the index aside: while shards are replaced, they must not look complete.
+
+        The old index says which shards to remove when the new ones are done.
+        """
+        data = self.read(NAME)
+        if data is not None:
+            self.write(OLD, data)
+            self.remove(NAME)
+
+    def publish_index(self, index: ShardIndex) -> None:
+        """Write the index, then remove the shards of the build before that are not in it."""
+        if self.read(NAME) != index.text():
+            self.write(NAME, index.text())
+        old = self.read(OLD)
+        if old is None:
+            return
+        listed = {shard.name for shard in index.files}
+        with contextlib.suppress(FileFormatError):
+            for shard in parse_index(old, OLD).files:
+                if shard.name not in listed:
+                    self.remove(os.fsencode(shard.name))
+        self.remove(OLD)
 
 
-def shard_folder(
-    output: str | os.PathLike[str], work_dir: str | os.PathLike[str] | None = None
-) -> ShardFolder:
-    """Return the folder of a path or a URL.
-
-    Raises
-    ------
-    OptionError, ExtraMissingError
-        If it is a URL that cannot be meant, or whose store is not installed.
-    """
-    if is_url(output):
-        return RemoteShards(os.fsdecode(output), work_dir)
-    return LocalShards(os.path.abspath(os.fsencode(local_path(output))))
-
-
-class LocalShards:
-    """A folder of this machine.
-
-    Parameters
-    ----------
-    path : bytes
-        Absolute.
-    """
-
-    def __init__(self, path: bytes) -> None:
-        self.shown = path
+class LocalShards(ShardFolder):
+    """A folder of this machine; `shown` is its absolute path."""
 
     def place(self, name: str) -> str:
         """Return the path of a file in it."""
@@ -206,9 +163,9 @@ class LocalShards:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[Ticket | None]:
-        """Hold it for a build; where nothing comes of that, the folder goes again.
+        """Hold it for a build; a folder that was made for this and is empty at the end is removed.
 
-        The file of the lock goes in any case, and tells workers to stop.
+        The file of the lock is removed in any case, which tells workers to stop.
         """
         fresh = not os.path.lexists(self.shown)
         try:
@@ -231,7 +188,7 @@ class LocalShards:
                     os.rmdir(self.shown)
 
     def read(self, name: bytes) -> bytes | None:
-        """Return the content of a small file in it; None where there is none."""
+        """Return the content of a small file in it; None if there is none."""
         path = self._path(name)
         try:
             with open(path, "rb") as file:
@@ -242,11 +199,11 @@ class LocalShards:
             raise FileAccessError(f"{printable(path)} cannot be read: {error.strerror}") from error
 
     def write(self, name: bytes, data: bytes) -> None:
-        """Put a small file into it, whole or not at all."""
+        """Replace a small file in it, completely or not at all."""
         write_whole(self._path(name), data)
 
     def remove(self, name: bytes) -> None:
-        """Remove a file in it that may be there."""
+        """Remove a file in it, if it exists."""
         durable.remove(self._path(name))
         durable.sync_folder(self._path(name))
 
@@ -254,55 +211,85 @@ class LocalShards:
         return os.path.join(self.shown, name)
 
 
-def listed(folder: ShardFolder) -> ShardIndex | None:
-    """Return what its manifest lists; None where there is none.
+class RemoteShards(ShardFolder):
+    """A folder below a URL; each shard is first written to a disk of the machine that makes it.
+
+    Parameters
+    ----------
+    url : str
+    work_dir : path or None
+        Where the lock of this machine is; see `batchify.building.staging.WorkFolder`.
+    """
+
+    def __init__(self, url: str, work_dir: str | os.PathLike[str] | None) -> None:
+        self._url = url.rstrip("/")
+        self._work_dir = work_dir
+        super().__init__(os.fsencode(shown_url(self._url)))
+
+    def place(self, name: str) -> str:
+        """Return the URL of a file in it."""
+        return f"{self._url}/{name}"
+
+    def check(self, dataset: str | os.PathLike[str]) -> None:
+        """Refuse a folder in the dataset, and a store that cannot be written."""
+        if is_url(dataset):
+            check_outside(self.shown, b"", dataset)
+        with self._file(NAME, "written") as store:
+            check_writable(store)
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold it for a build of this machine; workers on other machines do not see that."""
+        with WorkFolder(self.place(os.fsdecode(NAME)), self._work_dir):
+            yield None
+
+    def read(self, name: bytes) -> bytes | None:
+        """Return the content of a small file in it; None if there is none."""
+        with self._file(name, "read") as store:
+            try:
+                data: bytes = store.ask("cat_file", store.root)
+            except FileNotFoundError:
+                return None
+            return data
+
+    def write(self, name: bytes, data: bytes) -> None:
+        """Replace a small file in it, in one request."""
+        with self._file(name, "written") as store:
+            store.ask("pipe_file", store.root, data)
+
+    def remove(self, name: bytes) -> None:
+        """Remove a file in it, if it exists."""
+        with self._file(name, "removed") as store, contextlib.suppress(FileNotFoundError):
+            store.ask("rm_file", store.root)
+
+    @contextlib.contextmanager
+    def _file(self, name: bytes, what: str) -> Iterator[Store]:
+        """Connect to the store of a file in it; an answer of the store is an error of the output.
+
+        Raises
+        ------
+        OutputIOError
+            If the file cannot be `what`.
+        """
+        store = Store(self.place(os.fsdecode(name)))
+        try:
+            yield store
+        except Exception as error:
+            if not is_settled(error):
+                raise
+            raise OutputIOError(f"{store.shown} cannot be {what}: {store.told(error)}") from error
+
+
+def shard_folder(
+    output: str | os.PathLike[str], work_dir: str | os.PathLike[str] | None = None
+) -> ShardFolder:
+    """Return the folder of a path or a URL.
 
     Raises
     ------
-    FileFormatError
+    OptionError, ExtraMissingError
+        If it is a URL that is not valid, or whose store is not installed.
     """
-    data = folder.read(NAME)
-    try:
-        return None if data is None else parse_index(data, os.path.join(folder.shown, NAME))
-    except FileFormatError as error:
-        raise FileFormatError(
-            f"{error}; name another folder, or remove that file: shards that stand, whole and up "
-            "to date, are kept"
-        ) from error
-
-
-def known_names(folder: ShardFolder) -> frozenset[str]:
-    """Return the names of the shards that its manifest lists, or listed before it was withdrawn."""
-    names: set[str] = set()
-    for name in (NAME, OLD):
-        data = folder.read(name)
-        with contextlib.suppress(FileFormatError):  # that of the manifest is told by `listed`
-            if data is not None:
-                names.update(file.name for file in parse_index(data, name).files)
-    return frozenset(names)
-
-
-def withdraw(folder: ShardFolder) -> None:
-    """Take the manifest away: while shards are replaced, they must not look like a whole.
-
-    It is kept beside, for it tells which shards go when the new ones are done.
-    """
-    data = folder.read(NAME)
-    if data is not None:
-        folder.write(OLD, data)
-        folder.remove(NAME)
-
-
-def publish(folder: ShardFolder, index: ShardIndex) -> None:
-    """Write the manifest, then remove the shards of the build before that it does not list."""
-    if folder.read(NAME) != index.text():
-        folder.write(NAME, index.text())
-    old = folder.read(OLD)
-    if old is None:
-        return
-    kept = {shard.name for shard in index.files}
-    with contextlib.suppress(FileFormatError):
-        for shard in parse_index(old, OLD).files:
-            if shard.name not in kept:
-                folder.remove(os.fsencode(shard.name))
-    folder.remove(OLD)
+    if is_url(output):
+        return RemoteShards(os.fsdecode(output), work_dir)
+    return LocalShards(os.path.abspath(os.fsencode(local_path(output))))
