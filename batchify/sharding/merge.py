@@ -6,7 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,11 @@ from batchify.format.schema import FileLayout, SplitShape
 from batchify.format.structure import chunk_writer, compress_chunk, create, raw, read_row_offsets
 from batchify.options import RunOptions, StoreOptions
 
+Report = Callable[[Progress], None]
+
 
 def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
-    """Return what the one file of all shards will be.
+    """Return the layout of the one file of all shards.
 
     Raises
     ------
@@ -59,14 +62,15 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
     lengths: Counter[tuple[str, str]] = Counter()
     skipped: list[Skipped] = []
     for shard, reader in open_shards(shards, index):
-        found = _columns(reader, shard.split)
-        if (count := reader.rows(shard.split)) != shard.file.rows:
+        split = shard.split
+        if (count := reader.rows(split)) != shard.file.rows:
             raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
         skipped += reader.skipped()
-        if _kinds(columns.setdefault(shard.split, found)) != _kinds(found):
+        datasets = list(reader.splits[split].items())
+        found = tuple(_empty_column(name, dataset) for name, dataset in datasets)
+        if columns.setdefault(split, found) != found:
             raise shard.damaged("its columns are of other types")
-        for column in found:
-            lengths[shard.split, column.name] += column.shape[0]
+        lengths.update({(split, name): dataset.shape[0] for name, dataset in datasets})
     return FileLayout(
         classes=index.classes,
         config=index.config,
@@ -74,65 +78,48 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
         store=recorded_options(index.config).store,
         splits=tuple(
             SplitShape(
-                name, tuple(_of_length(column, lengths[name, column.name]) for column in found)
+                split,
+                tuple(
+                    replace(column, shape=(lengths[split, column.name], *column.shape[1:]))
+                    for column in found
+                ),
             )
-            for name, found in columns.items()
+            for split, found in columns.items()
         ),
         skipped=tuple(skipped),
     )
 
 
-def _columns(reader: Reader, split: str) -> tuple[schema.Column, ...]:
-    return tuple(
-        schema.Column(
-            name,
-            dataset.shape,
-            f"S{dataset.dtype.itemsize}" if dataset.dtype.kind == "S" else dataset.dtype.str,
-            dataset.dtype.itemsize,
-        )
-        for name, dataset in reader.splits[split].items()
-    )
+def _empty_column(name: str, dataset: Any) -> schema.Column:
+    """Return a column of the type of an HDF5 dataset, without rows."""
+    dtype = dataset.dtype
+    text = f"S{dtype.itemsize}" if dtype.kind == "S" else dtype.str
+    return schema.Column(name, (0, *dataset.shape[1:]), text, dtype.itemsize)
 
 
-def _kinds(columns: tuple[schema.Column, ...]) -> list[tuple[Any, ...]]:
-    return [(column.name, column.shape[1:], column.dtype) for column in columns]
-
-
-def _of_length(column: schema.Column, length: int) -> schema.Column:
-    return schema.Column(column.name, (length, *column.shape[1:]), column.dtype, column.itemsize)
-
-
-class ImagePieces:
-    """Reads the stored images of all shards, some MiB at a time, and holds them to their checksums.
+@dataclass
+class _StoredPieces:
+    """Reads the stored images of all shards, some MiB at a time, and checks their checksums.
 
     Parameters
     ----------
     shards : list of ShardPath
     store : StoreOptions
     pool : ThreadPoolExecutor
-        Who reads.
+        Its threads read.
     totals : ChannelTotals
-        Where the pixels that are read are added.
+        The sums of all pixels that are read are added to it.
     report : callable
     """
 
-    def __init__(
-        self,
-        shards: list[ShardPath],
-        store: StoreOptions,
-        pool: ThreadPoolExecutor,
-        totals: ChannelTotals,
-        report: Callable[[Progress], None],
-    ) -> None:
-        self._shards = shards
-        self._store = store
-        self._pool = pool
-        self._totals = totals
-        self._report = report
-        self._rows = sum(shard.file.rows for shard in shards)
-        self._done = 0
+    shards: list[ShardPath]
+    store: StoreOptions
+    pool: ThreadPoolExecutor
+    totals: ChannelTotals
+    report: Report
+    _done: int = 0
 
-    def of(self, split: SplitShape) -> Iterator[tuple[int, bytes]]:
+    def of(self, split: str) -> Iterator[tuple[int, bytes]]:
         """Yield some images of a split: how many, and their bytes, in the order of the one file.
 
         Raises
@@ -140,41 +127,38 @@ class ImagePieces:
         FileFormatError
             If an image is damaged.
         """
-        for shard in self._shards:
-            if shard.split != split.name:
+        total = sum(shard.file.rows for shard in self.shards)
+        for shard in self.shards:
+            if shard.split != split:
                 continue
-            with Reader(shard.path) as reader, stored_images(reader, split.name) as images:
-                crc32 = reader.column(split.name, "row_crc32")
-
-                def read(
-                    piece: tuple[int, int], shard: ShardPath = shard,
-                    images: StoredImages = images, crc32: NDArray[np.uint32] = crc32,
-                ) -> tuple[int, bytes, ChannelSums]:  # fmt: skip
-                    start, stop = piece
-                    data = _whole(shard, images, start, crc32[start:stop].tolist())
-                    sums = ChannelSums()
-                    if isinstance(images, StoredPixels):
-                        shape = (stop - start, *images.image_shape)
-                        pixels = np.frombuffer(data, images.dtype).reshape(shape)
-                        sums = channel_sums(pixels, self._store.scale, images=stop - start)
-                    return stop - start, data, sums
-
-                for rows, data, sums in in_order(self._pool, read, images.pieces()):
-                    self._totals.add(split.name, sums)
+            with Reader(shard.path) as reader, stored_images(reader, split) as images:
+                read = partial(self._read, shard, images, reader.column(split, "row_crc32"))
+                for rows, data, sums in in_order(self.pool, read, images.pieces()):
+                    self.totals.add(split, sums)
                     self._done += rows
-                    self._report(Progress("merge", self._done, self._rows, 0, split.name))
+                    self.report(Progress("merge", self._done, total, 0, split))
                     yield rows, data
 
-
-def _whole(shard: ShardPath, images: StoredImages, start: int, crc32: list[int]) -> bytes:
-    """Return the bytes of the images of some rows, which must be what was written."""
-    try:
-        data, damaged = images.checked(start, crc32)
-    except (OSError, FileFormatError) as error:
-        raise shard.damaged(f"rows from {start:,} cannot be read: {error}") from error
-    if damaged:
-        raise shard.damaged(f"the image of row {damaged[0]:,} is another")
-    return data
+    def _read(
+        self,
+        shard: ShardPath,
+        images: StoredImages,
+        crc32: NDArray[np.uint32],
+        piece: tuple[int, int],
+    ) -> tuple[int, bytes, ChannelSums]:
+        """Return how many images a piece has, their bytes, which are undamaged, and their sums."""
+        start, stop = piece
+        try:
+            data, damaged = images.checked(start, crc32[start:stop].tolist())
+        except (OSError, FileFormatError) as error:
+            raise shard.damaged(f"rows from {start:,} cannot be read: {error}") from error
+        if damaged:
+            raise shard.damaged(f"the image of row {damaged[0]:,} is another")
+        sums = ChannelSums()
+        if isinstance(images, StoredPixels):
+            pixels = np.frombuffer(data, images.dtype).reshape(-1, *images.image_shape)
+            sums = channel_sums(pixels, self.store.scale, images=stop - start)
+        return stop - start, data, sums
 
 
 @dataclass(frozen=True)
@@ -212,7 +196,7 @@ def merge(
     *,
     overwrite: bool = False,
     work_dir: str | os.PathLike[str] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Report | None = None,
 ) -> MergeReport:
     """Put the shards of a folder together: the file is that of `batchify.build`, byte for byte.
 
@@ -265,9 +249,7 @@ def merge(
     return made
 
 
-def _merged(
-    source: bytes, target: Target, index: ShardIndex, report: Callable[[Progress], None]
-) -> MergeReport:
+def _merged(source: bytes, target: Target, index: ShardIndex, report: Report) -> MergeReport:
     """Put the shards of a folder together as a file of this machine."""
     target.check_place()
     folder, name = os.path.split(target.path)
@@ -295,9 +277,7 @@ def _merged(
     return MergeReport(os.fsdecode(target.shown), nbytes, index.rows, len(index.files))
 
 
-def _write(
-    path: bytes, shards: list[ShardPath], index: ShardIndex, report: Callable[[Progress], None]
-) -> None:
+def _write(path: bytes, shards: list[ShardPath], index: ShardIndex, report: Report) -> None:
     """Write the one file of some shards."""
     durable.remove(path)
     file_layout = merged_layout(shards, index)
@@ -312,9 +292,9 @@ def _write(
     with RowWriter(path, read_row_offsets(path)) as writer:
         _copy_records(writer, shards, totals)
         with ThreadPoolExecutor(usable_cpus()) as pool:
-            pieces = ImagePieces(shards, file_layout.store, pool, totals, report)
+            pieces = _StoredPieces(shards, file_layout.store, pool, totals, report)
             if compressed:
-                _compress(path, file_layout, pieces, pool)
+                _compress(path, file_layout, pieces)
             else:
                 _copy(writer, file_layout, pieces)
         shape = image_shape(dict(index.config))
@@ -323,18 +303,16 @@ def _write(
         writer.sync()
 
 
-def _copy(writer: RowWriter, file_layout: FileLayout, pieces: ImagePieces) -> None:
+def _copy(writer: RowWriter, file_layout: FileLayout, pieces: _StoredPieces) -> None:
     """Copy images as they are."""
     for split in file_layout.splits:
         row = 0
-        for rows, data in pieces.of(split):
+        for rows, data in pieces.of(split.name):
             put_images(writer, split.name, row, data)
             row += rows
 
 
-def _compress(
-    path: bytes, file_layout: FileLayout, pieces: ImagePieces, pool: ThreadPoolExecutor
-) -> None:
+def _compress(path: bytes, file_layout: FileLayout, pieces: _StoredPieces) -> None:
     """Compress images again: the chunks of shards end elsewhere than those of the one file.
 
     Raises
@@ -348,11 +326,11 @@ def _compress(
             nbytes = column.chunk_rows * column.row_nbytes
 
             def compress(
-                data: bytes, nbytes: int = nbytes, itemsize: int = column.itemsize
+                data: bytes, column: schema.Column = column, nbytes: int = nbytes
             ) -> bytes:
-                return compress_chunk(data, nbytes, itemsize, level)
+                return compress_chunk(data, nbytes, column.itemsize, level)
 
-            chunks = in_order(pool, compress, _regrouped(pieces.of(split), nbytes))
+            chunks = in_order(pieces.pool, compress, _regrouped(pieces.of(split.name), nbytes))
             for number, data in enumerate(chunks):
                 write(split.name, number * column.chunk_rows, data)
 
