@@ -24,7 +24,7 @@ from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.groups import check_apart, stored_digests
 from batchify.planning.planner import plan_with_workers
-from batchify.sharding.executors import made_elsewhere, others_of
+from batchify.sharding.executors import build_elsewhere, connect_workers
 from batchify.sharding.folder import ShardFolder, shard_folder
 from batchify.sharding.shards import (
     Outcomes,
@@ -194,13 +194,13 @@ def build_shards(
     folder.check(dataset)
     with (
         folder.claim() as ticket,
-        others_of(executor, scheduler) as others,
+        connect_workers(executor, scheduler) as elsewhere,
         engine.Workers(workers, image_timeout_s, imports=FILL) as crew,
     ):
         if crew.chosen:
             crew.start()
         plan = plan_with_workers(dataset, options, crew, report)
-        if plan.images >= START_IMAGES and others is None:
+        if plan.images >= START_IMAGES and elsewhere is None:
             crew.start()
         parts = cut_plan(plan, shards)
         finished = folder.read_index() is not None
@@ -219,11 +219,11 @@ def build_shards(
         left = [part for part in parts if part.name not in outcomes.done]
         if left:
             folder.withdraw_index()
-        if others is None:
+        if elsewhere is None:
             for part in left:
                 outcomes.add(build_shard(make(part), crew, step.of(part), may_start=True))
         else:
-            for outcome in made_elsewhere(others, left, make, ticket, step):
+            for outcome in build_elsewhere(elsewhere, left, make, ticket, step):
                 outcomes.add(outcome)
         outcomes.check(parts)
         if must_be_apart(plan):

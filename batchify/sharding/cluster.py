@@ -1,4 +1,4 @@
-"""Shards made by a Dask cluster: the one importer of ``distributed``."""
+"""The workers of a Dask cluster; the only importer of ``distributed``."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ CLOSE_S = 2.0
 
 
 NO_WORKERS_S = 60.0
-"""How long a cluster may be without a single worker."""
+"""How long a cluster may have no worker."""
 
 
-LOOK_S = 2.0
+CHECK_S = 2.0
 
 
 AT_ONCE = 256
-"""Shards that a cluster is given at once; a fourth more than it has threads, where that is more."""
+"""The shards that a cluster has at a time; five for four of its threads, if that is more."""
 
 
-TELL_S = 0.5
+REPORT_S = 0.5
 
 
 ADVICE = "the shards that are done are kept: run the same command again to continue"
@@ -45,62 +45,52 @@ ADVICE = "the shards that are done are kept: run the same command again to conti
 
 @dataclass
 class DaskLink:
-    """Tells how far a shard is, by an event of the cluster; now and then.
-
-    Parameters
-    ----------
-    topic : str
-    """
+    """Reports how far a shard is by an event of the cluster, at most twice a second."""
 
     topic: str
-    _told: float = field(default=0.0, compare=False)
+    _reported_s: float = field(default=0.0, compare=False)
 
     def tell(self, name: str, done: int, bad: int) -> None:
-        """Tell how many rows of a shard are done, and how many of them are bad."""
+        """Report how many rows of a shard are done, and how many of them are bad."""
         now = time.monotonic()
-        if now - self._told >= TELL_S:
-            self._told = now
+        if now - self._reported_s >= REPORT_S:
+            self._reported_s = now
             distributed.get_worker().log_event(self.topic, [name, done, bad])
 
 
-class DaskCrew:
-    """The workers of a Dask cluster, as the builder of shards wants them.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    """
+class DaskWorkers:
+    """The workers of a Dask cluster, as `batchify.sharding.executors.ShardWorkers`."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         topic = f"batchify-{secrets.token_hex(8)}"
-        self._news: dict[str, tuple[int, int]] = {}
-        client.subscribe_topic(topic, self._hear)
+        self._rows_done: dict[str, tuple[int, int]] = {}
+        client.subscribe_topic(topic, self._take_event)
         # A task that is lost with its worker goes to another one, by the rules of the scheduler
         # (distributed.scheduler.allowed-failures); one that raised is not tried again.
         self.executor: Executor = client.get_executor(pure=False, retries=0)
         self.link: Link | None = DaskLink(topic)
         self.at_once = AT_ONCE
-        self._alone_since: float | None = None
-        self._looked = 0.0
+        self._deserted_since: float | None = None
+        self._checked_s = 0.0
 
-    def _hear(self, event: tuple[float, Any]) -> None:
+    def _take_event(self, event: tuple[float, Any]) -> None:
         name, done, bad = event[1]
-        self._news[name] = (done, bad)
+        self._rows_done[name] = (done, bad)
 
-    def news(self) -> dict[str, tuple[int, int]]:
+    def rows_done(self) -> dict[str, tuple[int, int]]:
         """Return how many rows of each shard are done, and how many of those are bad.
 
         Raises
         ------
         ClusterError
-            If there is no scheduler any more, or for long no worker.
+            If the scheduler is gone, or has had no worker for a minute.
         """
         now = time.monotonic()
-        if now - self._looked > LOOK_S:
-            self._looked = now
+        if now - self._checked_s > CHECK_S:
+            self._checked_s = now
             self._check(now)
-        return dict(self._news)
+        return dict(self._rows_done)
 
     def _check(self, now: float) -> None:
         address = self._client.scheduler.address
@@ -110,17 +100,17 @@ class DaskCrew:
             raise ClusterError(f"the scheduler at {address} is gone ({error}); {ADVICE}") from error
         if workers:
             self.at_once = max(AT_ONCE, 5 * sum(workers.values()) // 4)
-            self._alone_since = None
+            self._deserted_since = None
             return
-        self._alone_since = self._alone_since or now
-        if now - self._alone_since > NO_WORKERS_S:
+        self._deserted_since = self._deserted_since or now
+        if now - self._deserted_since > NO_WORKERS_S:
             raise ClusterError(
                 f"the scheduler at {address} has had no worker for {NO_WORKERS_S:.0f} s; start "
                 f"some (dask worker {address}); {ADVICE}"
             )
 
-    def explained(self, error: BaseException, name: str) -> BatchifyError:
-        """Return the error of a shard that was not made."""
+    def explain(self, error: BaseException, name: str) -> BatchifyError:
+        """Return the error of a shard that was not built."""
         if isinstance(error, BatchifyError):
             return error
         if isinstance(error, KilledWorker):
@@ -134,8 +124,8 @@ class DaskCrew:
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[DaskCrew]:
-    """Connect to a scheduler; what is with its workers is cancelled at the end.
+def connected(address: str) -> Iterator[DaskWorkers]:
+    """Connect to a scheduler; what its workers still have is cancelled at the end.
 
     Raises
     ------
@@ -152,18 +142,13 @@ def connected(address: str) -> Iterator[DaskCrew]:
                 "dask scheduler, or mend the address"
             ) from error
         try:
-            yield DaskCrew(client)
+            yield DaskWorkers(client)
         finally:
             client.close(timeout=CLOSE_S)
 
 
 def _check_address(address: str) -> None:
-    """Refuse what is no address; a client that is given one is never closed.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse what is not an address: a client that is given one is never closed."""
     scheme, place = parse_address(address)
     get_backend(scheme)
     parse_host_port(place)
@@ -171,7 +156,7 @@ def _check_address(address: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the client logs off the console: what matters is raised."""
+    """Keep the log of the client off the console: what matters is raised."""
     handlers = {
         handler
         for name in logging.root.manager.loggerDict

@@ -1,4 +1,4 @@
-"""Shards made elsewhere: any executor, or Dask."""
+"""Have shards built by the workers of an executor, or of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from batchify.common.system import missing_extra
 from batchify.errors import BatchifyError, OptionError, WorkerDiedError
 from batchify.sharding.folder import Ticket
 from batchify.sharding.shards import Shard, ShardOutcome, Steps
-from batchify.sharding.task import Link, TaskMaker, last_in_hand, run_elsewhere
+from batchify.sharding.task import Link, TaskMaker, build_shard_elsewhere, read_breadcrumb
 
 IN_FLIGHT = 1024
-"""Shards that an executor of any number of workers is given at once.
+"""The shards that an executor has at a time, whatever its number of workers.
 
-Their plans take memory while they wait: all together no more than that of the whole dataset.
+Their plans take memory while they wait: together no more than the plan of the whole dataset.
 """
 
 
 POLL_S = 0.5
 
 
-class Others(Protocol):
-    """Who makes shards elsewhere."""
+class ShardWorkers(Protocol):
+    """Workers that build whole shards, one at a time each, maybe on other machines."""
 
     executor: Executor
     link: Link | None
 
     @property
     def at_once(self) -> int:
-        """How many shards keep its workers busy; their plans take memory while they wait."""
+        """How many shards keep them busy; their plans take memory while they wait."""
         ...
 
-    def news(self) -> Mapping[str, tuple[int, int]]:
+    def rows_done(self) -> Mapping[str, tuple[int, int]]:
         """Return how many rows of each shard are done, and how many of those are bad.
 
         Raises
         ------
         ClusterError
-            If nobody is at work any more.
+            If no worker is left.
         """
         ...
 
-    def explained(self, error: BaseException, name: str) -> BatchifyError:
-        """Return the error of a shard that was not made."""
+    def explain(self, error: BaseException, name: str) -> BatchifyError:
+        """Return the error of a shard that was not built."""
         ...
 
 
-class _Pool:
-    """Any executor: it tells nothing before a shard is done."""
+class _ExecutorWorkers:
+    """The workers of any executor, which reports nothing before a shard is done."""
 
     link: Link | None = None
     at_once = IN_FLIGHT
@@ -60,27 +60,24 @@ class _Pool:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
 
-    def news(self) -> dict[str, tuple[int, int]]:
+    def rows_done(self) -> dict[str, tuple[int, int]]:
         """Return nothing."""
         return {}
 
-    def explained(self, error: BaseException, name: str) -> BatchifyError:
-        """Return the error of a shard that was not made."""
+    def explain(self, error: BaseException, name: str) -> BatchifyError:
+        """Return the error of a shard that was not built."""
         if isinstance(error, BatchifyError):
             return error
         return WorkerDiedError(f"{name}: {type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager
-def others_of(executor: Executor | None, scheduler: str | None) -> Iterator[Others | None]:
-    """Return who makes shards elsewhere; None for this machine.
-
-    Raises
-    ------
-    ClusterError, ExtraMissingError, OptionError
-    """
+def connect_workers(
+    executor: Executor | None, scheduler: str | None
+) -> Iterator[ShardWorkers | None]:
+    """Connect to the workers that are to build shards; None for those of this machine."""
     if scheduler is None:
-        yield None if executor is None else _Pool(executor)
+        yield None if executor is None else _ExecutorWorkers(executor)
         return
     if executor is not None:
         raise OptionError("an executor and a scheduler are given; give one")
@@ -88,29 +85,33 @@ def others_of(executor: Executor | None, scheduler: str | None) -> Iterator[Othe
         from batchify.sharding.cluster import connected
     except ImportError as error:
         raise missing_extra("a scheduler needs Dask, which", "dask", error) from error
-    with connected(scheduler) as crew:
-        yield crew
+    with connected(scheduler) as workers:
+        yield workers
 
 
-def made_elsewhere(
-    others: Others, parts: Sequence[Shard], make: TaskMaker, ticket: Ticket | None, steps: Steps
+def build_elsewhere(
+    workers: ShardWorkers,
+    parts: Sequence[Shard],
+    make: TaskMaker,
+    ticket: Ticket | None,
+    steps: Steps,
 ) -> Iterator[ShardOutcome]:
-    """Yield the outcomes of shards that are made elsewhere, as they come.
+    """Have shards built; yield their outcomes as they are done.
 
-    At the end, and on an error, none is left waiting; those in hand stop with the ticket.
+    At the end, and on an error, none is left waiting; those in progress stop with the ticket.
     """
     waiting = iter(parts)
     running: dict[Future[ShardOutcome], Shard] = {}
     try:
         while True:
-            for part in islice(waiting, max(0, others.at_once - len(running))):
-                task = replace(make(part), ticket=ticket, link=others.link)
-                running[others.executor.submit(run_elsewhere, task)] = part
+            for part in islice(waiting, max(0, workers.at_once - len(running))):
+                task = replace(make(part), ticket=ticket, link=workers.link)
+                running[workers.executor.submit(build_shard_elsewhere, task)] = part
             if not running:
                 return
             done = wait(running, POLL_S, FIRST_COMPLETED).done
             here = {part.name for part in running.values()}
-            for name, (rows, bad) in others.news().items():
+            for name, (rows, bad) in workers.rows_done().items():
                 if name in here:
                     steps.note(name, rows, bad)
             steps.tick()
@@ -119,9 +120,9 @@ def made_elsewhere(
                 try:
                     outcome = future.result()
                 except (Exception, CancelledError) as error:
-                    image = last_in_hand(make.folder.place(part.name))
+                    image = read_breadcrumb(make.folder.place(part.name))
                     where = f"{part.name}, {image} in hand" if image else part.name
-                    raise others.explained(error, where) from error
+                    raise workers.explain(error, where) from error
                 steps.set(part.name, len(part), len(outcome.skipped) + len(outcome.bad))
                 yield outcome
     finally:

@@ -38,7 +38,7 @@ from batchify.workers.pool import StoppedError
 Report = Callable[[Progress], None]
 
 
-IN_HAND = PARTIAL + b".image"
+BREADCRUMB = PARTIAL + b".image"
 """Beside a shard: what a worker that may be lost with it has in hand."""
 
 
@@ -68,7 +68,7 @@ class ShardTask:
     run : RunOptions
         Without a limit, which holds for all shards together.
     ticket : Ticket, or None
-        Where others may lose interest in it.
+        Where workers may lose interest in it.
     link : Link, or None
     repair : bool
         Whether what has its name is a shard of before, of whose place this is, and not somebody's
@@ -120,7 +120,7 @@ def build_shard(
             except BadImagesError as error:
                 return ShardOutcome(task.name, bad=error.bad)
             finally:
-                durable.remove(target.path + IN_HAND)
+                durable.remove(target.path + BREADCRUMB)
         outcome = outcome_of(task, made, target.path)
         if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
             outcome = replace(outcome, up_to_date=False, kept=outcome.rows)
@@ -208,13 +208,13 @@ def _tracing(task: ShardTask) -> Callable[[str], None] | None:
         return None
 
     def note(name: str) -> None:
-        with open(path + IN_HAND, "wb") as file:
+        with open(path + BREADCRUMB, "wb") as file:
             file.write(name.encode())
 
     return note
 
 
-def last_in_hand(place: str) -> str:
+def read_breadcrumb(place: str) -> str:
     """Return what the last worker of a shard had in hand when it was lost; empty if unknown.
 
     Parameters
@@ -223,13 +223,13 @@ def last_in_hand(place: str) -> str:
         As a `ShardTask` has it.
     """
     try:
-        with open(os.fsencode(place) + IN_HAND, "rb") as file:
+        with open(os.fsencode(place) + BREADCRUMB, "rb") as file:
             return file.read(4096).decode("utf-8", "replace")
     except OSError:
         return ""
 
 
-def run_elsewhere(task: ShardTask) -> ShardOutcome:
+def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
     """Make a shard in a worker of somebody's executor: in this very process, by one thread.
 
     Raises

@@ -24,7 +24,7 @@ from batchify.format import structure
 from batchify.format.schema import RowOffsets
 from batchify.options import BuildOptions, DecodeOptions, RunOptions, SplitOptions
 from batchify.planning.plan import BuildPlan, make_plan
-from batchify.sharding.executors import IN_FLIGHT, made_elsewhere
+from batchify.sharding.executors import IN_FLIGHT, build_elsewhere
 from batchify.sharding.folder import LocalShards
 from batchify.sharding.shards import ShardOutcome, Steps, cut_plan
 from batchify.sharding.task import Link, TaskMaker
@@ -144,14 +144,14 @@ class _Slow(Executor):
         self.most = max(self.most, len(self._given))
         return future
 
-    def news(self) -> Mapping[str, tuple[int, int]]:
+    def rows_done(self) -> Mapping[str, tuple[int, int]]:
         """Do all tasks."""
         for name, future in self._given:
             future.set_result(ShardOutcome(name))
         self._given.clear()
         return {}
 
-    def explained(self, error: BaseException, name: str) -> BatchifyError:
+    def explain(self, error: BaseException, name: str) -> BatchifyError:
         """Return no error: there is none."""
         raise AssertionError(name) from error
 
@@ -160,11 +160,11 @@ def test_no_worker_of_a_cluster_waits_for_a_shard(tmp_path: Path) -> None:
     """As many are out at once as its workers want, and no more; 100 machines of 8 cores are 800."""
     plan = planned(SplitOptions(validation=0), images=10_000)
     parts = cut_plan(plan, 2500)
-    others = _Slow(at_once=1000)
+    workers = _Slow(at_once=1000)
     told: list[Progress] = []
     steps = Steps(plan, told.append)
-    done = list(made_elsewhere(others, parts, tasks_of(plan, tmp_path), None, steps))
+    done = list(build_elsewhere(workers, parts, tasks_of(plan, tmp_path), None, steps))
     assert sorted(outcome.name for outcome in done) == [part.name for part in parts]
-    assert others.most == 1000
+    assert workers.most == 1000
     assert told[-1].done == plan.images
     assert IN_FLIGHT > 800  # of an executor whose workers are not known

@@ -22,7 +22,7 @@ from batchify.common.progress import Progress
 from batchify.errors import BadImagesError, ClusterError, WorkerDiedError
 from batchify.sharding import executors
 from batchify.sharding.shards import ShardOutcome
-from batchify.sharding.task import ShardTask, last_in_hand, run_elsewhere
+from batchify.sharding.task import ShardTask, build_shard_elsewhere, read_breadcrumb
 
 distributed = pytest.importorskip("distributed")
 
@@ -236,7 +236,7 @@ def test_a_cluster_without_workers_is_not_waited_for(
 ) -> None:
     """For ever: after a while the build ends, and says what to start."""
     monkeypatch.setattr(cluster, "NO_WORKERS_S", 1.0)
-    monkeypatch.setattr(cluster, "LOOK_S", 0.2)
+    monkeypatch.setattr(cluster, "CHECK_S", 0.2)
     with pytest.raises(ClusterError, match="has had no worker for 1 s; start some"):
         batchify.build_shards(
             photos, tmp_path / "out", OPTIONS, shards=2, scheduler=processes.address
@@ -259,8 +259,8 @@ def test_a_scheduler_that_is_lost_ends_the_build(processes: Processes, tmp_path:
 
 def test_a_shard_that_a_scheduler_forgot_is_told() -> None:
     """One that was started anew knows of nothing, and says nothing."""
-    crew = object.__new__(cluster.DaskCrew)
-    error = crew.explained(CancelledError(), "train-00000-of-00002.h5")
+    workers = object.__new__(cluster.DaskWorkers)
+    error = workers.explain(CancelledError(), "train-00000-of-00002.h5")
     assert isinstance(error, ClusterError)
     assert str(error) == (
         "the scheduler lost train-00000-of-00002.h5, as one that starts anew; the shards that are "
@@ -312,9 +312,9 @@ def test_a_worker_after_one_that_was_lost_notes_what_it_has_in_hand(
     for image in ("", "dog/img_007.jpg"):
         command = [sys.executable, "-c", program, str(photos), str(out)]
         assert subprocess.run(command, check=False).returncode == -9
-        assert last_in_hand(place) == image
+        assert read_breadcrumb(place) == image
     batchify.build_shards(photos, out, shards=1)
-    assert last_in_hand(place) == ""
+    assert read_breadcrumb(place) == ""
 
 
 @pytest.mark.parametrize(
@@ -329,9 +329,9 @@ def test_workers_that_do_not_see_the_storage_are_told_so(
     def blinded(task: ShardTask) -> ShardOutcome:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(what if what.startswith("os") else f"batchify.{what}", lambda *_: False)
-            return run_elsewhere(task)
+            return build_shard_elsewhere(task)
 
-    monkeypatch.setattr(executors, "run_elsewhere", blinded)
+    monkeypatch.setattr(executors, "build_shard_elsewhere", blinded)
     with (
         ThreadPoolExecutor(1) as pool,
         pytest.raises(batchify.BatchifyError, match=f"{message}.*on storage that all of them"),
