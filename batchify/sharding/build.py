@@ -32,8 +32,6 @@ from batchify.sharding.shards import (
     ShardsReport,
     Steps,
     cut_plan,
-    index_of,
-    report_of,
 )
 from batchify.sharding.task import TaskMaker, build_shard, compare_shard
 from batchify.storage.transfer import local_copy
@@ -41,34 +39,28 @@ from batchify.workers import engine
 
 
 def compare_folder(
-    folder: ShardFolder,
-    parts: tuple[Shard, ...],
-    make: TaskMaker,
-    crew: engine.Workers,
-    outcomes: Outcomes,
-    step: Steps,
-    *,
-    every: bool,
+    make: TaskMaker, outcomes: Outcomes, crew: engine.Workers, step: Steps, *, every: bool
 ) -> Changes:
-    """Hold a folder against a plan; shards that stand are taken into `outcomes`.
+    """Compare a folder with a plan; shards that are up to date are added to `outcomes`.
 
-    ``damaged`` is said only where nothing else is the matter.
+    ``damaged`` is set only if nothing else makes a build due.
     """
+    folder, parts = make.folder, outcomes.shards
     found = Changes(folder.shown, every=every)
     index = folder.read_index()
     if index is None:
         found.reasons.append(f"there is no {NAME.decode()}: no shards, or not all of them")
         return found
-    known = {file.name: file.digest for file in index.files}
-    if set(known) != {part.name for part in parts}:
-        found.reasons.append(f"it has {len(known):,} shards, now {len(parts):,}")
+    digests = {file.name: file.digest for file in index.files}
+    if set(digests) != {part.name for part in parts}:
+        found.reasons.append(f"it has {len(digests):,} shards, now {len(parts):,}")
         return found
     reasons: Counter[str] = Counter()
     damaged = []
     for part in parts:
         task = make(part)
         changes, outcome = compare_shard(task, crew, step.of(part, "check"), every=every)
-        if outcome is not None and outcome.digest == known[part.name]:
+        if outcome is not None and outcome.file.digest == digests[part.name]:
             outcomes.add(outcome)
         elif outcome is not None or changes.damaged or changes.missing:
             damaged.append(part.name)
@@ -209,28 +201,28 @@ def build_shards(
         # Shards of a build that is not done are its own work, to be begun anew where that is asked.
         replaces = overwrite or (restart and not finished)
         make = TaskMaker(plan, folder, replace(run, overwrite=replaces), folder.listed_names())
-        outcomes = Outcomes(plan, run.limit)
+        outcomes = Outcomes(plan, parts, run.limit)
         outcomes.check_limit()
         step = Steps(plan, report)
         if finished and not restart:
-            changes = compare_folder(folder, parts, make, crew, outcomes, step, every=False)
+            changes = compare_folder(make, outcomes, crew, step, every=False)
             if changes.is_due and not changes.damaged and not overwrite:
                 raise _exists(folder.shown, changes.lines())
-        left = [part for part in parts if part.name not in outcomes.done]
-        if left:
+        pending = outcomes.pending
+        if pending:
             folder.withdraw_index()
         if elsewhere is None:
-            for part in left:
+            for part in pending:
                 outcomes.add(build_shard(make(part), crew, step.of(part), may_start=True))
         else:
-            for outcome in build_elsewhere(elsewhere, left, make, ticket, step):
+            for outcome in build_elsewhere(elsewhere, pending, make, ticket, step):
                 outcomes.add(outcome)
-        outcomes.check(parts)
+        outcomes.check_images()
         if must_be_apart(plan):
             check_shards_apart(folder, parts)
-        index = index_of(plan, parts, outcomes)
+        index = outcomes.index()
         folder.publish_index(index)
-    return report_of(folder.shown, plan, parts, outcomes, index)
+    return outcomes.report(folder.shown, index)
 
 
 def find_shard_changes(
@@ -270,11 +262,9 @@ def find_shard_changes(
         plan = plan_with_workers(dataset, options or BuildOptions(), crew, report)
         parts = cut_plan(plan, shards)
         make = TaskMaker(plan, folder, run)
-        outcomes = Outcomes(plan, run.limit)
-        changes = compare_folder(
-            folder, parts, make, crew, outcomes, Steps(plan, report), every=True
-        )
-        if not changes.is_due and folder.read(NAME) != index_of(plan, parts, outcomes).text():
+        outcomes = Outcomes(plan, parts, run.limit)
+        changes = compare_folder(make, outcomes, crew, Steps(plan, report), every=True)
+        if not changes.is_due and folder.read(NAME) != outcomes.index().text():
             changes.reasons.append(f"{NAME.decode()} is not as it was written")
     if not changes.is_due:
         outcomes.check_limit()

@@ -1,7 +1,7 @@
-"""A plan cut into shards; what became of them.
+"""Cut a plan into shards, and collect what became of them.
 
-A shard is the same build over a part of the plan: one split, and some of its rows, in their order.
-Its config says which of how many it is; all else of it is as in the one file.
+A shard is the same build of a part of the plan: some rows of one split, in their order. Its config
+says which shard of how many it is; everything else is as in the one file.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Shard:
     ----------
     split : str
     index, count : int
-        Which of how many of its split.
+        Its number, from 0, and the number of shards of its split.
     start, stop : int
-        Rows of the split.
+        Its rows of the split.
     """
 
     split: str
@@ -54,7 +54,7 @@ class Shard:
 
 
 def cut(rows: Iterable[tuple[str, int]], count: int) -> tuple[Shard, ...]:
-    """Cut each split into `count` shards of even size; where it has fewer rows, one a row.
+    """Cut each split into `count` shards of even size, or into one a row if it has fewer rows.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def cut_plan(plan: BuildPlan, count: int) -> tuple[Shard, ...]:
 
 
 def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
-    """Return the plan of one shard, which holds no more than it needs.
+    """Return the plan of one shard, which holds no more than the shard needs.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
     members = split.rows[shard.start : shard.stop]
     samples = plan.dataset.samples.subset(members, width)
     rows = np.arange(len(shard), dtype=np.int32)
-    # What was left out before is told once, by the first of all shards.
+    # Files that the plan skips are listed once, by the first of all shards.
     skipped = plan.skipped if split is plan.splits[0] and not shard.index else ()
     dataset = replace(
         plan.dataset,
@@ -111,26 +111,21 @@ class ShardOutcome:
 
     Parameters
     ----------
-    name : str
-    rows, nbytes : int
-    digest : str
-        Its ``content_sha256``, in hex.
-    flags : dict of str to int
+    file : ShardFile
+        Its entry in the shard index; without rows if it could not be built for `bad` images.
+    flags : tuple of (str, int)
         See `BuildReport`.
     skipped : tuple of Skipped
-        Images that could not be used and were left out.
+        Failed images that were left out.
     bad : tuple of Skipped
-        Images that cannot be used, for which there is no shard yet.
+        Failed images that keep the shard from being built.
     kept, redone, copied : int
         See `BuildReport`.
     up_to_date : bool
-        It stood already.
+        It was there, undamaged and up to date.
     """
 
-    name: str
-    rows: int = 0
-    nbytes: int = 0
-    digest: str = ""
+    file: ShardFile
     flags: tuple[tuple[str, int], ...] = ()
     skipped: tuple[Skipped, ...] = ()
     bad: tuple[Skipped, ...] = ()
@@ -152,17 +147,17 @@ class ShardsReport:
     path : str
         The folder.
     plan : BuildPlan
-        Of the one file that the shards are, before images were left out.
+        The plan of the one file that the shards are, before images were skipped.
     index : ShardIndex
-        What the manifest lists.
+        What ``manifest.json`` lists.
     flags : dict of str to int
-        How many source images were special, by `schema.FLAGS`.
+        How many source images were special, by `choices.FLAGS`.
     skipped : tuple of Skipped
-        Images that could not be used and were left out, in the order of their rows.
+        Failed images that were left out, in the order of their rows.
     kept, redone, copied : int
-        As of a `BuildReport`, over all shards.
+        The sums over all shards; see `BuildReport`.
     stood : int
-        Shards that were there already, whole and up to date.
+        Shards that were up to date already.
     """
 
     path: str
@@ -203,100 +198,109 @@ class ShardsReport:
 
 @dataclass
 class Outcomes:
-    """What became of the shards so far."""
+    """What became of the shards of a plan so far.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+    shards : tuple of Shard
+    limit : Limit or None
+        The most images that may be skipped in all shards together.
+    """
 
     plan: BuildPlan
+    shards: tuple[Shard, ...]
     limit: Limit | None
     done: dict[str, ShardOutcome] = field(default_factory=dict)
-    bad: list[ShardOutcome] = field(default_factory=list)
+    bad: dict[str, ShardOutcome] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> list[Shard]:
+        """The shards that are not built."""
+        return [shard for shard in self.shards if shard.name not in self.done]
+
+    @property
+    def skipped(self) -> int:
+        """How many files are left out, by the plan and by the shards."""
+        skipped = sum(len(outcome.skipped) for outcome in self.done.values())
+        return len(self.plan.skipped) + skipped
 
     def add(self, outcome: ShardOutcome) -> None:
-        """Take note of one.
+        """Add that of one more shard.
 
         Raises
         ------
         BadImagesError
-            If more images are left out now than may be.
+            If more images are skipped than may be.
         """
-        if outcome.bad:
-            self.bad.append(outcome)
-        else:
-            self.done[outcome.name] = outcome
+        (self.bad if outcome.bad else self.done)[outcome.file.name] = outcome
         self.check_limit()
 
     def check_limit(self) -> None:
-        """Refuse where more images are left out than may be."""
+        """Refuse to skip more images than may be."""
         if self.limit is None:
             return
         most = self.limit.count(self.plan.images + len(self.plan.skipped))
-        # Counted first: this runs for every shard, of thousands maybe.
-        count = len(self.plan.skipped) + sum(len(made.skipped) for made in self.done.values())
-        if count > most:
-            skipped = (entry for made in self.done.values() for entry in made.skipped)
+        if self.skipped > most:
+            skipped = (entry for outcome in self.done.values() for entry in outcome.skipped)
             raise too_many([*self.plan.skipped, *skipped])
 
-    def check(self, shards: tuple[Shard, ...]) -> None:
-        """Decide, at the end.
+    def check_images(self) -> None:
+        """Refuse images that failed, at the end, when all of them are known.
 
         Raises
         ------
         BadImagesError
-            If images cannot be used and were not to be skipped, or no image is left.
+            If images failed that were not to be skipped, or no image is left.
         """
-        by_name = {outcome.name: outcome.bad for outcome in self.bad}
-        found = tuple(entry for shard in shards for entry in by_name.get(shard.name, ()))
+        names = [shard.name for shard in self.shards if shard.name in self.bad]
+        found = tuple(entry for name in names for entry in self.bad[name].bad)
         advice = MEND
         if not found:
-            found = tuple(s for outcome in self.done.values() for s in outcome.skipped)
+            found = tuple(entry for outcome in self.done.values() for entry in outcome.skipped)
             advice = "there would be nothing in the files"
             if len(found) < self.plan.images:
                 return
         raise unusable(found, self.plan.images, advice)
 
+    def index(self) -> ShardIndex:
+        """Return the index of the shards, all of which are built."""
+        files = {
+            split.name: tuple(
+                self.done[shard.name].file for shard in self.shards if shard.split == split.name
+            )
+            for split in self.plan.splits
+        }
+        return ShardIndex(
+            creator=schema.CREATOR,
+            decoder=self.plan.decoder,
+            config=self.plan.config,
+            classes=self.plan.dataset.classes,
+            splits=files,
+            skipped=self.skipped,
+        )
 
-def index_of(plan: BuildPlan, parts: tuple[Shard, ...], outcomes: Outcomes) -> ShardIndex:
-    """Return what the manifest lists."""
-    files: dict[str, tuple[ShardFile, ...]] = {split.name: () for split in plan.splits}
-    for part in parts:
-        made = outcomes.done[part.name]
-        files[part.split] += (ShardFile(made.name, made.rows, made.nbytes, made.digest),)
-    return ShardIndex(
-        creator=schema.CREATOR,
-        decoder=plan.decoder,
-        config=plan.config,
-        classes=plan.dataset.classes,
-        splits=files,
-        skipped=len(plan.skipped) + sum(len(made.skipped) for made in outcomes.done.values()),
-    )
-
-
-def report_of(
-    folder: bytes,
-    plan: BuildPlan,
-    parts: tuple[Shard, ...],
-    outcomes: Outcomes,
-    index: ShardIndex,
-) -> ShardsReport:
-    """Return the report of a build whose shards are all there."""
-    made = [outcomes.done[part.name] for part in parts]
-    flags: Counter[str] = Counter(dict.fromkeys(choices.FLAGS, 0))
-    for outcome in made:
-        flags.update(dict(outcome.flags))
-    return ShardsReport(
-        path=os.fsdecode(folder),
-        plan=plan,
-        index=index,
-        flags=dict(flags),
-        skipped=tuple(entry for outcome in made for entry in outcome.skipped),
-        kept=sum(outcome.kept for outcome in made),
-        redone=sum(outcome.redone for outcome in made),
-        copied=sum(outcome.copied for outcome in made),
-        stood=sum(outcome.up_to_date for outcome in made),
-    )
+    def report(self, folder: bytes, index: ShardIndex) -> ShardsReport:
+        """Return the report of a build whose shards are all built."""
+        outcomes = [self.done[shard.name] for shard in self.shards]
+        flags = Counter(dict.fromkeys(choices.FLAGS, 0))
+        for outcome in outcomes:
+            flags.update(dict(outcome.flags))
+        return ShardsReport(
+            path=os.fsdecode(folder),
+            plan=self.plan,
+            index=index,
+            flags=dict(flags),
+            skipped=tuple(entry for outcome in outcomes for entry in outcome.skipped),
+            kept=sum(outcome.kept for outcome in outcomes),
+            redone=sum(outcome.redone for outcome in outcomes),
+            copied=sum(outcome.copied for outcome in outcomes),
+            stood=sum(outcome.up_to_date for outcome in outcomes),
+        )
 
 
 class Steps:
-    """Adds the progress of the shards up to that of the build."""
+    """Adds up the progress of the shards to that of the build."""
 
     def __init__(self, plan: BuildPlan, report: Report) -> None:
         self._total = plan.images
@@ -305,21 +309,21 @@ class Steps:
         self._bad: Counter[str] = Counter()
 
     def set(self, name: str, done: int, bad: int, stage: str = "fill") -> None:
-        """Say how many rows of a shard are done."""
+        """Report how many rows of a shard are done."""
         self.note(name, done, bad)
         done, bad = self._done.total(), self._bad.total()
         self._report(Progress(stage, min(done, self._total), self._total, bad, name))
 
     def note(self, name: str, done: int, bad: int) -> None:
-        """Take note of how many rows of a shard are done, to be said with the next tick."""
+        """Note how many rows of a shard are done, for the next report."""
         self._done[name], self._bad[name] = done, bad
 
     def tick(self) -> None:
-        """Say the same again: whoever listens may want to stop."""
+        """Report the same again: the caller may want to stop."""
         self._report(Progress("fill", self._done.total(), self._total, self._bad.total()))
 
     def of(self, part: Shard, stage: str = "fill") -> Report:
-        """Return whom a shard tells how far it is."""
+        """Return the progress callback of a shard."""
 
         def step(progress: Progress) -> None:
             if progress.stage == "seal" or (stage == progress.stage == "fill"):

@@ -27,6 +27,7 @@ from batchify.errors import (
     OutputLockedError,
     OutputPathError,
 )
+from batchify.format.index import ShardFile
 from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
 from batchify.sharding.folder import ShardFolder, Ticket
@@ -118,12 +119,12 @@ def build_shard(
                     repair=task.repair,
                 )
             except BadImagesError as error:
-                return ShardOutcome(task.name, bad=error.bad)
+                return ShardOutcome(ShardFile(task.name, 0, 0, ""), bad=error.bad)
             finally:
                 durable.remove(target.path + BREADCRUMB)
         outcome = outcome_of(task, made, target.path)
         if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
-            outcome = replace(outcome, up_to_date=False, kept=outcome.rows)
+            outcome = replace(outcome, up_to_date=False, kept=outcome.file.rows)
     return outcome
 
 
@@ -134,10 +135,7 @@ def outcome_of(task: ShardTask, made: BuildReport, path: bytes) -> ShardOutcome:
     with Reader(path) as reader:
         digest = reader.digest.hex()
     return ShardOutcome(
-        name=task.name,
-        rows=made.plan.images,
-        nbytes=made.nbytes,
-        digest=digest,
+        ShardFile(task.name, made.plan.images, made.nbytes, digest),
         flags=tuple(made.flags.items()),
         skipped=made.plan.skipped[len(task.plan.skipped) :],
         kept=made.kept,

@@ -21,6 +21,7 @@ from batchify.common.progress import Progress
 from batchify.datasets.dataset import Samples
 from batchify.errors import BatchifyError
 from batchify.format import structure
+from batchify.format.index import ShardFile
 from batchify.format.schema import RowOffsets
 from batchify.options import BuildOptions, DecodeOptions, RunOptions, SplitOptions
 from batchify.planning.plan import BuildPlan, make_plan
@@ -147,7 +148,7 @@ class _Slow(Executor):
     def rows_done(self) -> Mapping[str, tuple[int, int]]:
         """Do all tasks."""
         for name, future in self._given:
-            future.set_result(ShardOutcome(name))
+            future.set_result(ShardOutcome(ShardFile(name, 1, 1, "00")))
         self._given.clear()
         return {}
 
@@ -164,7 +165,7 @@ def test_no_worker_of_a_cluster_waits_for_a_shard(tmp_path: Path) -> None:
     told: list[Progress] = []
     steps = Steps(plan, told.append)
     done = list(build_elsewhere(workers, parts, tasks_of(plan, tmp_path), None, steps))
-    assert sorted(outcome.name for outcome in done) == [part.name for part in parts]
+    assert sorted(outcome.file.name for outcome in done) == [part.name for part in parts]
     assert workers.most == 1000
     assert told[-1].done == plan.images
     assert IN_FLIGHT > 800  # of an executor whose workers are not known
