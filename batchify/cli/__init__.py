@@ -1,4 +1,4 @@
-"""The command group.
+"""The command ``batchify``, with its subcommands.
 
 Nothing here imports NumPy, Pillow or HDF5 before a command needs them.
 """

@@ -1,4 +1,4 @@
-"""Errors and signals to exit codes."""
+"""Turn errors and signals into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _SIGNALS = [
 
 
 UNWIND_S = 15.0
-"""How long a command may take to end after a signal; workers are given 10 s of it."""
+"""How long a command may take to end after a signal; workers get 10 s of it."""
 
 
 class _SignalledError(BaseException):
-    """A signal asked this process to end; not an error that any library may handle."""
+    """A signal asked this process to end: no library may handle it as an error."""
 
 
 class _Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        vars(self)["exit_code"] = exit_code  # click declares it of the class
+        vars(self)["exit_code"] = exit_code  # click declares it for the class
 
 
 @contextmanager
 def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
-    """Turn what is raised within into ``Error: …`` on stderr and the exit code it stands for.
+    """Turn an exception into ``Error: …`` on stderr and its exit code.
 
     The first signal unwinds the command, which closes its files; a second one ends the process
-    at once.
+    immediately.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     Yields
     ------
     callable
-        Raises for a signal whose exception was lost on the way, as it is where it comes while a
-        callback of C code or a finalizer runs; to be called now and then.
+        Call it now and then: it raises for a signal whose exception was lost, which happens if the
+        signal comes while a callback of C code or a finalizer runs.
     """
     from batchify.common.system import fill_standard_files
 
@@ -67,14 +67,14 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     def unwind(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         for each in kept:
-            signal.signal(each, _end_at_once)
+            signal.signal(each, _exit_now)
         if not over:  # else the command has ended already, and nothing would catch it
             with contextlib.suppress(RuntimeError):  # no thread can be started
                 _thread.start_new_thread(end_late, (number,))
             raise _SignalledError
 
     def end_late(number: int) -> None:
-        """End a process that does not: raised within a lock of a library, it was never let go."""
+        """End a process that does not: raised within a library, it may have left a lock held."""
         time.sleep(UNWIND_S)
         if not over:
             os.write(2, f"Error: {_stopped(number, on_signal)}\n".encode())
@@ -85,7 +85,7 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
             raise _SignalledError
 
     def quiet(lost: sys.UnraisableHookArgs) -> None:
-        if lost.exc_type is not _SignalledError:  # that one is told by check
+        if lost.exc_type is not _SignalledError:  # `check` raises that one
             unraisable(lost)
 
     unraisable, sys.unraisablehook = sys.unraisablehook, quiet
@@ -99,7 +99,7 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         except (Exception, _SignalledError) as error:
             if not received:
                 raise
-            # Whatever it is by now: the exception of the signal may be lost on its way, in a
+            # Whatever the error is: the exception of the signal may be lost on its way, in a
             # callback or within a lock, and leave the error of what it interrupted.
             raise _Failure(_stopped(received[0], on_signal), 128 + received[0]) from error
         finally:
@@ -116,15 +116,15 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     except MemoryError as error:
         raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 1) from error
     finally:
-        # After a signal the process is ending: a further one ends it at once, and what threads of
-        # the library's pools raise as they go, amid what the signal broke off, says nothing.
-        sys.unraisablehook = _say_nothing if received else unraisable
+        # After a signal the process is ending: one more ends it immediately, and the errors of
+        # threads whose work the signal interrupted are not worth a message.
+        sys.unraisablehook = _ignore if received else unraisable
         if not received:
             for number, handler in kept.items():
                 signal.signal(number, handler)
 
 
-def _say_nothing(_lost: sys.UnraisableHookArgs) -> None:
+def _ignore(_lost: sys.UnraisableHookArgs) -> None:
     pass
 
 
@@ -132,5 +132,5 @@ def _stopped(number: int, on_signal: str) -> str:
     return f"stopped by {signal.Signals(number).name}{on_signal}"
 
 
-def _end_at_once(number: int, _frame: FrameType | None) -> None:
+def _exit_now(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""Batchify build."""
+"""The command ``batchify build``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from batchify.common.progress import Progress
     from batchify.options import BuildOptions
 
-
-if TYPE_CHECKING:
     Step = Callable[[Progress], None]
 
 
@@ -62,17 +60,12 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
             result = run(dataset, output, options, values, step)
         from batchify.cli.text import echo
 
-        if values["json"]:
-            from json import dumps
-
-            echo(dumps(result.json, indent=2))
-        else:
-            echo(result.text)
+        echo(result.json if values["json"] else result.text)
     context.exit(result.exit_code)
 
 
 class _Result(NamedTuple):
-    """What the command says."""
+    """What the command prints, as JSON and as text, and its exit code."""
 
     json: dict[str, Any]
     text: str
@@ -87,6 +80,7 @@ def _plan(
     from batchify.cli.text import plan_text
     from batchify.options import RunOptions
     from batchify.planning.planner import plan_build
+    from batchify.sharding.shards import cut_plan
 
     run = RunOptions(**_common(values))  # what a build would refuse is refused here, too
     plan = plan_build(
@@ -94,12 +88,9 @@ def _plan(
     )
     if not values["shards"]:
         return _Result(plan_as_json(plan), plan_text(plan))
-    from batchify.sharding.shards import cut_plan
-
-    parts = cut_plan(plan, values["shards"])
-    listed = [{"file": part.name, "rows": len(part)} for part in parts]
-    names = f"shards    {len(parts):,}: {parts[0].name} … {parts[-1].name}"
-    return _Result(plan_as_json(plan) | {"shards": listed}, f"{plan_text(plan)}\n{names}")
+    shards = cut_plan(plan, values["shards"])
+    listed = [{"file": shard.name, "rows": len(shard)} for shard in shards]
+    return _Result(plan_as_json(plan) | {"shards": listed}, plan_text(plan, shards))
 
 
 def _compare(
@@ -108,17 +99,15 @@ def _compare(
     """Only ask whether OUT is up to date."""
     from batchify.cli.text import changes_text
 
-    common = _common(values)
+    common = _common(values) | {"progress": step}
     if values["shards"]:
         from batchify.sharding.build import find_shard_changes
 
-        changes = find_shard_changes(
-            dataset, output, options, shards=values["shards"], progress=step, **common
-        )
+        changes = find_shard_changes(dataset, output, options, shards=values["shards"], **common)
     else:
         from batchify.building.changes import find_changes  # HDF5 loads when workers have started
 
-        changes = find_changes(dataset, output, options, progress=step, **common)
+        changes = find_changes(dataset, output, options, **common)
     return _Result(changes.as_json(), changes_text(changes), int(changes.is_due))
 
 
@@ -128,26 +117,25 @@ def _build(
     """Build OUT."""
     from batchify.cli.text import report_text, shards_text
 
-    common = _common(values) | {"overwrite": values["overwrite"], "restart": values["restart"]}
+    common = _common(values) | {"progress": step}
+    common |= {name: values[name] for name in ("overwrite", "restart", "work_dir")}
     started = time.monotonic()
     if values["shards"]:
         from batchify.sharding.build import build_shards
 
         made = build_shards(
             dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
-            work_dir=values["work_dir"], progress=step, **common,
+            **common,
         )  # fmt: skip
         return _Result(made.as_json(), shards_text(made, time.monotonic() - started))
     from batchify.building.build import build as build_file
 
-    report = build_file(
-        dataset, output, options, work_dir=values["work_dir"], progress=step, **common
-    )
+    report = build_file(dataset, output, options, **common)
     return _Result(report.as_json(), report_text(report, time.monotonic() - started))
 
 
 def _common(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what a build and a comparison with one are told alike."""
+    """Return what a build and a comparison with one have in common."""
     return {
         "on_error": values["on_error"],
         "max_skipped": values["max_skipped"],

@@ -1,4 +1,4 @@
-"""Batchify fingerprint."""
+"""The command ``batchify fingerprint``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
         batchify fingerprint dataset/ --target-size 224x224 --split hash --json
     """
     with boundary() as check_signals:
-        from json import dumps
-
+        from batchify.cli.text import echo
         from batchify.planning.planner import fingerprint as find_fingerprint
 
         options = to_options(context, values)
@@ -39,4 +38,4 @@ def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
                 dataset, options, workers=values["workers"],
                 image_timeout_s=values["image_timeout"], progress=step,
             )  # fmt: skip
-        click.echo(dumps(found.as_json(), indent=2) if values["json"] else str(found))
+        echo(found.as_json() if values["json"] else str(found))

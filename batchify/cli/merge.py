@@ -1,4 +1,4 @@
-"""Batchify merge."""
+"""The command ``batchify merge``."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ def merge(
         batchify merge shards/ out.h5
     """
     with boundary() as check_signals:
-        from json import dumps
-
         from batchify.cli.text import echo, merged_text
         from batchify.sharding.merge import merge as merge_shards
 
@@ -48,4 +46,4 @@ def merge(
                 folder, output, overwrite=overwrite, work_dir=work_dir, progress=step
             )
         seconds = time.monotonic() - started
-        echo(dumps(report.as_json(), indent=2) if json else merged_text(report, seconds))
+        echo(report.as_json() if json else merged_text(report, seconds))

@@ -1,4 +1,4 @@
-"""Progress on stderr."""
+"""Show progress on stderr."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
 
 
 SENT = ("download", "upload")
-"""Those that count bytes."""
+"""The stages that count bytes."""
 
 
 class ProgressBar:
-    """Shows a tqdm bar; closed when the images are done, or on an error."""
+    """Shows progress as a tqdm bar."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -53,14 +53,14 @@ class ProgressBar:
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar from the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 class ProgressLines:
-    """Prints a line now and then."""
+    """Shows progress as lines, one every few seconds."""
 
     def __init__(self) -> None:
         self._started = self._last = time.monotonic()
@@ -103,7 +103,7 @@ class NoProgress:
 
 
 def make_progress(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress:
-    """Return what suits this stderr."""
+    """Return a bar for a terminal, lines for a file or a pipe."""
     if quiet:
         return NoProgress()
     on_terminal = sys.stderr is not None and sys.stderr.isatty()

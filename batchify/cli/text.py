@@ -1,11 +1,11 @@
-"""Tables, plans and reports as text."""
+"""Print results; tables, plans and reports as text."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from batchify.building.outcome import BuildReport, Changes
     from batchify.planning.plan import BuildPlan
     from batchify.sharding.merge import MergeReport
-    from batchify.sharding.shards import ShardsReport
+    from batchify.sharding.shards import Shard, ShardsReport
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Return rows as aligned columns; those numbered in `right` end at the same place."""
+    """Return rows as aligned columns, of which those numbered in `right` are flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -32,20 +32,27 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     return "\n".join(lines)
 
 
-def echo(text: str) -> None:
-    """Print to stdout, with what its encoding lacks replaced (a Windows pipe may be cp1252)."""
+def echo(result: str | Mapping[str, Any]) -> None:
+    """Print a text, or plain values as JSON, to stdout.
+
+    Characters that its encoding lacks are replaced (a Windows pipe may be cp1252).
+    """
+    if not isinstance(result, str):
+        import json  # not for the help
+
+        result = json.dumps(result, indent=2)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
-        text.encode(encoding)
+        result.encode(encoding)
     except UnicodeEncodeError:
         for fancy, plain in (("█", "#"), ("×", "x"), ("…", "...")):
-            text = text.replace(fancy, plain)
-        text = text.encode(encoding, "replace").decode(encoding)
-    click.echo(text)
+            result = result.replace(fancy, plain)
+        result = result.encode(encoding, "replace").decode(encoding)
+    click.echo(result)
 
 
-def plan_text(plan: BuildPlan) -> str:
-    """Return a plan as text."""
+def plan_text(plan: BuildPlan, shards: Sequence[Shard] = ()) -> str:
+    """Return a plan as text, with the shards that it is cut into."""
     rows = [["split", "column", "shape", "dtype"]]
     for split in plan.splits:
         for column in split.columns:
@@ -62,11 +69,13 @@ def plan_text(plan: BuildPlan) -> str:
         f"identity  {plan.identity}",
         *_left_out(plan),
     ]
+    if shards:
+        lines.append(f"shards    {len(shards):,}: {shards[0].name} … {shards[-1].name}")
     return "\n".join(lines)
 
 
 def report_text(report: BuildReport, seconds: float) -> str:
-    """Return what was built as text."""
+    """Return the report of a build as text."""
     plan = report.plan
     if report.up_to_date:
         return f"{printable(report.path)} is up to date: {_counts(_rows(plan))} images"
@@ -80,7 +89,7 @@ def report_text(report: BuildReport, seconds: float) -> str:
 
 
 def shards_text(report: ShardsReport, seconds: float) -> str:
-    """Return what was built as shards, as text."""
+    """Return the report of a build of shards as text."""
     rows, files = report.index.rows, report.index.files
     where = f"{printable(report.path)}, {plural(len(files), 'shard')}"
     if report.up_to_date:
@@ -95,7 +104,7 @@ def shards_text(report: ShardsReport, seconds: float) -> str:
 
 
 def merged_text(report: MergeReport, seconds: float) -> str:
-    """Return what was put together as text."""
+    """Return the report of a merge as text."""
     return (
         f"{printable(report.path)}: {_counts(report.rows)} images of "
         f"{plural(report.shards, 'shard')}, {size_text(report.nbytes)} in {seconds:.1f} s"
@@ -122,7 +131,7 @@ def _made(plan: BuildPlan, rows: Mapping[str, int], nbytes: int, seconds: float)
 
 
 def _done(report: BuildReport | ShardsReport) -> list[str]:
-    """Return lines on where the rows are from."""
+    """Return lines that say where the rows come from."""
     lines = []
     if report.kept:
         lines.append(f"  continued: {report.kept:,} rows of an earlier build were kept")
@@ -143,7 +152,7 @@ def _labels(plan: BuildPlan) -> str:
 
 
 def changes_text(changes: Changes) -> str:
-    """Return what makes a build due as text."""
+    """Return the reasons to build again as text."""
     if not changes.is_due:
         return f"{printable(changes.path)} is up to date"
     lines = [f"  - {line}" for line in changes.lines()]
@@ -151,7 +160,7 @@ def changes_text(changes: Changes) -> str:
 
 
 def _left_out(plan: BuildPlan) -> list[str]:
-    """Return lines on what is not in the file, and on what a user should know of it."""
+    """Return lines that say what is not in the file, and the warnings."""
     dataset = plan.dataset
     lines = []
     if dataset.hidden:
