@@ -52,7 +52,7 @@ class TargetSize(_SizeType):
 
 
 class Names(_NamesType):
-    """Names parted by commas; in a configuration file also a list."""
+    """Comma-separated names; in a configuration file also a list."""
 
     name = "NAMES"
 
@@ -87,10 +87,10 @@ _FILES = ("batchify.toml", "pyproject.toml")
 
 
 def load_config(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-    """Make the options of ``build`` in a configuration file the defaults of the command.
+    """Take the defaults of the command from a configuration file, which has options of ``build``.
 
-    Without ``--config``, ``batchify.toml`` and then ``pyproject.toml`` of the current folder are
-    looked at. Command line and environment win over them.
+    Without ``--config``, that is the first of ``batchify.toml`` and ``pyproject.toml`` in the
+    current folder which has such options. The command line and the environment override it.
     """
     if context.resilient_parsing:
         return
@@ -100,7 +100,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, value: str 
         if table is None:
             continue
         options = _checked(table, path)
-        # a command's own option of the same name (check --max-skipped) is another one
+        # not for an option of the same name that is the command's own (check --max-skipped)
         given = {p.name for p in context.command.params if p.envvar}
         options = {name: value for name, value in options.items() if name in given}
         context.default_map = {**(context.default_map or {}), **options}
@@ -110,7 +110,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, value: str 
 
 
 def _table(path: str) -> Any:
-    """Return the options in a file, None where it has none."""
+    """Return the options in a file; None if it has none."""
     import tomllib
 
     try:
@@ -128,7 +128,7 @@ def _table(path: str) -> Any:
 
 
 def _checked(table: Any, path: str) -> dict[str, Any]:
-    """Return a table as option name to value; refuse what is not an option."""
+    """Return the options of a table, by name; refuse what is not an option."""
     where = f"[tool.batchify.build] of {printable(path)}"
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} is not a table")
@@ -151,7 +151,7 @@ def _checked(table: Any, path: str) -> dict[str, Any]:
 
 
 def _value(value: Any, option: click.Option, where: str) -> Any:
-    """Return a value as the command line would hand it over, so that it is judged alike."""
+    """Return a value as the command line would pass it, so that both are checked alike."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise click.UsageError(f"{where} must be true or false")
@@ -345,7 +345,7 @@ def give_options(options: Sequence[click.Option]) -> Callable[[_Command], _Comma
 
 
 def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
-    """Return the options of the library."""
+    """Return the options for the library, made from the values of a command."""
 
     def fields(group: object) -> dict[str, Any]:
         taken = (option for option in DECIDING if option.group is group)
