@@ -274,11 +274,11 @@ def test_an_image_that_kills_its_workers_ends_the_build(
     """After some workers the build ends; the cluster is not eaten up, and no note is left."""
     (processes.folder / "slow.py").write_text(
         "import os\n"
-        "from batchify import batches\n"
+        "from batchify.decoding import batch\n"
         f"evil = open({str(photos / 'dog' / 'img_007.jpg')!r}, 'rb').read()\n"
-        "decode = getattr(batches, 'kind_decode', batches.decode)\n"
-        "batches.kind_decode = decode\n"
-        "batches.decode = lambda data, options: (\n"
+        "decode = getattr(batch, 'kind_decode', batch.decode)\n"
+        "batch.kind_decode = decode\n"
+        "batch.decode = lambda data, options: (\n"
         "    os.kill(os.getpid(), 11) if data == evil else decode(data, options)\n"
         ")\n"
     )
@@ -299,10 +299,11 @@ def test_a_worker_after_one_that_was_lost_notes_what_it_has_in_hand(
     """The first leaves no note; where the second is lost, too, its note names the image."""
     program = (
         "import os, sys\n"
-        "from batchify import batches, build_shards\n"
+        "from batchify import build_shards\n"
+        "from batchify.decoding import batch\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "evil, decode = open(sys.argv[1] + '/dog/img_007.jpg', 'rb').read(), batches.decode\n"
-        "batches.decode = lambda data, options: (\n"
+        "evil, decode = open(sys.argv[1] + '/dog/img_007.jpg', 'rb').read(), batch.decode\n"
+        "batch.decode = lambda data, options: (\n"
         "    os.kill(os.getpid(), 9) if data == evil else decode(data, options)\n"
         ")\n"
         "build_shards(sys.argv[1], sys.argv[2], shards=1, executor=ThreadPoolExecutor(1))\n"
@@ -319,7 +320,10 @@ def test_a_worker_after_one_that_was_lost_notes_what_it_has_in_hand(
 
 @pytest.mark.parametrize(
     ("what", "message"),
-    [("os.path.isdir", "a worker has no folder"), ("storage.Folder.is_there", "does not see")],
+    [
+        ("os.path.isdir", "a worker has no folder"),
+        ("storage.source.Folder.is_there", "does not see"),
+    ],
 )
 def test_workers_that_do_not_see_the_storage_are_told_so(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, message: str

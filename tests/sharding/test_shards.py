@@ -265,9 +265,9 @@ def test_a_build_that_is_killed_goes_on(photos: Path, tmp_path: Path, stop: int)
     arguments = ["build", str(photos), str(tmp_path / "out"), "--shards=3", "--target-size=12x10"]
     program = (
         "import os, sys\n"
-        "from batchify import tasks, workfile\n"
+        "from batchify.building import jobs, workfile\n"
         "from batchify.cli import main\n"
-        "tasks.TASK_ROWS, workfile.COMMIT_NBYTES, commit = 2, 1, workfile.WorkFile.commit\n"
+        "jobs.TASK_ROWS, workfile.COMMIT_NBYTES, commit = 2, 1, workfile.WorkFile.commit\n"
         f"left = iter(range({stop}, -1, -1))\n"
         "workfile.WorkFile.commit = lambda self: (commit(self), next(left) or os.kill(0, 9))\n"
         "os.setpgid(0, 0)\n"
@@ -494,10 +494,10 @@ def test_the_command_builds_shards(photos: Path, tmp_path: Path, run: Run) -> No
 
 ONE_SHARD = """
 import sys, time
-from batchify import sharding
 from batchify.cli import main
+from batchify.sharding import build
 
-build_shard = sharding.build_shard
+build_shard = build.build_shard
 
 def build_one(*arguments, **options):
     outcome = build_shard(*arguments, **options)
@@ -505,7 +505,7 @@ def build_one(*arguments, **options):
     time.sleep(600)
     return outcome
 
-sharding.build_shard = build_one
+build.build_shard = build_one
 main(sys.argv[1:])
 """
 """The command, which waits for a signal after its first shard."""
