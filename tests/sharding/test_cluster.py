@@ -77,6 +77,12 @@ def free_port() -> int:
         return port
 
 
+def is_listening(port: int) -> bool:
+    """Tell whether a process listens on a port of the loopback address."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Processes:
     """A scheduler and workers, each a process of its own, as on several machines.
 
@@ -95,6 +101,7 @@ class Processes:
         self.scheduler = self._start(
             "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"
         )
+        wait_for("scheduler", lambda: is_listening(int(port)))
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start one of the programs of Dask."""
