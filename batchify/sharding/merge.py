@@ -324,12 +324,7 @@ def _compress(path: bytes, file_layout: FileLayout, pieces: _StoredPieces) -> No
         for split in file_layout.splits:
             column = split.columns[0]
             nbytes = column.chunk_rows * column.row_nbytes
-
-            def compress(
-                data: bytes, column: schema.Column = column, nbytes: int = nbytes
-            ) -> bytes:
-                return compress_chunk(data, nbytes, column.itemsize, level)
-
+            compress = partial(compress_chunk, nbytes=nbytes, itemsize=column.itemsize, level=level)
             chunks = in_order(pieces.pool, compress, _regrouped(pieces.of(split.name), nbytes))
             for number, data in enumerate(chunks):
                 write(split.name, number * column.chunk_rows, data)
