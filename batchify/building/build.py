@@ -273,7 +273,7 @@ def _fill(
             f"{error}; what is decoded is kept: run the same command again to continue"
         ) from error
     work.commit()
-    if bad.count and not plan.dataset.source.is_there():
+    if bad.count and not plan.dataset.source.exists():
         raise DatasetNotFoundError(
             f"dataset {plan.dataset.name} vanished while it was read; what is decoded is kept: run "
             "the same command again when it is back"

@@ -48,12 +48,12 @@ class FillJob:
         )
 
     @contextlib.contextmanager
-    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Rows]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Rows]]:
         """Open the work file; the value fills a task."""
         with contextlib.ExitStack() as lifetime:
             writer = RowWriter(self.path, self.row_offsets)
             lifetime.callback(writer.close)
-            raw = self.source.open()
+            raw = self.source.open_reader()
             files = lifetime.enter_context(contextlib.closing(ReadAhead(raw)))
             known = self._known(lifetime)
             filler: Filler
@@ -97,11 +97,11 @@ class FillJob:
         stop = task.start + len(task.files)
         return Rows(task.split, task.start, stop, tuple(bad), copied, sums)
 
-    def name(self, task: FillTask, item: int) -> str:
+    def describe(self, task: FillTask, item: int) -> str:
         """Name the file of an item."""
         return name_file(task, item)
 
-    def without(self, task: FillTask, item: int, reason: str) -> FillTask | None:
+    def without_item(self, task: FillTask, item: int, reason: str) -> FillTask | None:
         """Leave a file out, if files may be skipped."""
         if not self.skip:
             return None

@@ -132,12 +132,12 @@ class CheckJob(ReadingJob):
     identity: tuple[int, int] | None = None
 
     @contextlib.contextmanager
-    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
         """Open the file; the value checks a task."""
         with contextlib.ExitStack() as lifetime:
             rows = RowReader(self.path, self.row_offsets, self.identity)
             lifetime.callback(rows.close)
-            reader = lifetime.enter_context(contextlib.closing(self.source.open()))
+            reader = lifetime.enter_context(contextlib.closing(self.source.open_reader()))
             yield lambda task: self._check(task, rows, reader, mark)
 
     def _check(self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark) -> Checked:
@@ -148,7 +148,7 @@ class CheckJob(ReadingJob):
         stale = []
         total = ChannelSums()
         images = ImageRows(rows)
-        contents = reader.fetch(task.files, self.max_file_size)
+        contents = reader.read_files(task.files, self.max_file_size)
         for i, file in enumerate(task.files):
             mark(i)
             row = task.start + i
@@ -173,7 +173,7 @@ class CheckJob(ReadingJob):
         if not task.masks:
             return
         hashes = rows.get(task.split, "label_sha256", task.start, task.start + len(task.masks))
-        contents = reader.fetch(task.masks, self.max_file_size)
+        contents = reader.read_files(task.masks, self.max_file_size)
         for i, mask in enumerate(task.masks):
             mark(i)
             if reason := _difference(next(contents), hashes[32 * i : 32 * i + 32]):
@@ -213,9 +213,9 @@ class DecodeJob:
     store: StoreOptions
 
     @contextlib.contextmanager
-    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
         """Get ready to decode; the value decodes a task."""
-        raw = self.source.open()
+        raw = self.source.open_reader()
         with contextlib.closing(ReadAhead(raw)) as files, own_pillow():
             dtype, scale = self.store.dtype, self.store.scale
             reader = BatchReader(files, self.decode, dtype=dtype, scale=scale)
@@ -261,11 +261,11 @@ class DecodeJob:
         """What a user can do about an image whose decoder died."""
         return "look at the file"
 
-    def name(self, task: FillTask, item: int) -> str:
+    def describe(self, task: FillTask, item: int) -> str:
         """Name the file of an item."""
         return name_file(task, item)
 
-    def without(self, task: FillTask, item: int, reason: str) -> FillTask | None:
+    def without_item(self, task: FillTask, item: int, reason: str) -> FillTask | None:
         """Leave a file out: its reason is what is found."""
         return replace(task, given_up=(*task.given_up, (item, reason)))
 

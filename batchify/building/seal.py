@@ -205,7 +205,7 @@ class CompressJob:
     level: int
 
     @contextlib.contextmanager
-    def open(self, mark: Mark) -> Iterator[Callable[[CompressTask], bytes]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[CompressTask], bytes]]:
         """Open the work file; the value compresses a chunk."""
         source = RowWriter(self.path, self.row_offsets)
         try:
@@ -223,11 +223,11 @@ class CompressJob:
         """What a user can do when a worker died."""
         return "run the same command again to continue"
 
-    def name(self, task: CompressTask, _item: int) -> str:
+    def describe(self, task: CompressTask, _item: int) -> str:
         """Name the rows of a task."""
         return f"rows {task.rows[0]} to {task.rows[-1]} of {task.split}"
 
-    def without(self, _task: CompressTask, _item: int, _reason: str) -> None:
+    def without_item(self, _task: CompressTask, _item: int, _reason: str) -> None:
         """Give nothing up: the rows are decoded."""
 
 

@@ -112,7 +112,7 @@ def _look_up(tree: Tree, reader: Reader, split: str, found: dict[str, _Found]) -
         absent: set[int] = set()
         extents = {}
         for name, paths in pieces.items():
-            reasons, extents[name] = tree.find([p if is_relative(p) else b"" for p in paths])
+            reasons, extents[name] = tree.find_files([p if is_relative(p) else b"" for p in paths])
             absent.update(reasons)
         kept = [i for i in range(len(pieces["paths"])) if i not in absent]
         for name, paths in pieces.items():

@@ -270,7 +270,7 @@ class Dataset:
     @property
     def name(self) -> str:
         """What it is called, for people."""
-        return printable(self.source.name)
+        return printable(self.source.location)
 
     @property
     def class_to_idx(self) -> dict[str, int]:

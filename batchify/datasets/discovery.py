@@ -83,7 +83,7 @@ class Tally:
     @property
     def name(self) -> str:
         """What the dataset is called, for people."""
-        return printable(self.tree.source.name)
+        return printable(self.tree.source.location)
 
     def skip(self, path: bytes, reason: str) -> None:
         """Leave a file out for a reason."""
@@ -99,13 +99,13 @@ def listed(tally: Tally, path: bytes) -> list[Entry]:
         If it cannot be listed: leaving a folder out in silence would lose images.
     """
     try:
-        return list(tally.tree.scan(path))
+        return list(tally.tree.list_folder(path))
     except OSError as error:
         raise _listing_error(tally, path, error) from error
 
 
 def _listing_error(tally: Tally, path: bytes, error: OSError) -> DatasetError:
-    full = os.path.join(tally.tree.source.name, path)
+    full = os.path.join(tally.tree.source.location, path)
     return DatasetError(f"cannot list folder {printable(full)}: {error.strerror or error}")
 
 
@@ -158,7 +158,7 @@ def _scan(tally: Tally, path: bytes) -> tuple[Found, list[bytes]]:
     prefix = path + b"/"
     names, folders = [], []
     try:
-        for entry in tree.scan(path):
+        for entry in tree.list_folder(path):
             name = entry.name
             if not take_hidden and is_hidden(name):
                 tally.hidden += 1
@@ -180,7 +180,7 @@ def _scan(tally: Tally, path: bytes) -> tuple[Found, list[bytes]]:
     except OSError as error:
         raise _listing_error(tally, path, error) from error
     sort_names(names)
-    extents = tree.extents(path, names)
+    extents = tree.take_extents(path, names)
     lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
     blob = bytearray()  # bytes.join would take 80 bytes a name while it works
     names.reverse()

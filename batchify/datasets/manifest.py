@@ -90,7 +90,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     splits, groups = columns.splits, columns.groups
     if splits is not None and groups is not None:
         _check_groups(splits, groups, lines, faults)
-    faults.check(f"mend the manifest; its paths are relative to {printable(tree.source.name)}")
+    faults.check(f"mend the manifest; its paths are relative to {printable(tree.source.location)}")
     if not len(samples):
         raise faults.error("lists no images")
     if is_indexed:
@@ -191,7 +191,7 @@ def _found(
     """Look all files up; return their extents, where they have any."""
     pieces = []
     for start, paths in samples.pieces():
-        reasons, extents = tree.find(paths)
+        reasons, extents = tree.find_files(paths)
         for i, reason in reasons.items():
             faults.add(int(lines[start + i]), f"{prefix}{printable(paths[i])}: {reason}")
         if extents is not None:

@@ -65,11 +65,11 @@ class ReadingJob:
         """What a user can do about a file that cannot be read to its end."""
         return "look whether it can be read, and run the same command again"
 
-    def name(self, task: FillTask, item: int) -> str:
+    def describe(self, task: FillTask, item: int) -> str:
         """Name the file of an item."""
         return name_file(task, item)
 
-    def without(self, _task: FillTask, _item: int, _reason: str) -> None:
+    def without_item(self, _task: FillTask, _item: int, _reason: str) -> None:
         """Give nothing up: no image is decoded here."""
 
 
@@ -89,13 +89,13 @@ class HashJob(ReadingJob):
     max_file_size: int
 
     @contextlib.contextmanager
-    def open(self, mark: Mark) -> Iterator[Callable[[FillTask], bytes]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], bytes]]:
         """Return who hashes a task: the 32 bytes of each file, zeros where it cannot be read."""
-        with contextlib.closing(self.source.open()) as reader:
+        with contextlib.closing(self.source.open_reader()) as reader:
             yield lambda task: b"".join(self._hash(reader, task, mark))
 
     def _hash(self, reader: FileReader, task: FillTask, mark: Mark) -> Iterator[bytes]:
-        contents = reader.fetch(task.files, self.max_file_size)
+        contents = reader.read_files(task.files, self.max_file_size)
         for i in range(len(task.files)):
             mark(i)
             data = next(contents)

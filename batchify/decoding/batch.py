@@ -151,7 +151,7 @@ class BatchReader:
         bad = []
         copied = 0
         wanted = [file for i, file in enumerate(files) if i not in refused]
-        contents = self._source.fetch(wanted, self._options.max_file_size)
+        contents = self._source.read_files(wanted, self._options.max_file_size)
         for i in range(count):
             mark(i)
             try:
@@ -321,7 +321,7 @@ class MaskReader:
         hashes = np.zeros((count, 32), np.uint8)
         bad = dict(batch.bad)
         good = [i for i in range(count) if i not in bad]
-        contents = self._source.fetch([masks[i] for i in good], self._options.max_file_size)
+        contents = self._source.read_files([masks[i] for i in good], self._options.max_file_size)
         for i in good:
             mark(i)
             try:
@@ -347,7 +347,7 @@ class MaskReader:
         """Return how an image was turned; of those that were, which are few, it is read again."""
         if self._options.exif != "apply" or not flags & _EXIF:
             return 1
-        (data,) = self._source.fetch([file], self._options.max_file_size)
+        (data,) = self._source.read_files([file], self._options.max_file_size)
         if isinstance(data, BadImageError):
             raise data
         return orientation(data, self._options)
@@ -455,11 +455,11 @@ class _Kept:
         self.contents: list[bytes] = []
         self.sums: list[ChannelSums | None] = []
 
-    def fetch(
+    def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
         """Yield the content of each file, or why it cannot be had."""
-        for size, data in zip(self._sizes, self._source.fetch(files, max_nbytes), strict=True):
+        for size, data in zip(self._sizes, self._source.read_files(files, max_nbytes), strict=True):
             if not isinstance(data, BadImageError) and len(data) != size:
                 data = BadImageError("its size changed since the folder was scanned")
             self.contents.append(b"" if isinstance(data, BadImageError) else data)
@@ -473,9 +473,9 @@ class _Kept:
             self.sums[-1] = old.sums
         return old
 
-    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+    def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each file."""
-        return self._source.nbytes(files)
+        return self._source.file_sizes(files)
 
     def close(self) -> None:
         """Leave the source open: whoever gave it closes it."""

@@ -60,7 +60,7 @@ class Loader:
         self._options = options or BuildOptions()
         self._dataset = dataset
         self._rows = rows
-        source = dataset.source.open()
+        source = dataset.source.open_reader()
         self._masks = MaskReader(source, self._options.decode)
         self._reader = BatchReader(
             source,

@@ -122,10 +122,10 @@ def measured(dataset: Dataset, max_file_size: int) -> Dataset:
     """
     samples = dataset.samples
     sizes = np.empty(len(samples), np.int64)
-    with contextlib.closing(dataset.source.open()) as reader:
+    with contextlib.closing(dataset.source.open_reader()) as reader:
         for start in range(0, len(samples), PATHS_AT_ONCE):
             some = np.arange(start, min(start + PATHS_AT_ONCE, len(samples)))
-            sizes[some] = list(reader.nbytes(samples.files(some)))
+            sizes[some] = list(reader.file_sizes(samples.files(some)))
     sizes[sizes > max_file_size] = 0
     return replace(dataset, samples=replace(samples, sizes=sizes))
 

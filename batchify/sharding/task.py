@@ -185,8 +185,8 @@ def _check_storage(task: ShardTask, ticket: Ticket | None) -> None:
     if not is_url(task.place) and not os.path.isdir(folder):
         raise OutputPathError(f"a worker has no folder {printable(folder)}: {advice}")
     _check_wanted(ticket)
-    if not source.is_there():
-        raise DatasetNotFoundError(f"a worker does not see {printable(source.name)}: {advice}")
+    if not source.exists():
+        raise DatasetNotFoundError(f"a worker does not see {printable(source.location)}: {advice}")
 
 
 def _check_wanted(ticket: Ticket | None) -> None:

@@ -121,7 +121,7 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class ArchiveSource:
     """An archive of a dataset, as it was when it was listed.
 
     Parameters
@@ -138,15 +138,15 @@ class Archive:
     stamp: Stamp
 
     @property
-    def name(self) -> bytes:
-        """Its path."""
+    def location(self) -> bytes:
+        """The path of the archive."""
         return self.path
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Tell whether it is still there."""
         return os.path.isfile(self.path)
 
-    def open(self) -> ArchiveReader:
+    def open_reader(self) -> ArchiveReader:
         """Return who reads its members.
 
         Raises
@@ -163,10 +163,10 @@ class ArchiveReader:
 
     Parameters
     ----------
-    archive : Archive
+    archive : ArchiveSource
     """
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: ArchiveSource) -> None:
         self._archive = archive
         try:
             self._file = ArchiveFile(archive.path)
@@ -181,7 +181,7 @@ class ArchiveReader:
             self._file.close()
             raise
 
-    def fetch(
+    def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
         """Yield the content of each member, or why it cannot be had.
@@ -204,7 +204,7 @@ class ArchiveReader:
             self._file.check_same(self._archive.stamp)
             yield content
 
-    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+    def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each member, as the archive says."""
         at = _NBYTES_AT[self._archive.kind]
         for file in files:
@@ -215,7 +215,7 @@ class ArchiveReader:
         """Close the archive."""
         self._file.close()
 
-    def __reduce__(self) -> tuple[type[ArchiveReader], tuple[Archive]]:
+    def __reduce__(self) -> tuple[type[ArchiveReader], tuple[ArchiveSource]]:
         return type(self), (self._archive,)
 
 
@@ -323,14 +323,14 @@ def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptio
         )
     try:
         with contextlib.closing(ArchiveFile(full)) as file:
-            tree = ListedTree(Archive(full, known, file.stamp))
+            tree = ListedTree(ArchiveSource(full, known, file.stamp))
             for member in _LIST_MEMBERS[known](file):
                 _add(tree, member, options)
             file.check_same(file.stamp)
     except PermissionError as error:
         raise DatasetError(f"dataset {printable(full)}: no permission to read it") from error
     while (top := _top_folder(tree, options)) is not None:
-        tree.enter(top)
+        tree.make_root(top)
     tree.refused.sort(key=lambda entry: (entry.path, entry.reason))
     return tree
 
@@ -369,7 +369,7 @@ def _top_folder(tree: ListedTree, options: DiscoverOptions) -> bytes | None:
 def _folders(tree: ListedTree, path: bytes, options: DiscoverOptions) -> list[bytes] | None:
     """Return the folders in a folder; None where there are images in it, too."""
     folders = []
-    for entry in tree.scan(path):
+    for entry in tree.list_folder(path):
         if is_hidden(entry.name) and not options.hidden:
             continue
         if entry.is_dir():

@@ -111,7 +111,7 @@ class ListedTree:
                 self._count += 1
                 if self._count > MAX_FOLDERS:
                     raise DatasetError(
-                        f"dataset {printable(self.source.name)} has more than {MAX_FOLDERS:,} "
+                        f"dataset {printable(self.source.location)} has more than {MAX_FOLDERS:,} "
                         "folders; put it into fewer"
                     )
                 found = folder.folders[name] = _Folder()
@@ -124,12 +124,12 @@ class ListedTree:
         parent, _, name = path.rpartition(b"/")
         self.add_folder(parent).reasons[name] = reason
 
-    def enter(self, name: bytes) -> None:
+    def make_root(self, name: bytes) -> None:
         """Take a folder of the root for the root; what is beside it is let go."""
         self._root = self._root.folders[name]
         self._last = (b"", self._root)
 
-    def scan(self, path: bytes) -> Iterator[Entry]:
+    def list_folder(self, path: bytes) -> Iterator[Entry]:
         """Yield what is in a folder; files in the order that they were added, the rest sorted."""
         folder = self._folder(path)
         for name in sorted(folder.folders):
@@ -151,7 +151,7 @@ class ListedTree:
     def link_reason(self, path: bytes) -> None:
         """Return None: there are no links to folders."""
 
-    def extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
+    def take_extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
         """Return the extents of some files of a folder, shape (n, k); None where there are none.
 
         A walk asks for them once: what is known of the folder's files is let go, so that a dataset
@@ -166,7 +166,7 @@ class ListedTree:
         rows = np.fromiter(map(index.__getitem__, names), np.intp, len(names))
         return np.frombuffer(numbers, np.int64).reshape(len(files), -1)[rows]
 
-    def find(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
+    def find_files(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
         """Look some files up; return why some are none, and the extents of all.
 
         Memory: 16 bytes for each file in the folders that were asked for.

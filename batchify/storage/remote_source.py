@@ -66,11 +66,11 @@ class RemoteSource:
     pid: int = field(default_factory=os.getpid)
 
     @property
-    def name(self) -> bytes:
+    def location(self) -> bytes:
         """The URL, without what is secret in it."""
         return os.fsencode(shown_url(self.url))
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Tell whether there is still something.
 
         Raises
@@ -83,7 +83,7 @@ class RemoteSource:
         except FileNotFoundError:
             return False
 
-    def open(self) -> RemoteReader:
+    def open_reader(self) -> RemoteReader:
         """Return who reads its files."""
         if scheme_of(self.url) == "memory" and self.pid != os.getpid():
             raise OptionError(
@@ -118,7 +118,7 @@ class RemoteReader:
             self._open = os.getpid(), Store(self._url)
         return self._open[1]
 
-    def fetch(self, files: Sequence[SourceFile], max_nbytes: int) -> Iterator[_Content]:
+    def read_files(self, files: Sequence[SourceFile], max_nbytes: int) -> Iterator[_Content]:
         """Yield the content of each file, in order, or why it cannot be had.
 
         Raises
@@ -147,7 +147,7 @@ class RemoteReader:
             for future, _ in in_flight:
                 future.cancel()
 
-    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+    def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each file, as it was listed; asked for where that is not known."""
         for file in files:
             size = _size(file)

@@ -30,7 +30,7 @@ class _ChangedError(OSError):
     """The file changed between the two looks at it."""
 
 
-def read_source(path: bytes, max_nbytes: int) -> bytes:
+def read_file(path: bytes, max_nbytes: int) -> bytes:
     """Return the whole content of a regular file.
 
     A file that changes, vanishes or fails while it is read is tried once more.
@@ -107,7 +107,7 @@ class SourceFile(NamedTuple):
 class FileReader(Protocol):
     """Reads the files of a source, in the process that has it open."""
 
-    def fetch(
+    def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
         """Yield the content of each file, in order, or why it cannot be had.
@@ -125,7 +125,7 @@ class FileReader(Protocol):
         """
         ...
 
-    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+    def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each file, in order, without reading it; 0 where it cannot be had."""
         ...
 
@@ -138,15 +138,15 @@ class Source(Protocol):
     """Where a dataset is. Picklable; nothing in it grows with the dataset."""
 
     @property
-    def name(self) -> bytes:
-        """What it is called: the path of a folder."""
+    def location(self) -> bytes:
+        """The path or URL, as people see it."""
         ...
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Tell whether it is still there."""
         ...
 
-    def open(self) -> FileReader:
+    def open_reader(self) -> FileReader:
         """Return who reads its files, for the process that calls."""
         ...
 
@@ -167,9 +167,9 @@ class ReadAhead:
 
     def begin(self, files: Sequence[SourceFile], max_nbytes: int) -> None:
         """Begin a run; what comes next is asked for in this order."""
-        self._contents = self._reader.fetch(files, max_nbytes)
+        self._contents = self._reader.read_files(files, max_nbytes)
 
-    def fetch(
+    def read_files(
         self,
         files: Sequence[SourceFile],
         max_nbytes: int,  # noqa: ARG002 - that of the run
@@ -178,9 +178,9 @@ class ReadAhead:
         for _ in files:
             yield next(self._contents)
 
-    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+    def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each file."""
-        return self._reader.nbytes(files)
+        return self._reader.file_sizes(files)
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -189,7 +189,7 @@ class ReadAhead:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class FolderSource:
     """A dataset folder.
 
     Parameters
@@ -201,15 +201,15 @@ class Folder:
     root: bytes
 
     @property
-    def name(self) -> bytes:
-        """Its path."""
+    def location(self) -> bytes:
+        """The path of the folder."""
         return self.root
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Tell whether it is still there."""
         return os.path.isdir(self.root)
 
-    def open(self) -> FolderReader:
+    def open_reader(self) -> FolderReader:
         """Return who reads its files."""
         return FolderReader(self.root)
 
@@ -220,17 +220,17 @@ class FolderReader:
     def __init__(self, root: bytes) -> None:
         self._root = os.path.join(root, b"")
 
-    def fetch(
+    def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
         """Yield the content of each file, or why it cannot be had."""
         for file in files:
             try:
-                yield read_source(self._root + file.path, max_nbytes)
+                yield read_file(self._root + file.path, max_nbytes)
             except BadImageError as error:
                 yield error
 
-    def nbytes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+    def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each file, as the file system has it."""
         for file in files:
             try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchify.common.paths import is_within
 from batchify.common.text import printable
 from batchify.errors import DatasetNotFoundError, Skipped
-from batchify.storage.source import Folder, Source
+from batchify.storage.source import FolderSource, Source
 
 NO_FILE = "there is no such file"
 
@@ -61,7 +61,7 @@ class Tree(Protocol):
         """What is in no folder, and why: names that lead out of the dataset."""
         ...
 
-    def scan(self, path: bytes) -> Iterator[Entry]:
+    def list_folder(self, path: bytes) -> Iterator[Entry]:
         """Yield what is in a folder, in any order.
 
         Raises
@@ -82,14 +82,14 @@ class Tree(Protocol):
         """Return why a link to a folder is not followed; None to follow it."""
         ...
 
-    def extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
+    def take_extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
         """Return the extents of some files of a folder, shape (n, k); None where they have none.
 
         Asked for once, after the folder was scanned.
         """
         ...
 
-    def find(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
+    def find_files(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
         """Look some files up, given paths without ``..``.
 
         Returns
@@ -132,10 +132,10 @@ class FolderTree:
         self._follow_links = follow_links
         self._prefix = os.path.join(self._root, b"")
         self._parents: dict[bytes, bool] = {b"": True}
-        self.source: Source = Folder(self._root)
+        self.source: Source = FolderSource(self._root)
         self.refused = ()
 
-    def scan(self, path: bytes) -> Iterator[Entry]:
+    def list_folder(self, path: bytes) -> Iterator[Entry]:
         """Yield what is in a folder."""
         with os.scandir(os.path.join(self._root, path)) as entries:
             yield from entries
@@ -173,10 +173,10 @@ class FolderTree:
             return "link to a folder that holds it (a loop)"
         return None
 
-    def extents(self, path: bytes, names: Sequence[bytes]) -> None:
+    def take_extents(self, path: bytes, names: Sequence[bytes]) -> None:
         """Return None: files are found by their paths."""
 
-    def find(self, paths: Sequence[bytes]) -> tuple[dict[int, str], None]:
+    def find_files(self, paths: Sequence[bytes]) -> tuple[dict[int, str], None]:
         """Look some files up, given paths without ``..``; each folder of theirs once."""
         found = ((i, self._absence(path)) for i, path in enumerate(paths))
         return {i: reason for i, reason in found if reason}, None

@@ -141,7 +141,7 @@ class Workers:
     ) -> Iterator[tuple[TaskT, ResultT]]:
         """Yield every task with its result, in order.
 
-        A task with an item that was given up is yielded as `Job.without` made it.
+        A task with an item that was given up is yielded as `Job.without_item` made it.
 
         Parameters
         ----------
@@ -302,9 +302,9 @@ class Workers:
         The first may have been an accident: a kernel out of memory takes what is largest.
         """
         reason = death or HUNG
-        rest = None if item == NOTHING else job.without(flight.task, item, reason)
+        rest = None if item == NOTHING else job.without_item(flight.task, item, reason)
         if rest is None:
-            raise WorkerDiedError(f"{job.name(flight.task, item)}: {reason}; {job.advice}")
+            raise WorkerDiedError(f"{job.describe(flight.task, item)}: {reason}; {job.advice}")
         flight.deaths[item] += 1
         if flight.deaths[item] > 1:
             flight.task = rest

@@ -58,15 +58,17 @@ class Job(Protocol[TaskT, ResultT_co]):
         """What a user can do about an item whose worker died or hung."""
         ...
 
-    def open(self, mark: Mark) -> contextlib.AbstractContextManager[Callable[[TaskT], ResultT_co]]:
+    def open_handler(
+        self, mark: Mark
+    ) -> contextlib.AbstractContextManager[Callable[[TaskT], ResultT_co]]:
         """Return a context whose value handles tasks, in the process that runs them."""
         ...
 
-    def name(self, task: TaskT, item: int) -> str:
+    def describe(self, task: TaskT, item: int) -> str:
         """Return what an item of a task is called, or the task for `NOTHING`."""
         ...
 
-    def without(self, task: TaskT, item: int, reason: str) -> TaskT | None:
+    def without_item(self, task: TaskT, item: int, reason: str) -> TaskT | None:
         """Return the task with an item that is given up; None if no item may be."""
         ...
 
@@ -168,7 +170,7 @@ def handle(job: bytes, serial: int, task: Any) -> Any:
     try:
         if _worker.job != job:
             _worker.lifetime.close()
-            opened = pickle.loads(job).open(_worker.mark)  # noqa: S301 - from our own parent
+            opened = pickle.loads(job).open_handler(_worker.mark)  # noqa: S301 - from our own parent
             _worker.handler = _worker.lifetime.enter_context(opened)
             _worker.job = job
         return _worker.handler(task)
@@ -226,11 +228,11 @@ class WorkerThread:
         if self._stopped:
             raise StoppedError
         if self._trace is not None and item != NOTHING:
-            self._trace(self._job.name(self._task, item))
+            self._trace(self._job.describe(self._task, item))
 
     def _serve(self) -> None:
         try:
-            with self._job.open(self._mark) as run:
+            with self._job.open_handler(self._mark) as run:
                 while (task := self._tasks.get()) is not None:
                     self._task = task
                     self._results.put((run(task), None))

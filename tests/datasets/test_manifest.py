@@ -26,7 +26,7 @@ from batchify.errors import DatasetError, ManifestError, OptionError
 from batchify.options import BuildOptions, DiscoverOptions, ManifestOptions, StoreOptions
 from batchify.planning.planner import fingerprint, plan_build
 from batchify.storage.listed_tree import ListedTree
-from batchify.storage.source import Folder
+from batchify.storage.source import FolderSource
 
 S3 = "s3://bucket/labels.csv"
 
@@ -384,12 +384,12 @@ def test_classes_that_differ_in_case_alone_are_told(tmp_path: Path, photos: Path
 
 def test_a_listed_tree_finds_files_and_their_extents(tmp_path: Path) -> None:
     """What an archive or an object store lists is found as a folder's files are."""
-    tree = ListedTree(Folder(b"/nowhere"))
+    tree = ListedTree(FolderSource(b"/nowhere"))
     for number, name in enumerate((b"a/x.jpg", b"a/y.jpg", b"b/x.jpg", b"a/x.jpg", b"r.jpg")):
         tree.add_file(name, (number, 10 * number))
     tree.add_special(b"a/link.jpg", "a link")
     paths = [b"b/x.jpg", b"a/link.jpg", b"a/x.jpg", b"a/no.jpg", b"c/x.jpg", b"a", b"r.jpg"]
-    reasons, extents = tree.find(paths)
+    reasons, extents = tree.find_files(paths)
     assert reasons == {
         1: "a link",
         3: "there is no such file",
@@ -410,7 +410,7 @@ def test_a_listed_tree_finds_files_and_their_extents(tmp_path: Path) -> None:
 
 def test_reading_takes_tens_of_bytes_a_row(tmp_path: Path) -> None:
     """Not an object for each: the peak, paths included, is far below what a list would take."""
-    tree = ListedTree(Folder(b"/nowhere"))
+    tree = ListedTree(FolderSource(b"/nowhere"))
     count = 60_000
     with (tmp_path / "labels.csv").open("w") as file:
         file.write("path,label,weight,group\n")

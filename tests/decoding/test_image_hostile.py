@@ -23,9 +23,9 @@ SITE = """
 import os, signal, time
 from batchify.storage import source
 
-read = source.read_source
+read = source.read_file
 
-def read_source(path, max_nbytes):
+def read_file(path, max_nbytes):
     name = os.path.basename(path)
     if name == b"crash.jpg":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -33,7 +33,7 @@ def read_source(path, max_nbytes):
         time.sleep(1000)
     return read(path, max_nbytes)
 
-source.read_source = read_source
+source.read_file = read_file
 """
 
 

@@ -24,7 +24,7 @@ class Doubling:
         return "leave it out"
 
     @contextlib.contextmanager
-    def open(self, mark: Mark) -> Iterator[Callable[[int], tuple[int, int]]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[int], tuple[int, int]]]:
         """Return the handler."""
         yield lambda task: self._double(task, mark)
 
@@ -35,11 +35,11 @@ class Doubling:
         time.sleep(1000 if task == -2 else self.delay_s * (task % 3))
         return 2 * task, os.getpid()
 
-    def name(self, task: int, item: int) -> str:
+    def describe(self, task: int, item: int) -> str:
         """Name a task."""
         return f"item {item} of task {task}"
 
-    def without(self, _task: int, item: int, _reason: str) -> int | None:
+    def without_item(self, _task: int, item: int, _reason: str) -> int | None:
         """Give a task up: it becomes 0."""
         assert item == 0
         return 0 if self.forgiving else None

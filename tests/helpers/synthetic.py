@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from batchify.datasets.dataset import Dataset, Samples
-from batchify.storage.source import Folder
+from batchify.storage.source import FolderSource
 
 
 def made_up(counts: list[int], *, path_nbytes: int = 12) -> Dataset:
@@ -13,7 +13,7 @@ def made_up(counts: list[int], *, path_nbytes: int = 12) -> Dataset:
     total = sum(counts)
     names = b"".join(b"%0*d" % (path_nbytes, i) for i in range(total))
     return Dataset(
-        source=Folder(b"/nowhere"),
+        source=FolderSource(b"/nowhere"),
         layout="classes",
         classes=tuple(b"class%d" % i for i in range(len(counts))),
         samples=Samples(

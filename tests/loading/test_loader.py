@@ -76,7 +76,7 @@ def test_a_batch_of_the_reader_holds_what_the_file_stores(photos: Path) -> None:
     """Rows of bad files are zeros, and their position and reason are told."""
     (photos / "cat" / "img_001.jpg").write_bytes(b"no")
     reader = BatchReader(
-        discover(photos).source.open(), DecodeOptions((8, 6)), dtype="float32", scale=0.5
+        discover(photos).source.open_reader(), DecodeOptions((8, 6)), dtype="float32", scale=0.5
     )
     batch = reader.read(
         [SourceFile(b"cat/%b.jpg" % name) for name in (b"img_000", b"img_001", b"img_002")]

@@ -329,7 +329,7 @@ def test_a_worker_after_one_that_was_lost_notes_what_it_has_in_hand(
     ("what", "message"),
     [
         ("os.path.isdir", "a worker has no folder"),
-        ("storage.source.Folder.is_there", "does not see"),
+        ("storage.source.FolderSource.exists", "does not see"),
     ],
 )
 def test_workers_that_do_not_see_the_storage_are_told_so(

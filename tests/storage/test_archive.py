@@ -39,7 +39,7 @@ from batchify.loading.loader import Loader
 from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions, SplitOptions
 from batchify.planning.planner import fingerprint
 from batchify.storage import archive as archive_module
-from batchify.storage.archive import Archive
+from batchify.storage.archive import ArchiveSource
 from batchify.storage.source import SourceFile
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX names and signals")
@@ -271,8 +271,8 @@ def test_a_sparse_zip_of_more_than_4_gib(tmp_path: Path) -> None:
         archive.start_dir = 5 << 30
         archive.writestr("dog/1.png", TINY[1])
     dataset = discover(path)
-    reader = dataset.source.open()
-    assert list(reader.fetch(dataset.samples.files(np.arange(2)), 1000)) == TINY[:2]
+    reader = dataset.source.open_reader()
+    assert list(reader.read_files(dataset.samples.files(np.arange(2)), 1000)) == TINY[:2]
     reader.close()
 
 
@@ -403,8 +403,8 @@ def test_an_archive_that_changes_is_found_out(tmp_path: Path, name: str) -> None
     path = pack(tmp_path / name, members(root))
     dataset = discover(path)
     files = dataset.samples.files(np.arange(4))
-    reader = dataset.source.open()
-    contents = reader.fetch(files, 1 << 20)
+    reader = dataset.source.open_reader()
+    contents = reader.read_files(files, 1 << 20)
     assert isinstance(next(contents), bytes)
     status = os.stat(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
@@ -412,17 +412,17 @@ def test_an_archive_that_changes_is_found_out(tmp_path: Path, name: str) -> None
         next(contents)
     reader.close()
     with pytest.raises(DatasetError, match="changed while it was read"):
-        dataset.source.open()
+        dataset.source.open_reader()
     dataset = discover(path)
-    reader = dataset.source.open()
+    reader = dataset.source.open_reader()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DatasetError, match="changed while it was read"):
-        list(reader.fetch(files, 1 << 20))
+        list(reader.read_files(files, 1 << 20))
     reader.close()
     path.unlink()
-    assert not dataset.source.is_there()
+    assert not dataset.source.exists()
     with pytest.raises(DatasetNotFoundError, match="vanished"):
-        dataset.source.open()
+        dataset.source.open_reader()
 
 
 @posix
@@ -432,13 +432,13 @@ def test_an_archive_that_is_replaced_is_read_to_its_end(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", members(root))
     dataset = discover(path)
     files = dataset.samples.files(np.arange(4))
-    reader = dataset.source.open()
-    before = list(reader.fetch(files, 1 << 20))
+    reader = dataset.source.open_reader()
+    before = list(reader.read_files(files, 1 << 20))
     pack(tmp_path / "b.zip", [("cat/1.png", TINY[0]), ("dog/1.png", TINY[0])]).replace(path)
-    assert list(reader.fetch(files, 1 << 20)) == before
+    assert list(reader.read_files(files, 1 << 20)) == before
     reader.close()
     with pytest.raises(DatasetError, match="changed"):
-        dataset.source.open()
+        dataset.source.open_reader()
 
 
 def test_an_error_of_the_disk_is_none_of_an_image(
@@ -448,14 +448,14 @@ def test_an_error_of_the_disk_is_none_of_an_image(
     root = draw_dataset(tmp_path / "d", {"cat": 2, "dog": 2})
     path = pack(tmp_path / "a.zip", members(root))
     dataset = discover(path)
-    reader = dataset.source.open()
+    reader = dataset.source.open_reader()
 
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("batchify.common.durable.pread_all", fail)
     with pytest.raises(OSError, match="Input/output error") as caught:
-        next(reader.fetch(dataset.samples.files(np.arange(1)), 1 << 20))
+        next(reader.read_files(dataset.samples.files(np.arange(1)), 1 << 20))
     assert caught.value.filename == str(path)
     monkeypatch.undo()
     reader.close()
@@ -471,10 +471,10 @@ def test_a_reader_goes_to_another_process_as_what_it_reads(tmp_path: Path) -> No
     """It opens the archive again there."""
     path = pack(tmp_path / "a.zip", [("c/1.png", TINY[0]), ("c/2.png", TINY[1])])
     dataset = discover(path)
-    reader = dataset.source.open()
+    reader = dataset.source.open_reader()
     copy = pickle.loads(pickle.dumps(reader))
     reader.close()
-    assert list(copy.fetch(dataset.samples.files(np.arange(2)), 1 << 20)) == TINY[:2]
+    assert list(copy.read_files(dataset.samples.files(np.arange(2)), 1 << 20)) == TINY[:2]
     copy.close()
 
 
@@ -569,12 +569,12 @@ def test_a_member_is_read_by_many_threads_at_once(tmp_path: Path) -> None:
     data = [os.urandom(1000 + i) for i in range(50)]
     path = pack(tmp_path / "a.zip", [(f"c/{i:02}.png", each) for i, each in enumerate(data)])
     dataset = discover(path)
-    assert isinstance(dataset.source, Archive)
-    reader = dataset.source.open()
+    assert isinstance(dataset.source, ArchiveSource)
+    reader = dataset.source.open_reader()
 
     def read(i: int) -> bytes:
         file: SourceFile = dataset.samples.files(np.array([i]))[0]
-        (content,) = reader.fetch([file], 1 << 20)
+        (content,) = reader.read_files([file], 1 << 20)
         assert isinstance(content, bytes)
         return content
 

@@ -55,9 +55,9 @@ HOSTILE = {
 def contents(dataset: Dataset, max_nbytes: int = 1 << 20) -> dict[str, bytes | str]:
     """Return the bytes of each sample, or why it has none."""
     files = dataset.samples.files(np.arange(len(dataset.samples)))
-    reader = dataset.source.open()
+    reader = dataset.source.open_reader()
     try:
-        found = reader.fetch(files, max_nbytes)
+        found = reader.read_files(files, max_nbytes)
         return {
             os.fsdecode(file.path): str(data) if isinstance(data, BadImageError) else data
             for file, data in zip(files, found, strict=True)
@@ -387,7 +387,7 @@ def test_a_pipe_that_takes_the_place_of_an_archive_is_not_waited_for(tmp_path: P
         pytest.skip("no FIFO there")
     os.mkfifo(path)
     with pytest.raises(DatasetError, match="not a regular file"):
-        dataset.source.open()
+        dataset.source.open_reader()
 
 
 @functools.cache

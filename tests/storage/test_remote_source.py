@@ -175,12 +175,12 @@ def test_files_that_cannot_be_used_are_bad_images(remote: S3Server, tmp_path: Pa
 def test_a_file_that_changed_is_read_as_it_is_now(s3: S3Server) -> None:
     """It grew since it was listed: a second look tells how large it is."""
     s3.put("bucket", {"photos/a": b"now longer", "photos/b": b"x", "photos/c": b""})
-    reader = remote_source.RemoteSource(URL).open()
+    reader = remote_source.RemoteSource(URL).open_reader()
     files = [SourceFile(b"a", (3,)), SourceFile(b"b", (4,)), SourceFile(b"c", (2,))]
-    one, two, three = reader.fetch(files, 1000)
+    one, two, three = reader.read_files(files, 1000)
     assert (one, two) == (b"now longer", b"x")
     assert str(three) == "empty file (0 bytes)"
-    (again,) = reader.fetch(files[:1], 9)
+    (again,) = reader.read_files(files[:1], 9)
     assert isinstance(again, BadImageError)
     assert str(again) == "file of 10 bytes is larger than 9"
 
@@ -193,7 +193,7 @@ def test_reading_ahead_is_bounded(s3: S3Server, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(remote_source, "HELD_NBYTES", 64)
     files = [SourceFile(b"%d" % i, (size,)) for i, size in enumerate(sizes)]
     taken, most = 0, 0
-    for data in remote_source.RemoteSource(URL).open().fetch(files, 1000):
+    for data in remote_source.RemoteSource(URL).open_reader().read_files(files, 1000):
         assert data == bytes([taken]) * sizes[taken]
         taken += 1
         asked = sum(path.startswith("/bucket/photos/") for _, path in s3.requests)
@@ -211,9 +211,9 @@ def test_a_source_is_small_and_connects_where_it_is_opened(s3: S3Server) -> None
     assert len(data) < 300
     assert pickle.loads(data) == here
     s3.put("bucket", {"photos/a": b"x"})
-    assert here.is_there()
-    assert not remote_source.RemoteSource("s3://bucket/nothing").is_there()
-    assert not remote_source.RemoteSource("s3://nowhere/nothing").is_there()
+    assert here.exists()
+    assert not remote_source.RemoteSource("s3://bucket/nothing").exists()
+    assert not remote_source.RemoteSource("s3://nowhere/nothing").exists()
 
 
 def test_other_file_systems_are_walked(zoo: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_file_url_is_a_path(photos: Path, tmp_path: Path) -> None:
 def test_no_secret_of_a_url_is_shown(tmp_path: Path) -> None:
     """Neither as the name of a dataset nor in an error."""
     url = "ftp://user:pa55@127.0.0.1:1/photos"
-    assert remote_source.RemoteSource(url).name == b"ftp://127.0.0.1:1/photos"
+    assert remote_source.RemoteSource(url).location == b"ftp://127.0.0.1:1/photos"
     with pytest.raises(RemoteError, match=r"ftp://127\.0\.0\.1:1/photos cannot be") as raised:
         discover(url)
     assert "pa55" not in str(raised.value)

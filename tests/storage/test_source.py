@@ -11,12 +11,12 @@ from helpers.drawing import save
 
 from batchify.errors import BadImageError
 from batchify.storage import source
-from batchify.storage.source import read_source
+from batchify.storage.source import read_file
 
 
 def read(path: Path, max_nbytes: int = 1000) -> bytes:
     """Read a file with a small cap."""
-    return read_source(os.fsencode(path), max_nbytes)
+    return read_file(os.fsencode(path), max_nbytes)
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
