@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,109 +120,141 @@ def _look_up(tree: Tree, reader: Reader, split: str, found: dict[str, _Found]) -
                 found[name].extents.append(numbers[kept])
 
 
-@dataclass
-class Sources:
-    """What the sources of rows are held against.
+class SourceCheck:
+    """Compares the rows of a file, or of several shards, with a dataset as it is now.
 
     Parameters
     ----------
     path : path
         The dataset.
-    redecode : int, str or None
-        How many are to be decoded again.
     timeout_s : float
-        For the walk of a remote one.
-    crew : engine.Workers
-    index : SampleIndex, or None
-        What is in the dataset, when the first file has said how it was walked.
+        For the listing of a remote one.
+    workers : engine.Workers
+    found : Findings
+        Gets what differs.
+    report : callable
+        Called with a `Progress`.
     """
 
-    path: str | os.PathLike[str]
-    redecode: int | str | None
-    timeout_s: float
-    crew: engine.Workers
-    index: SampleIndex | None = None
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        timeout_s: float,
+        workers: engine.Workers,
+        found: Findings,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._workers = workers
+        self._found = found
+        self._report = report
+        self._index: SampleIndex | None = None
 
     def check(
         self,
         reader: Reader,
         options: BuildOptions,
-        found: Findings,
-        report: Callable[[Progress], None],
+        redecode: int | str | None,
         *,
-        alone: bool,
+        has_all_rows: bool,
     ) -> tuple[int, int]:
-        """Hold the sources of a file's rows against the dataset.
+        """Compare the rows of a file with the dataset.
 
         Parameters
         ----------
         reader : Reader
         options : BuildOptions
             As the file records them.
-        found : Findings
-        report : callable
-        alone : bool
-            The file has all rows, so that whatever else is in the dataset is new.
+        redecode : int, str or None
+            How many sources to decode again, or ``"all"``.
+        has_all_rows : bool
+            The file has all rows, so that everything else in the dataset is new.
 
         Returns
         -------
         hashed, decoded : int
             Sources.
         """
-        index = self.index
+        index = self._index
         if index is None:
             index = SampleIndex(self._listed(reader, options))
-            if options.manifest is None:  # of all shards
-                self.index = index
-        if alone:
-            check_new(stored_keys(reader), index, found)
-        present, hashed = _check_sources(reader, index, options, self.crew, found, report)
-        if self.redecode is None:
+            if options.manifest is None:  # the same for all shards
+                self._index = index
+        if has_all_rows:
+            self._add_new(stored_keys(reader), index)
+        present, hashed = self._hash_sources(reader, index, options)
+        if redecode is None:
             return hashed, 0
-        wanted = _drawn(present, self.redecode)
-        return hashed, _check_pixels(reader, index, options, wanted, self.crew, found, report)
+        return hashed, self._decode_sources(reader, index, options, _drawn(present, redecode))
+
+    def check_new(self, keys: NDArray[np.uint64]) -> None:
+        """Find the files of the dataset that are not among those of the rows of all shards."""
+        if self._index is not None:
+            self._add_new(keys, self._index)
+
+    def _add_new(self, keys: NDArray[np.uint64], index: SampleIndex) -> None:
+        for path in new_samples(keys, index.dataset):
+            self._found.add(Finding("new", "it is not in the file", path=path))
 
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
-        """Return what is in the dataset now: by its folders, or of the rows of a manifest."""
+        """Return what is in the dataset now: by its folders, or for the rows of a manifest."""
         if options.manifest is None:
-            return discover(self.path, options.discover, timeout_s=self.timeout_s)
-        return relisted(reader, self.path, options.discover, timeout_s=self.timeout_s)
+            return discover(self._path, options.discover, timeout_s=self._timeout_s)
+        return relisted(reader, self._path, options.discover, timeout_s=self._timeout_s)
 
+    def _hash_sources(
+        self, reader: Reader, index: SampleIndex, options: BuildOptions
+    ) -> tuple[Masks, int]:
+        """Hash the sources; return which rows still have theirs, and how many were hashed."""
+        found, present = self._found, present_rows(reader, index)
+        message = "it is not in the folder any more"
+        if index.dataset.annotations.masks is not None:
+            message = "it, or its mask, is not in the folder any more"
+        for split, mask in present.items():
+            for row in np.flatnonzero(~mask).tolist():
+                path = bytes(reader.splits[split]["paths"][row])
+                found.add(Finding("missing", message, split, row, path))
+        total = count_rows(present)
 
-def check_new(keys: NDArray[np.uint64], index: SampleIndex, found: Findings) -> None:
-    """Find the files of a dataset that are not among those of the rows."""
-    for path in new_samples(keys, index.dataset):
-        found.add(Finding("new", "it is not in the file", path=path))
+        def step(done: int) -> None:
+            self._report(Progress("hash", done, total, found.counts["changed"]))
 
+        limit = options.decode.max_file_size
+        for stale in list(changed_rows(reader, index, limit, present, self._workers, step)):
+            present[stale.split][stale.row] = False
+            found.add(Finding("changed", stale.reason, stale.split, stale.row, stale.path))
+        return present, total
 
-def _check_sources(
-    reader: Reader,
-    index: SampleIndex,
-    options: BuildOptions,
-    crew: engine.Workers,
-    found: Findings,
-    report: Callable[[Progress], None],
-) -> tuple[Masks, int]:
-    """Hold the sources against a folder; return which rows still have theirs, and how many do."""
-    present = present_rows(reader, index)
-    for split, mask in present.items():
-        for row in np.flatnonzero(~mask).tolist():
-            path = bytes(reader.splits[split]["paths"][row])
-            message = "it is not in the folder any more"
-            if index.dataset.annotations.masks is not None:
-                message = "it, or its mask, is not in the folder any more"
-            found.add(Finding("missing", message, split, row, path))
-    total = count_rows(present)
-
-    def step(done: int) -> None:
-        report(Progress("hash", done, total, found.counts["changed"]))
-
-    limit = options.decode.max_file_size
-    changed = list(changed_rows(reader, index, limit, present, crew, step))
-    for stale in changed:
-        present[stale.split][stale.row] = False
-        found.add(Finding("changed", stale.reason, stale.split, stale.row, stale.path))
-    return present, total
+    def _decode_sources(
+        self, reader: Reader, index: SampleIndex, options: BuildOptions, wanted: Masks
+    ) -> int:
+        """Decode the sources of some rows again and compare the pixels; return how many."""
+        job = DecodeJob(index.dataset.source, options.decode, options.store)
+        total, done = count_rows(wanted), 0
+        mine, theirs = decoder_text(), reader.header.decoder
+        by = ""
+        if mine != theirs:
+            by = f" (the file was decoded by {printable(theirs)}, this is {mine})"
+        tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
+        for task, decoded in self._workers.run(job, tasks, total=total_tasks):
+            stored = reader.splits[task.split]["channel_sums" if reader.is_encoded else "row_crc32"]
+            before = stored[task.start : task.start + len(decoded)]
+            for i, (again, proof) in enumerate(zip(decoded, before, strict=True)):
+                row = task.start + i
+                reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
+                now = again.channel_sums or again.row_crc32.to_bytes(4, "little")
+                if not reason and now != proof.tobytes():
+                    reason = f"decoding it again gives other pixels{by}"
+                if not reason and again.mask_crc32 != mask_crc32(reader, task.split, row):
+                    reason = f"decoding its mask again gives other values{by}"
+                if reason:
+                    path = task.files[i].path
+                    self._found.add(Finding("pixels", reason, task.split, row, path))
+            done += len(decoded)
+            bad = self._found.counts["pixels"]
+            self._report(Progress("decode", done, total, bad, task.split))
+        return done
 
 
 def _drawn(present: Masks, count: int | str) -> Masks:
@@ -240,35 +271,3 @@ def _drawn(present: Masks, count: int | str) -> Masks:
         wanted[name][rows[mine]] = True
         before += len(rows)
     return wanted
-
-
-def _check_pixels(
-    reader: Reader,
-    index: SampleIndex,
-    options: BuildOptions,
-    wanted: Masks,
-    crew: engine.Workers,
-    found: Findings,
-    report: Callable[[Progress], None],
-) -> int:
-    """Decode the sources of some rows again; return how many."""
-    job = DecodeJob(index.dataset.source, options.decode, options.store)
-    total, done = count_rows(wanted), 0
-    mine, theirs = decoder_text(), reader.header.decoder
-    by = "" if mine == theirs else f" (the file was decoded by {printable(theirs)}, this is {mine})"
-    tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
-    for task, decoded in crew.run(job, tasks, total=total_tasks):
-        stored = reader.splits[task.split]["channel_sums" if reader.is_encoded else "row_crc32"]
-        before = stored[task.start : task.start + len(decoded)]
-        for i, (again, proof) in enumerate(zip(decoded, before, strict=True)):
-            reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
-            now = again.channel_sums or again.row_crc32.to_bytes(4, "little")
-            if not reason and now != proof.tobytes():
-                reason = f"decoding it again gives other pixels{by}"
-            if not reason and again.mask_crc32 != mask_crc32(reader, task.split, task.start + i):
-                reason = f"decoding its mask again gives other values{by}"
-            if reason:
-                found.add(Finding("pixels", reason, task.split, task.start + i, task.files[i].path))
-        done += len(decoded)
-        report(Progress("decode", done, total, found.counts["pixels"], task.split))
-    return done

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify.building.changes import stored_keys
 from batchify.checking.findings import Finding, Findings, Verification
-from batchify.checking.provenance import Sources, check_new
+from batchify.checking.provenance import SourceCheck
 from batchify.choices import at_least
 from batchify.common.paths import shown_path
 from batchify.common.progress import Progress
@@ -130,98 +130,17 @@ def verify(
     """
     _check_options(source, redecode, workers, image_timeout_s)
     report = progress or (lambda _: None)
-    found = Findings()
     with contextlib.ExitStack() as lifetime:
         name = lifetime.enter_context(local_copy(path, report))
-        sources = None
+        verifier = Verifier(report, quick=quick)
         if source is not None:
-            crew = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
-            sources = Sources(source, redecode, image_timeout_s, crew)
+            pool = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
+            verifier.compare_with(source, pool, image_timeout_s)
         if is_shard_folder(name):
-            done = _verify_shards(os.fsencode(name), quick, sources, found, report)
+            verifier.check_shards(os.fsencode(name), redecode)
         else:
-            done = _verify_file(name, quick, sources, found, report)
-    return Verification(shown_path(path), *done, found.counts, tuple(found.kept))
-
-
-class _Done(NamedTuple):
-    """How many rows there are, and how many images, sources and decoded sources were looked at."""
-
-    rows: int = 0
-    images: int = 0
-    sources: int = 0
-    decoded: int = 0
-
-
-def _verify_file(
-    path: str | bytes | os.PathLike[str],
-    quick: bool,
-    sources: Sources | None,
-    found: Findings,
-    report: Callable[[Progress], None],
-    shard: ShardFile | None = None,
-) -> _Done:
-    """Check a file, or a shard of a list."""
-    rows = images = hashed = decoded = 0
-    try:
-        with Reader(path) as reader:
-            rows = sum(map(reader.rows, reader.splits))
-            if shard is not None and (rows, reader.digest.hex()) != (shard.rows, shard.digest):
-                found.add(Finding("digest", "its rows or content_sha256 are not those of the list"))
-            options = _check_structure(reader, found)
-            _check_records(reader, found)
-            if not quick:
-                images = _check_images(reader, found, report)
-            if sources is not None:
-                alone = shard is None and "shard" not in reader.header.config
-                hashed, decoded = sources.check(reader, options, found, report, alone=alone)
-    except FileFormatError as error:
-        found.add(Finding("structure", str(error)))
-    return _Done(rows, images, hashed, decoded)
-
-
-def _verify_shards(
-    folder: bytes,
-    quick: bool,
-    sources: Sources | None,
-    found: Findings,
-    report: Callable[[Progress], None],
-) -> _Done:
-    """Check all shards of a folder, and that they are those of its list."""
-    try:
-        index = read_index(folder)
-    except FileFormatError as error:
-        found.add(Finding("structure", str(error)))
-        return _Done()
-    files = index.files
-    total, before = max(1, sum(file.rows for file in files)), 0
-    redecode = None if sources is None else sources.redecode
-    done = _Done()
-    keys = []
-    for file in files:
-        found.shard = file.name
-        path = os.path.join(folder, os.fsencode(file.name))
-        if isinstance(redecode, int) and sources is not None:  # of all shards together
-            after = before + file.rows
-            sources.redecode = redecode * after // total - redecode * before // total
-            before = after
-        try:
-            part = _verify_file(path, quick, sources, found, report, file)
-            if sources is not None:
-                with Reader(path) as reader:
-                    keys.append(stored_keys(reader))
-        except FileMissingError:
-            found.add(Finding("structure", "there is no such file"))
-        except FileFormatError:
-            pass  # it is among the findings
-        else:
-            done = _Done(*map(sum, zip(done, part, strict=True)))
-    for found.shard, fault in list_faults(folder, index):
-        found.add(Finding("digest", fault))
-    found.shard = ""
-    if sources is not None and sources.index is not None:
-        check_new(np.concatenate([np.empty(0, np.uint64), *keys]), sources.index, found)
-    return done
+            verifier.check_file(name, redecode)
+    return verifier.result(shown_path(path))
 
 
 def _check_options(
@@ -234,70 +153,160 @@ def _check_options(
     check_workers(workers, image_timeout_s)
 
 
-def _check_structure(reader: Reader, found: Findings) -> BuildOptions:
-    """Check what the reader did not have to believe; return the options of the build."""
-    for fault in link_faults(reader):
-        found.add(Finding("structure", fault))
-    options = recorded_options(reader.header.config)
-    for name in reader.splits:
-        scale = reader.scale_factor(name)
-        wanted = None if options.store.dtype == "float32" else np.float32(options.store.scale)
-        if scale != wanted:
-            message = f"scale_factor of {name} is {scale}, but the config says {wanted}"
-            found.add(Finding("structure", message))
-    return options
+class Verifier:
+    """Checks a file, or the shards of a folder, and collects what it finds.
 
+    Parameters
+    ----------
+    report : callable
+        Called with a `Progress`.
+    quick : bool
+        Leave out the stored images.
+    """
 
-def _check_records(reader: Reader, found: Findings) -> None:
-    """Check labels, paths, hashes and sizes of every row, and the digest of all of it."""
-    n_classes = len(reader.header.classes)
-    class_mode = str(reader.header.config["class_mode"])
+    def __init__(self, report: Callable[[Progress], None], *, quick: bool) -> None:
+        self._report = report
+        self._quick = quick
+        self._found = Findings()
+        self._sources: SourceCheck | None = None
+        self._rows = self._images = self._hashed = self._decoded = 0
 
-    def look(split: str, start: int, records: Records) -> None:
-        damaged = record_sums(records) != records["record_crc32"]
-        _add_rows(
-            found,
-            "record",
-            "its checksum (record_crc32) is another",
-            split,
-            start,
-            records,
-            damaged,
-        )
-        if "labels" in records:
-            wrong, message = bad_labels(records["labels"], class_mode, n_classes)
-            _add_rows(found, "label", message, split, start, records, wrong & ~damaged)
-        if "weights" in records:
-            wrong = bad_weights(records["weights"])
-            message = "its weight is negative, or not a number"
-            _add_rows(found, "label", message, split, start, records, wrong & ~damaged)
+    def compare_with(
+        self, source: str | os.PathLike[str], workers: engine.Workers, timeout_s: float
+    ) -> None:
+        """Check the files that follow against a dataset as well."""
+        self._sources = SourceCheck(source, timeout_s, workers, self._found, self._report)
 
-    if content_digest(reader, look) != reader.digest:
-        found.add(Finding("digest", "content_sha256 is not that of the content"))
+    def result(self, path: bytes) -> Verification:
+        """Return what was checked and found so far."""
+        found = self._found
+        counts = (self._rows, self._images, self._hashed, self._decoded)
+        return Verification(path, *counts, found.counts, tuple(found.kept))
 
+    def check_file(
+        self,
+        path: str | bytes | os.PathLike[str],
+        redecode: int | str | None,
+        shard: ShardFile | None = None,
+    ) -> None:
+        """Check a file, or a shard of a list; damage that hides the rest of it is a finding.
 
-def _add_rows(
-    found: Findings,
-    code: str,
-    message: str,
-    split: str,
-    start: int,
-    records: Records,
-    wrong: NDArray[np.bool_],
-) -> None:
-    for i in np.flatnonzero(wrong).tolist():
-        found.add(Finding(code, message, split, start + i, bytes(records["paths"][i])))
+        Parameters
+        ----------
+        path : path
+        redecode : int, str or None
+            How many of its images to decode again, or ``"all"``.
+        shard : ShardFile, optional
+            What the list says of it.
 
+        Raises
+        ------
+        FileMissingError, FileAccessError
+        """
+        try:
+            with Reader(path) as reader:
+                self._check_open_file(reader, redecode, shard)
+        except FileFormatError as error:
+            self._found.add(Finding("structure", str(error)))
 
-def _check_images(reader: Reader, found: Findings, report: Callable[[Progress], None]) -> int:
-    """Read every stored image and compare its checksum, in threads."""
-    total = sum(map(reader.rows, reader.splits))
-    checked = 0
-    for split, columns in reader.splits.items():
-        for rows, damaged in damaged_images(reader, split):
-            for row, reason in damaged:
-                path = bytes(columns["paths"][row])
-                found.add(Finding("image", reason, split, row, path))
-            checked += rows
-            report(Progress("verify", checked, total, found.counts["image"], split))
-    return checked
+    def _check_open_file(
+        self, reader: Reader, redecode: int | str | None, shard: ShardFile | None
+    ) -> None:
+        rows = sum(map(reader.rows, reader.splits))
+        self._rows += rows
+        if shard is not None and (rows, reader.digest.hex()) != (shard.rows, shard.digest):
+            message = "its rows or content_sha256 are not those of the list"
+            self._found.add(Finding("digest", message))
+        options = self._check_structure(reader)
+        self._check_records(reader)
+        if not self._quick:
+            self._check_images(reader, rows)
+        if self._sources is not None:
+            hashed, decoded = self._sources.check(
+                reader,
+                options,
+                redecode,
+                has_all_rows=shard is None and "shard" not in reader.header.config,
+            )
+            self._hashed += hashed
+            self._decoded += decoded
+
+    def check_shards(self, folder: bytes, redecode: int | str | None) -> None:
+        """Check all shards of a folder, and that they are those of its list."""
+        try:
+            index = read_index(folder)
+        except FileFormatError as error:
+            self._found.add(Finding("structure", str(error)))
+            return
+        total, before = max(1, sum(index.rows.values())), 0
+        keys = [np.empty(0, np.uint64)]
+        for file in index.files:
+            self._found.shard = file.name
+            path = os.path.join(folder, os.fsencode(file.name))
+            share, after = redecode, before + file.rows
+            if isinstance(redecode, int):  # of all shards together
+                share = redecode * after // total - redecode * before // total
+            before = after
+            try:
+                self.check_file(path, share, file)
+                if self._sources is not None:
+                    with Reader(path) as reader:
+                        keys.append(stored_keys(reader))
+            except FileMissingError:
+                self._found.add(Finding("structure", "there is no such file"))
+            except FileFormatError:
+                pass  # it is among the findings
+        for self._found.shard, fault in list_faults(folder, index):
+            self._found.add(Finding("digest", fault))
+        self._found.shard = ""
+        if self._sources is not None:
+            self._sources.check_new(np.concatenate(keys))
+
+    def _check_structure(self, reader: Reader) -> BuildOptions:
+        """Check what opening the file does not; return the options of the build."""
+        for fault in link_faults(reader):
+            self._found.add(Finding("structure", fault))
+        options = recorded_options(reader.header.config)
+        for name in reader.splits:
+            scale = reader.scale_factor(name)
+            wanted = None if options.store.dtype == "float32" else np.float32(options.store.scale)
+            if scale != wanted:
+                message = f"scale_factor of {name} is {scale}, but the config says {wanted}"
+                self._found.add(Finding("structure", message))
+        return options
+
+    def _check_records(self, reader: Reader) -> None:
+        """Check labels, paths, hashes and sizes of every row, and the digest of all of it."""
+        n_classes = len(reader.header.classes)
+        class_mode = str(reader.header.config["class_mode"])
+
+        def look(split: str, start: int, records: Records) -> None:
+            def add(code: str, message: str, wrong: NDArray[np.bool_]) -> None:
+                for i in np.flatnonzero(wrong).tolist():
+                    path = bytes(records["paths"][i])
+                    self._found.add(Finding(code, message, split, start + i, path))
+
+            damaged = record_sums(records) != records["record_crc32"]
+            add("record", "its checksum (record_crc32) is another", damaged)
+            if "labels" in records:
+                wrong, message = bad_labels(records["labels"], class_mode, n_classes)
+                add("label", message, wrong & ~damaged)
+            if "weights" in records:
+                wrong = bad_weights(records["weights"])
+                add("label", "its weight is negative, or not a number", wrong & ~damaged)
+
+        if content_digest(reader, look) != reader.digest:
+            self._found.add(Finding("digest", "content_sha256 is not that of the content"))
+
+    def _check_images(self, reader: Reader, total: int) -> None:
+        """Read every stored image and compare its checksum, in threads."""
+        checked = 0
+        for split, columns in reader.splits.items():
+            for rows, damaged in damaged_images(reader, split):
+                for row, reason in damaged:
+                    path = bytes(columns["paths"][row])
+                    self._found.add(Finding("image", reason, split, row, path))
+                checked += rows
+                bad = self._found.counts["image"]
+                self._report(Progress("verify", checked, total, bad, split))
+        self._images += checked
