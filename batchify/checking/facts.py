@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.building.jobs import DecodeJob, count_tasks, fill_tasks
+from batchify.checking.findings import Finding
+from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress
 from batchify.errors import Skipped
 from batchify.format.config import image_shape, recorded_choice
 from batchify.format.index import ShardPath, read_index, shard_paths
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
-from batchify.planning.groups import stored_digests
+from batchify.planning.groups import Repeated, find_repeats, stored_digests
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.workers import engine
 
@@ -91,6 +93,43 @@ class Facts:
         """Rows of all splits."""
         return sum(len(split.flags) for split in self.splits.values())
 
+    @property
+    def labels(self) -> dict[str, NDArray[np.int32]]:
+        """The class of each row of the splits, if labels are classes."""
+        return {
+            name: split.labels for name, split in self.splits.items() if split.labels is not None
+        }
+
+    @cached_property
+    def repeats(self) -> Repeated:
+        """The images that several rows have."""
+        return find_repeats({name: split.digests for name, split in self.splits.items()})
+
+    @cached_property
+    def repeat_counts(self) -> RepeatCounts:
+        """How many there are of `repeats`."""
+        return count_repeats(self.repeats, self.labels)
+
+    @cached_property
+    def class_counts(self) -> dict[str, NDArray[np.int64]]:
+        """The images of each class that can be used, by split; empty if no labels are classes."""
+        bad = {name: [row for row, _ in self.unreadable.get(name, ())] for name in self.splits}
+        return {
+            name: np.bincount(np.delete(labels, bad[name]), minlength=len(self.classes))
+            for name, labels in self.labels.items()
+        }
+
+    @cached_property
+    def class_totals(self) -> NDArray[np.int64]:
+        """The images of each class in all splits."""
+        counts = list(self.class_counts.values())
+        return np.sum(counts, axis=0) if counts else np.zeros(0, np.int64)
+
+    def finding(self, message: str, location: tuple[str, int]) -> Finding:
+        """Return a finding about the image of a split's row."""
+        split, row = location
+        return Finding("", message, split, row, self.splits[split].path(row))
+
 
 def stored_facts(reader: Reader) -> Facts:
     """Return what a file stores.
@@ -132,7 +171,9 @@ def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> Spl
 
     sizes, flags = reader.column(split, "source_size"), reader.column(split, "source_flags")
     labels = class_indices(reader, split) if has_classes(reader) else None
-    return _split_facts(labels, digests, sizes, flags, paths)
+    facts = SplitFacts(labels, digests, sizes, flags, paths)
+    _clear_tiff_turns(facts)
+    return facts
 
 
 def shard_facts(folder: bytes) -> Facts:
@@ -190,7 +231,7 @@ def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
 
 
 def folder_facts(
-    plan: BuildPlan, crew: engine.Workers, report: Callable[[Progress], None] = lambda _: None
+    plan: BuildPlan, workers: engine.Workers, report: Callable[[Progress], None] = lambda _: None
 ) -> Facts:
     """Decode every image of a dataset folder, as a build would, and return what is known then.
 
@@ -203,36 +244,35 @@ def folder_facts(
     -----
     Memory: 50 bytes an image.
     """
-    found = {split.name: _Decoded(split) for split in plan.splits}
+    splits = {split.name: _undecoded(plan, split) for split in plan.splits}
+    unreadable: dict[str, list[tuple[int, str]]] = {}
     job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
     done = bad = 0
     tasks, total = fill_tasks(plan, every), count_tasks(plan, every)
-    for task, rows in crew.run(job, tasks, total=total):
-        into = found[task.split]
+    for task, rows in workers.run(job, tasks, total=total):
+        into = splits[task.split]
         for row, decoded in enumerate(rows, task.start):
             if decoded.reason:
-                into.bad.append((row, decoded.reason))
+                unreadable.setdefault(task.split, []).append((row, decoded.reason))
                 bad += 1
                 continue
             into.digests[row] = np.frombuffer(decoded.source_sha256, np.uint8)
             into.sizes[row], into.flags[row] = decoded.source_size, decoded.source_flags
         done += len(rows)
         report(Progress("decode", done, plan.images, bad, task.split))
+    for split in splits.values():
+        _clear_tiff_turns(split)
     decode = plan.options.decode
-    has_labels = plan.options.store.class_mode in choices.INDEXED_MODES
     return Facts(
         classes=_classes(plan.dataset.classes, plan.options.store.class_mode),
         image_shape=decode.image_shape,
         color_mode=decode.color_mode,
         fit=decode.fit,
         exif=decode.exif,
-        splits={
-            split.name: found[split.name].facts(plan, split, has_labels=has_labels)
-            for split in plan.splits
-        },
+        splits=splits,
         skipped=plan.skipped,
-        unreadable={name: decoded.bad for name, decoded in found.items() if decoded.bad},
+        unreadable={name: unreadable[name] for name in splits if name in unreadable},
     )
 
 
@@ -241,39 +281,29 @@ def _classes(names: tuple[bytes, ...], class_mode: str) -> tuple[bytes, ...]:
     return () if class_mode in choices.MANIFEST_MODES else names
 
 
-class _Decoded:
-    """The facts of a split while they come in."""
+def _undecoded(plan: BuildPlan, split: SplitPlan) -> SplitFacts:
+    """Return the facts of a split before any image is decoded: zeros."""
+    samples = plan.dataset.samples
 
-    def __init__(self, split: SplitPlan) -> None:
-        self.digests = np.zeros((len(split), 32), np.uint8)
-        self.sizes = np.zeros((len(split), 2), np.int32)
-        self.flags = np.zeros(len(split), np.uint16)
-        self.bad: list[tuple[int, str]] = []
+    def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+        for first in range(start, stop, _AT_ONCE):
+            yield first, samples.paths(split.rows[first : min(first + _AT_ONCE, stop)])
 
-    def facts(self, plan: BuildPlan, split: SplitPlan, *, has_labels: bool) -> SplitFacts:
-        """Return them."""
-        samples = plan.dataset.samples
-
-        def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
-            for first in range(start, stop, _AT_ONCE):
-                yield first, samples.paths(split.rows[first : min(first + _AT_ONCE, stop)])
-
-        labels = samples.labels[split.rows] if has_labels else None
-        return _split_facts(labels, self.digests, self.sizes, self.flags, paths)
+    has_labels = plan.options.store.class_mode in choices.INDEXED_MODES
+    return SplitFacts(
+        labels=samples.labels[split.rows] if has_labels else None,
+        digests=np.zeros((len(split), 32), np.uint8),
+        sizes=np.zeros((len(split), 2), np.int32),
+        flags=np.zeros(len(split), np.uint16),
+        paths=paths,
+    )
 
 
-def _split_facts(
-    labels: NDArray[np.int32] | None,
-    digests: NDArray[np.uint8],
-    sizes: NDArray[np.int32],
-    flags: NDArray[np.uint16],
-    paths: Callable[[int, int], Iterator[tuple[int, list[bytes]]]],
-) -> SplitFacts:
-    facts = SplitFacts(labels, digests, sizes, flags, paths)
-    for start in range(0, len(flags), _AT_ONCE):
-        piece = flags[start : start + _AT_ONCE]
+def _clear_tiff_turns(split: SplitFacts) -> None:
+    """Clear the EXIF flag of TIFF images, which Pillow always turns."""
+    for start in range(0, len(split.flags), _AT_ONCE):
+        piece = split.flags[start : start + _AT_ONCE]
         if (piece & _EXIF).any():
-            ((_, names),) = paths(start, start + len(piece))
+            ((_, names),) = split.paths(start, start + len(piece))
             tiff = np.array([name.lower().endswith(_TIFF) for name in names])
             piece[tiff] &= ~np.uint16(_EXIF)
-    return facts

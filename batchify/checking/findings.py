@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ class Finding:
     Parameters
     ----------
     code : str
-        A key of `CODES`.
+        A key of `VERIFY_CODES` or `CHECK_CODES`.
     message : str
         One line.
     split : str
@@ -73,6 +73,10 @@ class Finding:
             "row": self.row,
             "path": printable(self.path) if self.path else None,
         }
+
+
+Found = tuple[str, int, Iterator[Finding]]
+"""What a check finds: a message, how many, and examples, made as they are needed, of no code."""
 
 
 class Findings:
@@ -146,10 +150,20 @@ CHECK_JSON_VERSION = 1
 
 
 class Code(NamedTuple):
-    """What a kind of problem is: how bad, and what to do about it."""
+    """How bad a kind of problem is, and what to do about it.
+
+    Parameters
+    ----------
+    severity : str
+        ``error`` or ``warning``.
+    advice : str
+    limit : str
+        The field of `CheckLimits` that makes an error of a warning, when it is given.
+    """
 
     severity: str
     advice: str
+    limit: str = ""
 
 
 CHECK_CODES = {
@@ -165,28 +179,25 @@ CHECK_CODES = {
         "splits, move each group into one)",
     ),
     "label-conflict": Code("error", "keep each image in the one class that it is of"),
-    "duplicate": Code("warning", "remove the copies, or let them count several times"),
+    "duplicate": Code(
+        "warning", "remove the copies, or let them count several times", "max_duplicates"
+    ),
     "empty-split": Code("error", "take a larger share for it, or more images"),
     "empty-class": Code("error", "add images of it, or remove its folder"),
     "missing-class": Code("warning", "build with --split stratified, or add images of it"),
-    "tiny-class": Code("warning", "add images of it, or remove its folder"),
-    "imbalance": Code("warning", "add images, or weigh the classes while you train"),
-    "skipped": Code("warning", "mend the images: batchify inspect lists them with the reasons"),
+    "tiny-class": Code("warning", "add images of it, or remove its folder", "min_class_size"),
+    "imbalance": Code(
+        "warning", "add images, or weigh the classes while you train", "max_imbalance"
+    ),
+    "skipped": Code(
+        "warning", "mend the images: batchify inspect lists them with the reasons", "max_skipped"
+    ),
     "exif-ignored": Code("warning", "build with --exif apply, which turns them upright"),
     "clipped": Code("warning", "build with --color-mode grayscale --dtype uint16, or convert them"),
     "alpha-dropped": Code("warning", "build with --color-mode rgba, or blend them beforehand"),
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
 }
-"""Code -> severity and advice. A limit that the user gives makes an error of what is beyond it."""
-
-
-GIVEN = {
-    "imbalance": "max_imbalance",
-    "skipped": "max_skipped",
-    "duplicate": "max_duplicates",
-    "tiny-class": "min_class_size",
-}
-"""The codes whose limit makes them errors where it is given."""
+"""What is said of each code; `batchify.checking.check.CHECKS` has what finds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +237,11 @@ class CheckLimits:
             at_least("min class size", self.min_class_size, 1)
         if self.group_by:
             check_pattern("group by", self.group_by)
+
+
+def allowed(limit: str | int | None, images: int) -> int:
+    """Return how many of all images a limit such as ``10`` or ``"1%"`` allows; 0 if not given."""
+    return 0 if limit is None else Limit(str(limit)).count(images)
 
 
 @dataclass(frozen=True, slots=True)

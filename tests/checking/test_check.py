@@ -15,7 +15,7 @@ from helpers.running import Run
 from PIL import Image
 
 from batchify.building.build import build
-from batchify.checking.check import check
+from batchify.checking.check import CHECKS, check
 from batchify.checking.findings import CHECK_CODES, CheckLimits, CheckReport, Problem
 from batchify.errors import DatasetError, FileFormatError, OptionError
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
@@ -364,8 +364,9 @@ def test_a_file_of_another_fit_is_named(photos: Path, tmp_path: Path) -> None:
 
 
 def test_every_code_is_in_the_help(run: Run) -> None:
-    """With its severity."""
+    """With its severity; and each has a check that finds it."""
     text = " ".join(run("check", "--help").stdout.split())
     errors, warnings = text.split("error: ")[1].split("warning: ")
-    for code, (severity, _) in CHECK_CODES.items():
-        assert code in (errors if severity == "error" else warnings)
+    assert set(CHECKS) == set(CHECK_CODES)
+    for code, each in CHECK_CODES.items():
+        assert code in (errors if each.severity == "error" else warnings)

@@ -1,0 +1,74 @@
+"""Find splits and classes with too few images, and classes of unequal size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.checking.facts import Facts
+from batchify.checking.findings import CheckLimits, Finding, Found
+from batchify.common.text import plural, printable
+
+_LEAST_IMAGES = 10
+"""Images of a class; fewer are a warning."""
+
+
+_MOST_IMBALANCE = 10
+"""Images of the largest class for each of the smallest; more are a warning."""
+
+
+def find_empty_splits(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find splits without an image that can be used."""
+    for name, split in facts.splits.items():
+        if len(split.flags) == len(facts.unreadable.get(name, ())):
+            yield f"the {name} split has no images", 1, iter(())
+
+
+def find_empty_classes(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find classes without an image."""
+    yield from _classes(facts, facts.class_totals == 0, "have no images")
+
+
+def find_tiny_classes(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
+    """Find classes of fewer images than the limit."""
+    totals, least = facts.class_totals, limits.min_class_size or _LEAST_IMAGES
+    few = (totals > 0) & (totals < least)
+    yield from _classes(facts, few, f"have fewer than {least} images")
+
+
+def find_missing_classes(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find classes that a split has no image of, though others do."""
+    for name, counts in facts.class_counts.items():
+        if counts.any():
+            missing = (counts == 0) & (facts.class_totals > 0)
+            yield from _classes(facts, missing, f"have no images in {name}")
+
+
+def find_imbalance(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
+    """Compare the largest with the smallest class, in training if there is such a split."""
+    counts = facts.class_counts
+    where, train = ("train", counts["train"]) if "train" in counts else ("all", facts.class_totals)
+    some = np.flatnonzero(train)
+    if not len(some):
+        return
+    small, large = some[np.argmin(train[some])], np.argmax(train)
+    ratio = train[large] / train[small]
+    if ratio > (limits.max_imbalance or _MOST_IMBALANCE):
+        message = (
+            f"class {printable(facts.classes[large])} has {ratio:,.1f} times the images of "
+            f"{printable(facts.classes[small])} in {where}: {train[large]:,} and {train[small]:,}"
+        )
+        yield message, 1, iter(())
+
+
+def _classes(facts: Facts, mask: NDArray[np.bool_], problem: str) -> Iterator[Found]:
+    """Yield the marked classes as one problem, if there are any."""
+    totals = facts.class_totals
+    if count := int(mask.sum()):
+        examples = (
+            Finding("", plural(totals[i], "image"), path=facts.classes[i])
+            for i in np.flatnonzero(mask).tolist()
+        )
+        yield f"{count:,} of {len(totals):,} classes {problem}", count, examples

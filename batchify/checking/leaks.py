@@ -1,0 +1,87 @@
+"""Find leaks: images or groups in several splits, and other copies of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from batchify.checking.facts import Facts
+from batchify.checking.findings import CheckLimits, Finding, Found, allowed
+from batchify.checking.repeats import classes_of
+from batchify.common.text import plural, printable
+from batchify.planning.groups import Repeat, find_repeats, group_names, name_digests
+
+Location = tuple[str, int]
+"""Split and row."""
+
+
+def find_leaks(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find images that are in several splits."""
+    if leaks := facts.repeat_counts.leaks:
+        message = f"{plural(leaks, 'image')} in several splits"
+        yield message, leaks, _copies(facts, _across(facts.repeats))
+
+
+def find_label_conflicts(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find images that are in several classes."""
+    if conflicts := facts.repeat_counts.conflicts:
+        found = (each for each in facts.repeats if len(classes_of(each, facts.labels)) > 1)
+        pairs = ((row, each[0]) for each in found for row in islice(each, 1, None))
+        message = f"{plural(conflicts, 'image')} in several classes"
+        yield message, conflicts, _copies(facts, pairs)
+
+
+def find_duplicates(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
+    """Find more copies of images within a split than the limit."""
+    copies = facts.repeat_counts.copies
+    if copies > allowed(limits.max_duplicates, facts.images):
+        message = f"{copies:,} of {plural(facts.images, 'image')} are copies of others in a split"
+        pairs = (
+            ((split, row), (split, firsts[split]))
+            for each in facts.repeats
+            for firsts in [each.firsts]
+            for split, row in each if row != firsts[split]
+        )  # fmt: skip
+        yield message, copies, _copies(facts, pairs)
+
+
+def find_group_leaks(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
+    """Find groups, by the pattern of the limits, that are in several splits."""
+    if not limits.group_by:
+        return
+    starts = np.cumsum([len(split.flags) for split in facts.splits.values()])
+    digests = name_digests(_all_paths(facts), facts.images, limits.group_by)
+    groups = find_repeats(dict(zip(facts.splits, np.split(digests, starts), strict=False)))
+    if leaks := sum(len(group.splits) > 1 for group in groups):
+
+        def examples() -> Iterator[Finding]:
+            for row, first in _across(groups):
+                found = facts.finding("", row)
+                (group,) = group_names([found.path], limits.group_by)
+                yield facts.finding(f"{printable(group)}, as {facts.finding('', first).where}", row)
+
+        yield f"{plural(leaks, 'group')} in several splits", leaks, examples()
+
+
+def _across(repeats: Iterable[Repeat]) -> Iterator[tuple[Location, Location]]:
+    """Yield the first row of images in each further split, with the first of all."""
+    for repeat in repeats:
+        for location in list(repeat.firsts.items())[1:]:
+            yield location, repeat[0]
+
+
+def _copies(facts: Facts, pairs: Iterable[tuple[Location, Location]]) -> Iterator[Finding]:
+    """Yield copies, for pairs of a copy and its original."""
+    for copy, original in pairs:
+        yield facts.finding(f"the same bytes as {facts.finding('', original).where}", copy)
+
+
+def _all_paths(facts: Facts) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the paths of all splits, numbered through."""
+    before = 0
+    for split in facts.splits.values():
+        for start, paths in split.paths(0, len(split.flags)):
+            yield before + start, paths
+        before += len(split.flags)
