@@ -160,7 +160,7 @@ def render(dossier: Dossier) -> str:
 
 def _lead(dossier: Dossier) -> list[Html]:
     """Return what matters most, in words."""
-    summary, found = dossier.summary, dossier.repeats
+    summary, found = dossier.summary, dossier.repeats.counts
     rows = sum(split.rows for split in summary.splits)
     sides = " × ".join(map(str, summary.splits[0].image_shape))
     figures = [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from batchify.checking.image_stats import Kinds, Sizes, tally_kinds, tally_sizes
+from batchify.checking.repeats import RepeatCounts, classes_of, count_repeats
 from batchify.format.config import build_command
 from batchify.format.reader import Reader, class_indices, has_classes
 from batchify.planning.groups import Repeat, find_repeats, stored_digests
@@ -197,7 +197,7 @@ class Group:
     picture : Picture
         Of its first row: all have the same bytes.
     rows : int
-    places : tuple of Location
+    locations : tuple of Location
         The first of them.
     class_names : tuple of bytes
         Its classes; more than one is a contradiction.
@@ -205,34 +205,22 @@ class Group:
 
     picture: Picture
     rows: int
-    places: tuple[Location, ...]
+    locations: tuple[Location, ...]
     class_names: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """Images with the very same source bytes.
+    """Images with the same source bytes.
 
     Parameters
     ----------
-    leaks, others : int
-        How many different images are in several splits, and repeated within one alone.
-    within : int
-        How many have several rows in a split, whether or not they are in others, too.
-    between : tuple of (tuple of str, int, int)
-        Splits, how many different images exactly these have in common, and their rows; one split
-        is for those that are repeated within it alone.
-    contradictions : int
-        How many repeated images have several classes.
+    counts : RepeatCounts
     leak_groups, other_groups : tuple of Group
-        The first of them, with pictures.
+        The first images in several splits, and of those repeated within one; with pictures.
     """
 
-    leaks: int
-    others: int
-    within: int
-    between: tuple[tuple[tuple[str, ...], int, int], ...]
-    contradictions: int
+    counts: RepeatCounts
     leak_groups: tuple[Group, ...]
     other_groups: tuple[Group, ...]
 
@@ -312,10 +300,8 @@ def _classes_of(class_counts: Sequence[int] | None) -> int | None:
 def _repeats(reader: Reader, album: Album) -> Repeats:
     found = find_repeats(stored_digests(reader))
     labels = {}
-    if found:
-        labels = {
-            split: class_indices(reader, split) for split in reader.splits if has_classes(reader)
-        }
+    if found and has_classes(reader):
+        labels = {split: class_indices(reader, split) for split in reader.splits}
 
     def class_of(split: str, row: int) -> int | None:
         return int(labels[split][row]) if split in labels else None
@@ -324,35 +310,20 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
         return None if index is None else reader.header.classes[index]
 
     def group(repeat: Repeat) -> Group:
-        places = []
-        for split, row in repeat[:MEMBERS_SHOWN]:
-            path = album.path(split, row)
-            places.append(Location(split, row, path, name_of(class_of(split, row))))
-        first = repeat[0]
-        indices = sorted({index for row in repeat if (index := class_of(*row)) is not None})
         return Group(
-            picture=album.picture(*first, class_of(*first)),
+            picture=album.picture(*repeat[0], class_of(*repeat[0])),
             rows=len(repeat),
-            places=tuple(places),
-            class_names=tuple(reader.header.classes[index] for index in indices),
+            locations=tuple(
+                Location(split, row, album.path(split, row), name_of(class_of(split, row)))
+                for split, row in repeat[:MEMBERS_SHOWN]
+            ),
+            class_names=tuple(reader.header.classes[i] for i in classes_of(repeat, labels)),
         )
 
-    images: Counter[tuple[str, ...]] = Counter()
-    rows: Counter[tuple[str, ...]] = Counter()
-    for repeat in found:
-        images[repeat.splits] += 1
-        rows[repeat.splits] += len(repeat)
     leaks = (repeat for repeat in found if len(repeat.splits) > 1)
     others = (repeat for repeat in found if len(repeat.splits) == 1)
-    leaking = sum(count for splits, count in images.items() if len(splits) > 1)
-    order = list(reader.splits)
-    between = sorted(images, key=lambda splits: (-len(splits), [order.index(s) for s in splits]))
     return Repeats(
-        leaks=leaking,
-        others=len(found) - leaking,
-        within=sum(len(repeat) > len(repeat.splits) for repeat in found),
-        between=tuple((splits, images[splits], rows[splits]) for splits in between),
-        contradictions=sum(len({class_of(*row) for row in repeat}) > 1 for repeat in found),
+        counts=count_repeats(found, labels),
         leak_groups=tuple(map(group, islice(leaks, GROUPS_SHOWN))),
         other_groups=tuple(map(group, islice(others, GROUPS_SHOWN))),
     )

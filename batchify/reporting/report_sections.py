@@ -332,7 +332,7 @@ def sources(dossier: Dossier) -> Html:
 
 def repeats(dossier: Dossier) -> Html:
     """Return the images that are in the file more than once, those across splits first."""
-    found = dossier.repeats
+    found = dossier.repeats.counts
     parts = []
     if found.leaks:
         images = plural(found.leaks, "image")
@@ -353,10 +353,10 @@ def repeats(dossier: Dossier) -> Html:
         parts.append(paragraph(text, "warn"))
     else:
         parts.append(paragraph("No duplicates within a split.", "good"))
-    if found.contradictions:
+    if found.conflicts:
         text = (
-            f"{plural(found.contradictions, 'image')} "
-            f"{'has' if found.contradictions == 1 else 'have'} copies in different classes."
+            f"{plural(found.conflicts, 'image')} "
+            f"{'has' if found.conflicts == 1 else 'have'} copies in different classes."
         )
         parts.append(paragraph(text, "warn"))
     if found.between:
@@ -371,8 +371,8 @@ def repeats(dossier: Dossier) -> Html:
         head = ["Splits", "Images", "Rows"]
         parts.append(table("Exact duplicates", head, rows, numbers=(1, 2)))
     for title, groups, total in (
-        ("Across splits", found.leak_groups, found.leaks),
-        ("Within a split", found.other_groups, found.others),
+        ("Across splits", dossier.repeats.leak_groups, found.leaks),
+        ("Within a split", dossier.repeats.other_groups, found.others),
     ):
         if groups:
             parts += [tag("h3", escape(title)), tag("ul", *map(_group, groups), class_="groups")]
@@ -431,13 +431,13 @@ def _image(picture: Picture) -> Html:
 
 def _group(group: Group) -> Html:
     rows = []
-    for place in group.places:
-        where = escape(f"row {place.row:,}")
-        name = [] if place.class_name is None else [tag("strong", named(place.class_name))]
-        path = tag("span", named(place.path, PATH_LENGTH), class_="path")
-        rows.append(tag("li", split_tag(place.split), *name, tag("small", where), path))
-    if group.rows > len(group.places):
-        rows.append(tag("li", escape(f"… and {group.rows - len(group.places):,} more rows")))
+    for location in group.locations:
+        where = escape(f"row {location.row:,}")
+        name = [] if location.class_name is None else [tag("strong", named(location.class_name))]
+        path = tag("span", named(location.path, PATH_LENGTH), class_="path")
+        rows.append(tag("li", split_tag(location.split), *name, tag("small", where), path))
+    if group.rows > len(group.locations):
+        rows.append(tag("li", escape(f"… and {group.rows - len(group.locations):,} more rows")))
     notes = []
     if len(group.class_names) > 1:
         text = f"The same image in {plural(len(group.class_names), 'class', 'classes')}."

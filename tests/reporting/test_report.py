@@ -25,6 +25,7 @@ from PIL import Image
 from batchify.building.build import build
 from batchify.checking import image_stats
 from batchify.checking.check import check
+from batchify.checking.repeats import RepeatCounts
 from batchify.common.text import printable, share_text
 from batchify.errors import OptionError, OutputPathError, Skipped
 from batchify.format.reader import Reader
@@ -173,11 +174,12 @@ def test_leaks_and_duplicates_are_told_apart(tmp_path: Path) -> None:
         ["train alone", "1", "2"],
     ]
     found = gathered(tmp_path / "out.h5").repeats
-    assert (found.leaks, found.others, found.contradictions) == (2, 1, 1)
+    counts = found.counts
+    assert (counts.leaks, counts.others, counts.conflicts) == (2, 1, 1)
     with h5py.File(tmp_path / "out.h5") as file:
         for group in (*found.leak_groups, *found.other_groups):
-            assert len({place.path for place in group.places}) == group.rows == 2
-            for place in group.places:
+            assert len({place.path for place in group.locations}) == group.rows == 2
+            for place in group.locations:
                 assert file[place.split]["paths"][place.row] == place.path
                 assert printable(place.path) in page.text
     assert "Leak:" in page.text
@@ -393,7 +395,8 @@ def test_no_file_makes_a_large_page(photos: Path, tmp_path: Path) -> None:
         for split, most in report_data.SHOWN.items()
     )
     between = ((("train", "test"), 10**9, 10**9),) * 7
-    repeats = Repeats(10**9, 10**9, 10**9, between, 10**9, (group,) * 12, (group,) * 12)
+    repeated = RepeatCounts(10**9, 10**9, 10**9, 10**9, 10**9, between)
+    repeats = Repeats(repeated, (group,) * 12, (group,) * 12)
     dossier = replace(dossier, name=name, summary=summary, galleries=galleries, repeats=repeats,
                     command='"' * 100_000)  # fmt: skip
     assert len(render(dossier).encode()) + report_data.ALBUM_NBYTES < MOST_NBYTES
