@@ -13,7 +13,7 @@ from batchify.common.text import printable, size_text
 if TYPE_CHECKING:
     from batchify.reporting.inspection import Inspection
     from batchify.reporting.sheet import Sheet
-    from batchify.reporting.summary import SplitSummary, Summary, ValueStats
+    from batchify.reporting.summary import Summary
 
 
 SKIPPED_SHOWN = 20
@@ -192,7 +192,7 @@ def labels_text(summary: Summary) -> str:
         text += _bars(summary, "label", counts)
     else:
         text = "labels: numbers, from least to largest and their mean\n" + _ranges(summary)
-    weighted = [f"  {split.name:12}{_range(split.weights)}" for split in summary.splits
+    weighted = [f"  {split.name:12}{split.weights.range_text}" for split in summary.splits
                 if split.weights is not None]  # fmt: skip
     return "\n".join([text, "weights:", *weighted]) if weighted else text
 
@@ -212,15 +212,6 @@ def _bars(summary: Summary, what: str, counts: dict[str, list[int]]) -> str:
 def _ranges(summary: Summary) -> str:
     rows = [["", "label", *(split.name for split in summary.splits)]]
     for index, name in enumerate(summary.classes):
-        ranges = [_range(_stats(split, index)) for split in summary.splits]
+        ranges = [split.labels[index].range_text for split in summary.splits if split.labels]
         rows.append([f"  {index}", printable(name), *ranges])
     return table(rows, right=(0,))
-
-
-def _stats(split: SplitSummary, index: int) -> ValueStats:
-    assert split.labels is not None
-    return split.labels[index]
-
-
-def _range(stats: ValueStats) -> str:
-    return f"{stats.low:.6g} to {stats.high:.6g}, mean {stats.mean:.6g}"

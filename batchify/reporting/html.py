@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from typing import NewType
+from collections.abc import Iterable, Sequence
 
 from batchify.common.text import printable
 
-Html = NewType("Html", str)
-"""Text that a browser may be given as it is."""
+
+class Html(str):
+    """Text that a browser may be given as it is; all other text is escaped by what takes it."""
+
+    __slots__ = ()
 
 
 NAME_LENGTH = 80
@@ -19,12 +21,9 @@ NAME_LENGTH = 80
 PATH_LENGTH = 120
 
 
-NOTHING = Html("")
-
-
 def escape(text: str) -> Html:
-    """Return text as HTML that shows it, in an attribute too."""
-    return Html(html.escape(text, quote=True))
+    """Return text as HTML that shows it; what is HTML already stays."""
+    return text if isinstance(text, Html) else Html(html.escape(text, quote=True))
 
 
 def shorten(text: str, length: int) -> str:
@@ -38,32 +37,33 @@ def shorten(text: str, length: int) -> str:
 def named(name: bytes | str, length: int = NAME_LENGTH) -> Html:
     """Return a name from a file, on one line, set apart from the direction of what is around."""
     text = shorten(printable(name), length)
-    return tag("bdi", escape(text if text.strip() else f"'{text}'"))
+    return tag("bdi", text if text.strip() else f"'{text}'")
 
 
 def captioned(name: bytes, length: int) -> Html:
     """Return the name of a file as `named`, to be broken before its extension rather than in it."""
     stem, dot, extension = shorten(printable(name), length).rpartition(".")
-    content = (escape(stem), Html("<wbr>" if stem else ""), escape(dot + extension))
+    content = (stem, Html("<wbr>" if stem else ""), dot + extension)
     return tag("bdi", *content, dir="ltr")  # or folders of a right-to-left name would swap
 
 
-def join(parts: Sequence[Html], between: str = "") -> Html:
+def join(parts: Iterable[str], between: str = "") -> Html:
     """Return the parts one after the other."""
-    return Html(between.join(parts))
+    return Html(between.join(map(escape, parts)))
 
 
-def tag(_name: str, *content: Html, **attributes: str) -> Html:
+def tag(_name: str, *content: str, **attributes: str) -> Html:
     """Return an element.
 
     Parameters
     ----------
-    *content : Html
+    *content : str
+        Escaped here, unless it is `Html`.
     **attributes : str
         Escaped here. ``class_`` is class, ``aria_label`` is aria-label; those that are empty are
         left out, but for ``alt``, which says that there is nothing to tell.
     """
-    return Html(f"{_opening(_name, attributes)}{''.join(content)}</{_name}>")
+    return Html(f"{_opening(_name, attributes)}{join(content)}</{_name}>")
 
 
 def void(_name: str, **attributes: str) -> Html:
@@ -73,7 +73,7 @@ def void(_name: str, **attributes: str) -> Html:
 
 def _opening(name: str, attributes: dict[str, str]) -> str:
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
         for key, value in attributes.items()
         if value or key == "alt"
     )
@@ -81,8 +81,13 @@ def _opening(name: str, attributes: dict[str, str]) -> str:
 
 
 def paragraph(text: str, class_: str = "") -> Html:
-    """Return a paragraph of plain text."""
-    return tag("p", escape(text), class_=class_)
+    """Return a paragraph."""
+    return tag("p", text, class_=class_)
+
+
+def split_tag(name: str) -> Html:
+    """Return the name of a split, in its colour."""
+    return tag("span", name, class_=f"split {name}")
 
 
 def bar(value: float, most: float, class_: str = "") -> Html:
@@ -100,7 +105,7 @@ def bar(value: float, most: float, class_: str = "") -> Html:
 def table(
     label: str,
     head: Sequence[str],
-    rows: Sequence[Sequence[Html]],
+    rows: Sequence[Sequence[str]],
     *,
     numbers: Sequence[int] = (),
     class_: str = "",
@@ -112,15 +117,14 @@ def table(
     label : str
         What it shows, for those who do not see it.
     head : sequence of str
-    rows : sequence of sequences of Html
+    rows : sequence of sequences of str
         Each as long as the head; the first cell names the row.
     numbers : sequence of int
         Columns that are aligned at their right.
     """
     aligned = ["num" if i in numbers else "" for i in range(len(head))]
     heads = [
-        tag("th", escape(text), scope="col", class_=each)
-        for text, each in zip(head, aligned, strict=True)
+        tag("th", text, scope="col", class_=each) for text, each in zip(head, aligned, strict=True)
     ]
     body = []
     for row in rows:
@@ -138,16 +142,16 @@ def table(
     return scrolling(label, whole)
 
 
-def scrolling(label: str, content: Html) -> Html:
+def scrolling(label: str, content: str) -> Html:
     """Return content that scrolls within itself, by the keyboard too."""
     return tag("div", content, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
 def code(text: str) -> Html:
     """Return text to copy, as it is."""
-    return tag("pre", tag("code", escape(text)))
+    return tag("pre", tag("code", text))
 
 
-def folded(title: str, content: Html) -> Html:
+def folded(title: str, content: str) -> Html:
     """Return content that shows when its title is activated."""
-    return tag("details", tag("summary", escape(title)), content)
+    return tag("details", tag("summary", title), content)

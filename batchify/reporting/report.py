@@ -12,11 +12,10 @@ from batchify._version import __version__
 from batchify.common.durable import check_place, write_whole
 from batchify.common.text import plural, printable, size_text
 from batchify.format.reader import Reader
-from batchify.reporting import report_sections
+from batchify.reporting import report_images, report_sections
 from batchify.reporting.html import (
     NAME_LENGTH,
     Html,
-    escape,
     join,
     named,
     paragraph,
@@ -39,10 +38,10 @@ MOST_NBYTES = 3_000_000
 _SECTIONS = (
     ("splits", "Splits", report_sections.splits),
     ("classes", "Class balance", report_sections.balance),
-    ("images", "Images", report_sections.galleries),
+    ("images", "Images", report_images.galleries),
     ("sources", "Source images", report_sections.sources),
     ("channels", "Channels", report_sections.channels),
-    ("duplicates", "Duplicates", report_sections.repeats),
+    ("duplicates", "Duplicates", report_images.repeats),
     ("skipped", "Skipped images", report_sections.skipped),
     ("build", "How it was built", report_sections.origin),
 )
@@ -127,22 +126,22 @@ def render(dossier: Dossier) -> str:
         void("meta", name="color-scheme", content="light dark"),
         void("meta", name="referrer", content="no-referrer"),
         void("link", rel="icon", href="data:,"),
-        tag("title", escape(f"{_plain(dossier.name)} · batchify")),
+        tag("title", f"{_plain(dossier.name)} · batchify"),
         Html(f"<style>{style}</style>"),
     ]
     body = [
-        tag("a", escape("Skip to the report"), class_="skip", href="#report"),
+        tag("a", "Skip to the report", class_="skip", href="#report"),
         tag("header", paragraph("batchify report", "eyebrow"), tag("h1", name), *_lead(dossier)),
         tag(
             "nav",
-            tag("ul", *(tag("li", tag("a", escape(title), href=f"#{key}"))
+            tag("ul", *(tag("li", tag("a", title, href=f"#{key}"))
                         for key, title, _ in _SECTIONS)),
             aria_label="Sections",
         ),
         tag(
             "main",
             *(
-                tag("section", tag("h2", escape(title), id=f"{key}-title"), make(dossier), id=key,
+                tag("section", tag("h2", title, id=f"{key}-title"), make(dossier), id=key,
                     aria_labelledby=f"{key}-title")
                 for key, title, make in _SECTIONS
             ),
@@ -169,9 +168,7 @@ def _lead(dossier: Dossier) -> list[Html]:
         (sides, summary.splits[0].dtype),
         (size_text(summary.nbytes), "on disk"),
     ]
-    tiles = [
-        tag("div", tag("dt", escape(label)), tag("dd", escape(value))) for value, label in figures
-    ]
+    tiles = [tag("div", tag("dt", label), tag("dd", value)) for value, label in figures]
     verdicts = []
     if found.leaks:
         verb = "is" if found.leaks == 1 else "are"
@@ -205,7 +202,7 @@ def _labels_word(summary: Summary) -> str:
 
 
 def _verdict(kind: str, section: str, text: str) -> Html:
-    return tag("li", tag("a", escape(text), href=f"#{section}"), class_=kind)
+    return tag("li", tag("a", text, href=f"#{section}"), class_=kind)
 
 
 def _plain(name: bytes) -> str:

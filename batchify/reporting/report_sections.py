@@ -1,4 +1,4 @@
-"""The sections of the report."""
+"""The sections of the report that show numbers: splits, classes, sources, channels, options."""
 
 from __future__ import annotations
 
@@ -8,61 +8,23 @@ from typing import Any
 
 from batchify import choices
 from batchify.checking.image_stats import KINDS, TRAITS, Bin
-from batchify.common.paths import within_class
 from batchify.common.text import plural, printable, share_text, size_text
 from batchify.reporting.html import (
-    NOTHING,
     PATH_LENGTH,
     Html,
     bar,
-    captioned,
     code,
-    escape,
     folded,
     join,
     named,
     paragraph,
     shorten,
+    split_tag,
     table,
     tag,
-    void,
 )
-from batchify.reporting.report_data import Dossier, Gallery, Group, Picture
+from batchify.reporting.report_data import Dossier
 from batchify.reporting.summary import SplitSummary
-
-LISTED = 1000
-
-
-def labels(dossier: Dossier) -> Html:
-    """Return what each label column has in each split."""
-    summary = dossier.summary
-    mode = summary.config["class_mode"]
-    if mode == "mask":
-        column = printable(summary.classes[0])
-        return paragraph(f"The labels are masks, of the column {column} of a manifest.")
-    is_counted = mode == "multilabel"
-    text = "How many images have each label." if is_counted else (
-        "Numbers: from least to largest, and their mean."
-    )  # fmt: skip
-    rows = [
-        [named(name), *(escape(_told(split, index, is_counted)) for split in summary.splits)]
-        for index, name in enumerate(summary.classes[:LISTED])
-    ]
-    head = ["Label", *(split.name for split in summary.splits)]
-    parts = [paragraph(text), table("Labels", head, rows, numbers=range(1, len(head)))]
-    if len(summary.classes) > LISTED:
-        more = len(summary.classes) - LISTED
-        parts.append(paragraph(f"… and {more:,} more: batchify inspect --json lists all.", "note"))
-    return join(parts)
-
-
-def _told(split: SplitSummary, index: int, is_counted: bool) -> str:
-    assert split.labels is not None
-    stats = split.labels[index]
-    if is_counted:
-        return f"{stats.positives:,}"
-    return f"{stats.low:.6g} to {stats.high:.6g}, mean {stats.mean:.6g}"
-
 
 ALL_CLASSES = 40
 """More classes than these are not all drawn: the largest and the smallest are."""
@@ -100,11 +62,11 @@ def splits(dossier: Dossier) -> Html:
         rows.append(
             [
                 split_tag(split.name),
-                escape(f"{split.rows:,}"),
-                escape(share_text(split.rows, total)),
-                escape(shape),
-                tag("code", escape(split.dtype)),
-                escape(size_text(split.nbytes)),
+                f"{split.rows:,}",
+                share_text(split.rows, total),
+                shape,
+                tag("code", split.dtype),
+                size_text(split.nbytes),
             ]
         )
     head = ["Split", "Images", "Share", "Shape", "Type", "On disk"]
@@ -116,7 +78,7 @@ def balance(dossier: Dossier) -> Html:
     summary = dossier.summary
     counted = [split for split in summary.splits if split.class_counts is not None]
     if summary.config.get("class_mode") in choices.MANIFEST_MODES:
-        return labels(dossier)
+        return _labels(dossier)
     if not counted:
         text = f"{plural(len(summary.classes), 'class', 'classes')}; no labels are stored."
         return paragraph(text)
@@ -129,10 +91,41 @@ def balance(dossier: Dossier) -> Html:
         order.sort(key=lambda index: (-totals[index], index))
         ends = order[:END_CLASSES], order[-END_CLASSES:]
         for title, some in zip(("Largest classes", "Smallest classes"), ends, strict=True):
-            parts += [tag("h3", escape(title)), _bars(title, dossier, counted, some)]
+            parts += [tag("h3", title), _bars(title, dossier, counted, some)]
         parts.append(_all_classes(dossier, counted))
     parts.append(paragraph("Bars compare the classes within a split.", "note"))
     return join(parts)
+
+
+def _labels(dossier: Dossier) -> Html:
+    """Return what each label column has in each split."""
+    summary = dossier.summary
+    mode = summary.config["class_mode"]
+    if mode == "mask":
+        column = printable(summary.classes[0])
+        return paragraph(f"The labels are masks, of the column {column} of a manifest.")
+    is_counted = mode == "multilabel"
+    text = "How many images have each label." if is_counted else (
+        "Numbers: from least to largest, and their mean."
+    )  # fmt: skip
+    rows = [
+        [named(name), *(_told(split, index, is_counted) for split in summary.splits)]
+        for index, name in enumerate(summary.classes[:LISTED_CLASSES])
+    ]
+    head = ["Label", *(split.name for split in summary.splits)]
+    parts = [paragraph(text), table("Labels", head, rows, numbers=range(1, len(head)))]
+    if len(summary.classes) > LISTED_CLASSES:
+        more = len(summary.classes) - LISTED_CLASSES
+        parts.append(paragraph(f"… and {more:,} more: batchify inspect --json lists all.", "note"))
+    return join(parts)
+
+
+def _told(split: SplitSummary, index: int, is_counted: bool) -> str:
+    assert split.labels is not None
+    stats = split.labels[index]
+    if is_counted:
+        return f"{stats.positives:,}"
+    return stats.range_text
 
 
 def channels(dossier: Dossier) -> Html:
@@ -150,8 +143,7 @@ def channels(dossier: Dossier) -> Html:
     for split in filled:
         names = _CHANNELS[split.image_shape[-1]]
         for name, mean, std in zip(names, split.mean, split.std, strict=True):
-            cells = [escape(name), escape(_decimal(mean)), escape(_decimal(std))]
-            rows.append([split_tag(split.name), *cells])
+            rows.append([split_tag(split.name), name, _decimal(mean), _decimal(std)])
     scale = shorten(printable(rescale), 40)
     return join(
         [
@@ -195,20 +187,10 @@ def origin(dossier: Dossier) -> Html:
         [
             paragraph("The command, with the options that are not the default:"),
             code(shorten(dossier.command, _COMMAND_LENGTH)),
-            tag(
-                "p",
-                escape(f"Schema {summary.schema_version}, made by "),
-                named(made, _TEXT_LENGTH),
-                escape("."),
-            ),
+            tag("p", f"Schema {summary.schema_version}, made by ", named(made, _TEXT_LENGTH), "."),
             folded("Show all options", table("Options", ["Option", "Value"], rows)),
         ]
     )
-
-
-def split_tag(name: str) -> Html:
-    """Return the name of a split, in its colour."""
-    return tag("span", escape(name), class_=f"split {name}")
 
 
 def _counts(split: SplitSummary) -> Sequence[int]:
@@ -226,17 +208,12 @@ def _spread(counted: Sequence[SplitSummary]) -> Html:
         rows.append(
             [
                 split_tag(split.name),
-                *map(
-                    escape,
-                    (
-                        f"{len(filled):,}",
-                        f"{len(counts) - len(filled):,}",
-                        f"{counts[-1] if counts else 0:,}",
-                        middle,
-                        f"{filled[0] if filled else 0:,}",
-                        ratio,
-                    ),
-                ),
+                f"{len(filled):,}",
+                f"{len(counts) - len(filled):,}",
+                f"{max(counts, default=0):,}",
+                middle,
+                f"{min(filled, default=0):,}",
+                ratio,
             ]
         )
     head = ["Split", "Classes", "Empty", "Largest", "Median", "Smallest", "Largest / smallest"]
@@ -249,13 +226,12 @@ def _bars(
     """Return some classes, each with a bar for every split."""
     rows = []
     for index in shown:
-        label_text = f"{index:{_FIGURE_SPACE}>{len(str(max(shown)))}}"
-        number = tag("span", escape(label_text), class_="index")
+        number = tag("span", f"{index:{_FIGURE_SPACE}>{len(str(max(shown)))}}", class_="index")
         cells = [join([number, named(dossier.summary.classes[index])])]
         for split in counted:
             count = _counts(split)[index]
             length = bar(count, max(_counts(split)), split.name)
-            cells.append(tag("div", tag("span", escape(f"{count:,}")), length))
+            cells.append(tag("div", tag("span", f"{count:,}"), length))
         rows.append(cells)
     head = ["Class", *(split.name for split in counted)]
     return table(label, head, rows, class_=f"bars of-{len(counted)}")
@@ -265,11 +241,7 @@ def _all_classes(dossier: Dossier, counted: Sequence[SplitSummary]) -> Html:
     """Return the numbers of all classes, folded; of very many, the first."""
     names = dossier.summary.classes[:LISTED_CLASSES]
     rows = [
-        [
-            escape(str(index)),
-            named(name),
-            *(escape(f"{_counts(split)[index]:,}") for split in counted),
-        ]
+        [str(index), named(name), *(f"{_counts(split)[index]:,}" for split in counted)]
         for index, name in enumerate(names)
     ]
     head = ["Label", "Class", *(split.name for split in counted)]
@@ -285,7 +257,7 @@ def _decimal(value: float) -> str:
 
 def _more(count: int, word: str, many: str) -> Html:
     if not count:
-        return NOTHING
+        return Html("")
     text = f"… and {plural(count, word, many)} more: batchify inspect --json lists all."
     return paragraph(text, "note")
 
@@ -298,15 +270,6 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-_CAPTION_LENGTH = 24
-"""Of a path below a picture, which is narrow; it is whole where it is pointed at, and in `alt`."""
-
-
-def galleries(dossier: Dossier) -> Html:
-    """Return images of every split."""
-    return join([_gallery(gallery, dossier.seed) for gallery in dossier.galleries])
 
 
 def sources(dossier: Dossier) -> Html:
@@ -330,121 +293,6 @@ def sources(dossier: Dossier) -> Html:
     return tag("div", *panels, class_="panels")
 
 
-def repeats(dossier: Dossier) -> Html:
-    """Return the images that are in the file more than once, those across splits first."""
-    found = dossier.repeats.counts
-    parts = []
-    if found.leaks:
-        images = plural(found.leaks, "image")
-        text = (
-            f"{images} {'is' if found.leaks == 1 else 'are'} in more than one split: what is "
-            "measured there is better than the truth. Delete the copies"
-        )
-        if "split" not in dossier.summary.config:  # where no --split can be given
-            text += " from all splits but one."
-        else:
-            text += ", or build again with --split stratified --group-duplicates."
-        parts.append(tag("p", tag("strong", escape("Leak. ")), escape(text), class_="bad"))
-    else:
-        parts.append(paragraph("No image is in more than one split.", "good"))
-    if found.within:
-        images = plural(found.within, "image")
-        text = f"{images} {'has' if found.within == 1 else 'have'} copies within one split."
-        parts.append(paragraph(text, "warn"))
-    else:
-        parts.append(paragraph("No duplicates within a split.", "good"))
-    if found.conflicts:
-        text = (
-            f"{plural(found.conflicts, 'image')} "
-            f"{'has' if found.conflicts == 1 else 'have'} copies in different classes."
-        )
-        parts.append(paragraph(text, "warn"))
-    if found.between:
-        rows = [
-            [
-                _splits(names),
-                escape(f"{images:,}"),
-                escape(f"{rows:,}"),
-            ]
-            for names, images, rows in found.between
-        ]
-        head = ["Splits", "Images", "Rows"]
-        parts.append(table("Exact duplicates", head, rows, numbers=(1, 2)))
-    for title, groups, total in (
-        ("Across splits", dossier.repeats.leak_groups, found.leaks),
-        ("Within a split", dossier.repeats.other_groups, found.others),
-    ):
-        if groups:
-            parts += [tag("h3", escape(title)), tag("ul", *map(_group, groups), class_="groups")]
-        if total > len(groups):
-            parts.append(paragraph(f"… and {plural(total - len(groups), 'image')} more.", "note"))
-    text = "Exact duplicates: sources with the very same bytes, by SHA-256."
-    return join([*parts, paragraph(text, "note")])
-
-
-def _splits(names: Sequence[str]) -> Html:
-    """Return the splits that have an image in common, or the only one that has it."""
-    tags = [split_tag(name) for name in names]
-    return join([*tags, *([escape("alone")] if len(tags) == 1 else [])], " ")
-
-
-def _gallery(gallery: Gallery, seed: int) -> Html:
-    head = tag(
-        "h3", split_tag(gallery.split), tag("small", escape(f" {plural(gallery.rows, 'image')}"))
-    )
-    if not gallery.rows:
-        return join([head, paragraph("This split is empty.")])
-    shown = plural(len(gallery.pictures), "image")
-    if gallery.classes is None:
-        text = f"{shown}, drawn with seed {seed}."
-    elif gallery.shown_classes < gallery.classes:
-        classes = f"{gallery.shown_classes:,} of {gallery.classes:,} classes"
-        text = f"{shown} of {classes}, drawn with seed {seed}."
-    else:
-        text = f"{shown} of {plural(gallery.classes, 'class', 'classes')}, drawn with seed {seed}."
-    figures = [tag("li", _figure(picture)) for picture in gallery.pictures]
-    return join([head, paragraph(text, "note"), tag("ul", *figures, class_="sheet")])
-
-
-def _figure(picture: Picture) -> Html:
-    lines = []
-    if picture.class_name is not None:
-        lines.append(tag("strong", named(picture.class_name)))
-    path = captioned(within_class(picture.path, picture.class_name), _CAPTION_LENGTH)
-    whole = shorten(printable(picture.path), PATH_LENGTH)
-    lines.append(tag("span", path, class_="path", title=whole))
-    if picture.damaged:
-        lines.append(tag("span", escape("damaged"), class_="bad"))
-    return tag("figure", _image(picture), tag("figcaption", *lines))
-
-
-def _image(picture: Picture) -> Html:
-    if not picture.uri:
-        return tag("span", escape("left out: the page is kept small"), class_="absent")
-    text = shorten(printable(picture.path), PATH_LENGTH)
-    if picture.class_name is not None:
-        text = f"{shorten(printable(picture.class_name), PATH_LENGTH)}: {text}"
-    if picture.damaged:
-        text = f"Damaged. {text}"
-    return void("img", src=picture.uri, alt=text)
-
-
-def _group(group: Group) -> Html:
-    rows = []
-    for location in group.locations:
-        where = escape(f"row {location.row:,}")
-        name = [] if location.class_name is None else [tag("strong", named(location.class_name))]
-        path = tag("span", named(location.path, PATH_LENGTH), class_="path")
-        rows.append(tag("li", split_tag(location.split), *name, tag("small", where), path))
-    if group.rows > len(group.locations):
-        rows.append(tag("li", escape(f"… and {group.rows - len(group.locations):,} more rows")))
-    notes = []
-    if len(group.class_names) > 1:
-        text = f"The same image in {plural(len(group.class_names), 'class', 'classes')}."
-        notes.append(paragraph(text, "warn"))
-    return tag("li", _image(group.picture), tag("div", tag("ul", *rows), *notes))
-
-
 def _range(each: Bin) -> str:
     return f"{each.first:,}" if each.first == each.last else f"{each.first:,}–{each.last:,}"
 
@@ -459,14 +307,8 @@ def _histogram(title: str, head: str, counts: Sequence[tuple[str, int]], total: 
     """Return counts with bars."""
     most = max((count for _, count in counts), default=0)
     rows = [
-        [
-            escape(name),
-            bar(count, most),
-            escape(f"{count:,}"),
-            escape(share_text(count, total)),
-        ]
-        for name, count in counts
+        [name, bar(count, most), f"{count:,}", share_text(count, total)] for name, count in counts
     ]
     heads = [head, "", "Images", "Share"]
     whole = table(title, heads, rows, numbers=(2, 3), class_="histogram")
-    return tag("div", tag("h3", escape(title)), whole)
+    return tag("div", tag("h3", title), whole)

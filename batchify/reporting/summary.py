@@ -37,6 +37,11 @@ class ValueStats:
     mean: float
     positives: int
 
+    @property
+    def range_text(self) -> str:
+        """The numbers, for people."""
+        return f"{self.low:.6g} to {self.high:.6g}, mean {self.mean:.6g}"
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values; null for what is not finite."""
         found = {"min": self.low, "mean": self.mean, "max": self.high}

@@ -1,0 +1,138 @@
+"""The sections of the report that show images: each split, and duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batchify.common.paths import within_class
+from batchify.common.text import plural, printable
+from batchify.reporting.html import (
+    PATH_LENGTH,
+    Html,
+    captioned,
+    join,
+    named,
+    paragraph,
+    shorten,
+    split_tag,
+    table,
+    tag,
+    void,
+)
+from batchify.reporting.report_data import Dossier, Gallery, Group, Picture
+
+_CAPTION_LENGTH = 24
+"""Of a path below a picture, which is narrow; it is whole where it is pointed at, and in `alt`."""
+
+
+def galleries(dossier: Dossier) -> Html:
+    """Return images of every split."""
+    return join([_gallery(gallery, dossier.seed) for gallery in dossier.galleries])
+
+
+def repeats(dossier: Dossier) -> Html:
+    """Return the images that are in the file more than once, those across splits first."""
+    found = dossier.repeats.counts
+    parts = []
+    if found.leaks:
+        images = plural(found.leaks, "image")
+        text = (
+            f"{images} {'is' if found.leaks == 1 else 'are'} in more than one split: what is "
+            "measured there is better than the truth. Delete the copies"
+        )
+        if "split" not in dossier.summary.config:  # where no --split can be given
+            text += " from all splits but one."
+        else:
+            text += ", or build again with --split stratified --group-duplicates."
+        parts.append(tag("p", tag("strong", "Leak. "), text, class_="bad"))
+    else:
+        parts.append(paragraph("No image is in more than one split.", "good"))
+    if found.within:
+        images = plural(found.within, "image")
+        text = f"{images} {'has' if found.within == 1 else 'have'} copies within one split."
+        parts.append(paragraph(text, "warn"))
+    else:
+        parts.append(paragraph("No duplicates within a split.", "good"))
+    if found.conflicts:
+        text = (
+            f"{plural(found.conflicts, 'image')} "
+            f"{'has' if found.conflicts == 1 else 'have'} copies in different classes."
+        )
+        parts.append(paragraph(text, "warn"))
+    if found.between:
+        rows = [
+            [_splits(names), f"{images:,}", f"{rows:,}"] for names, images, rows in found.between
+        ]
+        head = ["Splits", "Images", "Rows"]
+        parts.append(table("Exact duplicates", head, rows, numbers=(1, 2)))
+    for title, groups, total in (
+        ("Across splits", dossier.repeats.leak_groups, found.leaks),
+        ("Within a split", dossier.repeats.other_groups, found.others),
+    ):
+        if groups:
+            parts += [tag("h3", title), tag("ul", *map(_group, groups), class_="groups")]
+        if total > len(groups):
+            parts.append(paragraph(f"… and {plural(total - len(groups), 'image')} more.", "note"))
+    text = "Exact duplicates: sources with the very same bytes, by SHA-256."
+    return join([*parts, paragraph(text, "note")])
+
+
+def _splits(names: Sequence[str]) -> Html:
+    """Return the splits that have an image in common, or the only one that has it."""
+    tags = [split_tag(name) for name in names]
+    return join([*tags, *(["alone"] if len(tags) == 1 else [])], " ")
+
+
+def _gallery(gallery: Gallery, seed: int) -> Html:
+    head = tag("h3", split_tag(gallery.split), tag("small", f" {plural(gallery.rows, 'image')}"))
+    if not gallery.rows:
+        return join([head, paragraph("This split is empty.")])
+    shown = plural(len(gallery.pictures), "image")
+    if gallery.classes is None:
+        text = f"{shown}, drawn with seed {seed}."
+    elif gallery.shown_classes < gallery.classes:
+        classes = f"{gallery.shown_classes:,} of {gallery.classes:,} classes"
+        text = f"{shown} of {classes}, drawn with seed {seed}."
+    else:
+        text = f"{shown} of {plural(gallery.classes, 'class', 'classes')}, drawn with seed {seed}."
+    figures = [tag("li", _figure(picture)) for picture in gallery.pictures]
+    return join([head, paragraph(text, "note"), tag("ul", *figures, class_="sheet")])
+
+
+def _figure(picture: Picture) -> Html:
+    lines = []
+    if picture.class_name is not None:
+        lines.append(tag("strong", named(picture.class_name)))
+    path = captioned(within_class(picture.path, picture.class_name), _CAPTION_LENGTH)
+    whole = shorten(printable(picture.path), PATH_LENGTH)
+    lines.append(tag("span", path, class_="path", title=whole))
+    if picture.damaged:
+        lines.append(tag("span", "damaged", class_="bad"))
+    return tag("figure", _image(picture), tag("figcaption", *lines))
+
+
+def _image(picture: Picture) -> Html:
+    if not picture.uri:
+        return tag("span", "left out: the page is kept small", class_="absent")
+    text = shorten(printable(picture.path), PATH_LENGTH)
+    if picture.class_name is not None:
+        text = f"{shorten(printable(picture.class_name), PATH_LENGTH)}: {text}"
+    if picture.damaged:
+        text = f"Damaged. {text}"
+    return void("img", src=picture.uri, alt=text)
+
+
+def _group(group: Group) -> Html:
+    rows = []
+    for location in group.locations:
+        where = tag("small", f"row {location.row:,}")
+        name = [] if location.class_name is None else [tag("strong", named(location.class_name))]
+        path = tag("span", named(location.path, PATH_LENGTH), class_="path")
+        rows.append(tag("li", split_tag(location.split), *name, where, path))
+    if group.rows > len(group.locations):
+        rows.append(tag("li", f"… and {group.rows - len(group.locations):,} more rows"))
+    notes = []
+    if len(group.class_names) > 1:
+        text = f"The same image in {plural(len(group.class_names), 'class', 'classes')}."
+        notes.append(paragraph(text, "warn"))
+    return tag("li", _image(group.picture), tag("div", tag("ul", *rows), *notes))
