@@ -1,1 +1,1 @@
-"""Check and verify a file or a dataset: findings, damage, provenance."""
+"""Check and verify a file or a dataset: leaks, balance, damage, changed sources."""

@@ -45,19 +45,14 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "clipped": image_loss.find_clipped,
     "alpha-dropped": image_loss.find_alpha_dropped,
 }
-"""What finds the problems of each code, in the order of the report.
+"""The function that finds each problem, by code, in the order of the report.
 
-A new check is a function, a line here, and its severity and advice in `findings.CHECK_CODES`.
+A new check is a function and a line here; `findings.CHECK_CODES` has its severity and advice.
 """
 
 
 def is_dataset(location: str | os.PathLike[str]) -> bool:
-    """Tell whether a path or a URL is of a dataset, and not of a file that was made of one.
-
-    Raises
-    ------
-    RemoteError
-    """
+    """Return whether a path or a URL is that of a dataset, and not of a built file."""
     if is_url(location):
         from batchify.storage.remote_source import is_folder  # imports fsspec
 
@@ -81,21 +76,20 @@ def check(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> CheckReport:
-    """Look for what may spoil training on a file, or on a dataset before it is built.
+    """Find problems that would hurt training in a file, or in a dataset before it is built.
 
     Parameters
     ----------
     path : path
-        A file that `batchify.build` made, or a folder of shards: records are read, no image. Or a
-        dataset, a folder or an archive: every image is read and decoded, as a build would with
-        `options`.
+        A file that `batchify.build` made, or a folder of shards: no image is read. Or a dataset,
+        a folder or an archive: every image is decoded, as a build with `options` would.
     options : BuildOptions, optional
         For a dataset.
     limits : CheckLimits, optional
     ignore : iterable of str
-        Codes (keys of `batchify.checking.findings.CHECK_CODES`) that do not count.
+        Codes, keys of `batchify.checking.findings.CHECK_CODES`, that never fail.
     strict : bool
-        Warnings count as errors do.
+        Warnings fail as errors do.
     workers, image_timeout_s, progress
         As for `batchify.build`.
 
@@ -106,16 +100,16 @@ def check(
     Raises
     ------
     OptionError
-        If a code is not known, or options are given for a file.
+        If a code is unknown, or options are given for a file.
     FileMissingError, FileAccessError, FileFormatError
         If it is neither a folder nor a file that can be read.
     DatasetError
-        If the folder holds no images in class folders, or files have no group.
+        If there are no images in class folders, or files have no group.
     WorkerDiedError
 
     Notes
     -----
-    Memory: about 100 bytes an image, twice that where all are copies.
+    Memory: about 100 bytes per image, twice that if all are copies.
     """
     limits, ignored = limits or CheckLimits(), frozenset(ignore)
     for code in sorted(ignored - set(CHECK_CODES)):
@@ -123,11 +117,11 @@ def check(
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     if is_dataset(path):
-        with engine.Workers(workers, image_timeout_s) as crew:
-            plan = plan_with_workers(path, options or BuildOptions(), crew, report)
+        with engine.Workers(workers, image_timeout_s) as pool:
+            plan = plan_with_workers(path, options or BuildOptions(), pool, report)
             if limits.group_by:
                 check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
-            facts = folder_facts(plan, crew, report)
+            facts = folder_facts(plan, pool, report)
         problems = _problems(facts, limits, ignored)
     elif options is not None:
         raise OptionError("options of a build are for a dataset; a file has its own")

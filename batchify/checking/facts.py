@@ -1,4 +1,4 @@
-"""What a check goes by."""
+"""The facts that checks are based on: sizes, flags, labels and hashes of all images."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class SplitFacts:
-    """What is known of the rows of a split.
+    """The facts about the rows of a split.
 
     Parameters
     ----------
     labels : ndarray of int32, shape (n,), or None
-        Class indices; None where no labels are classes.
+        Class indices; None if labels are not classes.
     digests : ndarray of uint8, shape (n, 32)
-        SHA-256 of each source; zeros where it cannot be used.
+        SHA-256 of each image file; zeros if it failed.
     sizes : ndarray of int32, shape (n, 2)
-        Height and width of each source.
+        Height and width of each image file.
     flags : ndarray of uint16, shape (n,)
-        See `schema.FLAGS`; a TIFF, which Pillow always turns, is not ``exif_rotated`` here.
+        See `choices.FLAGS`; a TIFF, which Pillow always rotates, is not ``exif_rotated`` here.
     paths : callable
-        Yields (first row, paths), some thousand at a time, for two rows from one to the other.
+        Yields (first row, paths), some thousand at a time, for the rows of a range.
     """
 
     labels: NDArray[np.int32] | None
@@ -62,21 +62,20 @@ class SplitFacts:
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What is known of a dataset.
+    """The facts about a dataset, or about a file.
 
     Parameters
     ----------
     classes : tuple of bytes
-        Empty where no labels are classes.
+        Empty if labels are not classes.
     image_shape : tuple of int
         (H, W, C) of the stored images.
     color_mode, fit, exif : str
-        What decides about pixels; see `batchify.choices`.
+        The options that decide what happens to pixels; see `batchify.choices`.
     splits : dict of str to SplitFacts
     skipped : tuple of Skipped
-        Left out.
     unreadable : dict of str to list of (int, str)
-        For each split, the rows that cannot be used, and why; of a file none.
+        For each split, the rows that failed, and why; a file has none.
     """
 
     classes: tuple[bytes, ...]
@@ -132,15 +131,11 @@ class Facts:
 
 
 def stored_facts(reader: Reader) -> Facts:
-    """Return what a file stores.
-
-    Raises
-    ------
-    FileFormatError
+    """Return the facts that a file records.
 
     Notes
     -----
-    Memory: 50 bytes a row.
+    Memory: 50 bytes per row.
     """
     config = reader.header.config
     digests = stored_digests(reader)
@@ -177,15 +172,11 @@ def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> Spl
 
 
 def shard_facts(folder: bytes) -> Facts:
-    """Return what the shards of a folder store, as if they were one file.
-
-    Raises
-    ------
-    FileMissingError, FileFormatError
+    """Return the facts that the shards of a folder record, as if they were one file.
 
     Notes
     -----
-    Memory: 50 bytes a row.
+    Memory: 50 bytes per row.
     """
     index = read_index(folder)
     parts: dict[str, list[SplitFacts]] = {split: [] for split in index.splits}
@@ -200,7 +191,10 @@ def shard_facts(folder: bytes) -> Facts:
 
 
 def _shard_paths(shard: ShardPath, start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the paths of some rows of a shard, which is opened for that: there may be thousands."""
+    """Yield the paths of some rows of a shard.
+
+    It is opened each time, since a folder may have more shards than files may be open.
+    """
     with Reader(shard.path) as reader:
         stored = reader.splits[shard.split]["paths"]
         for first in range(start, stop, _AT_ONCE):
@@ -210,7 +204,7 @@ def _shard_paths(shard: ShardPath, start: int, stop: int) -> Iterator[tuple[int,
 
 
 def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
-    """Return what is known of a split that is in several files."""
+    """Return the facts about a split that is in several files."""
     ends = np.cumsum([len(part.flags) for part in parts])
 
     def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -233,16 +227,16 @@ def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
 def folder_facts(
     plan: BuildPlan, workers: engine.Workers, report: Callable[[Progress], None] = lambda _: None
 ) -> Facts:
-    """Decode every image of a dataset folder, as a build would, and return what is known then.
+    """Decode every image of a dataset, as a build would, and return the facts about it.
 
     Raises
     ------
     WorkerDiedError
-        If an image ends or hangs the same process several times without a name.
+        If a worker dies several times, and the image that does it cannot be identified.
 
     Notes
     -----
-    Memory: 50 bytes an image.
+    Memory: 50 bytes per image.
     """
     splits = {split.name: _undecoded(plan, split) for split in plan.splits}
     unreadable: dict[str, list[tuple[int, str]]] = {}
@@ -277,7 +271,7 @@ def folder_facts(
 
 
 def _classes(names: tuple[bytes, ...], class_mode: str) -> tuple[bytes, ...]:
-    """Return the classes; none where the names are those of label columns."""
+    """Return the classes; none if the names are those of label columns."""
     return () if class_mode in choices.MANIFEST_MODES else names
 
 

@@ -16,7 +16,7 @@ VERIFY_JSON_VERSION = 1
 
 
 KEPT = 1000
-"""Findings of one code that are kept; all are counted."""
+"""How many findings of one code are listed; all are counted."""
 
 
 VERIFY_CODES = {
@@ -43,10 +43,10 @@ class Finding:
     message : str
         One line.
     split : str
-        Empty where it is not about rows.
+        Empty if it is not about a row.
     row : int, or None
     path : bytes
-        Of the source image; empty where there is none.
+        Of the image file; empty if there is none.
     """
 
     code: str
@@ -80,12 +80,12 @@ Found = tuple[str, int, Iterator[Finding]]
 
 
 class Findings:
-    """Collects findings: counts all, keeps the first of each code.
+    """Collects findings: counts all, lists the first of each code.
 
     Attributes
     ----------
     shard : str
-        The file, of several, that findings are of from now on.
+        The file that later findings are about, if there are several.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Findings:
         self.shard = ""
 
     def add(self, finding: Finding) -> None:
-        """Take note of a finding."""
+        """Count a finding, and list it if it is among the first."""
         self.counts[finding.code] += 1
         if self.counts[finding.code] <= KEPT:
             message = f"{self.shard}: {finding.message}" if self.shard else finding.message
@@ -109,11 +109,11 @@ class Verification:
     ----------
     path : bytes
     rows : int
-        Of all splits; their labels, paths and hashes were checked.
+        Rows of all splits; their labels, paths and hashes were checked.
     images, sources, decoded : int
-        How many stored images were read, sources were hashed, and sources were decoded again.
+        How many stored images were read, image files were hashed, and were decoded again.
     counts : Mapping of str to int
-        How many findings there are of each code.
+        How many findings each code has.
     findings : tuple of Finding
         The first thousand of each code.
     """
@@ -202,20 +202,20 @@ CHECK_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class CheckLimits:
-    """How much of what is too much; beyond a limit that is given there is an error, not a warning.
+    """Limits of a check; exceeding a limit that you set is an error instead of a warning.
 
     Parameters
     ----------
     max_imbalance : float, optional
-        Images of the largest class for each of the smallest one, in training; 10 warns.
+        Images of the largest class per image of the smallest, in training; above 10, a warning.
     max_skipped : str or int, optional
-        Images left out, ``10`` or ``"1%"`` of all; 0 warns.
+        Skipped images, ``10`` or ``"1%"`` of all; above 0, a warning.
     max_duplicates : str or int, optional
-        Further copies of images within a split, ``10`` or ``"1%"``; 0 warns.
+        Copies of images within a split, ``10`` or ``"1%"``; above 0, a warning.
     min_class_size : int, optional
-        Images of a class, in all splits; fewer than 10 warn.
+        Images of a class, in all splits; below 10, a warning.
     group_by : str
-        A regular expression: rows whose paths have its first group in common must be in one split.
+        A regular expression: rows whose paths match with the same first group must be in one split.
     """
 
     max_imbalance: float | None = None
@@ -246,7 +246,7 @@ def allowed(limit: str | int | None, images: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something of a dataset that may spoil what is trained on it.
+    """A problem of a dataset that may hurt training.
 
     Parameters
     ----------
@@ -257,11 +257,11 @@ class Problem:
     message : str
         One line.
     count : int
-        How many images, classes or groups it is about.
+        How many images, classes or groups are affected.
     examples : tuple of Finding
         The first thousand of them.
     ignored : bool
-        It was not to be looked at.
+        It was to be ignored.
     """
 
     code: str
@@ -301,7 +301,7 @@ class CheckReport:
     problems : tuple of Problem
         Errors first.
     strict : bool
-        A warning fails, too.
+        A warning fails as well.
     """
 
     path: bytes
@@ -312,7 +312,7 @@ class CheckReport:
 
     @property
     def is_ok(self) -> bool:
-        """Whether there is no error that is not ignored, nor a warning where those fail, too."""
+        """Whether nothing fails: errors, or with `strict` warnings too, that are not ignored."""
         failing = ("error", "warning") if self.strict else ("error",)
         return not any(p.severity in failing and not p.ignored for p in self.problems)
 

@@ -1,4 +1,4 @@
-"""Sizes and kinds of the source images."""
+"""Count the sizes and kinds of the images that a file was built from."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MOST_BINS = 16
 
 
 MOST_SIZES = 8
-"""Sizes that are named, of those that are frequent."""
+"""How many of the most frequent sizes are listed."""
 
 
 _WIDE = 6
-"""A range of sides wider than this factor has bins that grow."""
+"""If sides differ by more than this factor, bins grow in width."""
 
 
 KINDS = ("colour", "greyscale", "palette", "CMYK")
-"""Each image is of one of these."""
+"""Each image is one of these."""
 
 
 TRAITS = (
@@ -38,7 +38,7 @@ TRAITS = (
     "animation",
     "several pictures (MPO)",
 )
-"""An image may have any of these, by `_TRAIT_FLAGS`."""
+"""An image may have any of these; `_TRAIT_FLAGS` has their flags."""
 
 
 _TRAIT_FLAGS = ("alpha", "sixteen_bit", "exif_rotated", "animated", "mpo")
@@ -46,7 +46,7 @@ _TRAIT_FLAGS = ("alpha", "sixteen_bit", "exif_rotated", "animated", "mpo")
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Images whose longer side is of `first` to `last` pixels, both included."""
+    """The images whose longer side has `first` to `last` pixels, both included."""
 
     first: int
     last: int
@@ -55,7 +55,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the source images were.
+    """How large the images of a dataset were.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ class Sizes:
     distinct : int
         Different pairs of height and width.
     frequent : tuple of (int, int, int)
-        (height, width, images) of the most frequent sizes, those first; at most `MOST_SIZES`.
+        (height, width, images) of at most `MOST_SIZES` sizes, the most frequent first.
     bins : tuple of Bin
         By the longer side; without gaps, at most `MOST_BINS`.
     smaller : int
-        Images that were enlarged, by `is_enlarged`; EXIF orientation is not looked at.
+        Images that were enlarged, by `is_enlarged`; EXIF orientation is ignored.
     """
 
     images: int
@@ -79,12 +79,12 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """How many source images of a split were of each kind.
+    """How many images of a split were of each kind.
 
     Parameters
     ----------
     kinds, traits : tuple of int
-        As `KINDS`, which add up to all images, and as `TRAITS`.
+        In the order of `KINDS`, which add up to all images, and of `TRAITS`.
     """
 
     kinds: tuple[int, ...]
@@ -94,17 +94,17 @@ class Kinds:
 def is_enlarged(
     heights: NDArray[IntT], widths: NDArray[IntT], image_shape: Sequence[int], fit: str
 ) -> NDArray[np.bool_]:
-    """Tell which images are enlarged on a side; with ``pad``, which keeps all of one, on both."""
+    """Return which images are enlarged on a side; with ``pad``, on both sides."""
     lower, narrower = heights < image_shape[0], widths < image_shape[1]
     return lower & narrower if fit == "pad" else lower | narrower
 
 
 def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
-    """Count the sizes of all source images.
+    """Count the sizes of all images.
 
     Notes
     -----
-    Memory: 24 bytes a row.
+    Memory: 24 bytes per row.
     """
     sizes = np.empty(sum(len(columns["paths"]) for columns in reader.splits.values()), np.int64)
     start = 0
@@ -129,7 +129,7 @@ def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
 
 
 def tally_kinds(reader: Reader, split: str) -> Kinds:
-    """Count the kinds of a split's source images, by their flags."""
+    """Count the kinds of a split's images, by their flags."""
     tally = np.zeros(1 << 16, np.int64)
     for piece in reader.pieces(split, "source_flags"):
         tally += np.bincount(piece, minlength=len(tally))
@@ -149,7 +149,7 @@ def tally_kinds(reader: Reader, split: str) -> Kinds:
 
 
 def _bins(sides: NDArray[np.int64], counts: NDArray[np.int64]) -> list[Bin]:
-    """Return the histogram of sides, each of which so many images have."""
+    """Return the histogram of sides, given how many images have each."""
     if not len(sides):
         return []
     edges = _edges(int(sides.min()), int(sides.max()))
@@ -162,12 +162,12 @@ def _bins(sides: NDArray[np.int64], counts: NDArray[np.int64]) -> list[Bin]:
 
 
 def _edges(least: int, most: int) -> list[int]:
-    """Return where bins begin, round numbers, and lastly where the last one ends."""
+    """Return where bins begin, as round numbers, and at the end where the last one ends."""
     if most - least < MOST_BINS:
         return list(range(least, most + 2))
     if most > _WIDE * max(least, 1):
         steps = [1]
-        while steps[-1] <= most:  # 1, 2, 4 …, and where there is room 1, 1.5, 2, 3, 4 …
+        while steps[-1] <= most:  # 1, 2, 4 …; with enough room, 1, 1.5, 2, 3, 4 …
             steps.append(steps[-1] * 2)
         halves = sorted({*steps, *(step + step // 2 for step in steps[1:-1])})
         for each in (halves, steps):

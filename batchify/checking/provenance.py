@@ -1,4 +1,4 @@
-"""Rows against their sources as they are now."""
+"""Compare the rows of a file with the images they came from, as these are now."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from batchify.workers import engine
 
 
 def mask_crc32(reader: Reader, split: str, row: int) -> int:
-    """Return the CRC-32 of a stored mask; 0 in a file without."""
+    """Return the CRC-32 of a stored mask; 0 if the file has no masks."""
     if "label_sha256" not in reader.splits[split]:
         return 0
     with reader.refusing():
@@ -44,7 +44,7 @@ _AT_ONCE = 4096
 
 
 class _Found:
-    """The files of a column that are there."""
+    """The files of a column that exist."""
 
     def __init__(self) -> None:
         self.paths: list[list[bytes]] = []
@@ -58,21 +58,16 @@ def relisted(
     *,
     timeout_s: float = IMAGE_TIMEOUT_S,
 ) -> Dataset:
-    """Return those rows of a file whose files, images and masks, are in a dataset folder.
+    """Return the rows of a file whose images and masks exist in a dataset.
 
     Parameters
     ----------
     reader : Reader
     source : path
-        What the paths of the rows are relative to; one that leads out of it is not looked up.
+        The dataset; paths of rows that lead out of it are ignored.
     options : DiscoverOptions
     timeout_s : float
-        How long a file may take; see `batchify.datasets.discovery.open_tree`.
-
-    Raises
-    ------
-    DatasetNotFoundError
-    FileFormatError
+        Seconds that one file may take; see `batchify.datasets.discovery.open_tree`.
     """
     tree = open_tree(source, options, timeout_s=timeout_s)
     found = {name: _Found() for name in ("paths", "label_paths")}
@@ -102,7 +97,7 @@ def relisted(
 
 
 def _look_up(tree: Tree, reader: Reader, split: str, found: dict[str, _Found]) -> None:
-    """Add the rows of a split whose files are there."""
+    """Add the rows of a split whose files exist."""
     columns = reader.splits[split]
     names = [name for name in found if name in columns]
     for start in range(0, len(columns["paths"]), _AT_ONCE):
@@ -128,10 +123,10 @@ class SourceCheck:
     path : path
         The dataset.
     timeout_s : float
-        For the listing of a remote one.
+        Seconds that a file may take while a remote dataset is listed.
     workers : engine.Workers
     found : Findings
-        Gets what differs.
+        Receives the differences.
     report : callable
         Called with a `Progress`.
     """
@@ -165,7 +160,7 @@ class SourceCheck:
         ----------
         reader : Reader
         options : BuildOptions
-            As the file records them.
+            Those that the file records.
         redecode : int, str or None
             How many sources to decode again, or ``"all"``.
         has_all_rows : bool
@@ -189,7 +184,7 @@ class SourceCheck:
         return hashed, self._decode_sources(reader, index, options, _drawn(present, redecode))
 
     def check_new(self, keys: NDArray[np.uint64]) -> None:
-        """Find the files of the dataset that are not among those of the rows of all shards."""
+        """Find the files of the dataset that no row has, given the keys of all rows."""
         if self._index is not None:
             self._add_new(keys, self._index)
 
@@ -198,7 +193,7 @@ class SourceCheck:
             self._found.add(Finding("new", "it is not in the file", path=path))
 
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
-        """Return what is in the dataset now: by its folders, or for the rows of a manifest."""
+        """Return what is in the dataset now: its folders, or the files of a manifest's rows."""
         if options.manifest is None:
             return discover(self._path, options.discover, timeout_s=self._timeout_s)
         return relisted(reader, self._path, options.discover, timeout_s=self._timeout_s)
@@ -258,7 +253,7 @@ class SourceCheck:
 
 
 def _drawn(present: Masks, count: int | str) -> Masks:
-    """Return `count` of the marked rows, drawn evenly; all of them where there are no more."""
+    """Return `count` of the marked rows, drawn evenly; all if there are no more."""
     total = count_rows(present)
     if not isinstance(count, int) or count >= total:
         return present

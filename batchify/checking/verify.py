@@ -1,4 +1,4 @@
-"""Batchify.verify: is a file what was written."""
+"""Verify a file: compare all of it with its checksums, and with its sources."""
 
 from __future__ import annotations
 
@@ -30,17 +30,9 @@ from batchify.workers import engine
 def bad_labels(
     labels: NDArray[Any], class_mode: str, n_classes: int
 ) -> tuple[NDArray[np.bool_], str]:
-    """Return which labels cannot be, shape (n,), and what is wrong with them.
-
-    Parameters
-    ----------
-    labels : ndarray
-        As `schema.split_columns` has them.
-    class_mode : str
-    n_classes : int
-    """
+    """Return which labels, as a file stores them, are not valid, shape (n,), and why."""
     rows = labels.reshape(len(labels), -1)
-    if class_mode == "mask":  # any value may be one
+    if class_mode == "mask":  # any value is valid
         return np.zeros(len(labels), np.bool_), ""
     if class_mode == "regression":
         return ~np.isfinite(rows).all(axis=1), "its label is not a finite number"
@@ -59,10 +51,10 @@ def bad_weights(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
-    """Yield what a list says that is not so, and the file that it is said of.
+    """Yield (file, what the shard index says of it that is not true).
 
-    Rows and digests are held against each other where the shards are verified; a shard that cannot
-    be read says so there.
+    Rows and digests are compared when each shard is verified; a shard that cannot be read is
+    reported there.
     """
     skipped, is_whole = 0, True
     for file in index.files:
@@ -93,40 +85,40 @@ def verify(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
-    """Check all of a file against what was written, and on request against its sources.
+    """Check that a file is what was written, and on request that its sources are unchanged.
 
     Parameters
     ----------
     path : path
         A file, or a folder of shards.
     quick : bool
-        Leave out the stored images: only structure, labels, paths, hashes and the digest.
+        Do not read the stored images: only structure, labels, paths, hashes and the digest.
     source : path, optional
         The dataset, a folder or an archive: all images are hashed again.
     redecode : int or str, optional
         How many images of `source` to decode again, drawn evenly, or ``"all"``.
     workers : int, optional
-        Processes that hash and decode; the CPUs that this one may use by default.
+        Processes that hash and decode; by default, as many as this process may use CPUs.
     image_timeout_s : float
-        Seconds after which an image that is still being read or decoded is given up.
+        Seconds after which an image that is still being read or decoded is skipped.
     progress : callable, optional
-        Called with a `Progress` now and then.
+        Called with a `Progress` from time to time.
 
     Returns
     -------
     Verification
-        With findings, where there are any; nothing is raised for damage.
+        With all findings; damage raises no error.
 
     Raises
     ------
     FileMissingError, FileAccessError
     DatasetNotFoundError, DatasetError
-        If `source` is no dataset.
+        If `source` is not a dataset.
     OptionError
 
     Notes
     -----
-    Memory: some MiB for each thread that reads images; with `source` also some 50 bytes an image.
+    Memory: some MiB per thread that reads images; with `source`, 50 bytes per image more.
     """
     _check_options(source, redecode, workers, image_timeout_s)
     report = progress or (lambda _: None)
@@ -149,19 +141,19 @@ def _check_options(
     if redecode is not None and source is None:
         raise OptionError("redecode needs the source folder (--source DIR)")
     if redecode is not None and redecode != "all":
-        at_least("redecode", redecode, 1)  # type: ignore[arg-type]  # it refuses what is no int
+        at_least("redecode", redecode, 1)  # type: ignore[arg-type]  # it refuses other types
     check_workers(workers, image_timeout_s)
 
 
 class Verifier:
-    """Checks a file, or the shards of a folder, and collects what it finds.
+    """Checks a file, or the shards of a folder, and collects findings.
 
     Parameters
     ----------
     report : callable
         Called with a `Progress`.
     quick : bool
-        Leave out the stored images.
+        Do not read the stored images.
     """
 
     def __init__(self, report: Callable[[Progress], None], *, quick: bool) -> None:
@@ -189,7 +181,7 @@ class Verifier:
         redecode: int | str | None,
         shard: ShardFile | None = None,
     ) -> None:
-        """Check a file, or a shard of a list; damage that hides the rest of it is a finding.
+        """Check a file, or a shard; damage that keeps it from being read further is a finding.
 
         Parameters
         ----------
@@ -197,7 +189,7 @@ class Verifier:
         redecode : int, str or None
             How many of its images to decode again, or ``"all"``.
         shard : ShardFile, optional
-            What the list says of it.
+            What the shard index says of it.
 
         Raises
         ------
@@ -232,7 +224,7 @@ class Verifier:
             self._decoded += decoded
 
     def check_shards(self, folder: bytes, redecode: int | str | None) -> None:
-        """Check all shards of a folder, and that they are those of its list."""
+        """Check all shards of a folder, and that they are the shards of its index."""
         try:
             index = read_index(folder)
         except FileFormatError as error:
@@ -244,7 +236,7 @@ class Verifier:
             self._found.shard = file.name
             path = os.path.join(folder, os.fsencode(file.name))
             share, after = redecode, before + file.rows
-            if isinstance(redecode, int):  # of all shards together
+            if isinstance(redecode, int):  # for all shards together
                 share = redecode * after // total - redecode * before // total
             before = after
             try:
@@ -255,7 +247,7 @@ class Verifier:
             except FileMissingError:
                 self._found.add(Finding("structure", "there is no such file"))
             except FileFormatError:
-                pass  # it is among the findings
+                pass  # check_file has added a finding
         for self._found.shard, fault in list_faults(folder, index):
             self._found.add(Finding("digest", fault))
         self._found.shard = ""

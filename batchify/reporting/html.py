@@ -1,4 +1,4 @@
-"""HTML that is escaped by construction."""
+"""Elements of HTML, in which all text is escaped."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from batchify.common.text import printable
 
 
 class Html(str):
-    """Text that a browser may be given as it is; all other text is escaped by what takes it."""
+    """Text that is HTML already; functions here escape all other text that they are given."""
 
     __slots__ = ()
 
 
 NAME_LENGTH = 80
-"""Characters that are shown of the name of a class; of the longer ones, both ends."""
+"""The most characters of a class name that are shown; of longer ones, both ends."""
 
 
 PATH_LENGTH = 120
 
 
 def escape(text: str) -> Html:
-    """Return text as HTML that shows it; what is HTML already stays."""
+    """Return HTML that shows a text; `Html` is returned as it is."""
     return text if isinstance(text, Html) else Html(html.escape(text, quote=True))
 
 
 def shorten(text: str, length: int) -> str:
-    """Return at most `length` characters of a text: where it is longer, both of its ends."""
+    """Return at most `length` characters of a text: both ends of a longer one."""
     if len(text) <= length:
         return text
     head = (length - 1) // 2
@@ -35,20 +35,20 @@ def shorten(text: str, length: int) -> str:
 
 
 def named(name: bytes | str, length: int = NAME_LENGTH) -> Html:
-    """Return a name from a file, on one line, set apart from the direction of what is around."""
+    """Return a name from a file, on one line, isolated from the text direction around it."""
     text = shorten(printable(name), length)
     return tag("bdi", text if text.strip() else f"'{text}'")
 
 
 def captioned(name: bytes, length: int) -> Html:
-    """Return the name of a file as `named`, to be broken before its extension rather than in it."""
+    """Return the name of a file as `named`, with a line break allowed before its extension."""
     stem, dot, extension = shorten(printable(name), length).rpartition(".")
     content = (stem, Html("<wbr>" if stem else ""), dot + extension)
-    return tag("bdi", *content, dir="ltr")  # or folders of a right-to-left name would swap
+    return tag("bdi", *content, dir="ltr")  # or folders with right-to-left names would swap
 
 
 def join(parts: Iterable[str], between: str = "") -> Html:
-    """Return the parts one after the other."""
+    """Return the parts one after another, with literal HTML between them."""
     return Html(between.join(map(escape, parts)))
 
 
@@ -60,14 +60,14 @@ def tag(_name: str, *content: str, **attributes: str) -> Html:
     *content : str
         Escaped here, unless it is `Html`.
     **attributes : str
-        Escaped here. ``class_`` is class, ``aria_label`` is aria-label; those that are empty are
-        left out, but for ``alt``, which says that there is nothing to tell.
+        Escaped here. ``class_`` is class, ``aria_label`` is aria-label. Empty ones are omitted,
+        except ``alt``: an empty one says that the image is decoration.
     """
     return Html(f"{_opening(_name, attributes)}{join(content)}</{_name}>")
 
 
 def void(_name: str, **attributes: str) -> Html:
-    """Return an element that has no content, such as an image; attributes as of `tag`."""
+    """Return an element without content, such as an image; attributes as in `tag`."""
     return Html(_opening(_name, attributes))
 
 
@@ -86,18 +86,18 @@ def paragraph(text: str, class_: str = "") -> Html:
 
 
 def split_tag(name: str) -> Html:
-    """Return the name of a split, in its colour."""
+    """Return the name of a split, in its color."""
     return tag("span", name, class_=f"split {name}")
 
 
 def bar(value: float, most: float, class_: str = "") -> Html:
-    """Return a bar as long as `value` is of `most`; its number is to stand beside it.
+    """Return a bar whose length is the share of `value` in `most`; show the number next to it.
 
-    It is drawn by attributes, so that the page needs no style but its own sheet's.
+    Attributes draw it, since the page's policy allows no styles but those of its style sheet.
     """
     percent = 100 * value / most if most else 0
     if value:
-        percent = max(percent, 0.7)  # or it would not be seen
+        percent = max(percent, 0.7)  # or it would be invisible
     length = tag("rect", width=f"{percent:.4g}%", height="100%")
     return tag("svg", length, class_=f"bar {class_}".strip(), aria_hidden="true")
 
@@ -110,17 +110,17 @@ def table(
     numbers: Sequence[int] = (),
     class_: str = "",
 ) -> Html:
-    """Return a table that scrolls within itself where it is wider than the page.
+    """Return a table that scrolls within itself if it is wider than the page.
 
     Parameters
     ----------
     label : str
-        What it shows, for those who do not see it.
+        What it shows, for screen readers.
     head : sequence of str
     rows : sequence of sequences of str
         Each as long as the head; the first cell names the row.
     numbers : sequence of int
-        Columns that are aligned at their right.
+        Columns that are aligned to the right.
     """
     aligned = ["num" if i in numbers else "" for i in range(len(head))]
     heads = [
@@ -143,15 +143,15 @@ def table(
 
 
 def scrolling(label: str, content: str) -> Html:
-    """Return content that scrolls within itself, by the keyboard too."""
+    """Return content that scrolls within itself, also by keyboard."""
     return tag("div", content, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
 def code(text: str) -> Html:
-    """Return text to copy, as it is."""
+    """Return text to copy."""
     return tag("pre", tag("code", text))
 
 
 def folded(title: str, content: str) -> Html:
-    """Return content that shows when its title is activated."""
+    """Return content that is shown when the reader opens its title."""
     return tag("details", tag("summary", title), content)

@@ -1,4 +1,4 @@
-"""Batchify.write_report: one page."""
+"""Write the report about a file: one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUFFIXES = (".html", ".htm")
 
 
 MOST_NBYTES = 3_000_000
-"""No page is larger, whatever the file holds: all that it lists and shows is bounded."""
+"""A page is smaller than this for every file, since all lists and pictures are bounded."""
 
 
 _SECTIONS = (
@@ -52,33 +52,32 @@ def write_report(
 ) -> None:
     """Write a page about a file: splits, balance, pictures, sources, duplicates, how it was built.
 
-    One HTML file of less than 3 MB, whatever it is about, that holds its pictures and asks the
-    network for nothing. It runs no script; all names in it are escaped. The same file and seed
-    give the same bytes.
+    One HTML file of less than 3 MB that contains its pictures and loads nothing from the network.
+    It runs no script, and all names in it are escaped. The same file and seed give the same bytes.
 
     Parameters
     ----------
     path : path
-        Of the file.
+        The file.
     report_path : path
-        Ends in .html or .htm. What is there is replaced when the page is whole.
+        Ends in .html or .htm. An existing file is replaced when the page is complete.
     seed : int
         Draws the images that are shown; 0 to 2**32 - 1.
 
     Raises
     ------
     OptionError
-        If the name of the report has another ending, or the seed is none.
+        If the name of the report has another ending, or the seed is not valid.
     FileMissingError, FileAccessError, FileFormatError
         As `batchify.format.reader.Reader`.
     OutputPathError
-        If the report cannot be there: a folder, the file itself, in a folder that is missing.
+        If the report cannot be written there: a folder, the file itself, a missing folder.
     OutputIOError
         If it cannot be written.
 
     Notes
     -----
-    Memory: 80 bytes a row, 260 where every image is stored twice; one image at a time.
+    Memory: 80 bytes per row, 260 if every image is stored twice; one image at a time.
     """
     check_seed(seed)
     target = check_report_place(report_path, path)
@@ -90,28 +89,17 @@ def write_report(
 def check_report_place(
     report_path: str | os.PathLike[str], source: str | os.PathLike[str]
 ) -> bytes:
-    """Refuse a path where no report can be written, before any work; return where to write it.
-
-    Raises
-    ------
-    OptionError, OutputPathError, OutputIOError
-        As `batchify.common.durable.check_place`.
-    """
+    """Refuse a path where no report can be written, before any work; return where to write it."""
     return check_place(report_path, SUFFIXES, source)
 
 
 def render_report(reader: Reader, summary: Summary, *, seed: int) -> bytes:
-    """Return the page about an open file.
-
-    Raises
-    ------
-    FileFormatError
-    """
+    """Return the page about an open file."""
     return render(gather(reader, summary, seed=seed)).encode()
 
 
 def render(dossier: Dossier) -> str:
-    """Return the page that says the dossier."""
+    """Return the page that shows a dossier."""
     style = files("batchify.reporting").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (
@@ -158,7 +146,7 @@ def render(dossier: Dossier) -> str:
 
 
 def _lead(dossier: Dossier) -> list[Html]:
-    """Return what matters most, in words."""
+    """Return the first lines of the page: figures and verdicts."""
     summary, found = dossier.summary, dossier.repeats.counts
     rows = sum(split.rows for split in summary.splits)
     sides = " × ".join(map(str, summary.splits[0].image_shape))
@@ -194,7 +182,7 @@ def _lead(dossier: Dossier) -> list[Html]:
 
 
 def _labels_word(summary: Summary) -> str:
-    """Return what `Summary.classes` are."""
+    """Return the word for what `Summary.classes` are."""
     count, mode = len(summary.classes), summary.config.get("class_mode")
     if mode in choices.MANIFEST_MODES:
         return "label column" if count == 1 else "label columns"

@@ -1,4 +1,4 @@
-"""What a report says of a file."""
+"""Gather what a report shows: pictures, duplicates, sizes, kinds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from batchify.reporting.pictures import Pictures, sample_rows
 from batchify.reporting.summary import Summary
 
 ALBUM_NBYTES = 1_500_000
-"""Of all pictures of a page; those that would be more are left out. Photos take a fifth of it."""
+"""The most bytes of a page's pictures; the rest is left out. Photos take a fifth of it."""
 
 
 SIDE = 128
-"""Pixels of the longer side of a picture, at most."""
+"""The most pixels of a picture's longer side."""
 
 
 _EXACT_SIDE = 80
-"""Images up to this are shown exactly; more pixels than that are only worth their look."""
+"""Images up to this side are shown without loss; larger ones only need to look the same."""
 
 
 SHOWN = {"train": 36, "validation": 16, "test": 16}
@@ -44,13 +44,13 @@ class Picture:
     split : str
     row : int
     path : bytes
-        Of its source, relative to the dataset folder.
+        Of its image file, relative to the dataset folder.
     class_name : bytes or None
-        None where there are no labels.
+        None if labels are not classes.
     uri : str
-        A ``data:`` address; empty where the page has no room for it.
+        A ``data:`` address; empty if the page has no room for it.
     damaged : bool
-        The stored row is not what was written, and the picture says so.
+        The stored row is not what was written; the picture is a crossed tile.
     """
 
     split: str
@@ -71,7 +71,7 @@ class Gallery:
     rows : int
         Of the split.
     classes : int or None
-        That the split has images of; None where there are no labels.
+        How many the split has images of; None if labels are not classes.
     shown_classes : int
     pictures : tuple of Picture
         Class by class.
@@ -85,13 +85,7 @@ class Gallery:
 
 
 class Album:
-    """Makes the pictures of a page, until there is no more room for them.
-
-    Parameters
-    ----------
-    reader : Reader
-        Open while this is used.
-    """
+    """Makes the pictures of a page until `ALBUM_NBYTES` are used; the reader must stay open."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -102,24 +96,14 @@ class Album:
         }
 
     def path(self, split: str, row: int) -> bytes:
-        """Return where the image of a row came from.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return the path of a row's image file."""
         return self._pictures[split].path(row)
 
     def picture(self, split: str, row: int, class_index: int | None) -> Picture:
-        """Return the picture of a row.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return the picture of a row."""
         pictures = self._pictures[split]
         longest = max(pictures.size)
-        # A stored image that needs no reduction is shown without loss, and large as a file.
+        # Without a reduction it would be stored without loss, which takes many bytes.
         side = longest - 1 if _EXACT_SIDE < longest <= SIDE else SIDE
         uri = pictures.data_uri(row, side)
         if len(uri) > self._left:
@@ -142,12 +126,8 @@ class Album:
         ----------
         split : str
         classes : int or None
-            That the split has images of; None where there are no labels.
+            How many the split has images of; None if labels are not classes.
         seed : int
-
-        Raises
-        ------
-        FileFormatError
         """
         most = SHOWN[split]
         per_class = most if classes is None else max(1, min(_PER_CLASS, most // max(classes, 1)))
@@ -172,7 +152,7 @@ class Album:
 
 
 GROUPS_SHOWN = 12
-"""Of the images that are in several splits, and as many of the others that are repeated."""
+"""How many images in several splits are shown, and how many repeated within one split."""
 
 
 MEMBERS_SHOWN = 6
@@ -180,7 +160,7 @@ MEMBERS_SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a repeated image is: its row, and what its row says."""
+    """A row of a repeated image."""
 
     split: str
     row: int
@@ -195,12 +175,12 @@ class Group:
     Parameters
     ----------
     picture : Picture
-        Of its first row: all have the same bytes.
+        That of its first row; all have the same bytes.
     rows : int
     locations : tuple of Location
-        The first of them.
+        The first rows.
     class_names : tuple of bytes
-        Its classes; more than one is a contradiction.
+        Its classes; more than one is a label conflict.
     """
 
     picture: Picture
@@ -227,14 +207,14 @@ class Repeats:
 
 @dataclass(frozen=True, slots=True)
 class Dossier:
-    """What a page says of a file.
+    """Everything that a page shows about a file.
 
     Parameters
     ----------
     name : bytes
         Of the file, without its folder.
     seed : int
-        That drew the pictures.
+        Drew the pictures.
     summary : Summary
     galleries : tuple of Gallery
     sizes : Sizes
@@ -242,7 +222,7 @@ class Dossier:
         By split.
     repeats : Repeats
     command : str
-        That builds the file.
+        Builds the file.
     """
 
     name: bytes
@@ -256,7 +236,7 @@ class Dossier:
 
     @property
     def damaged(self) -> int:
-        """How many of the images that were looked at are damaged."""
+        """How many of the images that are shown are damaged."""
         groups = (*self.repeats.leak_groups, *self.repeats.other_groups)
         shown = [picture for gallery in self.galleries for picture in gallery.pictures]
         shown += [group.picture for group in groups]
@@ -264,17 +244,13 @@ class Dossier:
 
 
 def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
-    """Read what a page says of a file, besides its summary.
-
-    Raises
-    ------
-    FileFormatError
+    """Read what a page shows about a file, in addition to its summary.
 
     Notes
     -----
-    Memory: 80 bytes a row; 260 (measured) where every image is stored twice.
+    Memory: 80 bytes per row; 260 (measured) if every image is stored twice.
     """
-    # First the repeated ones: they matter more, should there be no room for all pictures.
+    # Repeated images first: they matter more if there is no room for all pictures.
     with Album(reader) as album:
         repeats = _repeats(reader, album)
         galleries = tuple(

@@ -1,4 +1,4 @@
-"""The contact sheet."""
+"""Draw a contact sheet: images of every split with class and path, as one picture."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SUFFIXES = (".png", ".webp")
 
 
 SIDE = 112
-"""Pixels of the longer side of a tile, at most."""
+"""The most pixels of a tile's longer side."""
 
 
 _LINES, _FEWER_LINES = 16, 8
-"""Of the first split, and of each other one: they bound the height of the sheet."""
+"""Lines of tiles of the first split, and of each other one: a bound of the sheet's height."""
 
 
 _UNLABELLED_LINES = 5
 
 
 _NAMED = 8
-"""Classes without an image that are named."""
+"""How many classes without an image are named."""
 
 
 _PAPER = "#ffffff"
@@ -51,13 +51,13 @@ class Sheet:
     Parameters
     ----------
     path : bytes
-        As it was given.
+        As the caller gave it.
     width, height : int
         Pixels.
     images : int
         How many it shows.
     damaged : tuple of str
-        ``split, row n`` of each that could not be read: a crossed tile stands for it.
+        ``split, row n`` of each image that could not be read; a crossed tile is in its place.
     seed : int
     """
 
@@ -77,17 +77,17 @@ def write_sheet(
 ) -> Sheet:
     """Draw images of every split of a file, with their labels and paths, as one picture.
 
-    The same file and seed give the same picture. Where there are many classes, or many images
-    of a class, it shows those that `batchify.reporting.pictures.sample_rows` draws, and says so.
+    The same file and seed give the same picture. If there are many classes, or many images
+    of a class, `batchify.reporting.pictures.sample_rows` draws some, and the sheet says so.
 
     Parameters
     ----------
     path : path
         A file that `batchify.build` made.
     sheet_path : path
-        ``.png`` or ``.webp``; what is there is replaced, once the picture is whole.
+        ``.png`` or ``.webp``; an existing file is replaced when the picture is complete.
     seed : int
-        Draws what is shown; 0 to 2**32 - 1.
+        Draws which images are shown; 0 to 2**32 - 1.
 
     Returns
     -------
@@ -98,12 +98,12 @@ def write_sheet(
     FileMissingError, FileAccessError, FileFormatError
         As `batchify.format.reader.Reader`.
     OptionError, OutputPathError, OutputIOError
-        If the sheet cannot be there, or the seed is none.
+        If the sheet cannot be written there, or the seed is not valid.
 
     Notes
     -----
-    Memory: 30 bytes a row of the largest split, the picture (at most 1,310 by 8,800 pixels), and
-    one image of the file.
+    Memory: 30 bytes per row of the largest split, the picture (at most 1,310 by 8,800 pixels),
+    and one image of the file.
     """
     check_seed(seed)
     target = check_sheet_place(sheet_path, path)
@@ -116,13 +116,7 @@ def write_sheet(
 def check_sheet_place(
     sheet_path: str | bytes | os.PathLike[str], source: str | os.PathLike[str]
 ) -> bytes:
-    """Refuse a path where no sheet can be written, before any work; return where to write it.
-
-    Raises
-    ------
-    OptionError, OutputPathError, OutputIOError
-        As `batchify.common.durable.check_place`, or for WebP that this Pillow does not have.
-    """
+    """Refuse a path where no sheet can be written, before any work; return where to write it."""
     target = check_place(sheet_path, SUFFIXES, source)
     if _is_webp(sheet_path) and not features.check("webp"):
         raise OptionError("this Pillow was built without WebP; name a .png")
@@ -132,12 +126,7 @@ def check_sheet_place(
 def draw_sheet(
     reader: Reader, sheet_path: str | bytes | os.PathLike[str], *, seed: int
 ) -> tuple[Sheet, bytes]:
-    """Draw the contact sheet of an open file; return it and the bytes to write.
-
-    Raises
-    ------
-    FileFormatError
-    """
+    """Draw the contact sheet of an open file; return its description and its bytes."""
     with contextlib.ExitStack() as stack:
         pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
         layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE))
@@ -163,7 +152,7 @@ def _is_webp(sheet_path: str | bytes | os.PathLike[str]) -> bool:
 
 
 def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, seed: int) -> None:
-    """Add one split, in at most so many lines of tiles."""
+    """Add one split, with at most `most` lines of tiles."""
     split, counts = pictures.split, class_counts(reader, pictures.split)
     if counts is None:
         per_class, classes = layout.columns * min(most, _UNLABELLED_LINES), 1
@@ -190,7 +179,7 @@ def _about(
     shown: list[Shown],
     seed: int,
 ) -> str:
-    """Return what is said of a split below its title: what it has, and what is shown of it."""
+    """Return the text below the title of a split: what it has, and what is shown."""
     if not len(pictures):
         return "empty: no images"
     images = _counted(len(pictures), "image")
@@ -213,7 +202,7 @@ def _about(
 
 
 def _absent(layout: Layout, classes: tuple[bytes, ...], counts: NDArray[np.intp]) -> str:
-    """Return which classes have no image in a split."""
+    """Return the text about classes without an image in a split."""
     absent = np.flatnonzero(counts == 0).tolist()
     names = ", ".join(layout.short(classes[index]) for index in absent[:_NAMED])
     more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
@@ -221,7 +210,7 @@ def _absent(layout: Layout, classes: tuple[bytes, ...], counts: NDArray[np.intp]
 
 
 def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> Block:
-    """Return a class as a block of the sheet; without labels, the whole split."""
+    """Return a class as a block of the sheet; the whole split if labels are not classes."""
     name = None if shown.class_index is None else reader.header.classes[shown.class_index]
     tiles = tuple(
         Tile(row, layout.caption(within_class(pictures.path(row), name))) for row in shown.rows
@@ -237,7 +226,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _drawn(layout: Layout, pictures: Mapping[str, Pictures]) -> Image.Image:
-    """Return what was laid out as a picture."""
+    """Draw what was laid out."""
     picture = Image.new("RGB", layout.size, _PAPER)
     draw = ImageDraw.Draw(picture)
     for rule in layout.rules:
@@ -247,6 +236,6 @@ def _drawn(layout: Layout, pictures: Mapping[str, Pictures]) -> Image.Image:
     for place in layout.places:
         tile = pictures[place.split].thumbnail(place.row, SIDE)
         box = (place.x - 1, place.y - 1, place.x + tile.width, place.y + tile.height)
-        draw.rectangle(box, outline=FRAME)  # around a picture that is white as the paper
+        draw.rectangle(box, outline=FRAME)  # visible around a white picture
         picture.paste(tile, (place.x, place.y))
     return picture

@@ -1,4 +1,4 @@
-"""Batchify.summarize: rows, classes, balance."""
+"""Summarize a file: its rows, classes, labels, channels and options."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from batchify.storage.transfer import local_copy
 
 @dataclass(frozen=True, slots=True)
 class ValueStats:
-    """A column of numbers of one split.
+    """What one column of numbers holds.
 
     Parameters
     ----------
     low, high, mean : float
-        NaN where there are no rows.
+        NaN if there are no rows.
     positives : int
         How many are 1.
     """
@@ -43,18 +43,13 @@ class ValueStats:
         return f"{self.low:.6g} to {self.high:.6g}, mean {self.mean:.6g}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values; null for what is not finite."""
+        """Return the numbers as plain JSON values; null if one is not finite."""
         found = {"min": self.low, "mean": self.mean, "max": self.high}
         return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def value_stats(reader: Reader, split: str, column: str) -> tuple[ValueStats, ...]:
-    """Return what a column has, one of each of its numbers a row; its rows are read in pieces.
-
-    Raises
-    ------
-    FileFormatError
-    """
+    """Return the statistics of each number that a column has per row, reading it in pieces."""
     shape = reader.splits[split][column].shape
     width = shape[1] if len(shape) > 1 else 1
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
@@ -73,9 +68,9 @@ def value_stats(reader: Reader, split: str, column: str) -> tuple[ValueStats, ..
 def joined_stats(
     parts: Sequence[tuple[int, tuple[ValueStats, ...] | None]],
 ) -> tuple[ValueStats, ...] | None:
-    """Return what the columns of a split have that is in several files; rows and columns of each.
+    """Join the statistics of a split's columns, given rows and statistics in each of its files.
 
-    None where they have none.
+    None if the split has no such columns.
     """
     filled = [(rows, stats) for rows, stats in parts if stats is not None and rows]
     if not filled:
@@ -106,22 +101,22 @@ class SplitSummary:
     store : str
         See `batchify.choices`.
     image_shape : tuple of int
-        (H, W, C), of what is stored, or served.
+        (H, W, C) of its images as they are read.
     dtype : str
     nbytes : int
         Bytes that its images take in the file.
     chunk_rows : int or None
-        Images a chunk; None where the files' own bytes are stored.
+        Images per chunk; None if encoded files are stored.
     class_counts : tuple of int, or None
-        Rows of each class; None where no labels are classes.
+        Rows of each class; None if labels are not classes.
     flags : Mapping of str to int
-        How many of its source images were special, by `schema.FLAGS`.
+        How many of its image files were special, by `choices.FLAGS`.
     mean, std : tuple of float
-        Of each channel, rescaled; NaN where there are no rows.
+        Of each channel, rescaled; NaN if there are no rows.
     labels : tuple of ValueStats, or None
-        Of each label column, where the labels are numbers.
+        Of each label column, if labels are numbers.
     weights : ValueStats, or None
-        None where rows have no weights.
+        None if rows have no weights.
     """
 
     name: str
@@ -141,7 +136,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is inside a file.
+    """What a file contains.
 
     Parameters
     ----------
@@ -150,7 +145,7 @@ class Summary:
         Size of the file.
     schema_version : int
     creator, decoder : str
-        What made it, with versions.
+        The programs that made it, with versions.
     classes : tuple of bytes
     config : Mapping
         The options that it was built with.
@@ -216,14 +211,18 @@ class Summary:
 
 
 def summarize(path: str | os.PathLike[str]) -> Summary:
-    """Read what is inside a file, or a folder of shards, as one; that of a URL by a copy.
+    """Return what a file contains, or a folder of shards as if it were one file.
 
-    Memory: some thousand rows of the small columns; images are not read.
+    A file at a URL is copied first.
 
     Raises
     ------
     FileMissingError, FileFormatError
         As `batchify.format.reader.Reader`.
+
+    Notes
+    -----
+    Memory: some thousand rows of the small columns; images are not read.
     """
     folder = os.fsencode(local_path(path))
     if not is_shard_folder(folder):
@@ -249,7 +248,7 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
 
 
 def _joined(parts: Sequence[SplitSummary]) -> SplitSummary:
-    """Return the summary of a split that is in several files."""
+    """Join the summaries of a split that is in several files."""
     flags = Counter[str]()
     for part in parts:
         flags.update(part.flags)
@@ -284,12 +283,7 @@ def _first(stats: tuple[ValueStats, ...] | None) -> ValueStats | None:
 
 
 def summary_of(reader: Reader) -> Summary:
-    """Read what is inside an open file, as `summarize`.
-
-    Raises
-    ------
-    FileFormatError
-    """
+    """Return what an open file contains."""
     header = reader.header
     return Summary(
         path=reader.shown,
