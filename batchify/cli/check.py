@@ -1,4 +1,4 @@
-"""Batchify check."""
+"""The command `batchify check`: problems as text or JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout", "json", "quiet", "config")
-"""Options that a file is checked with, although they have the name of one of build."""
+"""Options of this command that have the name of an option of build."""
 
 
 SHOWN = 5
@@ -93,7 +93,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         of_dataset = is_dataset(path)
         source = context.get_parameter_source("group_by")
         if not of_dataset and source is not ParameterSource.COMMANDLINE:
-            values["group_by"] = ""  # that of a build, which need not be the one of this file
+            values["group_by"] = ""  # that of a build, maybe of another file
         limits = CheckLimits(
             max_imbalance=values["max_imbalance"],
             max_skipped=values["max_skipped"],
@@ -104,7 +104,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         options = None
         if of_dataset:
             if values["split"] == "keras":
-                values["group_by"] = ""  # it is looked for, not split by
+                values["group_by"] = ""  # find such groups, do not split by them
             options = to_options(context, values)
         elif is_url(path) or os.path.exists(path):
             _refuse_options(context)
@@ -119,7 +119,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
 
 
 def _refuse_options(context: click.Context) -> None:
-    """Refuse options of a build for a file, which has its own."""
+    """Refuse options of build if the path is that of a file, which records its own."""
     for name in BUILD_OPTIONS:
         if name not in _OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
@@ -151,7 +151,7 @@ def _lines(problem: Problem) -> list[str]:
         return [f"  ignored {problem.code}: {problem.message}"]
     lines = [f"  {problem.severity} {problem.code}: {problem.message}"]
     lines += [f"    - {each.where}: {each.message}" for each in problem.examples[:SHOWN]]
-    # a leak counts images, and lists their rows
+    # a leak counts images, but lists their rows
     more = max(problem.count, len(problem.examples)) - SHOWN
     if more > 0 and problem.examples:
         lines.append(f"    … and {more:,} more")

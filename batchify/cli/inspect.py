@@ -1,4 +1,4 @@
-"""Batchify inspect."""
+"""The command `batchify inspect`: a summary as text or JSON, a sheet, a report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def render(found: Inspection, report: str | None, seed: int) -> str:
 
 
 def render_sheet(sheet: Sheet) -> str:
-    """Return what was written as text, and which images could not be shown."""
+    """Return what was written, and which images could not be shown, as text."""
     lines = [
         f"sheet: {printable(sheet.path)}, {sheet.width:,}×{sheet.height:,} pixels, "
         f"{sheet.images:,} image{'s' * (sheet.images != 1)}, seed {sheet.seed}"
@@ -172,7 +172,7 @@ BAR_WIDTH = 20
 
 
 def labels_text(summary: Summary) -> str:
-    """Return the classes with their balance, or what the labels are instead."""
+    """Return the classes with their balance, or the labels that are not classes."""
     counted = [split for split in summary.splits if split.class_counts is not None]
     mode = summary.config["class_mode"]
     if counted:
@@ -198,7 +198,7 @@ def labels_text(summary: Summary) -> str:
 
 
 def _bars(summary: Summary, what: str, counts: dict[str, list[int]]) -> str:
-    """Return a table of counts, a row for each class or label column, with a bar."""
+    """Return a table with the counts and a bar of each class or label column."""
     totals = [sum(of_splits) for of_splits in zip(*counts.values(), strict=True)]
     largest = max([*totals, 1])
     rows = [["", what, *counts, ""]]

@@ -1,4 +1,4 @@
-"""Batchify verify."""
+"""The command `batchify verify`: findings as text or JSON."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people look at: summary, contact sheet, HTML report."""
+"""Show people what a file contains: summary, contact sheet, HTML report."""

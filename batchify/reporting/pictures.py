@@ -1,4 +1,4 @@
-"""Stored rows as thumbnails, and which to show."""
+"""Turn stored rows into thumbnails, and choose which rows to show."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from batchify.format.reader import Reader, class_indices, has_classes
 from batchify.loading.encoded import EncodedImages
 
 _LIGHT, _DARK = 255, 204
-"""Greys of the checkerboard behind what is transparent, as image editors have them."""
+"""Greys of the checkerboard behind transparent pixels, as in image editors."""
 
 
 _SQUARES = 12
-"""Of the checkerboard, along the longer side: as readable on a thumbnail as on a large image."""
+"""Squares of the checkerboard along the longer side, whatever the size of the image."""
 
 
 _HIGH_BYTE = 257
@@ -52,15 +52,11 @@ class Pictures(Closing):
     Attributes
     ----------
     damaged : set of int
-        Rows that could not be read so far, of those that were asked for.
-
-    Raises
-    ------
-    FileFormatError
+        The requested rows that could not be read so far.
 
     Notes
     -----
-    Memory: one row at a time, and what `StoredPixels` takes.
+    Memory: one row at a time, in addition to `StoredPixels`.
     """
 
     def __init__(self, reader: Reader, split: str) -> None:
@@ -88,35 +84,30 @@ class Pictures(Closing):
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of what is stored."""
+        """The data type of the stored images."""
         return self._stored.dtype
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of a picture, as Pillow has it."""
+        """(width, height) of a picture, in Pillow's order."""
         return self._stored.image_shape[1], self._stored.image_shape[0]
 
     def path(self, row: int) -> bytes:
-        """Return where the image of a row came from, relative to the dataset folder.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return the path of a row's image file, relative to the dataset folder."""
         with self._reader.refusing():
             return bytes(self._columns["paths"][row])
 
     def get(self, row: int) -> Image.Image:
-        """Return a row as an RGB picture of its stored size, or the size that it is served at.
+        """Return a row as an RGB picture of the size at which it is stored, or decoded.
 
-        Bytes are shown as they are, one channel as grey, transparent ones over a checkerboard.
-        Stored floats are divided by the rescale that they were multiplied with. An image with
-        values above 255 is of 16 bits, and shown by its high byte (value / 257).
+        One channel is shown as grey, transparent pixels over a checkerboard. Stored floats are
+        divided by the rescale that they were multiplied with. An image with values above 255
+        has 16 bits, and is shown by its high byte (value / 257).
 
         Raises
         ------
         FileFormatError
-            If the row is damaged: it cannot be read, or its checksum is another.
+            If the row is damaged: it cannot be read, or its checksum does not match.
         """
         try:
             data = self._stored.get(row, row + 1)
@@ -141,11 +132,11 @@ class Pictures(Closing):
         return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
     def thumbnail(self, row: int, side: int) -> Image.Image:
-        """Return a row as an RGB picture within `side` by `side` pixels, its aspect kept.
+        """Return a row as an RGB picture of at most `side` by `side` pixels, in its aspect ratio.
 
         Small ones are enlarged by whole factors, so that every stored pixel is a square; large
-        ones are reduced by a good filter. A damaged row is a crossed tile, and told in `damaged`:
-        one such row must not hide the others.
+        ones are reduced by a good filter. A damaged row becomes a crossed tile and is added to
+        `damaged`, so that it does not hide the others.
         """
         size = self.thumbnail_size(side)
         try:
@@ -160,9 +151,9 @@ class Pictures(Closing):
         return picture.resize(size, resample)
 
     def data_uri(self, row: int, side: int) -> str:
-        """Return `thumbnail` as a ``data:`` address, for a page that holds its own pictures.
+        """Return `thumbnail` as a ``data:`` address, for a page that contains its pictures.
 
-        WebP, which is exact where the image was not reduced; PNG where this Pillow has no WebP.
+        WebP, without loss if the image was not reduced; PNG if this Pillow has no WebP.
         """
         picture, buffer = self.thumbnail(row, side), io.BytesIO()
         if features.check("webp"):
@@ -185,19 +176,19 @@ class Pictures(Closing):
 
 
 def _bytes_of(pixels: NDArray[Any], rescale: float) -> NDArray[np.uint8]:
-    """Return stored values, shape (H, W, C), as the bytes that a screen shows."""
+    """Convert stored values, shape (H, W, C), to the bytes that a screen shows."""
     if pixels.dtype == np.uint8:
         return pixels
     values = pixels.astype(np.float64)
     if pixels.dtype.kind == "f":
         values = np.rint(np.nan_to_num(values / rescale, nan=0, posinf=255, neginf=0))
-    if values.max() > 255:  # only a grayscale dataset keeps these
+    if values.max() > 255:  # only grayscale images of 16 bits have these
         values = np.rint(values / _HIGH_BYTE)
     return values.clip(0, 255).astype(np.uint8)
 
 
 def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """Return pixels, shape (H, W, C), as an RGB picture."""
+    """Convert pixels, shape (H, W, C), to an RGB picture."""
     height, width, channels = pixels.shape
     if channels == 1:
         return Image.fromarray(pixels[:, :, 0]).convert("RGB")
@@ -210,7 +201,7 @@ def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def _crossed(size: tuple[int, int]) -> Image.Image:
-    """Return the tile that stands for an image that cannot be read."""
+    """Return the tile that is shown for an image that cannot be read."""
     tile = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(tile)
     right, bottom = size[0] - 1, size[1] - 1
@@ -228,11 +219,11 @@ class Shown:
     Parameters
     ----------
     class_index : int or None
-        None where no labels are classes.
+        None if labels are not classes.
     count : int
-        Rows that the split has of the class.
+        How many rows of the class the split has.
     rows : tuple of int
-        Those shown, ascending.
+        The rows that are shown, ascending.
     """
 
     class_index: int | None
@@ -243,19 +234,19 @@ class Shown:
 def sample_rows(
     reader: Reader, split: str, *, per_class: int, most_classes: int, seed: int
 ) -> list[Shown]:
-    """Draw rows of a split: of each class at most `per_class`, of at most `most_classes` classes.
+    """Draw rows of a split: at most `per_class` of each class, of at most `most_classes` classes.
 
-    Where there are more classes, ``RandomState([seed])`` permutes all classes of the file, and
-    the first of them that the split has are taken: so every split shows the same classes, as far
-    as it has them. Where a class has more rows, ``RandomState([seed, split, class])`` chooses
-    among them; split and class are numbered as in `choices.SPLITS` and in the file.
+    If there are more classes, ``RandomState([seed])`` permutes all classes of the file, and the
+    first ones that the split has are taken, so that all splits show the same classes. If a class
+    has more rows, ``RandomState([seed, split, class])`` chooses among them; split and class are
+    numbered as in `choices.SPLITS` and in the file.
 
     Parameters
     ----------
     reader : Reader
     split : str
     per_class : int
-        At least 1; without labels, of the whole split.
+        At least 1; if labels are not classes, rows of the whole split.
     most_classes : int
         At least 1.
     seed : int
@@ -264,18 +255,17 @@ def sample_rows(
     Returns
     -------
     list of Shown
-        In the order of the classes, those without a row in the split left out; empty for a split
-        without rows; one, whose class is None, where no labels are classes.
+        The classes that have rows in the split, in their order; one whose class is None if
+        labels are not classes.
 
     Raises
     ------
-    OptionError
     FileFormatError
-        If there are labels that are not of a class.
+        If a label is not that of a class.
 
     Notes
     -----
-    Memory: 30 bytes a row.
+    Memory: 30 bytes per row.
     """
     at_least("images of a class", per_class, 1)
     at_least("classes", most_classes, 1)
@@ -305,12 +295,7 @@ def sample_rows(
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that NumPy does not take.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Refuse a seed that NumPy does not accept."""
     at_least("seed", seed, 0)
     if seed >= 2**32:
         raise OptionError(f"seed must be less than 2**32, not {seed}")

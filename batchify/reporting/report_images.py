@@ -22,7 +22,7 @@ from batchify.reporting.html import (
 from batchify.reporting.report_data import Dossier, Gallery, Group, Picture
 
 _CAPTION_LENGTH = 24
-"""Of a path below a picture, which is narrow; it is whole where it is pointed at, and in `alt`."""
+"""The most characters of a path below a picture; its title and `alt` have the whole path."""
 
 
 def galleries(dossier: Dossier) -> Html:
@@ -31,7 +31,7 @@ def galleries(dossier: Dossier) -> Html:
 
 
 def repeats(dossier: Dossier) -> Html:
-    """Return the images that are in the file more than once, those across splits first."""
+    """Return the images that several rows have, those in several splits first."""
     found = dossier.repeats.counts
     parts = []
     if found.leaks:
@@ -78,7 +78,7 @@ def repeats(dossier: Dossier) -> Html:
 
 
 def _splits(names: Sequence[str]) -> Html:
-    """Return the splits that have an image in common, or the only one that has it."""
+    """Return the splits that share an image; a single one is marked as alone."""
     tags = [split_tag(name) for name in names]
     return join([*tags, *(["alone"] if len(tags) == 1 else [])], " ")
 

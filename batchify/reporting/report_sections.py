@@ -1,4 +1,4 @@
-"""The sections of the report that show numbers: splits, classes, sources, channels, options."""
+"""The sections of the report that show numbers: splits, classes, sources, options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from batchify.reporting.report_data import Dossier
 from batchify.reporting.summary import SplitSummary
 
 ALL_CLASSES = 40
-"""More classes than these are not all drawn: the largest and the smallest are."""
+"""Of more classes than these, only the largest and the smallest are drawn."""
 
 
 END_CLASSES = 10
@@ -74,7 +74,7 @@ def splits(dossier: Dossier) -> Html:
 
 
 def balance(dossier: Dossier) -> Html:
-    """Return how the images of each split are spread over the classes."""
+    """Return how many images each class has in each split, or the labels that are not classes."""
     summary = dossier.summary
     counted = [split for split in summary.splits if split.class_counts is not None]
     if summary.config.get("class_mode") in choices.MANIFEST_MODES:
@@ -98,7 +98,7 @@ def balance(dossier: Dossier) -> Html:
 
 
 def _labels(dossier: Dossier) -> Html:
-    """Return what each label column has in each split."""
+    """Return the numbers of each label column in each split."""
     summary = dossier.summary
     mode = summary.config["class_mode"]
     if mode == "mask":
@@ -129,7 +129,7 @@ def _told(split: SplitSummary, index: int, is_counted: bool) -> str:
 
 
 def channels(dossier: Dossier) -> Html:
-    """Return mean and standard deviation of each channel, as tables and to paste."""
+    """Return mean and standard deviation of each channel, as a table and as code to copy."""
     filled = [split for split in dossier.summary.splits if split.rows]
     if not filled:
         return paragraph("There are no images.")
@@ -158,7 +158,7 @@ def channels(dossier: Dossier) -> Html:
 
 
 def skipped(dossier: Dossier) -> Html:
-    """Return the files that were left out, with reasons."""
+    """Return the skipped files with their reasons."""
     entries = dossier.summary.skipped
     if not entries:
         return paragraph("No image was skipped.", "good")
@@ -223,7 +223,7 @@ def _spread(counted: Sequence[SplitSummary]) -> Html:
 def _bars(
     label: str, dossier: Dossier, counted: Sequence[SplitSummary], shown: Sequence[int]
 ) -> Html:
-    """Return some classes, each with a bar for every split."""
+    """Return a table of classes with a bar for every split."""
     rows = []
     for index in shown:
         number = tag("span", f"{index:{_FIGURE_SPACE}>{len(str(max(shown)))}}", class_="index")
@@ -238,7 +238,7 @@ def _bars(
 
 
 def _all_classes(dossier: Dossier, counted: Sequence[SplitSummary]) -> Html:
-    """Return the numbers of all classes, folded; of very many, the first."""
+    """Return the numbers of all classes, or of the first thousand, folded."""
     names = dossier.summary.classes[:LISTED_CLASSES]
     rows = [
         [str(index), named(name), *(f"{_counts(split)[index]:,}" for split in counted)]
@@ -273,7 +273,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def sources(dossier: Dossier) -> Html:
-    """Return how large the source images were, and of which kinds."""
+    """Return the sizes and kinds of the image files."""
     sizes = dossier.sizes
     if not sizes.images:
         return paragraph("There are no images.")
@@ -298,13 +298,13 @@ def _range(each: Bin) -> str:
 
 
 def _summed(dossier: Dossier, of: str, names: Sequence[str]) -> list[tuple[str, int]]:
-    """Return what all splits have of the kinds or traits."""
+    """Return the kinds or traits of all splits together."""
     columns = zip(*(getattr(kinds, of) for kinds in dossier.kinds.values()), strict=True)
     return [(name, sum(column)) for name, column in zip(names, columns, strict=True)]
 
 
 def _histogram(title: str, head: str, counts: Sequence[tuple[str, int]], total: int) -> Html:
-    """Return counts with bars."""
+    """Return a table of counts with bars."""
     most = max((count for _, count in counts), default=0)
     rows = [
         [name, bar(count, most), f"{count:,}", share_text(count, total)] for name, count in counts

@@ -142,7 +142,7 @@ def draw_sheet(
     damaged = tuple(
         f"{name}, row {row}" for name, of in pictures.items() for row in sorted(of.damaged)
     )
-    images = len(layout.places)
+    images = len(layout.boxes)
     sheet = Sheet(os.fsencode(sheet_path), *picture.size, images, damaged, seed)
     return sheet, buffer.getvalue()
 
@@ -230,12 +230,12 @@ def _drawn(layout: Layout, pictures: Mapping[str, Pictures]) -> Image.Image:
     picture = Image.new("RGB", layout.size, _PAPER)
     draw = ImageDraw.Draw(picture)
     for rule in layout.rules:
-        draw.rectangle(rule.box, rule.fill)
+        draw.rectangle(rule.corners, rule.fill)
     for words in layout.words:
         words.lettering.draw(draw, (words.x, words.y), words.text, words.fill)
-    for place in layout.places:
-        tile = pictures[place.split].thumbnail(place.row, SIDE)
-        box = (place.x - 1, place.y - 1, place.x + tile.width, place.y + tile.height)
-        draw.rectangle(box, outline=FRAME)  # visible around a white picture
-        picture.paste(tile, (place.x, place.y))
+    for box in layout.boxes:
+        tile = pictures[box.split].thumbnail(box.row, SIDE)
+        frame = (box.x - 1, box.y - 1, box.x + tile.width, box.y + tile.height)
+        draw.rectangle(frame, outline=FRAME)  # visible around a white picture
+        picture.paste(tile, (box.x, box.y))
     return picture

@@ -1,7 +1,7 @@
-"""Text and tiles at their pixels.
+"""Lay out the contact sheet: text and tiles at their pixels.
 
-That font has little but ASCII, and draws all else as one and the same box. So other characters
-are told by their code (``\u732b``): names that differ must look different.
+Pillow's own font has little but ASCII and draws one and the same box for everything else. So other
+characters are shown by their code (``\u732b``): names that differ must look different.
 """
 
 from __future__ import annotations
@@ -18,14 +18,7 @@ from batchify.common.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A row of a split, as it is shown.
-
-    Parameters
-    ----------
-    row : int
-    caption : tuple of str
-        Its lines.
-    """
+    """A row of a split with the lines of its caption."""
 
     row: int
     caption: tuple[str, ...]
@@ -38,9 +31,9 @@ class Block:
     Parameters
     ----------
     heading : tuple of str
-        Its lines: the name.
+        The lines of the name.
     note : str
-        Beside or below the name.
+        Next to or below the name.
     tiles : tuple of Tile
         At least one.
     """
@@ -53,8 +46,8 @@ class Block:
 def flow(blocks: Sequence[Block], columns: int) -> Iterator[list[tuple[int, Block]]]:
     """Yield lines, each a list of (first column, block), in order.
 
-    A block begins a new line where it does not fit into what is left of one. What is longer than
-    a line is continued on the next ones, without a heading.
+    A block that does not fit into the rest of a line begins a new one. A block longer than a line
+    continues on the next ones, without a heading.
     """
     line: list[tuple[int, Block]] = []
     used = 0
@@ -75,10 +68,10 @@ def flow(blocks: Sequence[Block], columns: int) -> Iterator[list[tuple[int, Bloc
 
 
 def shares(classes: int, columns: int, lines: int) -> tuple[int, int]:
-    """Return how many images of a class to show, and of how many classes, on so many lines.
+    """Return how many images per class to show, and of how many classes, on so many lines.
 
-    Few classes have some lines each; more of them a whole line, half of one, a third, down to a
-    single image; of still more, not all are shown.
+    Few classes get several lines each; more of them one line, half a line, a third, down to a
+    single image; if there are still more, not all are shown.
     """
     classes = max(1, classes)
     if 2 * classes <= lines:
@@ -96,18 +89,11 @@ _SEPARATORS = "/_- "
 
 
 _BITMAP = 11
-"""The height of the only size there is without FreeType."""
+"""The height of the only font size without FreeType."""
 
 
 class Lettering:
-    """Text of one size.
-
-    Parameters
-    ----------
-    size : int
-        Height of a line in pixels, about; without FreeType there is one size alone.
-    bold : bool
-    """
+    """Text of one size: the height of a line in pixels, about; fixed without FreeType."""
 
     def __init__(self, size: int, *, bold: bool = False) -> None:
         scalable = features.check("freetype2")
@@ -116,34 +102,23 @@ class Lettering:
         self.line_height = round((size if scalable else _BITMAP) * 1.3)
 
     def width(self, text: str) -> int:
-        """Return how many pixels a text takes."""
+        """Return the width of a text in pixels."""
         return int(-(-self._font.getlength(text) // 1)) + self._bold
 
     def draw(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, fill: str) -> None:
         """Draw a line of text, its upper left corner at (x, y)."""
         draw.text(at, text, fill, self._font)
-        if self._bold:  # there is no such font: struck twice, as on a typewriter
+        if self._bold:  # there is no bold font: print twice, as on a typewriter
             draw.text((at[0] + 0.6, at[1]), text, fill, self._font)
 
     def lines(self, name: bytes | str, width: int, *, most: int) -> list[str]:
-        """Return a name as lines of at most `width` pixels, broken at words where that is easy.
+        """Return a name as 1 to `most` lines of at most `width` pixels, broken between words.
 
-        Parameters
-        ----------
-        name : bytes or str
-            Whatever does not print, or has no glyph, is escaped.
-        width : int
-            Pixels.
-        most : int
-            Lines; in what does not fit into them, the middle is left out.
-
-        Returns
-        -------
-        list of str
-            At least one line.
+        Characters that do not print, or have no glyph, are escaped. If the rest does not fit into
+        the last line, its middle is left out.
         """
         text = os.fsdecode(name)
-        text = text if text.strip() else f"'{text}'"  # or a class of spaces would have no name
+        text = text if text.strip() else f"'{text}'"  # a class of spaces must show as well
         units = list(map(_legible, text))
         lines: list[str] = []
         while units and len(lines) + 1 < most:
@@ -155,7 +130,7 @@ class Lettering:
         return [*lines, self._elided(units, width)]
 
     def _fitting(self, units: list[str], width: int) -> int:
-        """Return how many units a line takes, ending at a separator if one is near its end."""
+        """Return how many units fit into a line, ending at a separator if one is near its end."""
         count = _longest(len(units), lambda n: self.width("".join(units[:n])) <= width)
         count = max(1, count)
         if count < len(units):
@@ -165,7 +140,7 @@ class Lettering:
         return count
 
     def _elided(self, units: list[str], width: int) -> str:
-        """Return one line, its middle left out if it is too long."""
+        """Return one line, without its middle if it is too long."""
         text = "".join(units)
         if self.width(text) <= width or len(units) < 2:
             return text
@@ -179,7 +154,7 @@ class Lettering:
 
 
 def _longest(most: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number up to `most` that fits, given that all smaller ones do then."""
+    """Return the largest number up to `most` that fits; all smaller ones must fit as well."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -188,7 +163,7 @@ def _longest(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def _legible(char: str) -> str:
-    """Return a character, or what stands for it where it does not print or has no glyph."""
+    """Return a character, escaped if it does not print or has no glyph."""
     code = ord(char)
     if char.isascii() or 0xDC80 <= code <= 0xDCFF:  # the latter: a byte that is not UTF-8
         return printable(char)
@@ -202,7 +177,7 @@ INK, GREY, ACCENT, FRAME = "#16181d", "#555b66", "#1f5fbf", "#c9ced6"
 
 
 _WIDTH = 1246
-"""Of a line, at most; a little less, so that its columns fill it."""
+"""The most pixels of a line; its columns fill a little less."""
 
 
 _LEAST_WIDTH = 512
@@ -213,7 +188,7 @@ _CELL = 96
 
 
 _SHORT = 100
-"""The most that a name within a line of text takes."""
+"""The most pixels of a name within a line of text."""
 
 
 _GAP, _PAD = 14, 6
@@ -233,9 +208,9 @@ class Words(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A filled bar: (left, top, right, bottom), all within."""
+    """A filled bar: (left, top, right, bottom), all included."""
 
-    box: tuple[int, int, int, int]
+    corners: tuple[int, int, int, int]
     fill: str
 
 
@@ -258,16 +233,16 @@ class Layout:
 
     Attributes
     ----------
-    words, rules, places : list
-        What there is to draw so far.
+    words, rules, boxes : list
+        Everything to draw so far.
     columns : int
-        Tiles beside each other.
+        Tiles next to each other.
     """
 
     def __init__(self, tile: tuple[int, int]) -> None:
         self.words: list[Words] = []
         self.rules: list[Rule] = []
-        self.places: list[Box] = []
+        self.boxes: list[Box] = []
         self._title = Lettering(30, bold=True)
         self._text = Lettering(15)
         self._name = Lettering(15, bold=True)
@@ -280,12 +255,12 @@ class Layout:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the sheet, as Pillow has it."""
+        """(width, height) of the sheet, in Pillow's order."""
         right = max(
             _LEAST_WIDTH,
             *(words.x + words.lettering.width(words.text) for words in self.words),
-            *(rule.box[2] + 1 for rule in self.rules),
-            *(place.x + self._tile[0] for place in self.places),
+            *(rule.corners[2] + 1 for rule in self.rules),
+            *(box.x + self._tile[0] for box in self.boxes),
         )
         return right + MARGIN, self._y + MARGIN
 
@@ -297,12 +272,12 @@ class Layout:
         self._y += self._title.line_height + _PAD
 
     def text(self, text: str) -> None:
-        """Add a line of text; the names in it are those that `short` returned."""
+        """Add a line of text; pass names in it through `short` first."""
         self._add(self._text, MARGIN, self._y, text, GREY)
         self._y += self._text.line_height
 
     def space(self) -> None:
-        """Leave some paper free."""
+        """Leave a gap."""
         self._y += _GAP
 
     def short(self, name: bytes) -> str:
@@ -314,18 +289,18 @@ class Layout:
         return tuple(self._caption.lines(name, self._cell, most=_CAPTION_LINES))
 
     def heading(self, name: bytes, tiles: int) -> tuple[str, ...]:
-        """Return the lines of the name over so many tiles."""
+        """Return the lines of a name above so many tiles."""
         width = self._span(min(tiles, self.columns))
         return tuple(self._name.lines(name, width, most=_NAME_LINES))
 
     def line(self, split: str, blocks: Sequence[tuple[int, Block]]) -> None:
-        """Add blocks beside each other, each with the column that it begins in."""
+        """Add blocks next to each other, each with its first column."""
         tiles_y = self._y + max(self._heading_height(block) for _, block in blocks)
         for column, block in blocks:
             x = MARGIN + column * (self._cell + _GAP)
             self._add_heading(block, x, self._y)
             for tile in block.tiles:
-                self.places.append(Box(split, tile.row, x, tiles_y))
+                self.boxes.append(Box(split, tile.row, x, tiles_y))
                 for i, text in enumerate(tile.caption):
                     y = tiles_y + self._tile[1] + _PAD + i * self._caption.line_height
                     self._add(self._caption, x, y, text, GREY)
@@ -344,7 +319,7 @@ class Layout:
         return 2 * _PAD + names + own_line * self._note.line_height
 
     def _note_fits(self, block: Block) -> bool:
-        """Tell whether the note fits beside the last line of the name."""
+        """Return whether the note fits next to the last line of the name."""
         used = self._name.width(block.heading[-1]) + _GAP + self._note.width(block.note)
         return used <= self._span(len(block.tiles))
 

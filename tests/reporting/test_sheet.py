@@ -58,12 +58,12 @@ def test_tiles_are_the_stored_pixels(tmp_path: Path, laid_out: list[Layout]) -> 
     with Reader(path) as reader:
         for split in reader.splits:
             with Pictures(reader, split) as pictures:
-                places = [place for place in laid_out[0].places if place.split == split]
-                assert len(places) == len(pictures)
-                for place in places:
-                    tile = np.asarray(pictures.thumbnail(place.row, sheet.SIDE))
+                boxes = [box for box in laid_out[0].boxes if box.split == split]
+                assert len(boxes) == len(pictures)
+                for box in boxes:
+                    tile = np.asarray(pictures.thumbnail(box.row, sheet.SIDE))
                     height, width = tile.shape[:2]
-                    shown = pixels[place.y : place.y + height, place.x : place.x + width]
+                    shown = pixels[box.y : box.y + height, box.x : box.x + width]
                     assert np.array_equal(shown, tile)
     assert done.images == 15
     assert done.damaged == ()
