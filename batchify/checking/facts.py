@@ -72,8 +72,6 @@ class Facts:
         (H, W, C) of the stored images.
     color_mode, fit, exif : str
         The options that decide what happens to pixels; see `batchify.choices`.
-    splits : dict of str to SplitFacts
-    skipped : tuple of Skipped
     unreadable : dict of str to list of (int, str)
         For each split, the rows that failed, and why; a file has none.
     """

@@ -156,7 +156,6 @@ class Code(NamedTuple):
     ----------
     severity : str
         ``error`` or ``warning``.
-    advice : str
     limit : str
         The field of `CheckLimits` that makes an error of a warning, when it is given.
     """

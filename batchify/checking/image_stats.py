@@ -59,7 +59,6 @@ class Sizes:
 
     Parameters
     ----------
-    images : int
     distinct : int
         Different pairs of height and width.
     frequent : tuple of (int, int, int)

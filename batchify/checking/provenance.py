@@ -62,10 +62,8 @@ def relisted(
 
     Parameters
     ----------
-    reader : Reader
     source : path
         The dataset; paths of rows that lead out of it are ignored.
-    options : DiscoverOptions
     timeout_s : float
         Seconds that one file may take; see `batchify.datasets.discovery.open_tree`.
     """
@@ -124,7 +122,6 @@ class SourceCheck:
         The dataset.
     timeout_s : float
         Seconds that a file may take while a remote dataset is listed.
-    workers : engine.Workers
     found : Findings
         Receives the differences.
     report : callable
@@ -158,7 +155,6 @@ class SourceCheck:
 
         Parameters
         ----------
-        reader : Reader
         options : BuildOptions
             Those that the file records.
         redecode : int, str or None

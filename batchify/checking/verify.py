@@ -185,15 +185,10 @@ class Verifier:
 
         Parameters
         ----------
-        path : path
         redecode : int, str or None
             How many of its images to decode again, or ``"all"``.
         shard : ShardFile, optional
             What the shard index says of it.
-
-        Raises
-        ------
-        FileMissingError, FileAccessError
         """
         try:
             with Reader(path) as reader:

@@ -116,7 +116,6 @@ def table(
     ----------
     label : str
         What it shows, for screen readers.
-    head : sequence of str
     rows : sequence of sequences of str
         Each as long as the head; the first cell names the row.
     numbers : sequence of int

@@ -20,7 +20,6 @@ class Inspection:
 
     Parameters
     ----------
-    summary : Summary
     sheet : Sheet or None
         None if there was no request for one.
     report_nbytes : int or None

@@ -47,7 +47,6 @@ class Pictures(Closing):
     ----------
     reader : Reader
         Open while this is used.
-    split : str
 
     Attributes
     ----------
@@ -243,8 +242,6 @@ def sample_rows(
 
     Parameters
     ----------
-    reader : Reader
-    split : str
     per_class : int
         At least 1; if labels are not classes, rows of the whole split.
     most_classes : int

@@ -41,8 +41,6 @@ class Picture:
 
     Parameters
     ----------
-    split : str
-    row : int
     path : bytes
         Of its image file, relative to the dataset folder.
     class_name : bytes or None
@@ -67,12 +65,10 @@ class Gallery:
 
     Parameters
     ----------
-    split : str
     rows : int
         Of the split.
     classes : int or None
         How many the split has images of; None if labels are not classes.
-    shown_classes : int
     pictures : tuple of Picture
         Class by class.
     """
@@ -124,10 +120,8 @@ class Album:
 
         Parameters
         ----------
-        split : str
         classes : int or None
             How many the split has images of; None if labels are not classes.
-        seed : int
         """
         most = SHOWN[split]
         per_class = most if classes is None else max(1, min(_PER_CLASS, most // max(classes, 1)))
@@ -176,7 +170,6 @@ class Group:
     ----------
     picture : Picture
         That of its first row; all have the same bytes.
-    rows : int
     locations : tuple of Location
         The first rows.
     class_names : tuple of bytes
@@ -195,7 +188,6 @@ class Repeats:
 
     Parameters
     ----------
-    counts : RepeatCounts
     leak_groups, other_groups : tuple of Group
         The first images in several splits, and of those repeated within one; with pictures.
     """
@@ -215,12 +207,8 @@ class Dossier:
         Of the file, without its folder.
     seed : int
         Drew the pictures.
-    summary : Summary
-    galleries : tuple of Gallery
-    sizes : Sizes
     kinds : dict of str to Kinds
         By split.
-    repeats : Repeats
     command : str
         Builds the file.
     """
