@@ -1,4 +1,4 @@
-"""Batchify.merge: shards to the one file."""
+"""Merge the shards of a folder into one file."""
 
 from __future__ import annotations
 
@@ -163,16 +163,18 @@ class _StoredPieces:
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge made.
+    """The result of a merge.
 
     Parameters
     ----------
     path : str
+        The file, as it was named.
     nbytes : int
+        Its size.
     rows : dict of str to int
-        Of each split.
+        The rows of each split.
     shards : int
-        That were put together.
+        How many shards were merged.
     """
 
     path: str
@@ -198,20 +200,21 @@ def merge(
     work_dir: str | os.PathLike[str] | None = None,
     progress: Report | None = None,
 ) -> MergeReport:
-    """Put the shards of a folder together: the file is that of `batchify.build`, byte for byte.
+    """Merge the shards of a folder into the file that `batchify.build` makes, byte for byte.
 
-    Every row is held against its checksums while it is copied; nothing is decoded. The file appears
-    under its name whole and synced, or not at all.
+    The checksums of every row are checked while it is copied; nothing is decoded. The file appears
+    under its name only when it is complete and synced.
 
     Parameters
     ----------
     folder : path
-        That `batchify.build_shards` made.
+        A folder that `batchify.build_shards` made.
     output : path or URL
+        The file to make.
     overwrite : bool
-        Replace a file that is there, when the new one is whole.
+        Replace an existing file, when the new one is complete.
     work_dir : path, optional
-        Where the file of a URL is made; the cache folder of this user by default.
+        Where a file is made that goes to a URL; the cache folder of this user by default.
     progress : callable, optional
         Called with a `Progress` now and then.
 
@@ -222,16 +225,16 @@ def merge(
     Raises
     ------
     FileMissingError
-        If shards are missing, or not all of them are built.
+        If shards are missing, or the build of the shards is not finished.
     FileFormatError
-        If a shard is damaged, or not of the same build; it is named.
+        If a shard is damaged, or from another build; the message names it.
     OutputExistsError, OutputPathError, OutputLockedError, OutputIOError
     ResumeError
         If an unfinished build of `output` is in the way.
 
     Notes
     -----
-    Memory: some MiB for each thread, and the files that were left out.
+    Memory: some MiB for each thread, and the list of skipped files.
     """
     report = progress or (lambda _: None)
     if is_url(folder):
@@ -250,7 +253,7 @@ def merge(
 
 
 def _merged(source: bytes, target: Target, index: ShardIndex, report: Report) -> MergeReport:
-    """Put the shards of a folder together as a file of this machine."""
+    """Merge the shards of a folder into a file of this machine."""
     target.check_place()
     folder, name = os.path.split(target.path)
     is_own = name.startswith(NAME) or is_shard_name(os.fsdecode(name))
@@ -278,7 +281,7 @@ def _merged(source: bytes, target: Target, index: ShardIndex, report: Report) ->
 
 
 def _write(path: bytes, shards: list[ShardPath], index: ShardIndex, report: Report) -> None:
-    """Write the one file of some shards."""
+    """Write the one file of all shards."""
     durable.remove(path)
     file_layout = merged_layout(shards, index)
     compressed = file_layout.store.compression != "none"
@@ -304,7 +307,7 @@ def _write(path: bytes, shards: list[ShardPath], index: ShardIndex, report: Repo
 
 
 def _copy(writer: RowWriter, file_layout: FileLayout, pieces: _StoredPieces) -> None:
-    """Copy images as they are."""
+    """Copy images as they are stored."""
     for split in file_layout.splits:
         row = 0
         for rows, data in pieces.of(split.name):
@@ -313,12 +316,7 @@ def _copy(writer: RowWriter, file_layout: FileLayout, pieces: _StoredPieces) -> 
 
 
 def _compress(path: bytes, file_layout: FileLayout, pieces: _StoredPieces) -> None:
-    """Compress images again: the chunks of shards end elsewhere than those of the one file.
-
-    Raises
-    ------
-    OutputIOError
-    """
+    """Compress images again: shards and the one file have their chunks at different rows."""
     level = file_layout.store.compression_level
     with chunk_writer(path) as write:
         for split in file_layout.splits:
@@ -331,7 +329,7 @@ def _compress(path: bytes, file_layout: FileLayout, pieces: _StoredPieces) -> No
 
 
 def _regrouped(pieces: Iterator[tuple[int, bytes]], nbytes: int) -> Iterator[bytes]:
-    """Yield the bytes of images, so many at a time; the last may be fewer."""
+    """Yield the bytes of images, `nbytes` at a time, and the rest."""
     rest = b""
     for _, images in pieces:
         data = rest + images
@@ -344,14 +342,14 @@ def _regrouped(pieces: Iterator[tuple[int, bytes]], nbytes: int) -> Iterator[byt
 
 
 def _copy_records(writer: RowWriter, shards: list[ShardPath], totals: ChannelTotals) -> None:
-    """Copy all columns but the images; their checksums, and those of the shards, must hold.
+    """Copy all columns but the images, and check their checksums and those of the shards.
 
-    What they tell of pixels, where images are files' own bytes, is added to `totals`.
+    The channel sums, which files with encoded images have as a column, are added to `totals`.
 
     Raises
     ------
     FileFormatError
-        If they do not.
+        If a checksum does not match.
     """
     rows: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
