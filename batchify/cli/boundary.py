@@ -61,12 +61,12 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
     fill_standard_files()
     received: list[int] = []
-    kept: dict[int, Any] = {}
+    previous: dict[int, Any] = {}
     over = False
 
     def unwind(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        for each in kept:
+        for each in previous:
             signal.signal(each, _exit_now)
         if not over:  # else the command has ended already, and nothing would catch it
             with contextlib.suppress(RuntimeError):  # no thread can be started
@@ -92,7 +92,7 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     for number in _SIGNALS:
         # one that was ignored when we came (nohup, a shell's background job) stays ignored
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
-            kept[number] = signal.signal(number, unwind)
+            previous[number] = signal.signal(number, unwind)
     try:
         try:
             yield check
@@ -120,7 +120,7 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         # threads whose work the signal interrupted are not worth a message.
         sys.unraisablehook = _ignore if received else unraisable
         if not received:
-            for number, handler in kept.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
 

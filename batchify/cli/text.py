@@ -67,7 +67,7 @@ def plan_text(plan: BuildPlan, shards: Sequence[Shard] = ()) -> str:
         f"file      {plan.nbytes:,} bytes ({size_text(plan.nbytes)}){compressed}",
         f"memory    at most {size_text(plan.memory_nbytes)} a process, and one decoded image",
         f"identity  {plan.identity}",
-        *_left_out(plan),
+        *_ignored_and_skipped(plan),
     ]
     if shards:
         lines.append(f"shards    {len(shards):,}: {shards[0].name} … {shards[-1].name}")
@@ -82,7 +82,7 @@ def report_text(report: BuildReport, seconds: float) -> str:
     return "\n".join(
         [
             f"{printable(report.path)}: {_made(plan, _rows(plan), report.nbytes, seconds)}",
-            *_left_out(plan),
+            *_ignored_and_skipped(plan),
             *_done(report),
         ]
     )
@@ -96,7 +96,9 @@ def shards_text(report: ShardsReport, seconds: float) -> str:
         return f"{where}: up to date: {_counts(rows)} images"
     lines = [
         f"{where}: {_made(report.plan, rows, report.nbytes, seconds)}",
-        *_left_out(replace(report.plan, skipped=(*report.plan.skipped, *report.skipped))),
+        *_ignored_and_skipped(
+            replace(report.plan, skipped=(*report.plan.skipped, *report.skipped))
+        ),
     ]
     if report.stood:
         lines.append(f"  kept: {plural(report.stood, 'shard')} that stood, whole and up to date")
@@ -159,7 +161,7 @@ def changes_text(changes: Changes) -> str:
     return "\n".join([f"{printable(changes.path)} is not up to date:", *lines])
 
 
-def _left_out(plan: BuildPlan) -> list[str]:
+def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
     """Return lines that say what is not in the file, and the warnings."""
     dataset = plan.dataset
     lines = []
