@@ -20,8 +20,8 @@ from batchify.checking.findings import (
 from batchify.common.paths import is_url, local_path, shown_path
 from batchify.common.progress import Progress
 from batchify.errors import OptionError
-from batchify.format.index import is_shard_folder
 from batchify.format.reader import Reader
+from batchify.format.shard_index import is_shard_folder
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_workers
 from batchify.planning.groups import check_groups
 from batchify.planning.planner import plan_with_workers

@@ -20,8 +20,14 @@ from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.format.checksums import Records, content_digest, link_faults, record_sums
 from batchify.format.config import recorded_options
 from batchify.format.images import damaged_images
-from batchify.format.index import NAME, ShardFile, ShardIndex, is_shard_folder, read_index
-from batchify.format.reader import OTHER, Reader, is_listed
+from batchify.format.reader import OTHER_BUILD, Reader, is_listed
+from batchify.format.shard_index import (
+    INDEX_NAME,
+    ShardFile,
+    ShardIndex,
+    is_shard_folder,
+    read_index,
+)
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_workers
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
@@ -63,16 +69,16 @@ def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
             with Reader(path) as reader:
                 if reader.digest.hex() == file.digest:
                     if not is_listed(reader, file.name, index):
-                        yield file.name, OTHER
+                        yield file.name, OTHER_BUILD
                     if os.path.getsize(path) != file.nbytes:
                         yield file.name, "its size is not that of the list"
                 skipped += len(reader.skipped())
         except (FileFormatError, FileMissingError):
             is_whole = False
-    with open(os.path.join(folder, NAME), "rb") as found:
+    with open(os.path.join(folder, INDEX_NAME), "rb") as found:
         is_same = found.read() == index.text()
     if not is_same or (is_whole and skipped != index.skipped):
-        yield os.fsdecode(NAME), "it is not as it was written"
+        yield os.fsdecode(INDEX_NAME), "it is not as it was written"
 
 
 def verify(

@@ -25,9 +25,9 @@ from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, Skipped
 from batchify.format import schema, strict
 from batchify.format.config import image_shape, recorded_choice
-from batchify.format.index import ShardIndex, ShardPath, shard_name
 from batchify.format.rows import row_ends
 from batchify.format.schema import RowOffsets
+from batchify.format.shard_index import ShardIndex, ShardPath, shard_name
 from batchify.format.strict import open_digest, open_skipped, open_statistics, read_header
 from batchify.format.structure import dataset_row_offsets, filters
 
@@ -327,7 +327,7 @@ def _index_pieces(reader: Reader, split: str) -> Iterator[NDArray[np.intp]]:
         yield piece.argmax(axis=1) if piece.ndim == 2 else piece
 
 
-OTHER = "it is of another build than the list"
+OTHER_BUILD = "it is of another build than the list"
 
 
 def is_listed(reader: Reader, name: str, index: ShardIndex) -> bool:
@@ -359,5 +359,5 @@ def open_shards(
     for shard in shards:
         with Reader(shard.path) as reader:
             if not is_listed(reader, shard.file.name, index):
-                raise shard.damaged(OTHER)
+                raise shard.damaged(OTHER_BUILD)
             yield shard, reader

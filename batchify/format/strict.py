@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.format import schema
-from batchify.format.index import NAME, is_shard_folder
+from batchify.format.shard_index import INDEX_NAME, is_shard_folder
 from batchify.format.structure import GZIP_FILTERS, filters
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -56,8 +56,8 @@ def open_signed(path: bytes, name: str) -> int:
                     "batchify merge"
                 )
             raise FileAccessError(
-                f"{name} is not a regular file but a folder without {NAME.decode()}: it holds no "
-                "shards, or not all of them; run batchify build again to finish it"
+                f"{name} is not a regular file but a folder without {INDEX_NAME.decode()}: it "
+                "holds no shards, or not all of them; run batchify build again to finish it"
             )
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise FileAccessError(f"{name} is not a regular file")

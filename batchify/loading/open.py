@@ -23,8 +23,8 @@ from batchify.errors import (
     OptionError,
 )
 from batchify.format.images import StoredPixels
-from batchify.format.index import NAME, is_shard_name, read_index, shard_paths
 from batchify.format.reader import Reader
+from batchify.format.shard_index import INDEX_NAME, is_shard_name, read_index, shard_paths
 from batchify.format.structure import dataset_row_offsets, filters
 from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
 from batchify.loading.origin import AS_RECORDED, Origin, Serving
@@ -278,7 +278,7 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
         return names
     with accessing(name):
         entries = os.listdir(name)
-    if NAME in entries:
+    if INDEX_NAME in entries:
         return [shard.path for shard in shard_paths(name, read_index(name))]
     found = sorted(
         entry

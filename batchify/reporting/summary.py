@@ -15,8 +15,8 @@ from batchify import choices
 from batchify.common.paths import local_path
 from batchify.common.text import printable
 from batchify.errors import Skipped
-from batchify.format.index import is_shard_folder, read_index, shard_paths
 from batchify.format.reader import Reader, class_counts, open_shards
+from batchify.format.shard_index import is_shard_folder, read_index, shard_paths
 from batchify.storage.transfer import local_copy
 
 

@@ -19,8 +19,8 @@ from batchify.choices import at_least
 from batchify.common.progress import Progress
 from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError
-from batchify.format.index import NAME
 from batchify.format.reader import Reader
+from batchify.format.shard_index import INDEX_NAME
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.groups import check_apart, stored_digests
 from batchify.planning.planner import plan_with_workers
@@ -49,7 +49,7 @@ def compare_folder(
     found = Changes(folder.shown, every=every)
     index = folder.read_index()
     if index is None:
-        found.reasons.append(f"there is no {NAME.decode()}: no shards, or not all of them")
+        found.reasons.append(f"there is no {INDEX_NAME.decode()}: no shards, or not all of them")
         return found
     digests = {file.name: file.digest for file in index.files}
     if set(digests) != {part.name for part in parts}:
@@ -264,8 +264,8 @@ def find_shard_changes(
         make = TaskMaker(plan, folder, run)
         outcomes = Outcomes(plan, parts, run.limit)
         changes = compare_folder(make, outcomes, crew, Steps(plan, report), every=True)
-        if not changes.is_due and folder.read(NAME) != outcomes.index().text():
-            changes.reasons.append(f"{NAME.decode()} is not as it was written")
+        if not changes.is_due and folder.read(INDEX_NAME) != outcomes.index().text():
+            changes.reasons.append(f"{INDEX_NAME.decode()} is not as it was written")
     if not changes.is_due:
         outcomes.check_limit()
     return changes

@@ -17,14 +17,14 @@ from batchify.common.durable import write_whole
 from batchify.common.paths import is_url, local_path, shown_url
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, OutputIOError
-from batchify.format.index import NAME, ShardIndex, parse_index
+from batchify.format.shard_index import INDEX_NAME, ShardIndex, parse_index
 from batchify.storage.remote_store import Store, is_settled
 from batchify.storage.transfer import check_writable
 
-LOCK = NAME + b".partial"
+LOCK = INDEX_NAME + b".partial"
 
 
-OLD = NAME + b".old"
+OLD = INDEX_NAME + b".old"
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ class ShardFolder(ABC):
         FileFormatError
             If there is a file of that name which is not a shard index.
         """
-        data = self.read(NAME)
+        data = self.read(INDEX_NAME)
         try:
-            return None if data is None else parse_index(data, os.path.join(self.shown, NAME))
+            return None if data is None else parse_index(data, os.path.join(self.shown, INDEX_NAME))
         except FileFormatError as error:
             raise FileFormatError(
                 f"{error}; name another folder, or remove that file: shards that stand, whole and "
@@ -118,7 +118,7 @@ class ShardFolder(ABC):
     def listed_names(self) -> frozenset[str]:
         """Return the names of the shards in its index, and in the one that was withdrawn."""
         names: set[str] = set()
-        for name in (NAME, OLD):
+        for name in (INDEX_NAME, OLD):
             data = self.read(name)
             with contextlib.suppress(FileFormatError):  # `read_index` reports it
                 if data is not None:
@@ -130,15 +130,15 @@ class ShardFolder(ABC):
 
         The old index says which shards to remove when the new ones are done.
         """
-        data = self.read(NAME)
+        data = self.read(INDEX_NAME)
         if data is not None:
             self.write(OLD, data)
-            self.remove(NAME)
+            self.remove(INDEX_NAME)
 
     def publish_index(self, index: ShardIndex) -> None:
         """Write the index, then remove the shards of the build before that are not in it."""
-        if self.read(NAME) != index.text():
-            self.write(NAME, index.text())
+        if self.read(INDEX_NAME) != index.text():
+            self.write(INDEX_NAME, index.text())
         old = self.read(OLD)
         if old is None:
             return
@@ -234,13 +234,13 @@ class RemoteShards(ShardFolder):
         """Refuse a folder in the dataset, and a store that cannot be written."""
         if is_url(dataset):
             check_outside(self.shown, b"", dataset)
-        with self._file(NAME, "written") as store:
+        with self._file(INDEX_NAME, "written") as store:
             check_writable(store)
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
         """Hold it for a build of this machine; workers on other machines do not see that."""
-        with WorkFolder(self.place(os.fsdecode(NAME)), self._work_dir):
+        with WorkFolder(self.place(os.fsdecode(INDEX_NAME)), self._work_dir):
             yield None
 
     def read(self, name: bytes) -> bytes | None:

@@ -28,17 +28,17 @@ from batchify.format import schema
 from batchify.format.checksums import content_digest, record_sums, stamp
 from batchify.format.config import image_shape, recorded_options
 from batchify.format.images import StoredImages, StoredPixels, stored_images
-from batchify.format.index import (
-    NAME,
+from batchify.format.reader import Reader, open_shards
+from batchify.format.rows import RowWriter, put_images
+from batchify.format.schema import FileLayout, SplitShape
+from batchify.format.shard_index import (
+    INDEX_NAME,
     ShardIndex,
     ShardPath,
     is_shard_name,
     read_index,
     shard_paths,
 )
-from batchify.format.reader import Reader, open_shards
-from batchify.format.rows import RowWriter, put_images
-from batchify.format.schema import FileLayout, SplitShape
 from batchify.format.structure import chunk_writer, compress_chunk, create, raw, read_row_offsets
 from batchify.options import RunOptions, StoreOptions
 
@@ -256,7 +256,7 @@ def _merged(source: bytes, target: Target, index: ShardIndex, report: Report) ->
     """Merge the shards of a folder into a file of this machine."""
     target.check_place()
     folder, name = os.path.split(target.path)
-    is_own = name.startswith(NAME) or is_shard_name(os.fsdecode(name))
+    is_own = name.startswith(INDEX_NAME) or is_shard_name(os.fsdecode(name))
     if is_own and os.path.realpath(folder) == os.path.realpath(source):
         raise OutputPathError(
             f"target {target.name} is a shard, or the list of them; name another file"

@@ -20,7 +20,7 @@ from batchify.common.progress import Progress
 from batchify.common.text import printable
 from batchify.errors import Skipped
 from batchify.format import schema
-from batchify.format.index import ShardFile, ShardIndex, shard_name
+from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
 from batchify.options import Limit
 from batchify.planning.plan import BuildPlan, split_plan
 

@@ -27,7 +27,7 @@ from batchify.errors import (
     OutputLockedError,
     OutputPathError,
 )
-from batchify.format.index import ShardFile
+from batchify.format.shard_index import ShardFile
 from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
 from batchify.sharding.folder import ShardFolder, Ticket

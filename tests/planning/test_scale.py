@@ -21,8 +21,8 @@ from batchify.common.progress import Progress
 from batchify.datasets.dataset import Samples
 from batchify.errors import BatchifyError
 from batchify.format import structure
-from batchify.format.index import ShardFile
 from batchify.format.schema import RowOffsets
+from batchify.format.shard_index import ShardFile
 from batchify.options import BuildOptions, DecodeOptions, RunOptions, SplitOptions
 from batchify.planning.plan import BuildPlan, make_plan
 from batchify.sharding.executors import IN_FLIGHT, build_elsewhere

@@ -36,7 +36,7 @@ from batchify.errors import (
     ResumeError,
     WorkerDiedError,
 )
-from batchify.format.index import NAME, is_shard_name, parse_index, read_index
+from batchify.format.shard_index import INDEX_NAME, is_shard_name, parse_index, read_index
 from batchify.sharding import build, shards, task
 from batchify.sharding.folder import LocalShards
 from batchify.sharding.shards import cut
@@ -682,7 +682,7 @@ def test_shards_of_before_go_though_a_build_died_after_its_list(
     batchify.build_shards(photos, folder, OPTIONS, shards=3)
 
     def die(self: LocalShards, name: bytes) -> None:
-        if name != NAME:
+        if name != INDEX_NAME:
             raise KeyboardInterrupt
         remove(self, name)
 

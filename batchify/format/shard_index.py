@@ -14,11 +14,11 @@ from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.format import schema
 
-NAME = b"manifest.json"
+INDEX_NAME = b"manifest.json"
 FORMAT = "batchify-shards"
 VERSION = 1
 _MAX_NBYTES = 256 << 20
-_NAME = re.compile(r"(train|validation|test)-(\d{5,})-of-(\d{5,})\.h5")
+_SHARD_NAME = re.compile(r"(train|validation|test)-(\d{5,})-of-(\d{5,})\.h5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +148,12 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 def is_shard_name(name: str) -> bool:
     """Tell whether a file name is one of a shard."""
-    return _NAME.fullmatch(name) is not None
+    return _SHARD_NAME.fullmatch(name) is not None
 
 
 def is_shard_folder(path: str | bytes | os.PathLike[str]) -> bool:
     """Tell whether a path is a folder with a shard index, so that all shards are built."""
-    return os.path.isfile(os.path.join(os.fsencode(path), NAME))
+    return os.path.isfile(os.path.join(os.fsencode(path), INDEX_NAME))
 
 
 def read_index(folder: bytes) -> ShardIndex:
@@ -164,14 +164,14 @@ def read_index(folder: bytes) -> ShardIndex:
     FileMissingError
         If there is none, because the build is not finished.
     """
-    path = os.path.join(folder, NAME)
+    path = os.path.join(folder, INDEX_NAME)
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_NBYTES + 1)
     except FileNotFoundError:
         raise FileMissingError(
-            f"{printable(folder)} has no {NAME.decode()}: it holds no shards, or not all of them; "
-            "run batchify build again to finish it"
+            f"{printable(folder)} has no {INDEX_NAME.decode()}: it holds no shards, or not all of "
+            "them; run batchify build again to finish it"
         ) from None
     except OSError as error:
         raise FileAccessError(f"{printable(path)} cannot be read: {error.strerror}") from error
