@@ -14,7 +14,7 @@ from batchify.common import durable
 from batchify.decoding.channels import ChannelTotals
 from batchify.errors import Skipped
 from batchify.format import schema
-from batchify.format.checksums import stamp
+from batchify.format.checksums import write_checksums
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets, SplitShape
 from batchify.format.structure import chunk_writer, compress_chunk, create, read_row_offsets
@@ -64,7 +64,7 @@ def seal(
         work.commit()
         work.check_named()
         _write_plan_statistics(work.rows, plan, totals)
-        stamp(work.path, work.rows)
+        write_checksums(work.path, work.rows)
         work.rows.sync()
         work.publish(work.path)
         return plan
@@ -118,7 +118,7 @@ def _stream(
                 if column.name in learnt:
                     _copy(work.rows, target, split, column, rows_of[split.name])
         _write_plan_statistics(target, kept, totals)
-        stamp(path, target)
+        write_checksums(path, target)
         target.sync()
     finally:
         target.close()

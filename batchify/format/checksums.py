@@ -134,7 +134,7 @@ def _differences(found: frozenset[str], expected: set[str], where: str) -> list[
     ]
 
 
-def stamp(path: bytes, writer: RowWriter) -> None:
+def write_checksums(path: bytes, writer: RowWriter) -> None:
     """Write the checksums of all records, and the digest, once all rows are written."""
     try:
         with Reader(path) as reader:

@@ -25,7 +25,7 @@ from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, ChannelTotals, channel_sums, stored_sums
 from batchify.errors import FileAccessError, FileFormatError, OutputPathError, ResumeError, Skipped
 from batchify.format import schema
-from batchify.format.checksums import content_digest, record_sums, stamp
+from batchify.format.checksums import content_digest, record_sums, write_checksums
 from batchify.format.config import image_shape, recorded_options
 from batchify.format.images import StoredImages, StoredPixels, stored_images
 from batchify.format.reader import Reader, open_shards
@@ -302,7 +302,7 @@ def _write(path: bytes, shards: list[ShardPath], index: ShardIndex, report: Repo
                 _copy(writer, file_layout, pieces)
         shape = image_shape(dict(index.config))
         write_statistics(writer, file_layout.splits, shape, file_layout.store.scale, totals)
-        stamp(path, writer)
+        write_checksums(path, writer)
         writer.sync()
 
 

@@ -20,7 +20,7 @@ from batchify.checking.findings import KEPT, Finding, Findings, Verification
 from batchify.checking.verify import verify
 from batchify.common.progress import Progress
 from batchify.errors import FileMissingError, OptionError
-from batchify.format.checksums import stamp
+from batchify.format.checksums import write_checksums
 from batchify.format.rows import RowWriter
 from batchify.format.structure import read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
@@ -194,7 +194,7 @@ def test_a_structure_that_is_not_schema_1_is_found(
 def restamp(path: Path) -> None:
     """Make the checksums those of what is in the file, as a wrong writer would."""
     writer = RowWriter(os.fsencode(path), read_row_offsets(os.fsencode(path)))
-    stamp(os.fsencode(path), writer)
+    write_checksums(os.fsencode(path), writer)
     writer.close()
 
 

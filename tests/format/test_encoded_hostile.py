@@ -22,7 +22,7 @@ import batchify
 from batchify.building.build import build
 from batchify.checking.verify import verify
 from batchify.errors import FileFormatError
-from batchify.format.checksums import stamp
+from batchify.format.checksums import write_checksums
 from batchify.format.rows import RowWriter
 from batchify.format.structure import read_row_offsets
 from batchify.options import DecodeOptions
@@ -118,7 +118,7 @@ def configured(path: Path, **changes: Any) -> None:
         file.attrs.create("config", np.bytes_(text.encode()))
     writer = RowWriter(os.fsencode(path), read_row_offsets(os.fsencode(path)))
     try:
-        stamp(os.fsencode(path), writer)
+        write_checksums(os.fsencode(path), writer)
     finally:
         writer.close()
 
