@@ -1,4 +1,4 @@
-"""Batchify.build_shards and find_shard_changes."""
+"""Build a dataset as shards, and find out whether shards are up to date."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from batchify.workers import engine
 
 
 def compare_folder(
-    make: TaskMaker, outcomes: Outcomes, crew: engine.Workers, step: Steps, *, every: bool
+    make: TaskMaker, outcomes: Outcomes, workers: engine.Workers, step: Steps, *, every: bool
 ) -> Changes:
     """Compare a folder with a plan; shards that are up to date are added to `outcomes`.
 
@@ -59,7 +59,7 @@ def compare_folder(
     damaged = []
     for part in parts:
         task = make(part)
-        changes, outcome = compare_shard(task, crew, step.of(part, "check"), every=every)
+        changes, outcome = compare_shard(task, workers, step.of(part, "check"), every=every)
         if outcome is not None and outcome.file.digest == digests[part.name]:
             outcomes.add(outcome)
         elif outcome is not None or changes.damaged or changes.missing:
@@ -69,7 +69,7 @@ def compare_folder(
             found.new += changes.new
             found.changed += changes.changed
             found.vanished += changes.vanished
-    # What went to another shard is neither new nor gone.
+    # A file that moved to another shard is neither new nor gone.
     moved = set(found.new) & set(found.vanished)
     found.new = [path for path in found.new if path not in moved]
     found.vanished = [path for path in found.vanished if path not in moved]
@@ -89,11 +89,12 @@ def compare_folder(
 
 
 def check_shards_apart(folder: ShardFolder, parts: Sequence[Shard]) -> None:
-    """Refuse shards of which several splits have the same image, though they must not.
+    """Refuse shards if several splits have the same image, and copies must stay in one.
 
     Raises
     ------
     ResumeError
+        If files changed while they were read.
     """
     digests: dict[str, list[NDArray[np.uint8]]] = {}
     shards: dict[str, list[tuple[int, str]]] = {}
@@ -135,32 +136,31 @@ def build_shards(
     work_dir: str | os.PathLike[str] | None = None,
     progress: Report | None = None,
 ) -> ShardsReport:
-    """Write the splits of a dataset into several HDF5 files, and a list of them.
+    """Write the splits of a dataset into several HDF5 files, the shards, and an index of them.
 
-    Each is a whole file of schema 1 over some rows of a split; put together, in the order of
-    ``manifest.json``, they have the rows of the file that `batchify.build` makes, and
-    `batchify.merge` makes that very file of them. A shard that stands, whole and up to date, is not
-    made again. The manifest is written last.
+    Each shard is a complete file of schema 1 with some rows of a split. Together, in the order of
+    the index, ``manifest.json``, they have the rows of the file that `batchify.build` makes;
+    `batchify.merge` makes that file from them. A shard that is undamaged and up to date is not
+    built again. The index is written last.
 
     Parameters
     ----------
     dataset : path
         See `batchify.discover`.
     output : path
-        The folder, made where it is not there; or the URL of one.
+        The folder of the shards, which is created if it does not exist; or the URL of one.
     options : BuildOptions, optional
     shards : int
-        Files of each split; where a split has fewer rows, one a row.
+        The number of shards of each split; a split with fewer rows has one a row.
     executor : concurrent.futures.Executor, optional
-        Who makes the shards, one in each of its workers: a process pool,
-        ``mpi4py.futures.MPIPoolExecutor``, ``Client.get_executor()`` of Dask. Its workers need
-        `dataset` and `output` under the same names. By default the processes of this machine work
-        on one shard together.
+        Its workers build a shard each: a process pool, ``mpi4py.futures.MPIPoolExecutor``,
+        ``Client.get_executor()`` of Dask. They need `dataset` and `output` under the same names.
+        By default the processes of this machine build one shard after another, together.
     scheduler : str, optional
-        The address of a Dask scheduler (``tcp://host:8786``), in place of `executor`: its workers
-        tell how far they are, and stop when the build does.
+        The address of a Dask scheduler (``tcp://host:8786``), instead of `executor`: its workers
+        report how far they are, and stop when the build does.
     workers, overwrite, restart, on_error, max_skipped, image_timeout_s, work_dir, progress
-        As for `batchify.build`; `workers` are for this machine.
+        As for `batchify.build`; `workers` are the processes of this machine.
 
     Returns
     -------
@@ -172,8 +172,8 @@ def build_shards(
 
     Notes
     -----
-    Memory: in this process the plan, as for one file, and the paths of the shards that are with the
-    executor; in each worker a shard's paths, a batch and a decoded image.
+    Memory: in this process the plan, as for one file, and the paths of the shards that the executor
+    has; in each worker a shard's paths, a batch and a decoded image.
     """
     options = options or BuildOptions()
     at_least("shards", shards, 1)
@@ -187,25 +187,25 @@ def build_shards(
     with (
         folder.claim() as ticket,
         connect_workers(executor, scheduler) as elsewhere,
-        engine.Workers(workers, image_timeout_s, imports=FILL) as crew,
+        engine.Workers(workers, image_timeout_s, imports=FILL) as local,
     ):
-        if crew.chosen:
-            crew.start()
-        plan = plan_with_workers(dataset, options, crew, report)
+        if local.chosen:
+            local.start()
+        plan = plan_with_workers(dataset, options, local, report)
         if plan.images >= START_IMAGES and elsewhere is None:
-            crew.start()
+            local.start()
         parts = cut_plan(plan, shards)
         finished = folder.read_index() is not None
         if restart and finished and not overwrite:
             raise _exists(folder.shown, ["they are to be made anew (--restart)"])
-        # Shards of a build that is not done are its own work, to be begun anew where that is asked.
+        # The shards of an unfinished build are its own, and --restart may replace them.
         replaces = overwrite or (restart and not finished)
         make = TaskMaker(plan, folder, replace(run, overwrite=replaces), folder.listed_names())
         outcomes = Outcomes(plan, parts, run.limit)
         outcomes.check_limit()
         step = Steps(plan, report)
         if finished and not restart:
-            changes = compare_folder(make, outcomes, crew, step, every=False)
+            changes = compare_folder(make, outcomes, local, step, every=False)
             if changes.is_due and not changes.damaged and not overwrite:
                 raise _exists(folder.shown, changes.lines())
         pending = outcomes.pending
@@ -213,7 +213,7 @@ def build_shards(
             folder.withdraw_index()
         if elsewhere is None:
             for part in pending:
-                outcomes.add(build_shard(make(part), crew, step.of(part), may_start=True))
+                outcomes.add(build_shard(make(part), local, step.of(part), may_start=True))
         else:
             for outcome in build_elsewhere(elsewhere, pending, make, ticket, step):
                 outcomes.add(outcome)
@@ -237,7 +237,7 @@ def find_shard_changes(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Report | None = None,
 ) -> Changes:
-    """Tell whether a build of shards is due; nothing is written.
+    """Find out whether a build of shards is due; nothing is written.
 
     Parameters
     ----------
@@ -258,12 +258,12 @@ def find_shard_changes(
     )
     report = progress or (lambda _: None)
     folder = shard_folder(output)
-    with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
-        plan = plan_with_workers(dataset, options or BuildOptions(), crew, report)
+    with engine.Workers(workers, image_timeout_s, imports=FILL) as local:
+        plan = plan_with_workers(dataset, options or BuildOptions(), local, report)
         parts = cut_plan(plan, shards)
         make = TaskMaker(plan, folder, run)
         outcomes = Outcomes(plan, parts, run.limit)
-        changes = compare_folder(make, outcomes, crew, Steps(plan, report), every=True)
+        changes = compare_folder(make, outcomes, local, Steps(plan, report), every=True)
         if not changes.is_due and folder.read(INDEX_NAME) != outcomes.index().text():
             changes.reasons.append(f"{INDEX_NAME.decode()} is not as it was written")
     if not changes.is_due:

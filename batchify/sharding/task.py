@@ -1,4 +1,4 @@
-"""One shard, made or compared, on any machine."""
+"""Build or compare one shard, on any machine."""
 
 from __future__ import annotations
 
@@ -40,40 +40,40 @@ Report = Callable[[Progress], None]
 
 
 BREADCRUMB = PARTIAL + b".image"
-"""Beside a shard: what a worker that may be lost with it has in hand."""
+"""Ending of the file next to a shard that names the image which its worker is decoding."""
 
 
 LOCKED_S = 60.0
-"""How long another machine, which the scheduler gave up, may hold on to a shard."""
+"""How long a machine that the scheduler has given up may still keep a shard locked."""
 
 
 class Link(Protocol):
-    """How a worker elsewhere tells the one who waits how far it is. Picklable."""
+    """A picklable way for a worker elsewhere to report how far it is."""
 
     def tell(self, name: str, done: int, bad: int) -> None:
-        """Tell how many rows of a shard are done, and how many of them are bad."""
+        """Report how many rows of a shard are done, and how many of them are bad."""
         ...
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What is to be done for a shard. Picklable, and no larger than the shard's own files' names.
+    """All that a worker needs to build a shard; picklable, about as large as its files' names.
 
     Parameters
     ----------
     name : str
     plan : BuildPlan
-        Of the shard.
+        The plan of this shard.
     place : str
         Where it goes: an absolute path, or a URL.
     run : RunOptions
         Without a limit, which holds for all shards together.
-    ticket : Ticket, or None
-        Where workers may lose interest in it.
-    link : Link, or None
+    ticket : Ticket or None
+        A worker elsewhere stops when it is not valid any more.
+    link : Link or None
     repair : bool
-        Whether what has its name is a shard of before, of whose place this is, and not somebody's
-        file: where it is damaged, it is replaced.
+        A file of its name is a shard of the folder, and is replaced if it is damaged; another
+        file is not.
     """
 
     name: str
@@ -179,7 +179,7 @@ def compare_shard(
 
 
 def _check_storage(task: ShardTask, ticket: Ticket | None) -> None:
-    """Refuse to work where the dataset or the folder of the shards cannot be seen."""
+    """Refuse to work on a machine that has no access to the dataset or the folder of shards."""
     advice = "workers need DATASET and OUT on storage that all of them share, or as URLs"
     folder, source = os.path.dirname(task.place), task.plan.dataset.source
     if not is_url(task.place) and not os.path.isdir(folder):
@@ -190,16 +190,16 @@ def _check_storage(task: ShardTask, ticket: Ticket | None) -> None:
 
 
 def _check_wanted(ticket: Ticket | None) -> None:
-    """Give up where nobody waits any more."""
+    """Stop if the build that wants the shard has ended."""
     if ticket is not None and not ticket.is_valid:
         raise StoppedError(f"{printable(ticket.path)} is not that of this build any more")
 
 
-def _tracing(task: ShardTask) -> Callable[[str], None] | None:
-    """Return who notes what is in hand, where a worker before was lost with this shard.
+def _breadcrumb_writer(task: ShardTask) -> Callable[[str], None] | None:
+    """Return a function that notes the image in progress, if a worker was lost with this shard.
 
-    It may have died of an image; should that happen again, the note names it. To write one for each
-    image takes time on a storage that is shared, so a first worker leaves none.
+    An image may have killed it; if that happens again, the note names the image. A note for each
+    image takes time on shared storage, so the first worker writes none.
     """
     path = os.fsencode(task.place)
     if is_url(task.place) or not os.path.exists(path + JOURNAL):
@@ -213,13 +213,7 @@ def _tracing(task: ShardTask) -> Callable[[str], None] | None:
 
 
 def read_breadcrumb(place: str) -> str:
-    """Return what the last worker of a shard had in hand when it was lost; empty if unknown.
-
-    Parameters
-    ----------
-    place : str
-        As a `ShardTask` has it.
-    """
+    """Return the image that the lost worker of a shard was decoding; empty if it is unknown."""
     try:
         with open(os.fsencode(place) + BREADCRUMB, "rb") as file:
             return file.read(4096).decode("utf-8", "replace")
@@ -228,7 +222,7 @@ def read_breadcrumb(place: str) -> str:
 
 
 def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
-    """Make a shard in a worker of somebody's executor: in this very process, by one thread.
+    """Build a shard in a worker of an executor: in this process, in one thread.
 
     Raises
     ------
@@ -252,10 +246,10 @@ def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
     while True:
         try:
             timeout_s = task.run.image_timeout_s
-            with engine.Workers(1, timeout_s, _tracing(task), imports=FILL) as crew:
+            with engine.Workers(1, timeout_s, _breadcrumb_writer(task), imports=FILL) as crew:
                 return build_shard(task, crew, report)
         except OutputLockedError:
-            # A worker that was given up, for a network that failed say, may still be at it.
+            # A worker that the scheduler lost, for a failed network say, may still build it.
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
@@ -264,13 +258,13 @@ def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
 
 @dataclass(frozen=True, eq=False)
 class TaskMaker:
-    """Makes the task of a shard, when it is wanted: its plan takes memory."""
+    """Makes the task of each shard when it is needed, since its plan takes memory."""
 
     plan: BuildPlan
     folder: ShardFolder
     run: RunOptions
-    known: frozenset[str] = frozenset()
-    """Files that the list of the folder has, or had."""
+    listed: frozenset[str] = frozenset()
+    """The names of shards that the index of the folder lists, or listed."""
 
     @cached_property
     def _width(self) -> int:
@@ -283,5 +277,5 @@ class TaskMaker:
             shard_plan(self.plan, part, self._width),
             self.folder.place(part.name),
             replace(self.run, max_skipped=None),
-            repair=part.name in self.known,
+            repair=part.name in self.listed,
         )
