@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -13,10 +12,8 @@ from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:
-    from batchify.common.progress import Progress
+    from batchify.common.progress import ProgressCallback
     from batchify.options import BuildOptions
-
-    Step = Callable[[Progress], None]
 
 
 @click.command()
@@ -73,7 +70,11 @@ class _Result(NamedTuple):
 
 
 def _plan(
-    dataset: str, _output: str, options: BuildOptions, values: dict[str, Any], step: Step
+    dataset: str,
+    _output: str,
+    options: BuildOptions,
+    values: dict[str, Any],
+    step: ProgressCallback,
 ) -> _Result:
     """Only plan."""
     from batchify.building.outcome import plan_as_json
@@ -94,7 +95,7 @@ def _plan(
 
 
 def _compare(
-    dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: Step
+    dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: ProgressCallback
 ) -> _Result:
     """Only ask whether OUT is up to date."""
     from batchify.cli.text import changes_text
@@ -112,7 +113,7 @@ def _compare(
 
 
 def _build(
-    dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: Step
+    dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: ProgressCallback
 ) -> _Result:
     """Build OUT."""
     from batchify.cli.text import report_text, shards_text

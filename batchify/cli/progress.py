@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from batchify.common.progress import Progress
+    from batchify.common.progress import Progress, ProgressCallback
 
 
 LINE_S = 5.0
@@ -111,9 +111,7 @@ def make_progress(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress:
 
 
 @contextmanager
-def shown_progress(
-    check_signals: Callable[[], None], *, quiet: bool
-) -> Iterator[Callable[[Progress], None]]:
+def shown_progress(check_signals: Callable[[], None], *, quiet: bool) -> Iterator[ProgressCallback]:
     """Show progress while a library call runs; the value is its callback."""
     progress = make_progress(quiet=quiet)
 

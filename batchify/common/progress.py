@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -28,3 +29,7 @@ class Progress:
     total: int = 0
     bad: int = 0
     split: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
+"""Called with how far a run is, for every stage and every task; it may raise to end the run."""

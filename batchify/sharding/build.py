@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from batchify.building.build import START_IMAGES, must_be_apart
 from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
 from batchify.choices import at_least
-from batchify.common.progress import Progress
+from batchify.common.progress import ProgressCallback
 from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError
 from batchify.format.reader import Reader
@@ -116,9 +116,6 @@ def check_shards_apart(folder: ShardFolder, parts: Sequence[Shard]) -> None:
     check_apart({name: np.concatenate(found) for name, found in digests.items()}, path_of)
 
 
-Report = Callable[[Progress], None]
-
-
 def build_shards(
     dataset: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -134,7 +131,7 @@ def build_shards(
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     work_dir: str | os.PathLike[str] | None = None,
-    progress: Report | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ShardsReport:
     """Write the splits of a dataset into several HDF5 files, the shards, and an index of them.
 
@@ -235,7 +232,7 @@ def find_shard_changes(
     max_skipped: str | int | None = None,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: Report | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Changes:
     """Find out whether a build of shards is due; nothing is written.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
 from batchify.common import durable
 from batchify.common.paths import is_url, local_path, shown
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.system import in_order, usable_cpus
 from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, ChannelTotals, channel_sums, stored_sums
@@ -41,8 +41,6 @@ from batchify.format.shard_index import (
 )
 from batchify.format.structure import chunk_writer, compress_chunk, create, raw, read_row_offsets
 from batchify.options import RunOptions, StoreOptions
-
-Report = Callable[[Progress], None]
 
 
 def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
@@ -116,7 +114,7 @@ class _StoredPieces:
     store: StoreOptions
     pool: ThreadPoolExecutor
     totals: ChannelTotals
-    report: Report
+    report: ProgressCallback
     _done: int = 0
 
     def of(self, split: str) -> Iterator[tuple[int, bytes]]:
@@ -198,7 +196,7 @@ def merge(
     *,
     overwrite: bool = False,
     work_dir: str | os.PathLike[str] | None = None,
-    progress: Report | None = None,
+    progress: ProgressCallback | None = None,
 ) -> MergeReport:
     """Merge the shards of a folder into the file that `batchify.build` makes, byte for byte.
 
@@ -252,7 +250,9 @@ def merge(
     return made
 
 
-def _merged(source: bytes, target: Target, index: ShardIndex, report: Report) -> MergeReport:
+def _merged(
+    source: bytes, target: Target, index: ShardIndex, report: ProgressCallback
+) -> MergeReport:
     """Merge the shards of a folder into a file of this machine."""
     target.check_place()
     folder, name = os.path.split(target.path)
@@ -280,7 +280,9 @@ def _merged(source: bytes, target: Target, index: ShardIndex, report: Report) ->
     return MergeReport(os.fsdecode(target.shown), nbytes, index.rows, len(index.files))
 
 
-def _write(path: bytes, shards: list[ShardPath], index: ShardIndex, report: Report) -> None:
+def _write(
+    path: bytes, shards: list[ShardPath], index: ShardIndex, report: ProgressCallback
+) -> None:
     """Write the one file of all shards."""
     durable.remove(path)
     file_layout = merged_layout(shards, index)

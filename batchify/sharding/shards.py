@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from batchify import choices
 from batchify.building.outcome import MEND, plan_as_json, too_many, unusable
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import Skipped
 from batchify.format import schema
@@ -133,9 +133,6 @@ class ShardOutcome:
     redone: int = 0
     copied: int = 0
     up_to_date: bool = False
-
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -302,7 +299,7 @@ class Outcomes:
 class Steps:
     """Adds up the progress of the shards to that of the build."""
 
-    def __init__(self, plan: BuildPlan, report: Report) -> None:
+    def __init__(self, plan: BuildPlan, report: ProgressCallback) -> None:
         self._total = plan.images
         self._report = report
         self._done: Counter[str] = Counter()
@@ -322,7 +319,7 @@ class Steps:
         """Report the same again: the caller may want to stop."""
         self._report(Progress("fill", self._done.total(), self._total, self._bad.total()))
 
-    def of(self, part: Shard, stage: str = "fill") -> Report:
+    def of(self, part: Shard, stage: str = "fill") -> ProgressCallback:
         """Return the progress callback of a shard."""
 
         def step(progress: Progress) -> None:

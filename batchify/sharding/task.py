@@ -18,7 +18,7 @@ from batchify.building.target import PARTIAL, Target
 from batchify.building.workfile import JOURNAL, WorkFile
 from batchify.common import durable
 from batchify.common.paths import is_url, shown
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import (
     BadImagesError,
@@ -35,9 +35,6 @@ from batchify.sharding.shards import Shard, ShardOutcome, shard_plan
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
 from batchify.workers.pool import StoppedError
-
-Report = Callable[[Progress], None]
-
 
 BREADCRUMB = PARTIAL + b".image"
 """Ending of the file next to a shard that names the image which its worker is decoding."""
@@ -86,7 +83,7 @@ class ShardTask:
 
 
 def build_shard(
-    task: ShardTask, crew: engine.Workers, report: Report, *, may_start: bool = False
+    task: ShardTask, crew: engine.Workers, report: ProgressCallback, *, may_start: bool = False
 ) -> ShardOutcome:
     """Make a shard; one that stands, whole and up to date, stays.
 
@@ -146,7 +143,7 @@ def outcome_of(task: ShardTask, made: BuildReport, path: bytes) -> ShardOutcome:
 
 
 def compare_shard(
-    task: ShardTask, crew: engine.Workers, report: Report, *, every: bool
+    task: ShardTask, crew: engine.Workers, report: ProgressCallback, *, every: bool
 ) -> tuple[Changes, ShardOutcome | None]:
     """Look whether a shard stands, whole and up to date.
 
