@@ -1,13 +1,15 @@
 """The readers that are compared, each in a process of its own: readers.py NAME FILE [COUNT].
 
 Each reads shuffled epochs of batches of 32 rows of the training split, the first to warm up, and
-prints the median of the others in rows a second. COUNT is of batches that threads read ahead, or
-of PyTorch's workers.
+prints the median of the others in rows a second, and the CPU time of a row, of this process and its
+workers. COUNT is of batches that threads read ahead, or of PyTorch's workers.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -146,6 +148,51 @@ def torch_floats(file: str, workers: str) -> Callable[[], Iterable[Any]]:
     return _load(dataset, workers, batch_size=None)
 
 
+def torch_lent(file: str, workers: str, size: str, scaled: str) -> Callable[[], Iterable[Any]]:
+    """Load whole batches of some size, each copied as to a GPU; workers lend their memory."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    torch.set_num_threads(1)
+    split, rows = batchify.open(file)["train"], int(size)
+    dataset = split.to_torch(batch_size=rows, shuffle=True, scaled=scaled == "floats")
+    loader = DataLoader(dataset, batch_size=None, num_workers=int(workers), persistent_workers=True)
+    height, width, channels = split.images.shape[1:]
+    dtype = torch.float32 if scaled == "floats" else torch.uint8
+    target = torch.empty((rows, channels, height, width), dtype=dtype).to(
+        memory_format=torch.channels_last
+    )
+    return lambda: (target[: len(x)].copy_(x) for x, _ in loader)
+
+
+def torch_sent(file: str, workers: str, size: str, scaled: str) -> Callable[[], Iterable[Any]]:
+    """Do the same with batches and labels that PyTorch sends in new shared memory."""
+    import torch
+
+    from batchify.loading.frameworks import torch as adapter
+
+    adapter.lent = lambda images, _: adapter.channels_first(images)
+    adapter.label_tensor = torch.from_numpy
+    adapter.lender = _Owner
+    return torch_lent(file, workers, size, scaled)
+
+
+class _Owner:
+    """Lends nothing: each batch has memory of its own."""
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> tuple[Any, None]:
+        return np.empty(shape, dtype), None
+
+
+def cpu_s() -> float:
+    """Return the CPU time of this process and of those it started that are running."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        with open(f"/proc/{child.pid}/stat") as file:
+            ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def private_kib() -> int:
     """Return the memory of this process that is neither a file's nor shared, in KiB."""
     with open("/proc/self/status") as file:
@@ -165,18 +212,23 @@ def main() -> None:
         "take": take,
         "torch_bytes": torch_bytes,
         "torch_floats": torch_floats,
+        "torch_lent": torch_lent,
+        "torch_sent": torch_sent,
         "torch_split": torch_split,
         "torch_usual": torch_usual,
     }
     epoch = readers[name](*arguments)
-    rates, memory = [], []
+    is_linux = sys.platform == "linux"
+    rates, memory, cpu = [], [], []
     for _ in range(EPOCHS + 1):
         started = time.perf_counter()
         count = sum(len(batch) for batch in epoch())
         rates.append(count / (time.perf_counter() - started))
-        memory.append(private_kib() if sys.platform == "linux" else 0)
+        memory.append(private_kib() if is_linux else 0)
+        cpu.append(cpu_s() if is_linux else 0.0)
     print(json.dumps({"rows_per_s": statistics.median(rates[1:]), "rows": count,
-                      "grown_kib": memory[-1] - memory[0]}))  # fmt: skip
+                      "grown_kib": memory[-1] - memory[0],
+                      "cpu_us": (cpu[-1] - cpu[0]) / EPOCHS / count * 1e6}))  # fmt: skip
 
 
 if __name__ == "__main__":

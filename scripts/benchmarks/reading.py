@@ -20,9 +20,10 @@ PEERS = str(Path(__file__).parent / "peers.py")
 
 @dataclass(frozen=True)
 class Rates:
-    """Two readers that ran in turn: the median of their rows a second, and of the ratios.
+    """Two readers that ran in turn: the medians of their rows a second, CPU time and ratios.
 
-    And by how much the memory of the first grew after its first epoch, at most.
+    CPU time is in microseconds a row, 0 where it is not measured. And by how much the memory of the
+    first grew after its first epoch, at most.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Rates:
     b: str
     a_rows_per_s: float
     b_rows_per_s: float
+    a_cpu_us: float
+    b_cpu_us: float
     a_grown_kib: int
     ratio: float
     least: float
@@ -37,17 +40,17 @@ class Rates:
     target: str
 
 
-def rate(*command: str) -> tuple[float, int] | None:
-    """Return the rows a second of a reader, and the KiB that its memory grew by.
+def rate(*command: str) -> dict[str, float] | None:
+    """Return what a reader prints: its rows a second and, if measured, CPU time and memory.
 
-    None where it is not installed, or failed: what failed is told.
+    None if it is not installed or fails; the reason goes to standard error.
     """
     done = subprocess.run([sys.executable, *command], capture_output=True, check=False, text=True)
     if done.returncode:
         print((done.stderr.splitlines() or ["?"])[-1], file=sys.stderr)
         return None
-    found = json.loads(done.stdout.splitlines()[-1])
-    return float(found["rows_per_s"]), int(found.get("grown_kib", 0))
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return {"cpu_us": 0, "grown_kib": 0, **found}
 
 
 def compare_rates(
@@ -64,14 +67,20 @@ def compare_rates(
             print(f"{name:44} does not run here: left out", flush=True)
             return
         pairs.append((first, second))
-    ratios = [first / second for (first, _), (second, _) in pairs]
+    ratios = [first["rows_per_s"] / second["rows_per_s"] for first, second in pairs]
+
+    def median(side: int, key: str) -> float:
+        return statistics.median(pair[side][key] for pair in pairs)
+
     found = Rates(
         name=name,
         a=a[1],
         b=b[1],
-        a_rows_per_s=statistics.median(pair[0][0] for pair in pairs),
-        b_rows_per_s=statistics.median(pair[1][0] for pair in pairs),
-        a_grown_kib=max(pair[0][1] for pair in pairs),
+        a_rows_per_s=median(0, "rows_per_s"),
+        b_rows_per_s=median(1, "rows_per_s"),
+        a_cpu_us=median(0, "cpu_us"),
+        b_cpu_us=median(1, "cpu_us"),
+        a_grown_kib=int(max(first["grown_kib"] for first, _ in pairs)),
         ratio=statistics.median(ratios),
         least=min(ratios),
         most=max(ratios),
@@ -79,7 +88,8 @@ def compare_rates(
     )
     print(
         f"{found.name:44} {found.a_rows_per_s:8,.0f} /s {found.b_rows_per_s:8,.0f} /s "
-        f"{found.ratio:7.2f} ({found.least:.2f} to {found.most:.2f})   {found.target}",
+        f"{found.ratio:7.2f} ({found.least:.2f} to {found.most:.2f})   "
+        f"CPU {found.a_cpu_us:.1f} and {found.b_cpu_us:.1f} µs a row   {found.target}",
         flush=True,
     )
     yield found
@@ -98,6 +108,7 @@ def bench_read(
     seconds("build", str(dataset), packed, "--validation-split", "0", "--compression", "gzip")
     found = [*cases(out, packed, str(root / "peers"), str(dataset), many)]
     found += encoded_cases(root, scale, many)
+    found += lending_cases(root, scale, many)
     for name, first, second, target in found:
         if only.search(name):
             yield from compare_rates(name, first, second, runs, target)
@@ -152,3 +163,15 @@ def encoded_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
     yield f"encoded: prefetch={many} / files in {many} threads", [*own, many], files, "at least 0.9"
     yield f"encoded: prefetch=0 / files in {many} threads", own, files, ""
     yield f"encoded / pixels, prefetch={many}", [*own, many], [READERS, "bytes", pixels, many], ""
+
+
+def lending_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
+    """Yield what is compared of batches that workers lend, and that PyTorch sends by itself."""
+    images, out = str(draw(root, int(4_000 * scale), 224, 224)), str(root / "lending.h5")
+    seconds("build", images, out, "--validation-split", "0", "--target-size", "224")
+    for size in ("32", "128"):
+        for kind in ("bytes", "floats"):
+            lent, sent = (
+                [READERS, name, out, many, size, kind] for name in ("torch_lent", "torch_sent")
+            )
+            yield f"lent / sent by PyTorch, {size} rows, {kind}, {many} workers", lent, sent, ""
