@@ -24,7 +24,8 @@ from batchify.common.system import usable_cpus
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, OptionError
 from batchify.format.images import StoredPixels
-from batchify.loading.origin import Origin, Rows, Serving, owners, reopen_images, row_numbers
+from batchify.loading.indexing import Chain, Rows, row_numbers
+from batchify.loading.origin import DecodeOverrides, Origin, reopened
 
 Chunk = Callable[[int], NDArray[Any]]
 """Returns the rows of a chunk, given its number."""
@@ -157,6 +158,8 @@ class RowArray(ABC):
         How a copy of this in another process opens it again.
     starts : ndarray of intp, or None
         The first rows of the chunks that are inflated as a whole; None where single rows are read.
+    column : str
+        Which column of the split this is.
     """
 
     def __init__(
@@ -165,19 +168,24 @@ class RowArray(ABC):
         dtype: np.dtype[Any],
         origin: Origin,
         starts: Rows | None = None,
+        column: str = "images",
     ) -> None:
         self.shape = shape
         self.dtype = dtype
         self.origin = origin
         self.starts = starts
-
-    @abstractmethod
-    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
-        """Read some rows, any and in any order, into `out`; usable from several threads."""
+        self._column = column
 
     @abstractmethod
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk, or one row where there is no such thing; (n, H, W, C)."""
+
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows, any and in any order, into `out`; usable from several threads.
+
+        Each chunk is read and inflated once, however many of its rows are wanted.
+        """
+        gather_chunks(self.chunk, self.starts, rows, out)
 
     def encoded(self, _row: int) -> bytes:
         """Return the bytes of the file that a row was made of, where they are stored.
@@ -199,7 +207,7 @@ class RowArray(ABC):
         """
         raise only_pixels(self.origin)
 
-    def served(self, _serving: Serving, _origin: Origin) -> RowArray:
+    def decoded_with(self, _overrides: DecodeOverrides) -> RowArray:
         """Return the same images decoded otherwise, where their bytes are stored.
 
         Raises
@@ -249,7 +257,7 @@ class RowArray(ABC):
         return np.asarray(self[:], dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopen_images, (self.origin,)
+        return reopened, (self.origin, self._column)
 
     def __copy__(self) -> RowArray:
         return self  # nothing of it changes
@@ -277,10 +285,6 @@ class StoredArray(RowArray):
             starts = np.arange(0, rows, stored.chunk_rows, dtype=np.intp)
         super().__init__((rows, *stored.image_shape), stored.dtype, origin, starts)
         self._stored = stored
-
-    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
-        """Read some rows; each chunk is inflated once however many of its rows are wanted."""
-        gather_chunks(self.chunk, self.starts, rows, out)
 
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk, or one row.
@@ -315,37 +319,36 @@ class ChainedArray(RowArray):
     origin : Origin
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any] | RowArray], origin: Origin) -> None:
+    def __init__(
+        self, parts: Sequence[NDArray[Any] | RowArray], origin: Origin, column: str = "images"
+    ) -> None:
         self._parts = tuple(parts)
-        ends = np.cumsum([len(part) for part in parts])
-        self._firsts = np.concatenate([[0], ends[:-1]])
-        starts = [part.starts if isinstance(part, RowArray) else None for part in parts]
+        self._chain = Chain(map(len, parts))
+        self._chunks = self._chain
         chained = None
-        if any(found is not None for found in starts):
-            each = [
-                np.arange(len(part), dtype=np.intp) if found is None else found
-                for part, found in zip(parts, starts, strict=True)
-            ]
+        if any(isinstance(part, RowArray) and part.starts is not None for part in parts):
+            starts = [_starts(part) for part in parts]
+            self._chunks = Chain(map(len, starts))
+            firsts = self._chain.firsts
             chained = np.concatenate(
-                [first + found for first, found in zip(self._firsts, each, strict=True)]
+                [first + found for first, found in zip(firsts, starts, strict=True)]
             )
-            self._first_chunks = np.cumsum([0, *map(len, each[:-1])])
-        super().__init__((int(ends[-1]), *parts[0].shape[1:]), parts[0].dtype, origin, chained)
+        shape = (self._chain.count, *parts[0].shape[1:])
+        super().__init__(shape, parts[0].dtype, origin, chained, column)
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together."""
-        parts = owners(self._firsts, rows)
+        parts = self._chain.owners(rows)
         for owner in np.flatnonzero(np.bincount(parts)).tolist():
             wanted = np.flatnonzero(parts == owner)
             part = np.empty((len(wanted), *self.shape[1:]), self.dtype)
-            gather(self._parts[owner], rows[wanted] - self._firsts[owner], part)
+            gather(self._parts[owner], rows[wanted] - self._chain.firsts[owner], part)
             out[wanted] = part
 
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk of one of the files, or one row."""
-        firsts = self._firsts if self.starts is None else self._first_chunks
-        owner = int(owners(firsts, np.asarray(index)))
-        part, inner = self._parts[owner], index - int(firsts[owner])
+        owner, inner = self._chunks.find(index)
+        part = self._parts[owner]
         return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
 
     def encoded(self, row: int) -> bytes:
@@ -358,22 +361,29 @@ class ChainedArray(RowArray):
         part, inner = self._part(row)
         return part.decode(inner)
 
-    def served(self, serving: Serving, origin: Origin) -> ChainedArray:
+    def decoded_with(self, overrides: DecodeOverrides) -> ChainedArray:
         """Return the same images decoded otherwise, where the bytes of all are stored."""
         parts = [part for part in self._parts if isinstance(part, RowArray)]
         if len(parts) < len(self._parts):
             raise only_pixels(self.origin)
         return ChainedArray(
-            [part.served(serving, replace(part.origin, serving=serving)) for part in parts], origin
+            [part.decoded_with(overrides) for part in parts],
+            replace(self.origin, overrides=overrides),
         )
 
     def _part(self, row: int) -> tuple[RowArray, int]:
-        """Return whose row it is, and which of its own."""
-        owner = int(owners(self._firsts, np.asarray(row)))
+        """Return the array of the file that a row is in, and the row's number there."""
+        owner, inner = self._chain.find(row)
         part = self._parts[owner]
         if not isinstance(part, RowArray):
             raise only_pixels(self.origin)
-        return part, row - int(self._firsts[owner])
+        return part, inner
+
+
+def _starts(part: NDArray[Any] | RowArray) -> Rows:
+    """Return the first row of each chunk of a file; each row is one where none share chunks."""
+    starts = part.starts if isinstance(part, RowArray) else None
+    return np.arange(len(part), dtype=np.intp) if starts is None else starts
 
 
 def only_pixels(origin: Origin) -> OptionError:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from batchify.choices import at_least
 from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
-from batchify.loading.origin import Rows
+from batchify.loading.indexing import Rows
 
 MIXED_NBYTES = 64 << 20
 """Compressed images that are mixed with each other, where chunks hold several."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from batchify.errors import BadImageError, FileAccessError, FileFormatError
 from batchify.format.config import recorded_options
 from batchify.format.images import EncodedFiles
 from batchify.format.reader import Reader
-from batchify.loading.arrays import RowArray, gather_chunks
-from batchify.loading.origin import AS_RECORDED, Origin, Rows, Serving
+from batchify.loading.arrays import RowArray
+from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
 from batchify.options import DecodeOptions
 
 
@@ -30,13 +31,12 @@ class EncodedImages:
     dtype : numpy.dtype
     scale : numpy.float32
         What floats were multiplied by.
-    serving : Serving
-        What is asked for in place of what is recorded.
+    overrides : DecodeOverrides
 
     Raises
     ------
     OptionError
-        As `Serving.options`.
+        As `DecodeOverrides.apply`.
 
     Notes
     -----
@@ -50,18 +50,20 @@ class EncodedImages:
         recorded: DecodeOptions,
         dtype: np.dtype[Any],
         scale: np.float32,
-        serving: Serving,
+        overrides: DecodeOverrides,
     ) -> None:
         self.files = files
         self.dtype = dtype
         self._recorded = recorded
         self._scale = scale
-        self._options = serving.options(recorded)
+        self._options = overrides.apply(recorded)
         guard(self._options)
         quiet()
 
     @classmethod
-    def of(cls, reader: Reader, split: str, serving: Serving = AS_RECORDED) -> EncodedImages:
+    def of(
+        cls, reader: Reader, split: str, overrides: DecodeOverrides = AS_RECORDED
+    ) -> EncodedImages:
         """Return those of an open file.
 
         Raises
@@ -75,12 +77,12 @@ class EncodedImages:
                 options.decode,
                 reader.image_dtype,
                 np.float32(options.store.scale),
-                serving,
+                overrides,
             )
 
-    def served(self, serving: Serving) -> EncodedImages:
-        """Return the same images, served otherwise."""
-        return EncodedImages(self.files, self._recorded, self.dtype, self._scale, serving)
+    def decoded_with(self, overrides: DecodeOverrides) -> EncodedImages:
+        """Return the same images, decoded otherwise."""
+        return EncodedImages(self.files, self._recorded, self.dtype, self._scale, overrides)
 
     @property
     def rows(self) -> int:
@@ -137,10 +139,6 @@ class EncodedArray(RowArray):
         super().__init__((images.rows, *images.image_shape), images.dtype, origin)
         self._images = images
 
-    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
-        """Read some rows; each is decoded once, however often it is wanted."""
-        gather_chunks(self.chunk, None, rows, out)
-
     def chunk(self, index: int) -> NDArray[Any]:
         """Return one row.
 
@@ -174,14 +172,16 @@ class EncodedArray(RowArray):
         """
         return self._decoded(row, fit=False)
 
-    def served(self, serving: Serving, origin: Origin) -> EncodedArray:
-        """Return the same images, served otherwise.
+    def decoded_with(self, overrides: DecodeOverrides) -> EncodedArray:
+        """Return the same images, decoded otherwise.
 
         Raises
         ------
         OptionError
+            As `DecodeOverrides.apply`.
         """
-        return EncodedArray(self._images.served(serving), origin)
+        origin = replace(self.origin, overrides=overrides)
+        return EncodedArray(self._images.decoded_with(overrides), origin)
 
     def _decoded(self, row: int, *, fit: bool) -> NDArray[Any]:
         try:

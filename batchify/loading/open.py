@@ -27,7 +27,7 @@ from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, is_shard_name, read_index, shard_paths
 from batchify.format.structure import dataset_row_offsets, filters
 from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
-from batchify.loading.origin import AS_RECORDED, Origin, Serving
+from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
 from batchify.loading.split import Images, Paths, Split
 
 Mapped = np.memmap[Any, np.dtype[np.uint8]]
@@ -35,9 +35,9 @@ Mapped = np.memmap[Any, np.dtype[np.uint8]]
 
 
 def open_splits(
-    path: bytes, serving: Serving = AS_RECORDED
+    path: bytes, overrides: DecodeOverrides = AS_RECORDED
 ) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Return the classes and the splits of one file, its images as `serving` asks.
+    """Return the classes and the splits of one file, its images decoded as `overrides` asks.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def open_splits(
             mapped = np.memmap(file, np.uint8, "r")
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
         return classes, {
-            name: _split(reader, mapped, name, classes, serving) for name in reader.splits
+            name: _split(reader, mapped, name, classes, overrides) for name in reader.splits
         }
 
 
@@ -64,10 +64,10 @@ def accessing(path: bytes) -> Iterator[None]:
 
 
 def _split(
-    reader: Reader, mapped: Mapped, name: str, classes: tuple[str, ...], serving: Serving
+    reader: Reader, mapped: Mapped, name: str, classes: tuple[str, ...], overrides: DecodeOverrides
 ) -> Split:
     columns = reader.splits[name]
-    origin = Origin((reader.path,), name, (reader.digest,), reader.rows(name), serving, reopen)
+    origin = Origin((reader.path,), name, (reader.digest,), reader.rows(name), overrides, reopen)
     images = _images(reader, mapped, name, origin)
     scale = reader.scale_factor(name)
     if scale is None and images.dtype != np.float32:
@@ -91,7 +91,7 @@ def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Images
     if reader.is_encoded:
         from batchify.loading.encoded import EncodedArray, EncodedImages  # which need Pillow
 
-        return EncodedArray(EncodedImages.of(reader, name, origin.serving), origin)
+        return EncodedArray(EncodedImages.of(reader, name, origin.overrides), origin)
     if not filters(reader.splits[name]["images"]):
         found = _view(reader, mapped, name, "images")
         if found is not None:
@@ -200,14 +200,14 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
 
     Notes
     -----
-    A file that is replaced by a new build goes on serving its old rows. Memory: of mapped rows
+    A file that is replaced by a new build keeps serving its old rows. Memory: of mapped rows
     what the system likes to keep; nothing is read yet.
     """
-    return _open(path, Serving(trusted=trusted))
+    return _open(path, DecodeOverrides(trusted=trusted))
 
 
-def _open(path: Path | Sequence[Path], serving: Serving) -> DatasetFile:
-    opened = [_open_one(each, serving) for each in _files(path)]
+def _open(path: Path | Sequence[Path], overrides: DecodeOverrides) -> DatasetFile:
+    opened = [_open_one(each, overrides) for each in _files(path)]
     if len(opened) == 1:
         return opened[0]
     classes = opened[0].classes
@@ -292,8 +292,8 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
     return [os.path.join(name, entry) for entry in found]
 
 
-def _open_one(path: bytes, serving: Serving) -> DatasetFile:
-    classes, splits = open_splits(path, serving)
+def _open_one(path: bytes, overrides: DecodeOverrides) -> DatasetFile:
+    classes, splits = open_splits(path, overrides)
     return DatasetFile(splits, classes, (os.fsdecode(path),))
 
 
@@ -319,7 +319,7 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
         name,
         tuple(digest for found in origins for digest in found.digests),
         sum(found.rows for found in origins),
-        first.origin.serving,
+        first.origin.overrides,
         reopen,
     )
     return Split(
@@ -340,7 +340,7 @@ def _chained_labels(
 ) -> NDArray[Any] | RowArray | None:
     """Return the labels of several files as one array; masks, which are large, stay in them."""
     if parts and len(parts[0].shape) > 2:
-        return ChainedLabels(parts, origin)
+        return ChainedArray(parts, origin, "labels")
     return _joined([np.asarray(part) for part in parts])
 
 
@@ -367,21 +367,10 @@ def reopen(origin: Origin) -> Split:
     FileFormatError
         If a file is not the one that it was.
     """
-    file = _open(origin.files, origin.serving)
+    file = _open(origin.files, origin.overrides)
     if origin.split not in file or file[origin.split].origin != origin:
         raise FileFormatError(
             f"{', '.join(map(printable, origin.files))} was built anew since it was opened; "
             "open it again"
         )
     return file[origin.split]
-
-
-class ChainedLabels(ChainedArray):
-    """The masks of several files, one after another."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen_labels, (self.origin,)
-
-
-def _reopen_labels(origin: Origin) -> Any:
-    return reopen(origin).labels

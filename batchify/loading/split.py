@@ -16,7 +16,8 @@ from batchify.common.text import labelled
 from batchify.errors import OptionError
 from batchify.loading.arrays import RowArray, gather, only_pixels
 from batchify.loading.batches import Batches, BatchOptions
-from batchify.loading.origin import Origin, Rows, owners, row_numbers
+from batchify.loading.indexing import Chain, Rows, row_numbers
+from batchify.loading.origin import Origin, reopened
 
 
 class Paths(Sequence[str]):
@@ -30,12 +31,10 @@ class Paths(Sequence[str]):
 
     def __init__(self, stored: Sequence[NDArray[np.bytes_]]) -> None:
         self.stored = tuple(stored)
-        ends = np.cumsum([len(part) for part in stored])
-        self._count = int(ends[-1])
-        self._firsts = np.concatenate([[0], ends[:-1]])
+        self._chain = Chain(map(len, stored))
 
     def __len__(self) -> int:
-        return self._count
+        return self._chain.count
 
     @overload
     def __getitem__(self, key: int) -> str: ...
@@ -47,8 +46,8 @@ class Paths(Sequence[str]):
         return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
 
     def _path(self, row: int) -> str:
-        part = int(owners(self._firsts, np.asarray(row)))
-        return os.fsdecode(bytes(self.stored[part][row - self._firsts[part]]))
+        part, inner = self._chain.find(row)
+        return os.fsdecode(bytes(self.stored[part][inner]))
 
 
 SplitT = TypeVar("SplitT", bound="EncodedAccess")
@@ -110,17 +109,17 @@ class EncodedAccess:
         ------
         OptionError
         """
-        serving = replace(
-            self.origin.serving,
+        overrides = replace(
+            self.origin.overrides,
             target_size=target_size,
             interpolation=interpolation,
             fit=fit,
             scaled_decode=scaled_decode,
         )
-        origin = replace(self.origin, serving=serving)
+        images = self._row_array().decoded_with(overrides)
         found = object.__new__(type(self))  # all else of it is the same
         vars(found).update(vars(self))
-        found.images, found.origin = self._row_array().served(serving, origin), origin
+        found.images, found.origin = images, images.origin
         return found
 
     def _at(self, row: int) -> tuple[RowArray, int]:
@@ -407,7 +406,7 @@ class Split(EncodedAccess):
         return import_adapter("batchify.loading.frameworks.huggingface", "datasets").dataset(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self.origin.opener, (self.origin,)
+        return reopened, (self.origin,)
 
     def __copy__(self) -> Split:
         return self  # nothing of it changes

@@ -19,7 +19,7 @@ from batchify.errors import OptionError
 from batchify.loading.arrays import RowArray
 from batchify.loading.batches import Batches, chunk_starts, shuffled
 from batchify.loading.frameworks.shared_memory import channels_first, label_tensor, lender, lent
-from batchify.loading.origin import Rows
+from batchify.loading.indexing import Rows
 
 Transform = Callable[[NDArray[Any]], Any]
 
