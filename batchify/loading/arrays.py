@@ -188,33 +188,15 @@ class RowArray(ABC):
         gather_chunks(self.chunk, self.starts, rows, out)
 
     def encoded(self, _row: int) -> bytes:
-        """Return the bytes of the file that a row was made of, where they are stored.
-
-        Raises
-        ------
-        OptionError
-            If pixels are stored.
-        """
+        """Return the bytes of the file that a row was made of; refused if pixels are stored."""
         raise only_pixels(self.origin)
 
     def decode(self, _row: int) -> NDArray[Any]:
-        """Return a row at the size of its source, shape (h, w, C), where its bytes are stored.
-
-        Raises
-        ------
-        OptionError
-            If pixels are stored.
-        """
+        """Return a row at the size of its file, shape (h, w, C); refused if pixels are stored."""
         raise only_pixels(self.origin)
 
     def decoded_with(self, _overrides: DecodeOverrides) -> RowArray:
-        """Return the same images decoded otherwise, where their bytes are stored.
-
-        Raises
-        ------
-        OptionError
-            If pixels are stored.
-        """
+        """Return the same images, decoded otherwise; refused if pixels are stored."""
         raise only_pixels(self.origin)
 
     @property
@@ -269,6 +251,10 @@ class RowArray(ABC):
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
 
 
+Column = NDArray[Any] | RowArray
+"""A column of a split: mapped, in memory, or read when it is indexed."""
+
+
 class StoredArray(RowArray):
     """The images of one file that cannot be mapped as one run.
 
@@ -319,9 +305,7 @@ class ChainedArray(RowArray):
     origin : Origin
     """
 
-    def __init__(
-        self, parts: Sequence[NDArray[Any] | RowArray], origin: Origin, column: str = "images"
-    ) -> None:
+    def __init__(self, parts: Sequence[Column], origin: Origin, column: str = "images") -> None:
         self._parts = tuple(parts)
         self._chain = Chain(map(len, parts))
         self._chunks = self._chain
@@ -380,7 +364,7 @@ class ChainedArray(RowArray):
         return part, inner
 
 
-def _starts(part: NDArray[Any] | RowArray) -> Rows:
+def _starts(part: Column) -> Rows:
     """Return the first row of each chunk of a file; each row is one where none share chunks."""
     starts = part.starts if isinstance(part, RowArray) else None
     return np.arange(len(part), dtype=np.intp) if starts is None else starts
@@ -394,7 +378,7 @@ def only_pixels(origin: Origin) -> OptionError:
     )
 
 
-def gather(images: NDArray[Any] | RowArray, rows: Rows, out: NDArray[Any]) -> None:
+def gather(images: Column, rows: Rows, out: NDArray[Any]) -> None:
     """Read some rows, given by numbers from 0 up, into `out`, shape (n, H, W, C)."""
     if isinstance(images, RowArray):
         images.gather(rows, out)

@@ -9,63 +9,26 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.random import RandomState  # now: a fork must not find it half imported
+from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from batchify.choices import at_least
 from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
+from batchify.loading.epoch_order import (
+    chunk_starts,
+    count_batches,
+    cut_batches,
+    mixed_rows,
+    shuffled_rows,
+)
 from batchify.loading.indexing import Rows
-
-MIXED_NBYTES = 64 << 20
-"""Compressed images that are mixed with each other, where chunks hold several."""
-
-
-def shuffled(
-    images: NDArray[Any] | RowArray, random: RandomState, cuts: Sequence[int] = ()
-) -> Rows:
-    """Return row numbers in a new order, shape (N,).
-
-    Rows that are read one by one are permuted: every order is as likely. Where compressed images
-    share chunks, the chunks are permuted, and then the rows of every `MIXED_NBYTES` of chunks
-    among each other, so that each chunk needs to be inflated once.
-
-    Parameters
-    ----------
-    images : ndarray or RowArray
-    random : numpy.random.RandomState
-    cuts : sequence of int
-        RowOffsets of the order that rows of chunks do not cross: where one reader's share ends.
-    """
-    count = len(images)
-    starts = chunk_starts(images)
-    if starts is None:
-        return random.permutation(count)
-    chunks = random.permutation(len(starts))
-    lengths = np.diff(starts, append=count)[chunks]
-    before = np.cumsum(lengths) - lengths
-    rows: Rows = np.arange(count) + np.repeat(starts[chunks] - before, lengths)
-    changes = np.flatnonzero(np.diff(before // mixed_rows(images))) + 1
-    ends = sorted({*before[changes].tolist(), *cuts})
-    for mixed in np.split(rows, ends):  # views: they are shuffled where they are
-        random.shuffle(mixed)
-    return rows
-
-
-def chunk_starts(images: NDArray[Any] | RowArray) -> Rows | None:
-    """Return the first row of each chunk that several images share; None where none do."""
-    return images.starts if isinstance(images, RowArray) else None
-
-
-def mixed_rows(images: NDArray[Any] | RowArray) -> int:
-    """Return how many rows are mixed with each other; more by up to a chunk."""
-    return max(1, MIXED_NBYTES // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))
-
+from batchify.loading.split_data import SplitData
 
 _BLOCK_NBYTES = 256 << 10
 """Mapped rows that are multiplied at once: they stay in the processor's cache."""
@@ -78,42 +41,20 @@ _READ_NBYTES = 8 << 20
 Batch = tuple[NDArray[Any], NDArray[Any]] | NDArray[Any]
 
 
-class SplitLike(Protocol):
-    """What batches are cut from: of a `Split`, what they need."""
-
-    images: NDArray[Any] | RowArray
-    labels: NDArray[Any] | RowArray | None
-    classes: tuple[str, ...]
-    scale_factor: np.float32 | None
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        """The label of each class."""
-        ...
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        ...
-
-    def row_numbers(self, key: Any) -> Rows:
-        """Return the row numbers, from 0 up, that an index selects."""
-        ...
-
-
-class Source:
-    """Reads batches of a split; from several threads at once.
+class RowReader:
+    """Reads the images and labels of some rows; usable from several threads at once.
 
     Parameters
     ----------
-    split : Split
+    split : SplitData
     dtype, labels_dtype : numpy.dtype
-        Of what is read: float32 pixels are multiplied by ``scale_factor``.
+        The dtypes to read into: float32 pixels are multiplied by ``scale_factor``.
     batch_size : int
-        As many rows as are read at once, as a rule.
+        How many rows are usually read at once.
     """
 
     def __init__(
-        self, split: SplitLike, dtype: np.dtype[Any], labels_dtype: np.dtype[Any], batch_size: int
+        self, split: SplitData, dtype: np.dtype[Any], labels_dtype: np.dtype[Any], batch_size: int
     ) -> None:
         images = split.images
         self._split = split
@@ -179,11 +120,11 @@ def _end_reading() -> None:
 class ReadingThread(threading.Thread):
     """Reads batches in the order that they are asked for, until it gets None."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: RowReader) -> None:
         super().__init__(name="batchify", daemon=True)
         self._pid = os.getpid()
         self.tasks: SimpleQueue[tuple[Rows, NDArray[Any]] | None] = SimpleQueue()
-        self._source = source
+        self._rows = source
         self._results: SimpleQueue[Batch | Exception] = SimpleQueue()
         self.start()
         _reading.add(self)
@@ -192,7 +133,7 @@ class ReadingThread(threading.Thread):
         """Read."""
         while (task := self.tasks.get()) is not None:
             try:
-                self._results.put(self._source.read(*task))
+                self._results.put(self._rows.read(*task))
             except Exception as error:  # noqa: BLE001 - raised again by result()
                 self._results.put(error)
 
@@ -265,12 +206,12 @@ class Batches:
     Notes
     -----
     Memory: the batches that are alive; of compressed images that share chunks also
-    twice `batchify.loading.batches.MIXED_NBYTES`, in each process that reads, as long as this
+    twice `batchify.loading.epoch_order.MIXED_NBYTES`, in each process that reads, as long as this
     is alive.
     """
 
     def __init__(
-        self, split: SplitLike, options: BatchOptions, float_labels: bool | None = None
+        self, split: SplitData, options: BatchOptions, float_labels: bool | None = None
     ) -> None:
         self.split = split
         self.options = options
@@ -281,30 +222,30 @@ class Batches:
             float_labels = options.scaled
         stored = floats if split.labels is None else split.labels.dtype
         self.labels_dtype = floats if float_labels else stored
-        self._source = Source(split, self.dtype, self.labels_dtype, options.batch_size)
+        self._rows = RowReader(split, self.dtype, self.labels_dtype, options.batch_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
         float_labels = self.labels_dtype == np.float32
         return _unpickled, (self.split, self.options, float_labels, self.epoch)
 
     def __len__(self) -> int:
-        count = len(self.split) / self.options.batch_size
-        return math.floor(count) if self.options.drop_last else math.ceil(count)
+        options = self.options
+        return count_batches(len(self.split), options.batch_size, drop_last=options.drop_last)
 
     def order(self, epoch: int) -> Rows:
-        """Return the row numbers of an epoch, in their order; shape (N,).
+        """Return the row numbers of an epoch in their order, shape (N,).
 
-        See `batchify.loading.batches.shuffled`.
+        See `batchify.loading.epoch_order`.
         """
         if not self.options.shuffle:
             return np.arange(len(self.split), dtype=np.intp)
         random = RandomState([self.options.seed % 2**32, epoch % 2**32])
-        return shuffled(self.split.images, random)
+        return shuffled_rows(self.split.images, random)
 
     def cut(self, order: Rows) -> list[Rows]:
         """Return the rows of each batch."""
-        size = self.options.batch_size
-        return [order[start : start + size] for start in range(0, len(self) * size, size)]
+        options = self.options
+        return cut_batches(order, options.batch_size, drop_last=options.drop_last)
 
     def read(self, rows: Any) -> Batch:
         """Return the batch of some rows, any number of them.
@@ -318,7 +259,7 @@ class Batches:
         IndexError
         """
         numbers = self.split.row_numbers(rows)
-        return self._source.read(numbers, self._source.array(len(numbers)))
+        return self._rows.read(numbers, self._rows.array(len(numbers)))
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order(self.epoch)
@@ -329,16 +270,16 @@ class Batches:
         """Yield batches, given the rows of each; into memory from `buffer` where given."""
         options = self.options
         if buffer is None:
-            buffer = self._ring() if options.reuse else self._source.array
+            buffer = self._ring() if options.reuse else self._rows.array
         if options.prefetch:
             return self._ahead(batches, buffer)
-        return (self._source.read(rows, buffer(len(rows))) for rows in batches)
+        return (self._rows.read(rows, buffer(len(rows))) for rows in batches)
 
     def _ring(self) -> Buffer:
         """Return memory again: of those read ahead, the one handed over, and the caller's."""
         size = min(self.options.batch_size, len(self.split))
         count = min(self.options.prefetch, len(self)) + 2
-        arrays = itertools.cycle([self._source.array(size) for _ in range(count)])
+        arrays = itertools.cycle([self._rows.array(size) for _ in range(count)])
         return lambda length: next(arrays)[:length]
 
     def _ahead(self, batches: Iterable[Rows], buffer: Buffer) -> Iterator[Batch]:
@@ -351,7 +292,7 @@ class Batches:
         waiting: deque[ReadingThread] = deque()
         try:
             while len(readers) < min(self.options.prefetch, len(self)):
-                readers.append(ReadingThread(self._source))
+                readers.append(ReadingThread(self._rows))
             turns = itertools.cycle(readers)
             for rows in batches:
                 reader = next(turns)
@@ -366,7 +307,7 @@ class Batches:
                 reader.tasks.put(None)
 
 
-def _unpickled(split: SplitLike, options: BatchOptions, float_labels: bool, epoch: int) -> Batches:
+def _unpickled(split: SplitData, options: BatchOptions, float_labels: bool, epoch: int) -> Batches:
     batches = Batches(split, options, float_labels)
     batches.epoch = epoch
     return batches

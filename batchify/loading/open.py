@@ -26,9 +26,10 @@ from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, is_shard_name, read_index, shard_paths
 from batchify.format.structure import dataset_row_offsets, filters
-from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
+from batchify.loading.arrays import ChainedArray, Column, StoredArray
 from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
-from batchify.loading.split import Images, Paths, Split
+from batchify.loading.split import Split
+from batchify.loading.split_data import Paths
 
 Mapped = np.memmap[Any, np.dtype[np.uint8]]
 """All bytes of a file."""
@@ -86,7 +87,7 @@ def _split(
     )
 
 
-def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Images:
+def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Column:
     """Return the images of a split: mapped, read, or decoded when they are read."""
     if reader.is_encoded:
         from batchify.loading.encoded import EncodedArray, EncodedImages  # which need Pillow
@@ -335,9 +336,7 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
     )
 
 
-def _chained_labels(
-    parts: Sequence[NDArray[Any] | RowArray], origin: Origin
-) -> NDArray[Any] | RowArray | None:
+def _chained_labels(parts: Sequence[Column], origin: Origin) -> Column | None:
     """Return the labels of several files as one array; masks, which are large, stay in them."""
     if parts and len(parts[0].shape) > 2:
         return ChainedArray(parts, origin, "labels")

@@ -1,143 +1,19 @@
-"""Split: images, labels, paths; to_torch, to_keras, to_tf, to_hf."""
+"""Split: the batches of a split, and the datasets of the frameworks it trains with."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar, overload
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from batchify import choices
 from batchify.common.system import import_adapter
-from batchify.common.text import labelled
 from batchify.errors import OptionError
-from batchify.loading.arrays import RowArray, gather, only_pixels
 from batchify.loading.batches import Batches, BatchOptions
-from batchify.loading.indexing import Chain, Rows, row_numbers
-from batchify.loading.origin import Origin, reopened
+from batchify.loading.split_data import SplitData
 
 
-class Paths(Sequence[str]):
-    """The paths of the rows, decoded when they are asked for.
-
-    Parameters
-    ----------
-    stored : sequence of ndarray of bytes
-        Of each file, one after another.
-    """
-
-    def __init__(self, stored: Sequence[NDArray[np.bytes_]]) -> None:
-        self.stored = tuple(stored)
-        self._chain = Chain(map(len, stored))
-
-    def __len__(self) -> int:
-        return self._chain.count
-
-    @overload
-    def __getitem__(self, key: int) -> str: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[str]: ...
-    def __getitem__(self, key: int | slice) -> str | list[str]:
-        """Return a path, relative to the dataset folder, or a list of them."""
-        rows = row_numbers(key, len(self))
-        return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
-
-    def _path(self, row: int) -> str:
-        part, inner = self._chain.find(row)
-        return os.fsdecode(bytes(self.stored[part][inner]))
-
-
-SplitT = TypeVar("SplitT", bound="EncodedAccess")
-
-
-class EncodedAccess:
-    """The files' own bytes, and other sizes to decode them at: a part of `Split`.
-
-    Each raises `OptionError` where the file stores decoded images.
-    """
-
-    images: Images
-    origin: Origin
-
-    def encoded(self, row: int) -> bytes:
-        """Return the file that a row was made of, byte by byte as it was.
-
-        Raises
-        ------
-        OptionError, IndexError
-        FileAccessError
-            If it cannot be read.
-        """
-        images, number = self._at(row)
-        return images.encoded(number)
-
-    def decode(self, row: int) -> NDArray[Any]:
-        """Return a row at the size of its source, shape (h, w, C), not resized.
-
-        Colour mode, EXIF and dtype are those of the split.
-
-        Raises
-        ------
-        OptionError, IndexError
-        FileAccessError, FileFormatError
-            If it cannot be read or decoded.
-        """
-        images, number = self._at(row)
-        return images.decode(number)
-
-    def resized(
-        self: SplitT,
-        target_size: tuple[int, int],
-        *,
-        interpolation: choices.Interpolation | None = None,
-        fit: choices.Fit | None = None,
-        scaled_decode: bool | None = None,
-    ) -> SplitT:
-        """Return this split with images of another size; nothing is decoded yet.
-
-        Parameters
-        ----------
-        target_size : tuple of int
-            (height, width).
-        interpolation, fit, scaled_decode
-            As for `build`; by default as the file was built.
-
-        Raises
-        ------
-        OptionError
-        """
-        overrides = replace(
-            self.origin.overrides,
-            target_size=target_size,
-            interpolation=interpolation,
-            fit=fit,
-            scaled_decode=scaled_decode,
-        )
-        images = self._row_array().decoded_with(overrides)
-        found = object.__new__(type(self))  # all else of it is the same
-        vars(found).update(vars(self))
-        found.images, found.origin = images, images.origin
-        return found
-
-    def _at(self, row: int) -> tuple[RowArray, int]:
-        number = row_numbers(row, len(self.images))
-        if number.ndim:
-            raise IndexError(f"one row at a time, not {row!r}")
-        return self._row_array(), int(number)
-
-    def _row_array(self) -> RowArray:
-        if not isinstance(self.images, RowArray):
-            raise only_pixels(self.origin)
-        return self.images
-
-
-Images = NDArray[Any] | RowArray
-
-
-class Split(EncodedAccess):
+class Split(SplitData):
     """One split of a file.
 
     ``split[i]`` is ``(image, label)`` of a row as it is stored, ``split[rows]`` arrays of several,
@@ -163,50 +39,6 @@ class Split(EncodedAccess):
         What the labels are; see `batchify.choices`. Where they are no classes, `classes` are the
         label columns.
     """
-
-    def __init__(
-        self,
-        name: str,
-        images: Images,
-        labels: NDArray[Any] | RowArray | None,
-        paths: Paths,
-        classes: tuple[str, ...],
-        scale_factor: np.float32 | None,
-        origin: Origin,
-        *,
-        weights: NDArray[np.float32] | None = None,
-        class_mode: str = "sparse",
-    ) -> None:
-        self.name = name
-        self.images = images
-        self.labels = labels
-        self.paths = paths
-        self.classes = classes
-        self.scale_factor = scale_factor
-        self.origin = origin
-        self.weights = weights
-        self.class_mode = class_mode
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        """The label of each class."""
-        return {name: index for index, name in enumerate(self.classes)}
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: Any) -> Any:
-        """Return (image, label) of a row, or (images, labels) of several; copies, as stored."""
-        rows = row_numbers(key, len(self))
-        images = np.empty((rows.size, *self.images.shape[1:]), self.images.dtype)
-        gather(self.images, rows.ravel(), images)
-        images = images.reshape(*rows.shape, *self.images.shape[1:])
-        return images if self.labels is None else (images, self.labels[rows])
-
-    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
-        """Return ``[self[row] for row in rows]``, gathered together: what PyTorch's loader asks."""
-        found = self[np.asarray(rows, np.intp)]
-        return list(found) if self.labels is None else list(zip(*found, strict=True))
 
     def batches(
         self,
@@ -239,15 +71,6 @@ class Split(EncodedAccess):
         """
         options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch)
         return Batches(self, options)
-
-    def row_numbers(self, key: Any) -> Rows:
-        """Return the row numbers, from 0 up, that an index selects.
-
-        Raises
-        ------
-        IndexError
-        """
-        return row_numbers(key, len(self))
 
     def to_torch(
         self,
@@ -404,19 +227,3 @@ class Split(EncodedAccess):
             If ``datasets`` cannot be imported.
         """
         return import_adapter("batchify.loading.frameworks.huggingface", "datasets").dataset(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopened, (self.origin,)
-
-    def __copy__(self) -> Split:
-        return self  # nothing of it changes
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Split:
-        return self
-
-    def __repr__(self) -> str:
-        height, width, channels = self.images.shape[1:]
-        return (
-            f"<batchify split {self.name!r}: {len(self):,} images of {height}×{width}×{channels} "
-            f"{self.images.dtype}, {labelled(self.class_mode, len(self.classes))}>"
-        )

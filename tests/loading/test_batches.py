@@ -26,7 +26,7 @@ import batchify
 from batchify.building.build import build
 from batchify.errors import FileFormatError, OptionError
 from batchify.format.images import StoredPixels
-from batchify.loading import batches as batches_module
+from batchify.loading import epoch_order
 from batchify.loading.arrays import StoredArray
 from batchify.loading.loader import Loader
 from batchify.loading.split import Split
@@ -147,7 +147,7 @@ def test_each_chunk_is_inflated_once_an_epoch(
     """Whatever the batches, and however few chunks are mixed."""
     split = files["gzip"]
     chunk_rows = chunk_rows_of(split)
-    monkeypatch.setattr(batches_module, "MIXED_NBYTES", mixed * chunk_rows * 20 * 16 * 3)
+    monkeypatch.setattr(epoch_order, "MIXED_NBYTES", mixed * chunk_rows * 20 * 16 * 3)
     inflated: Counter[int] = Counter()
     real = StoredPixels._chunk
 
@@ -173,7 +173,7 @@ def test_chunks_of_several_files_are_inflated_once_an_epoch(
         return real(self, index)
 
     monkeypatch.setattr(StoredPixels, "_chunk", chunk)
-    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 150 * 20 * 16 * 3)
+    monkeypatch.setattr(epoch_order, "MIXED_NBYTES", 150 * 20 * 16 * 3)
     names = [files[kind].origin.files[0] for kind in ("gzip", "none", "gzip")]
     split = batchify.open(names)["train"]
     batches = split.batches(11, shuffle=True, seed=8, scaled=False)
@@ -193,7 +193,7 @@ def test_rows_of_mixed_chunks_are_mixed_well(
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.05
     assert abs(np.corrcoef(np.arange(300), order)[0, 1]) < 0.2
     chunk_rows = chunk_rows_of(split)
-    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 2 * chunk_rows * 20 * 16 * 3)
+    monkeypatch.setattr(epoch_order, "MIXED_NBYTES", 2 * chunk_rows * 20 * 16 * 3)
     order = split.batches(8, shuffle=True).order(0)
     for start in range(0, 300, 2 * chunk_rows):
         piece = order[start : start + 2 * chunk_rows]

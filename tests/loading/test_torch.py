@@ -17,7 +17,7 @@ from helpers.frameworks import ROWS, SHAPE, framework, make_splits
 from numpy.typing import NDArray
 
 from batchify.errors import OptionError
-from batchify.loading import batches as batches_module
+from batchify.loading import epoch_order
 from batchify.loading.split import Split
 
 torch = framework("torch")
@@ -378,7 +378,7 @@ def test_workers_share_no_chunks_but_at_the_ends(
     split = splits["gzip"]
     starts = np.arange(0, ROWS, 10)
     monkeypatch.setattr(split.images, "starts", starts)  # as if ten images shared a chunk
-    monkeypatch.setattr(batches_module, "MIXED_NBYTES", 40 * 20 * 16 * 3)
+    monkeypatch.setattr(epoch_order, "MIXED_NBYTES", 40 * 20 * 16 * 3)
     batches = split.to_torch(batch_size=8, shuffle=True)
     served: list[list[int]] = []
     monkeypatch.setattr(

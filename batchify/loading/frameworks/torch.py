@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
 from batchify.errors import OptionError
-from batchify.loading.arrays import RowArray
-from batchify.loading.batches import Batches, chunk_starts, shuffled
+from batchify.loading.arrays import Column
+from batchify.loading.batches import Batches
+from batchify.loading.epoch_order import chunk_starts, shuffled_rows
 from batchify.loading.frameworks.shared_memory import channels_first, label_tensor, lender, lent
 from batchify.loading.indexing import Rows
 
@@ -54,7 +55,7 @@ class TorchRows(Dataset[Any]):
         self._transform = transform
 
     @property
-    def targets(self) -> NDArray[Any] | RowArray | None:
+    def targets(self) -> Column | None:
         """The labels of all rows, as they are stored."""
         return self.split.labels
 
@@ -143,7 +144,7 @@ class TorchBatches(IterableDataset[Any]):
             seed = int(torch.empty((), dtype=torch.int64).random_().item())
         words = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, self._epoch]
         cuts = [first * options.batch_size for first in firsts[1:-1]]
-        return shuffled(self.split.images, RandomState(words), cuts)
+        return shuffled_rows(self.split.images, RandomState(words), cuts)
 
     def __repr__(self) -> str:
         return f"<PyTorch batches of {self.split!r}>"

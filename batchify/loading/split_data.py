@@ -1,0 +1,198 @@
+"""What one split holds: images, labels, weights and paths, by row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.common.text import labelled
+from batchify.loading.arrays import Column, RowArray, gather, only_pixels
+from batchify.loading.indexing import Chain, Rows, row_numbers
+from batchify.loading.origin import Origin, reopened
+
+
+class Paths(Sequence[str]):
+    """The paths of the rows, decoded when they are asked for.
+
+    Parameters
+    ----------
+    stored : sequence of ndarray of bytes
+        Of each file, one after another.
+    """
+
+    def __init__(self, stored: Sequence[NDArray[np.bytes_]]) -> None:
+        self.stored = tuple(stored)
+        self._chain = Chain(map(len, stored))
+
+    def __len__(self) -> int:
+        return self._chain.count
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: int | slice) -> str | list[str]:
+        """Return a path, relative to the dataset folder, or a list of them."""
+        rows = row_numbers(key, len(self))
+        return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
+
+    def _path(self, row: int) -> str:
+        part, inner = self._chain.find(row)
+        return os.fsdecode(bytes(self.stored[part][inner]))
+
+
+class SplitData:
+    """The columns of one split, by row; `batchify.loading.split.Split` describes them."""
+
+    def __init__(
+        self,
+        name: str,
+        images: Column,
+        labels: Column | None,
+        paths: Paths,
+        classes: tuple[str, ...],
+        scale_factor: np.float32 | None,
+        origin: Origin,
+        *,
+        weights: NDArray[np.float32] | None = None,
+        class_mode: str = "sparse",
+    ) -> None:
+        self.name = name
+        self.images = images
+        self.labels = labels
+        self.paths = paths
+        self.classes = classes
+        self.scale_factor = scale_factor
+        self.origin = origin
+        self.weights = weights
+        self.class_mode = class_mode
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """The label of each class."""
+        return {name: index for index, name in enumerate(self.classes)}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return (image, label) of a row, or (images, labels) of several: copies, as stored."""
+        rows = row_numbers(key, len(self))
+        images = np.empty((rows.size, *self.images.shape[1:]), self.images.dtype)
+        gather(self.images, rows.ravel(), images)
+        images = images.reshape(*rows.shape, *self.images.shape[1:])
+        return images if self.labels is None else (images, self.labels[rows])
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+        """Return ``[self[row] for row in rows]``, gathered together: what PyTorch's loader asks."""
+        found = self[np.asarray(rows, np.intp)]
+        return list(found) if self.labels is None else list(zip(*found, strict=True))
+
+    def row_numbers(self, key: Any) -> Rows:
+        """Return the row numbers, from 0 up, that an index selects.
+
+        Raises
+        ------
+        IndexError
+        """
+        return row_numbers(key, len(self))
+
+    def encoded(self, row: int) -> bytes:
+        """Return the file that a row was made of, byte by byte as it was.
+
+        Raises
+        ------
+        OptionError, IndexError
+        FileAccessError
+            If it cannot be read.
+        """
+        images, number = self._at(row)
+        return images.encoded(number)
+
+    def decode(self, row: int) -> NDArray[Any]:
+        """Return a row at the size of its source, shape (h, w, C), not resized.
+
+        Colour mode, EXIF and dtype are those of the split.
+
+        Raises
+        ------
+        OptionError, IndexError
+        FileAccessError, FileFormatError
+            If it cannot be read or decoded.
+        """
+        images, number = self._at(row)
+        return images.decode(number)
+
+    def resized(
+        self,
+        target_size: tuple[int, int],
+        *,
+        interpolation: choices.Interpolation | None = None,
+        fit: choices.Fit | None = None,
+        scaled_decode: bool | None = None,
+    ) -> Self:
+        """Return this split with images of another size; nothing is decoded yet.
+
+        Parameters
+        ----------
+        target_size : tuple of int
+            (height, width).
+        interpolation, fit, scaled_decode
+            As for `build`; by default as the file was built.
+
+        Raises
+        ------
+        OptionError
+        """
+        overrides = replace(
+            self.origin.overrides,
+            target_size=target_size,
+            interpolation=interpolation,
+            fit=fit,
+            scaled_decode=scaled_decode,
+        )
+        images = self._row_array().decoded_with(overrides)
+        return type(self)(
+            self.name,
+            images,
+            self.labels,
+            self.paths,
+            self.classes,
+            self.scale_factor,
+            images.origin,
+            weights=self.weights,
+            class_mode=self.class_mode,
+        )
+
+    def _at(self, row: int) -> tuple[RowArray, int]:
+        number = row_numbers(row, len(self.images))
+        if number.ndim:
+            raise IndexError(f"one row at a time, not {row!r}")
+        return self._row_array(), int(number)
+
+    def _row_array(self) -> RowArray:
+        if not isinstance(self.images, RowArray):
+            raise only_pixels(self.origin)
+        return self.images
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopened, (self.origin,)
+
+    def __copy__(self) -> Self:
+        return self  # nothing of it changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        height, width, channels = self.images.shape[1:]
+        return (
+            f"<batchify split {self.name!r}: {len(self):,} images of {height}×{width}×{channels} "
+            f"{self.images.dtype}, {labelled(self.class_mode, len(self.classes))}>"
+        )
