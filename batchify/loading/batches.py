@@ -20,14 +20,8 @@ from numpy.typing import NDArray
 
 from batchify.choices import at_least
 from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
-from batchify.loading.epoch_order import (
-    chunk_starts,
-    count_batches,
-    cut_batches,
-    mixed_rows,
-    shuffled_rows,
-)
-from batchify.loading.indexing import Rows
+from batchify.loading.epoch_order import chunk_starts, mixed_rows, shuffled_rows
+from batchify.loading.indexing import Rows, count_batches, cut_batches
 from batchify.loading.split_data import SplitData
 
 _BLOCK_NBYTES = 256 << 10

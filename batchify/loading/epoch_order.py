@@ -1,4 +1,4 @@
-"""The order of an epoch: its rows, shuffled if asked for, and cut into batches."""
+"""The order of a shuffled epoch."""
 
 from __future__ import annotations
 
@@ -52,14 +52,3 @@ def chunk_starts(images: Column) -> Rows | None:
 def mixed_rows(images: Column) -> int:
     """Return how many rows are shuffled among each other; up to a chunk more."""
     return max(1, MIXED_NBYTES // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))
-
-
-def count_batches(rows: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Return how many batches an epoch has; without `drop_last`, the last one may be partial."""
-    return math.floor(rows / batch_size) if drop_last else math.ceil(rows / batch_size)
-
-
-def cut_batches(order: Rows, batch_size: int, *, drop_last: bool = False) -> list[Rows]:
-    """Return the rows of each batch of an epoch."""
-    count = count_batches(len(order), batch_size, drop_last=drop_last)
-    return [order[start : start + batch_size] for start in range(0, count * batch_size, batch_size)]

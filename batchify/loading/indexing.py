@@ -1,16 +1,19 @@
-"""Row numbers: from an index, and into the parts of a chain."""
+"""Row numbers: selected by an index, cut into batches, found in the parts of a chain."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
 """Row numbers, from 0 up."""
+
+IntT = TypeVar("IntT", bound=np.integer[Any])
 
 
 def row_numbers(key: Any, count: int) -> Rows:
@@ -43,6 +46,19 @@ def row_numbers(key: Any, count: int) -> Rows:
         raise IndexError(f"row {array[wrong].ravel()[0]} is out of range: there are {count}")
     rows = array.astype(np.intp)
     return np.where(rows < 0, rows + count, rows)
+
+
+def count_batches(rows: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Return how many batches an epoch has; without `drop_last`, the last one may be partial."""
+    return math.floor(rows / batch_size) if drop_last else math.ceil(rows / batch_size)
+
+
+def cut_batches(
+    order: NDArray[IntT], batch_size: int, *, drop_last: bool = False
+) -> list[NDArray[IntT]]:
+    """Return the rows of each batch of an epoch."""
+    count = count_batches(len(order), batch_size, drop_last=drop_last)
+    return [order[start : start + batch_size] for start in range(0, count * batch_size, batch_size)]
 
 
 class Chain:

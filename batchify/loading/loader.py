@@ -6,7 +6,6 @@ A build streams the same batches: `split.epoch_order` gives both their order, an
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
@@ -20,6 +19,7 @@ from batchify.datasets.manifest import read_dataset
 from batchify.decoding.batch import BatchReader, MaskReader
 from batchify.decoding.image import check_extensions
 from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.loading.indexing import count_batches, cut_batches
 from batchify.options import (
     BuildOptions,
     DecodeOptions,
@@ -70,7 +70,7 @@ class Loader:
         )
         self._batch_index = 0
         self._batches_seen = 0
-        self._order: Indices | None = None
+        self._batches: list[Indices] = []
 
     @classmethod
     def from_directory(
@@ -173,7 +173,7 @@ class Loader:
         return len(self._rows)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._rows) / self.batch_size)
+        return count_batches(self.samples, self.batch_size)
 
     def __iter__(self) -> Loader:
         return self
@@ -197,15 +197,15 @@ class Loader:
         """
         if not len(self._rows):
             raise StopIteration
-        if self._batch_index == 0 or self._order is None:
-            self._order = epoch_order(
+        if self._batch_index == 0:
+            order = epoch_order(
                 len(self._rows),
                 shuffle=self._options.split.shuffle,
                 seed=self.seed,
                 batches_seen=self._batches_seen,
             )
-        start = self._batch_index * self.batch_size
-        chosen = self._rows[self._order[start : start + self.batch_size]]
+            self._batches = cut_batches(self._rows[order], self.batch_size)
+        chosen = self._batches[self._batch_index]
         self._batch_index = (self._batch_index + 1) % len(self)
         self._batches_seen += 1
         columns = self._columns(chosen)
