@@ -1,42 +1,17 @@
-"""The process itself: CPUs, signals, threads in order, extras."""
+"""The process itself: CPUs, signals, threads in order."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import ModuleType
 from typing import TypeVar
 
 from batchify.errors import ExtraMissingError
-
-
-def import_adapter(name: str, extra: str, also: str = "") -> ModuleType:
-    """Import the module of a framework's adapter, and the framework with it.
-
-    Parameters
-    ----------
-    name : str
-        The module.
-    extra : str
-        What installs the framework.
-    also : str
-        What else it takes, for the message.
-
-    Raises
-    ------
-    ExtraMissingError
-        If the framework cannot be imported.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise missing_extra(f"this needs {extra}, which", extra, error, also) from error
 
 
 def missing_extra(needs: str, extra: str, error: ImportError, also: str = "") -> ExtraMissingError:

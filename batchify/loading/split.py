@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
 
-from batchify.common.system import import_adapter
-from batchify.errors import OptionError
+from batchify.common.system import missing_extra
 from batchify.loading.batches import Batches, BatchOptions
 from batchify.loading.split_data import SplitData
 
@@ -117,23 +117,16 @@ class Split(SplitData):
         ExtraMissingError
             If PyTorch cannot be imported.
         """
-        torch = import_adapter("batchify.loading.frameworks.torch", "torch")
-        options = BatchOptions(
-            1 if batch_size is None else batch_size,
+        return _adapter("torch").make_dataset(
+            self,
+            transform,
+            batch_size=batch_size,
             shuffle=shuffle,
             drop_last=drop_last,
-            scaled=scaled and transform is None,
+            scaled=scaled,
             prefetch=prefetch,
+            pin_memory=pin_memory,
         )
-        batches = Batches(self, options, float_labels=False)
-        if batch_size is None:
-            if shuffle or drop_last or prefetch or pin_memory:
-                raise OptionError(
-                    "shuffle, drop_last, prefetch and pin_memory are for whole batches; give "
-                    "batch_size, or give them to the DataLoader"
-                )
-            return torch.TorchRows(batches, transform)
-        return torch.TorchBatches(batches, transform, pin_memory)
 
     def to_keras(
         self,
@@ -168,14 +161,12 @@ class Split(SplitData):
         ExtraMissingError
             If Keras, or its backend, cannot be imported.
         """
-        keras = import_adapter(
-            "batchify.loading.frameworks.keras",
-            "keras",
-            ", and the backend that KERAS_BACKEND names",
-        )
-        options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled)
-        return keras.KerasBatches(
-            Batches(self, options), workers, use_multiprocessing, max_queue_size
+        return _adapter("keras").make_dataset(
+            self,
+            BatchOptions(batch_size, shuffle, seed, drop_last, scaled),
+            workers,
+            use_multiprocessing,
+            max_queue_size,
         )
 
     def to_tf(
@@ -205,9 +196,9 @@ class Split(SplitData):
         ExtraMissingError
             If TensorFlow cannot be imported.
         """
-        tensorflow = import_adapter("batchify.loading.frameworks.tensorflow", "tensorflow")
-        options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled, prefetch=prefetch)
-        return tensorflow.dataset(Batches(self, options))
+        return _adapter("tensorflow").make_dataset(
+            self, BatchOptions(batch_size, shuffle, seed, drop_last, scaled, prefetch=prefetch)
+        )
 
     def to_hf(self) -> Any:
         """Return this split as a Hugging Face dataset; images come as ndarrays, as stored.
@@ -226,4 +217,28 @@ class Split(SplitData):
         ExtraMissingError
             If ``datasets`` cannot be imported.
         """
-        return import_adapter("batchify.loading.frameworks.huggingface", "datasets").dataset(self)
+        return _adapter("huggingface").make_dataset(self)
+
+
+_INSTALLED_BY = {
+    "huggingface": ("datasets", ""),
+    "keras": ("keras", ", and the backend that KERAS_BACKEND names"),
+    "tensorflow": ("tensorflow", ""),
+    "torch": ("torch", ""),
+}
+"""For each module of `batchify.loading.frameworks`: what to install, and what it needs besides."""
+
+
+def _adapter(name: str) -> Any:
+    """Import the module whose ``make_dataset`` makes a framework's dataset of a split.
+
+    Raises
+    ------
+    ExtraMissingError
+        If the framework cannot be imported.
+    """
+    extra, also = _INSTALLED_BY[name]
+    try:
+        return importlib.import_module(f"batchify.loading.frameworks.{name}")
+    except ImportError as error:
+        raise missing_extra(f"this needs {extra}, which", extra, error, also) from error

@@ -16,6 +16,8 @@ from helpers.frameworks import ROWS, SHAPE, framework, make_splits
 import batchify
 from batchify.building.build import build
 from batchify.errors import BatchifyError, ExtraMissingError
+from batchify.loading import frameworks
+from batchify.loading import split as split_module
 from batchify.loading.split import Split
 from batchify.options import BuildOptions, StoreOptions
 
@@ -43,13 +45,20 @@ def test_a_missing_framework_is_named(
 ) -> None:
     """With the extra that installs it; importing and reading need none."""
     for name in list(sys.modules):
-        if name.startswith("batchify.common.system."):
+        if name.startswith("batchify.loading.frameworks."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ExtraMissingError, match=rf"pip install 'batchify-h5\[{extra}\]'") as error:
         getattr(splits["none"], method)()
     assert isinstance(error.value, ImportError)
     assert isinstance(error.value, BatchifyError)
+
+
+def test_every_adapter_is_in_the_table() -> None:
+    """A framework is added with a module and a line."""
+    folder = Path(frameworks.__file__).parent
+    makers = {path.stem for path in folder.glob("*.py") if "def make_dataset(" in path.read_text()}
+    assert makers == set(split_module._INSTALLED_BY)
 
 
 @pytest.mark.frameworks

@@ -17,13 +17,13 @@ from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
 from batchify.loading.arrays import RowArray
-from batchify.loading.split import Split
+from batchify.loading.split_data import SplitData
 
 _PIECE_VALUES = 8 << 20
 """Values of a record batch, at most, unless one image has more."""
 
 
-def dataset(split: Split) -> datasets.Dataset:
+def make_dataset(split: SplitData) -> datasets.Dataset:
     """Return a ``datasets.Dataset`` of image, label and path, images as ndarrays.
 
     Mapped images stay where they are: nothing is copied. Others are written once, some at a time,
@@ -43,7 +43,7 @@ def dataset(split: Split) -> datasets.Dataset:
     return found.with_format("numpy", dtype=None)  # or its integers would all be int64
 
 
-def _features(split: Split) -> datasets.Features:
+def _features(split: SplitData) -> datasets.Features:
     images = split.images
     columns: dict[str, Any] = {"image": datasets.Array3D(images.shape[1:], str(images.dtype))}
     if split.labels is not None:
@@ -54,7 +54,7 @@ def _features(split: Split) -> datasets.Features:
     return datasets.Features(columns)
 
 
-def _label_feature(split: Split) -> Any:
+def _label_feature(split: SplitData) -> Any:
     """Return what Hugging Face calls the labels."""
     assert split.labels is not None
     shape = split.labels.shape[1:]
@@ -71,7 +71,7 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _pieces(split: Split, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _pieces(split: SplitData, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the rows; the values of the images are those of the mapped file.
 
     Arrow has a number for each pixel that says where its values begin: they are the same in every
@@ -108,11 +108,11 @@ def _pieces(split: Split, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _at_once(split: Split) -> int:
+def _at_once(split: SplitData) -> int:
     return max(1, _PIECE_VALUES // max(1, math.prod(split.images.shape[1:])))
 
 
-def _rows(split: Split) -> Iterator[dict[str, Any]]:
+def _rows(split: SplitData) -> Iterator[dict[str, Any]]:
     for start in range(0, len(split), _at_once(split)):
         rows = slice(start, min(start + _at_once(split), len(split)))
         columns: dict[str, Any] = {"image": split.images[rows]}

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import keras
 
-from batchify.loading.batches import Batch, Batches
+from batchify.loading.batches import Batch, Batches, BatchOptions
+from batchify.loading.split_data import SplitData
+
+
+def make_dataset(
+    split: SplitData,
+    options: BatchOptions,
+    workers: int,
+    use_multiprocessing: bool,
+    max_queue_size: int,
+) -> KerasBatches:
+    """Return a ``keras.utils.PyDataset`` of the batches of a split."""
+    return KerasBatches(Batches(split, options), workers, use_multiprocessing, max_queue_size)
 
 
 class KerasBatches(keras.utils.PyDataset):

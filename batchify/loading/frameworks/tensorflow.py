@@ -9,16 +9,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from batchify.loading.batches import Batches
+from batchify.loading.batches import Batches, BatchOptions
+from batchify.loading.split_data import SplitData
 
 
-def dataset(batches: Batches) -> Any:
+def make_dataset(split: SplitData, options: BatchOptions) -> Any:
     """Return a ``tf.data.Dataset`` of (X, y); each iteration over it is an epoch.
 
     Its signature and its number of elements are known. Reading ahead is left to ``prefetch`` of
     the batches.
     """
-    split, options = batches.split, batches.options
+    batches = Batches(split, options)
     size = options.batch_size if options.drop_last else None
     signature: Any = tf.TensorSpec((size, *split.images.shape[1:]), tf.as_dtype(batches.dtype))
     if split.labels is not None:

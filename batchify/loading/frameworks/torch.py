@@ -17,12 +17,49 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, get_work
 
 from batchify.errors import OptionError
 from batchify.loading.arrays import Column
-from batchify.loading.batches import Batches
+from batchify.loading.batches import Batches, BatchOptions
 from batchify.loading.epoch_order import chunk_starts, shuffled_rows
 from batchify.loading.frameworks.shared_memory import channels_first, label_tensor, lender, lent
 from batchify.loading.indexing import Rows
+from batchify.loading.split_data import SplitData
 
 Transform = Callable[[NDArray[Any]], Any]
+
+
+def make_dataset(
+    split: SplitData,
+    transform: Transform | None,
+    *,
+    batch_size: int | None,
+    shuffle: bool,
+    drop_last: bool,
+    scaled: bool,
+    prefetch: int,
+    pin_memory: bool,
+) -> TorchRows | TorchBatches:
+    """Return a PyTorch dataset of the rows of a split, or of whole batches.
+
+    Raises
+    ------
+    OptionError
+        If rows are asked for with options of batches.
+    """
+    options = BatchOptions(
+        1 if batch_size is None else batch_size,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        scaled=scaled and transform is None,
+        prefetch=prefetch,
+    )
+    batches = Batches(split, options, float_labels=False)
+    if batch_size is not None:
+        return TorchBatches(batches, transform, pin_memory)
+    if shuffle or drop_last or prefetch or pin_memory:
+        raise OptionError(
+            "shuffle, drop_last, prefetch and pin_memory are for whole batches; give "
+            "batch_size, or give them to the DataLoader"
+        )
+    return TorchRows(batches, transform)
 
 
 class TorchRows(Dataset[Any]):
