@@ -1,8 +1,8 @@
-"""Images as lazy arrays: stored, chained, chunk by chunk.
+"""Arrays of images that are read when they are indexed.
 
-A mapped split is an `numpy.memmap`, with all that NumPy does. The others (compressed, grown by
-somebody else, or in several files) are indexed alike, by `RowArray`, and are never whole in memory
-unless all of them are asked for.
+Uncompressed images in one file are a `numpy.memmap`. All others (compressed, grown by another
+program, or in several files) are a `RowArray`: it is indexed in the same way, and reads only the
+rows that are asked for.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Chunk = Callable[[int], NDArray[Any]]
 
 
 def gather_chunks(chunk: Chunk, starts: Rows | None, rows: Rows, out: NDArray[Any]) -> None:
-    """Read some rows chunk by chunk, several at once: reading and inflating hold no lock.
+    """Read some rows chunk by chunk, in threads: reading and inflating release the GIL.
 
     Parameters
     ----------
     chunk : callable
     starts : ndarray of intp, or None
-        The first row of each chunk; None where each row is one.
+        The first row of each chunk; None if each row is a chunk.
     rows : ndarray of intp, shape (n,)
     out : ndarray, shape (n, H, W, C)
     """
@@ -64,7 +64,7 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def _pool() -> ThreadPoolExecutor:
-    """Return the threads of this process; those of a parent are not there after a fork."""
+    """Return the threads of this process: a parent's threads do not survive a fork."""
     pid = os.getpid()
     pool = _pools.get(pid)
     if pool is None:
@@ -74,54 +74,54 @@ def _pool() -> ThreadPoolExecutor:
 
 
 class ChunkCache:
-    """Keeps the chunks that were inflated last; each is inflated by one thread, others wait.
+    """A cache of the chunks inflated last; one thread inflates a chunk, others wait for it.
 
     Parameters
     ----------
     chunk : callable
     starts : ndarray of intp, shape (K,)
     count : int
-        Number of rows of all chunks.
+        Rows of all chunks.
     most_rows : int
-        How many rows are kept, at most.
+        The most rows to cache.
     """
 
     def __init__(self, chunk: Chunk, starts: Rows, count: int, most_rows: int) -> None:
         self._chunk = chunk
         self._lengths = np.diff(starts, append=count)
         self._most_rows = most_rows
-        self._kept = _Kept(most_rows)
+        self._cached = _CachedChunks(most_rows)
 
     @property
-    def kept_rows(self) -> int:
-        """How many rows are in memory, or on their way there."""
-        return self._most_rows - self._kept.room
+    def cached_rows(self) -> int:
+        """How many rows are in memory, or being read."""
+        return self._most_rows - self._cached.room
 
     def __call__(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk."""
         length = int(self._lengths[index])
         if length == 1:  # a row of a mapped file among others
             return self._chunk(index)
-        kept = self._kept
-        if kept.pid != os.getpid():  # what a parent's threads had begun is not done after a fork
-            kept = self._kept = _Kept(self._most_rows)
-        with kept.lock:
-            future = kept.chunks.get(index)
+        cached = self._cached
+        if cached.pid != os.getpid():  # a fork does not finish what its parent's threads began
+            cached = self._cached = _CachedChunks(self._most_rows)
+        with cached.lock:
+            future = cached.chunks.get(index)
             mine = future is None
             if future is None:
-                future = kept.chunks[index] = Future()
-                kept.room -= length
-                while kept.room < 0 and len(kept.chunks) > 1:  # drop what was used longest ago
-                    dropped, _ = kept.chunks.popitem(last=False)
-                    kept.room += int(self._lengths[dropped])
+                future = cached.chunks[index] = Future()
+                cached.room -= length
+                while cached.room < 0 and len(cached.chunks) > 1:  # drop the least recently used
+                    dropped, _ = cached.chunks.popitem(last=False)
+                    cached.room += int(self._lengths[dropped])
             else:
-                kept.chunks.move_to_end(index)
+                cached.chunks.move_to_end(index)
         if mine:
-            self._inflate(index, future, kept)
+            self._inflate(index, future, cached)
         return future.result()
 
-    def _inflate(self, index: int, future: Future[NDArray[Any]], kept: _Kept) -> None:
-        """Inflate a chunk; one that fails or is interrupted is forgotten, and tried again."""
+    def _inflate(self, index: int, future: Future[NDArray[Any]], cached: _CachedChunks) -> None:
+        """Inflate a chunk; forget it if it fails or is interrupted, so that it is retried."""
         try:
             future.set_result(self._chunk(index))
         except Exception as error:
@@ -130,14 +130,14 @@ class ChunkCache:
         finally:
             failed = future.cancel() or future.exception() is not None
             if failed:
-                with kept.lock:
-                    if kept.chunks.get(index) is future:
-                        del kept.chunks[index]
-                        kept.room += int(self._lengths[index])
+                with cached.lock:
+                    if cached.chunks.get(index) is future:
+                        del cached.chunks[index]
+                        cached.room += int(self._lengths[index])
 
 
-class _Kept:
-    """The chunks that one process keeps."""
+class _CachedChunks:
+    """The chunks that one process has cached."""
 
     def __init__(self, room: int) -> None:
         self.pid = os.getpid()
@@ -147,7 +147,7 @@ class _Kept:
 
 
 class RowArray(ABC):
-    """What is indexed as an array is, by rows first, and read then.
+    """An array-like whose rows are read when they are indexed.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class RowArray(ABC):
     origin : Origin
         How a copy of this in another process opens it again.
     starts : ndarray of intp, or None
-        The first rows of the chunks that are inflated as a whole; None where single rows are read.
+        The first row of each chunk that is inflated as a whole; None if single rows are read.
     column : str
         Which column of the split this is.
     """
@@ -178,7 +178,7 @@ class RowArray(ABC):
 
     @abstractmethod
     def chunk(self, index: int) -> NDArray[Any]:
-        """Return the rows of a chunk, or one row where there is no such thing; (n, H, W, C)."""
+        """Return the rows of a chunk, or one row if there are no chunks; shape (n, H, W, C)."""
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, any and in any order, into `out`; usable from several threads.
@@ -218,7 +218,7 @@ class RowArray(ABC):
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """Return a copy of what `key` selects, as NumPy would select it."""
+        """Return a copy of what `key` selects, by NumPy's rules."""
         first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
         if first is Ellipsis or first is None or (isinstance(key, tuple) and not key):
             return np.asarray(self)[key]
@@ -227,7 +227,7 @@ class RowArray(ABC):
         self.gather(rows.ravel(), out)
         if isinstance(first, slice):
             return out[(slice(None), *rest)]
-        # As arrays of numbers are combined with those of the other axes.
+        # NumPy combines arrays of numbers with those of the other axes.
         return out[(np.arange(rows.size).reshape(rows.shape) if rows.ndim else 0, *rest)]
 
     def __array__(
@@ -242,7 +242,7 @@ class RowArray(ABC):
         return reopened, (self.origin, self._column)
 
     def __copy__(self) -> RowArray:
-        return self  # nothing of it changes
+        return self  # it never changes
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RowArray:
         return self
@@ -256,7 +256,7 @@ Column = NDArray[Any] | RowArray
 
 
 class StoredArray(RowArray):
-    """The images of one file that cannot be mapped as one run.
+    """The images of one file that cannot be mapped: compressed, or not in one run.
 
     Parameters
     ----------
@@ -296,12 +296,12 @@ class StoredArray(RowArray):
 
 
 class ChainedArray(RowArray):
-    """The images of several files, one after another; or their masks.
+    """The images, or masks, of several files, one file after another.
 
     Parameters
     ----------
     parts : sequence of ndarray or RowArray
-        Of the same dtype, and the same shape but for the rows.
+        The array of each file: the same dtype, and the same shape except for the rows.
     origin : Origin
     """
 
@@ -336,17 +336,17 @@ class ChainedArray(RowArray):
         return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
 
     def encoded(self, row: int) -> bytes:
-        """Return the bytes of the file that a row was made of, where they are stored."""
+        """Return the bytes of the file that a row was made of."""
         part, inner = self._part(row)
         return part.encoded(inner)
 
     def decode(self, row: int) -> NDArray[Any]:
-        """Return a row at the size of its source, where its bytes are stored."""
+        """Return a row at the size of its file."""
         part, inner = self._part(row)
         return part.decode(inner)
 
     def decoded_with(self, overrides: DecodeOverrides) -> ChainedArray:
-        """Return the same images decoded otherwise, where the bytes of all are stored."""
+        """Return the same images, decoded otherwise."""
         parts = [part for part in self._parts if isinstance(part, RowArray)]
         if len(parts) < len(self._parts):
             raise only_pixels(self.origin)
@@ -371,7 +371,7 @@ def _starts(part: Column) -> Rows:
 
 
 def only_pixels(origin: Origin) -> OptionError:
-    """Return the error of asking for what decoded images have not kept."""
+    """Return the error for asking files of decoded images for the encoded ones."""
     return OptionError(
         f"{origin.split} of {printable(origin.files[0])} stores decoded images; build it with "
         "--store encoded to have the files' own bytes, or images of any size, when it is read"
@@ -379,7 +379,7 @@ def only_pixels(origin: Origin) -> OptionError:
 
 
 def gather(images: Column, rows: Rows, out: NDArray[Any]) -> None:
-    """Read some rows, given by numbers from 0 up, into `out`, shape (n, H, W, C)."""
+    """Read some rows, given by their numbers, into `out`, shape (n, H, W, C)."""
     if isinstance(images, RowArray):
         images.gather(rows, out)
     else:  # "clip" writes into `out` directly; "raise" would buffer it

@@ -1,4 +1,4 @@
-"""Batches, epoch after epoch, read ahead."""
+"""Batches of a split: an epoch per iteration, read ahead by threads if asked for."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from batchify.loading.indexing import Rows, count_batches, cut_batches
 from batchify.loading.split_data import SplitData
 
 _BLOCK_NBYTES = 256 << 10
-"""Mapped rows that are multiplied at once: they stay in the processor's cache."""
+"""Mapped rows multiplied together: few enough to stay in the processor's cache."""
 
 
 _READ_NBYTES = 8 << 20
-"""Other rows that are multiplied at once: enough for all threads to have some."""
+"""Other rows multiplied together: enough to keep all threads busy."""
 
 
 Batch = tuple[NDArray[Any], NDArray[Any]] | NDArray[Any]
@@ -61,7 +61,7 @@ class RowReader:
         starts = chunk_starts(images)
         if starts is not None and isinstance(images, RowArray):
             longest = int(np.diff(starts, append=len(images)).max(initial=1))
-            # What is mixed now, or in a batch, and what comes next.
+            # The rows that are mixed now, or in one batch, and those that come next.
             room = 2 * (max(mixed_rows(images), batch_size) + longest)
             self._cache = ChunkCache(images.chunk, starts, len(images), room)
 
@@ -80,7 +80,7 @@ class RowReader:
         return out, self._split.labels[rows].astype(self._labels_dtype, copy=False)
 
     def _multiply(self, rows: Rows, out: NDArray[Any]) -> None:
-        """Read rows, and multiply them, a block at a time."""
+        """Read and multiply rows, a block at a time."""
         images, scale = self._split.images, self._split.scale_factor
         size = min(self._block_rows, len(rows))
         block = np.empty((size, *images.shape[1:]), images.dtype)
@@ -104,7 +104,7 @@ _reading: weakref.WeakSet[ReadingThread] = weakref.WeakSet()
 
 @atexit.register
 def _end_reading() -> None:
-    """End the threads of epochs that are not over: NumPy does not survive the interpreter."""
+    """End the threads of unfinished epochs: NumPy must not be used after the interpreter ends."""
     for thread in list(_reading):
         thread.tasks.put(None)
     for thread in list(_reading):
@@ -112,27 +112,27 @@ def _end_reading() -> None:
 
 
 class ReadingThread(threading.Thread):
-    """Reads batches in the order that they are asked for, until it gets None."""
+    """A thread that reads batches in the order they are asked for, until it gets None."""
 
-    def __init__(self, source: RowReader) -> None:
+    def __init__(self, reader: RowReader) -> None:
         super().__init__(name="batchify", daemon=True)
         self._pid = os.getpid()
         self.tasks: SimpleQueue[tuple[Rows, NDArray[Any]] | None] = SimpleQueue()
-        self._rows = source
+        self._reader = reader
         self._results: SimpleQueue[Batch | Exception] = SimpleQueue()
         self.start()
         _reading.add(self)
 
     def run(self) -> None:
-        """Read."""
+        """Read batches until there are no more tasks."""
         while (task := self.tasks.get()) is not None:
             try:
-                self._results.put(self._rows.read(*task))
+                self._results.put(self._reader.read(*task))
             except Exception as error:  # noqa: BLE001 - raised again by result()
                 self._results.put(error)
 
     def result(self) -> Batch:
-        """Return the next batch, or raise what reading it raised."""
+        """Return the next batch, or raise the error of reading it."""
         if os.getpid() != self._pid:
             raise RuntimeError("an epoch that is read ahead goes on in the process that began it")
         found = self._results.get()
@@ -142,7 +142,7 @@ class ReadingThread(threading.Thread):
 
 
 Buffer = Callable[[int], NDArray[Any]]
-"""Returns memory for the images of a batch, given how many."""
+"""A function that returns memory for that many images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +153,17 @@ class BatchOptions:
     ----------
     batch_size : int
     shuffle : bool
-        Another order each epoch, drawn from `seed`.
+        Use another order each epoch, drawn from `seed`.
     seed : int
     drop_last : bool
-        Leave a last batch out that is not full.
+        Leave out the last batch if it is not full.
     scaled : bool
-        float32 pixels times ``scale_factor``, and float32 labels, as Keras' generators yield them;
-        else both as they are stored.
+        Yield float32 pixels times ``scale_factor`` and float32 labels, as Keras' generators do;
+        otherwise both as they are stored.
     reuse : bool
-        Yield the same arrays again and again: a batch holds until the next is asked for.
+        Yield the same arrays again and again: a batch is valid until you ask for the next one.
     prefetch : int
-        Batches that are read ahead, each by a thread.
+        How many batches to read ahead, each in a thread.
     """
 
     batch_size: int = 32
@@ -186,22 +186,21 @@ class BatchOptions:
 class Batches:
     """The batches of a split: each iteration is an epoch.
 
-    ``len()`` is the number of batches of an epoch. `epoch` is the number of the next one, and may
-    be set: the order of an epoch depends on it and the seed alone. `dtype` and `labels_dtype`
-    are those of X and y. It is picklable; a copy in another process begins with the same epoch.
+    ``len()`` is the number of batches in an epoch. `epoch` is the number of the next epoch, and you
+    may set it: the order of an epoch depends only on it and the seed. `dtype` and `labels_dtype`
+    are those of X and y. It is picklable; a copy in another process starts with the same epoch.
 
     Parameters
     ----------
     split : Split
     options : BatchOptions
     float_labels : bool, optional
-        float32 labels, as Keras' generators yield them, or as stored; by default as `scaled`.
+        Yield float32 labels, as Keras' generators do, or labels as stored; by default as `scaled`.
 
     Notes
     -----
-    Memory: the batches that are alive; of compressed images that share chunks also
-    twice `batchify.loading.epoch_order.MIXED_NBYTES`, in each process that reads, as long as this
-    is alive.
+    Memory: the batches that are alive. If compressed images share chunks, also twice
+    `batchify.loading.epoch_order.MIXED_NBYTES` in each process that reads, while this is alive.
     """
 
     def __init__(
@@ -216,7 +215,7 @@ class Batches:
             float_labels = options.scaled
         stored = floats if split.labels is None else split.labels.dtype
         self.labels_dtype = floats if float_labels else stored
-        self._rows = RowReader(split, self.dtype, self.labels_dtype, options.batch_size)
+        self._reader = RowReader(split, self.dtype, self.labels_dtype, options.batch_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
         float_labels = self.labels_dtype == np.float32
@@ -242,7 +241,7 @@ class Batches:
         return cut_batches(order, options.batch_size, drop_last=options.drop_last)
 
     def read(self, rows: Any) -> Batch:
-        """Return the batch of some rows, any number of them.
+        """Return one batch of the rows that an index selects, any number of them.
 
         Parameters
         ----------
@@ -251,9 +250,10 @@ class Batches:
         Raises
         ------
         IndexError
+            If there is no such row.
         """
         numbers = self.split.row_numbers(rows)
-        return self._rows.read(numbers, self._rows.array(len(numbers)))
+        return self._reader.read(numbers, self._reader.array(len(numbers)))
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order(self.epoch)
@@ -261,32 +261,32 @@ class Batches:
         return self.serve(self.cut(order))
 
     def serve(self, batches: Iterable[Rows], buffer: Buffer | None = None) -> Iterator[Batch]:
-        """Yield batches, given the rows of each; into memory from `buffer` where given."""
+        """Yield batches, given the rows of each; `buffer` provides their memory, if given."""
         options = self.options
         if buffer is None:
-            buffer = self._ring() if options.reuse else self._rows.array
+            buffer = self._ring() if options.reuse else self._reader.array
         if options.prefetch:
             return self._ahead(batches, buffer)
-        return (self._rows.read(rows, buffer(len(rows))) for rows in batches)
+        return (self._reader.read(rows, buffer(len(rows))) for rows in batches)
 
     def _ring(self) -> Buffer:
-        """Return memory again: of those read ahead, the one handed over, and the caller's."""
+        """Return a buffer that reuses memory: for batches read ahead, and the last two yielded."""
         size = min(self.options.batch_size, len(self.split))
         count = min(self.options.prefetch, len(self)) + 2
-        arrays = itertools.cycle([self._rows.array(size) for _ in range(count)])
+        arrays = itertools.cycle([self._reader.array(size) for _ in range(count)])
         return lambda length: next(arrays)[:length]
 
     def _ahead(self, batches: Iterable[Rows], buffer: Buffer) -> Iterator[Batch]:
-        """Yield batches in their order, read ahead by threads, which take turns.
+        """Yield batches in order, read ahead by threads that take turns.
 
-        Queues in C rather than an executor: what Python does for a batch is done by one thread at
-        a time, so there has to be little of it.
+        Queues implemented in C, not an executor: only one thread runs Python at a time, so there
+        has to be little Python for each batch.
         """
         readers: list[ReadingThread] = []
         waiting: deque[ReadingThread] = deque()
         try:
             while len(readers) < min(self.options.prefetch, len(self)):
-                readers.append(ReadingThread(self._rows))
+                readers.append(ReadingThread(self._reader))
             turns = itertools.cycle(readers)
             for rows in batches:
                 reader = next(turns)
@@ -296,7 +296,7 @@ class Batches:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # not joined: whoever collects an epoch may be what its threads wait for
+        finally:  # not joined: the garbage collector may run in a thread that these wait for
             for reader in readers:
                 reader.tasks.put(None)
 

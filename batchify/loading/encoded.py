@@ -1,4 +1,4 @@
-"""Images stored as files, decoded when read."""
+"""Images stored as encoded files, decoded when they are read."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from batchify.options import DecodeOptions
 
 
 class EncodedImages:
-    """What the files of a split are decoded to: what a build would have stored of them.
+    """The encoded files of a split, and the pixels a build would have stored for them.
 
     Parameters
     ----------
     files : EncodedFiles
     recorded : DecodeOptions
-        As the file was built.
+        The options that the file was built with.
     dtype : numpy.dtype
     scale : numpy.float32
-        What floats were multiplied by.
+        The factor that float pixels are multiplied by.
     overrides : DecodeOverrides
 
     Raises
@@ -40,8 +40,8 @@ class EncodedImages:
 
     Notes
     -----
-    Sets Pillow's process-wide guards (`batchify.decoding.image.guard`), and keeps its remarks on
-    odd images off the console.
+    Sets Pillow's process-wide guards (`batchify.decoding.image.guard`) and silences its warnings
+    about odd images.
     """
 
     def __init__(
@@ -64,12 +64,7 @@ class EncodedImages:
     def of(
         cls, reader: Reader, split: str, overrides: DecodeOverrides = AS_RECORDED
     ) -> EncodedImages:
-        """Return those of an open file.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return the images of a split of an open file."""
         with reader.refusing():
             options = recorded_options(reader.header.config)
             return cls(
@@ -91,30 +86,26 @@ class EncodedImages:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of what is served."""
+        """(H, W, C) of the decoded images."""
         return self._options.image_shape
 
     def get(self, start: int, stop: int) -> bytes:
-        """Return the bytes of some files, one after another.
-
-        Raises
-        ------
-        OSError
-        """
+        """Return the bytes of some files, one after another."""
         return self.files.get(start, stop)
 
     def pixels(self, data: bytes, *, fit: bool = True) -> NDArray[Any]:
-        """Return what the bytes of a file are decoded to, shape (H, W, C).
+        """Return the pixels of an encoded file, shape (H, W, C).
 
         Parameters
         ----------
         data : bytes
         fit : bool
-            False keeps the size of the source.
+            False keeps the size of the encoded image.
 
         Raises
         ------
         BadImageError
+            If the image cannot be decoded.
         """
         decoded = decode(data, self._options, fit=fit).pixels
         out = np.empty(decoded.shape, self.dtype)
@@ -122,12 +113,12 @@ class EncodedImages:
         return out
 
     def close(self) -> None:
-        """Close the file; done by itself when it is not used any more."""
+        """Close the file; this happens by itself when nothing refers to it any more."""
         self.files.close()
 
 
 class EncodedArray(RowArray):
-    """The images of one file that are decoded when they are read, in threads.
+    """The encoded images of one file, decoded in threads when they are read.
 
     Parameters
     ----------
@@ -157,6 +148,7 @@ class EncodedArray(RowArray):
         Raises
         ------
         FileAccessError
+            If the file cannot be read.
         """
         try:
             return self._images.get(row, row + 1)
@@ -164,12 +156,7 @@ class EncodedArray(RowArray):
             raise FileAccessError(f"{self._where(row)}: {error}") from error
 
     def decode(self, row: int) -> NDArray[Any]:
-        """Return a row at the size of its source, shape (h, w, C).
-
-        Raises
-        ------
-        FileAccessError, FileFormatError
-        """
+        """Return a row at the size of its file, shape (h, w, C)."""
         return self._decoded(row, fit=False)
 
     def decoded_with(self, overrides: DecodeOverrides) -> EncodedArray:

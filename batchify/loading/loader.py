@@ -1,7 +1,7 @@
-"""Loader: a Keras generator over a folder.
+"""Stream batches from a folder of images, as a Keras generator does.
 
-A build streams the same batches: `split.epoch_order` gives both their order, and
-`batches.BatchReader` reads both, there in the workers and in the dtype of the file.
+A build stores the same batches: `batchify.planning.policies.epoch_order` gives the order of both,
+and `batchify.decoding.batch.BatchReader` reads both.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from batchify.planning.policies import Indices, assign, epoch_order
 
 
 class Loader:
-    """Streams the batches of one split, epoch after epoch, as a Keras generator does.
+    """An endless stream of the batches of one split, as a Keras generator yields them.
 
-    ``len(loader)`` is the number of batches of an epoch, the last one partial; iteration never
-    ends, the next epoch follows with an order of its own. Images are decoded when their batch is
+    ``len(loader)`` is the number of batches in an epoch; the last one may be partial. Iteration
+    never ends: the next epoch follows, in another order. Images are decoded when their batch is
     asked for: memory is one batch, one decoded image and the table of the files.
 
     Parameters
@@ -45,7 +45,7 @@ class Loader:
     rows : ndarray of int32
         Samples of the split, unshuffled.
     options : BuildOptions, optional
-        Target size, colours, batch size, class mode, rescale, shuffle and seed.
+        Target size, color mode, batch size, class mode, rescale, shuffle and seed.
 
     Examples
     --------
@@ -94,31 +94,31 @@ class Loader:
         discover_options: DiscoverOptions | None = None,
         manifest: ManifestOptions | None = None,
     ) -> Loader:
-        """Make a loader of one split of a dataset folder, with the parameters Keras has.
+        """Make a loader for one split of a dataset folder, with Keras' parameters.
 
         Parameters
         ----------
         directory : path
         subset : str
-            ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``. A folder that
-            is split into folders already keeps its own splits, whatever the shares say.
+            ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``. A dataset with
+            folders for its splits keeps them, whatever the shares are.
         target_size : tuple of int
             (height, width).
         rescale : float, str or None
-            What pixels are multiplied by; None leaves them as they are.
+            The factor to multiply pixels by; None leaves them as they are.
         seed : int
-            Of the order, and of a ``stratified`` split.
+            Random seed for the order and for a ``stratified`` split.
         group_by : str
             See `SplitOptions`.
         discover_options : DiscoverOptions, optional
             Which files are images.
         manifest : ManifestOptions, optional
-            The table that lists the images and their labels; its weights are not served.
+            The table that lists the images and their labels; its weights are not used.
 
         Raises
         ------
         OptionError
-            If there is no such split, or an option cannot be meant.
+            If there is no such split, or an option is not valid.
         DatasetNotFoundError, DatasetError
             As `batchify.datasets.discovery.discover`.
         """
@@ -144,12 +144,12 @@ class Loader:
 
     @property
     def seed(self) -> int:
-        """What the order of an epoch is drawn from."""
+        """The random seed for the order of each epoch."""
         return self._options.split.seed
 
     @property
     def batch_size(self) -> int:
-        """Images of a full batch."""
+        """Images in a full batch."""
         return self._options.batch_size
 
     @property
@@ -164,12 +164,12 @@ class Loader:
 
     @property
     def classes(self) -> NDArray[np.int32]:
-        """Class index of each of `filenames`, shape (n,); zeros where no labels are classes."""
+        """Class index of each of `filenames`, shape (n,); zeros if the labels are not classes."""
         return self._dataset.samples.labels[self._rows]
 
     @property
     def samples(self) -> int:
-        """Images of an epoch."""
+        """Images in an epoch."""
         return len(self._rows)
 
     def __len__(self) -> int:
@@ -179,19 +179,19 @@ class Loader:
         return self
 
     def __next__(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | NDArray[np.float32]:
-        """Return the next batch; after the last of an epoch, the first of the next one.
+        """Return the next batch; after the last one of an epoch, the first of the next epoch.
 
         Returns
         -------
         images : ndarray of float32, shape (n, H, W, C)
             Pixels times rescale.
-        labels : ndarray of float32, shape (n,), (n, classes) or, of masks, (n, H, W)
-            float32 as Keras has it. Without labels (class mode none) images alone.
+        labels : ndarray of float32, shape (n,), (n, classes) or, for masks, (n, H, W)
+            float32 as in Keras. Without labels (class mode none), images alone.
 
         Raises
         ------
         BadImagesError
-            If an image of the batch cannot be used.
+            If an image of the batch cannot be read or decoded.
         StopIteration
             If the split is empty.
         """
@@ -216,9 +216,9 @@ class Loader:
         return images if labels is None else (images, labels.astype(np.float32, copy=False))
 
     def reset(self) -> None:
-        """Begin a new epoch with the next batch.
+        """Start a new epoch with the next batch.
 
-        As in Keras, the order is drawn anew from the batches seen so far; only a new loader
+        As in Keras, the new order depends on the number of batches seen so far; only a new loader
         repeats the first epoch.
         """
         self._batch_index = 0

@@ -1,6 +1,6 @@
-"""Batchify.open and load.
+"""Open built files for training: `batchify.open` and `batchify.load`.
 
-Nothing stays open that a fork or a thread could break.
+Nothing that a fork or a thread could break stays open.
 """
 
 from __future__ import annotations
@@ -38,14 +38,9 @@ Mapped = np.memmap[Any, np.dtype[np.uint8]]
 def open_splits(
     path: bytes, overrides: DecodeOverrides = AS_RECORDED
 ) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Return the classes and the splits of one file, its images decoded as `overrides` asks.
-
-    Raises
-    ------
-    FileMissingError, FileAccessError, FileFormatError
-    """
+    """Return the classes and the splits of one file."""
     with Reader(path) as reader, accessing(path):
-        with os.fdopen(reader.fd, "rb", closefd=False) as file:  # what is open, not the name
+        with os.fdopen(reader.fd, "rb", closefd=False) as file:  # the open file, not its name
             mapped = np.memmap(file, np.uint8, "r")
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
         return classes, {
@@ -55,7 +50,7 @@ def open_splits(
 
 @contextlib.contextmanager
 def accessing(path: bytes) -> Iterator[None]:
-    """Turn what the system refuses, descriptors or memory, into an error that names the file."""
+    """Turn an error of the system, such as too many open files, into one naming the file."""
     try:
         yield
     except BatchifyError:
@@ -88,7 +83,7 @@ def _split(
 
 
 def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Column:
-    """Return the images of a split: mapped, read, or decoded when they are read."""
+    """Return the images of a split: mapped, or read (and decoded) when they are indexed."""
     if reader.is_encoded:
         from batchify.loading.encoded import EncodedArray, EncodedImages  # which need Pillow
 
@@ -101,7 +96,7 @@ def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Column
 
 
 def _column(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]:
-    """Return a small column: mapped, or in memory where its rows do not lie side by side."""
+    """Return a small column: mapped, or in memory if it is not in one run."""
     found = _view(reader, mapped, split, name)
     if found is None:
         return reader.column(split, name)
@@ -109,7 +104,7 @@ def _column(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[An
 
 
 def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any] | None:
-    """Return a column whose rows lie side by side in the file; None where they do not.
+    """Return a mapped column, or None if its rows are not in one run in the file.
 
     Raises
     ------
@@ -119,7 +114,7 @@ def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]
     dataset = reader.splits[split][name]
     with reader.refusing():
         where = dataset_row_offsets(dataset)
-        dtype = np.dtype(dataset.dtype.str)  # without what h5py notes on it, of texts
+        dtype = np.dtype(dataset.dtype.str)  # without h5py's metadata for strings
         if not len(dataset):
             return np.empty(dataset.shape, dtype)
         if len(where.offsets) != 1:
@@ -141,14 +136,14 @@ Path = str | bytes | os.PathLike[str]
 
 
 class DatasetFile(Mapping[str, Split]):
-    """The splits of a built file, or of several as one: ``batchify.open``.
+    """The splits of a built file, or of several files as one, as `batchify.open` returns them.
 
     Parameters
     ----------
     splits : Mapping of str to Split
     classes : tuple of str
     paths : tuple of str
-        The files.
+        The paths of the files.
     """
 
     def __init__(
@@ -178,17 +173,17 @@ class DatasetFile(Mapping[str, Split]):
 def open(  # noqa: A001 - batchify.open, as gzip.open
     path: Path | Sequence[Path], *, trusted: bool = False
 ) -> DatasetFile:
-    """Open a built file for training; or several, or a folder of them, as one.
+    """Open a built file for training; or several files, or a folder of them, as one.
 
     Parameters
     ----------
     path : path, or sequence of paths
-        Files that `batchify.build` made; a folder stands for the shards that its manifest lists,
-        or else for the .h5 and .hdf5 files in it, in the order of their names. Several must agree
-        in classes and in what their images are.
+        Files that `batchify.build` made. A folder means the shards that its shard index lists, or
+        else the .h5 and .hdf5 files in it, in the order of their names. Several files must have
+        the same classes and the same kind of images.
     trusted : bool
-        Where images are decoded when they are read: take images beyond the default caps on pixels
-        and sides, as far as the file records that its build did. Not for a stranger's file.
+        For files of encoded images: decode images beyond the default caps on pixels and sides, up
+        to the caps that the file records. Do not use it for files from strangers.
 
     Returns
     -------
@@ -197,12 +192,12 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     Raises
     ------
     FileMissingError, FileAccessError, FileFormatError
-        As `batchify.format.reader.Reader`: what is not schema 1 is refused.
+        As `batchify.format.reader.Reader`: anything that does not match schema 1 is refused.
 
     Notes
     -----
-    A file that is replaced by a new build keeps serving its old rows. Memory: of mapped rows
-    what the system likes to keep; nothing is read yet.
+    If a new build replaces the file, an open file keeps its old rows. Memory: nothing is read yet;
+    the system decides how many of the mapped rows it caches.
     """
     return _open(path, DecodeOverrides(trusted=trusted))
 
@@ -224,7 +219,7 @@ def _open(path: Path | Sequence[Path], overrides: DecodeOverrides) -> DatasetFil
 
 
 def load(path: Path | Sequence[Path], split: str = "train") -> Any:
-    """Return the arrays that the tutorial's loop makes: ``X_train, y_train``.
+    """Return all of a split in memory, as tutorials have it: ``X_train, y_train``.
 
     Parameters
     ----------
@@ -235,9 +230,9 @@ def load(path: Path | Sequence[Path], split: str = "train") -> Any:
     Returns
     -------
     X : ndarray of float32, shape (N, H, W, C)
-        Pixels times the rescale of the build.
+        Pixels times the rescale factor of the build.
     y : ndarray of float32, shape (N,) or (N, K)
-        Not there in a file without labels: X alone is returned.
+        Without labels in the file, X alone is returned.
 
     Raises
     ------
@@ -246,7 +241,7 @@ def load(path: Path | Sequence[Path], split: str = "train") -> Any:
 
     Notes
     -----
-    Memory: all of it, 4 bytes for each value of a pixel.
+    Memory: the whole split, 4 bytes for each channel of a pixel.
     """
     file = open(path)
     if split not in file:
@@ -289,7 +284,7 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
     if not found:
         raise FileMissingError(f"folder {printable(name)} holds no {' or '.join(SUFFIXES)} file")
     if all(is_shard_name(os.fsdecode(entry)) for entry in found):
-        read_index(name)  # which says that they are not all there
+        read_index(name)  # raises: shards without an index are incomplete
     return [os.path.join(name, entry) for entry in found]
 
 
@@ -299,12 +294,12 @@ def _open_one(path: bytes, overrides: DecodeOverrides) -> DatasetFile:
 
 
 def _chained(name: str, parts: Sequence[Split]) -> Split:
-    """Return the splits of several files as one.
+    """Return the same split of several files as one.
 
     Raises
     ------
     FileFormatError
-        If their images or labels are of different kinds.
+        If the files have different kinds of images or labels.
     """
     first = parts[0]
     if len(parts) == 1:
@@ -337,7 +332,7 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
 
 
 def _chained_labels(parts: Sequence[Column], origin: Origin) -> Column | None:
-    """Return the labels of several files as one array; masks, which are large, stay in them."""
+    """Return the labels of several files as one array; masks, which are large, are not read."""
     if parts and len(parts[0].shape) > 2:
         return ChainedArray(parts, origin, "labels")
     return _joined([np.asarray(part) for part in parts])
@@ -348,7 +343,7 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
 
 
 def _kinds(split: Split) -> tuple[str, ...]:
-    """Return what `_KINDS` of a split are."""
+    """Return the values that `_KINDS` names, as text."""
     size = "×".join(map(str, split.images.shape[1:]))
     labels = "none"
     if split.labels is not None:

@@ -1,4 +1,4 @@
-"""Split: the batches of a split, and the datasets of the frameworks it trains with."""
+"""One split of a file, for training: its batches, and its datasets in each framework."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from batchify.loading.split_data import SplitData
 class Split(SplitData):
     """One split of a file.
 
-    ``split[i]`` is ``(image, label)`` of a row as it is stored, ``split[rows]`` arrays of several,
-    by slice, list or array; without labels images alone. It is picklable, and safe in threads and
-    in processes, forked or not.
+    ``split[i]`` is the ``(image, label)`` of a row as stored; with a slice, list or array,
+    ``split[rows]`` is two arrays. Without labels, both are images alone. It is picklable, and safe
+    in threads and in processes, forked or not.
 
     Parameters
     ----------
     name : str
     images : ndarray or RowArray, shape (N, H, W, C)
-        Mapped, where the rows lie side by side in the file.
+        Mapped, if the rows are in one run in the file.
     labels : ndarray or RowArray, or None
-        int64 class index, shape (N,), or float32 one-hot, shape (N, K). Of a manifest also float32
-        numbers, shape (N,) or (N, K), or uint8 masks, shape (N, H, W).
+        int64 class index, shape (N,), or float32 one-hot, shape (N, K). From a manifest also
+        float32 numbers, shape (N,) or (N, K), or uint8 masks, shape (N, H, W).
     paths : Paths
     classes : tuple of str
     scale_factor : numpy.float32, or None
-        What stored pixels are to be multiplied by; None where they are floats already.
+        The factor to multiply stored pixels by; None if they are floats already.
     origin : Origin
-        How a copy of this in another process opens it again.
+        How a copy in another process opens the split again.
     weights : ndarray of float32, shape (N,), or None
     class_mode : str
-        What the labels are; see `batchify.choices`. Where they are no classes, `classes` are the
+        The kind of the labels; see `batchify.choices`. If they are not classes, `classes` are the
         label columns.
     """
 
@@ -61,8 +61,8 @@ class Split(SplitData):
         Returns
         -------
         Batches
-            Of ``(X, y)``: float32, shape (n, H, W, C), and float32, shape (n,), (n, K) or, of
-            masks, (n, H, W), where `scaled`. Without labels, of X alone.
+            Batches ``(X, y)``. If `scaled`, X is float32, shape (n, H, W, C), and y is float32,
+            shape (n,), (n, K) or, for masks, (n, H, W). Without labels, X alone.
 
         Examples
         --------
@@ -83,34 +83,34 @@ class Split(SplitData):
         prefetch: int = 0,
         pin_memory: bool = False,
     ) -> Any:
-        """Return this split as a PyTorch dataset: of rows, or of whole batches.
+        """Return this split as a PyTorch dataset of rows, or of whole batches.
 
         Parameters
         ----------
         transform : callable, optional
-            Makes of the stored image, an ndarray of shape (H, W, C), what is to be returned; with
-            `batch_size`, of the images of a batch, (n, H, W, C). By default images are tensors,
-            (C, H, W) or (n, C, H, W), in channels-last memory.
+            Receives the stored image, an ndarray of shape (H, W, C), or with `batch_size` the
+            images of a batch, (n, H, W, C); its result is returned instead. By default images are
+            tensors, (C, H, W) or (n, C, H, W), in channels-last memory.
         batch_size : int, optional
             None makes a map-style dataset of rows, for ``DataLoader(rows, 32, shuffle=True)``. A
             number makes an iterable dataset of whole batches, many times faster, for
             ``DataLoader(batches, batch_size=None)``.
         shuffle, drop_last : bool
-            For whole batches; rows are shuffled by the loader. The order comes from torch's
-            generator: ``torch.manual_seed`` makes it again.
+            For whole batches; the DataLoader shuffles rows. The order is drawn from torch's
+            generator: ``torch.manual_seed`` repeats it.
         scaled : bool
-            float32 pixels times ``scale_factor``, or the stored ones; a transform is always given
-            the stored ones.
+            float32 pixels times ``scale_factor``, or pixels as stored; a transform always
+            receives them as stored.
         prefetch : int
-            For whole batches: how many are read ahead, each by a thread.
+            For whole batches: how many to read ahead, each in a thread.
         pin_memory : bool
-            For whole batches without workers: page-locked memory, where there is a GPU.
+            For whole batches without workers: use page-locked memory, if there is a GPU.
 
         Returns
         -------
         torch.utils.data.Dataset
-            Labels are as they are stored: int64 class index, float32 one-hot or numbers, uint8
-            masks. Without labels the items are images alone.
+            Labels are as stored: int64 class index, float32 one-hot or numbers, uint8 masks.
+            Without labels the items are images alone.
 
         Raises
         ------
@@ -145,16 +145,16 @@ class Split(SplitData):
         Parameters
         ----------
         batch_size, shuffle, seed, drop_last, scaled
-            See `batchify.loading.batches.BatchOptions`. It draws the order of each epoch itself.
-            Pass ``fit(data, shuffle=False)``: Keras would shuffle the batches once more, and
-            compressed chunks that several images share would be inflated again and again.
+            See `batchify.loading.batches.BatchOptions`. The dataset draws the order of each epoch
+            itself. Pass ``fit(data, shuffle=False)``: otherwise Keras shuffles the batches again,
+            and compressed chunks that several images share are inflated repeatedly.
         workers, use_multiprocessing, max_queue_size
             See ``keras.utils.PyDataset``.
 
         Returns
         -------
         keras.utils.PyDataset
-            Of (X, y), as `batches` yields them.
+            Batches (X, y), as `batches` yields them.
 
         Raises
         ------
@@ -189,7 +189,7 @@ class Split(SplitData):
         Returns
         -------
         tf.data.Dataset
-            Of (X, y), as `batches` yields them; with its signature and its number of batches.
+            Batches (X, y), as `batches` yields them, with their signature and their number.
 
         Raises
         ------
@@ -201,16 +201,16 @@ class Split(SplitData):
         )
 
     def to_hf(self) -> Any:
-        """Return this split as a Hugging Face dataset; images come as ndarrays, as stored.
+        """Return this split as a Hugging Face dataset; images are ndarrays, as stored.
 
         Returns
         -------
         datasets.Dataset
             Columns image (``Array3D``), label (``ClassLabel``, a list of float32 one-hot, a
-            number, or ``Array2D`` for a mask), weight where there are any, and path. Images of an
-            uncompressed file stay where they are in it, until Hugging Face copies them: in
-            ``map``, or to send the dataset to another process. Those of a compressed one, or of
-            several files, are written into its cache.
+            number, or ``Array2D`` for a mask), weight if the split has weights, and path. Images
+            of an uncompressed file are not copied until Hugging Face does so: in ``map``, or to
+            send the dataset to another process. Images of a compressed file, or of several files,
+            are written to its cache.
 
         Raises
         ------
@@ -226,11 +226,11 @@ _INSTALLED_BY = {
     "tensorflow": ("tensorflow", ""),
     "torch": ("torch", ""),
 }
-"""For each module of `batchify.loading.frameworks`: what to install, and what it needs besides."""
+"""For each adapter in `batchify.loading.frameworks`: what to install, and what else it needs."""
 
 
 def _adapter(name: str) -> Any:
-    """Import the module whose ``make_dataset`` makes a framework's dataset of a split.
+    """Import an adapter, a module with ``make_dataset``, and its framework.
 
     Raises
     ------

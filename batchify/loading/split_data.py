@@ -1,4 +1,4 @@
-"""What one split holds: images, labels, weights and paths, by row."""
+"""The columns of one split: images, labels, weights and paths, by row."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from batchify.loading.origin import Origin, reopened
 
 
 class Paths(Sequence[str]):
-    """The paths of the rows, decoded when they are asked for.
+    """The paths of the rows as text, decoded when they are asked for.
 
     Parameters
     ----------
     stored : sequence of ndarray of bytes
-        Of each file, one after another.
+        The paths in each file.
     """
 
     def __init__(self, stored: Sequence[NDArray[np.bytes_]]) -> None:
@@ -100,31 +100,38 @@ class SplitData:
         Raises
         ------
         IndexError
+            If there is no such row, or `key` is not an index.
         """
         return row_numbers(key, len(self))
 
     def encoded(self, row: int) -> bytes:
-        """Return the file that a row was made of, byte by byte as it was.
+        """Return the image file that a row was made of, byte for byte.
 
         Raises
         ------
-        OptionError, IndexError
+        OptionError
+            If the file stores decoded images.
+        IndexError
+            If there is no such row.
         FileAccessError
-            If it cannot be read.
+            If the file cannot be read.
         """
         images, number = self._at(row)
         return images.encoded(number)
 
     def decode(self, row: int) -> NDArray[Any]:
-        """Return a row at the size of its source, shape (h, w, C), not resized.
+        """Return a row at the size of its image file, shape (h, w, C), not resized.
 
-        Colour mode, EXIF and dtype are those of the split.
+        Color mode, EXIF and dtype are those of the split.
 
         Raises
         ------
-        OptionError, IndexError
+        OptionError
+            If the file stores decoded images.
+        IndexError
+            If there is no such row.
         FileAccessError, FileFormatError
-            If it cannot be read or decoded.
+            If the image cannot be read or decoded.
         """
         images, number = self._at(row)
         return images.decode(number)
@@ -149,6 +156,7 @@ class SplitData:
         Raises
         ------
         OptionError
+            If the file stores decoded images, or the options are not valid.
         """
         overrides = replace(
             self.origin.overrides,
@@ -185,7 +193,7 @@ class SplitData:
         return reopened, (self.origin,)
 
     def __copy__(self) -> Self:
-        return self  # nothing of it changes
+        return self  # it never changes
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

@@ -53,7 +53,7 @@ def test_no_more_rows_are_kept_than_said(indices: list[int], most: int) -> None:
     cache = ChunkCache(chunks, chunks.starts, 29, most)
     for index in indices:
         assert cache(index).tolist() == np.arange(29)[3 * index : 3 * index + 3].tolist()
-        assert cache.kept_rows <= most
+        assert cache.cached_rows <= most
         assert cache(index) is cache(index)
     if most >= 29:
         assert set(chunks.asked.values()) <= {1}
@@ -67,7 +67,7 @@ def test_what_failed_is_tried_again(error: BaseException) -> None:
     cache = ChunkCache(chunks, chunks.starts, 29, 40)
     with pytest.raises(type(error)):
         cache(4)
-    assert cache.kept_rows == 0
+    assert cache.cached_rows == 0
     assert cache(4).tolist() == [12, 13, 14]
 
 

@@ -1,4 +1,4 @@
-"""A Hugging Face dataset.
+"""Make a Hugging Face dataset of a split.
 
 https://huggingface.co/docs/datasets/package_reference/main_classes
 """
@@ -20,14 +20,14 @@ from batchify.loading.arrays import RowArray
 from batchify.loading.split_data import SplitData
 
 _PIECE_VALUES = 8 << 20
-"""Values of a record batch, at most, unless one image has more."""
+"""The most values in a record batch, unless one image has more."""
 
 
 def make_dataset(split: SplitData) -> datasets.Dataset:
     """Return a ``datasets.Dataset`` of image, label and path, images as ndarrays.
 
-    Mapped images stay where they are: nothing is copied. Others are written once, some at a time,
-    into the cache of Hugging Face.
+    Mapped images are not copied. Others are written once, some at a time, to the cache of Hugging
+    Face.
     """
     features = _features(split)
     if isinstance(split.images, RowArray) and len(split):
@@ -37,10 +37,10 @@ def make_dataset(split: SplitData) -> datasets.Dataset:
     else:
         pieces = list(_pieces(split, features.arrow_schema))
         table = InMemoryTable(pa.Table.from_batches(pieces, features.arrow_schema))
-        # Its own way to a fingerprint would read all images.
+        # By default the fingerprint is computed from all images.
         fingerprint = hashlib.sha256(repr(split.origin).encode()).hexdigest()[:16]
         found = datasets.Dataset(table, split=split.name, fingerprint=fingerprint)
-    return found.with_format("numpy", dtype=None)  # or its integers would all be int64
+    return found.with_format("numpy", dtype=None)  # otherwise all integers would be int64
 
 
 def _features(split: SplitData) -> datasets.Features:
@@ -55,7 +55,7 @@ def _features(split: SplitData) -> datasets.Features:
 
 
 def _label_feature(split: SplitData) -> Any:
-    """Return what Hugging Face calls the labels."""
+    """Return the Hugging Face type of the labels."""
     assert split.labels is not None
     shape = split.labels.shape[1:]
     if split.class_mode == "mask":
@@ -67,15 +67,15 @@ def _label_feature(split: SplitData) -> Any:
 
 
 def _text(name: str) -> str:
-    """Return a name with what is not UTF-8 escaped: Arrow has no place for it."""
+    """Return a name with bytes that are not UTF-8 escaped: Arrow cannot store them."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _pieces(split: SplitData, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield the rows; the values of the images are those of the mapped file.
+    """Yield the rows in pieces whose pixels are those of the mapped file, not copies.
 
-    Arrow has a number for each pixel that says where its values begin: they are the same in every
-    piece, so one copy serves all.
+    Arrow stores where the values of each pixel begin. These numbers are the same in every piece, so
+    all pieces share one copy.
     """
     _, height, width, channels = split.images.shape
     at_once = max(1, min(_at_once(split), len(split)))

@@ -1,4 +1,4 @@
-"""A Keras PyDataset.
+"""Make a Keras PyDataset of a split.
 
 https://keras.io/api/utils/python_utils/#pydataset-class
 """
@@ -29,7 +29,7 @@ class KerasBatches(keras.utils.PyDataset):
     ----------
     batches : Batches
     workers : int
-        Threads, or processes where `use_multiprocessing`, that read ahead.
+        Threads that read ahead, or processes if `use_multiprocessing`.
     use_multiprocessing : bool
     max_queue_size : int
     """
@@ -49,7 +49,7 @@ class KerasBatches(keras.utils.PyDataset):
         return self._batches.read(self._rows[index])
 
     def on_epoch_end(self) -> None:
-        """Draw the order of the next epoch; Keras calls it."""
+        """Draw the order of the next epoch; Keras calls this."""
         self._batches.epoch += 1
         if self._batches.options.shuffle:
             self._rows = self._batches.cut(self._batches.order(self._batches.epoch))

@@ -1,9 +1,9 @@
-"""Batches lent to the torch loader's process.
+"""Lend the memory of batches from PyTorch's workers to the process of their loader.
 
-torch makes new shared memory for each tensor that a worker sends, and most of the time goes into
-its pages. Here a worker lends pieces of memory: the loader's process reads a batch where it is.
-When nothing refers to it any more, in the worker and there, the piece is lent again. A process that
-keeps its batches gets them as torch sends them.
+PyTorch makes new shared memory for each tensor that a worker sends, and most of the time goes into
+its pages (``scripts/bench read --only lent``). Here a worker reads each batch into a piece of
+shared memory that it reuses: once nothing refers to the batch, in the worker and in the loader's
+process, the piece is free again. If all pieces are in use, batches are sent as PyTorch sends them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from numpy.typing import NDArray
 from torch.multiprocessing.reductions import reduce_tensor
 
 _MOST = 16
-"""Pieces of memory of one worker."""
+"""The most pieces of memory of one worker."""
 
 
 _FLAGS = 8
-"""Bytes after the batch, each for one message with it: its state until its receiver lets go."""
+"""Bytes after the batch: each is the state of one message that carries the batch, 0 if free."""
 
 
 _SENT, _FORKED = 1, 2
-"""States: a receiver has it or will; or had it when it forked, so that it is never lent again."""
+"""States: in use by its receiver; or by a fork of the receiver, so that it is never reused."""
 
 
 _TAIL = _FLAGS + 8
-"""The last eight bytes are the process number of the loader, once that has the memory."""
+"""The flags, and the process number of the loader, once it has mapped the memory."""
 
 
 Key = tuple[int, int]
@@ -43,13 +43,13 @@ Key = tuple[int, int]
 
 
 class LentTensor(torch.Tensor):
-    """A tensor in memory that is lent; what is computed or copied from it is a plain one."""
+    """A tensor in lent memory; results and copies of it are plain tensors."""
 
     piece: _Piece
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     def plain(self) -> torch.Tensor:
-        """Return a plain tensor of the same memory."""
+        """Return a plain tensor in the same memory."""
         return self.as_subclass(torch.Tensor)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> torch.Tensor:
@@ -60,7 +60,7 @@ class LentTensor(torch.Tensor):
 
 
 class LabelTensor(LentTensor):
-    """A small tensor in memory of its own, sent within the message rather than beside it."""
+    """A small tensor that is sent within the message, not in shared memory."""
 
 
 class _Piece:
@@ -76,23 +76,23 @@ class _Piece:
         self.used_here = False
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return memory for a batch, which is used here until nothing refers to it."""
+        """Return memory for a batch; it is in use until nothing refers to it."""
         self.used_here = True
         array: NDArray[Any] = self.memory[: _nbytes(shape, dtype)].view(dtype).reshape(shape)
-        weakref.finalize(array, self._let_go).atexit = False
+        weakref.finalize(array, self._release).atexit = False
         return array
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self.used_here = False
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody uses it, here or where it was sent."""
+        """Whether it is in use neither here nor where it was sent."""
         return not self.used_here and not self.flags.any()
 
     @property
-    def is_known(self) -> bool:
-        """Whether the loader's process, which started this one, has the memory already."""
+    def is_mapped(self) -> bool:
+        """Whether the loader's process, the parent of this one, has mapped the memory."""
         loader = multiprocessing.parent_process()
         return loader is not None and int(_loader(self.memory)[0]) == loader.pid
 
@@ -115,7 +115,7 @@ def _memory(storage: torch.UntypedStorage) -> NDArray[np.uint8]:
 
 
 class Lender:
-    """Lends memory for the batches that this process sends; usable from several threads."""
+    """The pieces of memory of this process; usable from several threads."""
 
     def __init__(self) -> None:
         self._pieces: list[_Piece] = []
@@ -125,7 +125,7 @@ class Lender:
     def array(
         self, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> tuple[NDArray[Any], _Piece | None]:
-        """Return memory for a batch, and its piece; None where too much is lent already."""
+        """Return memory for a batch and its piece, or None as its piece if none is free."""
         with self._lock:
             piece = self._find(_nbytes(shape, dtype))
             if piece is None:
@@ -141,7 +141,7 @@ class Lender:
             if piece.room >= nbytes:
                 return piece
         number = self._count
-        if free:  # it is too small: the next takes its place, in the loader's process, too
+        if free:  # too small: the new piece replaces it, also in the loader's process
             self._pieces.remove(free[0])
             number = free[0].key[1]
         elif len(self._pieces) == _MOST:
@@ -156,7 +156,7 @@ class Lender:
 
 
 def lent(images: NDArray[Any], piece: _Piece | None) -> torch.Tensor:
-    """Return a batch as a tensor (n, C, H, W); without a copy on its way where it is lent."""
+    """Return a batch as a tensor (n, C, H, W), which is sent without a copy if it has a piece."""
     tensor = channels_first(images)
     if piece is None:
         return tensor
@@ -166,17 +166,17 @@ def lent(images: NDArray[Any], piece: _Piece | None) -> torch.Tensor:
 
 
 def label_tensor(labels: NDArray[Any]) -> torch.Tensor:
-    """Return labels as a tensor that is quick to send."""
+    """Return labels as a tensor that is sent within the message."""
     return torch.from_numpy(labels).as_subclass(LabelTensor)
 
 
 def channels_first(images: NDArray[Any]) -> torch.Tensor:
-    """Return images (n, H, W, C) as a tensor (n, C, H, W) of the same memory."""
+    """Return images (n, H, W, C) as a tensor (n, C, H, W) in the same memory."""
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def _send(tensor: LentTensor) -> tuple[Any, ...]:
-    """Reduce a tensor for a message: its piece and place, if it still is what was lent."""
+    """Reduce a tensor to its piece for a message, or to a copy if it was changed or sliced."""
     plain, piece = tensor.plain(), tensor.piece
     flags = np.flatnonzero(piece.flags == 0)
     as_lent = (
@@ -189,7 +189,7 @@ def _send(tensor: LentTensor) -> tuple[Any, ...]:
         return _send_copy(plain)
     images = plain.permute(0, 2, 3, 1).numpy()
     piece.flags[flags[0]] = _SENT
-    storage = None if piece.is_known else piece.storage
+    storage = None if piece.is_mapped else piece.storage
     return _receive, (piece.key, storage, int(flags[0]), images.shape, images.dtype.str)
 
 
@@ -197,7 +197,7 @@ def _send_labels(tensor: LabelTensor) -> tuple[Any, ...]:
     plain = tensor.plain()
     try:
         return torch.from_numpy, (plain.numpy(),)
-    except (RuntimeError, TypeError):  # with a gradient, or of a dtype that NumPy has not
+    except (RuntimeError, TypeError):  # with a gradient, or of a dtype that NumPy lacks
         return _send_copy(plain)
 
 
@@ -214,22 +214,22 @@ _lenders: dict[int, Lender] = {}
 
 
 def lender() -> Lender:
-    """Return that of this process, not that of its parent before a fork."""
+    """Return the lender of this process, never that of its parent before a fork."""
     return _lenders.setdefault(os.getpid(), Lender())
 
 
 _memories: dict[Key, NDArray[np.uint8]] = {}
-"""The pieces that workers of this process may send again."""
+"""The pieces of the workers of this process, which they may send again."""
 
 
 def _receive(
     key: Key, storage: torch.UntypedStorage | None, flag: int, shape: tuple[int, ...], dtype: str
 ) -> torch.Tensor:
-    """Return a batch where its worker left it, and let go of it with the last reference."""
+    """Return a batch in its worker's memory; the last reference releases it."""
     if storage is not None:
-        for known in list(_memories):
-            if not _is_alive(known[0]):
-                _memories.pop(known, None)
+        for other in list(_memories):
+            if not _is_alive(other[0]):
+                _memories.pop(other, None)
         _memories[key] = _memory(storage)
         _loader(_memories[key])[0] = os.getpid()
     if key not in _memories:
@@ -239,17 +239,17 @@ def _receive(
     memory = _memories[key]
     images = memory[: _nbytes(shape, np.dtype(dtype))].view(dtype).reshape(shape)
     state = _flags(memory)[flag : flag + 1]
-    weakref.finalize(images, _let_go, state, os.getpid()).atexit = False
+    weakref.finalize(images, _release, state, os.getpid()).atexit = False
     return channels_first(images)
 
 
-def _let_go(state: NDArray[np.uint8], pid: int) -> None:
-    if os.getpid() == pid and state[0] == _SENT:  # a fork of the receiver is no receiver
+def _release(state: NDArray[np.uint8], pid: int) -> None:
+    if os.getpid() == pid and state[0] == _SENT:  # not in a fork of the receiver
         state[0] = 0
 
 
 def _before_fork() -> None:
-    """Keep what is held here from being lent again: the fork will hold it, too."""
+    """Keep the memory that is in use here from being reused: the fork will use it, too."""
     for key, memory in list(_memories.items()):
         states = _flags(memory)
         if (states == _SENT).any():

@@ -1,4 +1,4 @@
-"""A tf.data.Dataset.
+"""Make a tf.data.Dataset of a split.
 
 https://www.tensorflow.org/api_docs/python/tf/data/Dataset#from_generator
 """
@@ -16,8 +16,8 @@ from batchify.loading.split_data import SplitData
 def make_dataset(split: SplitData, options: BatchOptions) -> Any:
     """Return a ``tf.data.Dataset`` of (X, y); each iteration over it is an epoch.
 
-    Its signature and its number of elements are known. Reading ahead is left to ``prefetch`` of
-    the batches.
+    Its signature and its number of elements are known. The batches read ahead themselves, by
+    ``prefetch``.
     """
     batches = Batches(split, options)
     size = options.batch_size if options.drop_last else None

@@ -1,6 +1,6 @@
-"""PyTorch datasets.
+"""Make PyTorch datasets of a split: of rows, or of whole batches.
 
-What torch asks of a dataset: https://docs.pytorch.org/docs/stable/data.html. Images are tensors in
+The protocol is described at https://docs.pytorch.org/docs/stable/data.html. Images are tensors in
 channels-last memory: (C, H, W) views of (H, W, C).
 """
 
@@ -63,16 +63,16 @@ def make_dataset(
 
 
 class TorchRows(Dataset[Any]):
-    """A split as a map-style dataset: items are (image, label).
+    """A split as a map-style dataset of (image, label).
 
-    An image is a tensor (C, H, W), or what `transform` makes of the stored ndarray (H, W, C); a
-    label is as it is stored. Where several rows are asked for at once, by ``BatchSampler`` and
+    An image is a tensor (C, H, W), or the result of `transform` for the stored ndarray (H, W, C); a
+    label is as stored. If several rows are asked for together, by ``BatchSampler`` and
     ``batch_size=None``, an item is their batch, (n, C, H, W).
 
     Parameters
     ----------
     batches : Batches
-        What reads the rows.
+        Reads the rows.
     transform : callable, or None
 
     Attributes
@@ -125,23 +125,22 @@ class TorchRows(Dataset[Any]):
 class TorchBatches(IterableDataset[Any]):
     """The batches of a split, for a ``DataLoader`` with ``batch_size=None``.
 
-    Each epoch serves each row once, whatever the number of workers. The order of a shuffled epoch
-    is drawn from torch's generator: the same ``torch.manual_seed``, and number of workers, gives
-    the same orders again.
+    Each epoch yields each row once, whatever the number of workers. The order of a shuffled epoch
+    is drawn from torch's generator: the same ``torch.manual_seed`` and number of workers repeat it.
 
     Parameters
     ----------
     batches : Batches
     transform : callable, or None
-        Makes something of the stored images of a batch, ndarray (n, H, W, C); None makes a tensor
+        Receives the stored images of a batch, ndarray (n, H, W, C); None makes a tensor
         (n, C, H, W).
     pin_memory : bool
-        Read into page-locked memory, where torch has a GPU to copy it to and there are no workers.
+        Read into page-locked memory, if torch has a GPU to copy it to and there are no workers.
 
     Raises
     ------
     OptionError
-        If processes train together: each would be served every row.
+        If several processes train together: each would get every row.
     """
 
     def __init__(self, batches: Batches, transform: Transform | None, pin_memory: bool) -> None:
@@ -163,17 +162,17 @@ class TorchBatches(IterableDataset[Any]):
         else:
             count = worker.num_workers
             firsts = [len(self) * number // count for number in range(count)] + [len(self)]
-            # The seeds of a loader's workers are the same, plus their numbers.
+            # The seed of each worker is that of the loader plus the worker's number.
             every = self._batches.cut(self._order(worker.seed - worker.id, firsts))
-            self._epoch += 1  # a worker that goes on to another epoch keeps its seed
+            self._epoch += 1  # a persistent worker keeps its seed for the next epoch
             if chunk_starts(self.split.images) is None:
-                mine = every[worker.id :: count]  # so that the loader has them in their order
-            else:  # neighbours, whose chunks no other worker inflates
+                mine = every[worker.id :: count]  # the loader takes from the workers in turn
+            else:  # adjacent batches, whose chunks no other worker inflates
                 mine = every[firsts[worker.id] : firsts[worker.id + 1]]
         return _delivered(self._batches, mine, self._transform, self._pin_memory)
 
     def _order(self, seed: int | None, firsts: list[int]) -> Rows:
-        """Return the order of an epoch; chunks are mixed between these batches alone."""
+        """Return the order of an epoch; rows are not moved across the first batch of a worker."""
         options = self._batches.options
         if not options.shuffle:
             return self._batches.order(0)
@@ -200,7 +199,7 @@ def _refuse_ranks() -> None:
 def _delivered(
     batches: Batches, rows: list[Rows], transform: Transform | None, pin_memory: bool = False
 ) -> Iterator[Any]:
-    """Yield batches, given the rows of each, as this process or the loader's is to have them."""
+    """Yield batches as tensors, given the rows of each; a worker lends their memory."""
     in_worker = get_worker_info() is not None
     lending = in_worker and transform is None
     pieces: dict[int, Any] = {}
