@@ -182,7 +182,7 @@ def test_viewers_are_told_what_the_images_are(
     interpretation: bytes | None,
     default_slice: list[bytes] | None,
 ) -> None:
-    """From the root to the signal: what H5Web and silx read, seen by scripts/viewers."""
+    """From the root to the signal: what H5Web and silx read, seen by scripts/check-viewers."""
     out = tmp_path / "out.h5"
     build(photos, out, replace(SMALL, decode=replace(SMALL.decode, color_mode=color_mode)))
     with h5py.File(out) as file:

@@ -1,4 +1,4 @@
-"""The programs that are compared, each run as a whole process: programs.py NAME ARGUMENT..."""
+"""Run one of the programs that are compared, as a whole process: run_command.py NAME ARGUMENT..."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import os
 import sys
 
 
-def decode_only(dataset: str, size: str, workers: str, interpolation: str = "nearest") -> None:
+def decode_only(dataset: str, size: str, workers: str) -> None:
     """Read, decode and resize every image in worker processes, and drop the pixels."""
     import multiprocessing
     from pathlib import Path
 
     paths = sorted(map(str, Path(dataset).glob("*/*.jpg")))
-    jobs = [(path, int(size), interpolation) for path in paths]
+    jobs = [(path, int(size)) for path in paths]
     with multiprocessing.get_context("spawn").Pool(int(workers)) as pool:
         for _ in pool.imap_unordered(_decode, jobs, chunksize=max(1, min(256, len(jobs) // 64))):
             pass
 
 
-def _decode(job: tuple[str, int, str]) -> None:
+def _decode(job: tuple[str, int]) -> None:
     import io
 
     import numpy as np
     from PIL import Image
 
-    path, size, interpolation = job
+    path, size = job
     with open(path, "rb") as file:
         image: Image.Image = Image.open(io.BytesIO(file.read()))
         if image.mode != "RGB":  # converting what is RGB already would copy it
             image = image.convert("RGB")
         if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling[interpolation.upper()])
+            image = image.resize((size, size), Image.Resampling.NEAREST)
         np.asarray(image)
 
 

@@ -1,4 +1,4 @@
-"""What ``scripts/bench read`` measures: rows a second of readers that run in turn."""
+"""Measure reading, ``scripts/bench read``: rows per second of readers that run in turn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from drawn import draw
-from measuring import seconds
+from draw_images import draw
+from timing import seconds
 
-READERS = str(Path(__file__).parent / "readers.py")
-PEERS = str(Path(__file__).parent / "peers.py")
+RUN_READER = str(Path(__file__).parent / "run_reader.py")
+RUN_PEER = str(Path(__file__).parent / "run_peer.py")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def cases(out: str, packed: str, folder: str, dataset: str, many: str) -> Iterat
     """Yield what is compared."""
 
     def reader(name: str, *more: str, file: str = out) -> list[str]:
-        return [READERS, name, file, *more]
+        return [RUN_READER, name, file, *more]
 
     loop = reader("h5py_loop")
     yield "rows / numpy.take in memory", reader("rows"), reader("take"), "at least 0.8"
@@ -143,11 +143,11 @@ def cases(out: str, packed: str, folder: str, dataset: str, many: str) -> Iterat
             yield name, reader(f"torch_{kind}", count), usual, target
     for count in ("0", many):
         name = f"bytes, prefetch={count} / FFCV, {max(1, int(count))} threads"
-        yield name, reader("bytes", count), [PEERS, "ffcv", out, folder, count], "above 1"
+        yield name, reader("bytes", count), [RUN_PEER, "ffcv", out, folder, count], "above 1"
     for peer in ("webdataset", "mds", "litdata", "jpeg"):
         for count in ("0", many):
             name = f"PyTorch bytes / {peer}, {count} workers"
-            theirs = [PEERS, peer, out, folder, count]
+            theirs = [RUN_PEER, peer, out, folder, count]
             if peer == "jpeg":
                 theirs.append(dataset)
             yield name, reader("torch_bytes", count), theirs, ""
@@ -159,10 +159,11 @@ def encoded_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
     out, pixels = str(root / "encoded.h5"), str(root / "pixels.h5")
     seconds("build", photos, out, "--validation-split", "0", "--store", "encoded")
     seconds("build", photos, pixels, "--validation-split", "0")
-    files, own = [READERS, "files", photos, many], [READERS, "encoded", out]
+    files, own = [RUN_READER, "files", photos, many], [RUN_READER, "bytes", out]
+    of_pixels = [RUN_READER, "bytes", pixels, many]
     yield f"encoded: prefetch={many} / files in {many} threads", [*own, many], files, "at least 0.9"
     yield f"encoded: prefetch=0 / files in {many} threads", own, files, ""
-    yield f"encoded / pixels, prefetch={many}", [*own, many], [READERS, "bytes", pixels, many], ""
+    yield f"encoded / pixels, prefetch={many}", [*own, many], of_pixels, ""
 
 
 def lending_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
@@ -172,6 +173,6 @@ def lending_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
     for size in ("32", "128"):
         for kind in ("bytes", "floats"):
             lent, sent = (
-                [READERS, name, out, many, size, kind] for name in ("torch_lent", "torch_sent")
+                [RUN_READER, name, out, many, size, kind] for name in ("torch_lent", "torch_sent")
             )
             yield f"lent / sent by PyTorch, {size} rows, {kind}, {many} workers", lent, sent, ""

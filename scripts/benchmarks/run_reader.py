@@ -1,4 +1,4 @@
-"""The readers that are compared, each in a process of its own: readers.py NAME FILE [COUNT].
+"""Run one of the readers that are compared, in its own process: run_reader.py NAME FILE [COUNT].
 
 Each reads shuffled epochs of batches of 32 rows of the training split, the first to warm up, and
 prints the median of the others in rows a second, and the CPU time of a row, of this process and its
@@ -62,15 +62,10 @@ def h5py_loop(file: str) -> Callable[[], Iterable[Any]]:
 
 
 def read_bytes(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
-    """Read batches as they are stored, into the same memory again and again."""
+    """Read batches as stored into the same memory; encoded images are decoded, in threads."""
     options = {"scaled": False, "reuse": True, "prefetch": int(ahead)}
     found = batchify.open(file)["train"].batches(SIZE, shuffle=True, **options)
     return lambda: (x for x, _ in found)
-
-
-def encoded(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
-    """Read batches of files' own bytes, decoded in as many threads as there are processors."""
-    return read_bytes(file, ahead)
 
 
 def files(folder: str, threads: str = "2") -> Callable[[], Iterable[Any]]:
@@ -204,7 +199,6 @@ def main() -> None:
     name, *arguments = sys.argv[1:]
     readers = {
         "bytes": read_bytes,
-        "encoded": encoded,
         "files": files,
         "floats": floats,
         "h5py_loop": h5py_loop,

@@ -1,6 +1,6 @@
-"""Other formats and loaders, each run as a whole process in the way that its documentation advises.
+"""Run another format's loader, in its own process, in the way that its documentation advises.
 
-    peers.py NAME OUT.h5 FOLDER WORKERS [DATASET]
+    run_peer.py NAME OUT.h5 FOLDER WORKERS [DATASET]
 
 NAME is jpeg, webdataset, mds, litdata or ffcv. The rows of the file's train split are written to
 FOLDER in the peer's own format, as they are, unless they are there; `jpeg` decodes the images of

@@ -1,6 +1,6 @@
 // Opens files in H5Web, in a headless browser, and photographs what it shows.
 //
-//   node open.mjs PYTHON BROWSER SITE SHOTS NAME...
+//   node photograph_h5web.mjs PYTHON BROWSER SITE SHOTS NAME...
 //
 // SITE holds the page and the files NAME.h5, and is served from loopback. For each file three views
 // are taken: the default plot of the root; another row of it; the images of train, at the last row.
@@ -119,7 +119,7 @@ try {
   const said = { browser: browser.version(), shots };
   await writeFile(`${shotsFolder}/shots.json`, JSON.stringify(said, null, 1));
 } catch (error) {
-  console.error(`viewers: ${error.message}`);
+  console.error(`check-viewers: ${error.message}`);
   process.exitCode = 1;
 } finally {
   await browser?.close();

@@ -1,4 +1,4 @@
-"""Draws the images that are measured, once for a folder."""
+"""Draw the images that the benchmarks read, once per folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 CLASSES = 36
-"""At most; each has at least ten images, so that a fifth of it is some."""
+"""The most classes; each has at least ten images, so that a fifth of them is not empty."""
 
 
 def draw(root: Path, count: int, width: int, height: int) -> Path:
-    """Return a class folder dataset of `count` JPEG photos; drawn unless it is there."""
+    """Return a class folder dataset of `count` JPEG photos, drawn if it does not exist."""
     folder = root / f"{width}x{height}-{count}"
     if (folder / "done").is_file():
         return folder / "images"
@@ -36,7 +36,7 @@ def _draw_piece(piece: tuple[Path, int, int, int, int, int]) -> None:
     folder, first, last, width, height, classes = piece
     random = np.random.default_rng(first)
     for i in range(first, last):
-        # Coarse colours and fine grain: about the bytes a pixel of a camera's JPEG.
+        # Coarse colors and fine grain: about as many bytes per pixel as a camera's JPEG.
         coarse = random.integers(0, 256, (max(2, height // 40), max(2, width // 40), 3), np.uint8)
         image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
         grain = random.integers(-12, 13, (height, width, 1), np.int16)
@@ -48,11 +48,11 @@ def _draw_piece(piece: tuple[Path, int, int, int, int, int]) -> None:
 
 
 LINKS = 60_000
-"""Of one file; ext4 takes 65,000."""
+"""Links to one file; ext4 allows 65,000."""
 
 
 def link(root: Path, count: int, classes: int = 1000) -> Path:
-    """Return a dataset of so many hard links to small images, named as ImageNet's files are."""
+    """Return a dataset of `count` hard links to small images, named like ImageNet's files."""
     folder = root / f"links-{count}"
     if (folder / "done").is_file():
         return folder / "images"
@@ -64,8 +64,8 @@ def link(root: Path, count: int, classes: int = 1000) -> Path:
         for i in range(count * index // classes, count * (index + 1) // classes):
             source = folder / f"source-{made // LINKS}.jpg"
             if made % LINKS == 0:
-                colour = (made // LINKS * 9 % 256, 30, 40)
-                Image.new("RGB", (8, 8), colour).save(source, "JPEG")
+                color = (made // LINKS * 9 % 256, 30, 40)
+                Image.new("RGB", (8, 8), color).save(source, "JPEG")
             number = 7 * (i - count * index // classes) + 3
             os.link(source, folder / "images" / name / f"{name}_{number}.JPEG")
             made += 1

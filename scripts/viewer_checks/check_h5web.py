@@ -1,4 +1,4 @@
-"""Holds what H5Web showed against the files: judge_h5web.py SITE SHOTS.
+"""Compare what H5Web showed with the files: check_h5web.py SITE SHOTS.
 
 A picture must be nearest to the row that the slider names, upright and in its own colours: nearer
 than to any other row, to a flipped or mirrored one, or to one with red and blue exchanged. Of what
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from pictures import MAX_DIFFERENCE, MIN_CORRELATION, cut, likest, nearest, stored
+from match_rows import MAX_DIFFERENCE, MIN_CORRELATION, cut, likest, nearest, stored
 
 EXPECTED_TABS = {True: ("NX RGB", "NX RGB", "RGB"), False: ("NX Heatmap", "NX Heatmap", "Heatmap")}
 
@@ -26,7 +26,7 @@ def middle(canvas: dict[str, float], shape: tuple[int, int]) -> tuple[float, flo
     return x - width * scale, y - height * scale, x + width * scale, y + height * scale
 
 
-def judge(shot: dict[str, Any], site: Path, shots: Path, tab: str) -> bool:
+def check(shot: dict[str, Any], site: Path, shots: Path, tab: str) -> bool:
     """Print what one screenshot shows; return whether it is what it should be."""
     rows = stored(site / f"{shot['name']}.h5")
     _, height, width, channels = rows.shape
@@ -48,14 +48,14 @@ def judge(shot: dict[str, Any], site: Path, shots: Path, tab: str) -> bool:
 
 
 def main() -> int:
-    """Judge all screenshots."""
+    """Check all screenshots."""
     site, shots = Path(sys.argv[1]), Path(sys.argv[2])
     said = json.loads((shots / "shots.json").read_text())
     wrong = 0
     for i, shot in enumerate(said["shots"]):
         with h5py.File(site / f"{shot['name']}.h5") as file:
             is_rgb = file["train/images"].shape[-1] == 3
-        wrong += not judge(shot, site, shots, EXPECTED_TABS[is_rgb][i % 3])
+        wrong += not check(shot, site, shots, EXPECTED_TABS[is_rgb][i % 3])
     print(f"the browser was Chromium {said['browser']}")
     return wrong > 0
 

@@ -1,4 +1,4 @@
-"""What ``scripts/bench scale`` measures: more cores, more files of output, more images."""
+"""Measure scaling, ``scripts/bench scale``: more workers, more shards, more images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drawn import draw, link
-from measuring import Ratio, in_turn, seconds, taken
+from draw_images import draw, link
+from timing import Ratio, in_turn, seconds, taken
 
-STAGES = str(Path(__file__).parent / "stages.py")
+RUN_STAGE = str(Path(__file__).parent / "run_stage.py")
 IMAGENET = 1_281_167
 """Images of its training set, in 1,000 classes."""
 
@@ -173,7 +173,7 @@ def by_size(root: Path, runs: int, scale: float, workers: int) -> Iterator[Stage
 
 
 def stage(name: str, runs: int, *command: str, fresh: Path | None = None) -> Stage:
-    """Run a process of stages.py, and print a row about it.
+    """Run a process of run_stage.py, and print a row about it.
 
     `fresh` is removed before each run.
     """
@@ -198,7 +198,7 @@ def stage(name: str, runs: int, *command: str, fresh: Path | None = None) -> Sta
 
 
 def _run(command: tuple[str, ...]) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, STAGES, *command], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, RUN_STAGE, *command], capture_output=True, check=False)
     if done.returncode:
         sys.exit(f"{command} failed:\n{done.stderr.decode()}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

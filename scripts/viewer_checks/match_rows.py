@@ -1,4 +1,4 @@
-"""Tells which stored row a picture on a screen is, and how it lies."""
+"""Find which stored row a picture on the screen shows, and whether it is upright."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens files in silx, without a screen, and judges what it shows: judge_silx.py SHOTS FILE...
+"""Open files in silx, without a screen, and check what it shows: check_silx.py SHOTS FILE...
 
 Each split must be valid NXdata, and the first must be the default of the file. The viewer of
 `silx view` is given the group train: RGB and RGBA images must be drawn as such, as they are stored.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from pictures import MAX_DIFFERENCE, cut, nearest, stored
+from match_rows import MAX_DIFFERENCE, cut, nearest, stored
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -26,7 +26,7 @@ from silx.io.nxdata import NXdata, get_default
 ANOTHER_ROW = 7
 
 
-def judge_groups(name: str, file: h5py.File) -> bool:
+def check_groups(name: str, file: h5py.File) -> bool:
     """Print whether the splits are NXdata, and the default; return it."""
     splits = [split for split in ("train", "validation", "test") if split in file]
     found = {split: NXdata(file[split]) for split in splits}
@@ -39,7 +39,7 @@ def judge_groups(name: str, file: h5py.File) -> bool:
     return good
 
 
-def judge_view(application: qt.QApplication, name: str, file: h5py.File, png: Path) -> bool:
+def check_view(application: qt.QApplication, name: str, file: h5py.File, png: Path) -> bool:
     """Print what the viewer draws of train, and keep a picture of it; return whether it is right.
 
     Of two kinds only what silx does is told: it takes 65,535 for white where there are 16 bits, and
@@ -68,14 +68,14 @@ def judge_view(application: qt.QApplication, name: str, file: h5py.File, png: Pa
         form, row, difference = nearest(cut(png, box, (height, width)), rows)
         said = f"shows row {row} {form}, {difference:.1f} levels from what is stored"
         good = (form, row) == ("upright", ANOTHER_ROW) and difference <= MAX_DIFFERENCE
-    judged = channels in (3, 4) and images.dtype != np.uint16
-    mark = ("ok   " if good else "WRONG") if judged else "     "
+    checked = channels in (3, 4) and images.dtype != np.uint16
+    mark = ("ok   " if good else "WRONG") if checked else "     "
     print(f"{mark} silx   {name}, row {ANOTHER_ROW} of train ({label}): {said}")
-    return good or not judged
+    return good or not checked
 
 
 def main() -> int:
-    """Judge all files."""
+    """Check all files."""
     shots = Path(sys.argv[1])
     qt.qInstallMessageHandler(lambda *_: None)  # the offscreen platform says what it cannot do
     application = qt.QApplication([])
@@ -84,8 +84,8 @@ def main() -> int:
     wrong = 0
     for path in map(Path, sys.argv[2:]):
         with h5py.File(path) as file:
-            wrong += not judge_groups(path.stem, file)
-            wrong += not judge_view(application, path.stem, file, shots / f"silx-{path.stem}.png")
+            wrong += not check_groups(path.stem, file)
+            wrong += not check_view(application, path.stem, file, shots / f"silx-{path.stem}.png")
     print(f"silx is {silx.version}, on {qt.BINDING}")
     return wrong > 0
 

@@ -1,4 +1,4 @@
-"""Runs programs as whole processes, and says how long they took."""
+"""Time whole processes, two programs in turn."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRAMS = str(Path(__file__).parent / "programs.py")
+RUN_COMMAND = str(Path(__file__).parent / "run_command.py")
 
 
 def seconds(*command: str) -> float:
-    """Return the wall time of a whole process; its output is dropped unless it fails."""
+    """Return the wall time of a whole process; its output is shown only if it fails."""
     return taken(*command)[0]
 
 
 def taken(*command: str) -> tuple[float, float]:
     """Return the wall time of a whole process, and the CPU time of it and its children."""
-    os.sync()  # the writes of the run before are not billed to this one
+    os.sync()  # so that this run does not wait for the writes of the one before
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, PROGRAMS, *command], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, RUN_COMMAND, *command], capture_output=True, check=False)
     took = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
@@ -88,7 +88,7 @@ def compare(
     target: str,
     prepare: Callable[[], object] = lambda: None,
 ) -> Ratio:
-    """Do the same, and print a line about it."""
+    """Do the same as `in_turn`, and print a line about it."""
     found = in_turn(name, a, b, runs=runs, target=target, prepare=prepare)
     print(
         f"{found.name:44} {found.a_s:8.2f} s {found.b_s:8.2f} s   {found.ratio:6.3f} "
