@@ -187,6 +187,10 @@ class RowArray(ABC):
         """
         gather_chunks(self.chunk, self.starts, rows, out)
 
+    def locate(self, row: int) -> tuple[RowArray, int]:
+        """Return the array of the file that a row is in, and the row's number there."""
+        return self, row
+
     def encoded(self, _row: int) -> bytes:
         """Return the bytes of the file that a row was made of; refused if pixels are stored."""
         raise only_pixels(self.origin)
@@ -256,13 +260,7 @@ Column = NDArray[Any] | RowArray
 
 
 class StoredArray(RowArray):
-    """The images of one file that cannot be mapped: compressed, or not in one run.
-
-    Parameters
-    ----------
-    stored : StoredPixels
-    origin : Origin
-    """
+    """The images of one file that cannot be mapped: compressed, or not in one run."""
 
     def __init__(self, stored: StoredPixels, origin: Origin) -> None:
         rows = stored.rows
@@ -335,16 +333,6 @@ class ChainedArray(RowArray):
         part = self._parts[owner]
         return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
 
-    def encoded(self, row: int) -> bytes:
-        """Return the bytes of the file that a row was made of."""
-        part, inner = self._part(row)
-        return part.encoded(inner)
-
-    def decode(self, row: int) -> NDArray[Any]:
-        """Return a row at the size of its file."""
-        part, inner = self._part(row)
-        return part.decode(inner)
-
     def decoded_with(self, overrides: DecodeOverrides) -> ChainedArray:
         """Return the same images, decoded otherwise."""
         parts = [part for part in self._parts if isinstance(part, RowArray)]
@@ -355,7 +343,7 @@ class ChainedArray(RowArray):
             replace(self.origin, overrides=overrides),
         )
 
-    def _part(self, row: int) -> tuple[RowArray, int]:
+    def locate(self, row: int) -> tuple[RowArray, int]:
         """Return the array of the file that a row is in, and the row's number there."""
         owner, inner = self._chain.find(row)
         part = self._parts[owner]

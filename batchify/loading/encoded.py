@@ -118,13 +118,7 @@ class EncodedImages:
 
 
 class EncodedArray(RowArray):
-    """The encoded images of one file, decoded in threads when they are read.
-
-    Parameters
-    ----------
-    images : EncodedImages
-    origin : Origin
-    """
+    """The encoded images of one file, decoded in threads when they are read."""
 
     def __init__(self, images: EncodedImages, origin: Origin) -> None:
         super().__init__((images.rows, *images.image_shape), images.dtype, origin)

@@ -27,7 +27,7 @@ from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, is_shard_name, read_index, shard_paths
 from batchify.format.structure import dataset_row_offsets, filters
 from batchify.loading.arrays import ChainedArray, Column, StoredArray
-from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
+from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.split import Split
 from batchify.loading.split_data import Paths
 
@@ -35,17 +35,14 @@ Mapped = np.memmap[Any, np.dtype[np.uint8]]
 """All bytes of a file."""
 
 
-def open_splits(
-    path: bytes, overrides: DecodeOverrides = AS_RECORDED
-) -> tuple[tuple[str, ...], dict[str, Split]]:
-    """Return the classes and the splits of one file."""
+def _open_file(path: bytes, overrides: DecodeOverrides) -> DatasetFile:
+    """Open one file."""
     with Reader(path) as reader, accessing(path):
         with os.fdopen(reader.fd, "rb", closefd=False) as file:  # the open file, not its name
             mapped = np.memmap(file, np.uint8, "r")
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
-        return classes, {
-            name: _split(reader, mapped, name, classes, overrides) for name in reader.splits
-        }
+        splits = {name: _split(reader, mapped, name, classes, overrides) for name in reader.splits}
+        return DatasetFile(splits, classes, (os.fsdecode(path),))
 
 
 @contextlib.contextmanager
@@ -203,7 +200,7 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
 
 
 def _open(path: Path | Sequence[Path], overrides: DecodeOverrides) -> DatasetFile:
-    opened = [_open_one(each, overrides) for each in _files(path)]
+    opened = [_open_file(each, overrides) for each in _files(path)]
     if len(opened) == 1:
         return opened[0]
     classes = opened[0].classes
@@ -286,11 +283,6 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
     if all(is_shard_name(os.fsdecode(entry)) for entry in found):
         read_index(name)  # raises: shards without an index are incomplete
     return [os.path.join(name, entry) for entry in found]
-
-
-def _open_one(path: bytes, overrides: DecodeOverrides) -> DatasetFile:
-    classes, splits = open_splits(path, overrides)
-    return DatasetFile(splits, classes, (os.fsdecode(path),))
 
 
 def _chained(name: str, parts: Sequence[Split]) -> Split:

@@ -117,16 +117,15 @@ class Split(SplitData):
         ExtraMissingError
             If PyTorch cannot be imported.
         """
-        return _adapter("torch").make_dataset(
-            self,
-            transform,
-            batch_size=batch_size,
+        make_dataset = _adapter("torch").make_dataset
+        options = BatchOptions(
+            1 if batch_size is None else batch_size,
             shuffle=shuffle,
             drop_last=drop_last,
-            scaled=scaled,
+            scaled=scaled and transform is None,
             prefetch=prefetch,
-            pin_memory=pin_memory,
         )
+        return make_dataset(self, options, transform, pin_memory, rows=batch_size is None)
 
     def to_keras(
         self,

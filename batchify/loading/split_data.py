@@ -182,7 +182,7 @@ class SplitData:
         number = row_numbers(row, len(self.images))
         if number.ndim:
             raise IndexError(f"one row at a time, not {row!r}")
-        return self._row_array(), int(number)
+        return self._row_array().locate(int(number))
 
     def _row_array(self) -> RowArray:
         if not isinstance(self.images, RowArray):

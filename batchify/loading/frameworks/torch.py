@@ -28,14 +28,11 @@ Transform = Callable[[NDArray[Any]], Any]
 
 def make_dataset(
     split: SplitData,
+    options: BatchOptions,
     transform: Transform | None,
-    *,
-    batch_size: int | None,
-    shuffle: bool,
-    drop_last: bool,
-    scaled: bool,
-    prefetch: int,
     pin_memory: bool,
+    *,
+    rows: bool,
 ) -> TorchRows | TorchBatches:
     """Return a PyTorch dataset of the rows of a split, or of whole batches.
 
@@ -44,17 +41,10 @@ def make_dataset(
     OptionError
         If rows are asked for with options of batches.
     """
-    options = BatchOptions(
-        1 if batch_size is None else batch_size,
-        shuffle=shuffle,
-        drop_last=drop_last,
-        scaled=scaled and transform is None,
-        prefetch=prefetch,
-    )
     batches = Batches(split, options, float_labels=False)
-    if batch_size is not None:
+    if not rows:
         return TorchBatches(batches, transform, pin_memory)
-    if shuffle or drop_last or prefetch or pin_memory:
+    if options.shuffle or options.drop_last or options.prefetch or pin_memory:
         raise OptionError(
             "shuffle, drop_last, prefetch and pin_memory are for whole batches; give "
             "batch_size, or give them to the DataLoader"
