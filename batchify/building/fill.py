@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
-
-from numpy.typing import NDArray
 
 from batchify.building.jobs import Rows
 from batchify.datasets.tasks import FillTask, name_file
-from batchify.decoding.batch import BatchReader, MaskReader, OldRow, OriginalReader
+from batchify.decoding.batch import BatchReader, FindCached
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decoding.image import own_pillow
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets
 from batchify.options import DecodeOptions, StoreOptions
-from batchify.storage.source import FileReader, ReadAhead, Source, SourceFile
+from batchify.storage.source import ReadAhead, Source
 from batchify.workers.pool import NOTHING, Mark
-
-Known = Callable[[bytes, NDArray[Any]], OldRow | None]
-"""Given the SHA-256 of a file and its row, what is known of the image, which is put there."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +49,20 @@ class FillJob:
             lifetime.callback(writer.close)
             raw = self.source.open_reader()
             files = lifetime.enter_context(contextlib.closing(ReadAhead(raw)))
-            known = self._known(lifetime)
-            filler: Filler
-            if self.store.is_encoded:
-                filler = _OriginalFiller(writer, files, self.decode, self.store, known)
-            else:
-                masks = MaskReader(raw, self.decode)  # beside the run of the images
-                filler = _PixelFiller(writer, files, masks, self.decode, self.store, known)
+            reader = BatchReader(
+                files,
+                self.decode,
+                dtype=self.store.dtype,
+                scale=self.store.scale,
+                keep_files=self.store.is_encoded,
+                cached=self._cached(lifetime),
+                mask_source=raw,  # apart from the files that are read ahead
+            )
             lifetime.enter_context(own_pillow())
-            yield lambda task: self._fill(task, files, filler, mark)
+            yield lambda task: self._fill(task, files, reader, writer, mark)
 
-    def _known(self, lifetime: contextlib.ExitStack) -> Known:
-        """Return who knows images that need not be decoded again."""
+    def _cached(self, lifetime: contextlib.ExitStack) -> FindCached:
+        """Return a function that finds images that need not be decoded again."""
         if self.old is None:
             return lambda *_: None
         from batchify.building.old_rows import (
@@ -80,20 +76,38 @@ class FillJob:
         lifetime.callback(rows.close)
         return rows.take
 
-    def _fill(self, task: FillTask, ahead: ReadAhead, filler: Filler, mark: Mark) -> Rows:
+    def _fill(
+        self, task: FillTask, ahead: ReadAhead, reader: BatchReader, writer: RowWriter, mark: Mark
+    ) -> Rows:
         copied = 0
         sums = ChannelSums()
         bad: list[tuple[int, Skipped]] = []
+        stored = ImageRows(writer)
         ahead.begin(task.wanted, self.decode.max_file_size)
         for first in range(0, len(task.files), self.batch_size):
             files = task.files[first : first + self.batch_size]
-            refused = {i - first: reason for i, reason in task.given_up}
             start = task.start + first
-            masks = task.masks[first : first + self.batch_size]
-            filled = filler.fill(task.split, start, files, masks, _from(first, mark), refused)
-            copied += filled.copied
-            sums += filled.sums
-            bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in filled.bad]
+            sizes = None
+            if self.store.is_encoded:
+                sizes = stored.nbytes(task.split, start, start + len(files)).tolist()
+            batch = reader.read(
+                files,
+                masks=task.masks[first : first + self.batch_size],
+                sizes=sizes,
+                mark=_from(first, mark),
+                refused={i - first: reason for i, reason in task.given_up},
+            )
+            mark(NOTHING)
+            writer.put(task.split, start, batch.columns)
+            for i, content in batch.files.items():
+                put_images(writer, task.split, start + i, content)
+            good = len(files) - len(batch.bad)
+            if self.store.is_encoded:
+                sums += stored_sums(batch.columns["channel_sums"], images=good)
+            else:
+                sums += channel_sums(batch.columns["images"], self.store.scale, images=good)
+            copied += batch.copied
+            bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in batch.bad]
         stop = task.start + len(task.files)
         return Rows(task.split, task.start, stop, tuple(bad), copied, sums)
 
@@ -106,104 +120,6 @@ class FillJob:
         if not self.skip:
             return None
         return replace(task, given_up=(*task.given_up, (item, reason)))
-
-
-class Filled(NamedTuple):
-    """Rows in their places: which are bad, how many were copied, sums over the good ones."""
-
-    bad: list[tuple[int, str]]
-    copied: int
-    sums: ChannelSums
-
-
-class Filler(Protocol):
-    """Makes rows of files and puts them in their places."""
-
-    def fill(
-        self,
-        split: str,
-        start: int,
-        files: Sequence[SourceFile],
-        masks: Sequence[SourceFile],
-        mark: Mark,
-        refused: Mapping[int, str],
-    ) -> Filled:
-        """Fill the rows of a batch, from `start` on; masks are of pixels alone."""
-        ...
-
-
-class _PixelFiller:
-    """Stores what files are decoded to."""
-
-    def __init__(
-        self,
-        writer: RowWriter,
-        files: FileReader,
-        masks: MaskReader,
-        decode: DecodeOptions,
-        store: StoreOptions,
-        known: Known,
-    ) -> None:
-        self._writer = writer
-        self._scale = store.scale
-        self._masks = masks
-        self._reader = BatchReader(files, decode, dtype=store.dtype, scale=store.scale, known=known)
-
-    def fill(
-        self,
-        split: str,
-        start: int,
-        files: Sequence[SourceFile],
-        masks: Sequence[SourceFile],
-        mark: Mark,
-        refused: Mapping[int, str],
-    ) -> Filled:
-        """Fill the rows of a batch."""
-        batch = self._reader.read(files, mark=mark, refused=refused)
-        batch = self._masks.complete(batch, files, masks, mark)
-        mark(NOTHING)
-        self._writer.put(split, start, batch.columns)
-        good = len(files) - len(batch.bad)
-        sums = channel_sums(batch.columns["images"], self._scale, images=good)
-        return Filled(batch.bad, batch.copied, sums)
-
-
-class _OriginalFiller:
-    """Stores the files' own bytes, where the plan has made room for them."""
-
-    def __init__(
-        self,
-        writer: RowWriter,
-        files: FileReader,
-        decode: DecodeOptions,
-        store: StoreOptions,
-        known: Known,
-    ) -> None:
-        self._writer = writer
-        self._rows = ImageRows(writer)
-        self._reader = OriginalReader(files, decode, store, known)
-
-    def fill(
-        self,
-        split: str,
-        start: int,
-        files: Sequence[SourceFile],
-        _masks: Sequence[SourceFile],
-        mark: Mark,
-        refused: Mapping[int, str],
-    ) -> Filled:
-        """Fill the rows of a batch; those of bad files, which are never read, are left as is."""
-        sizes = self._rows.nbytes(split, start, start + len(files)).tolist()
-        batch = self._reader.read(files, sizes, mark=mark, refused=refused)
-        mark(NOTHING)
-        self._writer.put(split, start, batch.columns)
-        bad = {i for i, _ in batch.bad}
-        for i, content in enumerate(batch.contents):
-            if i not in bad:
-                put_images(self._writer, split, start + i, content)
-        good = len(files) - len(batch.bad)
-        sums = stored_sums(batch.columns["channel_sums"], images=good)
-        return Filled(batch.bad, batch.copied, sums)
 
 
 def _from(first: int, mark: Mark) -> Mark:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.text import printable
 from batchify.datasets.tasks import FillTask, ReadingJob, name_file
-from batchify.decoding.batch import BatchReader, MaskReader
+from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
 from batchify.decoding.image import own_pillow
 from batchify.errors import BadImageError, Skipped
@@ -218,25 +218,19 @@ class DecodeJob:
         raw = self.source.open_reader()
         with contextlib.closing(ReadAhead(raw)) as files, own_pillow():
             dtype, scale = self.store.dtype, self.store.scale
-            reader = BatchReader(files, self.decode, dtype=dtype, scale=scale)
-            masks = MaskReader(raw, self.decode)
-            yield lambda task: self._decode(task, files, reader, masks, mark)
+            reader = BatchReader(files, self.decode, dtype=dtype, scale=scale, mask_source=raw)
+            yield lambda task: self._decode(task, files, reader, mark)
 
     def _decode(
-        self,
-        task: FillTask,
-        ahead: ReadAhead,
-        reader: BatchReader,
-        masks: MaskReader,
-        mark: Mark,
+        self, task: FillTask, ahead: ReadAhead, reader: BatchReader, mark: Mark
     ) -> list[Redecoded]:
         ahead.begin(task.wanted, self.decode.max_file_size)
         given_up = dict(task.given_up)
         found = []
         for i, file in enumerate(task.files):
             mark(i)
-            batch = reader.read([file], refused={0: given_up[i]} if i in given_up else None)
-            batch = masks.complete(batch, [file], task.masks[i : i + 1])
+            refused = {0: given_up[i]} if i in given_up else None
+            batch = reader.read([file], masks=task.masks[i : i + 1], refused=refused)
             columns = batch.columns
             height, width = columns["source_size"][0].tolist()
             sums = b""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.keys import KeyIndex
-from batchify.decoding.batch import OldRow
+from batchify.decoding.batch import ImageRecord
 from batchify.decoding.channels import stored_sums
 from batchify.errors import FileFormatError
 from batchify.format import schema
@@ -55,10 +55,10 @@ class OldRows:
             undo.pop_all()
         self._index = KeyIndex(np.concatenate(keys) if keys else np.zeros(0, np.uint64))
 
-    def take(self, digest: bytes, out: NDArray[Any]) -> OldRow | None:
+    def take(self, digest: bytes, out: NDArray[Any]) -> ImageRecord | None:
         """Copy the image of a source into `out`; None where there is none, or a damaged one.
 
-        Where the file stores the sources' own bytes, what was learnt of them is all there is.
+        Where the file stores the sources' own bytes, only the record is returned.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class OldRows:
             number -= rows
         raise IndexError(number)
 
-    def _copy(self, split: str, row: int, out: NDArray[Any]) -> OldRow | None:
+    def _copy(self, split: str, row: int, out: NDArray[Any]) -> ImageRecord | None:
         record = b"".join(self._rows.get(split, name, row, row + 1) for name in self._records)
         record_crc32 = self._rows.get(split, "record_crc32", row, row + 1)
         if zlib.crc32(record) != int.from_bytes(record_crc32, "little"):
@@ -89,10 +89,10 @@ class OldRows:
         crc32 = int.from_bytes(self._rows.get(split, "row_crc32", row, row + 1), "little")
         height, width = np.frombuffer(self._rows.get(split, "source_size", row, row + 1), "<i4")
         flags = int.from_bytes(self._rows.get(split, "source_flags", row, row + 1), "little")
-        learnt = OldRow(crc32, (int(height), int(width)), flags)
+        found = ImageRecord(crc32, (int(height), int(width)), flags)
         if not self._images:
             sums = np.frombuffer(self._rows.get(split, "channel_sums", row, row + 1), "<i8")
-            return learnt._replace(sums=stored_sums(sums.reshape(1, 3, -1), images=1))
+            return found._replace(sums=stored_sums(sums.reshape(1, 3, -1), images=1))
         try:
             image = self._images[split].get(row, row + 1)
         except (OSError, FileFormatError):
@@ -100,7 +100,7 @@ class OldRows:
         if zlib.crc32(image) != crc32:
             return None
         out[...] = np.frombuffer(image, out.dtype).reshape(out.shape)
-        return learnt
+        return found
 
     def close(self) -> None:
         """Close the file."""

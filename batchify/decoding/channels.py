@@ -44,7 +44,7 @@ class ChannelSums:
         )
 
 
-def channel_sums(rows: NDArray[Any], scale: float, *, images: int) -> ChannelSums:
+def channel_sums(rows: NDArray[Any], scale: float | np.float32, *, images: int) -> ChannelSums:
     """Return the sums over stored images.
 
     Parameters
@@ -119,7 +119,7 @@ def _sums(values: NDArray[np.int64]) -> Parts:
     ]
 
 
-def _integers(block: NDArray[Any], scale: float) -> NDArray[np.int64]:
+def _integers(block: NDArray[Any], scale: float | np.float32) -> NDArray[np.int64]:
     """Return stored pixels as they were before rescale, at most 32 bits of them."""
     if block.dtype.kind == "f":
         block = np.rint(block.astype(np.float64) / np.float64(np.float32(scale)))

@@ -16,7 +16,7 @@ from batchify import choices
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset, known_labels
 from batchify.datasets.manifest import read_dataset
-from batchify.decoding.batch import BatchReader, MaskReader
+from batchify.decoding.batch import BatchReader
 from batchify.decoding.image import check_extensions
 from batchify.errors import BadImagesError, OptionError, Skipped
 from batchify.loading.indexing import count_batches, cut_batches
@@ -60,10 +60,8 @@ class Loader:
         self._options = options or BuildOptions()
         self._dataset = dataset
         self._rows = rows
-        source = dataset.source.open_reader()
-        self._masks = MaskReader(source, self._options.decode)
         self._reader = BatchReader(
-            source,
+            dataset.source.open_reader(),
             self._options.decode,
             dtype="float32",
             scale=self._options.store.scale,
@@ -226,7 +224,7 @@ class Loader:
     def _columns(self, rows: Indices) -> dict[str, NDArray[Any]]:
         files = self._dataset.samples.files(rows)
         masks = self._dataset.annotations.mask_files(rows)
-        batch = self._masks.complete(self._reader.read(files), files, masks)
+        batch = self._reader.read(files, masks=masks)
         if batch.bad:
             bad = tuple(Skipped(files[i].path, reason) for i, reason in batch.bad)
             first = bad[0]

@@ -28,8 +28,8 @@ from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.check import check
 from batchify.checking.verify import verify
-from batchify.decoding.batch import decode_mask
 from batchify.decoding.image import guard
+from batchify.decoding.mask import decode_mask
 from batchify.errors import BadImageError, BadImagesError, ManifestError, ResumeError
 from batchify.loading.loader import Loader
 from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions
