@@ -33,7 +33,7 @@ from batchify.decoding.channels import ChannelTotals
 from batchify.errors import DatasetNotFoundError, OutputExistsError, RemoteError, Skipped
 from batchify.format.rows import RowReader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
-from batchify.planning.groups import check_apart
+from batchify.planning.duplicates import check_apart
 from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import plan_with_workers
 from batchify.workers import engine

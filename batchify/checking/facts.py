@@ -18,7 +18,7 @@ from batchify.errors import Skipped
 from batchify.format.config import image_shape, recorded_choice
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
 from batchify.format.shard_index import ShardPath, read_index, shard_paths
-from batchify.planning.groups import Repeated, find_repeats, stored_digests
+from batchify.planning.duplicates import Repeated, find_repeats, stored_digests
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.workers import engine
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.planning.groups import Repeat, Repeated
+from batchify.planning.duplicates import Repeat, Repeated
 
 Labels = Mapping[str, NDArray[np.int32]]
 """The class of each row, for each split that has classes."""

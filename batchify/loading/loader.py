@@ -28,8 +28,7 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.planning.groups import make_units
-from batchify.planning.policies import Indices, assign, epoch_order
+from batchify.planning.policies import Indices, epoch_order, split_samples
 
 
 class Loader:
@@ -130,11 +129,10 @@ class Loader:
         )
         check_extensions(options.discover.extensions)
         dataset = read_dataset(directory, options)
-        samples = dataset.samples
         splits = dataset.splits
         if splits is None:
-            units = make_units(samples, options.split, named=dataset.annotations.groups)
-            splits = assign(samples.labels, options.split, units)
+            named = dataset.annotations.groups
+            splits = split_samples(dataset.samples, options.split, named=named)
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")

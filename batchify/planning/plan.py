@@ -20,8 +20,7 @@ from batchify.errors import DatasetError, OptionError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.options import BuildOptions, canonical_json
-from batchify.planning.groups import make_units
-from batchify.planning.policies import Indices, assign, epoch_order
+from batchify.planning.policies import Indices, epoch_order, split_samples
 
 PATHS_AT_ONCE = 4096
 
@@ -266,8 +265,7 @@ def make_plan(
         )
     if dataset.splits is None:
         groups = dataset.annotations.groups
-        units = make_units(dataset.samples, options.split, digests, groups)
-        assigned = assign(dataset.samples.labels, options.split, units)
+        assigned = split_samples(dataset.samples, options.split, digests, groups)
     elif options.split_given:
         how = "by the manifest" if dataset.annotations.is_split else "into folders"
         raise OptionError(

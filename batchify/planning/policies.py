@@ -1,16 +1,23 @@
-"""Split policies: keras, stratified, hash, grouped."""
+"""Split policies: keras, stratified, hash.
+
+To add a policy, write a function like `split_by_hash`, give it a line in `POLICIES`, and its name
+to `batchify.choices.Policy`. A policy that keeps groups of samples together gets them from
+`batchify.planning.groups`; one that cannot refuses them, as `split_as_keras` does.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.datasets.dataset import Samples
+from batchify.errors import OptionError
 from batchify.options import SplitOptions
-from batchify.planning.groups import Units
+from batchify.planning.groups import Digests, group_numbers, hash_points
 
 Indices = NDArray[np.int32]
 
@@ -224,35 +231,96 @@ class _Tally:
         return int(self._random.choice(len(fits), p=fits / fits.sum()))
 
 
-def assign(
-    labels: NDArray[np.int32], options: SplitOptions, units: Units | None = None
+def split_as_keras(
+    samples: Samples, options: SplitOptions, _digests: Digests | None, named: Digests | None
+) -> dict[str, Indices]:
+    """Split each class as Keras does."""
+    if named is not None:
+        raise OptionError(
+            "split keras takes the first files of each class, whatever belongs together; the group "
+            "column of the manifest needs --split stratified or hash"
+        )
+    return _by_class(keras, samples, options)
+
+
+def split_stratified(
+    samples: Samples, options: SplitOptions, digests: Digests | None, named: Digests | None
+) -> dict[str, Indices]:
+    """Split each class at random, with groups kept whole if there are any."""
+    groups = group_numbers(samples, options, digests, named)
+    if groups is None:
+        return _by_class(stratified, samples, options)
+    return keep_groups(samples.labels, groups, options)
+
+
+def split_by_hash(
+    samples: Samples, options: SplitOptions, digests: Digests | None, named: Digests | None
+) -> dict[str, Indices]:
+    """Split by a hash of each sample's group, content or path."""
+    if options.group_duplicates and named is not None:
+        raise OptionError(
+            "split hash goes by the group or by the content; the manifest has a group column, so "
+            "leave --group-duplicates out (--split stratified takes both)"
+        )
+    return by_points(hash_points(samples, options, digests, named), options)
+
+
+POLICIES: Mapping[
+    str,
+    Callable[[Samples, SplitOptions, Digests | None, Digests | None], dict[str, Indices]],
+] = {
+    "keras": split_as_keras,
+    "stratified": split_stratified,
+    "hash": split_by_hash,
+}
+"""What each of `choices.POLICIES` does: a function with the parameters of `split_samples`."""
+
+
+def split_samples(
+    samples: Samples,
+    options: SplitOptions,
+    digests: Digests | None = None,
+    named: Digests | None = None,
 ) -> dict[str, Indices]:
     """Return the samples of each split, in class order and file order.
 
     Parameters
     ----------
-    labels : ndarray of int32, shape (n,)
-        Class index of each sample, ascending.
+    samples : Samples
+        Sorted by class.
     options : SplitOptions
-    units : Units, optional
-        What is put into a split as a whole; needed where `options` are of ``hash`` or groups.
+    digests : ndarray of uint8, shape (n, 32), or None
+        SHA-256 of each sample's content, zeros if it cannot be read; for `group_duplicates`.
+    named : ndarray of uint8, shape (n, 16), or None
+        A hash of the name of each sample's group, if a manifest has them.
 
     Returns
     -------
     dict of str to ndarray of int32
-        Sample indices of train, and of validation and test where their share is not 0.
+        Sample indices of train, and of validation and test if their share is not 0.
+
+    Raises
+    ------
+    DatasetError
+        If files have no group.
+    OptionError
+        If the groups of a manifest do not go with `options`.
     """
-    units = units or Units()
-    if units.points is not None:
-        return by_points(units.points, options)
-    if units.groups is not None:
-        return keep_groups(labels, units.groups, options)
-    policy = keras if options.policy == "keras" else stratified
+    if options.group_by and named is not None:
+        raise OptionError("the manifest has a group column; leave --group-by out, or the column")
+    return POLICIES[options.policy](samples, options, digests, named)
+
+
+def _by_class(
+    split_class: Callable[[int, int, SplitOptions], Mapping[str, Indices]],
+    samples: Samples,
+    options: SplitOptions,
+) -> dict[str, Indices]:
+    """Split each class by itself."""
     parts: dict[str, list[Indices]] = {split: [] for split in wanted(options)}
-    counts = np.bincount(labels)
     first = 0
-    for class_index, count in enumerate(counts.tolist()):
-        chosen = policy(class_index, count, options)
+    for class_index, count in enumerate(np.bincount(samples.labels).tolist()):
+        chosen = split_class(class_index, count, options)
         for split, members in parts.items():
             members.append(chosen[split] + np.int32(first))
         first += count

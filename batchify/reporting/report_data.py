@@ -12,7 +12,7 @@ from batchify.checking.image_stats import Kinds, Sizes, tally_kinds, tally_sizes
 from batchify.checking.repeats import RepeatCounts, classes_of, count_repeats
 from batchify.format.config import build_command
 from batchify.format.reader import Reader, class_indices, has_classes
-from batchify.planning.groups import Repeat, find_repeats, stored_digests
+from batchify.planning.duplicates import Repeat, find_repeats, stored_digests
 from batchify.reporting.pictures import Pictures, sample_rows
 from batchify.reporting.summary import Summary
 

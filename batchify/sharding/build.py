@@ -22,7 +22,7 @@ from batchify.errors import OutputExistsError
 from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
-from batchify.planning.groups import check_apart, stored_digests
+from batchify.planning.duplicates import check_apart, stored_digests
 from batchify.planning.planner import plan_with_workers
 from batchify.sharding.executors import build_elsewhere, connect_workers
 from batchify.sharding.folder import ShardFolder, shard_folder

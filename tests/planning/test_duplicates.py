@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchify.building.build import build
 from batchify.format.reader import Reader
 from batchify.options import BuildOptions, DecodeOptions
-from batchify.planning.groups import find_repeats, stored_digests
+from batchify.planning.duplicates import find_repeats, stored_digests
 
 
 def digests_of(values: list[int]) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

@@ -19,9 +19,9 @@ from batchify.common.progress import Progress
 from batchify.datasets.dataset import Samples
 from batchify.errors import DatasetError, OptionError, ResumeError
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions
-from batchify.planning.groups import Units, make_units, repeat_numbers
+from batchify.planning.groups import repeat_numbers
 from batchify.planning.planner import plan_build
-from batchify.planning.policies import assign
+from batchify.planning.policies import keep_groups, split_samples
 
 SMALL = DecodeOptions((8, 8))
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
@@ -60,14 +60,14 @@ def test_groups_stay_whole(
     labels = np.array([label for label, _ in pairs], np.int32)
     groups = np.array([group for _, group in pairs], np.int32)
     options = SplitOptions("stratified", *share, seed=seed, group_by="(x)")
-    splits = assign(labels, options, Units(groups=groups))
+    splits = keep_groups(labels, groups, options)
     found = split_of(splits, len(pairs))
     of_group: dict[int, set[str]] = {}
     for group, name in zip(groups.tolist(), found, strict=True):
         of_group.setdefault(group, set()).add(name)
     assert all(len(names) == 1 for names in of_group.values())
     assert set(labels.tolist()) == set(labels[splits["train"]].tolist())
-    again = assign(labels, options, Units(groups=groups))
+    again = keep_groups(labels, groups, options)
     assert split_of(again, len(pairs)) == found
 
 
@@ -88,8 +88,7 @@ def test_shares_are_kept_as_well_as_groups_allow(
             groups += [number] * size
             number += 1
     options = SplitOptions("stratified", *share, seed=seed, group_by="(x)")
-    units = Units(groups=np.array(groups, np.int32))
-    splits = assign(np.array(labels, np.int32), options, units)
+    splits = keep_groups(np.array(labels, np.int32), np.array(groups, np.int32), options)
     wanted = {"validation": share[0], "test": share[1]}
     for label, members in enumerate(sizes):
         count = sum(members)
@@ -108,9 +107,9 @@ def test_groups_of_one_change_nothing(
     """Where no files belong together the split is the one without groups."""
     labels = np.repeat(np.arange(len(per_class), dtype=np.int32), per_class)
     options = SplitOptions("stratified", *share, seed=seed)
-    plain = assign(labels, options)
+    plain = split_samples(samples_of([b""] * len(labels), labels), options)
     numbers = np.random.RandomState(1).permutation(len(labels)).astype(np.int32)
-    grouped = assign(labels, options, Units(groups=numbers))
+    grouped = keep_groups(labels, numbers, options)
     for name, rows in plain.items():
         np.testing.assert_array_equal(grouped[name], rows)
 
@@ -122,7 +121,7 @@ def test_seeds_differ() -> None:
     found = set()
     for seed in range(20):
         options = SplitOptions("stratified", 0.3, seed=seed, group_by="(x)")
-        splits = assign(labels, options, Units(groups=groups))
+        splits = keep_groups(labels, groups, options)
         found.add(tuple(sorted(set(groups[splits["validation"]].tolist()))))
         assert 55 <= len(splits["validation"]) <= 71
     assert len(found) > 10
@@ -147,8 +146,7 @@ def test_hash_never_moves_a_file(
     def splits(paths: set[bytes]) -> dict[bytes, str]:
         ordered = sorted(paths)
         samples = samples_of(ordered)
-        units = make_units(samples, options)
-        found = split_of(assign(samples.labels, options, units), len(ordered))
+        found = split_of(split_samples(samples, options), len(ordered))
         return dict(zip(ordered, found, strict=True))
 
     before, after = splits(old), splits(old | new)
@@ -162,7 +160,7 @@ def test_a_larger_share_takes_from_training_alone(seed: int, low: float, more: f
     found = []
     for share in (low, low + more):
         options = SplitOptions("hash", share, 0.2, seed=seed)
-        found.append(assign(samples.labels, options, make_units(samples, options)))
+        found.append(split_samples(samples, options))
     assert set(found[0]["validation"].tolist()) <= set(found[1]["validation"].tolist())
     np.testing.assert_array_equal(found[0]["test"], found[1]["test"])
 
@@ -171,11 +169,11 @@ def test_hash_keeps_the_shares() -> None:
     """About: it is a hash that decides; another seed makes another split."""
     samples = samples_of([b"c/%d.jpg" % i for i in range(20_000)])
     options = SplitOptions("hash", 0.2, 0.1)
-    splits = assign(samples.labels, options, make_units(samples, options))
+    splits = split_samples(samples, options)
     assert abs(len(splits["validation"]) - 4000) < 250
     assert abs(len(splits["test"]) - 2000) < 200
     other = SplitOptions("hash", 0.2, 0.1, seed=1)
-    again = assign(samples.labels, other, make_units(samples, other))
+    again = split_samples(samples, other)
     assert set(splits["test"].tolist()) != set(again["test"].tolist())
 
 
@@ -195,7 +193,7 @@ def test_group_by_keeps_people_whole(
     assume(labels[0] == 0)
     options = SplitOptions(policy, *share, group_by=r"/(p\d+)_")  # type: ignore[arg-type]
     samples = samples_of(paths, labels)
-    found = split_of(assign(labels, options, make_units(samples, options)), len(paths))
+    found = split_of(split_samples(samples, options), len(paths))
     places: dict[bytes, set[str]] = {}
     for path, split in zip(paths, found, strict=True):
         places.setdefault(path.split(b"/")[1].split(b"_")[0], set()).add(split)
@@ -225,8 +223,7 @@ def test_groups_that_share_an_image_are_one(
     digests = np.zeros((len(people), 32), np.uint8)
     digests[:, 0] = images
     options = SplitOptions("stratified", *share, group_by=r"(p\d+)", group_duplicates=True)
-    units = make_units(samples, options, digests)
-    found = split_of(assign(samples.labels, options, units), len(people))
+    found = split_of(split_samples(samples, options, digests), len(people))
     for of in (people, images):
         splits: dict[int, set[str]] = {}
         for key, split in zip(of, found, strict=True):

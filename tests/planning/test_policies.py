@@ -7,19 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchify import choices
 from batchify.choices import Policy
+from batchify.datasets.dataset import Samples
 from batchify.errors import OptionError
 from batchify.options import SplitOptions
-from batchify.planning.policies import assign, epoch_order, stratified
+from batchify.planning.policies import POLICIES, epoch_order, split_samples, stratified
 
 counts = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
 policies = st.sampled_from(["keras", "stratified"])
 
 
-def labels_of(per_class: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """Return the labels of classes with so many files each."""
-    return np.repeat(np.arange(len(per_class), dtype=np.int32), per_class)
+def samples_of(per_class: list[int]) -> Samples:
+    """Return the samples of classes with so many files each, all of the same name."""
+    labels = np.repeat(np.arange(len(per_class), dtype=np.int32), per_class)
+    return Samples(b"", np.zeros(len(labels), np.int64), labels)
+
+
+def test_every_policy_has_a_function() -> None:
+    """What ``--split`` may be is what there is."""
+    assert tuple(POLICIES) == choices.POLICIES
 
 
 @given(per_class=counts, share=shares, policy=policies, seed=st.integers(0, 2**32 - 1))
@@ -28,7 +36,7 @@ def test_every_sample_goes_to_one_split(
 ) -> None:
     """Splits are disjoint, together they are all samples, each in class order and file order."""
     options = SplitOptions(policy, *share, seed=seed)
-    splits = assign(labels_of(per_class), options)
+    splits = split_samples(samples_of(per_class), options)
     together = np.concatenate(list(splits.values()))
     assert sorted(together.tolist()) == list(range(sum(per_class)))
     for rows in splits.values():
@@ -39,7 +47,7 @@ def test_every_sample_goes_to_one_split(
 def test_keras_takes_the_first_files(per_class: list[int], share: tuple[float, float]) -> None:
     """Validation is the first int(v * n) files of each class, test the next, training the rest."""
     validation, test = share
-    splits = assign(labels_of(per_class), SplitOptions("keras", validation, test))
+    splits = split_samples(samples_of(per_class), SplitOptions("keras", validation, test))
     first = 0
     for count in per_class:
         a = first + int(validation * count)
@@ -81,8 +89,9 @@ def test_stratified_is_random_by_seed_and_class() -> None:
 
 def test_a_share_of_0_makes_no_split() -> None:
     """Only the splits that were asked for are there."""
-    assert list(assign(labels_of([4]), SplitOptions(validation=0))) == ["train"]
-    assert list(assign(labels_of([4]), SplitOptions(test=0.2))) == ["train", "validation", "test"]
+    assert list(split_samples(samples_of([4]), SplitOptions(validation=0))) == ["train"]
+    splits = split_samples(samples_of([4]), SplitOptions(test=0.2))
+    assert list(splits) == ["train", "validation", "test"]
 
 
 @given(count=st.integers(0, 50), seed=st.integers(0, 2**32 - 1), seen=st.integers(0, 2**33))
