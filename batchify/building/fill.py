@@ -10,7 +10,7 @@ from batchify.building.jobs import Rows
 from batchify.datasets.tasks import FillTask, name_file
 from batchify.decoding.batch import BatchReader, FindCached
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
-from batchify.decoding.image import own_pillow
+from batchify.decoding.image import pillow_for_decoding
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets
@@ -58,7 +58,7 @@ class FillJob:
                 cached=self._cached(lifetime),
                 mask_source=raw,  # apart from the files that are read ahead
             )
-            lifetime.enter_context(own_pillow())
+            lifetime.enter_context(pillow_for_decoding())
             yield lambda task: self._fill(task, files, reader, writer, mark)
 
     def _cached(self, lifetime: contextlib.ExitStack) -> FindCached:

@@ -17,7 +17,7 @@ from batchify.common.text import printable
 from batchify.datasets.tasks import FillTask, ReadingJob, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
-from batchify.decoding.image import own_pillow
+from batchify.decoding.image import pillow_for_decoding
 from batchify.errors import BadImageError, Skipped
 from batchify.format.rows import ImageRows, RowReader
 from batchify.format.schema import RowOffsets
@@ -216,7 +216,7 @@ class DecodeJob:
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
         """Get ready to decode; the value decodes a task."""
         raw = self.source.open_reader()
-        with contextlib.closing(ReadAhead(raw)) as files, own_pillow():
+        with contextlib.closing(ReadAhead(raw)) as files, pillow_for_decoding():
             dtype, scale = self.store.dtype, self.store.scale
             reader = BatchReader(files, self.decode, dtype=dtype, scale=scale, mask_source=raw)
             yield lambda task: self._decode(task, files, reader, mark)

@@ -11,7 +11,8 @@ from batchify.checking.facts import Facts
 from batchify.checking.findings import CheckLimits, Finding, Found, allowed
 from batchify.checking.repeats import classes_of
 from batchify.common.text import plural, printable
-from batchify.planning.duplicates import Repeat, find_repeats, group_names, name_digests
+from batchify.planning.duplicates import Repeat, find_repeats
+from batchify.planning.groups import group_names, name_digests
 
 Location = tuple[str, int]
 """Split and row."""

@@ -22,7 +22,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
     from batchify.decoding import image
     from batchify.format import structure
 
-    libraries = image.versions() | structure.versions()
+    libraries = image.library_versions() | structure.versions()
     listed = ", ".join(f"{name} {version}" for name, version in libraries.items())
     click.echo(f"batchify {__version__} ({listed})")
     context.exit()

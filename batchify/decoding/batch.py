@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, channel_sums, sums_column
-from batchify.decoding.image import decode, guard
-from batchify.decoding.mask import decode_mask, orientation
+from batchify.decoding.image import decode_image, set_pillow_limits
+from batchify.decoding.mask import applied_orientation, decode_mask
 from batchify.errors import BadImageError
 from batchify.options import DecodeOptions
 from batchify.storage.source import FileReader, SourceFile
@@ -122,7 +122,7 @@ class BatchReader:
     Notes
     -----
     Memory: one batch, the files of it where they are kept, and one decoded image. Sets Pillow's
-    process-wide guards (`batchify.decoding.image.guard`).
+    process-wide limits (`batchify.decoding.image.set_pillow_limits`).
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class BatchReader:
         cached: FindCached = lambda *_: None,
         mask_source: FileReader | None = None,
     ) -> None:
-        guard(options)
+        set_pillow_limits(options)
         self._source = source
         self._mask_source = mask_source or source
         self._options = options
@@ -216,7 +216,7 @@ class BatchReader:
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:
         """Decode an image into its row."""
-        decoded = decode(data, self._options)
+        decoded = decode_image(data, self._options)
         put_pixels(decoded.pixels, self._scale, out)
         return ImageRecord(zlib.crc32(out.data), decoded.size, decoded.flags)
 
@@ -259,4 +259,4 @@ class BatchReader:
         (data,) = self._mask_source.read_files([file], self._options.max_file_size)
         if isinstance(data, BadImageError):
             raise data
-        return orientation(data, self._options)
+        return applied_orientation(data, self._options)

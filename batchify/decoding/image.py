@@ -1,13 +1,13 @@
-"""Bytes to an (H, W, C) array, guarded.
+"""Decode image bytes to an (H, W, C) array, within limits of format and size.
 
-The only reader of images. Every format that is opened is on an allow-list; nothing is executed,
-no other file is read, and caps hold before pixels are allocated.
+The only reader of images. Only formats of `ALLOWED_FORMATS` are opened; nothing is executed, no
+other file is read, and sizes are checked before pixels are allocated.
 
-What becomes of special images, each counted by a flag:
+How special images are decoded, each counted by a flag:
 
 - animated (GIF, WebP, APNG, multi-page TIFF) and MPO: the first frame;
-- EXIF-rotated: ignored, as Keras does, or turned upright with ``exif="apply"``; Pillow turns a TIFF
-  in any case;
+- EXIF orientation: ignored, as Keras does, or applied with ``exif="apply"``; Pillow always applies
+  that of a TIFF;
 - alpha: dropped, not blended, for rgb and grayscale; kept for rgba;
 - CMYK and palette: converted by Pillow's ``convert``;
 - 16-bit: for rgb and rgba clipped at 255 (single channel) or cut to the high byte (several), as
@@ -35,10 +35,10 @@ from batchify.options import DecodeOptions
 
 
 def crop_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the centred box of the target's aspect, by the integer arithmetic of Keras 3.
+    """Return the centered box with the target's aspect ratio, in the integer arithmetic of Keras 3.
 
-    The source is ``keras.utils.load_img(keep_aspect_ratio=True)``. On an image a few pixels wide
-    the box may be empty; Pillow then samples along a line, here as there.
+    The rule is that of ``keras.utils.load_img(keep_aspect_ratio=True)``. On an image a few pixels
+    wide the box may be empty; Pillow then samples along a line, as it does for Keras.
     """
     (width, height), (target_width, target_height) = size, target
     crop_height = min(height, width * target_height // target_width)
@@ -48,7 +48,7 @@ def crop_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, 
 
 
 def contained_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """Return the largest size of the same aspect within the target, each side at least 1."""
+    """Return the largest size of the same aspect ratio within the target, sides at least 1."""
     (width, height), (target_width, target_height) = size, target
     if width * target_height >= height * target_width:
         return target_width, max(1, (2 * height * target_width + width) // (2 * width))
@@ -64,30 +64,29 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-
-_DRAFT_GAP = 2
-"""How much larger than the target a reduced JPEG must stay, at least, on each side.
+_JPEG_MARGIN = 2
+"""How many times larger than the target, at least, a reduced JPEG must stay on each side.
 
 At 2 a photo of 2 megapixels decodes 4 times faster and differs by 1 level on average; at 1 it
 differs by 5 (2 megapixels to 150 x 150, bilinear)."""
 
 
-def draft(image: Image.Image, options: DecodeOptions, *, transposed: bool) -> None:
-    """Let the JPEG decoder shrink the image, as far as its fitted size allows twice over."""
+def shrink_jpeg(image: Image.Image, options: DecodeOptions, *, transposed: bool) -> None:
+    """Let the JPEG decoder reduce the image, down to `_JPEG_MARGIN` times its fitted size."""
     height, width = options.target_size
     if transposed:
         height, width = width, height
-    if options.fit == "crop":  # the crop box, not the image, must stay twice the target
+    if options.fit == "crop":  # the crop box, not the image, must stay larger than the target
         left, top, right, bottom = crop_box(image.size, (width, height))
         width = -(-image.width * width // max(1, right - left))
         height = -(-image.height * height // max(1, bottom - top))
     elif options.fit == "pad":
         width, height = contained_size(image.size, (width, height))
-    image.draft(None, (width * _DRAFT_GAP, height * _DRAFT_GAP))
+    image.draft(None, (width * _JPEG_MARGIN, height * _JPEG_MARGIN))
 
 
-def fitted(image: Image.Image, options: DecodeOptions) -> Image.Image:
-    """Return the image at the target size."""
+def fit_image(image: Image.Image, options: DecodeOptions) -> Image.Image:
+    """Return the image in the target size."""
     height, width = options.target_size
     target, resample = (width, height), _RESAMPLING[options.interpolation]
     if image.size == target:
@@ -104,10 +103,10 @@ def fitted(image: Image.Image, options: DecodeOptions) -> Image.Image:
     return padded
 
 
-FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP", "AVIF")
+ALLOWED_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP", "AVIF")
+"""The formats that are opened, by Pillow's names; bytes of any other format are refused."""
 
-
-_MAGIC = (
+_KNOWN_MAGIC = (
     (b"%!PS", "EPS"),
     (b"\xc5\xd0\xd3\xc6", "EPS"),
     (b"%PDF", "PDF"),
@@ -124,21 +123,19 @@ _MAGIC = (
 )
 
 
-def unidentified(data: bytes) -> str:
-    """Return why bytes that no allowed format accepts are refused."""
-    for magic, name in _MAGIC:
+def _why_refused(data: bytes) -> str:
+    """Return the reason to refuse bytes that are of no allowed format."""
+    for magic, name in _KNOWN_MAGIC:
         if data.startswith(magic):
             return f"format not allowed: {name}"
-    return f"not an image, or a damaged one, of an allowed format ({', '.join(FORMATS)})"
+    return f"not an image, or a damaged one, of an allowed format ({', '.join(ALLOWED_FORMATS)})"
 
 
 _MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}
 
-
 _ANIMATED, _MPO, _EXIF, _ALPHA, _CMYK, _SIXTEEN, _PALETTE, _GREY = map(
     choices.flag_bit, choices.FLAGS
 )
-
 
 _MODE_FLAGS = {
     "P": _PALETTE,
@@ -150,16 +147,12 @@ _MODE_FLAGS = {
     **dict.fromkeys(("I", "F"), _GREY | _SIXTEEN),
 }
 
-
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds an orientation."""
 
-
 _KEPT_BLOCKS = 4
 
-
 _core: Any = vars(Image)["core"]  # its block allocator is documented, but not exported
-
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
@@ -181,8 +174,8 @@ class Decoded(NamedTuple):
     flags: int
 
 
-def versions() -> dict[str, str]:
-    """Return the names and versions of the libraries that decode."""
+def library_versions() -> dict[str, str]:
+    """Return the names and versions of the libraries that decode images."""
     from PIL import features
 
     turbo = features.check_feature("libjpeg_turbo")
@@ -207,33 +200,33 @@ def check_extensions(extensions: tuple[str, ...]) -> None:
             raise OptionError(f"this Pillow was built without {name}; leave it out of --extensions")
 
 
-def guard(options: DecodeOptions) -> None:
-    """Set Pillow's process-wide switches so that the caps hold.
+def set_pillow_limits(options: DecodeOptions) -> None:
+    """Set Pillow's process-wide switches so that the limits of `options` hold.
 
     A truncated file is an error whatever the process chose before; Pillow's own pixel limit is
-    raised where `options` ask for more, never lowered.
+    raised if `options` allow more pixels, and never lowered.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     if Image.MAX_IMAGE_PIXELS is not None and options.max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = options.max_pixels
 
 
-def quiet() -> None:
-    """Keep Pillow's remarks on odd images off the console, for good, whoever's process it is.
+def silence_pillow() -> None:
+    """Silence Pillow's warnings about odd images in this process, permanently.
 
-    They are of images that were judged when they were stored; and where warnings are errors, an
-    image that was good would be none. The bomb warning is another kind, and stays.
+    The images were accepted when they were stored; where warnings are errors, they would fail
+    now. The decompression bomb warning is of another category, and stays.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @contextmanager
-def own_pillow() -> Iterator[None]:
-    """Have Pillow for oneself: for a worker, or the main thread of a build.
+def pillow_for_decoding() -> Iterator[None]:
+    """Change Pillow's settings for a process that decodes: a worker, or a build's main thread.
 
-    Its warnings stay off the console: the bomb warning is an error, flags count the rest. The
-    memory of an image is kept for the next one (at most 4 blocks of 16 MiB): to give it back and
-    take it again costs a photo of 2 megapixels a fifth of its time in page faults.
+    Its warnings are silenced: the bomb warning is an error, flags count the rest. The memory of an
+    image is reused for the next one (at most 4 blocks of 16 MiB): returning and allocating it
+    again costs a photo of 2 megapixels a fifth of its time in page faults.
     """
     blocks = _core.get_blocks_max()
     _core.set_blocks_max(max(blocks, _KEPT_BLOCKS))
@@ -246,8 +239,10 @@ def own_pillow() -> Iterator[None]:
         _core.set_blocks_max(blocks)
 
 
-def decode(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
-    """Decode, convert and resize one image, in that order; `guard` must have been called.
+def decode_image(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
+    """Decode, convert and resize one image, in that order.
+
+    `set_pillow_limits` must have been called.
 
     Parameters
     ----------
@@ -255,12 +250,12 @@ def decode(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
         The whole file.
     options : DecodeOptions
     fit : bool
-        False keeps the size of the source.
+        False returns the image in its own size.
 
     Returns
     -------
     Decoded
-        Pixels as ``keras_preprocessing.image.load_img`` makes them from the same bytes, before
+        The pixels that ``keras_preprocessing.image.load_img`` makes from the same bytes, before
         they become floats.
 
     Raises
@@ -268,7 +263,7 @@ def decode(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
     BadImageError
         With the reason, whatever Pillow raised.
     """
-    with opened(data, options) as image:
+    with open_image(data, options) as image:
         width, height = image.size
         if options.exif == "apply" and image.format == "PNG":
             image.load()  # its EXIF may come after the pixels
@@ -280,24 +275,24 @@ def decode(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
 
 
 @contextmanager
-def opened(data: bytes, options: DecodeOptions) -> Iterator[ImageFile.ImageFile]:
-    """Open an image within the caps; nothing is decoded yet.
+def open_image(data: bytes, options: DecodeOptions) -> Iterator[ImageFile.ImageFile]:
+    """Open an image of an allowed format and size; nothing is decoded yet.
 
     Raises
     ------
     BadImageError
-        With the reason, whatever Pillow raises as long as it is open.
+        With the reason, whatever Pillow raises while the image is open.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(*image.size, options)
+        with Image.open(io.BytesIO(data), formats=ALLOWED_FORMATS) as image:
+            _check_size_limits(*image.size, options)
             if image.format == "TIFF":
-                _check_tiles(image, options)
+                _check_tile_limits(image, options)
             yield image
     except BadImageError:
         raise
     except UnidentifiedImageError:
-        raise BadImageError(unidentified(data)) from None
+        raise BadImageError(_why_refused(data)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImageError(f"decompression bomb: {_one_line(error)}") from error
     except MemoryError as error:
@@ -306,7 +301,7 @@ def opened(data: bytes, options: DecodeOptions) -> Iterator[ImageFile.ImageFile]
         raise BadImageError(f"cannot be decoded: {_one_line(error)}") from error
 
 
-def _check_size(width: int, height: int, options: DecodeOptions) -> None:
+def _check_size_limits(width: int, height: int, options: DecodeOptions) -> None:
     if max(width, height) > options.max_dimension:
         raise BadImageError(
             f"{width}×{height} pixels: a side is longer than {options.max_dimension:,} "
@@ -318,8 +313,8 @@ def _check_size(width: int, height: int, options: DecodeOptions) -> None:
         )
 
 
-def _check_tiles(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
-    """Hold the tiles of a TIFF to the caps: a tile is unpacked whole, however small the image."""
+def _check_tile_limits(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
+    """Refuse a TIFF with tiles beyond the limits: a tile is unpacked whole, for any image size."""
     tags: Mapping[int, int] = vars(image)["tag_v2"]
     width, height = tags.get(_TILE_WIDTH, 1), tags.get(_TILE_LENGTH, 1)
     if max(width, height) > options.max_dimension or width * height > options.max_pixels:
@@ -327,7 +322,7 @@ def _check_tiles(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
 
 
 def _flags(image: ImageFile.ImageFile) -> int:
-    """Return what is special about an opened image, before it is loaded."""
+    """Return the flags of an image that is opened, but not loaded."""
     mode, info = image.mode, image.info
     flags = _MODE_FLAGS.get(mode, 0)
     if mode.startswith("I;16"):
@@ -340,7 +335,7 @@ def _flags(image: ImageFile.ImageFile) -> int:
         flags |= _MPO
     elif getattr(image, "is_animated", False):
         flags |= _ANIMATED
-    if orientation_of(image) > 1:
+    if exif_orientation(image) > 1:
         flags |= _EXIF
     return flags
 
@@ -354,8 +349,8 @@ def _is_sixteen_bit(image: ImageFile.ImageFile) -> bool:
     return isinstance(raw, str) and ";16" in raw
 
 
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none, or EXIF that cannot be read."""
+def exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 if there is none, or EXIF that cannot be read."""
     if not _EXIF_KEYS.intersection(image.info) and image.format != "TIFF":
         return 1
     try:
@@ -366,10 +361,10 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _converted(image: Image.Image, options: DecodeOptions, flags: int, *, fit: bool) -> Image.Image:
-    """Return the image in the mode and of the size that was asked for."""
+    """Return the image in the mode and the size of `options`."""
     turn = options.exif == "apply" and bool(flags & _EXIF)
     if options.scaled_decode and fit:
-        draft(image, options, transposed=turn and orientation_of(image) >= 5)
+        shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
     if turn:
         from PIL import ImageOps  # rarely needed, and workers start sooner without it
 
@@ -377,15 +372,15 @@ def _converted(image: Image.Image, options: DecodeOptions, flags: int, *, fit: b
     modes = _MODES[options.color_mode]
     if image.mode not in modes:
         image = image.convert(modes[0])
-    return fitted(image, options) if fit else image
+    return fit_image(image, options) if fit else image
 
 
 def _one_line(error: BaseException) -> str:
-    """Return what an error says, on one printable line, and not longer than a reason should be."""
+    """Return the message of an error as one printable line of at most 200 characters."""
     text = printable(str(error).split(" at 0x")[0]) or type(error).__name__
     return text[:200]
 
 
 def decoder_text() -> str:
-    """Return the libraries that decode here, as a file records them: ``Pillow 13.0.0, …``."""
-    return ", ".join(f"{name} {version}" for name, version in versions().items())
+    """Return the decoding libraries as a file records them: ``Pillow 13.0.0, …``."""
+    return ", ".join(f"{name} {version}" for name, version in library_versions().items())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchify.decoding.image import fitted, opened, orientation_of
+from batchify.decoding.image import exif_orientation, fit_image, open_image
 from batchify.errors import BadImageError
 from batchify.options import DecodeOptions
 
@@ -33,17 +33,17 @@ _TURNS = {
 """What `PIL.ImageOps.exif_transpose` does for each EXIF orientation."""
 
 
-def orientation(data: bytes, options: DecodeOptions) -> int:
+def applied_orientation(data: bytes, options: DecodeOptions) -> int:
     """Return the EXIF orientation that ``exif="apply"`` uses for an image, 1 to 8.
 
     1 for a TIFF, which Pillow rotates by itself: its mask must be as Pillow shows the image.
     """
-    with opened(data, options) as image:
+    with open_image(data, options) as image:
         if image.format == "TIFF":
             return 1
         if image.format == "PNG":
             image.load()  # its EXIF may come after the pixels
-        return orientation_of(image)
+        return exif_orientation(image)
 
 
 def decode_mask(
@@ -51,7 +51,7 @@ def decode_mask(
 ) -> NDArray[np.uint8]:
     """Decode a mask, and fit it as its image was fitted.
 
-    `batchify.decoding.image.guard` must have been called.
+    `batchify.decoding.image.set_pillow_limits` must have been called.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def decode_mask(
     BadImageError
         With the reason.
     """
-    with opened(data, options) as image:
-        if image.format == "TIFF" and orientation_of(image) > 1:
+    with open_image(data, options) as image:
+        if image.format == "TIFF" and exif_orientation(image) > 1:
             raise BadImageError("a TIFF with an EXIF orientation; save it without")
         width, height = image.size
         if (height, width) != size:
@@ -84,7 +84,9 @@ def decode_mask(
         mask = Image.fromarray(_values(image))
     if turn in _TURNS:
         mask = mask.transpose(_TURNS[turn])
-    return np.asarray(fitted(mask, replace(options, interpolation="nearest", scaled_decode=False)))
+    return np.asarray(
+        fit_image(mask, replace(options, interpolation="nearest", scaled_decode=False))
+    )
 
 
 def _values(image: Image.Image) -> NDArray[np.uint8]:

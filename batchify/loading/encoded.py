@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from batchify.common.text import printable
 from batchify.decoding.batch import put_pixels
-from batchify.decoding.image import decode, guard, quiet
+from batchify.decoding.image import decode_image, set_pillow_limits, silence_pillow
 from batchify.errors import BadImageError, FileAccessError, FileFormatError
 from batchify.format.config import recorded_options
 from batchify.format.images import EncodedFiles
@@ -40,8 +40,8 @@ class EncodedImages:
 
     Notes
     -----
-    Sets Pillow's process-wide guards (`batchify.decoding.image.guard`) and silences its warnings
-    about odd images.
+    Sets Pillow's process-wide limits (`batchify.decoding.image.set_pillow_limits`), and silences
+    its warnings about odd images.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class EncodedImages:
         self._recorded = recorded
         self._scale = scale
         self._options = overrides.apply(recorded)
-        guard(self._options)
-        quiet()
+        set_pillow_limits(self._options)
+        silence_pillow()
 
     @classmethod
     def of(
@@ -107,7 +107,7 @@ class EncodedImages:
         BadImageError
             If the image cannot be decoded.
         """
-        decoded = decode(data, self._options, fit=fit).pixels
+        decoded = decode_image(data, self._options, fit=fit).pixels
         out = np.empty(decoded.shape, self.dtype)
         put_pixels(decoded, self._scale, out)
         return out

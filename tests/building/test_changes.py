@@ -42,13 +42,13 @@ Decoded = list[int]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
     """Return a list that grows by one for each image that a build in this process decodes."""
     calls: Decoded = []
-    real = image.decode
+    real = image.decode_image
 
     def counted(data: bytes, options: DecodeOptions) -> Any:
         calls.append(len(data))
         return real(data, options)
 
-    monkeypatch.setattr("batchify.decoding.batch.decode", counted)
+    monkeypatch.setattr("batchify.decoding.batch.decode_image", counted)
     return calls
 
 

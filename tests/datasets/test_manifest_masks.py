@@ -28,7 +28,7 @@ from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.check import check
 from batchify.checking.verify import verify
-from batchify.decoding.image import guard
+from batchify.decoding.image import set_pillow_limits
 from batchify.decoding.mask import decode_mask
 from batchify.errors import BadImageError, BadImagesError, ManifestError, ResumeError
 from batchify.loading.loader import Loader
@@ -218,7 +218,7 @@ def test_deep_masks_of_small_values_and_bits_are_taken(tmp_path: Path) -> None:
     bits = values(40, 30, 3) > 3
     deep = values(40, 30, 4).astype(np.uint16)
     options = DecodeOptions(target_size=(30, 40))
-    guard(options)
+    set_pillow_limits(options)
     found = decode_mask(encoded(Image.fromarray(bits), "PNG"), options, (30, 40))
     np.testing.assert_array_equal(found, bits.astype(np.uint8))
     found = decode_mask(encoded(Image.fromarray(deep), "PNG"), options, (30, 40))
@@ -230,7 +230,7 @@ def test_deep_masks_of_small_values_and_bits_are_taken(tmp_path: Path) -> None:
 def test_hostile_bytes_are_bad_masks_at_worst(data: bytes, at: int, new: bytes) -> None:
     """Whatever they are: a mask, or a reason."""
     options = DecodeOptions(target_size=(8, 8))
-    guard(options)
+    set_pillow_limits(options)
     whole = encoded(Image.fromarray(values(20, 20, 0)), "PNG")
     for each in (data, whole[:at] + new + whole[at + len(new) :]):
         try:

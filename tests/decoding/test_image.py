@@ -15,19 +15,25 @@ from helpers.drawing import encoded, photo, pixels, sixteen_bit_rgb
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from batchify import choices
-from batchify.decoding.image import check_extensions, decode, guard, own_pillow, versions
+from batchify.decoding.image import (
+    check_extensions,
+    decode_image,
+    library_versions,
+    pillow_for_decoding,
+    set_pillow_limits,
+)
 from batchify.errors import BadImageError, OptionError
 from batchify.options import DecodeOptions
 
 
 def decoded(data: bytes, **options: Any) -> np.ndarray[Any, np.dtype[Any]]:
     """Return the pixels of a file."""
-    return decode(data, DecodeOptions(**options)).pixels
+    return decode_image(data, DecodeOptions(**options)).pixels
 
 
 def flags_of(data: bytes, **options: Any) -> set[str]:
     """Return the names of the flags of a file."""
-    bits = decode(data, DecodeOptions(**options)).flags
+    bits = decode_image(data, DecodeOptions(**options)).flags
     return {name for name in choices.FLAGS if bits & choices.flag_bit(name)}
 
 
@@ -228,7 +234,7 @@ def test_formats_that_are_asked_for() -> None:
 )
 def test_what_is_no_image_is_refused(data: bytes, reason: str) -> None:
     """By its content, whatever its name; nothing is executed."""
-    guard(DecodeOptions())
+    set_pillow_limits(DecodeOptions())
     with pytest.raises(BadImageError, match=f"^{reason}"):
         decoded(data)
 
@@ -238,7 +244,7 @@ def test_caps_hold_before_pixels_are_allocated() -> None:
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + header
     bomb += struct.pack(">I", zlib.crc32(b"IHDR" + header)) + b"\0\0\0\0IDAT" + bytes(4)
-    with own_pillow(), pytest.raises(BadImageError, match="decompression bomb"):
+    with pillow_for_decoding(), pytest.raises(BadImageError, match="decompression bomb"):
         decoded(bomb)
     with pytest.raises(BadImageError, match=r"40×30 pixels are more than 1,000"):
         decoded(encoded(photo(40, 30), "PNG"), max_pixels=1_000)
@@ -250,12 +256,12 @@ def test_the_pixel_cap_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past Pillow's own limit where the user asks for it, and never lowered."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     data = encoded(photo(40, 30), "PNG")
-    with own_pillow(), pytest.raises(BadImageError, match="decompression bomb"):
+    with pillow_for_decoding(), pytest.raises(BadImageError, match="decompression bomb"):
         decoded(data, max_pixels=2_000)
-    guard(DecodeOptions(max_pixels=2_000))
-    with own_pillow():
+    set_pillow_limits(DecodeOptions(max_pixels=2_000))
+    with pillow_for_decoding():
         assert decoded(data, max_pixels=2_000).shape == (150, 150, 3)
-    guard(DecodeOptions(max_pixels=10))
+    set_pillow_limits(DecodeOptions(max_pixels=10))
     assert Image.MAX_IMAGE_PIXELS == 2_000
 
 
@@ -273,7 +279,7 @@ def test_truncated_files_are_errors_whatever_the_process_chose(
 ) -> None:
     """LOAD_TRUNCATED_IMAGES is off when batchify decodes."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    guard(DecodeOptions())
+    set_pillow_limits(DecodeOptions())
     with pytest.raises(BadImageError, match="truncated"):
         decoded(encoded(photo(), "JPEG")[:-200])
 
@@ -300,7 +306,7 @@ def test_flipped_bytes_never_escape_as_another_error() -> None:
         ]
     ]  # fmt: skip
     reasons = []
-    with own_pillow():
+    with pillow_for_decoding():
         for original in originals:
             for _ in range(60):
                 data = bytearray(original)
@@ -316,8 +322,8 @@ def test_flipped_bytes_never_escape_as_another_error() -> None:
 
 def test_versions_name_the_decoders() -> None:
     """They are recorded in the file."""
-    assert versions()["Pillow"].count(".") == 2
-    assert len(versions()) == 2
+    assert library_versions()["Pillow"].count(".") == 2
+    assert len(library_versions()) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the same on all platforms")
