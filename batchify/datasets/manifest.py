@@ -14,7 +14,7 @@ from batchify.common.text import printable
 from batchify.datasets.columns import OPTIONAL, Columns, alike
 from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
 from batchify.datasets.discovery import discover, open_tree
-from batchify.datasets.tables import Faults, Table, open_table
+from batchify.datasets.tables import ManifestErrors, Table, open_table
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
 
@@ -75,24 +75,26 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     Memory: the bytes of all paths twice, and some 100 more a row, while it is read.
     """
     assert options.manifest is not None
-    faults = Faults(options.manifest.path)
-    columns = _read(options, faults)
+    errors = ManifestErrors(options.manifest.path)
+    columns = _read(options, errors)
     lines = np.frombuffer(columns.lines, np.int64)
     samples = columns.paths.samples()
-    _check_twice(samples, lines, faults)
-    extents = _found(tree, samples, lines, "", faults)
+    _check_twice(samples, lines, errors)
+    extents = _found(tree, samples, lines, "", errors)
     is_indexed = options.store.class_mode not in choices.MANIFEST_MODES
     masks = mask_extents = None
     if options.store.class_mode == "mask":
         masks = columns.masks.samples()
-        mask_extents = _found(tree, masks, lines, "its mask ", faults)
+        mask_extents = _found(tree, masks, lines, "its mask ", errors)
     values, weights = columns.values, columns.weights
     splits, groups = columns.splits, columns.groups
     if splits is not None and groups is not None:
-        _check_groups(splits, groups, lines, faults)
-    faults.check(f"mend the manifest; its paths are relative to {printable(tree.source.location)}")
+        _check_groups(splits, groups, lines, errors)
+    errors.raise_if_any(
+        f"mend the manifest; its paths are relative to {printable(tree.source.location)}"
+    )
     if not len(samples):
-        raise faults.error("lists no images")
+        raise errors.error("lists no images")
     if is_indexed:
         classes, labels = columns.classes.sorted()
     else:
@@ -126,21 +128,21 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     )
 
 
-def _read(options: BuildOptions, faults: Faults) -> Columns:
+def _read(options: BuildOptions, errors: ManifestErrors) -> Columns:
     """Return what the manifest says, row by row; what cannot be understood is a fault."""
     assert options.manifest is not None
-    with open_table(options.manifest.path, faults) as table:
-        names = _wanted(table, options.manifest.label_columns, faults)
+    with open_table(options.manifest.path, errors) as table:
+        names = _wanted(table, options.manifest.label_columns, errors)
         columns = Columns(names, options)
-        for line, texts in table.rows(names, faults):
+        for line, texts in table.rows(names, errors):
             try:
                 columns.add(line, texts)
             except ValueError as error:
-                faults.add(line, str(error))
+                errors.add(line, str(error))
     return columns
 
 
-def _wanted(table: Table, label_columns: tuple[str, ...], faults: Faults) -> list[str]:
+def _wanted(table: Table, label_columns: tuple[str, ...], errors: ManifestErrors) -> list[str]:
     """Return the columns that are read.
 
     Raises
@@ -153,12 +155,12 @@ def _wanted(table: Table, label_columns: tuple[str, ...], faults: Faults) -> lis
     for name in wanted:
         found = table.columns.count(name)
         if found > 1:
-            raise faults.error(f"has {found} columns {printable(name)}; keep one of them")
+            raise errors.error(f"has {found} columns {printable(name)}; keep one of them")
         if not found:
             some = ", ".join(map(printable, table.columns[:_SHOWN_COLUMNS]))
             more = ", …" if len(table.columns) > _SHOWN_COLUMNS else ""
             advice = "" if name == "path" else "; --label-columns names those of the labels"
-            raise faults.error(f"has no column {printable(name)}, only {some}{more}{advice}")
+            raise errors.error(f"has no column {printable(name)}, only {some}{more}{advice}")
     return wanted
 
 
@@ -175,32 +177,35 @@ def _members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:
     return {name: rows.astype(np.int32) for name, rows in found.items() if len(rows)}
 
 
-def _check_twice(samples: Samples, lines: NDArray[np.int64], faults: Faults) -> None:
+def _check_twice(samples: Samples, lines: NDArray[np.int64], errors: ManifestErrors) -> None:
     """Find the paths that are there twice: by their hashes, and then by themselves."""
     pieces = (paths for _, paths in samples.pieces())
     for one, other in KeyIndex(join_path_keys(pieces, len(samples))).repeats():
         path = samples.path(other)
         if samples.path(one) == path:
-            message = f"{printable(path)} is on {faults.unit} {lines[one]} already"
-            faults.add(int(lines[other]), message)
+            message = f"{printable(path)} is on {errors.unit} {lines[one]} already"
+            errors.add(int(lines[other]), message)
 
 
 def _found(
-    tree: Tree, samples: Samples, lines: NDArray[np.int64], prefix: str, faults: Faults
+    tree: Tree, samples: Samples, lines: NDArray[np.int64], prefix: str, errors: ManifestErrors
 ) -> NDArray[np.int64] | None:
     """Look all files up; return their extents, where they have any."""
     pieces = []
     for start, paths in samples.pieces():
         reasons, extents = tree.find_files(paths)
         for i, reason in reasons.items():
-            faults.add(int(lines[start + i]), f"{prefix}{printable(paths[i])}: {reason}")
+            errors.add(int(lines[start + i]), f"{prefix}{printable(paths[i])}: {reason}")
         if extents is not None:
             pieces.append(extents)
     return np.concatenate(pieces) if pieces else None
 
 
 def _check_groups(
-    splits: NDArray[np.uint8], groups: NDArray[np.uint8], lines: NDArray[np.int64], faults: Faults
+    splits: NDArray[np.uint8],
+    groups: NDArray[np.uint8],
+    lines: NDArray[np.int64],
+    errors: ManifestErrors,
 ) -> None:
     """Find the groups that are in several splits."""
     whole = np.ascontiguousarray(groups).view("V16").ravel()
@@ -209,8 +214,8 @@ def _check_groups(
     for row in np.flatnonzero(splits != splits[first]).tolist():
         one = int(first[row])
         mine, other = (choices.SPLITS[splits[i]] for i in (row, one))
-        message = f"its group is in {other} on {faults.unit} {lines[one]}, here in {mine}"
-        faults.add(int(lines[row]), message)
+        message = f"its group is in {other} on {errors.unit} {lines[one]}, here in {mine}"
+        errors.add(int(lines[row]), message)
 
 
 def _ordered(

@@ -1,6 +1,8 @@
-"""CSV, JSON lines and Parquet as rows of text, with line numbers.
+"""Tables in CSV, JSON lines or Parquet as rows of text, with line numbers.
 
-https://arrow.apache.org/docs/python/parquet.html
+To add a format, write a class like `CsvTable`, and give it a line in `READERS`.
+
+References: RFC 4180 for CSV; https://arrow.apache.org/docs/python/parquet.html
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from batchify.common.paths import is_url, shown_url
@@ -21,18 +23,18 @@ from batchify.common.system import missing_extra
 from batchify.common.text import printable
 from batchify.errors import ManifestError, OptionError
 
-NAMED = 10
+SHOWN_ERRORS = 10
 
 
-class Faults:
-    """Collects what is wrong, so that a user can mend it all at once.
+class ManifestErrors:
+    """Collects the errors of a manifest, so that a user can fix them all at once.
 
     Parameters
     ----------
     path : path
-        Of the manifest.
+        The manifest.
     unit : str
-        What is counted: ``line`` or ``row``.
+        What is numbered: ``line`` or ``row``.
     """
 
     def __init__(self, path: str | os.PathLike[str], unit: str = "line") -> None:
@@ -42,22 +44,17 @@ class Faults:
         self._first: list[tuple[int, str]] = []
 
     def add(self, line: int, message: str) -> None:
-        """Take note of one; lines may come in any order."""
+        """Add an error; lines may come in any order."""
         self.count += 1
-        bisect.insort(self._first, (line, message), key=lambda fault: fault[0])
-        del self._first[NAMED:]
+        bisect.insort(self._first, (line, message), key=lambda error: error[0])
+        del self._first[SHOWN_ERRORS:]
 
     def error(self, message: str) -> ManifestError:
-        """Return an error that is of no line."""
+        """Return an error that concerns no single line."""
         return ManifestError(f"manifest {self.name} {message}")
 
-    def check(self, advice: str) -> None:
-        """Raise where there are any.
-
-        Raises
-        ------
-        ManifestError
-        """
+    def raise_if_any(self, advice: str) -> None:
+        """Raise a `ManifestError` with the first errors, if there are any."""
         if not self.count:
             return
         many = "1 error" if self.count == 1 else f"{self.count:,} errors"
@@ -67,17 +64,12 @@ class Faults:
         raise self.error("\n".join([f"has {many}:", *lines, advice]))
 
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
-
-
 _LINE_NBYTES = 1 << 20
-
 
 _BOM = b"\xef\xbb\xbf"
 
-
 Row = tuple[int, Sequence[str]]
-"""The line that a row begins on, and the texts of some of its columns."""
+"""The line on which a row begins, and the text of some of its columns."""
 
 
 class Table(Protocol):
@@ -86,61 +78,25 @@ class Table(Protocol):
     Attributes
     ----------
     columns : sequence of str
-        Their names.
+        The names of all columns.
     """
 
     columns: Sequence[str]
 
-    def rows(self, names: Sequence[str], faults: Faults) -> Iterator[Row]:
-        """Yield the rows, of the named columns; one that cannot be understood is a fault.
+    def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
+        """Yield the named columns of each row; add an error for a row that is not valid.
 
-        What has no value is an empty text.
+        A missing value is an empty text.
         """
         ...
 
 
-@contextlib.contextmanager
-def open_table(path: str, faults: Faults) -> Iterator[Table]:
-    """Open a table by the ending of its name.
-
-    Raises
-    ------
-    OptionError
-        If the ending is none of `SUFFIXES`, or it is a URL.
-    ManifestError
-        If it cannot be read.
-    ExtraMissingError
-        If it is of Parquet, and pyarrow cannot be imported.
-    """
-    if is_url(path):
-        raise OptionError(f"manifest {shown_url(path)} is not a file of this machine; download it")
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in SUFFIXES:
-        raise OptionError(f"manifest {printable(path)} must end in {', '.join(SUFFIXES)}")
-    try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, OSError) and error.errno == errno.ENOENT
-        reason = getattr(error, "strerror", None) or str(error)
-        raise faults.error(
-            "does not exist" if missing else f"cannot be opened: {reason}"
-        ) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise faults.error("is not a regular file")
-    with open(fd, "rb") as file:
-        if suffix == ".parquet":
-            yield ParquetTable(file, faults)
-        else:
-            yield CsvTable(file, faults) if suffix == ".csv" else JsonTable(file, faults)
-
-
 class _Lines:
-    """The lines of a UTF-8 file, counted; one that is none ends it with a fault."""
+    """The lines of a UTF-8 file, counted; a line that is not valid is an error, and the last."""
 
-    def __init__(self, file: IO[bytes], faults: Faults) -> None:
+    def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
         self._file = file
-        self._faults = faults
+        self._faults = errors
         self.count = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -168,37 +124,37 @@ class _Lines:
 
 
 class CsvTable:
-    """A table of comma-separated values with a header: RFC 4180, spaces after commas ignored.
+    """A table of comma-separated values with a header; spaces after commas are ignored.
 
     Raises
     ------
     ManifestError
-        If it has no header.
+        If there is no header.
     """
 
-    def __init__(self, file: IO[bytes], faults: Faults) -> None:
-        self._lines = _Lines(file, faults)
+    def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
+        self._lines = _Lines(file, errors)
         self._reader = csv.reader(self._lines, strict=True, skipinitialspace=True)
         self.columns: Sequence[str] = ()
-        for _, fields in self._records(faults):
+        for _, fields in self._records(errors):
             self.columns = [name.strip() for name in fields]
             break
-        faults.check("the first line must name the columns")
+        errors.raise_if_any("the first line must name the columns")
         if not self.columns:
-            raise faults.error("is empty; its first line must name the columns")
+            raise errors.error("is empty; its first line must name the columns")
 
-    def rows(self, names: Sequence[str], faults: Faults) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows."""
         numbers = [self.columns.index(name) for name in names]
         count = len(self.columns)
-        for line, fields in self._records(faults):
+        for line, fields in self._records(errors):
             if len(fields) != count:
-                faults.add(line, f"it has {len(fields)} fields, the header {count}")
+                errors.add(line, f"it has {len(fields)} fields, the header {count}")
                 continue
             yield line, [fields[number] for number in numbers]
 
-    def _records(self, faults: Faults) -> Iterator[tuple[int, list[str]]]:
-        """Yield the records that are not empty, each with its first line."""
+    def _records(self, errors: ManifestErrors) -> Iterator[tuple[int, list[str]]]:
+        """Yield the records that are not empty, each with the number of its first line."""
         line = self._lines.count + 1
         try:
             for fields in self._reader:
@@ -206,63 +162,63 @@ class CsvTable:
                     yield line, fields
                 line = self._lines.count + 1
         except csv.Error as error:
-            faults.add(line, f"it is not CSV: {error}")
+            errors.add(line, f"it is not CSV: {error}")
 
 
 class JsonTable:
-    """A table of one JSON object a line; the columns are the names of the first.
+    """A table with a JSON object on each line; the columns are the names in the first.
 
     Raises
     ------
     ManifestError
-        If it has no line.
+        If there is no object.
     """
 
-    def __init__(self, file: IO[bytes], faults: Faults) -> None:
-        self._lines = _Lines(file, faults)
-        self._objects = self._parsed(faults)
+    def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
+        self._lines = _Lines(file, errors)
+        self._objects = self._parsed(errors)
         self._first = next(self._objects, None)
         if self._first is None:
-            faults.check("every line must be a JSON object")
-            raise faults.error("is empty; every line must be a JSON object")
+            errors.raise_if_any("every line must be a JSON object")
+            raise errors.error("is empty; every line must be a JSON object")
         self.columns: Sequence[str] = list(self._first[1])
 
-    def rows(self, names: Sequence[str], faults: Faults) -> Iterator[Row]:
-        """Yield the rows; each has the columns that the first has."""
+    def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
+        """Yield the rows; each must have the columns of the first."""
         assert self._first is not None
         optional = {"split", "group", "weight"}.difference(self.columns)
-        yield from self._texts(*self._first, names, optional, faults)
+        yield from self._texts(*self._first, names, optional, errors)
         for line, found in self._objects:
-            yield from self._texts(line, found, names, optional, faults)
+            yield from self._texts(line, found, names, optional, errors)
 
     def _texts(
         self, line: int, found: dict[str, Any], names: Sequence[str], others: set[str],
-        faults: Faults,
+        errors: ManifestErrors,
     ) -> Iterator[Row]:  # fmt: skip
         try:
             for name in others.intersection(found):
                 raise ValueError(f"it has {name}, which the first row has not")
             yield line, [_text(name, found[name]) for name in names]
         except KeyError as error:
-            faults.add(line, f"it has no {printable(error.args[0])}, which the first row has")
+            errors.add(line, f"it has no {printable(error.args[0])}, which the first row has")
         except ValueError as error:
-            faults.add(line, str(error))
+            errors.add(line, str(error))
 
-    def _parsed(self, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _parsed(self, errors: ManifestErrors) -> Iterator[tuple[int, dict[str, Any]]]:
         for text in self._lines:
             if not text.strip():
                 continue
             try:
                 found = json.loads(text, object_pairs_hook=_object)
             except json.JSONDecodeError as error:
-                faults.add(self._lines.count, f"it is not JSON: {error.msg} (column {error.colno})")
+                errors.add(self._lines.count, f"it is not JSON: {error.msg} (column {error.colno})")
             except (ValueError, RecursionError) as error:
-                faults.add(self._lines.count, f"it is not JSON: {error}")
+                errors.add(self._lines.count, f"it is not JSON: {error}")
             else:
                 if isinstance(found, dict):
                     yield self._lines.count, found
                 else:
-                    faults.add(self._lines.count, "it is not a JSON object")
+                    errors.add(self._lines.count, "it is not a JSON object")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -275,21 +231,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _text(name: str, value: Any) -> str:
-    """Return a value as CSV has it.
-
-    Raises
-    ------
-    ValueError
-        If it is a list or an object.
-    """
+    """Return a value as a CSV file would hold it; refuse a list or an object."""
     if isinstance(value, list | dict):
         kind = "a list" if isinstance(value, list) else "an object"
         raise ValueError(f"{printable(name)} is {kind}; it must be a text or a number")
-    return as_text(value)
+    return _plain_text(value)
 
 
-def as_text(value: Any) -> str:
-    """Return a plain value as CSV has it: empty for none, and for the NaN that stands for none."""
+def _plain_text(value: Any) -> str:
+    """Return a plain value as a CSV file would hold it; None and NaN are empty."""
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -300,13 +250,7 @@ def as_text(value: Any) -> str:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    """Return the modules pyarrow and pyarrow.parquet.
-
-    Raises
-    ------
-    ExtraMissingError
-        If they cannot be imported.
-    """
+    """Import pyarrow and pyarrow.parquet."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -325,43 +269,43 @@ class ParquetTable:
     Raises
     ------
     ManifestError
-        If it is none.
+        If the file is not Parquet.
     """
 
-    def __init__(self, file: IO[bytes], faults: Faults) -> None:
+    def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
         self._arrow, parquet = _pyarrow()
-        faults.unit = "row"
+        errors.unit = "row"
         try:
             self._file = parquet.ParquetFile(file)
             self._schema = self._file.schema_arrow
         except (self._arrow.ArrowException, OSError, ValueError) as error:
-            raise faults.error(f"is not Parquet that can be read: {_told(error)}") from error
+            raise errors.error(f"is not Parquet that can be read: {_first_line(error)}") from error
         self.columns: Sequence[str] = self._schema.names
 
-    def rows(self, names: Sequence[str], faults: Faults) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows.
 
         Raises
         ------
         ManifestError
-            If the columns are of other types than texts, numbers and truth values.
+            If a column has values other than texts, numbers and truth values.
         """
         for name in names:
             kind = self._schema.field(name).type
             if not _is_plain(kind, self._arrow.types):
-                raise faults.error(
+                raise errors.error(
                     f"has a column {printable(name)} of type {kind}; it must be of texts, numbers "
                     "or truth values"
                 )
         row = 1
         try:
             for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=list(names)):
-                columns = [map(as_text, batch.column(name).to_pylist()) for name in names]
+                columns = [map(_plain_text, batch.column(name).to_pylist()) for name in names]
                 for texts in zip(*columns, strict=True):
                     yield row, texts
                     row += 1
         except (self._arrow.ArrowException, OSError, ValueError) as error:
-            faults.add(row, f"from here on it cannot be read: {_told(error)}")
+            errors.add(row, f"from here on it cannot be read: {_first_line(error)}")
 
 
 def _is_plain(kind: Any, types: Any) -> bool:
@@ -372,5 +316,46 @@ def _is_plain(kind: Any, types: Any) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return printable(str(error).splitlines()[0] if str(error) else type(error).__name__)[:200]
+
+
+READERS: Mapping[str, Callable[[IO[bytes], ManifestErrors], Table]] = {
+    ".csv": CsvTable,
+    ".jsonl": JsonTable,
+    ".parquet": ParquetTable,
+}
+"""The reader of a table, by the ending of its name in lower case."""
+
+
+@contextlib.contextmanager
+def open_table(path: str, errors: ManifestErrors) -> Iterator[Table]:
+    """Open a table with the reader for the ending of its name.
+
+    Raises
+    ------
+    OptionError
+        If there is no reader for the ending, or the path is a URL.
+    ManifestError
+        If the table cannot be read.
+    ExtraMissingError
+        If the reader needs a library that cannot be imported.
+    """
+    if is_url(path):
+        raise OptionError(f"manifest {shown_url(path)} is not a file of this machine; download it")
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in READERS:
+        raise OptionError(f"manifest {printable(path)} must end in {', '.join(READERS)}")
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, OSError) and error.errno == errno.ENOENT
+        reason = getattr(error, "strerror", None) or str(error)
+        raise errors.error(
+            "does not exist" if missing else f"cannot be opened: {reason}"
+        ) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise errors.error("is not a regular file")
+    with open(fd, "rb") as file:
+        yield READERS[suffix](file, errors)
