@@ -18,7 +18,7 @@ from batchify.building.target import PARTIAL, Target
 from batchify.common import durable, system
 from batchify.common.closing import Closing
 from batchify.common.text import printable
-from batchify.datasets.dataset import known_labels
+from batchify.datasets.dataset import sample_labels
 from batchify.errors import OutputIOError, OutputLockedError, ResumeError
 from batchify.format import schema
 from batchify.format.rows import RowWriter
@@ -62,7 +62,7 @@ def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
         rows = split.rows[start : start + at_once]
         paths = np.array(samples.paths(rows), dtype)
         writer.put(split.name, start, {"paths": raw(paths)})
-        if (labels := known_labels(plan.dataset, rows, mode)) is not None:
+        if (labels := sample_labels(plan.dataset, rows, mode)) is not None:
             writer.put(split.name, start, {"labels": labels})
         if annotations.weights is not None:
             weights = annotations.weights[rows].astype("<f4", copy=False)

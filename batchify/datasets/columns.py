@@ -1,4 +1,4 @@
-"""The columns of a manifest, typed and checked."""
+"""Parse and check the columns of a manifest, and collect them as arrays."""
 
 from __future__ import annotations
 
@@ -20,28 +20,18 @@ from batchify.options import BuildOptions
 
 _FLOAT32_MAX = 3.4028234663852886e38
 
-
 _SPLITS = {name: choices.SPLITS.index(split) for name, split in choices.SPLIT_FOLDERS.items()}
 
-
 _CLASS_NBYTES = 255
-"""As long as the name of a folder may be."""
-
+"""The longest name of a folder on most file systems."""
 
 _TRUTH = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
-
 
 _DRIVE = re.compile("[A-Za-z]:[/\\\\]")
 
 
-def number(name: str, text: str) -> float:
-    """Return a number that float32 holds.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+def parse_number(name: str, text: str) -> float:
+    """Return a number that fits into float32, or raise ValueError."""
     try:
         value = math.nan if "_" in text else float(text)
     except ValueError:
@@ -53,41 +43,29 @@ def number(name: str, text: str) -> float:
     return value
 
 
-def weight(name: str, text: str) -> float:
-    """Return a weight: a number of at least 0.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    value = number(name, text)
+def parse_weight(name: str, text: str) -> float:
+    """Return a number of at least 0, or raise ValueError."""
+    value = parse_number(name, text)
     if value < 0:
         raise ValueError(_bad(name, text, "negative"))
     return value
 
 
-def truth(name: str, text: str) -> float:
-    """Return 0 or 1.
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
-    """
+def parse_truth(name: str, text: str) -> float:
+    """Return 0 or 1, or raise ValueError."""
     value = _TRUTH.get(text.strip().lower())
     if value is None:
         raise ValueError(_bad(name, text, "neither 0 nor 1"))
     return value
 
 
-def encoded(name: str, text: str) -> bytes:
-    """Return a text, which must not be blank, in UTF-8.
+def parse_text(name: str, text: str) -> bytes:
+    """Return a text in UTF-8.
 
     Raises
     ------
     ValueError
-        If it is blank, or no file or class can be called so.
+        If it is blank, or cannot be the name of a file or a class.
     """
     if not text or text.isspace():
         raise ValueError(f"{printable(name)} is empty")
@@ -100,15 +78,9 @@ def encoded(name: str, text: str) -> bytes:
     return data
 
 
-def class_name(name: str, text: str) -> bytes:
-    """Return the name of a class.
-
-    Raises
-    ------
-    ValueError
-        If it is empty or too long.
-    """
-    data = encoded(name, text)
+def parse_class(name: str, text: str) -> bytes:
+    """Return the name of a class, or raise ValueError if it is empty or too long."""
+    data = parse_text(name, text)
     if len(data) > _CLASS_NBYTES:
         raise ValueError(
             f"{printable(name)} has {len(data):,} bytes; a class has {_CLASS_NBYTES} at most"
@@ -116,17 +88,17 @@ def class_name(name: str, text: str) -> bytes:
     return data
 
 
-def relative_path(name: str, text: str, suffixes: tuple[bytes, ...]) -> bytes:
+def parse_path(name: str, text: str, suffixes: tuple[bytes, ...]) -> bytes:
     """Return the path of an image, relative to the dataset, without ``.`` and repeated "/".
 
     Raises
     ------
     ValueError
-        If it is empty, leads out of the dataset, or has another ending than `suffixes`.
+        If it is empty, leads out of the dataset, or has none of the endings `suffixes`.
     """
     if os.sep == "\\":
         text = text.replace("\\", "/")
-    path = encoded(name, text)
+    path = parse_text(name, text)
     if path.startswith(b"/") or _DRIVE.match(text):
         raise ValueError(_bad(name, text, "absolute; paths are relative to DATASET"))
     if b"/." in path or b"//" in path or path.startswith(b"."):
@@ -141,14 +113,8 @@ def relative_path(name: str, text: str, suffixes: tuple[bytes, ...]) -> bytes:
     return path
 
 
-def split_number(text: str) -> int:
-    """Return the number of a split in `choices.SPLITS`.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+def parse_split(text: str) -> int:
+    """Return the number of a split in `choices.SPLITS`, or raise ValueError."""
     found = _SPLITS.get(text.strip().lower())
     if found is None:
         what = f"none of {', '.join(choices.SPLIT_FOLDERS)}"
@@ -161,8 +127,8 @@ def _bad(name: str, text: str, what: str) -> str:
     return f"{printable(name)} {shown} is {what}" if text.strip() else f"{printable(name)} is empty"
 
 
-def alike(names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return pairs of classes whose names differ in case or spaces alone."""
+def similar_names(names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return pairs of classes whose names differ only in case or spaces."""
     first: dict[str, bytes] = {}
     pairs = []
     for name in names:
@@ -172,40 +138,40 @@ def alike(names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
-OPTIONAL = ("split", "group", "weight")
+OPTIONAL_COLUMNS = ("split", "group", "weight")
 
 
 class PathColumn:
-    """Paths as they come, in one run of bytes."""
+    """Paths in the order of their rows, in one run of bytes."""
 
     def __init__(self) -> None:
         self._names = bytearray()
         self._lengths = array("i")
 
     def add(self, path: bytes) -> None:
-        """Take one more."""
+        """Add one."""
         self._names += path
         self._lengths.append(len(path))
 
     def samples(self) -> Samples:
-        """Return them as a table, without labels."""
+        """Return the paths as samples of class 0."""
         ends = np.frombuffer(self._lengths, np.int32).cumsum(dtype=np.int64)
         return Samples(self._names, ends, np.zeros(len(ends), np.int32))
 
 
 class ClassColumn:
-    """Classes as they come, numbered by their first row."""
+    """Classes in the order of their rows, numbered by their first row."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
         self._labels = array("i")
 
     def add(self, name: bytes) -> None:
-        """Take one more."""
+        """Add one."""
         self._labels.append(self._numbers.setdefault(name, len(self._numbers)))
 
     def sorted(self) -> tuple[tuple[bytes, ...], NDArray[np.int32]]:
-        """Return the classes, sorted by code point, and the index of each row's."""
+        """Return the classes, sorted by code point, and the class index of each row."""
         names = list(self._numbers)
         sort_names(names)
         index = np.empty(len(names), np.int32)
@@ -215,18 +181,18 @@ class ClassColumn:
 
 
 class Columns:
-    """All columns that are understood.
+    """The columns of a manifest that are read.
 
     Parameters
     ----------
     names : list of str
-        ``path``, the label columns, and those of `OPTIONAL` that are there.
+        ``path``, the label columns, and those of `OPTIONAL_COLUMNS` that the manifest has.
     options : BuildOptions
 
     Attributes
     ----------
     lines : array of int64
-        Where each row begins.
+        The line on which each row begins.
     """
 
     def __init__(self, names: Sequence[str], options: BuildOptions) -> None:
@@ -234,33 +200,27 @@ class Columns:
         self._suffixes = options.discover.suffixes
         self._mode = options.store.class_mode
         self._labels = options.manifest.label_columns
-        self._at = {name: names.index(name) for name in OPTIONAL if name in names}
+        self._at = {name: names.index(name) for name in OPTIONAL_COLUMNS if name in names}
         self.lines = array("q")
         self.paths, self.masks, self.classes = PathColumn(), PathColumn(), ClassColumn()
         self._values, self._weights = array("f"), array("f")
         self._splits, self._groups = bytearray(), bytearray()
 
     def add(self, line: int, texts: Sequence[str]) -> None:
-        """Take a row, whole or not at all.
-
-        Raises
-        ------
-        ValueError
-            If a text cannot be understood.
-        """
+        """Add a row, or raise ValueError, and add nothing, if a text is not valid."""
         at, mode = self._at, self._mode
-        path = relative_path("path", texts[0], self._suffixes)
-        split = split_number(texts[at["split"]]) if "split" in at else None
-        group = encoded("group", texts[at["group"]]) if "group" in at else None
-        weighs = weight("weight", texts[at["weight"]]) if "weight" in at else None
+        path = parse_path("path", texts[0], self._suffixes)
+        split = parse_split(texts[at["split"]]) if "split" in at else None
+        group = parse_text("group", texts[at["group"]]) if "group" in at else None
+        weighs = parse_weight("weight", texts[at["weight"]]) if "weight" in at else None
         if mode in ("multilabel", "regression"):
-            parse = truth if mode == "multilabel" else number
+            parse = parse_truth if mode == "multilabel" else parse_number
             values = [parse(*each) for each in zip(self._labels, texts[1:], strict=False)]
             self._values.extend(values)
         elif mode == "mask":
-            self.masks.add(relative_path(self._labels[0], texts[1], self._suffixes))
+            self.masks.add(parse_path(self._labels[0], texts[1], self._suffixes))
         else:
-            self.classes.add(class_name(self._labels[0], texts[1]))
+            self.classes.add(parse_class(self._labels[0], texts[1]))
         self.paths.add(path)
         self.lines.append(line)
         if split is not None:
@@ -272,23 +232,23 @@ class Columns:
 
     @property
     def values(self) -> NDArray[np.float32] | None:
-        """Labels that are numbers, shape (n, K)."""
+        """Labels that are numbers, shape (n, K); None if they are classes or masks."""
         if self._mode not in ("multilabel", "regression"):
             return None
         return np.frombuffer(self._values, np.float32).reshape(-1, len(self._labels))
 
     @property
     def weights(self) -> NDArray[np.float32] | None:
-        """Shape (n,)."""
+        """Shape (n,); None if there is no such column."""
         return np.frombuffer(self._weights, np.float32) if "weight" in self._at else None
 
     @property
     def splits(self) -> NDArray[np.uint8] | None:
-        """Numbers in `schema.SPLITS`, shape (n,)."""
+        """Numbers in `choices.SPLITS`, shape (n,); None if there is no such column."""
         return np.frombuffer(self._splits, np.uint8) if "split" in self._at else None
 
     @property
     def groups(self) -> NDArray[np.uint8] | None:
-        """A hash of the name of each group, shape (n, 16)."""
+        """A hash of the name of each group, shape (n, 16); None if there is no such column."""
         groups = np.frombuffer(self._groups, np.uint8).reshape(-1, 16)
         return groups if "group" in self._at else None

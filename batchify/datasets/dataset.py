@@ -1,4 +1,4 @@
-"""Dataset, Samples, Annotations: what there is to build from."""
+"""Dataset, Samples and Annotations: the images and labels that a build reads."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from batchify.options import canonical_json
 from batchify.storage.source import Source, SourceFile
 
 _ROWS_AT_ONCE = 1 << 16
-
-
 _AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The image files, compactly: their paths in one run of bytes and two numbers each.
+    """The image files in compact form: all paths in one run of bytes, and two numbers a file.
 
     Parameters
     ----------
@@ -34,13 +32,13 @@ class Samples:
     ends : ndarray of int64, shape (n,)
         Where each path ends in `names`.
     labels : ndarray of int32, shape (n,)
-        Class index of each.
+        Class index of each file.
     extents : ndarray of int64, shape (n, k), or None
-        Where each lies, for a source that does not find it by its path.
+        The position of each file, for a source that does not find files by their paths.
     width : int
-        Bytes that a path is given at least, where these are some of more samples.
+        The least width of the column of paths, in bytes, if these are a part of more samples.
     sizes : ndarray of int64, shape (n,), or None
-        Bytes of each file, where a build has to know.
+        Bytes of each file, if the build needs them.
     """
 
     names: bytes | bytearray
@@ -71,7 +69,7 @@ class Samples:
             yield start, self.paths(np.arange(start, min(start + _AT_ONCE, len(self))))
 
     def files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
-        """Return some samples as their source finds them, in the order of `indices`."""
+        """Return some samples as files of their source, in the order of `indices`."""
         paths = self.paths(indices)
         if self.extents is None:
             return tuple(map(SourceFile, paths))
@@ -79,13 +77,13 @@ class Samples:
         return tuple(map(SourceFile, paths, extents))
 
     def subset(self, indices: NDArray[np.integer[Any]], width: int) -> Samples:
-        """Return some samples by themselves, in the order of `indices`.
+        """Return a table of some samples, in the order of `indices`.
 
         Parameters
         ----------
         indices : ndarray of int
         width : int
-            `path_nbytes` of all, so that files of some can be put together to one of all.
+            `path_nbytes` of all samples, so that files of parts can be merged.
         """
         paths = self.paths(indices)
         ends = np.fromiter(map(len, paths), np.int64, len(paths)).cumsum(dtype=np.int64)
@@ -95,7 +93,7 @@ class Samples:
 
     @cached_property
     def path_nbytes(self) -> int:
-        """Bytes of the longest path, `width` at least."""
+        """Bytes of the longest path, at least `width`."""
         longest = self.width
         for start in range(0, len(self), _ROWS_AT_ONCE):
             before = self.ends[start - 1] if start else 0
@@ -109,7 +107,7 @@ def join_samples(
     labels: NDArray[np.int32],
     extents: NDArray[np.int64] | None = None,
 ) -> Samples:
-    """Return the table of some paths, given piece by piece."""
+    """Return the samples of paths that are given in pieces."""
     names = bytearray()
     lengths = [np.empty(0, np.int32)]
     for paths in pieces:
@@ -123,21 +121,21 @@ ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """Columns of a manifest, in the order of the samples; None where it has none.
+    """Columns of a manifest, in the order of the samples; None for those it does not have.
 
     Parameters
     ----------
     values : ndarray of float32, shape (n, K), or None
         Labels of ``multilabel`` and ``regression``.
     masks : Samples or None
-        The mask image of each sample; `Samples.width` is that of the longest path.
+        The mask image of each sample; its `Samples.width` is that of the longest path.
     weights : ndarray of float32, shape (n,), or None
     groups : ndarray of uint8, shape (n, 16), or None
         A hash of the name of each sample's group.
     digest : str
-        SHA-256, in hex, of all that the manifest says: see `rows_digest`; empty for folders.
+        SHA-256, in hex, of the rows of the manifest: see `rows_digest`; empty for folders.
     is_split : bool
-        The manifest says which split each is in.
+        The manifest has the split of each sample.
     """
 
     values: NDArray[np.float32] | None = None
@@ -149,16 +147,16 @@ class Annotations:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What the config of a file records of it."""
+        """What the config of a file records."""
         found: dict[str, Any] = {"manifest_sha256": self.digest} if self.digest else {}
         return {**found, "weights": True} if self.weights is not None else found
 
     def mask_files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
-        """Return the masks of some samples as their source finds them; empty for none."""
+        """Return the masks of some samples as files of their source; empty if there are none."""
         return () if self.masks is None else self.masks.files(indices)
 
     def subset(self, indices: NDArray[np.integer[Any]]) -> Annotations:
-        """Return what is said of some samples, in the order of `indices`."""
+        """Return the annotations of some samples, in the order of `indices`."""
 
         def some(array: ArrayT | None) -> ArrayT | None:
             return None if array is None else array[indices]
@@ -183,10 +181,10 @@ class Annotations:
 def rows_digest(
     samples: Samples, splits: NDArray[np.uint8] | None, annotations: Annotations
 ) -> str:
-    """Return the SHA-256, in hex, of the rows of a manifest, however they were written down.
+    """Return the SHA-256, in hex, of the rows of a manifest, in any format.
 
-    Paths, classes and all other columns that are understood count, in the order of the samples;
-    neither the name of the manifest, nor its format, nor columns that are ignored.
+    It depends on paths, classes and all other columns that are read, in the order of the samples;
+    not on the name of the manifest, its format, or columns that are ignored.
 
     Parameters
     ----------
@@ -228,31 +226,31 @@ def _paths(samples: Samples) -> Iterator[bytes]:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What a dataset folder holds.
+    """The images and labels of a dataset, as they were found.
 
     Parameters
     ----------
     source : Source
-        Where the files are.
+        Where its files come from.
     layout : str
-        ``classes`` (a folder a class), ``splits`` (a folder a split, class folders in each) or
-        ``manifest``.
+        ``classes`` (a folder for each class), ``splits`` (a folder for each split, with class
+        folders) or ``manifest``.
     classes : tuple of bytes
         In the order of their indices.
     samples : Samples
         In the order of splits, classes, files.
     splits : dict of str to ndarray of int32, or None
-        Indices of the samples of each split; None where the dataset is not split already.
+        Indices of the samples of each split; None if the dataset is not split.
     skipped : tuple of Skipped
         Named like an image but not read: links out of the folder, FIFOs, devices.
     hidden, loose : int
-        How many hidden files and folders, and files outside of any class, were left out.
+        How many hidden files and folders, and files outside of class folders, were ignored.
     other : Mapping of str to int
-        How many files were left out for their extension, by extension.
+        How many files were ignored for their extension, by extension.
     doubts : tuple of str
-        What may not be as its user thinks, each on a line.
+        Warnings about what may not be as the user intends, one line each.
     annotations : Annotations
-        What a manifest says of the samples.
+        Other columns of a manifest.
     """
 
     source: Source
@@ -269,7 +267,7 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """What it is called, for people."""
+        """The name of the dataset, for people."""
         return printable(self.source.location)
 
     @property
@@ -281,12 +279,12 @@ class Dataset:
 def encode_labels(
     indices: NDArray[np.int32], class_mode: str, n_classes: int
 ) -> NDArray[np.int64] | NDArray[np.float32]:
-    """Return class indices as labels of a class mode, as the file stores them.
+    """Return class indices as the labels that a file stores in a class mode.
 
     Returns
     -------
     ndarray of int64, shape (n,), or of float32, shape (n, n_classes)
-        Sparse and binary: the index; categorical: one-hot.
+        The index for sparse and binary; one-hot for categorical.
     """
     if class_mode != "categorical":
         return indices.astype("<i8")
@@ -295,10 +293,12 @@ def encode_labels(
     return one_hot
 
 
-def known_labels(dataset: Dataset, rows: NDArray[np.int32], class_mode: str) -> NDArray[Any] | None:
-    """Return the labels of some samples, as the file stores them; None for those of no label.
+def sample_labels(
+    dataset: Dataset, rows: NDArray[np.int32], class_mode: str
+) -> NDArray[Any] | None:
+    """Return the labels that a file stores for some samples.
 
-    Masks, which are read as images are, are not known either.
+    None in the class modes ``none``, and ``mask``, whose labels are decoded with the images.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Class folders to a Dataset, as Keras finds them.
+"""Find the images of class folders, as Keras does, and make them a Dataset.
 
 The rules are those of ``flow_from_directory`` (Keras-Preprocessing 1.1.2,
-``keras_preprocessing/image/utils.py``), apart from hidden files, which are left out unless asked
-for, and links that lead out of the dataset folder.
+``keras_preprocessing/image/utils.py``), except for hidden files, which are ignored by default,
+and links that lead out of the dataset folder.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def open_tree(
     *,
     timeout_s: float = IMAGE_TIMEOUT_S,
 ) -> Tree:
-    """Return the folders of a dataset: of a folder, of an archive, or of a URL.
+    """Open the tree of a dataset: a folder, an archive, or a URL.
 
     Parameters
     ----------
     directory : path or URL
     options : DiscoverOptions
     timeout_s : float
-        How long a file may take; see `batchify.storage.remote_source.RemoteSource`.
+        How long reading a file may take; see `batchify.storage.remote_source.RemoteSource`.
 
     Raises
     ------
@@ -62,15 +62,15 @@ def open_tree(
 
 @dataclass(frozen=True, slots=True)
 class ClassFolder:
-    """A folder of one class: the class' name, and its path relative to the dataset folder."""
+    """A folder of one class: the name of the class, and the path within the dataset."""
 
     name: bytes
     path: bytes
 
 
 @dataclass
-class Tally:
-    """What a walk is about (tree, options) and what it left out so far."""
+class Walk:
+    """A walk through a dataset: its tree, its options, and what was ignored so far."""
 
     tree: Tree
     options: DiscoverOptions
@@ -82,44 +82,38 @@ class Tally:
 
     @property
     def name(self) -> str:
-        """What the dataset is called, for people."""
+        """The name of the dataset, for people."""
         return printable(self.tree.source.location)
 
     def skip(self, path: bytes, reason: str) -> None:
-        """Leave a file out for a reason."""
+        """Record a file that is not read."""
         self.skipped.append(Skipped(path, reason))
 
 
-def listed(tally: Tally, path: bytes) -> list[Entry]:
-    """Return the entries of a folder of the dataset.
-
-    Raises
-    ------
-    DatasetError
-        If it cannot be listed: leaving a folder out in silence would lose images.
-    """
+def list_folder(walk: Walk, path: bytes) -> list[Entry]:
+    """Return the entries of a folder, or raise DatasetError: ignoring it would lose images."""
     try:
-        return list(tally.tree.list_folder(path))
+        return list(walk.tree.list_folder(path))
     except OSError as error:
-        raise _listing_error(tally, path, error) from error
+        raise _listing_error(walk, path, error) from error
 
 
-def _listing_error(tally: Tally, path: bytes, error: OSError) -> DatasetError:
-    full = os.path.join(tally.tree.source.location, path)
+def _listing_error(walk: Walk, path: bytes, error: OSError) -> DatasetError:
+    full = os.path.join(walk.tree.source.location, path)
     return DatasetError(f"cannot list folder {printable(full)}: {error.strerror or error}")
 
 
-class Found(NamedTuple):
+class FolderImages(NamedTuple):
     """The images of one folder, in order.
 
     Parameters
     ----------
     blob : bytearray
-        Their paths, relative to the dataset, end to end.
+        The paths, relative to the dataset, end to end.
     lengths : ndarray of int32, shape (n,)
-        Of the paths in `blob`.
+        The length of each path in `blob`.
     extents : ndarray of int64, shape (n, k), or None
-        Where they lie, for a source that does not find them by their paths.
+        The position of each file, for a source that does not find files by their paths.
     """
 
     blob: bytearray
@@ -127,20 +121,20 @@ class Found(NamedTuple):
     extents: NDArray[np.int64] | None
 
 
-def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[Found]:
-    """Yield the images of a class, a folder at a time, in Keras' order.
+def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[FolderImages]:
+    """Yield the images of a class, one folder at a time, in Keras' order.
 
-    Folders come sorted by their full path (not depth first: ``a``, ``a-b``, ``a/x``), the names
-    in each sorted.
+    Folders are sorted by their full path (not depth first: ``a``, ``a-b``, ``a/x``), and the names
+    in each folder are sorted.
     """
-    if reason := tally.tree.folder_reason(folder.path):
-        tally.skip(folder.path, reason)
+    if reason := walk.tree.folder_reason(folder.path):
+        walk.skip(folder.path, reason)
         return
-    found: dict[bytes, Found] = {}
+    found: dict[bytes, FolderImages] = {}
     pending = [folder.path]
     while pending:
         path = pending.pop()
-        images, folders = _scan(tally, path)
+        images, folders = _list_images(walk, path)
         pending += folders
         if images.blob:
             found[path] = images
@@ -150,48 +144,48 @@ def walk_class(tally: Tally, folder: ClassFolder) -> Iterator[Found]:
         yield found.pop(path)
 
 
-def _scan(tally: Tally, path: bytes) -> tuple[Found, list[bytes]]:
+def _list_images(walk: Walk, path: bytes) -> tuple[FolderImages, list[bytes]]:
     """Return the images of a folder, and the paths of the folders in it."""
-    suffixes = tally.options.suffixes
-    take_hidden = tally.options.hidden
-    tree = tally.tree
+    suffixes = walk.options.suffixes
+    take_hidden = walk.options.hidden
+    tree = walk.tree
     prefix = path + b"/"
     names, folders = [], []
     try:
         for entry in tree.list_folder(path):
             name = entry.name
             if not take_hidden and is_hidden(name):
-                tally.hidden += 1
+                walk.hidden += 1
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(prefix + name)
             elif entry.is_symlink() and is_folder(entry):
                 if reason := tree.link_reason(prefix + name):
-                    tally.skip(prefix + name, reason)
+                    walk.skip(prefix + name, reason)
                 else:
                     folders.append(prefix + name)
             elif not name.lower().endswith(suffixes):
-                tally.other[_extension(name)] += 1
+                walk.other[_extension(name)] += 1
             elif not entry.is_file(follow_symlinks=False) and (
                 reason := tree.file_reason(prefix + name)
             ):
-                tally.skip(prefix + name, reason)
+                walk.skip(prefix + name, reason)
             else:
                 names.append(name)
     except OSError as error:
-        raise _listing_error(tally, path, error) from error
+        raise _listing_error(walk, path, error) from error
     sort_names(names)
     extents = tree.take_extents(path, names)
     lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
     blob = bytearray()  # bytes.join would take 80 bytes a name while it works
     names.reverse()
-    while names:  # each name goes as its copy comes
+    while names:  # frees each name when it is copied
         blob += prefix
         blob += names.pop()
-    return Found(blob, lengths, extents), folders
+    return FolderImages(blob, lengths, extents), folders
 
 
 def _extension(name: bytes) -> str:
-    """Return the extension that a file left out is counted under."""
+    """Return the extension under which an ignored file is counted."""
     extension = os.path.splitext(os.fsdecode(name))[1].lower()
     return printable(extension) if len(extension) > 1 else "(no extension)"
 
@@ -202,23 +196,23 @@ def discover(
     *,
     timeout_s: float = IMAGE_TIMEOUT_S,
 ) -> Dataset:
-    """Walk a dataset and return its classes and samples.
+    """Return the classes and samples of a dataset.
 
     Parameters
     ----------
     directory : path
-        ``directory/class/…/image``, or ``directory/train/class/…/image`` beside ``val`` and
-        ``test``: where every folder is named like a split and holds class folders, those are
-        the splits. Or a ``.zip`` or ``.tar`` of that
-        (see `batchify.storage.archive.list_archive`), or the URL of such a folder.
+        ``directory/class/…/image``, or ``directory/train/class/…/image`` next to ``val`` and
+        ``test``: if every folder is named like a split and holds class folders, these are the
+        splits. Or a ``.zip`` or ``.tar`` file of such a folder
+        (see `batchify.storage.archive.list_archive`), or its URL.
     options : DiscoverOptions, optional
     timeout_s : float
-        How long reading one file may take, where a store has to answer.
+        How long reading one file from a store may take.
 
     Returns
     -------
     Dataset
-        Memory: the bytes of all paths and 12 more a file; while one folder is listed, one
+        Memory: the bytes of all paths and 12 more a file; while a folder is listed, one
         ``bytes`` object for each of its files.
 
     Raises
@@ -229,46 +223,46 @@ def discover(
         If a store does not answer.
     DatasetError
         If it has no class folders or no images, a folder in it cannot be listed, or it is an
-        archive that is damaged or of another kind.
+        archive that is damaged or not supported.
     """
     options = options or DiscoverOptions()
     tree = open_tree(directory, options, timeout_s=timeout_s)
-    tally = Tally(tree, options, skipped=list(tree.refused))
-    folders = _folders(tally, b"")
-    split_of = _split_folders(tally, folders)
+    walk = Walk(tree, options, skipped=list(tree.refused))
+    folders = _folders(walk, b"")
+    split_of = _split_folders(walk, folders)
     if split_of is None:
         layout, groups = "classes", [("", [ClassFolder(n, n) for n in folders])]
         classes = folders
     else:
-        layout, groups = "splits", _split_groups(tally, split_of)
+        layout, groups = "splits", _class_folders_of_splits(walk, split_of)
         classes = list({folder.name for _, members in groups for folder in members})
         sort_names(classes)
     if not classes:
-        raise DatasetError(_no_classes(tally))
-    samples, splits = _gather(tally, groups, {name: i for i, name in enumerate(classes)})
+        raise DatasetError(_no_classes(walk))
+    samples, splits = _walk_classes(walk, groups, {name: i for i, name in enumerate(classes)})
     if not len(samples):
-        raise DatasetError(_no_images(tally))
+        raise DatasetError(_no_images(walk))
     return Dataset(
         source=tree.source,
         layout=layout,
         classes=tuple(classes),
         samples=samples,
         splits=None if split_of is None else splits,
-        skipped=tuple(tally.skipped),
-        hidden=tally.hidden,
-        loose=tally.loose,
-        other=dict(sorted(tally.other.items(), key=lambda item: (-item[1], item[0]))),
-        doubts=tuple(tally.doubts),
+        skipped=tuple(walk.skipped),
+        hidden=walk.hidden,
+        loose=walk.loose,
+        other=dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0]))),
+        doubts=tuple(walk.doubts),
     )
 
 
-def _gather(
-    tally: Tally, groups: list[tuple[str, list[ClassFolder]]], index: Mapping[bytes, int]
+def _walk_classes(
+    walk: Walk, groups: list[tuple[str, list[ClassFolder]]], index: Mapping[bytes, int]
 ) -> tuple[Samples, dict[str, NDArray[np.int32]]]:
     """Walk the class folders of each split; return their samples, and the indices of each split.
 
-    The paths grow in place; the numbers are put together at the end, each column let go before
-    the next: the peak of the memory is here.
+    Paths are appended in place; numbers are joined at the end, and each column is released before
+    the next: this is the peak of memory.
     """
     names = bytearray()
     pieces: dict[str, list[NDArray[np.int32]]] = {"lengths": [], "labels": []}
@@ -278,7 +272,7 @@ def _gather(
     for split, members in groups:
         first = total
         for folder in members:
-            for found in walk_class(tally, folder):
+            for found in walk_class(walk, folder):
                 names += found.blob
                 found.blob.clear()
                 count = len(found.lengths)
@@ -296,83 +290,83 @@ def _gather(
     return Samples(names, ends, labels, numbers), splits
 
 
-def _folders(tally: Tally, parent: bytes) -> list[bytes]:
-    """Return the names of the folders in `parent`, sorted; count what is not one."""
+def _folders(walk: Walk, parent: bytes) -> list[bytes]:
+    """Return the names of the folders in `parent`, sorted; count other entries."""
     names = []
-    for entry in listed(tally, parent):
-        if is_hidden(entry.name) and not tally.options.hidden:
-            tally.hidden += 1
+    for entry in list_folder(walk, parent):
+        if is_hidden(entry.name) and not walk.options.hidden:
+            walk.hidden += 1
         elif is_folder(entry):
             names.append(entry.name)
         else:
-            tally.loose += 1
+            walk.loose += 1
     sort_names(names)
     return names
 
 
-def _split_folders(tally: Tally, folders: list[bytes]) -> dict[bytes, str] | None:
-    """Return folder name to split where the folders of the root are splits, else None.
+def _split_folders(walk: Walk, folders: list[bytes]) -> dict[bytes, str] | None:
+    """Return folder name to split if all folders of the root are splits, else None.
 
-    Where some are and one is not, all are classes; that is told, for the labels may surprise.
+    If only some are, all folders are classes, with a warning: the labels may surprise.
     """
     split_of = {
         name: choices.SPLIT_FOLDERS[os.fsdecode(name).lower()]
         for name in folders
-        if os.fsdecode(name).lower() in choices.SPLIT_FOLDERS and _holds_folders(tally, name)
+        if os.fsdecode(name).lower() in choices.SPLIT_FOLDERS and _holds_folders(walk, name)
     }
     others = [name for name in folders if name not in split_of]
     if split_of and others:
         splits, first = ", ".join(map(printable, split_of)), printable(others[0])
-        tally.doubts.append(
+        walk.doubts.append(
             f"folders {splits} look like splits, but {first} does not (a split holds class "
             "folders): all folders of the dataset were taken as classes"
         )
     return split_of if split_of and not others else None
 
 
-def _holds_folders(tally: Tally, name: bytes) -> bool:
-    entries = listed(tally, name)
+def _holds_folders(walk: Walk, name: bytes) -> bool:
+    entries = list_folder(walk, name)
     return any(is_folder(entry) and not is_hidden(entry.name) for entry in entries)
 
 
-def _split_groups(
-    tally: Tally, split_of: Mapping[bytes, str]
+def _class_folders_of_splits(
+    walk: Walk, split_of: Mapping[bytes, str]
 ) -> list[tuple[str, list[ClassFolder]]]:
     """Return the class folders of each split, in the order of the splits."""
     for split, count in Counter(split_of.values()).items():
         if count > 1:
             names = ", ".join(printable(name) for name in split_of if split_of[name] == split)
             raise DatasetError(
-                f"dataset {tally.name}: folders {names} are all the {split} split; keep one of them"
+                f"dataset {walk.name}: folders {names} are all the {split} split; keep one of them"
             )
     folder_of = {split: name for name, split in split_of.items()}
     groups = []
     for split in choices.SPLITS:
         if split in folder_of:
             parent = folder_of[split]
-            members = [ClassFolder(name, parent + b"/" + name) for name in _folders(tally, parent)]
+            members = [ClassFolder(name, parent + b"/" + name) for name in _folders(walk, parent)]
             groups.append((split, members))
     return groups
 
 
-def _no_classes(tally: Tally) -> str:
-    found = f" ({tally.loose:,} files lie loose in it)" if tally.loose else ""
+def _no_classes(walk: Walk) -> str:
+    found = f" ({walk.loose:,} files lie loose in it)" if walk.loose else ""
     return (
-        f"dataset {tally.name} has no class folders{found}; "
-        f"put the images of each class into a folder of their own{_left_out(tally)}"
+        f"dataset {walk.name} has no class folders{found}; "
+        f"put the images of each class into a folder of their own{_skipped_text(walk)}"
     )
 
 
-def _no_images(tally: Tally) -> str:
-    message = f"dataset {tally.name} has class folders but no images in them"
-    if tally.other:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.other.most_common(5))
+def _no_images(walk: Walk) -> str:
+    message = f"dataset {walk.name} has class folders but no images in them"
+    if walk.other:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in walk.other.most_common(5))
         message += f"; files of other kinds: {kinds} (see --extensions)"
-    return message + _left_out(tally)
+    return message + _skipped_text(walk)
 
 
-def _left_out(tally: Tally) -> str:
-    if not tally.skipped:
+def _skipped_text(walk: Walk) -> str:
+    if not walk.skipped:
         return ""
-    first = tally.skipped[0]
-    return f"; {len(tally.skipped):,} left out, e.g. {printable(first.path)}: {first.reason}"
+    first = walk.skipped[0]
+    return f"; {len(walk.skipped):,} left out, e.g. {printable(first.path)}: {first.reason}"

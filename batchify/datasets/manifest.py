@@ -1,4 +1,4 @@
-"""A table of images to a Dataset."""
+"""Read a manifest, a table of images and labels, into a Dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.keys import KeyIndex, join_path_keys
 from batchify.common.text import printable
-from batchify.datasets.columns import OPTIONAL, Columns, alike
+from batchify.datasets.columns import OPTIONAL_COLUMNS, Columns, similar_names
 from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
 from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.tables import ManifestErrors, Table, open_table
@@ -19,7 +19,6 @@ from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
 
 _AT_ONCE = 4096
-
 
 _SHOWN_COLUMNS = 20
 
@@ -30,12 +29,12 @@ def read_dataset(
     *,
     timeout_s: float = IMAGE_TIMEOUT_S,
 ) -> Dataset:
-    """Return the classes and samples of a dataset: of a manifest where there is one, else folders.
+    """Return the classes and samples of a dataset, by its manifest or by its class folders.
 
     Parameters
     ----------
     directory : path
-        What the paths of the manifest are relative to.
+        The folder that the paths of a manifest are relative to.
     options : BuildOptions
     timeout_s : float
         How long a file may take; see `batchify.datasets.discovery.open_tree`.
@@ -44,7 +43,7 @@ def read_dataset(
     ------
     DatasetNotFoundError, DatasetError
     OptionError
-        If the manifest is none by its name.
+        If there is no reader for the manifest, by its name.
     """
     if options.manifest is None:
         return discover(directory, options.discover, timeout_s=timeout_s)
@@ -53,10 +52,10 @@ def read_dataset(
 
 
 def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
-    """Return the classes and samples that a manifest lists, all of which must be there.
+    """Return the classes and samples that a manifest lists; all of its files must exist.
 
     Samples are in the order of splits, classes, rows of the manifest. Classes are sorted by code
-    point; where the labels are no classes, all samples are alike, and `Dataset.classes` are the
+    point; if the labels are not classes, all samples have class 0, and `Dataset.classes` are the
     label columns.
 
     Parameters
@@ -68,28 +67,28 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     Raises
     ------
     ManifestError
-        With the lines that are wrong.
+        With the lines that are not valid.
 
     Notes
     -----
-    Memory: the bytes of all paths twice, and some 100 more a row, while it is read.
+    Memory: the bytes of all paths twice, and about 100 more a row, while it is read.
     """
     assert options.manifest is not None
     errors = ManifestErrors(options.manifest.path)
-    columns = _read(options, errors)
+    columns = _read_columns(options, errors)
     lines = np.frombuffer(columns.lines, np.int64)
     samples = columns.paths.samples()
-    _check_twice(samples, lines, errors)
-    extents = _found(tree, samples, lines, "", errors)
+    _check_repeated(samples, lines, errors)
+    extents = _look_up(tree, samples, lines, "", errors)
     is_indexed = options.store.class_mode not in choices.MANIFEST_MODES
     masks = mask_extents = None
     if options.store.class_mode == "mask":
         masks = columns.masks.samples()
-        mask_extents = _found(tree, masks, lines, "its mask ", errors)
+        mask_extents = _look_up(tree, masks, lines, "its mask ", errors)
     values, weights = columns.values, columns.weights
     splits, groups = columns.splits, columns.groups
     if splits is not None and groups is not None:
-        _check_groups(splits, groups, lines, errors)
+        _check_group_splits(splits, groups, lines, errors)
     errors.raise_if_any(
         f"mend the manifest; its paths are relative to {printable(tree.source.location)}"
     )
@@ -102,7 +101,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         labels = samples.labels
     order = np.lexsort((labels,) if splits is None else (labels, splits))
     if masks is not None:
-        masks = replace(_ordered(masks, masks.labels, mask_extents, order), width=masks.path_nbytes)
+        masks = replace(_reorder(masks, masks.labels, mask_extents, order), width=masks.path_nbytes)
     annotations = Annotations(
         values=None if values is None else values[order],
         masks=masks,
@@ -110,7 +109,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         groups=None if groups is None else groups[order],
         is_split=splits is not None,
     )
-    samples = _ordered(samples, labels, extents, order)
+    samples = _reorder(samples, labels, extents, order)
     splits = None if splits is None else splits[order]
     digest = rows_digest(samples, splits, annotations)
     return Dataset(
@@ -118,7 +117,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         layout="manifest",
         classes=classes,
         samples=samples,
-        splits=None if splits is None else _members(splits),
+        splits=None if splits is None else _split_members(splits),
         skipped=(),
         hidden=0,
         loose=0,
@@ -128,11 +127,11 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     )
 
 
-def _read(options: BuildOptions, errors: ManifestErrors) -> Columns:
-    """Return what the manifest says, row by row; what cannot be understood is a fault."""
+def _read_columns(options: BuildOptions, errors: ManifestErrors) -> Columns:
+    """Read the columns of a manifest; a row that is not valid is an error."""
     assert options.manifest is not None
     with open_table(options.manifest.path, errors) as table:
-        names = _wanted(table, options.manifest.label_columns, errors)
+        names = _columns_to_read(table, options.manifest.label_columns, errors)
         columns = Columns(names, options)
         for line, texts in table.rows(names, errors):
             try:
@@ -142,15 +141,11 @@ def _read(options: BuildOptions, errors: ManifestErrors) -> Columns:
     return columns
 
 
-def _wanted(table: Table, label_columns: tuple[str, ...], errors: ManifestErrors) -> list[str]:
-    """Return the columns that are read.
-
-    Raises
-    ------
-    ManifestError
-        If one is missing, or there twice.
-    """
-    present = [name for name in OPTIONAL if name in table.columns]
+def _columns_to_read(
+    table: Table, label_columns: tuple[str, ...], errors: ManifestErrors
+) -> list[str]:
+    """Return the names of the columns to read; refuse one that is missing or repeated."""
+    present = [name for name in OPTIONAL_COLUMNS if name in table.columns]
     wanted = ["path", *label_columns, *present]
     for name in wanted:
         found = table.columns.count(name)
@@ -167,18 +162,18 @@ def _wanted(table: Table, label_columns: tuple[str, ...], errors: ManifestErrors
 def _doubts(classes: tuple[bytes, ...]) -> tuple[str, ...]:
     return tuple(
         f"classes {printable(first)} and {printable(second)} differ in case or spaces alone"
-        for first, second in alike(classes)[:1]
+        for first, second in similar_names(classes)[:1]
     )
 
 
-def _members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:
-    """Return the samples of each split that has any."""
+def _split_members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:
+    """Return the samples of each split that is not empty."""
     found = {name: np.flatnonzero(splits == i) for i, name in enumerate(choices.SPLITS)}
     return {name: rows.astype(np.int32) for name, rows in found.items() if len(rows)}
 
 
-def _check_twice(samples: Samples, lines: NDArray[np.int64], errors: ManifestErrors) -> None:
-    """Find the paths that are there twice: by their hashes, and then by themselves."""
+def _check_repeated(samples: Samples, lines: NDArray[np.int64], errors: ManifestErrors) -> None:
+    """Find repeated paths: those with the same hash are compared."""
     pieces = (paths for _, paths in samples.pieces())
     for one, other in KeyIndex(join_path_keys(pieces, len(samples))).repeats():
         path = samples.path(other)
@@ -187,10 +182,10 @@ def _check_twice(samples: Samples, lines: NDArray[np.int64], errors: ManifestErr
             errors.add(int(lines[other]), message)
 
 
-def _found(
+def _look_up(
     tree: Tree, samples: Samples, lines: NDArray[np.int64], prefix: str, errors: ManifestErrors
 ) -> NDArray[np.int64] | None:
-    """Look all files up; return their extents, where they have any."""
+    """Look up all files; return their extents, if the source has any."""
     pieces = []
     for start, paths in samples.pieces():
         reasons, extents = tree.find_files(paths)
@@ -201,13 +196,13 @@ def _found(
     return np.concatenate(pieces) if pieces else None
 
 
-def _check_groups(
+def _check_group_splits(
     splits: NDArray[np.uint8],
     groups: NDArray[np.uint8],
     lines: NDArray[np.int64],
     errors: ManifestErrors,
 ) -> None:
-    """Find the groups that are in several splits."""
+    """Find groups that are in several splits."""
     whole = np.ascontiguousarray(groups).view("V16").ravel()
     _, firsts, numbers = np.unique(whole, return_index=True, return_inverse=True)
     first = firsts[numbers.ravel()]
@@ -218,7 +213,7 @@ def _check_groups(
         errors.add(int(lines[row]), message)
 
 
-def _ordered(
+def _reorder(
     samples: Samples,
     labels: NDArray[np.int32],
     extents: NDArray[np.int64] | None,

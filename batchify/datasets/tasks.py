@@ -1,4 +1,4 @@
-"""Files of a dataset as tasks for workers; the hash job."""
+"""Files of a dataset as tasks for workers, and the job that hashes them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class FillTask:
     start : int
         First row.
     files : tuple of SourceFile
-        Of each row.
+        The file of each row.
     masks : tuple of SourceFile
-        The mask of each; empty where there are none.
+        The mask of each row; empty if there are none.
     given_up : tuple of (int, str)
-        Position and reason of files that ended a worker: not to be touched again.
+        Position and reason of files that ended a worker: must not be read again.
     """
 
     split: str
@@ -44,7 +44,7 @@ class FillTask:
 
     @property
     def wanted(self) -> list[SourceFile]:
-        """The files that are to be touched."""
+        """The files that are to be read."""
         given_up = {i for i, _ in self.given_up}
         return [file for i, file in enumerate(self.files) if i not in given_up]
 
@@ -58,7 +58,7 @@ def name_file(task: FillTask, item: int) -> str:
 
 
 class ReadingJob:
-    """What jobs have in common that read files and decode none."""
+    """The common part of jobs that read files without decoding them."""
 
     @property
     def advice(self) -> str:
@@ -70,7 +70,7 @@ class ReadingJob:
         return name_file(task, item)
 
     def without_item(self, _task: FillTask, _item: int, _reason: str) -> None:
-        """Give nothing up: no image is decoded here."""
+        """Return None: a file is never skipped, since no decoder is involved."""
 
 
 TASK_SAMPLES = 256
@@ -78,19 +78,14 @@ TASK_SAMPLES = 256
 
 @dataclass(frozen=True)
 class HashJob(ReadingJob):
-    """What a worker needs to hash files.
-
-    Notes
-    -----
-    Tasks are those of a fill.
-    """
+    """What a worker needs to hash files."""
 
     source: Source
     max_file_size: int
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], bytes]]:
-        """Return who hashes a task: the 32 bytes of each file, zeros where it cannot be read."""
+        """Open the source; the value hashes a task, with zeros for files that cannot be read."""
         with contextlib.closing(self.source.open_reader()) as reader:
             yield lambda task: b"".join(self._hash(reader, task, mark))
 
@@ -108,13 +103,13 @@ def hash_samples(
     crew: engine.Workers,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> NDArray[np.uint8]:
-    """Return the SHA-256 of each sample's content, shape (n, 32); zeros where it cannot be read.
+    """Return the SHA-256 of each sample's content, shape (n, 32); zeros if it cannot be read.
 
     Parameters
     ----------
     dataset : Dataset
     max_file_size : int
-        A file that is larger is not read.
+        Larger files are not read.
     crew : engine.Workers
     report : callable
         Called with a `Progress` now and then.

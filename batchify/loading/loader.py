@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.datasets.dataset import Dataset, known_labels
+from batchify.datasets.dataset import Dataset, sample_labels
 from batchify.datasets.manifest import read_dataset
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.image import check_extensions
@@ -206,7 +206,7 @@ class Loader:
         self._batches_seen += 1
         columns = self._columns(chosen)
         images: NDArray[np.float32] = columns["images"]
-        labels = known_labels(self._dataset, chosen, self._options.store.class_mode)
+        labels = sample_labels(self._dataset, chosen, self._options.store.class_mode)
         if labels is None:
             labels = columns.get("labels")
         return images if labels is None else (images, labels.astype(np.float32, copy=False))
