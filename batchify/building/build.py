@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -69,7 +68,6 @@ def make_file(
     work: WorkFile,
     plan: BuildPlan,
     crew: engine.Workers,
-    undo: contextlib.ExitStack,
     run: RunOptions,
     report: Callable[[Progress], None],
     *,
@@ -83,8 +81,6 @@ def make_file(
     work : WorkFile
     plan : BuildPlan
     crew : engine.Workers
-    undo : ExitStack
-        What is to be done where nothing is decoded; emptied when that begins.
     run : RunOptions
     report : callable
         Called with a `Progress` for every stage and every task.
@@ -112,7 +108,6 @@ def make_file(
         old = target.path if is_reusable(plan, target.path) else None
     bad = BadImages(plan, run)
     done = _open(work, plan, restart=run.restart, report=report)
-    undo.pop_all()
     left = count_rows(done)
     totals = ChannelTotals()
     done = _recheck(work, plan, done, crew, totals, report)
@@ -373,10 +368,9 @@ def build(
         with (
             WorkFile(place.target) as work,
             engine.Workers(workers, image_timeout_s, imports=FILL) as crew,
-            contextlib.ExitStack() as undo,
         ):
-            plan = _plan(work, dataset, options, crew, undo, report)
-            made = make_file(work, plan, crew, undo, run, report)
+            plan = _plan(work, dataset, options, crew, report)
+            made = make_file(work, plan, crew, run, report)
         if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
             made = replace(made, up_to_date=False, kept=made.plan.images)
     return made
@@ -387,7 +381,6 @@ def _plan(
     dataset: str | os.PathLike[str],
     options: BuildOptions,
     crew: engine.Workers,
-    undo: contextlib.ExitStack,
     report: Callable[[Progress], None],
 ) -> BuildPlan:
     """Plan a build, while its workers get ready."""
@@ -395,8 +388,6 @@ def _plan(
         # The build before may have died of an image, which is now to be named by a process that
         # outlives it.
         crew.start()
-    if not work.is_left:
-        undo.callback(work.discard)  # nothing is decoded yet
     plan = plan_with_workers(dataset, options, crew, report)
     if plan.images >= START_IMAGES:
         crew.start()

@@ -142,8 +142,8 @@ class Journal(Closing):
 
     @property
     def is_named(self) -> bool:
-        """Whether the file that is locked is still the one of that name."""
-        return durable.is_named(self._fd, self.path)
+        """Whether a file is locked, and is still the one of that name."""
+        return self._fd >= 0 and durable.is_named(self._fd, self.path)
 
     def close(self) -> None:
         """Let the lock go and keep the journal."""

@@ -84,9 +84,8 @@ COMMIT_NBYTES = 64 << 20
 class WorkFile(Closing):
     """The unfinished file of one build, from its lock to its publication.
 
-    Parameters
-    ----------
-    target : Target
+    It is kept for another build to resume once its rows are being decoded; before that, closing it
+    discards it.
 
     Raises
     ------
@@ -99,15 +98,13 @@ class WorkFile(Closing):
         self.path = target.path + PARTIAL
         self.sealing_path = target.path + SEALING
         self.journal = Journal(target.path + JOURNAL)
+        self.is_left = os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
+        """Whether an earlier build left something that may be resumed."""
+        self._decoding = self.is_left
         self._writer: RowWriter | None = None
         self._row_nbytes = 0
         self._uncommitted: list[Rows] = []
         self._uncommitted_nbytes = 0
-
-    @property
-    def is_left(self) -> bool:
-        """Whether an earlier build left something that may be continued."""
-        return os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
 
     def left(self, plan: BuildPlan) -> Masks | None:
         """Open what an earlier build of the same plan left.
@@ -186,6 +183,7 @@ class WorkFile(Closing):
             raise
         except OSError as error:
             raise durable.io_error("making", self.path, error) from error
+        self._decoding = True
 
     def _open(self, plan: BuildPlan, row_offsets: dict[str, RowOffsets]) -> RowWriter:
         self._row_nbytes = plan.row_nbytes
@@ -260,13 +258,12 @@ class WorkFile(Closing):
         self._uncommitted_nbytes = 0
 
     def tidy(self, plan: BuildPlan) -> None:
-        """Remove what is of no use when the target is the file of a plan already.
+        """Discard what a build of a plan left that was killed when it had published.
 
-        That is what a build of this plan left, killed when it had published, and what no journal
-        tells of; what was begun by another plan may still be continued.
+        What another plan began may still be resumed.
         """
         with contextlib.suppress(ResumeError):
-            if not self.is_left or self.journal.records()[:1] == [header(plan)]:
+            if self.is_left and self.journal.records()[:1] == [header(plan)]:
                 self.discard()
 
     def discard(self) -> None:
@@ -318,7 +315,9 @@ class WorkFile(Closing):
             self.journal.remove()
 
     def close(self) -> None:
-        """Let go of the build; what was committed stays."""
+        """Release the target; what was committed is kept."""
+        if not self._decoding and self.journal.is_named:
+            self.discard()
         self._close_writer()
         self.journal.close()
 

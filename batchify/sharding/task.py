@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -99,17 +98,14 @@ def build_shard(
     with placed(task.place, replace(task.run, overwrite=overwrite), report) as place:
         target = replace(place.target, overwrite=task.run.overwrite)
         target.check_place()
-        with WorkFile(target) as work, contextlib.ExitStack() as undo:
-            if not work.is_left:
-                undo.callback(work.discard)
-            elif may_start:
+        with WorkFile(target) as work:
+            if work.is_left and may_start:
                 crew.start()
             try:
                 made = make_file(
                     work,
                     task.plan,
                     crew,
-                    undo,
                     task.run,
                     report,
                     images=True,
