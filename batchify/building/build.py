@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,18 @@ from batchify.building.jobs import (
     Masks,
     OriginalRows,
     PixelRows,
+    Stale,
     Summed,
     count_flags,
     count_rows,
     count_tasks,
     fill_tasks,
+    no_rows,
 )
 from batchify.building.outcome import BadImages, BuildReport
 from batchify.building.staging import placed
-from batchify.building.target import Target
-from batchify.building.workfile import WorkFile
+from batchify.building.target import Destination, Target
+from batchify.building.workfile import Resumed, WorkFile
 from batchify.common.progress import Progress
 from batchify.decoding.channels import ChannelTotals
 from batchify.errors import DatasetNotFoundError, OutputExistsError, RemoteError, Skipped
@@ -35,7 +38,7 @@ from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.duplicates import check_apart
 from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import plan_with_workers
-from batchify.workers import engine
+from batchify.workers.engine import Workers
 
 
 def must_be_apart(plan: BuildPlan) -> bool:
@@ -64,30 +67,26 @@ def filled_digests(
     return digests
 
 
-def make_file(
+def produce(
     work: WorkFile,
     plan: BuildPlan,
-    crew: engine.Workers,
+    workers: Workers,
     run: RunOptions,
     report: Callable[[Progress], None],
     *,
     images: bool = False,
     repair: bool = False,
 ) -> BuildReport:
-    """Make the file of a plan, or find that it is there.
+    """Make the file of a plan, unless it is up to date: resume or allocate, fill, seal.
 
     Parameters
     ----------
-    work : WorkFile
-    plan : BuildPlan
-    crew : engine.Workers
-    run : RunOptions
-    report : callable
-        Called with a `Progress` for every stage and every task.
+    work, plan, workers, run, report
+        `report` is called with a `Progress` for every stage and every task.
     images : bool
-        Read the stored images of a file that is there, too.
+        Read the stored images of an existing file, too, to see whether it is up to date.
     repair : bool
-        Replace a file that is damaged, whether it was to be overwritten or not.
+        Replace an existing file that is damaged, even without `RunOptions.overwrite`.
 
     Raises
     ------
@@ -97,22 +96,22 @@ def make_file(
     old = None
     if run.restart:
         target.check_free()
-    if target.exists and not run.restart:
-        kept_plan = _up_to_date(plan, work, crew, run.skip, images, repair, report)
-        if kept_plan is not None:
-            BadImages(kept_plan, run)
-            work.tidy(plan)
-            return standing_report(target, kept_plan)
+    elif target.exists:
+        found = _up_to_date(work, plan, workers, run, report, images=images, repair=repair)
+        if found is not None:
+            return found
         from batchify.building.changes import is_reusable
 
         old = target.path if is_reusable(plan, target.path) else None
-    bad = BadImages(plan, run)
-    done = _open(work, plan, restart=run.restart, report=report)
-    left = count_rows(done)
-    totals = ChannelTotals()
-    done = _recheck(work, plan, done, crew, totals, report)
-    kept = count_rows(done)
-    copied = _fill(work, plan, done, crew, bad, old, totals, report)
+    bad, totals = BadImages(plan, run), ChannelTotals()
+    recheck = partial(_stale_rows, work, plan, workers, totals, report)
+    report(Progress("allocate", total=plan.images))
+    resumed = None if run.restart else work.resume(plan, recheck)
+    if resumed is None:
+        work.allocate(plan)
+        resumed = Resumed(no_rows(plan), redone=0)
+    kept = count_rows(resumed.committed)
+    copied = _fill(work, plan, resumed.committed, workers, bad, old, totals, report)
     if must_be_apart(plan):
         check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
     flags = count_flags(work.rows, plan)
@@ -123,36 +122,41 @@ def make_file(
     from batchify.building.seal import seal  # HDF5 loads when workers have started
 
     step(0)
-    sealed = seal(work, plan, bad.rows, totals, crew, step=step)
+    sealed = seal(work, plan, bad.rows, totals, workers, step=step)
     nbytes = os.path.getsize(target.path)
     path = os.fsdecode(target.shown)
-    return BuildReport(path, sealed, nbytes, flags, kept, left - kept, copied)
+    return BuildReport(path, sealed, nbytes, flags, kept, resumed.redone, copied)
 
 
 def _up_to_date(
-    plan: BuildPlan,
     work: WorkFile,
-    crew: engine.Workers,
-    skip: bool,
+    plan: BuildPlan,
+    workers: Workers,
+    run: RunOptions,
+    report: Callable[[Progress], None],
+    *,
     images: bool,
     repair: bool,
-    report: Callable[[Progress], None],
-) -> BuildPlan | None:
-    """Return the plan of the rows of a target that is what a build would make; None if it is not.
+) -> BuildReport | None:
+    """Return the report of a build whose target is up to date; None if it is to be replaced.
 
     Raises
     ------
     OutputExistsError
-        If it is to be replaced and must not be.
+        If it must not be replaced.
+    BadImagesError
+        If it skips more images than it may.
     """
     from batchify.building.changes import compare  # HDF5 loads when workers have started
 
     target = work.target
-    changes, kept = compare(
-        plan, target.path, crew, skip=skip, every=False, images=images, report=report
+    changes, file_plan = compare(
+        plan, target.path, workers, skip=run.skip, every=False, images=images, report=report
     )
     if not changes.is_due:
-        return kept
+        BadImages(file_plan, run)
+        work.discard_published(plan)
+        return up_to_date_report(target, file_plan)
     if repair and changes.damaged:
         work.target = replace(target, overwrite=True)
     elif not target.overwrite:
@@ -163,8 +167,8 @@ def _up_to_date(
     return None
 
 
-def standing_report(target: Target, plan: BuildPlan) -> BuildReport:
-    """Return the report of a build that has nothing to do: its file stands."""
+def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
+    """Return the report of a build that had nothing to do."""
     from batchify.format.reader import Reader
 
     with Reader(target.path) as reader:
@@ -177,70 +181,53 @@ def standing_report(target: Target, plan: BuildPlan) -> BuildReport:
     return BuildReport(path, plan, nbytes, flags, kept=0, up_to_date=True)
 
 
-def _open(
-    work: WorkFile, plan: BuildPlan, *, restart: bool, report: Callable[[Progress], None]
-) -> Masks:
-    """Open the work file, what an earlier build left of it or a new one.
+def deliver(place: Destination, made: BuildReport) -> BuildReport:
+    """Bring a file to where it was asked for; return what the build did.
 
-    Returns
-    -------
-    dict of str to ndarray of bool
-        For each split, which rows are committed already.
+    A file that was up to date here, but not there, was made by a build that could not upload it.
     """
-    report(Progress("allocate", total=plan.images))
-    done = None if restart else work.left(plan)
-    if done is None:
-        work.allocate(plan)
-        done = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
-    return done
+    if place.publish() and made.up_to_date:
+        return replace(made, up_to_date=False, kept=made.plan.images)
+    return made
 
 
-def _recheck(
+def _stale_rows(
     work: WorkFile,
     plan: BuildPlan,
-    done: Masks,
-    crew: engine.Workers,
+    workers: Workers,
     totals: ChannelTotals,
     report: Callable[[Progress], None],
-) -> Masks:
-    """Return which of the rows that are done are whole, and of files that did not change since."""
+    committed: Masks,
+) -> list[Stale]:
+    """Return the committed rows that are damaged or whose source changed; sum up the others."""
     store, shape = plan.options.store, plan.options.decode.image_shape
     images: Summed = PixelRows(shape, store.dtype, store.scale)
     if store.is_encoded:
         images = OriginalRows(shape[-1])
-    job = CheckJob(
-        plan.dataset.source,
-        plan.options.decode.max_file_size,
-        work.path,
-        work.rows.row_offsets,
-        images,
-    )
-    checked, total = 0, count_rows(done)
-    stale: list[tuple[str, int]] = []
-    tasks, count = fill_tasks(plan, done), count_tasks(plan, done)
-    for task, result in crew.run(job, tasks, total=count):
+    max_file_size = plan.options.decode.max_file_size
+    job = CheckJob(plan.dataset.source, max_file_size, work.path, work.rows.row_offsets, images)
+    checked, total = 0, count_rows(committed)
+    stale: list[Stale] = []
+    tasks, count = fill_tasks(plan, committed), count_tasks(plan, committed)
+    for task, result in workers.run(job, tasks, total=count):
         checked += len(task.files)
         totals.add(task.split, result.sums)
-        stale += [(row.split, row.row) for row in result.stale]
+        stale += result.stale
         report(Progress("check", checked, total))
-    for split, row in stale:
-        done[split][row] = False
-    if total:
-        work.keep(done)
-    return done
+    return stale
 
 
 def _fill(
     work: WorkFile,
     plan: BuildPlan,
-    done: Masks,
-    crew: engine.Workers,
+    committed: Masks,
+    workers: Workers,
     bad: BadImages,
     old: bytes | None,
     totals: ChannelTotals,
     report: Callable[[Progress], None],
 ) -> int:
-    """Fill the rows that are not done; return how many were copied from the `old` file."""
+    """Fill the rows that are not committed; return how many were copied from the `old` file."""
     job = FillJob(
         plan.dataset.source,
         plan.options.decode,
@@ -251,15 +238,15 @@ def _fill(
         bad.skip,
         old,
     )
-    wanted = {name: ~mask for name, mask in done.items()}
-    finished, copied = count_rows(done), 0
+    wanted = {name: ~mask for name, mask in committed.items()}
+    finished, copied = count_rows(committed), 0
     tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
     try:
-        for _, rows in crew.run(job, tasks, total=total):
+        for _, rows in workers.run(job, tasks, total=total):
             finished += rows.stop - rows.start
             copied += rows.copied
             totals.add(rows.split, rows.sums)
-            work.done(rows)
+            work.record(rows)
             bad.add(rows)
             report(Progress("fill", finished, plan.images, bad.count, rows.split))
     except RemoteError as error:
@@ -360,35 +347,31 @@ def build(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
     )  # fmt: skip
-    report = progress or (lambda _: None)
+    return _build(dataset, output, options, run, progress or (lambda _: None))
+
+
+def _build(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions,
+    run: RunOptions,
+    report: Callable[[Progress], None],
+) -> BuildReport:
+    """Plan a file while its workers start, make it, and deliver it."""
     with placed(output, run, report) as place:
         place.target.check(dataset)
         if options.manifest is not None:
             place.target.check_apart(options.manifest.path)
         with (
             WorkFile(place.target) as work,
-            engine.Workers(workers, image_timeout_s, imports=FILL) as crew,
+            Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
         ):
-            plan = _plan(work, dataset, options, crew, report)
-            made = make_file(work, plan, crew, run, report)
-        if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
-            made = replace(made, up_to_date=False, kept=made.plan.images)
-    return made
-
-
-def _plan(
-    work: WorkFile,
-    dataset: str | os.PathLike[str],
-    options: BuildOptions,
-    crew: engine.Workers,
-    report: Callable[[Progress], None],
-) -> BuildPlan:
-    """Plan a build, while its workers get ready."""
-    if crew.chosen or work.is_left:
-        # The build before may have died of an image, which is now to be named by a process that
-        # outlives it.
-        crew.start()
-    plan = plan_with_workers(dataset, options, crew, report)
-    if plan.images >= START_IMAGES:
-        crew.start()
-    return plan
+            if workers.chosen or work.is_left:
+                # An image may have killed the build before: now a process that outlives it names
+                # the image.
+                workers.start()
+            plan = plan_with_workers(dataset, options, workers, report)
+            if plan.images >= START_IMAGES:
+                workers.start()
+            made = produce(work, plan, workers, run, report)
+        return deliver(place, made)

@@ -26,6 +26,9 @@ from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.storage.source import FileReader, ReadAhead, Source
 from batchify.workers.pool import Mark
 
+Masks = dict[str, NDArray[np.bool_]]
+"""For each split, one truth value a row."""
+
 FILL = "batchify.building.fill"
 """The module of the jobs that decode, for workers that start ahead of the plan."""
 
@@ -264,10 +267,6 @@ class DecodeJob:
         return replace(task, given_up=(*task.given_up, (item, reason)))
 
 
-Masks = dict[str, NDArray[np.bool_]]
-"""For each split, one truth value a row."""
-
-
 def runs(masks: Masks, most: int) -> Iterator[tuple[str, int, int]]:
     """Yield (split, first row, last row + 1) of runs of marked rows, none longer than `most`."""
     for split, mask in masks.items():
@@ -291,6 +290,11 @@ def task_rows(plan: BuildPlan) -> int:
     """
     rows = min(TASK_ROWS, TASK_NBYTES // plan.row_nbytes, plan.images // 64)
     return plan.options.batch_size * max(1, rows // plan.options.batch_size)
+
+
+def no_rows(plan: BuildPlan) -> Masks:
+    """Return masks that mark no row of a plan."""
+    return {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
 
 
 def count_rows(masks: Masks) -> int:

@@ -1,7 +1,15 @@
-"""The locked journal: what is durable, and of which plan.
+"""The locked journal of a build: its format, and the plan that it is for.
 
 A record is a line: the CRC-32 of the JSON text in eight hex digits, a space, the text. The first
-names the plan; each further one lists what was made durable since the one before.
+describes the plan (see `header`). Each further one says which rows became durable since the one
+before:
+
+``rows``
+    [split, start, stop, CRC-32 of these rows in the columns that only decoding fills].
+``bad``
+    [split, row, hex of the path, reason] of the rows among them whose file failed.
+``anew``
+    The records before do not count any more: ``rows`` are all that a resumed build takes over.
 """
 
 from __future__ import annotations
@@ -12,12 +20,9 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from batchify.building.jobs import Masks
 from batchify.common import durable
 from batchify.common.closing import Closing
 from batchify.common.text import printable
@@ -164,9 +169,6 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 VERSION = 1
 
 
-LearntSum = Callable[[str, int, int], int]
-
-
 def header(plan: BuildPlan) -> dict[str, Any]:
     """Return the first record of a journal: the plan, in parts that can be told apart later."""
     return {
@@ -240,31 +242,3 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
-
-
-def committed(
-    records: Iterable[Mapping[str, Any]], plan: BuildPlan, learnt_crc32: LearntSum
-) -> Masks:
-    """Return which rows a journal says are durable and good.
-
-    Parameters
-    ----------
-    records : iterable of Mapping
-        Without the first. ``rows`` lists [split, start, stop, crc32] that became durable, the last
-        of what was learnt of them; ``bad`` the rows among them whose file could not be used.
-        ``anew`` says that the records before do not count any more.
-    plan : BuildPlan
-    learnt_crc32 : callable
-        Returns that checksum of (split, start, stop), as the rows are now.
-    """
-    masks = {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
-    for record in records:
-        if record.get("anew"):
-            for mask in masks.values():
-                mask[:] = False
-        for split, start, stop, crc32 in record.get("rows", ()):
-            if learnt_crc32(split, start, stop) == crc32:
-                masks[split][start:stop] = True
-        for split, row, *_ in record.get("bad", ()):
-            masks[split][row] = False
-    return masks

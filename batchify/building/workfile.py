@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from batchify.building.jobs import Masks, Rows, runs
-from batchify.building.journal import Journal, check_same, committed, header
+from batchify.building.jobs import Masks, Rows, Stale, count_rows, no_rows, runs
+from batchify.building.journal import Journal, check_same, header
 from batchify.building.target import PARTIAL, Target
 from batchify.common import durable, system
 from batchify.common.closing import Closing
@@ -81,6 +82,17 @@ SEALING = PARTIAL + b".sealing"
 COMMIT_NBYTES = 64 << 20
 
 
+Recheck = Callable[[Masks], Iterable[Stale]]
+"""Given the committed rows, returns those that are damaged or whose source changed."""
+
+
+class Resumed(NamedTuple):
+    """The rows that a build takes over from an earlier one, and how many it must do again."""
+
+    committed: Masks
+    redone: int
+
+
 class WorkFile(Closing):
     """The unfinished file of one build, from its lock to its publication.
 
@@ -106,38 +118,29 @@ class WorkFile(Closing):
         self._uncommitted: list[Rows] = []
         self._uncommitted_nbytes = 0
 
-    def left(self, plan: BuildPlan) -> Masks | None:
-        """Open what an earlier build of the same plan left.
+    def resume(self, plan: BuildPlan, recheck: Recheck) -> Resumed | None:
+        """Take over the whole rows that an earlier build of the same plan committed.
 
         Returns
         -------
-        dict of str to ndarray of bool, or None
-            For each split, which rows were committed; None if nothing was left.
+        Resumed or None
+            None if there is no earlier build.
 
         Raises
         ------
         ResumeError
-            If what was left is of another plan, or damaged; with what to do.
+            If the earlier build was of another plan, or is damaged; with what to do.
         OutputIOError
         """
         if not self.is_left:
             return None
-        from batchify.format.reader import Reader
-        from batchify.format.structure import read_row_offsets, write_skipped
+        from batchify.format.structure import write_skipped
 
         try:
             records = self.journal.records()
             if not records:  # a header that was not written whole: nothing was committed
                 return None
-            first, *others = records
-            check_same(first, plan)
-            nbytes = os.path.getsize(self.path)
-            if nbytes != plan.nbytes:
-                raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
-            with Reader(self.path) as reader:  # strict: what it says is believed from here on
-                if reader.header.classes != plan.dataset.classes:
-                    raise ResumeError("its classes are damaged")
-            writer = self._open(plan, read_row_offsets(self.path))
+            self._reopen(plan, records[0])
         except OutputIOError:
             raise
         except (OSError, RuntimeError, ValueError, ResumeError) as error:
@@ -145,9 +148,49 @@ class WorkFile(Closing):
                 f"{printable(self.path)} cannot be continued: {error}; "
                 "pass --restart to discard it and begin anew"
             ) from error
-        write_skipped(writer, plan.file_layout)
-        write_known(writer, plan)  # they are known: rather than checked they are written again
-        return committed(others, plan, self._learnt_crc32)
+        write_skipped(self.rows, plan.file_layout)
+        write_known(self.rows, plan)  # they are known: rather than checked they are written again
+        committed = self._committed(records[1:], plan)
+        count = count_rows(committed)
+        if count:
+            for stale in recheck(committed):
+                committed[stale.split][stale.row] = False
+            # Durable before any of the other rows is written again.
+            rows = [[*run, self._decoded_crc32(*run)] for run in runs(committed, 1 << 62)]
+            self.journal.append({"anew": True, "rows": rows})
+        return Resumed(committed, count - count_rows(committed))
+
+    def _reopen(self, plan: BuildPlan, header: dict[str, Any]) -> None:
+        """Open the file that an earlier build allocated, if it is of the same plan.
+
+        Raises
+        ------
+        ResumeError, OSError, RuntimeError, ValueError
+        """
+        from batchify.format.reader import Reader
+        from batchify.format.structure import read_row_offsets
+
+        check_same(header, plan)
+        nbytes = os.path.getsize(self.path)
+        if nbytes != plan.nbytes:
+            raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
+        with Reader(self.path) as reader:  # strict: what it says is believed from here on
+            if reader.header.classes != plan.dataset.classes:
+                raise ResumeError("its classes are damaged")
+        self._open(plan, read_row_offsets(self.path))
+
+    def _committed(self, records: Iterable[dict[str, Any]], plan: BuildPlan) -> Masks:
+        """Return the rows that a journal says are durable and good, and whose columns are whole."""
+        committed = no_rows(plan)
+        for record in records:
+            if record.get("anew"):
+                committed = no_rows(plan)
+            for split, start, stop, crc32 in record.get("rows", ()):
+                if self._decoded_crc32(split, start, stop) == crc32:
+                    committed[split][start:stop] = True
+            for split, row, *_ in record.get("bad", ()):
+                committed[split][row] = False
+        return committed
 
     def allocate(self, plan: BuildPlan) -> None:
         """Make the whole file, reserve its blocks, and begin the journal.
@@ -190,20 +233,7 @@ class WorkFile(Closing):
         self._writer = RowWriter(self.path, row_offsets)
         return self._writer
 
-    def keep(self, done: Masks) -> None:
-        """Say which of the rows that were left are taken over, before others are written again.
-
-        Raises
-        ------
-        OutputIOError
-        """
-        kept = [
-            [split, start, stop, self._learnt_crc32(split, start, stop)]
-            for split, start, stop in runs(done, 1 << 62)
-        ]
-        self.journal.append({"anew": True, "rows": kept})
-
-    def _learnt_crc32(self, split: str, start: int, stop: int) -> int:
+    def _decoded_crc32(self, split: str, start: int, stop: int) -> int:
         """Return the CRC-32 of the columns of some rows that no other checksum covers yet."""
         crc32 = 0
         prefix = f"{split}/"
@@ -227,8 +257,8 @@ class WorkFile(Closing):
             raise ValueError("the work file is not allocated yet")
         return self._writer
 
-    def done(self, rows: Rows) -> None:
-        """Take note of rows that were written; every 64 MiB or so they are committed."""
+    def record(self, rows: Rows) -> None:
+        """Record rows that were written; about every 64 MiB, commit them."""
         self._uncommitted.append(rows)
         self._uncommitted_nbytes += (rows.stop - rows.start) * self._row_nbytes
         if self._uncommitted_nbytes >= COMMIT_NBYTES:
@@ -246,7 +276,7 @@ class WorkFile(Closing):
         self.rows.sync()
         self.journal.append(
             {
-                "rows": [[*run, self._learnt_crc32(*run)] for run in _merged(self._uncommitted)],
+                "rows": [[*run, self._decoded_crc32(*run)] for run in _merged(self._uncommitted)],
                 "bad": [
                     [rows.split, row, skipped.path.hex(), skipped.reason]
                     for rows in self._uncommitted
@@ -257,7 +287,7 @@ class WorkFile(Closing):
         self._uncommitted.clear()
         self._uncommitted_nbytes = 0
 
-    def tidy(self, plan: BuildPlan) -> None:
+    def discard_published(self, plan: BuildPlan) -> None:
         """Discard what a build of a plan left that was killed when it had published.
 
         What another plan began may still be resumed.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from batchify.building.build import make_file, standing_report
+from batchify.building.build import deliver, produce, up_to_date_report
 from batchify.building.jobs import FILL
 from batchify.building.outcome import BuildReport, Changes
 from batchify.building.staging import placed
@@ -102,7 +102,7 @@ def build_shard(
             if work.is_left and may_start:
                 crew.start()
             try:
-                made = make_file(
+                made = produce(
                     work,
                     task.plan,
                     crew,
@@ -115,18 +115,19 @@ def build_shard(
                 return ShardOutcome(ShardFile(task.name, 0, 0, ""), bad=error.bad)
             finally:
                 durable.remove(target.path + BREADCRUMB)
-        outcome = outcome_of(task, made, target.path)
-        if place.publish() and made.up_to_date:  # an earlier build made it, and could not send it
-            outcome = replace(outcome, up_to_date=False, kept=outcome.file.rows)
-    return outcome
+        digest = _digest(target.path)
+        return outcome_of(task, deliver(place, made), digest)
 
 
-def outcome_of(task: ShardTask, made: BuildReport, path: bytes) -> ShardOutcome:
-    """Return what became of a shard that is there, at a path of this machine."""
+def _digest(path: bytes) -> str:
     from batchify.format.reader import Reader
 
     with Reader(path) as reader:
-        digest = reader.digest.hex()
+        return reader.digest.hex()
+
+
+def outcome_of(task: ShardTask, made: BuildReport, digest: str) -> ShardOutcome:
+    """Return what became of a shard that is there."""
     return ShardOutcome(
         ShardFile(task.name, made.plan.images, made.nbytes, digest),
         flags=tuple(made.flags.items()),
@@ -165,8 +166,8 @@ def compare_shard(
             )
             if changes.is_due:
                 return changes, None
-            made = standing_report(Target(path, overwrite=False), kept)
-            return changes, outcome_of(task, made, path)
+            made = up_to_date_report(Target(path, overwrite=False), kept)
+            return changes, outcome_of(task, made, _digest(path))
     except FileMissingError:  # at a URL
         return Changes(shown(task.place), ["there is no such file"], missing=True), None
 
