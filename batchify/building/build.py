@@ -14,12 +14,12 @@ from batchify import choices
 from batchify.building.fill import FillJob
 from batchify.building.jobs import (
     FILL,
-    CheckJob,
+    EncodedSums,
+    ImageSums,
     Masks,
-    OriginalRows,
-    PixelRows,
+    PixelSums,
+    RecheckJob,
     Stale,
-    Summed,
     count_flags,
     count_rows,
     count_tasks,
@@ -27,7 +27,7 @@ from batchify.building.jobs import (
     no_rows,
 )
 from batchify.building.outcome import BadImages, BuildReport
-from batchify.building.staging import placed
+from batchify.building.staging import open_destination
 from batchify.building.target import Destination, Target
 from batchify.building.workfile import Resumed, WorkFile
 from batchify.common.progress import Progress
@@ -41,7 +41,7 @@ from batchify.planning.planner import plan_with_workers
 from batchify.workers.engine import Workers
 
 
-def must_be_apart(plan: BuildPlan) -> bool:
+def keeps_duplicates_apart(plan: BuildPlan) -> bool:
     """Tell whether no image may be in several splits of a build."""
     return plan.options.split.group_duplicates and plan.dataset.splits is None
 
@@ -112,7 +112,7 @@ def produce(
         resumed = Resumed(no_rows(plan), redone=0)
     kept = count_rows(resumed.committed)
     copied = _fill(work, plan, resumed.committed, workers, bad, old, totals, report)
-    if must_be_apart(plan):
+    if keeps_duplicates_apart(plan):
         check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
     flags = count_flags(work.rows, plan)
 
@@ -201,11 +201,11 @@ def _stale_rows(
 ) -> list[Stale]:
     """Return the committed rows that are damaged or whose source changed; sum up the others."""
     store, shape = plan.options.store, plan.options.decode.image_shape
-    images: Summed = PixelRows(shape, store.dtype, store.scale)
+    images: ImageSums = PixelSums(shape, store.dtype, store.scale)
     if store.is_encoded:
-        images = OriginalRows(shape[-1])
+        images = EncodedSums(shape[-1])
     max_file_size = plan.options.decode.max_file_size
-    job = CheckJob(plan.dataset.source, max_file_size, work.path, work.rows.row_offsets, images)
+    job = RecheckJob(plan.dataset.source, max_file_size, work.path, work.rows.row_offsets, images)
     checked, total = 0, count_rows(committed)
     stale: list[Stale] = []
     tasks, count = fill_tasks(plan, committed), count_tasks(plan, committed)
@@ -358,7 +358,7 @@ def _build(
     report: Callable[[Progress], None],
 ) -> BuildReport:
     """Plan a file while its workers start, make it, and deliver it."""
-    with placed(output, run, report) as place:
+    with open_destination(output, run, report) as place:
         place.target.check(dataset)
         if options.manifest is not None:
             place.target.check_apart(options.manifest.path)

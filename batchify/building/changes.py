@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.building.jobs import FILL, CheckJob, DecodeJob, Masks, Stale, count_rows, runs
+from batchify.building.jobs import FILL, Masks, RecheckJob, RedecodeJob, Stale, count_rows, runs
 from batchify.building.journal import differences, plain_config
 from batchify.building.outcome import NAMED, BadImages, Changes
 from batchify.common.keys import KeyIndex, join_path_keys, path_keys
@@ -32,7 +32,7 @@ from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.planning.planner import plan_with_workers
 from batchify.storage.source import SourceFile
 from batchify.storage.transfer import local_copy
-from batchify.workers import engine
+from batchify.workers.engine import Workers
 
 TASK_SOURCES = 256
 
@@ -119,7 +119,7 @@ def changed_rows(
     index: SampleIndex,
     max_file_size: int,
     wanted: Masks,
-    crew: engine.Workers,
+    workers: Workers,
     step: Callable[[int], None],
 ) -> Iterator[Stale]:
     """Hash the sources of some rows; yield the rows whose source is another, or cannot be read.
@@ -133,11 +133,11 @@ def changed_rows(
         A source that is larger is not read.
     wanted : dict of str to ndarray of bool
         Rows whose source is in the dataset.
-    crew : engine.Workers
+    workers : Workers
     step : callable
         Called with the number of rows that were checked, now and then.
     """
-    job = CheckJob(
+    job = RecheckJob(
         index.dataset.source,
         max_file_size,
         os.path.abspath(reader.path),
@@ -147,7 +147,7 @@ def changed_rows(
     )
     checked = 0
     tasks, total = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
-    for task, result in crew.run(job, tasks, total=total):
+    for task, result in workers.run(job, tasks, total=total):
         checked += len(task.files)
         step(checked)
         yield from result.stale
@@ -156,7 +156,7 @@ def changed_rows(
 def compare(
     plan: BuildPlan,
     path: str | bytes | os.PathLike[str],
-    crew: engine.Workers,
+    workers: Workers,
     *,
     skip: bool,
     every: bool,
@@ -169,8 +169,7 @@ def compare(
     ----------
     plan : BuildPlan
     path : path
-    crew : engine.Workers
-        Who hashes.
+    workers : Workers
     skip : bool
         Images that cannot be used are to be left out, not an error.
     every : bool
@@ -197,8 +196,8 @@ def compare(
             kept = _compare_rows(reader, plan, changes)
             if every or not changes.is_due:
                 bad = kept.skipped[len(plan.skipped) :]
-                _compare_sources(reader, kept, changes, crew, every, report)
-                _try_again(bad, plan, changes, crew)
+                _compare_sources(reader, kept, changes, workers, every, report)
+                _try_again(bad, plan, changes, workers)
                 if bad and not skip:
                     changes.reasons.append(
                         f"{len(bad):,} images that cannot be used were left out of it (--on-error)"
@@ -251,19 +250,32 @@ def find_changes(
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
     )
-    report = progress or (lambda _: None)
-    with engine.Workers(workers, image_timeout_s, imports=FILL) as crew:
-        plan = plan_with_workers(dataset, options or BuildOptions(), crew, report)
-        with contextlib.ExitStack() as lifetime:
-            path: str | os.PathLike[str] = os.path.abspath(local_path(output))
-            if is_url(output):
-                # Where there is none, comparing tells that, as it does of a path.
-                path = Copy(os.fspath(path), shown(output))
-                with contextlib.suppress(FileMissingError):
-                    path = lifetime.enter_context(local_copy(output, report))
-            changes, kept = compare(plan, path, crew, skip=run.skip, every=True, report=report)
+    return _find_changes(
+        dataset, output, options or BuildOptions(), run, progress or (lambda _: None)
+    )
+
+
+def _find_changes(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: BuildOptions,
+    run: RunOptions,
+    report: Callable[[Progress], None],
+) -> Changes:
+    with (
+        Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
+        contextlib.ExitStack() as lifetime,
+    ):
+        plan = plan_with_workers(dataset, options, workers, report)
+        path: str | os.PathLike[str] = os.path.abspath(local_path(output))
+        if is_url(output):
+            # If there is none, comparing says so, as for a path.
+            path = Copy(os.fspath(path), shown(output))
+            with contextlib.suppress(FileMissingError):
+                path = lifetime.enter_context(local_copy(output, report))
+        changes, file_plan = compare(plan, path, workers, skip=run.skip, every=True, report=report)
     if not changes.is_due:
-        BadImages(kept, run)
+        BadImages(file_plan, run)
     return changes
 
 
@@ -362,7 +374,7 @@ def _compare_sources(
     reader: Reader,
     kept: BuildPlan,
     changes: Changes,
-    crew: engine.Workers,
+    workers: Workers,
     every: bool,
     report: Callable[[Progress], None],
 ) -> None:
@@ -378,28 +390,28 @@ def _compare_sources(
         report(Progress("hash", done, total))
 
     limit = kept.options.decode.max_file_size
-    for stale in changed_rows(reader, index, limit, present, crew, step):
+    for stale in changed_rows(reader, index, limit, present, workers, step):
         changes.changed.append(stale.path)
         if not every:
             return
 
 
 def _try_again(
-    bad: tuple[Skipped, ...], plan: BuildPlan, changes: Changes, crew: engine.Workers
+    bad: tuple[Skipped, ...], plan: BuildPlan, changes: Changes, workers: Workers
 ) -> None:
     """Decode the images that could not be used: what becomes of them now may be another."""
     reasons: Mapping[bytes, str] = {entry.path: entry.reason for entry in bad}
     paths = tuple(reasons)
     index = SampleIndex(plan.dataset)
     if paths:
-        crew.start()  # one of them may have been left out because it ended a process
+        workers.start()  # one of them may have been left out because it ended a process
     tasks = (
         index.task("", start, paths[start : start + TASK_SOURCES])
         for start in range(0, len(paths), TASK_SOURCES)
     )
-    job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
+    job = RedecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     total = -(-len(paths) // TASK_SOURCES)
-    for task, results in crew.run(job, tasks, total=total):
+    for task, results in workers.run(job, tasks, total=total):
         for file, result in zip(task.files, results, strict=True):
             if result.reason != reasons[file.path]:
                 changes.changed.append(file.path)

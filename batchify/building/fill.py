@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from batchify.building.jobs import Rows
+from batchify.building.jobs import FilledRows
 from batchify.datasets.tasks import FillTask, name_file
 from batchify.decoding.batch import BatchReader, FindCached
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
@@ -42,7 +42,7 @@ class FillJob:
         )
 
     @contextlib.contextmanager
-    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Rows]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], FilledRows]]:
         """Open the work file; the value fills a task."""
         with contextlib.ExitStack() as lifetime:
             writer = RowWriter(self.path, self.row_offsets)
@@ -78,7 +78,7 @@ class FillJob:
 
     def _fill(
         self, task: FillTask, ahead: ReadAhead, reader: BatchReader, writer: RowWriter, mark: Mark
-    ) -> Rows:
+    ) -> FilledRows:
         copied = 0
         sums = ChannelSums()
         bad: list[tuple[int, Skipped]] = []
@@ -109,7 +109,7 @@ class FillJob:
             copied += batch.copied
             bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in batch.bad]
         stop = task.start + len(task.files)
-        return Rows(task.split, task.start, stop, tuple(bad), copied, sums)
+        return FilledRows(task.split, task.start, stop, tuple(bad), copied, sums)
 
     def describe(self, task: FillTask, item: int) -> str:
         """Name the file of an item."""

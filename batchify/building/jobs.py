@@ -34,7 +34,7 @@ FILL = "batchify.building.fill"
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class FilledRows:
     """Some consecutive rows of a split that are done.
 
     Parameters
@@ -67,14 +67,14 @@ class Stale(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class Rechecked:
     """The rows of a task that are stale, and sums over the images of the others."""
 
     stale: list[Stale]
     sums: ChannelSums
 
 
-class Summed(Protocol):
+class ImageSums(Protocol):
     """How the sums over a row's image are found."""
 
     def sums(self, rows: RowReader, split: str, row: int, image: bytes) -> ChannelSums:
@@ -82,7 +82,7 @@ class Summed(Protocol):
         ...
 
 
-class PixelRows(NamedTuple):
+class PixelSums(NamedTuple):
     """How the images of a file are stored: shape (H, W, C), dtype and what they are scaled by."""
 
     shape: tuple[int, int, int]
@@ -95,7 +95,7 @@ class PixelRows(NamedTuple):
         return channel_sums(stored, self.scale, images=1)
 
 
-class OriginalRows(NamedTuple):
+class EncodedSums(NamedTuple):
     """That a file stores the files' own bytes, of so many channels when they are decoded."""
 
     channels: int
@@ -107,7 +107,7 @@ class OriginalRows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CheckJob(ReadingJob):
+class RecheckJob(ReadingJob):
     """What a worker needs to hold rows against their checksums and their sources.
 
     Parameters
@@ -117,7 +117,7 @@ class CheckJob(ReadingJob):
     path : bytes
         The file of the rows, uncompressed where `images` are to be checked.
     places : Mapping of str to RowOffsets
-    images : PixelRows or OriginalRows, or None
+    images : PixelSums or EncodedSums, or None
         Of the stored images; None checks the sources alone.
     identity : tuple of int, optional
         See `RowReader`.
@@ -131,11 +131,11 @@ class CheckJob(ReadingJob):
     max_file_size: int
     path: bytes
     row_offsets: Mapping[str, RowOffsets]
-    images: Summed | None
+    images: ImageSums | None
     identity: tuple[int, int] | None = None
 
     @contextlib.contextmanager
-    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Checked]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Rechecked]]:
         """Open the file; the value checks a task."""
         with contextlib.ExitStack() as lifetime:
             rows = RowReader(self.path, self.row_offsets, self.identity)
@@ -143,7 +143,7 @@ class CheckJob(ReadingJob):
             reader = lifetime.enter_context(contextlib.closing(self.source.open_reader()))
             yield lambda task: self._check(task, rows, reader, mark)
 
-    def _check(self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark) -> Checked:
+    def _check(self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark) -> Rechecked:
         stop = task.start + len(task.files)
         bad_masks = dict(self._bad_masks(task, rows, reader, mark))
         hashes = rows.get(task.split, "source_sha256", task.start, stop)
@@ -167,7 +167,7 @@ class CheckJob(ReadingJob):
                 stale.append(Stale(task.split, row, file.path, reason))
             elif self.images:
                 total += self.images.sums(rows, task.split, row, image)
-        return Checked(stale, total)
+        return Rechecked(stale, total)
 
     def _bad_masks(
         self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark
@@ -205,7 +205,7 @@ class Redecoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DecodeJob:
+class RedecodeJob:
     """What a worker needs to decode the sources of rows, one image at a time.
 
     Tasks are those of a fill.

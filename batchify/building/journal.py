@@ -191,7 +191,7 @@ def plain_config(plan: BuildPlan) -> dict[str, Any]:
     }
 
 
-def check_same(found: Mapping[str, Any], plan: BuildPlan) -> None:
+def check_same_plan(found: Mapping[str, Any], plan: BuildPlan) -> None:
     """Refuse to continue a build of another plan.
 
     Parameters

@@ -12,10 +12,10 @@ from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
 
 if TYPE_CHECKING:
-    from batchify.building.jobs import Rows
+    from batchify.building.jobs import FilledRows
 
 
-MEND = "mend or remove them, or pass --on-error skip to leave them out"
+FIX_ADVICE = "mend or remove them, or pass --on-error skip to leave them out"
 
 
 class BadImages:
@@ -47,7 +47,7 @@ class BadImages:
         self.count = 0
         self._check_limit()
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: FilledRows) -> None:
         """Take note of the bad ones of some rows.
 
         Raises
@@ -71,10 +71,10 @@ class BadImages:
         is_part = self._plan.shard is not None  # which may be left with nothing
         if not self.count or (self.skip and (is_part or self.count < self._plan.images)):
             return
-        advice = MEND
+        advice = FIX_ADVICE
         if self.count == self._plan.images:
             advice = "there would be nothing in the file"
-        raise unusable(self._found, self._plan.images, advice)
+        raise unusable_error(self._found, self._plan.images, advice)
 
     @property
     def _found(self) -> list[Skipped]:
@@ -82,10 +82,10 @@ class BadImages:
 
     def _check_limit(self) -> None:
         if self._most is not None and len(self._plan.skipped) + self.count > self._most:
-            raise too_many([*self._plan.skipped, *self._found])
+            raise too_many_skipped([*self._plan.skipped, *self._found])
 
 
-def unusable(found: Sequence[Skipped], images: int, advice: str) -> BadImagesError:
+def unusable_error(found: Sequence[Skipped], images: int, advice: str) -> BadImagesError:
     """Return the error of images that cannot be used, of so many."""
     return BadImagesError(
         f"{len(found):,} of {images:,} images cannot be used:\n{listing(found)}\n{advice}",
@@ -93,7 +93,7 @@ def unusable(found: Sequence[Skipped], images: int, advice: str) -> BadImagesErr
     )
 
 
-def too_many(left_out: Sequence[Skipped]) -> BadImagesError:
+def too_many_skipped(left_out: Sequence[Skipped]) -> BadImagesError:
     """Return the error of more images left out than may be."""
     return BadImagesError(
         f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"

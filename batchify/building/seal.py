@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.workfile import WorkFile, write_known
+from batchify.building.workfile import WorkFile, write_planned_columns
 from batchify.common import durable
 from batchify.decoding.channels import ChannelTotals
 from batchify.errors import Skipped
@@ -19,7 +19,7 @@ from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets, SplitShape
 from batchify.format.structure import chunk_writer, compress_chunk, create, read_row_offsets
 from batchify.planning.plan import BuildPlan, SplitPlan
-from batchify.workers import engine
+from batchify.workers.engine import Workers
 from batchify.workers.pool import NOTHING, Mark
 
 Bad = Mapping[str, list[tuple[int, Skipped]]]
@@ -30,7 +30,7 @@ def seal(
     plan: BuildPlan,
     bad: Bad,
     totals: ChannelTotals,
-    crew: engine.Workers,
+    workers: Workers,
     *,
     step: Callable[[int], None] = lambda _: None,
 ) -> BuildPlan:
@@ -44,8 +44,7 @@ def seal(
         For each split, the rows that are to be dropped.
     totals : ChannelTotals
         Of the rows that stay.
-    crew : engine.Workers
-        Who compresses.
+    workers : Workers
     step : callable
         Called with the number of images that are in the new file, now and then.
 
@@ -62,7 +61,7 @@ def seal(
     compressed = plan.options.store.compression != "none"
     if not compressed and not any(bad.values()):
         work.commit()
-        work.check_named()
+        work.check_not_replaced()
         _write_plan_statistics(work.rows, plan, totals)
         write_checksums(work.path, work.rows)
         work.rows.sync()
@@ -77,7 +76,7 @@ def seal(
     path = work.sealing_path
     work.commit()
     try:
-        _stream(work, path, kept, dropped, totals, crew, step)
+        _stream(work, path, kept, dropped, totals, workers, step)
         work.publish(path)
     finally:
         durable.remove(path)  # gone already where it was published
@@ -90,7 +89,7 @@ def _stream(
     kept: BuildPlan,
     dropped: Mapping[str, NDArray[np.bool_]],
     totals: ChannelTotals,
-    crew: engine.Workers,
+    workers: Workers,
     step: Callable[[int], None],
 ) -> None:
     """Write the file of the rows that stay."""
@@ -104,10 +103,10 @@ def _stream(
         raise durable.io_error("making", path, error) from error
     rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
     if compressed:
-        _compress(work, path, kept, rows_of, crew, step)
+        _compress(work, path, kept, rows_of, workers, step)
     target = RowWriter(path, read_row_offsets(path))
     try:
-        write_known(target, kept)
+        write_planned_columns(target, kept)
         written = 0
         for split in kept.splits:
             if not compressed:
@@ -236,7 +235,7 @@ def _compress(
     path: bytes,
     kept: BuildPlan,
     rows_of: Mapping[str, NDArray[np.int64]],
-    crew: engine.Workers,
+    workers: Workers,
     step: Callable[[int], None],
 ) -> None:
     """Compress the images that stay, chunk by chunk, in the order of the file."""
@@ -259,6 +258,6 @@ def _compress(
     total = sum(column.chunks for column in columns.values())
     written = 0
     with chunk_writer(path) as write:
-        for task, chunk in crew.run(job, tasks(), total=total):
+        for task, chunk in workers.run(job, tasks(), total=total):
             write(task.split, task.first_row, chunk)
             step(written := written + len(task.rows))

@@ -31,7 +31,7 @@ from batchify.storage.transfer import check_writable, download, drop_uploads, up
 
 
 @contextlib.contextmanager
-def placed(
+def open_destination(
     output: str | os.PathLike[str],
     run: RunOptions,
     report: Callable[[Progress], None] = lambda _: None,
@@ -54,7 +54,7 @@ def placed(
         yield Destination(Target(path, run.overwrite))
         return
 
-    with staged(os.fsdecode(output), run, report) as place:
+    with _open_remote(os.fsdecode(output), run, report) as place:
         yield place
 
 
@@ -166,10 +166,10 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @contextlib.contextmanager
-def staged(url: str, run: RunOptions, report: Report) -> Iterator[Destination]:
-    """Give a place on this machine for the file of a URL; see `batchify.building.staging.placed`.
+def _open_remote(url: str, run: RunOptions, report: Report) -> Iterator[Destination]:
+    """Give a path on this machine for the file of a URL; see `open_destination`.
 
-    Whatever ends it, what is built stays in the work folder, and the next call goes on with it.
+    If the build fails, the work folder is kept, and the next call resumes with what is in it.
     """
     shown = shown_url(url)
     if not base_name(url):

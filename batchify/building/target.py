@@ -95,9 +95,9 @@ class Target:
         OutputPathError
             If it is inside the dataset folder, or is the archive of the dataset.
 
-        And as `check_place`.
+        And as `check_writable`.
         """
-        self.check_place()
+        self.check_writable()
         check_outside(self.shown, os.path.dirname(self.path), dataset_root)
         if is_url(dataset_root):
             return
@@ -108,7 +108,7 @@ class Target:
                 f"target {self.name} would replace the dataset {printable(root)}; name another"
             )
 
-    def check_place(self) -> None:
+    def check_writable(self) -> None:
         """Refuse a target that cannot be, before any work.
 
         Raises

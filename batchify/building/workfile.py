@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from batchify.building.jobs import Masks, Rows, Stale, count_rows, no_rows, runs
-from batchify.building.journal import Journal, check_same, header
+from batchify.building.jobs import FilledRows, Masks, Stale, count_rows, no_rows, runs
+from batchify.building.journal import Journal, check_same_plan, header
 from batchify.building.target import PARTIAL, Target
 from batchify.common import durable, system
 from batchify.common.closing import Closing
@@ -28,7 +28,7 @@ from batchify.format.structure import raw, text_dtype
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 
 
-def write_known(writer: RowWriter, plan: BuildPlan) -> None:
+def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:
     """Write labels and paths of all rows, and where their bytes will be, into an allocated file.
 
     Raises
@@ -115,7 +115,7 @@ class WorkFile(Closing):
         self._decoding = self.is_left
         self._writer: RowWriter | None = None
         self._row_nbytes = 0
-        self._uncommitted: list[Rows] = []
+        self._uncommitted: list[FilledRows] = []
         self._uncommitted_nbytes = 0
 
     def resume(self, plan: BuildPlan, recheck: Recheck) -> Resumed | None:
@@ -149,7 +149,9 @@ class WorkFile(Closing):
                 "pass --restart to discard it and begin anew"
             ) from error
         write_skipped(self.rows, plan.file_layout)
-        write_known(self.rows, plan)  # they are known: rather than checked they are written again
+        write_planned_columns(
+            self.rows, plan
+        )  # they are known: rather than checked they are written again
         committed = self._committed(records[1:], plan)
         count = count_rows(committed)
         if count:
@@ -170,7 +172,7 @@ class WorkFile(Closing):
         from batchify.format.reader import Reader
         from batchify.format.structure import read_row_offsets
 
-        check_same(header, plan)
+        check_same_plan(header, plan)
         nbytes = os.path.getsize(self.path)
         if nbytes != plan.nbytes:
             raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
@@ -212,7 +214,7 @@ class WorkFile(Closing):
         try:
             create(self.path, plan.file_layout)
             writer = self._open(plan, read_row_offsets(self.path))
-            write_known(writer, plan)
+            write_planned_columns(writer, plan)
             fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
             try:
                 durable.reserve(fd, self.path, os.fstat(fd).st_size)
@@ -257,7 +259,7 @@ class WorkFile(Closing):
             raise ValueError("the work file is not allocated yet")
         return self._writer
 
-    def record(self, rows: Rows) -> None:
+    def record(self, rows: FilledRows) -> None:
         """Record rows that were written; about every 64 MiB, commit them."""
         self._uncommitted.append(rows)
         self._uncommitted_nbytes += (rows.stop - rows.start) * self._row_nbytes
@@ -305,7 +307,7 @@ class WorkFile(Closing):
         finally:
             self.journal.remove()
 
-    def check_named(self) -> None:
+    def check_not_replaced(self) -> None:
         """Refuse to go on where somebody removed the lock or the work file.
 
         Raises
@@ -332,7 +334,7 @@ class WorkFile(Closing):
             If somebody removed the lock or the work file meanwhile.
         OutputIOError
         """
-        self.check_named()
+        self.check_not_replaced()
         self._close_writer()
         self.target.check_free()
         with system.signals_blocked("SIGINT", "SIGTERM", "SIGHUP"):
@@ -357,7 +359,7 @@ class WorkFile(Closing):
             self._writer = None
 
 
-def _merged(done: list[Rows]) -> list[tuple[str, int, int]]:
+def _merged(done: list[FilledRows]) -> list[tuple[str, int, int]]:
     """Return (split, start, stop) of the runs of rows, neighbours joined."""
     merged: list[tuple[str, int, int]] = []
     for rows in done:

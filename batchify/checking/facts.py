@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.building.jobs import DecodeJob, count_tasks, fill_tasks
+from batchify.building.jobs import RedecodeJob, count_tasks, fill_tasks
 from batchify.checking.findings import Finding
 from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress
@@ -238,7 +238,7 @@ def folder_facts(
     """
     splits = {split.name: _undecoded(plan, split) for split in plan.splits}
     unreadable: dict[str, list[tuple[int, str]]] = {}
-    job = DecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
+    job = RedecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
     every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
     done = bad = 0
     tasks, total = fill_tasks(plan, every), count_tasks(plan, every)

@@ -18,7 +18,7 @@ from batchify.building.changes import (
     stored_keys,
     stored_tasks,
 )
-from batchify.building.jobs import DecodeJob, Masks, count_rows
+from batchify.building.jobs import Masks, RedecodeJob, count_rows
 from batchify.checking.findings import Finding, Findings
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress
@@ -221,7 +221,7 @@ class SourceCheck:
         self, reader: Reader, index: SampleIndex, options: BuildOptions, wanted: Masks
     ) -> int:
         """Decode the sources of some rows again and compare the pixels; return how many."""
-        job = DecodeJob(index.dataset.source, options.decode, options.store)
+        job = RedecodeJob(index.dataset.source, options.decode, options.store)
         total, done = count_rows(wanted), 0
         mine, theirs = decoder_text(), reader.header.decoder
         by = ""

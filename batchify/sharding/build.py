@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.building.build import START_IMAGES, must_be_apart
+from batchify.building.build import START_IMAGES, keeps_duplicates_apart
 from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
 from batchify.choices import at_least
@@ -215,7 +215,7 @@ def build_shards(
             for outcome in build_elsewhere(elsewhere, pending, make, ticket, step):
                 outcomes.add(outcome)
         outcomes.check_images()
-        if must_be_apart(plan):
+        if keeps_duplicates_apart(plan):
             check_shards_apart(folder, parts)
         index = outcomes.index()
         folder.publish_index(index)

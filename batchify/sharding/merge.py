@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.building.seal import write_statistics
-from batchify.building.staging import placed
+from batchify.building.staging import open_destination
 from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
 from batchify.common import durable
@@ -242,7 +242,7 @@ def merge(
         )
     source = os.path.abspath(os.fsencode(local_path(folder)))
     index = read_index(source)
-    with placed(
+    with open_destination(
         output, RunOptions(overwrite=overwrite, restart=True, work_dir=work_dir), report
     ) as place:
         made = _merged(source, place.target, index, report)
@@ -254,7 +254,7 @@ def _merged(
     source: bytes, target: Target, index: ShardIndex, report: ProgressCallback
 ) -> MergeReport:
     """Merge the shards of a folder into a file of this machine."""
-    target.check_place()
+    target.check_writable()
     folder, name = os.path.split(target.path)
     is_own = name.startswith(INDEX_NAME) or is_shard_name(os.fsdecode(name))
     if is_own and os.path.realpath(folder) == os.path.realpath(source):

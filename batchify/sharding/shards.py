@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from batchify import choices
-from batchify.building.outcome import MEND, plan_as_json, too_many, unusable
+from batchify.building.outcome import FIX_ADVICE, plan_as_json, too_many_skipped, unusable_error
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import Skipped
@@ -240,7 +240,7 @@ class Outcomes:
         most = self.limit.count(self.plan.images + len(self.plan.skipped))
         if self.skipped > most:
             skipped = (entry for outcome in self.done.values() for entry in outcome.skipped)
-            raise too_many([*self.plan.skipped, *skipped])
+            raise too_many_skipped([*self.plan.skipped, *skipped])
 
     def check_images(self) -> None:
         """Refuse images that failed, at the end, when all of them are known.
@@ -252,13 +252,13 @@ class Outcomes:
         """
         names = [shard.name for shard in self.shards if shard.name in self.bad]
         found = tuple(entry for name in names for entry in self.bad[name].bad)
-        advice = MEND
+        advice = FIX_ADVICE
         if not found:
             found = tuple(entry for outcome in self.done.values() for entry in outcome.skipped)
             advice = "there would be nothing in the files"
             if len(found) < self.plan.images:
                 return
-        raise unusable(found, self.plan.images, advice)
+        raise unusable_error(found, self.plan.images, advice)
 
     def index(self) -> ShardIndex:
         """Return the index of the shards, all of which are built."""

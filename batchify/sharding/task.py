@@ -12,7 +12,7 @@ from typing import Protocol
 from batchify.building.build import deliver, produce, up_to_date_report
 from batchify.building.jobs import FILL
 from batchify.building.outcome import BuildReport, Changes
-from batchify.building.staging import placed
+from batchify.building.staging import open_destination
 from batchify.building.target import PARTIAL, Target
 from batchify.building.workfile import JOURNAL, WorkFile
 from batchify.common import durable
@@ -95,9 +95,9 @@ def build_shard(
     """
     # In a store, what is there is looked at here, and replaced if that turns out to be due.
     overwrite = task.run.overwrite or is_url(task.place)
-    with placed(task.place, replace(task.run, overwrite=overwrite), report) as place:
+    with open_destination(task.place, replace(task.run, overwrite=overwrite), report) as place:
         target = replace(place.target, overwrite=task.run.overwrite)
-        target.check_place()
+        target.check_writable()
         with WorkFile(target) as work:
             if work.is_left and may_start:
                 crew.start()

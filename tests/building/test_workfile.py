@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchify.building.jobs import Rows
+from batchify.building.jobs import FilledRows
 from batchify.building.journal import Journal, header
 from batchify.building.target import Target
 from batchify.building.workfile import COMMIT_NBYTES, WorkFile
@@ -42,9 +42,9 @@ def test_the_journal_holds_what_was_committed(photos: Path, target: Target) -> N
     plan = plan_build(photos, SMALL)
     with WorkFile(target) as work:
         work.allocate(plan)
-        work.record(Rows("train", 0, 4, ((2, Skipped(b"a\xff", "why")),)))
-        work.record(Rows("train", 4, 8, ()))
-        work.record(Rows("validation", 0, 3, ()))
+        work.record(FilledRows("train", 0, 4, ((2, Skipped(b"a\xff", "why")),)))
+        work.record(FilledRows("train", 4, 8, ()))
+        work.record(FilledRows("validation", 0, 3, ()))
         work.commit()
         work.commit()
     first, second = records(work.journal.path)
@@ -64,9 +64,9 @@ def test_rows_are_committed_every_64_mib(
     with WorkFile(target) as work:
         work.allocate(plan)
         monkeypatch.setattr("batchify.building.workfile.COMMIT_NBYTES", 8 * plan.row_nbytes)
-        work.record(Rows("train", 0, 5, ()))
+        work.record(FilledRows("train", 0, 5, ()))
         assert len(records(work.journal.path)) == 1
-        work.record(Rows("train", 5, 8, ()))
+        work.record(FilledRows("train", 5, 8, ()))
         assert len(records(work.journal.path)) == 2
 
 
@@ -75,7 +75,7 @@ def committed_thrice(photos: Path, target: Target) -> Path:
     with WorkFile(target) as work:
         work.allocate(plan_build(photos, SMALL))
         for start in range(3):
-            work.record(Rows("train", start, start + 1, ()))
+            work.record(FilledRows("train", start, start + 1, ()))
             work.commit()
     return Path(os.fsdecode(work.journal.path))
 
