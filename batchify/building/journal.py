@@ -40,11 +40,7 @@ _FLAGS = (
 
 
 class Journal(Closing):
-    """The locked journal of one build; at most one process in the world holds it.
-
-    Parameters
-    ----------
-    path : bytes
+    """The locked journal of one build; only one process can hold it.
 
     Raises
     ------
@@ -78,23 +74,23 @@ class Journal(Closing):
                     f"another build is writing this target (it holds {printable(self.path)}); "
                     "wait for it, or name another target"
                 )
-            # The holder before may have removed the file between our open and our lock.
+            # The previous holder may have removed the file between our open and our lock.
             if durable.is_named(fd, self.path):
                 return fd
             os.close(fd)
 
     def empty(self) -> None:
-        """Forget all records, durably: what they are of may go then."""
+        """Durably remove all records before the file they describe is removed."""
         if os.fstat(self._fd).st_size:
             self._cut(0)
 
     def begin(self, header: dict[str, Any]) -> None:
-        """Empty the journal and write its first record, which tells the plan."""
+        """Empty the journal and write its first record, which describes the plan."""
         self.empty()
         self.append(header)
 
     def _cut(self, nbytes: int) -> None:
-        """Shorten the journal, durably: a write past a cut that is lost would be amid the old."""
+        """Durably truncate: after a power loss, a new record must not follow old bytes."""
         try:
             os.ftruncate(self._fd, nbytes)
             durable.sync(self._fd)
@@ -102,19 +98,19 @@ class Journal(Closing):
             raise durable.io_error("cutting", self.path, error) from error
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the records, and cut off a last one that was not written whole.
+        """Return the records; cut off a last one that was not written in full.
 
         Raises
         ------
         ResumeError
-            If a record before the last is damaged: what follows it cannot be believed.
+            If a record before the last is damaged: those after it cannot be trusted.
         OutputIOError
         """
         data = durable.pread_all(self._fd, os.fstat(self._fd).st_size, 0)
         lines = data.splitlines(keepends=True)
         records, nbytes = [], 0
         for number, line in enumerate(lines, 1):
-            record = _parsed(line)
+            record = _parse_record(line)
             if record is None and number < len(lines):
                 raise ResumeError(
                     f"record {number} of {len(lines)} in {printable(self.path)} is damaged"
@@ -137,7 +133,7 @@ class Journal(Closing):
             raise durable.io_error("writing", self.path, error) from error
 
     def remove(self) -> None:
-        """Remove the journal, and with it let the lock go."""
+        """Remove the journal and release its lock."""
         if sys.platform == "win32":  # an open file cannot be removed there
             self.close()
             durable.remove(self.path)
@@ -147,18 +143,18 @@ class Journal(Closing):
 
     @property
     def is_named(self) -> bool:
-        """Whether a file is locked, and is still the one of that name."""
+        """Whether the journal is locked, and its name still leads to the locked file."""
         return self._fd >= 0 and durable.is_named(self._fd, self.path)
 
     def close(self) -> None:
-        """Let the lock go and keep the journal."""
+        """Release the lock; keep the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Return the record of a line; None where it is damaged or cut short."""
+def _parse_record(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a line; None if it is damaged or incomplete."""
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
         return None
@@ -170,7 +166,7 @@ VERSION = 1
 
 
 def header(plan: BuildPlan) -> dict[str, Any]:
-    """Return the first record of a journal: the plan, in parts that can be told apart later."""
+    """Return the first record of a journal: the plan, in parts that can be compared."""
     return {
         "format": "batchify-journal",
         "version": VERSION,
@@ -184,7 +180,7 @@ def header(plan: BuildPlan) -> dict[str, Any]:
 
 
 def plain_config(plan: BuildPlan) -> dict[str, Any]:
-    """Return the options of a plan as JSON gives them back."""
+    """Return the options of a plan as they are read back from JSON."""
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in plan.config.items()
@@ -192,18 +188,12 @@ def plain_config(plan: BuildPlan) -> dict[str, Any]:
 
 
 def check_same_plan(found: Mapping[str, Any], plan: BuildPlan) -> None:
-    """Refuse to continue a build of another plan.
-
-    Parameters
-    ----------
-    found : Mapping
-        First record of a journal.
-    plan : BuildPlan
+    """Refuse to resume if the first record of a journal describes another plan.
 
     Raises
     ------
     ResumeError
-        With all that differs.
+        With all differences.
     """
     mine = header(plan)
     if (
@@ -235,7 +225,7 @@ def check_same_plan(found: Mapping[str, Any], plan: BuildPlan) -> None:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return, for people, which values of two mappings differ."""
+    """Return the values of two mappings that differ, one line each, for people."""
     return [
         f"{printable(name)} was {printable(str(before.get(name, 'not given')))}, "
         f"now {printable(str(now.get(name, 'not given')))}"

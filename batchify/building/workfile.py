@@ -1,6 +1,6 @@
-"""The work file: allocate, fill, commit, publish.
+"""The unfinished file of a build: resume or allocate, commit rows, publish or discard.
 
-While it is filled nothing but raw pixels is written, so a kill cannot break it.
+After allocation only raw rows are written, so a kill cannot break the file.
 """
 
 from __future__ import annotations
@@ -29,12 +29,7 @@ from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 
 
 def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:
-    """Write labels and paths of all rows, and where their bytes will be, into an allocated file.
-
-    Raises
-    ------
-    OutputIOError
-    """
+    """Write the columns that a plan knows: labels, weights, paths, where encoded files go."""
     for split in plan.splits:
         _write_split(writer, split, plan)
         if plan.options.store.is_encoded:
@@ -42,7 +37,7 @@ def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:
 
 
 def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
-    """Write where the bytes of each row will be, one after another."""
+    """Write where the encoded file of each row goes, one after another."""
     end = 0
     for start in range(0, len(split), PATHS_AT_ONCE):
         sizes = plan.file_sizes(split, start, start + PATHS_AT_ONCE)
@@ -53,7 +48,7 @@ def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None
 
 
 def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
-    """Write labels, weights and paths, some thousand rows at a time."""
+    """Write labels, weights and paths in pieces of some thousand rows."""
     samples, annotations = plan.dataset.samples, plan.dataset.annotations
     mode = plan.options.store.class_mode
     label_nbytes = max((c.row_nbytes for c in split.columns if c.name == "labels"), default=1)
@@ -80,6 +75,7 @@ SEALING = PARTIAL + b".sealing"
 
 
 COMMIT_NBYTES = 64 << 20
+"""Bytes of rows after which they are made durable."""
 
 
 Recheck = Callable[[Masks], Iterable[Stale]]
@@ -96,8 +92,8 @@ class Resumed(NamedTuple):
 class WorkFile(Closing):
     """The unfinished file of one build, from its lock to its publication.
 
-    It is kept for another build to resume once its rows are being decoded; before that, closing it
-    discards it.
+    Once decoding has begun, it is kept for another build to resume; before that, closing discards
+    it.
 
     Raises
     ------
@@ -119,12 +115,14 @@ class WorkFile(Closing):
         self._uncommitted_nbytes = 0
 
     def resume(self, plan: BuildPlan, recheck: Recheck) -> Resumed | None:
-        """Take over the whole rows that an earlier build of the same plan committed.
+        """Take over the rows that an earlier build of the same plan committed.
+
+        Rows that `recheck` returns are done again.
 
         Returns
         -------
         Resumed or None
-            None if there is no earlier build.
+            None if there is nothing to resume.
 
         Raises
         ------
@@ -138,7 +136,7 @@ class WorkFile(Closing):
 
         try:
             records = self.journal.records()
-            if not records:  # a header that was not written whole: nothing was committed
+            if not records:  # its first record was not written in full: nothing was committed
                 return None
             self._reopen(plan, records[0])
         except OutputIOError:
@@ -149,26 +147,19 @@ class WorkFile(Closing):
                 "pass --restart to discard it and begin anew"
             ) from error
         write_skipped(self.rows, plan.file_layout)
-        write_planned_columns(
-            self.rows, plan
-        )  # they are known: rather than checked they are written again
+        write_planned_columns(self.rows, plan)  # quicker than checking them
         committed = self._committed(records[1:], plan)
         count = count_rows(committed)
         if count:
             for stale in recheck(committed):
                 committed[stale.split][stale.row] = False
-            # Durable before any of the other rows is written again.
+            # Durable before any other row is written again.
             rows = [[*run, self._decoded_crc32(*run)] for run in runs(committed, 1 << 62)]
             self.journal.append({"anew": True, "rows": rows})
         return Resumed(committed, count - count_rows(committed))
 
     def _reopen(self, plan: BuildPlan, header: dict[str, Any]) -> None:
-        """Open the file that an earlier build allocated, if it is of the same plan.
-
-        Raises
-        ------
-        ResumeError, OSError, RuntimeError, ValueError
-        """
+        """Open the file of an earlier build; refuse one of another plan, or a damaged one."""
         from batchify.format.reader import Reader
         from batchify.format.structure import read_row_offsets
 
@@ -176,13 +167,13 @@ class WorkFile(Closing):
         nbytes = os.path.getsize(self.path)
         if nbytes != plan.nbytes:
             raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
-        with Reader(self.path) as reader:  # strict: what it says is believed from here on
+        with Reader(self.path) as reader:  # checks the file strictly: it is trusted from here on
             if reader.header.classes != plan.dataset.classes:
                 raise ResumeError("its classes are damaged")
         self._open(plan, read_row_offsets(self.path))
 
     def _committed(self, records: Iterable[dict[str, Any]], plan: BuildPlan) -> Masks:
-        """Return the rows that a journal says are durable and good, and whose columns are whole."""
+        """Return the rows that a journal lists and whose decoded columns are undamaged."""
         committed = no_rows(plan)
         for record in records:
             if record.get("anew"):
@@ -195,21 +186,18 @@ class WorkFile(Closing):
         return committed
 
     def allocate(self, plan: BuildPlan) -> None:
-        """Make the whole file, reserve its blocks, and begin the journal.
+        """Make the complete file, reserve its blocks, and begin the journal.
 
         Raises
         ------
         OutputIOError
-            If there is no room for it.
+            If there is not enough space for it.
         """
-        self.journal.empty()  # it is of the file that goes now, or of one that is gone
+        self.journal.empty()  # it describes the file that is removed now
         durable.remove(self.path)
         durable.remove(self.sealing_path)
         durable.check_room(self.path, plan.nbytes)
-        from batchify.format.structure import (  # HDF5 loads while workers start
-            create,
-            read_row_offsets,
-        )
+        from batchify.format.structure import create, read_row_offsets  # HDF5 loads late
 
         try:
             create(self.path, plan.file_layout)
@@ -221,7 +209,7 @@ class WorkFile(Closing):
             finally:
                 os.close(fd)
             writer.sync()
-            # First the names: a header beside the file of an earlier build would be of another.
+            # The file's name first: the journal must never describe the file of an earlier build.
             durable.sync_folder(self.path)
             self.journal.begin(header(plan))
         except OutputIOError:
@@ -236,7 +224,7 @@ class WorkFile(Closing):
         return self._writer
 
     def _decoded_crc32(self, split: str, start: int, stop: int) -> int:
-        """Return the CRC-32 of the columns of some rows that no other checksum covers yet."""
+        """Return the CRC-32 of the decoded columns of some rows; nothing else covers them yet."""
         crc32 = 0
         prefix = f"{split}/"
         names = [at.removeprefix(prefix) for at in self.rows.row_offsets if at.startswith(prefix)]
@@ -246,7 +234,7 @@ class WorkFile(Closing):
         return crc32
 
     def _pieces(self, split: str, name: str, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes of some rows of a column, little at a time: there may be a million."""
+        """Yield the bytes of some rows of a column in small pieces: there may be a million."""
         row_nbytes = self.rows.row_offsets[f"{split}/{name}"].row_nbytes
         at_once = max(1, schema.RECORDS_NBYTES // row_nbytes)
         for first in range(start, stop, at_once):
@@ -267,18 +255,13 @@ class WorkFile(Closing):
             self.commit()
 
     def commit(self) -> None:
-        """Make the rows written so far durable, and say so in the journal.
-
-        Raises
-        ------
-        OutputIOError
-        """
+        """Make the recorded rows durable, then list them in the journal."""
         if not self._uncommitted:
             return
         self.rows.sync()
         self.journal.append(
             {
-                "rows": [[*run, self._decoded_crc32(*run)] for run in _merged(self._uncommitted)],
+                "rows": [[*run, self._decoded_crc32(*run)] for run in _joined(self._uncommitted)],
                 "bad": [
                     [rows.split, row, skipped.path.hex(), skipped.reason]
                     for rows in self._uncommitted
@@ -290,9 +273,9 @@ class WorkFile(Closing):
         self._uncommitted_nbytes = 0
 
     def discard_published(self, plan: BuildPlan) -> None:
-        """Discard what a build of a plan left that was killed when it had published.
+        """Discard what a build of this plan left when it was killed after publishing.
 
-        What another plan began may still be resumed.
+        An unfinished build of another plan is kept.
         """
         with contextlib.suppress(ResumeError):
             if self.is_left and self.journal.records()[:1] == [header(plan)]:
@@ -308,14 +291,14 @@ class WorkFile(Closing):
             self.journal.remove()
 
     def check_not_replaced(self) -> None:
-        """Refuse to go on where somebody removed the lock or the work file.
+        """Refuse to go on if somebody removed the lock or the work file.
 
         Raises
         ------
         OutputLockedError
             Another build may have written here.
         """
-        rows_named = self._writer is None or self._writer.is_named  # a merge has no rows there
+        rows_named = self._writer is None or self._writer.is_named  # a merge opens no rows
         if not self.journal.is_named or not rows_named:
             raise OutputLockedError(
                 f"{printable(self.journal.path)} or {printable(self.path)} was removed or replaced "
@@ -324,12 +307,12 @@ class WorkFile(Closing):
             )
 
     def publish(self, path: bytes) -> None:
-        """Rename a whole, synced file to the target, and remove what is left of the build.
+        """Rename a complete, synced file to the target, and remove the rest of the build.
 
         Raises
         ------
         OutputExistsError
-            If somebody put a file there meanwhile that was not to be overwritten.
+            If a file was put there meanwhile that must not be overwritten.
         OutputLockedError
             If somebody removed the lock or the work file meanwhile.
         OutputIOError
@@ -347,7 +330,7 @@ class WorkFile(Closing):
             self.journal.remove()
 
     def close(self) -> None:
-        """Release the target; what was committed is kept."""
+        """Release the target; keep the files if decoding has begun."""
         if not self._decoding and self.journal.is_named:
             self.discard()
         self._close_writer()
@@ -359,12 +342,12 @@ class WorkFile(Closing):
             self._writer = None
 
 
-def _merged(done: list[FilledRows]) -> list[tuple[str, int, int]]:
-    """Return (split, start, stop) of the runs of rows, neighbours joined."""
-    merged: list[tuple[str, int, int]] = []
-    for rows in done:
-        if merged and merged[-1][0] == rows.split and merged[-1][2] == rows.start:
-            merged[-1] = (rows.split, merged[-1][1], rows.stop)
+def _joined(filled: list[FilledRows]) -> list[tuple[str, int, int]]:
+    """Return (split, start, stop) of runs of rows, adjacent ones joined."""
+    joined: list[tuple[str, int, int]] = []
+    for rows in filled:
+        if joined and joined[-1][0] == rows.split and joined[-1][2] == rows.start:
+            joined[-1] = (rows.split, joined[-1][1], rows.stop)
         else:
-            merged.append((rows.split, rows.start, rows.stop))
-    return merged
+            joined.append((rows.split, rows.start, rows.stop))
+    return joined
