@@ -1,4 +1,4 @@
-"""Batchify.build: plan, fill, seal."""
+"""Build the file of a dataset: `batchify.build`, and `produce` for the file of a plan."""
 
 from __future__ import annotations
 
@@ -42,22 +42,14 @@ from batchify.workers.engine import Workers
 
 
 def keeps_duplicates_apart(plan: BuildPlan) -> bool:
-    """Tell whether no image may be in several splits of a build."""
+    """Return whether copies of an image must stay in one split."""
     return plan.options.split.group_duplicates and plan.dataset.splits is None
 
 
 def filled_digests(
     rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]]
 ) -> dict[str, NDArray[np.uint8]]:
-    """Return the hashes of all sources of a build whose rows are filled; zeros for the bad ones.
-
-    Parameters
-    ----------
-    rows : RowReader
-    plan : BuildPlan
-    bad : Mapping of str to list of (int, Skipped)
-        For each split, the rows that are not images.
-    """
+    """Return the SHA-256 of the file of each filled row; zeros for the rows in `bad`."""
     digests = {}
     for split in plan.splits:
         data = rows.get(split.name, "source_sha256", 0, len(split))
@@ -82,11 +74,10 @@ def produce(
     Parameters
     ----------
     work, plan, workers, run, report
-        `report` is called with a `Progress` for every stage and every task.
     images : bool
-        Read the stored images of an existing file, too, to see whether it is up to date.
+        Check the stored images of an existing file, too.
     repair : bool
-        Replace an existing file that is damaged, even without `RunOptions.overwrite`.
+        Replace an existing file that is damaged, even without `run.overwrite`.
 
     Raises
     ------
@@ -184,7 +175,7 @@ def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
 def deliver(place: Destination, made: BuildReport) -> BuildReport:
     """Bring a file to where it was asked for; return what the build did.
 
-    A file that was up to date here, but not there, was made by a build that could not upload it.
+    A file that is up to date here, but not there, was made by a build that failed to upload it.
     """
     if place.publish() and made.up_to_date:
         return replace(made, up_to_date=False, kept=made.plan.images)
@@ -265,7 +256,7 @@ def _fill(
 
 
 START_IMAGES = 5_000
-"""From so many on, worker processes pay however small the images (``scripts/bench start``)."""
+"""From so many images on, worker processes pay off at any size (``scripts/bench start``)."""
 
 
 def build(

@@ -1,4 +1,4 @@
-"""The fill job: decode and put rows; copy rows of an old file."""
+"""Fill the rows of a work file: decode images, or copy them from an older file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batchify.workers.pool import NOTHING, Mark
 
 @dataclass(frozen=True)
 class FillJob:
-    """What a worker needs to know of a build: nothing that grows with the dataset."""
+    """Decode files into rows of the work file; nothing in it grows with the dataset."""
 
     source: Source
     decode: DecodeOptions
@@ -31,7 +31,7 @@ class FillJob:
     row_offsets: Mapping[str, RowOffsets]
     skip: bool
     old: bytes | None = None
-    """A finished file with rows that need not be decoded again."""
+    """A finished file whose images need not be decoded again."""
 
     @property
     def advice(self) -> str:
@@ -43,7 +43,7 @@ class FillJob:
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], FilledRows]]:
-        """Open the work file; the value fills a task."""
+        """Open the work file; yield a function that fills the rows of a task."""
         with contextlib.ExitStack() as lifetime:
             writer = RowWriter(self.path, self.row_offsets)
             lifetime.callback(writer.close)
@@ -72,7 +72,7 @@ class FillJob:
         try:
             rows = OldRows(self.old)
         except (FileFormatError, FileMissingError, FileAccessError):
-            return lambda *_: None  # somebody damaged or removed it meanwhile: all is decoded
+            return lambda *_: None  # damaged or removed meanwhile: everything is decoded
         lifetime.callback(rows.close)
         return rows.take
 
@@ -116,7 +116,7 @@ class FillJob:
         return name_file(task, item)
 
     def without_item(self, task: FillTask, item: int, reason: str) -> FillTask | None:
-        """Leave a file out, if files may be skipped."""
+        """Return the task without a file; None if files must not be skipped."""
         if not self.skip:
             return None
         return replace(task, given_up=(*task.given_up, (item, reason)))

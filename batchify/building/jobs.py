@@ -1,4 +1,4 @@
-"""The rows of a plan as tasks; the jobs that recheck and redecode."""
+"""Tasks for the rows of a plan; jobs that recheck stored rows and decode files again."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ from batchify.storage.source import FileReader, ReadAhead, Source
 from batchify.workers.pool import Mark
 
 Masks = dict[str, NDArray[np.bool_]]
-"""For each split, one truth value a row."""
+"""For each split, one truth value per row."""
 
 FILL = "batchify.building.fill"
-"""The module of the jobs that decode, for workers that start ahead of the plan."""
+"""The module of the fill job: workers that start before the plan is made import it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilledRows:
-    """Some consecutive rows of a split that are done.
+    """Consecutive rows of a split that were written.
 
     Parameters
     ----------
-    split : str
-    start, stop : int
+    split, start, stop
     bad : tuple of (int, Skipped)
-        Rows whose file could not be used.
+        Rows whose file failed.
     copied : int
-        How many images were taken from an older file.
+        How many images were copied from an older file.
     sums : ChannelSums
-        Over the images that are good.
+        Over the other images.
     """
 
     split: str
@@ -58,7 +57,7 @@ class FilledRows:
 
 
 class Stale(NamedTuple):
-    """A row that is not what it should be, and why."""
+    """A row that is damaged or whose file changed, and why."""
 
     split: str
     row: int
@@ -68,22 +67,22 @@ class Stale(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rechecked:
-    """The rows of a task that are stale, and sums over the images of the others."""
+    """The stale rows of a task, and sums over the images of the others."""
 
     stale: list[Stale]
     sums: ChannelSums
 
 
 class ImageSums(Protocol):
-    """How the sums over a row's image are found."""
+    """A way to get the sums over the image of a row."""
 
     def sums(self, rows: RowReader, split: str, row: int, image: bytes) -> ChannelSums:
-        """Return the sums over the pixels of a row that is whole."""
+        """Return the sums over the pixels of an undamaged row."""
         ...
 
 
 class PixelSums(NamedTuple):
-    """How the images of a file are stored: shape (H, W, C), dtype and what they are scaled by."""
+    """Sums over stored pixels, given their shape (H, W, C), dtype and scale."""
 
     shape: tuple[int, int, int]
     dtype: str
@@ -96,35 +95,30 @@ class PixelSums(NamedTuple):
 
 
 class EncodedSums(NamedTuple):
-    """That a file stores the files' own bytes, of so many channels when they are decoded."""
+    """Sums that are stored with encoded files, for so many channels."""
 
     channels: int
 
     def sums(self, rows: RowReader, split: str, row: int, _image: bytes) -> ChannelSums:
-        """Return what was summed when the image was decoded: it is not decoded again."""
+        """Return the stored sums: the image is not decoded again."""
         data = rows.get(split, "channel_sums", row, row + 1)
         return stored_sums(np.frombuffer(data, "<i8").reshape(1, 3, self.channels), images=1)
 
 
 @dataclass(frozen=True)
 class RecheckJob(ReadingJob):
-    """What a worker needs to hold rows against their checksums and their sources.
+    """Compare rows with their checksums and their files.
 
     Parameters
     ----------
-    source : Source
-    max_file_size : int
+    source, max_file_size
     path : bytes
-        The file of the rows, uncompressed where `images` are to be checked.
-    places : Mapping of str to RowOffsets
+        The file of the rows; uncompressed, if `images` are to be checked.
+    row_offsets : Mapping of str to RowOffsets
     images : PixelSums or EncodedSums, or None
-        Of the stored images; None checks the sources alone.
+        None checks only the files, not the stored images.
     identity : tuple of int, optional
         See `RowReader`.
-
-    Notes
-    -----
-    Tasks are those of a fill.
     """
 
     source: Source
@@ -136,7 +130,7 @@ class RecheckJob(ReadingJob):
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Rechecked]]:
-        """Open the file; the value checks a task."""
+        """Open the file; yield a function that checks a task."""
         with contextlib.ExitStack() as lifetime:
             rows = RowReader(self.path, self.row_offsets, self.identity)
             lifetime.callback(rows.close)
@@ -172,7 +166,7 @@ class RecheckJob(ReadingJob):
     def _bad_masks(
         self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark
     ) -> Iterator[tuple[int, str]]:
-        """Yield the position and the reason of each mask that is not the stored one's source."""
+        """Yield the position and the reason of each mask whose file changed."""
         if not task.masks:
             return
         hashes = rows.get(task.split, "label_sha256", task.start, task.start + len(task.masks))
@@ -184,14 +178,14 @@ class RecheckJob(ReadingJob):
 
 
 def _difference(source: bytes | BadImageError, digest: bytes) -> str:
-    """Return why a source is not the one of a SHA-256; empty where it is."""
+    """Return why a file is not the one with a SHA-256; empty if it is."""
     if isinstance(source, BadImageError):
         return str(source)
     return "" if hashlib.sha256(source).digest() == digest else "its content is another"
 
 
 class Redecoded(NamedTuple):
-    """What a source became: what its row keeps beside the image, or the reason why it is bad."""
+    """What decoding a file gave: the columns of its row, or the reason why it failed."""
 
     source_sha256: bytes
     row_crc32: int
@@ -199,17 +193,14 @@ class Redecoded(NamedTuple):
     source_flags: int
     reason: str
     channel_sums: bytes = b""
-    """As a file of encoded images stores them."""
+    """As stored with encoded files."""
     mask_crc32: int = 0
-    """Of the decoded mask, where there is one."""
+    """Of the decoded mask, if there is one."""
 
 
 @dataclass(frozen=True)
 class RedecodeJob:
-    """What a worker needs to decode the sources of rows, one image at a time.
-
-    Tasks are those of a fill.
-    """
+    """Decode the files of rows again, one at a time."""
 
     source: Source
     decode: DecodeOptions
@@ -217,7 +208,7 @@ class RedecodeJob:
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
-        """Get ready to decode; the value decodes a task."""
+        """Open the source; yield a function that decodes a task."""
         raw = self.source.open_reader()
         with contextlib.closing(ReadAhead(raw)) as files, pillow_for_decoding():
             dtype, scale = self.store.dtype, self.store.scale
@@ -263,12 +254,12 @@ class RedecodeJob:
         return name_file(task, item)
 
     def without_item(self, task: FillTask, item: int, reason: str) -> FillTask | None:
-        """Leave a file out: its reason is what is found."""
+        """Return the task without a file: the reason is its result."""
         return replace(task, given_up=(*task.given_up, (item, reason)))
 
 
 def runs(masks: Masks, most: int) -> Iterator[tuple[str, int, int]]:
-    """Yield (split, first row, last row + 1) of runs of marked rows, none longer than `most`."""
+    """Yield (split, start, stop) of runs of marked rows, none longer than `most`."""
     for split, mask in masks.items():
         edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
         for first, last in edges.reshape(-1, 2).tolist():
@@ -280,13 +271,13 @@ TASK_NBYTES = 8 << 20
 
 
 TASK_ROWS = 512
-"""Rows that go to a worker at once: small images several batches, large ones a single batch."""
+"""Most rows of a task: several batches of small images, or a single batch of large ones."""
 
 
 def task_rows(plan: BuildPlan) -> int:
-    """Return how many rows a task has: whole batches, about 8 MiB, and a 64th of all at most.
+    """Return the rows of a task: whole batches, about 8 MiB, and at most a 64th of all.
 
-    The last bound is for large photos that become small rows.
+    The last limit matters for large photos that become small rows.
     """
     rows = min(TASK_ROWS, TASK_NBYTES // plan.row_nbytes, plan.images // 64)
     return plan.options.batch_size * max(1, rows // plan.options.batch_size)
@@ -303,12 +294,12 @@ def count_rows(masks: Masks) -> int:
 
 
 def count_tasks(plan: BuildPlan, wanted: Masks) -> int:
-    """Return how many tasks some rows of a plan make."""
+    """Return how many tasks `fill_tasks` yields."""
     return sum(1 for _ in _pieces(plan, wanted))
 
 
 def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
-    """Yield the tasks of some rows of a plan, in the order of the file."""
+    """Yield the marked rows of a plan as tasks, in the order of the file."""
     for split, start, stop in _pieces(plan, wanted):
         rows = split.rows[start:stop]
         dataset = plan.dataset
@@ -318,14 +309,14 @@ def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
 
 
 def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, int]]:
-    """Yield runs of wanted rows, none longer than a task."""
+    """Yield runs of marked rows, none longer than a task."""
     splits = {split.name: split for split in plan.splits}
     for name, start, stop in runs(wanted, task_rows(plan)):
         yield splits[name], start, stop
 
 
 def count_flags(rows: RowReader, plan: BuildPlan) -> dict[str, int]:
-    """Return how many rows of a filled file have each flag of `choices.FLAGS`."""
+    """Return how many rows of a file have each flag of `choices.FLAGS`."""
     counts = dict.fromkeys(choices.FLAGS, 0)
     for split in plan.splits:
         for start in range(0, len(split), PATHS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Rows of an older file that need not be decoded again, found by the hash of their source."""
+"""Reuse the rows of an older file, found by the SHA-256 of the file they were made from."""
 
 from __future__ import annotations
 
@@ -27,10 +27,6 @@ class OldRows:
     path : bytes
         A file that was built with the same pixel options by the same decoder.
 
-    Raises
-    ------
-    FileFormatError, FileMissingError, FileAccessError
-
     Notes
     -----
     Memory: 16 bytes a row.
@@ -56,9 +52,9 @@ class OldRows:
         self._index = KeyIndex(np.concatenate(keys) if keys else np.zeros(0, np.uint64))
 
     def take(self, digest: bytes, out: NDArray[Any]) -> ImageRecord | None:
-        """Copy the image of a source into `out`; None where there is none, or a damaged one.
+        """Copy the image of a source into `out` and return its metadata; None if it is not there.
 
-        Where the file stores the sources' own bytes, only the record is returned.
+        Encoded files are not copied: there is only their metadata. A damaged row is not there.
 
         Parameters
         ----------
@@ -68,13 +64,13 @@ class OldRows:
         """
         key = _keys(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]
         for number in self._index.positions(key):
-            split, row = self._place(number)
+            split, row = self._split_and_row(number)
             if self._rows.get(split, "source_sha256", row, row + 1) == digest:
                 return self._copy(split, row, out)
         return None
 
-    def _place(self, number: int) -> tuple[str, int]:
-        """Return the split and the row of a row that was counted over all splits."""
+    def _split_and_row(self, number: int) -> tuple[str, int]:
+        """Return the split and the row of a row that is counted over all splits."""
         for split, rows in self._rows_of.items():
             if number < rows:
                 return split, number
