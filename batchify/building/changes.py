@@ -1,4 +1,4 @@
-"""Is a file what a build would make now, and why not."""
+"""Compare an existing file with what a build would make now: `batchify.find_changes`."""
 
 from __future__ import annotations
 
@@ -35,18 +35,15 @@ from batchify.storage.transfer import local_copy
 from batchify.workers.engine import Workers
 
 TASK_SOURCES = 256
+"""Files that a worker hashes or decodes in one task."""
 
 
 class SampleIndex:
-    """Finds the samples of a dataset by their paths.
-
-    Parameters
-    ----------
-    dataset : Dataset
+    """The samples of a dataset, found by their paths.
 
     Notes
     -----
-    Memory: 8 bytes a sample, 16 where samples have extents or masks; none before it is needed.
+    Memory, from the first use on: 8 bytes a sample, 16 if samples have extents or masks.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -54,7 +51,7 @@ class SampleIndex:
 
     @cached_property
     def _index(self) -> KeyIndex:
-        """The `path_keys` of all samples; with their positions where files are found by them."""
+        """The `path_keys` of all samples; with positions, if tasks need more than paths."""
         samples = self.dataset.samples
         keys = join_path_keys((paths for _, paths in samples.pieces()), len(samples))
         return KeyIndex(keys, positions=not self._by_path)
@@ -65,11 +62,11 @@ class SampleIndex:
         return self.dataset.samples.extents is None and self.dataset.annotations.masks is None
 
     def has(self, paths: Iterable[bytes]) -> NDArray[np.bool_]:
-        """Return which of some paths are of samples, shape (n,)."""
+        """Return which of some paths are those of samples, shape (n,)."""
         return self._index.has(path_keys(paths))
 
     def task(self, split: str, start: int, paths: Sequence[bytes]) -> FillTask:
-        """Return a task of rows from `start` on, given paths that the dataset has."""
+        """Return a task for rows from `start` on, given their paths, which the dataset has."""
         if self._by_path:
             return FillTask(split, start, tuple(map(SourceFile, paths)))
         numbers = self._index.last(path_keys(paths))
@@ -78,7 +75,7 @@ class SampleIndex:
 
 
 def present_rows(reader: Reader, index: SampleIndex) -> Masks:
-    """Return, for each split, which rows have a source that is in a dataset."""
+    """Return the rows of a file whose source is in a dataset."""
     masks = {}
     for name in reader.splits:
         pieces = [index.has(piece.tolist()) for piece in reader.pieces(name, "paths")]
@@ -87,7 +84,7 @@ def present_rows(reader: Reader, index: SampleIndex) -> Masks:
 
 
 def stored_keys(reader: Reader) -> NDArray[np.uint64]:
-    """Return the `path_keys` of all that a file holds or skipped."""
+    """Return the `path_keys` of all sources that a file stored or skipped."""
     skipped = [entry.path for entry in reader.skipped()]
     stored = (piece.tolist() for name in reader.splits for piece in reader.pieces(name, "paths"))
     count = len(skipped) + sum(len(columns["paths"]) for columns in reader.splits.values())
@@ -95,7 +92,7 @@ def stored_keys(reader: Reader) -> NDArray[np.uint64]:
 
 
 def new_samples(keys: NDArray[np.uint64], dataset: Dataset) -> Iterator[bytes]:
-    """Yield the paths of the samples that are not among some `stored_keys`, which it sorts."""
+    """Yield the paths of samples that are not in `stored_keys`; sorts them in place."""
     index = KeyIndex(keys, positions=False)
     for _, paths in dataset.samples.pieces():
         fresh = ~index.has(path_keys(paths))
@@ -103,14 +100,14 @@ def new_samples(keys: NDArray[np.uint64], dataset: Dataset) -> Iterator[bytes]:
 
 
 def stored_tasks(reader: Reader, wanted: Masks, index: SampleIndex) -> Iterator[FillTask]:
-    """Yield some rows of a file as tasks, in the order of the file; all must be in the dataset."""
+    """Yield marked rows of a file as tasks, in order; their sources must be in the dataset."""
     for split, start, stop in runs(wanted, TASK_SOURCES):
         paths = reader.splits[split]["paths"][start:stop].tolist()
         yield index.task(split, start, paths)
 
 
 def count_stored_tasks(wanted: Masks) -> int:
-    """Return how many tasks `stored_tasks` makes."""
+    """Return how many tasks `stored_tasks` yields."""
     return sum(1 for _ in runs(wanted, TASK_SOURCES))
 
 
@@ -122,20 +119,9 @@ def changed_rows(
     workers: Workers,
     step: Callable[[int], None],
 ) -> Iterator[Stale]:
-    """Hash the sources of some rows; yield the rows whose source is another, or cannot be read.
+    """Hash the sources of marked rows; yield the rows whose source changed or cannot be read.
 
-    Parameters
-    ----------
-    reader : Reader
-    index : SampleIndex
-        Of the dataset.
-    max_file_size : int
-        A source that is larger is not read.
-    wanted : dict of str to ndarray of bool
-        Rows whose source is in the dataset.
-    workers : Workers
-    step : callable
-        Called with the number of rows that were checked, now and then.
+    `step` is called with the number of rows checked so far.
     """
     job = RecheckJob(
         index.dataset.source,
@@ -163,48 +149,43 @@ def compare(
     images: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Changes, BuildPlan]:
-    """Hold a file against a plan, and against the sources of its rows.
+    """Compare a file with a plan, and with the sources of its rows.
+
+    Images that the file skipped are decoded again, to see whether they still fail.
 
     Parameters
     ----------
-    plan : BuildPlan
-    path : path
-    workers : Workers
+    plan, path, workers, report
     skip : bool
-        Images that cannot be used are to be left out, not an error.
+        Failed images are to be skipped.
     every : bool
-        Find every change; otherwise stop where it is clear that there is one.
+        Find every change; otherwise stop at the first.
     images : bool
-        Read the stored images, too.
-    report : callable
+        Check the stored images, too.
 
     Returns
     -------
     Changes
     BuildPlan
         Of the rows that the file should have: without what it skipped.
-
-    Notes
-    -----
-    Images that the file skipped are tried again: whether they can be used is seen by decoding
-    alone.
     """
     changes = Changes(shown_path(path), every=every)
     try:
         with Reader(path) as reader:
             _compare_header(reader, plan, changes)
-            kept = _compare_rows(reader, plan, changes)
+            file_plan = _compare_rows(reader, plan, changes)
             if every or not changes.is_due:
-                bad = kept.skipped[len(plan.skipped) :]
-                _compare_sources(reader, kept, changes, workers, every, report)
-                _try_again(bad, plan, changes, workers)
-                if bad and not skip:
+                failed = file_plan.skipped[len(plan.skipped) :]
+                _compare_sources(reader, file_plan, changes, workers, every, report)
+                _compare_failed(failed, plan, changes, workers)
+                if failed and not skip:
                     changes.reasons.append(
-                        f"{len(bad):,} images that cannot be used were left out of it (--on-error)"
+                        f"{len(failed):,} images that cannot be used were left out of it "
+                        "(--on-error)"
                     )
             if images and not changes.is_due:
                 _compare_images(reader, changes, report)
-            return changes, kept
+            return changes, file_plan
     except FileMissingError:
         changes.reasons.append("there is no such file")
         changes.missing = True
@@ -280,7 +261,7 @@ def _find_changes(
 
 
 def is_reusable(plan: BuildPlan, path: bytes) -> bool:
-    """Tell whether rows of a file are those that a plan would make of the same bytes."""
+    """Return whether rows of a file can be reused: same pixel options, same decoder."""
     try:
         with Reader(path) as reader:
             header = reader.header
@@ -294,13 +275,13 @@ def is_reusable(plan: BuildPlan, path: bytes) -> bool:
 
 
 def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:
-    """Compare versions, options and classes, and whether all that is no image is whole."""
+    """Compare versions, options and classes; check the digest of everything but the images."""
     header = reader.header
     before = {"creator": header.creator, "decoder": header.decoder}
     changes.reasons += differences(before, {"creator": schema.CREATOR, "decoder": plan.decoder})
     changes.reasons += differences(header.config, plain_config(plan))
-    known, now = set(header.classes), set(plan.dataset.classes)
-    for what, names in (("new", now - known), ("vanished", known - now)):
+    before_classes, now = set(header.classes), set(plan.dataset.classes)
+    for what, names in (("new", now - before_classes), ("vanished", before_classes - now)):
         if names:
             some = ", ".join(printable(name) for name in sorted(names)[:NAMED])
             more = ", …" if len(names) > NAMED else ""
@@ -311,31 +292,31 @@ def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:
 
 
 def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPlan:
-    """Compare which files were skipped, and the paths of all rows in their order."""
+    """Compare the skipped files and the paths of all rows; return the plan of the file's rows."""
     skipped = reader.skipped()
     if skipped[: len(plan.skipped)] != plan.skipped:
         changes.reasons.append("other files are left out")
         return plan
-    bad = skipped[len(plan.skipped) :]
-    dropped = _rows_of({entry.path for entry in bad}, plan)
-    if count_rows(dropped) != len(bad):
+    failed = skipped[len(plan.skipped) :]
+    dropped = _rows_of({entry.path for entry in failed}, plan)
+    if count_rows(dropped) != len(failed):
         changes.reasons.append("other files are left out")
         return plan
-    kept = plan.without(dropped, list(bad))
-    same = {split.name: _has_rows(reader, split, plan) for split in kept.splits}
+    file_plan = plan.without(dropped, list(failed))
+    same = {split.name: _has_rows(reader, split, plan) for split in file_plan.splits}
     if all(same.values()) and set(same) == set(reader.splits):
-        return kept
+        return file_plan
     changes.new += new_samples(stored_keys(reader), plan.dataset)
     for name, mask in present_rows(reader, SampleIndex(plan.dataset)).items():
         for row in np.flatnonzero(~mask).tolist():
             changes.vanished.append(bytes(reader.splits[name]["paths"][row]))
     if not changes.is_due:
         changes.reasons.append("the same files are in other splits, or in another order")
-    return kept
+    return file_plan
 
 
 def _compare_images(reader: Reader, changes: Changes, report: Callable[[Progress], None]) -> None:
-    """Hold all stored images against their checksums."""
+    """Compare stored images with their checksums, up to the first damaged one."""
     for split in reader.splits:
         checked = 0
         total = len(reader.splits[split]["paths"])
@@ -349,7 +330,7 @@ def _compare_images(reader: Reader, changes: Changes, report: Callable[[Progress
 
 
 def _rows_of(paths: set[bytes], plan: BuildPlan) -> Masks:
-    """Return, for each split of a plan, which rows are of some paths."""
+    """Return the rows of a plan that have one of some paths."""
     masks = {}
     for split in plan.splits:
         masks[split.name] = np.zeros(len(split), np.bool_)
@@ -361,7 +342,7 @@ def _rows_of(paths: set[bytes], plan: BuildPlan) -> Masks:
 
 
 def _has_rows(reader: Reader, split: SplitPlan, plan: BuildPlan) -> bool:
-    """Tell whether a split has the rows that it should have, in their order."""
+    """Return whether a split has the rows that it should have, in order."""
     if split.name not in reader.splits:
         return False
     stored = reader.splits[split.name]["paths"]
@@ -372,39 +353,39 @@ def _has_rows(reader: Reader, split: SplitPlan, plan: BuildPlan) -> bool:
 
 def _compare_sources(
     reader: Reader,
-    kept: BuildPlan,
+    file_plan: BuildPlan,
     changes: Changes,
     workers: Workers,
     every: bool,
     report: Callable[[Progress], None],
 ) -> None:
-    """Hash the sources of all rows that are in the folder."""
-    index = SampleIndex(kept.dataset)
+    """Hash the sources of all rows whose files are there."""
+    index = SampleIndex(file_plan.dataset)
     if changes.is_due:
         present = present_rows(reader, index)
-    else:  # it has just the rows of the plan
-        present = {split.name: np.ones(len(split), np.bool_) for split in kept.splits}
+    else:  # it has exactly the rows of the plan
+        present = {split.name: np.ones(len(split), np.bool_) for split in file_plan.splits}
     total = count_rows(present)
 
     def step(done: int) -> None:
         report(Progress("hash", done, total))
 
-    limit = kept.options.decode.max_file_size
+    limit = file_plan.options.decode.max_file_size
     for stale in changed_rows(reader, index, limit, present, workers, step):
         changes.changed.append(stale.path)
         if not every:
             return
 
 
-def _try_again(
-    bad: tuple[Skipped, ...], plan: BuildPlan, changes: Changes, workers: Workers
+def _compare_failed(
+    failed: tuple[Skipped, ...], plan: BuildPlan, changes: Changes, workers: Workers
 ) -> None:
-    """Decode the images that could not be used: what becomes of them now may be another."""
-    reasons: Mapping[bytes, str] = {entry.path: entry.reason for entry in bad}
+    """Decode failed images again: the reason why they fail may have changed."""
+    reasons: Mapping[bytes, str] = {entry.path: entry.reason for entry in failed}
     paths = tuple(reasons)
     index = SampleIndex(plan.dataset)
     if paths:
-        workers.start()  # one of them may have been left out because it ended a process
+        workers.start()  # one of them may have failed because it killed its process
     tasks = (
         index.task("", start, paths[start : start + TASK_SOURCES])
         for start in range(0, len(paths), TASK_SOURCES)
