@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.changes import (
+from batchify.building.jobs import Masks, RedecodeJob, count_rows
+from batchify.building.row_sources import (
     SampleIndex,
     changed_rows,
     count_stored_tasks,
@@ -18,7 +19,6 @@ from batchify.building.changes import (
     stored_keys,
     stored_tasks,
 )
-from batchify.building.jobs import Masks, RedecodeJob, count_rows
 from batchify.checking.findings import Finding, Findings
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress

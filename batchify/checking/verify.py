@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.changes import stored_keys
+from batchify.building.row_sources import stored_keys
 from batchify.checking.findings import Finding, Findings, Verification
 from batchify.checking.provenance import SourceCheck
 from batchify.choices import at_least
