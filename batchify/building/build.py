@@ -251,7 +251,7 @@ def _fill(
             f"dataset {plan.dataset.name} vanished while it was read; what is decoded is kept: run "
             "the same command again when it is back"
         )
-    bad.check()
+    bad.check_at_end()
     return copied
 
 
@@ -352,7 +352,7 @@ def _build(
     with open_destination(output, run, report) as place:
         place.target.check(dataset)
         if options.manifest is not None:
-            place.target.check_apart(options.manifest.path)
+            place.target.check_not_manifest(options.manifest.path)
         with (
             WorkFile(place.target) as work,
             Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,

@@ -1,4 +1,4 @@
-"""What a build tells: report, changes, bad images."""
+"""The outcome of a build: its report, what has changed since, images that failed."""
 
 from __future__ import annotations
 
@@ -19,23 +19,17 @@ FIX_ADVICE = "mend or remove them, or pass --on-error skip to leave them out"
 
 
 class BadImages:
-    """The images of a build that cannot be used, and what becomes of the build for it.
-
-    Parameters
-    ----------
-    plan : BuildPlan
-    run : RunOptions
-        Its `limit` includes the images that the plan skips.
+    """The failed images of a build, and whether the build may go on without them.
 
     Attributes
     ----------
     rows : dict of str to list of (int, Skipped)
-        For each split, the rows whose file is bad, and why.
+        For each split, the rows whose file failed, and why.
 
     Raises
     ------
     BadImagesError
-        If the plan leaves more out already than it may.
+        If the plan skips more images than it may.
     """
 
     def __init__(self, plan: BuildPlan, run: RunOptions) -> None:
@@ -48,27 +42,26 @@ class BadImages:
         self._check_limit()
 
     def add(self, rows: FilledRows) -> None:
-        """Take note of the bad ones of some rows.
+        """Add the failed ones of some rows.
 
         Raises
         ------
         BadImagesError
-            If more images are left out now than may be.
+            If more images are skipped now than may be.
         """
         if rows.bad:
             self.rows[rows.split] += rows.bad
             self.count += len(rows.bad)
             self._check_limit()
 
-    def check(self) -> None:
-        """Decide, at the end.
+    def check_at_end(self) -> None:
+        """Refuse failed images that must not be skipped, or a file without images.
 
         Raises
         ------
         BadImagesError
-            If there are any and they were not to be skipped, or no image is left.
         """
-        is_part = self._plan.shard is not None  # which may be left with nothing
+        is_part = self._plan.shard is not None  # a shard may end up empty
         if not self.count or (self.skip and (is_part or self.count < self._plan.images)):
             return
         advice = FIX_ADVICE
@@ -86,24 +79,24 @@ class BadImages:
 
 
 def unusable_error(found: Sequence[Skipped], images: int, advice: str) -> BadImagesError:
-    """Return the error of images that cannot be used, of so many."""
+    """Return the error that lists failed images, out of `images`."""
     return BadImagesError(
         f"{len(found):,} of {images:,} images cannot be used:\n{listing(found)}\n{advice}",
         tuple(found),
     )
 
 
-def too_many_skipped(left_out: Sequence[Skipped]) -> BadImagesError:
-    """Return the error of more images left out than may be."""
+def too_many_skipped(skipped: Sequence[Skipped]) -> BadImagesError:
+    """Return the error of more skipped images than allowed."""
     return BadImagesError(
-        f"{len(left_out):,} images are left out already, more than --max-skipped allows:\n"
-        + listing(left_out),
-        tuple(left_out),
+        f"{len(skipped):,} images are left out already, more than --max-skipped allows:\n"
+        + listing(skipped),
+        tuple(skipped),
     )
 
 
 def listing(entries: Iterable[Skipped]) -> str:
-    """Return files with their reasons, one a line."""
+    """Return files with their reasons, one per line."""
     # A bullet before the path: at the start of a line a name could be a command to a CI system.
     return "\n".join(f"  - {printable(entry.path)}: {entry.reason}" for entry in entries)
 
@@ -112,28 +105,28 @@ JSON_VERSION = 1
 
 
 NAMED = 5
-"""Files of a kind that are named to people; JSON has all."""
+"""Files of a kind that are named in text; JSON has all."""
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build made.
+    """The result of a build.
 
     Parameters
     ----------
     path : str
     plan : BuildPlan
-        Of the file as published.
+        Of the published file.
     nbytes : int
         Size of the file.
     flags : Mapping of str to int
-        How many source images were special, by `schema.FLAGS`.
+        How many images have each flag of `batchify.choices.FLAGS`.
     kept : int
-        Rows that an unfinished build had decoded.
+        Rows that an interrupted build had decoded.
     redone : int
-        Rows of it that were made anew: damaged, or of a file that changed since.
+        Rows of that build that were decoded again: damaged, or their file changed.
     copied : int
-        Rows that were taken from the file that was replaced.
+        Rows that were copied from the file that was replaced.
     up_to_date : bool
         Nothing had changed, and nothing was done.
     """
@@ -160,20 +153,20 @@ class BuildReport:
 
 @dataclass
 class Changes:
-    """What makes a build due.
+    """Why an existing file is out of date.
 
     Parameters
     ----------
     path : bytes
         The file.
     reasons : list of str
-        Other options, classes or versions; no file, or a damaged one.
+        Changed options, classes or versions; a missing or damaged file.
     new, changed, vanished : list of bytes
-        Sources, relative to the dataset folder.
+        Image files, relative to the dataset folder.
     every : bool
-        All changes were looked for, not only whether there are any.
+        The lists are complete; otherwise the search stopped at the first change.
     damaged : bool
-        What is there is not what was written.
+        The file is not as it was written.
     missing : bool
         There is no file.
     """
@@ -189,11 +182,11 @@ class Changes:
 
     @property
     def is_due(self) -> bool:
-        """Whether a build would make another file."""
+        """Whether a build would make a different file."""
         return bool(self.reasons or self.new or self.changed or self.vanished)
 
     def lines(self, named: int = NAMED) -> list[str]:
-        """Return the reasons for people, the first files of each kind named."""
+        """Return the reasons as text, with the first `named` files of each kind."""
         found = list(self.reasons)
         for kind in ("new", "changed", "vanished"):
             paths: list[bytes] = getattr(self, kind)

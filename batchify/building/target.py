@@ -1,4 +1,4 @@
-"""Where a file is to be published, and why it cannot be."""
+"""Where a file is to be published, and checks that it can be."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ from batchify.common.text import printable
 from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
 
 PARTIAL = b".partial"
-"""What the names of files that a build makes beside its target go on with."""
+"""Ending of the unfinished file next to its target; other endings are appended to it."""
 
 
 def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
-    """Refuse a folder that files cannot be put into, before any work; it may be yet to be made.
-
-    Parameters
-    ----------
-    path : bytes
-        Absolute.
-    dataset_root : path
+    """Refuse a folder that shards cannot be written to, before any work; it need not exist.
 
     Raises
     ------
     OutputPathError
-        If it is something else, is inside the dataset folder, or its own folder is missing.
+        If it is not a folder, is inside the dataset folder, or its parent folder is missing.
     OutputIOError
         If it cannot be written.
     """
@@ -42,14 +36,14 @@ def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
 
 
 def check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[str]) -> None:
-    """Refuse a target in the dataset.
+    """Refuse a target inside the dataset.
 
     Parameters
     ----------
     asked : bytes
-        The target, for people.
+        The target, as the user wrote it.
     folder : bytes
-        Where it is, on this machine.
+        Its folder on this machine.
     dataset_root : path or URL
 
     Raises
@@ -71,16 +65,16 @@ def check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[s
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a build is to be published.
+    """The file that a build is to publish.
 
     Parameters
     ----------
     path : bytes
         Absolute.
     overwrite : bool
-        Replace what is there, by a rename, when the new file is whole.
+        Replace an existing file when the new one is complete.
     asked : bytes
-        What was asked for, where that is no path of this machine.
+        The URL that the user wrote, if it is not a path of this machine.
     """
 
     path: bytes
@@ -88,14 +82,13 @@ class Target:
     asked: bytes = b""
 
     def check(self, dataset_root: str | os.PathLike[str]) -> None:
-        """Refuse a target that cannot be, before any work.
+        """Refuse a target that cannot be written or would replace the dataset, before any work.
 
         Raises
         ------
         OutputPathError
             If it is inside the dataset folder, or is the archive of the dataset.
-
-        And as `check_writable`.
+        As `check_writable`.
         """
         self.check_writable()
         check_outside(self.shown, os.path.dirname(self.path), dataset_root)
@@ -109,7 +102,7 @@ class Target:
             )
 
     def check_writable(self) -> None:
-        """Refuse a target that cannot be, before any work.
+        """Refuse a target that cannot be written, before any work.
 
         Raises
         ------
@@ -130,11 +123,11 @@ class Target:
             raise OutputPathError(f"target {name} is not a regular file; it is not overwritten")
 
     def _is_file(self, path: bytes) -> bool:
-        """Tell whether the target is another name of a file."""
+        """Return whether the target is this file, under any name."""
         return os.path.isfile(path) and self.exists and os.path.samefile(path, self.path)
 
-    def check_apart(self, path: str) -> None:
-        """Refuse a target that is a file which is read.
+    def check_not_manifest(self, path: str) -> None:
+        """Refuse a target that is the manifest.
 
         Raises
         ------
@@ -147,21 +140,21 @@ class Target:
 
     @property
     def shown(self) -> bytes:
-        """What the user calls it."""
+        """What the user wrote."""
         return self.asked or self.path
 
     @property
     def name(self) -> str:
-        """What the user calls it, on one line."""
+        """What the user wrote, escaped for one line of text."""
         return printable(self.shown)
 
     @property
     def exists(self) -> bool:
-        """Whether something has that name now."""
+        """Whether there is anything at the path now."""
         return os.path.lexists(self.path)
 
     def check_free(self) -> None:
-        """Refuse to replace what was not to be overwritten.
+        """Refuse to replace an existing file that must not be overwritten.
 
         Raises
         ------
@@ -173,15 +166,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a build writes.
+    """Where a build writes, and how the file gets to where it was asked for.
 
     Parameters
     ----------
     target : Target
         On a disk of this machine.
     publish : callable
-        To be called when the target is whole: brings it to where it was asked for, and returns
-        whether that had to be done.
+        Called when the target is complete: uploads it, if it is for a URL and not there yet;
+        returns whether it did.
     """
 
     target: Target
