@@ -172,12 +172,12 @@ def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
     return BuildReport(path, plan, nbytes, flags, kept=0, up_to_date=True)
 
 
-def deliver(place: Destination, made: BuildReport) -> BuildReport:
+def deliver(destination: Destination, made: BuildReport) -> BuildReport:
     """Bring a file to where it was asked for; return what the build did.
 
     A file that is up to date here, but not there, was made by a build that failed to upload it.
     """
-    if place.publish() and made.up_to_date:
+    if destination.publish() and made.up_to_date:
         return replace(made, up_to_date=False, kept=made.plan.images)
     return made
 
@@ -349,12 +349,12 @@ def _build(
     report: Callable[[Progress], None],
 ) -> BuildReport:
     """Plan a file while its workers start, make it, and deliver it."""
-    with open_destination(output, run, report) as place:
-        place.target.check(dataset)
+    with open_destination(output, run, report) as destination:
+        destination.target.check(dataset)
         if options.manifest is not None:
-            place.target.check_not_manifest(options.manifest.path)
+            destination.target.check_not_manifest(options.manifest.path)
         with (
-            WorkFile(place.target) as work,
+            WorkFile(destination.target) as work,
             Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
         ):
             if workers.chosen or work.is_left:
@@ -365,4 +365,4 @@ def _build(
             if plan.images >= START_IMAGES:
                 workers.start()
             made = produce(work, plan, workers, run, report)
-        return deliver(place, made)
+        return deliver(destination, made)

@@ -1,4 +1,4 @@
-"""Work file to published file."""
+"""Turn a filled work file into the published file: drop failed rows, compress, rename."""
 
 from __future__ import annotations
 
@@ -34,29 +34,19 @@ def seal(
     *,
     step: Callable[[int], None] = lambda _: None,
 ) -> BuildPlan:
-    """Publish a filled work file.
+    """Publish a filled work file; return the plan of the published rows.
+
+    On an error the work file is kept: nothing decoded is lost.
 
     Parameters
     ----------
-    work : WorkFile
-    plan : BuildPlan
+    work, plan, workers
     bad : Mapping of str to list of (row, Skipped)
-        For each split, the rows that are to be dropped.
+        For each split, the rows to drop.
     totals : ChannelTotals
-        Of the rows that stay.
-    workers : Workers
+        Over the other rows.
     step : callable
-        Called with the number of images that are in the new file, now and then.
-
-    Returns
-    -------
-    BuildPlan
-        Of the file as it was published.
-
-    Raises
-    ------
-    OutputExistsError, OutputIOError, WorkerDiedError
-        The work file is kept; nothing decoded is lost.
+        Called with the number of images written so far.
     """
     compressed = plan.options.store.compression != "none"
     if not compressed and not any(bad.values()):
@@ -72,51 +62,51 @@ def seal(
     for name, rows in bad.items():
         dropped[name][[row for row, _ in rows]] = True
         skipped += [entry for _, entry in rows]
-    kept = plan.without(dropped, skipped)
+    published = plan.without(dropped, skipped)
     path = work.sealing_path
     work.commit()
     try:
-        _stream(work, path, kept, dropped, totals, workers, step)
+        _write_published(work, path, published, dropped, totals, workers, step)
         work.publish(path)
     finally:
-        durable.remove(path)  # gone already where it was published
-    return kept
+        durable.remove(path)  # gone already if it was published
+    return published
 
 
-def _stream(
+def _write_published(
     work: WorkFile,
     path: bytes,
-    kept: BuildPlan,
+    published: BuildPlan,
     dropped: Mapping[str, NDArray[np.bool_]],
     totals: ChannelTotals,
     workers: Workers,
     step: Callable[[int], None],
 ) -> None:
-    """Write the file of the rows that stay."""
-    compressed = kept.options.store.compression != "none"
+    """Write a new file with the rows that are not dropped."""
+    compressed = published.options.store.compression != "none"
     durable.remove(path)
     if not compressed:
-        durable.check_room(path, kept.nbytes)
+        durable.check_room(path, published.nbytes)
     try:
-        create(path, kept.file_layout, compressed=compressed)
+        create(path, published.file_layout, compressed=compressed)
     except OSError as error:
         raise durable.io_error("making", path, error) from error
     rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
     if compressed:
-        _compress(work, path, kept, rows_of, workers, step)
+        _compress(work, path, published, rows_of, workers, step)
     target = RowWriter(path, read_row_offsets(path))
     try:
-        write_planned_columns(target, kept)
+        write_planned_columns(target, published)
         written = 0
-        for split in kept.splits:
+        for split in published.splits:
             if not compressed:
                 for rows in _copy_images(work.rows, target, split, rows_of[split.name]):
                     step(written := written + rows)
-            learnt = schema.decoded_columns([column.name for column in split.columns])
+            decoded = schema.decoded_columns([column.name for column in split.columns])
             for column in split.columns:
-                if column.name in learnt:
+                if column.name in decoded:
                     _copy(work.rows, target, split, column, rows_of[split.name])
-        _write_plan_statistics(target, kept, totals)
+        _write_plan_statistics(target, published, totals)
         write_checksums(path, target)
         target.sync()
     finally:
@@ -135,16 +125,9 @@ def write_statistics(
     scale: float,
     totals: ChannelTotals,
 ) -> None:
-    """Write what is known of each split when all of its images are.
+    """Write the mean and standard deviation of the channels of each split.
 
-    Parameters
-    ----------
-    writer : RowWriter
-    splits : iterable of SplitShape
-    shape : tuple of int
-        (H, W, C) of the images.
-    scale : float
-    totals : ChannelTotals
+    `shape` is (H, W, C) of the images.
     """
     for split in splits:
         mean_and_std = totals.mean_and_std(split.name, shape, scale)
@@ -155,7 +138,7 @@ def write_statistics(
 def _copy_images(
     source: RowWriter, target: RowWriter, split: SplitPlan, rows: NDArray[np.int64]
 ) -> Iterator[int]:
-    """Copy the images of some rows, neighbours together, some MiB at a time; yield how many."""
+    """Copy the images of some rows in pieces of some MiB; yield the size of each piece."""
     images = ImageRows(source)
     written = 0
     for start, stop in images.pieces(split.name, rows):
@@ -171,7 +154,7 @@ def _copy(
     column: schema.Column,
     rows: NDArray[np.int64],
 ) -> None:
-    """Copy some rows of a column, neighbours together, some MiB at a time."""
+    """Copy some rows of a column in pieces of some MiB, adjacent rows in one read."""
     name = column.name
     size = max(1, schema.PIECE_NBYTES // column.row_nbytes)
     for start in range(0, len(rows), size):
@@ -195,7 +178,7 @@ class CompressTask:
 
 @dataclass(frozen=True)
 class CompressJob:
-    """What a worker needs to compress chunks of images."""
+    """Compress chunks of images."""
 
     path: bytes
     row_offsets: Mapping[str, RowOffsets]
@@ -205,7 +188,7 @@ class CompressJob:
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[CompressTask], bytes]]:
-        """Open the work file; the value compresses a chunk."""
+        """Open the work file; yield a function that compresses a chunk."""
         source = RowWriter(self.path, self.row_offsets)
         try:
             yield lambda task: self._compress(task, source, mark)
@@ -227,25 +210,25 @@ class CompressJob:
         return f"rows {task.rows[0]} to {task.rows[-1]} of {task.split}"
 
     def without_item(self, _task: CompressTask, _item: int, _reason: str) -> None:
-        """Give nothing up: the rows are decoded."""
+        """Return None: no chunk can be left out."""
 
 
 def _compress(
     work: WorkFile,
     path: bytes,
-    kept: BuildPlan,
+    published: BuildPlan,
     rows_of: Mapping[str, NDArray[np.int64]],
     workers: Workers,
     step: Callable[[int], None],
 ) -> None:
-    """Compress the images that stay, chunk by chunk, in the order of the file."""
-    columns = {split.name: split.columns[0] for split in kept.splits}
+    """Compress the images that are not dropped, chunk by chunk, in the order of the file."""
+    columns = {split.name: split.columns[0] for split in published.splits}
     job = CompressJob(
         work.path,
         work.rows.row_offsets,
         {name: column.chunk_rows * column.row_nbytes for name, column in columns.items()},
-        columns[kept.splits[0].name].itemsize,
-        kept.options.store.compression_level,
+        columns[published.splits[0].name].itemsize,
+        published.options.store.compression_level,
     )
 
     def tasks() -> Iterator[CompressTask]:

@@ -1,4 +1,4 @@
-"""A place to write: a path, or a URL by way of a work folder."""
+"""Open the destination of a build: a path, or a URL by way of a local work folder."""
 
 from __future__ import annotations
 
@@ -36,14 +36,9 @@ def open_destination(
     run: RunOptions,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[Destination]:
-    """Give a place to write a file that is asked for by a path or a URL.
+    """Open the destination of a file for a path or a URL.
 
-    Parameters
-    ----------
-    output : path or URL
-    run : RunOptions
-    report : callable
-        Called with a `Progress` in bytes while the file is transferred.
+    `report` is called with a `Progress` in bytes while the file is transferred.
 
     Raises
     ------
@@ -54,82 +49,82 @@ def open_destination(
         yield Destination(Target(path, run.overwrite))
         return
 
-    with _open_remote(os.fsdecode(output), run, report) as place:
-        yield place
+    with _open_remote(os.fsdecode(output), run, report) as destination:
+        yield destination
 
 
 _LOG = b"remote.journal"
 
 
 def cache_folder() -> str:
-    """Return where this user's programs keep what can be made again."""
+    """Return the folder for this user's caches."""
     if sys.platform == "win32":
         return os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local")
     return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 
 
 class WorkFolder(Closing):
-    """The locked folder of one URL: the file, its unfinished build, and a log.
+    """The locked local folder of one URL: the file, its unfinished build, and a log.
 
     Parameters
     ----------
-    url : str
+    url
     parent : path or None
         The cache folder of this user by default.
 
     Raises
     ------
     OutputLockedError
-        If another build of this machine holds it.
+        If another build on this machine holds it.
     OutputIOError, OutputPathError
         If it cannot be made.
     """
 
     def __init__(self, url: str, parent: str | os.PathLike[str] | None) -> None:
         top = os.path.join(cache_folder(), "batchify") if parent is None else os.fsdecode(parent)
-        # By what is shown: with another password it is the same file.
+        # Of the URL without its password: with another one it is the same file.
         digest = hashlib.sha256(shown_url(url).encode("utf-8", "surrogateescape")).hexdigest()
         self.folder = os.path.abspath(os.fsencode(os.path.join(top, digest[:32])))
-        _make(self.folder)
+        _make_private(self.folder)
         self.path = os.path.join(self.folder, os.fsencode(base_name(url)))
         self.fetched = self.path + b".fetched"
         self._log = Journal(os.path.join(self.folder, _LOG))
 
     def note(self, **facts: Any) -> None:
-        """Keep some facts, durably, until the folder goes."""
+        """Durably note facts in the log of the folder."""
         self._log.append(facts)
 
     def noted(self, name: str) -> Any:
-        """Return what was noted last under a name; None where nothing was."""
+        """Return the last value that was noted under a name; None if there is none."""
         try:
             records = self._log.records()
-        except ResumeError:  # damaged: what is in the folder is taken for a build's
+        except ResumeError:  # damaged: the files in the folder are taken for those of a build
             self._log.empty()
             return None
         return next((record[name] for record in reversed(records) if name in record), None)
 
     @property
     def is_copy(self) -> bool:
-        """Whether the file is there, and is what was downloaded."""
+        """Whether the file is there and is the downloaded one."""
         return os.path.exists(self.path) and self.noted("copy") == stamp(self.path)
 
     @property
     def is_unsent(self) -> bool:
-        """Whether the file is there, whole, and is not what was downloaded."""
+        """Whether the file is there, complete, and was built here: it is still to be uploaded."""
         return os.path.exists(self.path) and not self.is_copy
 
     def take_fetched(self, version: list[str]) -> None:
-        """Give what was downloaded the name of the file."""
+        """Move the downloaded file into place."""
         self.note(copy=stamp(self.fetched), version=version)
         os.replace(self.fetched, self.path)
 
     def remove(self, *paths: bytes) -> None:
-        """Remove files that may be there."""
+        """Remove files, if they are there."""
         for path in paths:
             durable.remove(path)
 
     def close(self) -> None:
-        """Let go of the folder; it goes, too, where nothing of use is left in it."""
+        """Release the folder; remove it if nothing of use is left in it."""
         with contextlib.suppress(OSError, OutputIOError):
             if set(os.listdir(self.folder)) <= {_LOG}:
                 self._log.remove()
@@ -138,12 +133,12 @@ class WorkFolder(Closing):
 
 
 def stamp(path: bytes) -> list[int]:
-    """Return what tells a file from one that takes its name later."""
+    """Return what distinguishes a file from one that takes its name later."""
     status = os.stat(path)
     return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
-def _make(folder: bytes) -> None:
+def _make_private(folder: bytes) -> None:
     try:
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -178,7 +173,7 @@ def _open_remote(url: str, run: RunOptions, report: Report) -> Iterator[Destinat
     if store.is_bucket:
         raise OutputPathError(f"target {shown} is a bucket; name a file in it")
     with WorkFolder(url, run.work_dir) as work:
-        if work.noted("uploading"):  # by a process that was killed
+        if work.noted("uploading"):  # an earlier process was killed then
             drop_uploads(store)
             work.note(uploading=False)
         if run.restart:
@@ -187,7 +182,7 @@ def _open_remote(url: str, run: RunOptions, report: Report) -> Iterator[Destinat
             there = version(store)
             if there is None:
                 if work.is_copy:
-                    work.remove(work.path)  # of what is gone
+                    work.remove(work.path)  # the original is gone
             elif run.restart:
                 _check_free(shown, run.overwrite)
             else:
@@ -210,7 +205,7 @@ def _check_free(shown: str, overwrite: bool) -> None:
 def _fetch(
     store: Store, work: WorkFolder, there: list[str], report: Report, *, overwrite: bool
 ) -> None:
-    """Bring what is at the URL into the work folder, unless that has something newer."""
+    """Download the file of a URL into the work folder, unless that has something newer."""
     if work.is_copy and work.noted("version") == there:
         return
     if work.is_copy:
@@ -226,17 +221,17 @@ def _fetch(
     if unsent and store.size(store.root) != os.path.getsize(work.path):
         if overwrite:
             return
-        raise _other(store, work)
+        raise _differs(store, work)
     download(store, work.fetched, lambda *done: report(Progress("download", *done)))
     if unsent and not filecmp.cmp(work.fetched, work.path, shallow=False):
         work.remove(work.fetched)
         if overwrite:
             return
-        raise _other(store, work)
+        raise _differs(store, work)
     work.take_fetched(there)
 
 
-def _other(store: Store, work: WorkFolder) -> OutputExistsError:
+def _differs(store: Store, work: WorkFolder) -> OutputExistsError:
     return OutputExistsError(
         f"target {store.shown} exists and is not the file that was built but not uploaded "
         f"({printable(work.path)}); pass --overwrite to replace it"
@@ -249,7 +244,7 @@ def _is_hdf5(store: Store) -> bool:
 
 
 def _publish(store: Store, work: WorkFolder, report: Report, *, overwrite: bool) -> bool:
-    """Upload the file, if it is not what is at the URL; return whether it was uploaded."""
+    """Upload the file, unless it is the downloaded one; return whether it was uploaded."""
     if work.is_copy:
         work.remove(work.path)
         return False
@@ -271,14 +266,7 @@ def _publish(store: Store, work: WorkFolder, report: Report, *, overwrite: bool)
 
 @contextlib.contextmanager
 def _target_errors(store: Store) -> Iterator[None]:
-    """Tell what a store answers about a target as an error of the target.
-
-    Raises
-    ------
-    OutputPathError
-        If there is no such bucket.
-    OutputIOError
-    """
+    """Report errors of a store as errors of the target (`OutputIOError`)."""
     try:
         yield
     except BatchifyError:
