@@ -275,34 +275,34 @@ def build(
 ) -> BuildReport:
     """Write the splits of a dataset folder into one HDF5 file.
 
-    The file appears under its name whole and synced, or not at all. Its bytes depend on the
-    folder and the options alone.
+    The file appears only when it is complete and synced. Its bytes depend only on the folder and
+    the options.
 
     Parameters
     ----------
     dataset : path or URL
-        A folder or an archive; see `batchify.datasets.discovery.discover`.
+        A folder or an archive; see `batchify.discover`.
     output : path or URL
-        While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are beside it; of a
-        URL in a folder of its own in `work_dir`, until it is uploaded.
+        While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are next to it; for
+        a URL, in a folder of their own in `work_dir`, until the file is uploaded.
     options : BuildOptions, optional
     workers : int, optional
-        Processes; the CPUs that this one may use by default. No byte depends on it.
+        Processes; by default as many as this process may use CPUs. Never affects the output.
     overwrite : bool
-        Replace a file that is there, when the new one is whole.
+        Replace an existing file when the new one is complete.
     restart : bool
-        Begin anew: discard what an unfinished build left, and with `overwrite` decode everything,
-        whether the file is up to date or not.
+        Start over: discard an unfinished build, and with `overwrite` decode everything, even if
+        the file is up to date.
     on_error : str
-        ``fail``: decode all images, then name all that could not be used. ``skip``: leave them
-        out and list them in the file.
+        ``fail``: decode all images, then list those that failed. ``skip``: leave them out and list
+        them in the file.
     max_skipped : str or int, optional
-        With ``skip``, the most images that may be left out: ``10``, or ``"1%"`` of all.
+        With ``skip``, the most images that may be skipped: ``10``, or ``"1%"`` of all.
     image_timeout_s : float
-        Seconds after which an image that is still being read or decoded is given up: the build
-        stops, or with ``skip`` leaves it out.
+        Seconds after which an image that is still being read or decoded has failed: the build
+        stops, or with ``skip`` skips it.
     work_dir : path, optional
-        Where the file of a URL is made; the cache folder of this user by default.
+        Where the file of a URL is made; by default the cache folder of this user.
     progress : callable, optional
         Called with a `Progress` for every stage and every task.
 
@@ -317,21 +317,21 @@ def build(
     OutputExistsError, OutputPathError, OutputLockedError
         Before any work.
     ResumeError
-        If an earlier build left rows of another plan, or damage; or files that are to stay in
-        one split changed while they were read.
+        If an unfinished build is of another plan or damaged; or if files that must stay in one
+        split changed while they were read.
     BadImagesError
-        If images could not be used, and were not to be skipped or were too many.
+        If images failed and may not be skipped, or too many did.
     OutputIOError
-        If writing failed; found before the first image is decoded where it can be.
+        If writing failed; where possible, before the first image is decoded.
     WorkerDiedError
-        If a worker died or hung: the file that it had in hand is named, the work is kept.
+        If a worker died or hung: it names the file in progress; the work is kept.
     RemoteError
         If a store does not answer; the work is kept.
 
     Notes
     -----
     Memory: a batch and a decoded image in each process; in this one also the bytes of all paths
-    and about 20 bytes an image.
+    and about 20 bytes per image.
     """
     options = options or BuildOptions()
     run = RunOptions(

@@ -105,9 +105,9 @@ def find_changes(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> Changes:
-    """Tell whether a build is due: whether it would make another file than the one that is there.
+    """Find out whether a build would make a different file than the existing one, and why.
 
-    Nothing is written. Every source is hashed; stored images are not read (`batchify.verify`
+    Nothing is written. Every image file is hashed; stored images are not read (`batchify.verify`
     does that).
 
     Parameters
@@ -123,7 +123,7 @@ def find_changes(
     ------
     DatasetNotFoundError, DatasetError, OptionError
     BadImagesError
-        If nothing changed, but more images are left out than `max_skipped` allows.
+        If nothing changed, but the file skips more images than `max_skipped` allows.
     """
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped

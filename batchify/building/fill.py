@@ -65,9 +65,7 @@ class FillJob:
         """Return a function that finds images that need not be decoded again."""
         if self.old is None:
             return lambda *_: None
-        from batchify.building.old_rows import (
-            OldRows,  # needs HDF5, which a fresh build's workers never load
-        )
+        from batchify.building.old_rows import OldRows  # HDF5 loads only if it is needed
 
         try:
             rows = OldRows(self.old)
