@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,79 +82,145 @@ def produce(
     ------
     As `batchify.build`.
     """
+    production = _Production(work, plan, workers, run, report)
     target = work.target
     old = None
     if run.restart:
         target.check_free()
     elif target.exists:
-        found = _up_to_date(work, plan, workers, run, report, images=images, repair=repair)
+        found = production.find_up_to_date(images=images, repair=repair)
         if found is not None:
             return found
         from batchify.building.changes import is_reusable
 
         old = target.path if is_reusable(plan, target.path) else None
-    bad, totals = BadImages(plan, run), ChannelTotals()
-    recheck = partial(_stale_rows, work, plan, workers, totals, report)
-    report(Progress("allocate", total=plan.images))
-    resumed = None if run.restart else work.resume(plan, recheck)
-    if resumed is None:
-        work.allocate(plan)
-        resumed = Resumed(no_rows(plan), redone=0)
-    kept = count_rows(resumed.committed)
-    copied = _fill(work, plan, resumed.committed, workers, bad, old, totals, report)
-    if keeps_duplicates_apart(plan):
-        check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
-    flags = count_flags(work.rows, plan)
-
-    def step(written: int) -> None:
-        report(Progress("seal", written, plan.images - bad.count, bad.count))
-
-    from batchify.building.seal import seal  # HDF5 loads when workers have started
-
-    step(0)
-    sealed = seal(work, plan, bad.rows, totals, workers, step=step)
-    nbytes = os.path.getsize(target.path)
-    path = os.fsdecode(target.shown)
-    return BuildReport(path, sealed, nbytes, flags, kept, resumed.redone, copied)
+    return production.make(old)
 
 
-def _up_to_date(
-    work: WorkFile,
-    plan: BuildPlan,
-    workers: Workers,
-    run: RunOptions,
-    report: Callable[[Progress], None],
-    *,
-    images: bool,
-    repair: bool,
-) -> BuildReport | None:
-    """Return the report of a build whose target is up to date; None if it is to be replaced.
+@dataclass(frozen=True)
+class _Production:
+    """What the stages of making one file share."""
 
-    Raises
-    ------
-    OutputExistsError
-        If it must not be replaced.
-    BadImagesError
-        If it skips more images than it may.
-    """
-    from batchify.building.changes import compare  # HDF5 loads when workers have started
+    work: WorkFile
+    plan: BuildPlan
+    workers: Workers
+    run: RunOptions
+    report: Callable[[Progress], None]
+    totals: ChannelTotals = field(default_factory=ChannelTotals)
 
-    target = work.target
-    changes, file_plan = compare(
-        plan, target.path, workers, skip=run.skip, every=False, images=images, report=report
-    )
-    if not changes.is_due:
-        BadImages(file_plan, run)
-        work.discard_published(plan)
-        return up_to_date_report(target, file_plan)
-    if repair and changes.damaged:
-        work.target = replace(target, overwrite=True)
-    elif not target.overwrite:
-        raise OutputExistsError(
-            f"target {target.name} exists and is not up to date; pass --overwrite to "
-            "replace it:\n" + "\n".join(f"  - {line}" for line in changes.lines())
+    def find_up_to_date(self, *, images: bool, repair: bool) -> BuildReport | None:
+        """Return the report of a build whose target is up to date; None if it is to be replaced.
+
+        Raises
+        ------
+        OutputExistsError
+            If it must not be replaced.
+        BadImagesError
+            If it skips more images than it may.
+        """
+        from batchify.building.changes import compare  # HDF5 loads when workers have started
+
+        target, run = self.work.target, self.run
+        changes, file_plan = compare(
+            self.plan, target.path, self.workers,
+            skip=run.skip, every=False, images=images, report=self.report,
+        )  # fmt: skip
+        if not changes.is_due:
+            BadImages(file_plan, run)
+            self.work.discard_published(self.plan)
+            return up_to_date_report(target, file_plan)
+        if repair and changes.damaged:
+            self.work.target = replace(target, overwrite=True)
+        elif not target.overwrite:
+            raise OutputExistsError(
+                f"target {target.name} exists and is not up to date; pass --overwrite to "
+                "replace it:\n" + "\n".join(f"  - {line}" for line in changes.lines())
+            )
+        return None
+
+    def make(self, old: bytes | None) -> BuildReport:
+        """Resume or allocate, fill and seal the file; images of the `old` file are reused."""
+        work, plan, report = self.work, self.plan, self.report
+        bad = BadImages(plan, self.run)
+        report(Progress("allocate", total=plan.images))
+        resumed = None if self.run.restart else work.resume(plan, self._stale_rows)
+        if resumed is None:
+            work.allocate(plan)
+            resumed = Resumed(no_rows(plan), redone=0)
+        kept = count_rows(resumed.committed)
+        copied = self._fill(resumed.committed, bad, old)
+        if keeps_duplicates_apart(plan):
+            check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
+        flags = count_flags(work.rows, plan)
+
+        def step(written: int) -> None:
+            report(Progress("seal", written, plan.images - bad.count, bad.count))
+
+        from batchify.building.seal import seal  # HDF5 loads when workers have started
+
+        step(0)
+        sealed = seal(work, plan, bad.rows, self.totals, self.workers, step=step)
+        nbytes = os.path.getsize(work.target.path)
+        path = os.fsdecode(work.target.shown)
+        return BuildReport(path, sealed, nbytes, flags, kept, resumed.redone, copied)
+
+    def _stale_rows(self, committed: Masks) -> list[Stale]:
+        """Return the committed rows that are damaged or whose source changed; sum up the others."""
+        plan, work = self.plan, self.work
+        store, decode = plan.options.store, plan.options.decode
+        images: ImageSums = PixelSums(decode.image_shape, store.dtype, store.scale)
+        if store.is_encoded:
+            images = EncodedSums(decode.image_shape[-1])
+        job = RecheckJob(
+            plan.dataset.source, decode.max_file_size, work.path, work.rows.row_offsets, images
         )
-    return None
+        checked, total = 0, count_rows(committed)
+        stale: list[Stale] = []
+        tasks, count = fill_tasks(plan, committed), count_tasks(plan, committed)
+        for task, result in self.workers.run(job, tasks, total=count):
+            checked += len(task.files)
+            self.totals.add(task.split, result.sums)
+            stale += result.stale
+            self.report(Progress("check", checked, total))
+        return stale
+
+    def _fill(self, committed: Masks, bad: BadImages, old: bytes | None) -> int:
+        """Fill the rows that are not committed; return how many were copied from the old file."""
+        plan, work = self.plan, self.work
+        job = FillJob(
+            plan.dataset.source,
+            plan.options.decode,
+            plan.options.store,
+            plan.options.batch_size,
+            work.path,
+            work.rows.row_offsets,
+            bad.skip,
+            old,
+        )
+        wanted = {name: ~mask for name, mask in committed.items()}
+        finished, copied = count_rows(committed), 0
+        tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
+        try:
+            for _, rows in self.workers.run(job, tasks, total=total):
+                finished += rows.stop - rows.start
+                copied += rows.copied
+                self.totals.add(rows.split, rows.sums)
+                work.record(rows)
+                bad.add(rows)
+                self.report(Progress("fill", finished, plan.images, bad.count, rows.split))
+        except RemoteError as error:
+            work.commit()
+            raise RemoteError(
+                f"{error}; what is decoded is kept: run the same command again to continue"
+            ) from error
+        work.commit()
+        if bad.count and not plan.dataset.source.exists():
+            raise DatasetNotFoundError(
+                f"dataset {plan.dataset.name} vanished while it was read; what is decoded is kept: "
+                "run the same command again when it is back"
+            )
+        bad.check_at_end()
+        return copied
 
 
 def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
@@ -180,79 +245,6 @@ def deliver(destination: Destination, made: BuildReport) -> BuildReport:
     if destination.publish() and made.up_to_date:
         return replace(made, up_to_date=False, kept=made.plan.images)
     return made
-
-
-def _stale_rows(
-    work: WorkFile,
-    plan: BuildPlan,
-    workers: Workers,
-    totals: ChannelTotals,
-    report: Callable[[Progress], None],
-    committed: Masks,
-) -> list[Stale]:
-    """Return the committed rows that are damaged or whose source changed; sum up the others."""
-    store, shape = plan.options.store, plan.options.decode.image_shape
-    images: ImageSums = PixelSums(shape, store.dtype, store.scale)
-    if store.is_encoded:
-        images = EncodedSums(shape[-1])
-    max_file_size = plan.options.decode.max_file_size
-    job = RecheckJob(plan.dataset.source, max_file_size, work.path, work.rows.row_offsets, images)
-    checked, total = 0, count_rows(committed)
-    stale: list[Stale] = []
-    tasks, count = fill_tasks(plan, committed), count_tasks(plan, committed)
-    for task, result in workers.run(job, tasks, total=count):
-        checked += len(task.files)
-        totals.add(task.split, result.sums)
-        stale += result.stale
-        report(Progress("check", checked, total))
-    return stale
-
-
-def _fill(
-    work: WorkFile,
-    plan: BuildPlan,
-    committed: Masks,
-    workers: Workers,
-    bad: BadImages,
-    old: bytes | None,
-    totals: ChannelTotals,
-    report: Callable[[Progress], None],
-) -> int:
-    """Fill the rows that are not committed; return how many were copied from the `old` file."""
-    job = FillJob(
-        plan.dataset.source,
-        plan.options.decode,
-        plan.options.store,
-        plan.options.batch_size,
-        work.path,
-        work.rows.row_offsets,
-        bad.skip,
-        old,
-    )
-    wanted = {name: ~mask for name, mask in committed.items()}
-    finished, copied = count_rows(committed), 0
-    tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
-    try:
-        for _, rows in workers.run(job, tasks, total=total):
-            finished += rows.stop - rows.start
-            copied += rows.copied
-            totals.add(rows.split, rows.sums)
-            work.record(rows)
-            bad.add(rows)
-            report(Progress("fill", finished, plan.images, bad.count, rows.split))
-    except RemoteError as error:
-        work.commit()
-        raise RemoteError(
-            f"{error}; what is decoded is kept: run the same command again to continue"
-        ) from error
-    work.commit()
-    if bad.count and not plan.dataset.source.exists():
-        raise DatasetNotFoundError(
-            f"dataset {plan.dataset.name} vanished while it was read; what is decoded is kept: run "
-            "the same command again when it is back"
-        )
-    bad.check_at_end()
-    return copied
 
 
 START_IMAGES = 5_000
