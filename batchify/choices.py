@@ -1,19 +1,20 @@
-"""The words options may be, and checks of single values."""
+"""The values that options may have, and checks of single values."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from batchify.errors import OptionError
 
 _PATTERN_CHARS = 4096
-"""The file records a pattern in its config, which is read back up to 64 KiB."""
+"""Most characters of a pattern: a file's config is read back up to 64 KiB."""
 
 
 def choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices.
+    """Refuse a value that is not one of the choices.
 
     Raises
     ------
@@ -24,7 +25,7 @@ def choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def at_least(name: str, value: int, least: int) -> None:
-    """Refuse what is not a whole number, or too small a one.
+    """Refuse a value that is not a whole number of at least `least`.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def at_least(name: str, value: int, least: int) -> None:
 
 
 def positive(name: str, value: float) -> None:
-    """Refuse what is not a finite number above 0.
+    """Refuse a value that is not a finite number above 0.
 
     Raises
     ------
@@ -45,8 +46,20 @@ def positive(name: str, value: float) -> None:
         raise OptionError(f"{name} must be a number above 0, not {value!r}")
 
 
+def check_workers(workers: int | None, image_timeout_s: float) -> None:
+    """Refuse values that are not valid, before any work.
+
+    Raises
+    ------
+    OptionError
+    """
+    if workers is not None:
+        at_least("workers", workers, 1)
+    positive("image timeout", image_timeout_s)
+
+
 def check_pattern(name: str, pattern: str) -> None:
-    """Refuse what is no regular expression with a group, or too long a one to be recorded.
+    """Refuse a value that is not a regular expression with a group, or too long to record.
 
     Raises
     ------
@@ -68,9 +81,9 @@ def check_pattern(name: str, pattern: str) -> None:
 
 
 def parse_rescale(text: str) -> float:
-    """Return the factor that `text` spells: a fraction such as ``1/255`` or a float.
+    """Return the factor that `text` describes: a fraction such as ``1/255`` or a float.
 
-    The quotient is the one Python's ``1/255`` gives, which is what Keras is handed.
+    The quotient is that of Python's ``1/255``, which is what users pass to Keras.
     """
     match = re.fullmatch(r"\s*([^/]+?)\s*(?:/\s*([^/]+?)\s*)?", text)
     try:
@@ -84,6 +97,38 @@ def parse_rescale(text: str) -> float:
     if not 1e-37 < abs(value) < 1e37:
         raise OptionError(f"rescale must be a number that float32 holds and not 0, not {text!r}")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most images of some kind: a count, or a share of all images.
+
+    Parameters
+    ----------
+    text : str
+        ``"10"`` or ``"2.5%"``.
+    name : str
+        The option, for messages.
+    """
+
+    text: str
+    name: str = "max skipped"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.text):
+            raise OptionError(
+                f"{self.name} must be a count (10) or a share (1%), not {self.text!r}"
+            )
+        if self.text.endswith("%") and float(self.text[:-1]) > 100:
+            raise OptionError(f"{self.name} cannot be more than 100%, not {self.text!r}")
+
+    def count(self, images: int) -> int:
+        """Return the limit for `images` images."""
+        from fractions import Fraction  # slow to import, and rarely needed
+
+        if self.text.endswith("%"):
+            return math.floor(Fraction(self.text[:-1]) * images / 100)
+        return int(self.text)
 
 
 SPLITS = ("train", "validation", "test")
@@ -100,7 +145,7 @@ SPLIT_FOLDERS = {
     "testing": "test",
     "eval": "test",
 }
-"""Folder, in lower case -> the split that it is."""
+"""Folder name in lower case -> split."""
 
 
 ClassMode = Literal["sparse", "categorical", "binary", "none", "multilabel", "regression", "mask"]
@@ -164,11 +209,11 @@ STORES: tuple[str, ...] = get_args(Store)
 
 
 INDEXED_MODES = ("sparse", "categorical", "binary")
-"""Class modes whose labels are classes."""
+"""Class modes with classes as labels."""
 
 
 MANIFEST_MODES = ("multilabel", "regression", "mask")
-"""Class modes whose labels only a manifest has; ``classes`` are its label columns."""
+"""Class modes that need a manifest; ``classes`` are its label columns."""
 
 
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}

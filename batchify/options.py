@@ -1,18 +1,24 @@
-"""The option groups of a build: frozen, validated once.
+"""The options of a build, in groups, and of a run: frozen, validated once.
 
-No NumPy and no Pillow here: the command line reads its defaults from these classes.
+This module imports neither NumPy nor Pillow: the command line reads its defaults from here.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from batchify import choices
-from batchify.choices import at_least, check_pattern, choice, parse_rescale, positive
+from batchify.choices import (
+    Limit,
+    at_least,
+    check_pattern,
+    check_workers,
+    choice,
+    parse_rescale,
+)
 from batchify.errors import OptionError
 
 MIB = 1 << 20
@@ -22,11 +28,11 @@ BATCH_SIZE = 33
 
 
 _COLUMNS_NBYTES = 32768
-"""The file records their names in its config, which is read back up to 64 KiB."""
+"""Most bytes of the names of label columns: a file's config is read back up to 64 KiB."""
 
 
 IMAGE_TIMEOUT_S = 120.0
-"""Far more than any image within the caps takes to be read and decoded."""
+"""Far more than it takes to read and decode any image within the limits of `DecodeOptions`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +42,10 @@ class DiscoverOptions:
     Parameters
     ----------
     extensions : tuple of str
-        Taken beside Keras' own (png, jpg, jpeg, bmp, ppm, tif, tiff): of webp, gif and avif.
+        Those of webp, gif and avif to include, in addition to Keras' own (png, jpg, jpeg, bmp,
+        ppm, tif, tiff).
     hidden : bool
-        Take hidden files and folders, as Keras does.
+        Include hidden files and folders, as Keras does.
     follow_links : bool
         Follow links that lead out of the dataset folder, and links to folders inside a class.
     """
@@ -62,13 +69,13 @@ class DiscoverOptions:
 
     @property
     def suffixes(self) -> tuple[bytes, ...]:
-        """What a lower-cased file name must end with; without a dot, as Keras has it."""
+        """The endings of lower-cased file names to include; without a dot, as in Keras."""
         return tuple(name.encode() for name in choices.KERAS_EXTENSIONS + self.extensions)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """How the bytes of a file become an (H, W, C) array, and what is refused.
+    """How the bytes of a file become an (H, W, C) array, and which files are refused.
 
     Parameters
     ----------
@@ -79,7 +86,7 @@ class DecodeOptions:
     scaled_decode : bool
         Let the JPEG decoder shrink by 2, 4 or 8 before an antialiased resize.
     max_pixels, max_dimension, max_file_size : int
-        Caps of a source image: width times height, the longer side in pixels, bytes.
+        Limits for an image file: width times height, the longer side in pixels, bytes.
     """
 
     target_size: tuple[int, int] = (150, 150)
@@ -117,25 +124,25 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """Who goes where, and in which order.
+    """How samples are assigned to splits and ordered.
 
     Parameters
     ----------
     policy : str
         ``keras`` (the first files of each class are validation), ``stratified`` (at random, by
-        seed, each class in every split) or ``hash`` (each file by a hash of its path, so that files
-        that are added move no other).
+        seed, each class in every split) or ``hash`` (each file by a hash of its path, so that
+        adding files never moves existing ones).
     validation, test : float
-        Share of each class, from 0 up to less than 1. A share of 0 makes no such split.
+        Share of each class, at least 0 and less than 1. There is no split with a share of 0.
     shuffle : bool
         Permute the rows of each split with `seed`, as Keras does.
     seed : int
         0 to 2**32 - 1.
     group_by : str
-        A regular expression that is searched in each path; files with the same first group of the
-        match stay in one split.
+        A regular expression to search in each path; files whose matches have the same first group
+        stay in one split.
     group_duplicates : bool
-        Files of the same bytes stay in one split.
+        Files with the same bytes stay in one split.
     """
 
     policy: choices.Policy = "keras"
@@ -164,7 +171,7 @@ class SplitOptions:
 
     @property
     def is_grouped(self) -> bool:
-        """Whether some files stay together."""
+        """Whether some files must stay in one split."""
         return bool(self.group_by) or self.group_duplicates
 
     def _check_groups(self) -> None:
@@ -191,12 +198,12 @@ class StoreOptions:
     class_mode, dtype, compression : str
         See `batchify.choices`.
     rescale : str or float
-        A fraction ("1/255") or a number; kept as it was written, recorded in the file.
+        A fraction ("1/255") or a number; recorded in the file as it was written.
     compression_level : int
         1 (fast) to 9 (small).
     store : str
-        ``decoded``: pixels. ``encoded``: the files' own bytes, which are decoded when they are
-        read; `dtype` and the size are then what is served.
+        ``decoded``: pixels. ``encoded``: the encoded files, which are decoded when they are read;
+        `dtype` and the size are then those of the images that readers return.
     """
 
     class_mode: choices.ClassMode = "sparse"
@@ -223,7 +230,7 @@ class StoreOptions:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether the files' own bytes are stored."""
+        """Whether encoded files are stored."""
         return self.store == "encoded"
 
     @property
@@ -234,14 +241,14 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class ManifestOptions:
-    """A table that lists the images and their labels.
+    """A table of image files and their labels.
 
     Parameters
     ----------
     path : str
         ``.csv``, ``.jsonl`` or ``.parquet``.
     label_columns : tuple of str
-        Where the labels are: several for ``multilabel`` and ``regression``, else one.
+        Columns with the labels: several for ``multilabel`` and ``regression``, else one.
     """
 
     path: str
@@ -266,18 +273,18 @@ class ManifestOptions:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """All that decides what is in the file, apart from the dataset folder itself.
+    """All options that affect the content of the file.
 
     Parameters
     ----------
     discover, split, decode, store
         The groups.
     split_given : bool
-        The user chose a policy or a share: refused where the folders are the splits already.
+        The user chose a policy or a share: refused if the folders are splits already.
     batch_size : int
-        Images a batch: the unit of memory and of commits. It changes no byte of the file.
+        Images per batch. Affects memory only, never the output.
     manifest : ManifestOptions or None
-        What lists the images; None where the folders do.
+        The table of image files; None if the folders are the classes.
     """
 
     discover: DiscoverOptions = field(default_factory=DiscoverOptions)
@@ -315,14 +322,14 @@ class BuildOptions:
             )
 
     def config(self, *, layout: str, is_split: bool = False) -> dict[str, Any]:
-        """Return what the file records of the options, as plain JSON values.
+        """Return the options that a file records, as plain JSON values.
 
         Parameters
         ----------
         layout : str
             ``classes``, ``splits`` or ``manifest``.
         is_split : bool
-            The dataset is split already, as it is by ``splits``: no share is recorded.
+            The dataset has splits already, as with ``splits``: no share is recorded.
         """
         config: dict[str, Any] = {"layout": layout}
         for group in (self.discover, self.decode, self.store):
@@ -341,64 +348,20 @@ class BuildOptions:
         if self.store.compression == "none":
             del config["compression_level"]
         if not self.store.is_encoded:
-            del config["store"]  # as before there was a choice
+            del config["store"]  # as in files that were made before there was a choice
         return config
 
 
 def canonical_json(value: Any) -> str:
-    """Return `value` as JSON that is the same text for the same value: sorted, no spaces."""
-    import json  # not for the help of the command line
+    """Return `value` as JSON; the same value gives the same text: sorted, without spaces."""
+    import json  # the help of the command line does not need it
 
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """The most images that something may be: a count, or a share of all images.
-
-    Parameters
-    ----------
-    text : str
-        ``"10"`` or ``"2.5%"``.
-    name : str
-        What it bounds.
-    """
-
-    text: str
-    name: str = "max skipped"
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.text):
-            raise OptionError(
-                f"{self.name} must be a count (10) or a share (1%), not {self.text!r}"
-            )
-        if self.text.endswith("%") and float(self.text[:-1]) > 100:
-            raise OptionError(f"{self.name} cannot be more than 100%, not {self.text!r}")
-
-    def count(self, images: int) -> int:
-        """Return how many of `images` images that is."""
-        from fractions import Fraction  # slow to import, and rarely needed
-
-        if self.text.endswith("%"):
-            return math.floor(Fraction(self.text[:-1]) * images / 100)
-        return int(self.text)
-
-
-def check_workers(workers: int | None, image_timeout_s: float) -> None:
-    """Refuse values that are not valid, before any work.
-
-    Raises
-    ------
-    OptionError
-    """
-    if workers is not None:
-        at_least("workers", workers, 1)
-    positive("image timeout", image_timeout_s)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How a build runs; none of it changes a byte of a stored row.
+    """How a build runs, as `BuildOptions` say what it makes.
 
     Parameters
     ----------

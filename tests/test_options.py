@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchify.choices import parse_rescale
+from batchify.choices import Limit, parse_rescale
 from batchify.errors import OptionError
-from batchify.options import BuildOptions, DecodeOptions, Limit, StoreOptions, canonical_json
+from batchify.options import BuildOptions, DecodeOptions, StoreOptions, canonical_json
 
 
 @pytest.mark.parametrize(

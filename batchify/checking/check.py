@@ -17,12 +17,13 @@ from batchify.checking.findings import (
     Found,
     Problem,
 )
+from batchify.choices import check_workers
 from batchify.common.paths import is_url, local_path, shown_path
 from batchify.common.progress import Progress
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
 from batchify.format.shard_index import is_shard_folder
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_workers
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.groups import check_groups
 from batchify.planning.planner import plan_with_workers
 from batchify.storage.transfer import local_copy

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from batchify.choices import at_least, check_pattern, positive
+from batchify.choices import Limit, at_least, check_pattern, positive
 from batchify.common.text import printable
 from batchify.errors import OptionError
-from batchify.options import Limit
 
 VERIFY_JSON_VERSION = 1
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchify.building.row_sources import stored_keys
 from batchify.checking.findings import Finding, Findings, Verification
 from batchify.checking.provenance import SourceCheck
-from batchify.choices import at_least
+from batchify.choices import at_least, check_workers
 from batchify.common.paths import shown_path
 from batchify.common.progress import Progress
 from batchify.errors import FileFormatError, FileMissingError, OptionError
@@ -28,7 +28,7 @@ from batchify.format.shard_index import (
     is_shard_folder,
     read_index,
 )
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, check_workers
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from batchify import choices
 from batchify.building.outcome import FIX_ADVICE, plan_as_json, too_many_skipped, unusable_error
+from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import Skipped
 from batchify.format import schema
 from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
-from batchify.options import Limit
 from batchify.planning.plan import BuildPlan, split_plan
 
 
