@@ -331,10 +331,12 @@ class WorkFile(Closing):
 
     def close(self) -> None:
         """Release the target; keep the files if decoding has begun."""
-        if not self._decoding and self.journal.is_named:
-            self.discard()
-        self._close_writer()
-        self.journal.close()
+        try:
+            if not self._decoding and self.journal.is_named:
+                self.discard()
+        finally:
+            self._close_writer()
+            self.journal.close()
 
     def _close_writer(self) -> None:
         if self._writer is not None:
