@@ -72,7 +72,6 @@ def produce(
 
     Parameters
     ----------
-    work, plan, workers, run, report
     images : bool
         Check the stored images of an existing file, too.
     repair : bool

@@ -52,7 +52,6 @@ def compare(
 
     Parameters
     ----------
-    plan, path, workers, report
     skip : bool
         Failed images are to be skipped.
     every : bool

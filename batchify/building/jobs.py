@@ -39,7 +39,6 @@ class FilledRows:
 
     Parameters
     ----------
-    split, start, stop
     bad : tuple of (int, Skipped)
         Rows whose file failed.
     copied : int
@@ -111,7 +110,6 @@ class RecheckJob(ReadingJob):
 
     Parameters
     ----------
-    source, max_file_size
     path : bytes
         The file of the rows; uncompressed, if `images` are to be checked.
     row_offsets : Mapping of str to RowOffsets

@@ -104,7 +104,6 @@ class Journal(Closing):
         ------
         ResumeError
             If a record before the last is damaged: those after it cannot be trusted.
-        OutputIOError
         """
         data = durable.pread_all(self._fd, os.fstat(self._fd).st_size, 0)
         lines = data.splitlines(keepends=True)

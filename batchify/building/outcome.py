@@ -55,12 +55,7 @@ class BadImages:
             self._check_limit()
 
     def check_at_end(self) -> None:
-        """Refuse failed images that must not be skipped, or a file without images.
-
-        Raises
-        ------
-        BadImagesError
-        """
+        """Refuse failed images that must not be skipped, or a file without images."""
         is_part = self._plan.shard is not None  # a shard may end up empty
         if not self.count or (self.skip and (is_part or self.count < self._plan.images)):
             return

@@ -40,7 +40,6 @@ def seal(
 
     Parameters
     ----------
-    work, plan, workers
     bad : Mapping of str to list of (row, Skipped)
         For each split, the rows to drop.
     totals : ChannelTotals

@@ -39,10 +39,6 @@ def open_destination(
     """Open the destination of a file for a path or a URL.
 
     `report` is called with a `Progress` in bytes while the file is transferred.
-
-    Raises
-    ------
-    OutputExistsError, OutputPathError, OutputLockedError, OutputIOError, RemoteError
     """
     if not is_url(output):
         path = os.path.abspath(os.fsencode(local_path(output)))
@@ -68,7 +64,6 @@ class WorkFolder(Closing):
 
     Parameters
     ----------
-    url
     parent : path or None
         The cache folder of this user by default.
 

@@ -45,10 +45,6 @@ def check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[s
     folder : bytes
         Its folder on this machine.
     dataset_root : path or URL
-
-    Raises
-    ------
-    OutputPathError
     """
     if is_url(dataset_root):
         root = shown(dataset_root).rstrip(b"/")
@@ -127,12 +123,7 @@ class Target:
         return os.path.isfile(path) and self.exists and os.path.samefile(path, self.path)
 
     def check_not_manifest(self, path: str) -> None:
-        """Refuse a target that is the manifest.
-
-        Raises
-        ------
-        OutputPathError
-        """
+        """Refuse a target that is the manifest."""
         if self._is_file(os.fsencode(path)):
             raise OutputPathError(
                 f"target {printable(self.path)} is the manifest itself; name another"
@@ -154,12 +145,7 @@ class Target:
         return os.path.lexists(self.path)
 
     def check_free(self) -> None:
-        """Refuse to replace an existing file that must not be overwritten.
-
-        Raises
-        ------
-        OutputExistsError
-        """
+        """Refuse to replace an existing file that must not be overwritten."""
         if self.exists and not self.overwrite:
             raise OutputExistsError(f"target {self.name} exists; pass --overwrite to replace it")
 

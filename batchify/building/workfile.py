@@ -128,7 +128,6 @@ class WorkFile(Closing):
         ------
         ResumeError
             If the earlier build was of another plan, or is damaged; with what to do.
-        OutputIOError
         """
         if not self.is_left:
             return None
@@ -315,7 +314,6 @@ class WorkFile(Closing):
             If a file was put there meanwhile that must not be overwritten.
         OutputLockedError
             If somebody removed the lock or the work file meanwhile.
-        OutputIOError
         """
         self.check_not_replaced()
         self._close_writer()
