@@ -51,12 +51,12 @@ def group_numbers(
         groups = repeat_numbers(name_digests(samples.pieces(), len(samples), options.group_by))
     if options.group_duplicates and digests is not None:
         repeats = repeat_numbers(digests)
-        groups = repeats if groups is None else _joined(groups, repeats)
+        groups = repeats if groups is None else _merge_groups(groups, repeats)
     return groups
 
 
 def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return a number for each row, the same for the same hash; zeros, of no hash, are all apart.
+    """Return a number for each row, the same for the same hash; hashes of zeros are all different.
 
     Parameters
     ----------
@@ -82,15 +82,16 @@ def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
 def name_digests(
     paths: Iterable[tuple[int, list[bytes]]], count: int, pattern: str
 ) -> NDArray[np.uint8]:
-    """Return a hash of the group of each path, shape (count, 16): 16 bytes, however long its name.
+    """Return a hash of the name of each path's group, shape (count, 16).
 
     Parameters
     ----------
     paths : iterable of (int, list of bytes)
-        The number of the first, and some paths, one piece after another.
+        The index of the first path, and some paths, one piece after another.
     count : int
-        Of all paths.
+        How many paths there are.
     pattern : str
+        See `group_names`.
 
     Raises
     ------
@@ -98,22 +99,16 @@ def name_digests(
         With the files that have no group.
     """
     digests = np.zeros((count, 16), np.uint8)
-    for start, names in _named(paths, count, pattern):
+    for start, names in _group_names_in_pieces(paths, count, pattern):
         data = b"".join(hashlib.blake2b(name, digest_size=16).digest() for name in names)
         digests[start : start + len(names)] = np.frombuffer(data, np.uint8).reshape(-1, 16)
     return digests
 
 
-def _named(
+def _group_names_in_pieces(
     paths: Iterable[tuple[int, list[bytes]]], count: int, pattern: str
 ) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield (first path, group names), piece by piece.
-
-    Raises
-    ------
-    DatasetError
-        At the end, with the files that have none.
-    """
+    """Yield (index of the first path, group names) in pieces; raise at the end if one is empty."""
     bare: list[bytes] = []
     without = 0
     for start, piece in paths:
@@ -131,25 +126,20 @@ def _named(
 
 
 def group_names(paths: Iterable[bytes], pattern: str) -> list[str]:
-    """Return the group of each path: the first group of the match of `pattern`; "" for none."""
+    """Return the name of each path's group: group 1 of the match of `pattern`; "" for no match."""
     search = re.compile(pattern).search
     found = map(search, map(os.fsdecode, paths))
     return [(match[1] or "") if match else "" for match in found]
 
 
 def check_groups(samples: Samples, pattern: str) -> None:
-    """Refuse a pattern that finds no group in the path of a file.
-
-    Raises
-    ------
-    DatasetError
-    """
-    for _ in _named(samples.pieces(), len(samples), pattern):
+    """Raise a DatasetError if a pattern finds no group in the path of a file."""
+    for _ in _group_names_in_pieces(samples.pieces(), len(samples), pattern):
         pass
 
 
-def _joined(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return groups in which those that have an image in common are one."""
+def _merge_groups(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Merge the groups that have an image in common."""
     count = int(groups.max(initial=-1)) + 1
     parents = array("i", range(count))
 
@@ -197,17 +187,19 @@ def hash_points(
             for start in range(0, len(samples), _AT_ONCE)
         )
     elif options.group_by:
-        keys = _named(keys, len(samples), options.group_by)
+        keys = _group_names_in_pieces(keys, len(samples), options.group_by)
     elif options.group_duplicates and digests is not None:
-        keys = ((start, _contents(paths, digests[start:])) for start, paths in samples.pieces())
+        keys = (
+            (start, _hashes_or_paths(paths, digests[start:])) for start, paths in samples.pieces()
+        )
     for start, names in keys:
         data = b"".join(hashlib.sha256(seed + name).digest()[:8] for name in names)
         points[start : start + len(names)] = np.frombuffer(data, ">u8")
     return points
 
 
-def _contents(paths: list[bytes], digests: NDArray[np.uint8]) -> list[bytes]:
-    """Return the hash of each file; the path of one that cannot be read."""
+def _hashes_or_paths(paths: list[bytes], digests: NDArray[np.uint8]) -> list[bytes]:
+    """Return the hash of each file, or the path of a file that cannot be read."""
     return [
         digest.tobytes() if digest.any() else path
         for path, digest in zip(paths, digests, strict=False)

@@ -1,4 +1,4 @@
-"""BuildPlan: every row of a build, before a pixel."""
+"""Plan every row of a build, before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ from batchify.planning.policies import Indices, epoch_order, split_samples
 
 PATHS_AT_ONCE = 4096
 
-
 PROCESS_NBYTES = 70 << 20
-"""What a process of a build takes before its first image (measured: 55 to 65 MiB)."""
+"""Memory of a process of a build before its first image (measured: 55 to 65 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class SplitPlan(SplitShape):
     Parameters
     ----------
     rows : ndarray of int32, shape (N,)
-        Sample index of each row, in the order of the file.
+        Sample index of each row, in file order.
     """
 
     rows: Indices
@@ -47,7 +46,7 @@ class SplitPlan(SplitShape):
 
 @dataclass(frozen=True, eq=False)
 class BuildPlan:
-    """A build: which image goes to which row of which split, and what the file will be.
+    """A build: which image goes to which row of which split, and the layout of the file.
 
     Parameters
     ----------
@@ -57,10 +56,9 @@ class BuildPlan:
         Names and versions of the libraries that decode; recorded in the file.
     splits : tuple of SplitPlan
     skipped : tuple of Skipped
-        Left out so far.
+        Files that are skipped so far.
     shard : tuple of int, or None
-        (index, count) where this is one of several files of a split; see
-        `batchify.sharding.shards`.
+        (index, count) if the file is one of several of a split; see `batchify.sharding.shards`.
     """
 
     dataset: Dataset
@@ -87,7 +85,7 @@ class BuildPlan:
 
     @property
     def row_nbytes(self) -> int:
-        """Bytes of one stored image; of files of different sizes, on average."""
+        """Bytes of one stored image; the average if files are stored."""
         if self.dataset.samples.sizes is None:
             return self.served_nbytes
         nbytes = sum(split.columns[0].shape[0] for split in self.splits)
@@ -95,22 +93,22 @@ class BuildPlan:
 
     @property
     def served_nbytes(self) -> int:
-        """Bytes of one image as it is served, decoded."""
+        """Bytes of one decoded image."""
         itemsize = choices.itemsize(self.options.store.dtype)
         return math.prod(self.options.decode.image_shape) * itemsize
 
     @property
     def batch_nbytes(self) -> int:
-        """Most bytes of the images of a batch: decoded, and of the files' own where stored."""
+        """Most bytes of the images of a batch: decoded, plus the files if they are stored."""
         size = self.options.batch_size
         decoded = self.served_nbytes * size
         if self.dataset.samples.sizes is None:
             return decoded
-        return decoded + max(_heaviest(self.file_sizes(split), size) for split in self.splits)
+        return decoded + max(_largest_sum(self.file_sizes(split), size) for split in self.splits)
 
     @cached_property
     def file_layout(self) -> FileLayout:
-        """What the file will be."""
+        """The layout of the file."""
         return FileLayout(
             self.dataset.classes,
             self.config,
@@ -122,14 +120,14 @@ class BuildPlan:
 
     @property
     def nbytes(self) -> int:
-        """Exact size of the uncompressed file; where images are dropped later, it is less."""
+        """Exact size of the uncompressed file; less if images are skipped later."""
         return self.file_layout.nbytes
 
     @property
     def memory_nbytes(self) -> int:
         """Most memory that one process takes, apart from the image it decodes.
 
-        A process, one batch, and in the parent the table of the images.
+        The process itself, one batch, and the table of images of the parent process.
         """
         samples = self.dataset.samples
         table = len(samples.names) + samples.ends.nbytes + samples.labels.nbytes
@@ -143,8 +141,8 @@ class BuildPlan:
     def row_digests(self) -> dict[str, str]:
         """For each split, the SHA-256, in hex, of its rows' paths and labels in their order.
 
-        Where the files' own bytes are stored also of their sizes, which decide about places.
-        Labels that are no classes are in ``manifest_sha256`` of the config.
+        It covers the sizes of files if they are stored, since these decide where each file goes.
+        Labels that are not classes are part of ``manifest_sha256`` in the config.
         """
         return {split.name: self._row_digest(split) for split in self.splits}
 
@@ -160,7 +158,7 @@ class BuildPlan:
         return digest.hexdigest()
 
     def paths(self, split: SplitPlan) -> Iterator[tuple[int, list[bytes]]]:
-        """Yield (first row, paths) of the rows of a split, some thousand at a time."""
+        """Yield (first row, paths) for the rows of a split, some thousand at a time."""
         for start in range(0, len(split), PATHS_AT_ONCE):
             rows = split.rows[start : start + PATHS_AT_ONCE]
             yield start, self.dataset.samples.paths(rows)
@@ -168,7 +166,7 @@ class BuildPlan:
     def file_sizes(
         self, split: SplitPlan, start: int = 0, stop: int | None = None
     ) -> NDArray[np.int64]:
-        """Return the bytes of the files of some rows, or all, shape (n,), where they are stored."""
+        """Return the size of the stored file of each row, or of some rows, shape (n,)."""
         return _sizes(self.dataset)[split.rows[start:stop]]
 
     def path(self, name: str, row: int) -> bytes:
@@ -183,21 +181,21 @@ class BuildPlan:
 
     @property
     def skipped_digest(self) -> str:
-        """The SHA-256, in hex, of the files that are left out, with their reasons."""
+        """The SHA-256, in hex, of the files that are skipped, with their reasons."""
         entries = [[os.fsdecode(entry.path), entry.reason] for entry in self.skipped]
         text = canonical_json(entries).encode("utf-8", "surrogateescape")
         return hashlib.sha256(text).hexdigest()
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256, in hex, of the options, the classes and every row: what makes a build itself."""
+        """SHA-256, in hex, of the options, the classes and every row: equal for equal builds."""
         parts = [self.config, self.decoder, self.classes_digest, self.row_digests]
         parts.append(self.skipped_digest)
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know before training on it; each on a line."""
+        """Problems that a user should know before training, one line each."""
         found = list(self.dataset.doubts)
         empty = [split.name for split in self.splits if not len(split)]
         if empty:
@@ -216,14 +214,14 @@ class BuildPlan:
         return tuple(found)
 
     def without(self, dropped: Mapping[str, NDArray[np.bool_]], bad: list[Skipped]) -> BuildPlan:
-        """Return the plan of what stays when rows are dropped.
+        """Return the plan without some of its rows.
 
         Parameters
         ----------
         dropped : Mapping of str to ndarray of bool, shape (N,)
-            For each split, which of its rows go.
+            For each split, which of its rows are removed.
         bad : list of Skipped
-            Their files, to be listed after those that were skipped before.
+            Their files, which are listed after those that were skipped before.
         """
         splits = tuple(
             split_plan(split.name, split.rows[~dropped[split.name]], self.dataset, self.options)
@@ -248,15 +246,15 @@ def make_plan(
     decoder : str
         See `BuildPlan`.
     digests : ndarray of uint8, shape (n, 32), or None
-        SHA-256 of each sample's content, where those of the same content stay together.
+        SHA-256 of each sample's content, if those with the same content must stay together.
 
     Raises
     ------
     DatasetError
         If there are too many classes, or files without a group.
     OptionError
-        If a split was asked for and the dataset is split already, or groups that do not go
-        together.
+        If options ask for a split and the dataset is split already, or ask for groups that cannot
+        be combined.
     """
     if len(dataset.classes) > schema.MAX_CLASSES:
         raise DatasetError(
@@ -298,8 +296,8 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
     return SplitPlan(name, columns, rows)
 
 
-def _heaviest(sizes: NDArray[np.int64], count: int) -> int:
-    """Return the most that so many neighbours have together."""
+def _largest_sum(sizes: NDArray[np.int64], count: int) -> int:
+    """Return the largest sum of so many neighbors."""
     count = min(count, len(sizes))
     ends = np.concatenate([[0], sizes.cumsum()])
     return int((ends[count:] - ends[: len(ends) - count]).max())
@@ -308,6 +306,6 @@ def _heaviest(sizes: NDArray[np.int64], count: int) -> int:
 def _sizes(dataset: Dataset) -> NDArray[np.int64]:
     if dataset.samples.sizes is None:
         raise ValueError(
-            "the sizes of the files are not known; see batchify.planning.planner.measured"
+            "the sizes of the files are not known; see batchify.planning.planner.with_file_sizes"
         )
     return dataset.samples.sizes

@@ -1,4 +1,4 @@
-"""Batchify.plan_build and fingerprint: scan, measure, hash, plan."""
+"""Plan a build from a dataset, and compute its fingerprint: scan, measure, hash, plan."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def plan_build(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> BuildPlan:
-    """Return all that a build will do; nothing is decoded, nothing written.
+    """Return everything that a build will do, without decoding or writing anything.
 
-    Files are read where those of the same content are to stay in one split, else not.
+    Files are only read if those with the same content must stay in one split.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def plan_build(
     """
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    with engine.Workers(workers, image_timeout_s) as crew:
-        return plan_with_workers(dataset, options or BuildOptions(), crew, report)
+    with engine.Workers(workers, image_timeout_s) as pool:
+        return plan_with_workers(dataset, options or BuildOptions(), pool, report)
 
 
 def plan_with_workers(
@@ -85,7 +85,7 @@ def plan_with_workers(
     workers: engine.Workers,
     report: Callable[[Progress], None],
 ) -> BuildPlan:
-    """Return what `plan_build` returns, made by workers that go on to the build."""
+    """Return the plan of a build, made by the workers that will also build the file."""
     found = _scan(dataset, options, workers, report)
     digests = _split_digests(found, options, workers, report)
     return make_plan(found, options, decoder=decoder_text(), digests=digests)
@@ -101,7 +101,9 @@ def _scan(
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
     found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
-    return measured(found, options.decode.max_file_size) if options.store.is_encoded else found
+    return (
+        with_file_sizes(found, options.decode.max_file_size) if options.store.is_encoded else found
+    )
 
 
 def _split_digests(
@@ -116,10 +118,10 @@ def _split_digests(
     return None
 
 
-def measured(dataset: Dataset, max_file_size: int) -> Dataset:
-    """Return a dataset with the size of every file, which no file is read for.
+def with_file_sizes(dataset: Dataset, max_file_size: int) -> Dataset:
+    """Return a dataset with the size of every file; no file is read.
 
-    A file that is larger than `max_file_size` is not read later on: it takes no bytes.
+    The size of a file larger than `max_file_size` is 0: the build will not read it.
     """
     samples = dataset.samples
     sizes = np.empty(len(samples), np.int64)
@@ -141,9 +143,9 @@ def fingerprint(
 ) -> Fingerprint:
     """Return the identity of a build before it is made: a key for a cache.
 
-    It is a hash of the options that decide about the file, of the versions of batchify and of what
-    decodes, and of the names, order and contents of all images: while it is the same, so is what a
-    build would make.
+    It is a hash of the options that affect the file, of the versions of batchify and of the
+    decoding libraries, and of the names, order and contents of all images: as long as it is the
+    same, a build makes the same file.
 
     Parameters
     ----------
@@ -163,16 +165,16 @@ def fingerprint(
     options = options or BuildOptions()
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
-    with engine.Workers(workers, image_timeout_s) as crew:
-        found = _scan(dataset, options, crew, report)
-        digests = _split_digests(found, options, crew, report)
+    with engine.Workers(workers, image_timeout_s) as pool:
+        found = _scan(dataset, options, pool, report)
+        digests = _split_digests(found, options, pool, report)
         plan = make_plan(found, options, decoder=decoder_text(), digests=digests)
         max_file_size = options.decode.max_file_size
         if digests is None:
-            digests = hash_samples(found, max_file_size, crew, report)
+            digests = hash_samples(found, max_file_size, pool, report)
         if (masks := found.annotations.masks) is not None:
             of_masks = replace(found, samples=masks)
-            mask_digests = hash_samples(of_masks, max_file_size, crew, report)
+            mask_digests = hash_samples(of_masks, max_file_size, pool, report)
     head = [schema.FORMAT, schema.SCHEMA_VERSION, schema.CREATOR, plan.identity]
     digest = hashlib.sha256(canonical_json(head).encode())
     digest.update(digests.data)

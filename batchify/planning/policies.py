@@ -23,10 +23,10 @@ Indices = NDArray[np.int32]
 
 
 def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, Indices]:
-    """Split as Keras does: the first ``int(share * count)`` files, by name, are validation.
+    """Split a class as Keras does: the first ``int(share * count)`` files are validation.
 
-    Test, which Keras lacks, takes the next ``int(share * count)``, training the rest. The product
-    is a truncated float: a share of 0.29 of 100 files is 28.
+    Test, which Keras does not have, takes the next ``int(share * count)`` files, and training the
+    rest. The product is a truncated float: a share of 0.29 of 100 files is 28.
     """
     validation = int(options.validation * count)
     test = validation + int(options.test * count)
@@ -41,17 +41,17 @@ def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, 
 def stratified(
     class_index: int, count: int, options: SplitOptions, before: Mapping[str, int] | None = None
 ) -> Mapping[str, Indices]:
-    """Split each class at random, by seed, with an image in every split where there are enough.
+    """Split a class at random, by seed, with an image in every split if there are enough.
 
-    Each share is rounded to the nearest count and is at least 1. Where a class has fewer files
-    than there are splits, training is served first, then validation, then test.
+    Each share is rounded to the nearest count and is at least 1. If a class has fewer files than
+    there are splits, training is served first, then validation, then test.
 
     Parameters
     ----------
     class_index, count : int
     options : SplitOptions
     before : Mapping of str to int, optional
-        Images of the class that are in the splits already; they count in the shares.
+        Images of the class that are already in the splits; they count in the shares.
     """
     before = before or dict.fromkeys(choices.SPLITS, 0)
     total = count + sum(before.values())
@@ -64,7 +64,7 @@ def stratified(
         if share:
             missing = max(1, int(share * total + 0.5)) - before[split]
             counts[split] = min(max(missing, 0), max(spare, 0))
-            # keep one for a test split that is still to be served
+            # keep one for a test split that has none yet
             least = 0 if before["validation"] else 1
             wanting = split == "validation" and options.test and not before["test"]
             if wanting and counts[split] == spare > least:
@@ -79,36 +79,36 @@ def stratified(
 
 
 def by_points(points: NDArray[np.uint64], options: SplitOptions) -> dict[str, Indices]:
-    """Split by hashes, spread evenly from 0 to 2**64: the lowest are validation, the highest test.
+    """Split by hashes from 0 to 2**64: the lowest are validation, the highest are test.
 
-    A sample's split depends on its own hash and the shares alone, so that others may come and go.
+    A sample's split depends only on its own hash and the shares, not on other samples.
     """
     validation = points < np.uint64(int(options.validation * 2**64))
-    # counted from the top, so that the bound is less than 2**64 also where the share is 0
+    # counted from the top, so that the bound is less than 2**64 even if the share is 0
     test = np.uint64(2**64 - 1) - points < np.uint64(int(options.test * 2**64))
     parts = {"train": ~validation & ~test, "validation": validation, "test": test}
-    return {split: np.flatnonzero(parts[split]).astype(np.int32) for split in wanted(options)}
+    return {split: np.flatnonzero(parts[split]).astype(np.int32) for split in split_names(options)}
 
 
-def wanted(options: SplitOptions) -> tuple[str, ...]:
-    """Return the splits that the options ask for, in the order of the file."""
+def split_names(options: SplitOptions) -> tuple[str, ...]:
+    """Return the splits that the options ask for, in file order."""
     shares = {"train": 1.0, "validation": options.validation, "test": options.test}
     return tuple(split for split in choices.SPLITS if shares[split])
 
 
 def epoch_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) -> Indices:
-    """Return the order of a split's rows in one epoch, as Keras' iterator draws it.
+    """Return the order of a split's rows in one epoch, as the iterator of Keras draws it.
 
     Parameters
     ----------
     count : int
         Rows of the split.
     shuffle : bool
-        Without, rows keep their order.
+        False keeps the order of the rows.
     seed : int
     batches_seen : int
-        Batches served since the loader was made; Keras adds them to the seed, so that epoch e is
-        seeded with ``seed + e * ceil(count / batch_size)``.
+        Batches since the loader was made; Keras adds them to the seed, so that the seed of epoch e
+        is ``seed + e * ceil(count / batch_size)``.
     """
     if not shuffle:
         return np.arange(count, dtype=np.int32)
@@ -119,13 +119,13 @@ def epoch_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) 
 def keep_groups(
     labels: NDArray[np.int32], groups: NDArray[np.int32], options: SplitOptions
 ) -> dict[str, Indices]:
-    """Split each class at random, by seed, and keep groups whole; they may span classes.
+    """Split at random, by seed, and keep groups together; they may span classes.
 
-    Groups of several samples go first, the largest first: each to a split that it fits into, drawn
-    by how much the splits lack of its classes, or, where it fits into none, to the one that lacks
-    most. Where the groups that are left of a class are no more than the splits that have none of
-    it, they go there, training first: every class is in training. Then single samples fill what
-    the shares still lack, as in `stratified`.
+    Groups of several samples are assigned first, the largest first: each to a split that it fits
+    into, drawn by how much the splits lack of its classes, or, if it fits into none, to the one
+    that lacks most. When a class has no more groups left than there are splits without it, they
+    go to these splits, training first: every class is in training. Then single samples fill the
+    rest of the shares, as in `stratified`.
 
     Parameters
     ----------
@@ -135,21 +135,21 @@ def keep_groups(
         Samples of the same number stay together.
     options : SplitOptions
     """
-    splits = wanted(options)
+    splits = split_names(options)
     where = np.full(len(labels), -1, np.int8)
     members = np.argsort(groups, kind="stable")
-    starts, stops = _several(groups[members])
+    starts, stops = _long_runs(groups[members])
     random = np.random.RandomState(options.seed)
     order = random.permutation(np.arange(len(starts)))
-    tally = _Tally(labels, groups, options, random)
+    counts_of_splits = _SplitCounts(labels, groups, options, random)
     for number in order[np.argsort((starts - stops)[order], kind="stable")].tolist():
         rows = members[starts[number] : stops[number]]
-        where[rows] = tally.place(*np.unique(labels[rows], return_counts=True))
+        where[rows] = counts_of_splits.place(*np.unique(labels[rows], return_counts=True))
     del members
     first = 0
-    for class_index, count in enumerate(tally.totals.tolist()):
+    for class_index, count in enumerate(counts_of_splits.totals.tolist()):
         free = first + np.flatnonzero(where[first : first + count] < 0)
-        placed = zip(splits, tally.placed[:, class_index].tolist(), strict=True)
+        placed = zip(splits, counts_of_splits.placed[:, class_index].tolist(), strict=True)
         before = {**dict.fromkeys(choices.SPLITS, 0), **dict(placed)}
         chosen = stratified(class_index, len(free), options, before)
         for number, split in enumerate(splits):
@@ -161,8 +161,8 @@ def keep_groups(
     }
 
 
-def _several(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where each run of several equal numbers starts, and stops."""
+def _long_runs(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the start and the stop of each run of several equal numbers."""
     stops = np.append(np.flatnonzero(np.diff(ordered)) + 1, len(ordered))
     starts = np.roll(stops, 1)
     starts[0] = 0
@@ -170,8 +170,8 @@ def _several(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.
     return starts[several], stops[several]
 
 
-class _Tally:
-    """How many images of each class the splits should have, and have.
+class _SplitCounts:
+    """Counts of the images of each class that the splits have, and should have.
 
     Attributes
     ----------
@@ -191,11 +191,11 @@ class _Tally:
         shares = {"validation": options.validation, "test": options.test}
         rounded = [
             np.maximum(1, (shares[split] * self.totals + 0.5).astype(np.int64))
-            for split in wanted(options)[1:]
+            for split in split_names(options)[1:]
         ]
         self._due = np.array([self.totals - sum(rounded), *rounded])
         self.placed = np.zeros_like(self._due)
-        # of each class, the groups that are not placed yet; a sample for itself is one, too
+        # for each class, the groups that are not placed yet; a single sample is a group, too
         pairs = groups.astype(np.int64)
         pairs *= len(self.totals)
         pairs += labels
@@ -204,18 +204,18 @@ class _Tally:
         is_first[1:] = pairs[1:] != pairs[:-1]
         firsts = pairs[is_first]
         firsts %= len(self.totals)
-        self._left = np.bincount(firsts, minlength=len(self.totals))
+        self._unplaced = np.bincount(firsts, minlength=len(self.totals))
 
     def place(self, classes: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
         """Choose the split of a group, by how many images of which classes it has."""
         chosen = self._choose(classes, counts)
         self.placed[chosen, classes] += counts
-        self._left[classes] -= 1
+        self._unplaced[classes] -= 1
         return chosen
 
     def _choose(self, classes: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
         lacking = self.placed[:, classes] == 0
-        urgent = lacking & (self._left[classes] <= lacking.sum(0))
+        urgent = lacking & (self._unplaced[classes] <= lacking.sum(0))
         if urgent[0].any():
             return 0
         weights = counts / self.totals[classes]
@@ -317,7 +317,7 @@ def _by_class(
     options: SplitOptions,
 ) -> dict[str, Indices]:
     """Split each class by itself."""
-    parts: dict[str, list[Indices]] = {split: [] for split in wanted(options)}
+    parts: dict[str, list[Indices]] = {split: [] for split in split_names(options)}
     first = 0
     for class_index, count in enumerate(np.bincount(samples.labels).tolist()):
         chosen = split_class(class_index, count, options)
