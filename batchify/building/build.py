@@ -228,10 +228,8 @@ def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
 
     with Reader(target.path) as reader:
         rows = RowReader(target.path, reader.row_offsets(), reader.identity)
-    try:
+    with rows:
         flags = count_flags(rows, plan)
-    finally:
-        rows.close()
     path, nbytes = os.fsdecode(target.shown), os.path.getsize(target.path)
     return BuildReport(path, plan, nbytes, flags, kept=0, up_to_date=True)
 

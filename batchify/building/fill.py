@@ -45,8 +45,7 @@ class FillJob:
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], FilledRows]]:
         """Open the work file; yield a function that fills the rows of a task."""
         with contextlib.ExitStack() as lifetime:
-            writer = RowWriter(self.path, self.row_offsets)
-            lifetime.callback(writer.close)
+            writer = lifetime.enter_context(RowWriter(self.path, self.row_offsets))
             raw = self.source.open_reader()
             files = lifetime.enter_context(contextlib.closing(ReadAhead(raw)))
             reader = BatchReader(

@@ -130,8 +130,7 @@ class RecheckJob(ReadingJob):
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Rechecked]]:
         """Open the file; yield a function that checks a task."""
         with contextlib.ExitStack() as lifetime:
-            rows = RowReader(self.path, self.row_offsets, self.identity)
-            lifetime.callback(rows.close)
+            rows = lifetime.enter_context(RowReader(self.path, self.row_offsets, self.identity))
             reader = lifetime.enter_context(contextlib.closing(self.source.open_reader()))
             yield lambda task: self._check(task, rows, reader, mark)
 

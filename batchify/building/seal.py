@@ -17,7 +17,7 @@ from batchify.format import schema
 from batchify.format.checksums import write_checksums
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets, SplitShape
-from batchify.format.structure import chunk_writer, compress_chunk, create, read_row_offsets
+from batchify.format.structure import chunk_writer, compress_chunk, create_file, read_row_offsets
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.workers.engine import Workers
 from batchify.workers.pool import NOTHING, Mark
@@ -87,14 +87,13 @@ def _write_published(
     if not compressed:
         durable.check_room(path, published.nbytes)
     try:
-        create(path, published.file_layout, compressed=compressed)
+        create_file(path, published.file_layout, compressed=compressed)
     except OSError as error:
         raise durable.io_error("making", path, error) from error
     rows_of = {name: np.flatnonzero(~gone) for name, gone in dropped.items()}
     if compressed:
         _compress(work, path, published, rows_of, workers, step)
-    target = RowWriter(path, read_row_offsets(path))
-    try:
+    with RowWriter(path, read_row_offsets(path)) as target:
         write_planned_columns(target, published)
         written = 0
         for split in published.splits:
@@ -108,8 +107,6 @@ def _write_published(
         _write_plan_statistics(target, published, totals)
         write_checksums(path, target)
         target.sync()
-    finally:
-        target.close()
 
 
 def _write_plan_statistics(writer: RowWriter, plan: BuildPlan, totals: ChannelTotals) -> None:
@@ -188,11 +185,8 @@ class CompressJob:
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[CompressTask], bytes]]:
         """Open the work file; yield a function that compresses a chunk."""
-        source = RowWriter(self.path, self.row_offsets)
-        try:
+        with RowWriter(self.path, self.row_offsets) as source:
             yield lambda task: self._compress(task, source, mark)
-        finally:
-            source.close()
 
     def _compress(self, task: CompressTask, source: RowWriter, mark: Mark) -> bytes:
         mark(NOTHING)

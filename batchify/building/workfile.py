@@ -24,7 +24,7 @@ from batchify.errors import OutputIOError, OutputLockedError, ResumeError
 from batchify.format import schema
 from batchify.format.rows import RowWriter
 from batchify.format.schema import RowOffsets
-from batchify.format.structure import raw, text_dtype
+from batchify.format.structure import as_bytes, text_dtype
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 
 
@@ -57,7 +57,7 @@ def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
     for start in range(0, len(split), at_once):
         rows = split.rows[start : start + at_once]
         paths = np.array(samples.paths(rows), dtype)
-        writer.put(split.name, start, {"paths": raw(paths)})
+        writer.put(split.name, start, {"paths": as_bytes(paths)})
         if (labels := sample_labels(plan.dataset, rows, mode)) is not None:
             writer.put(split.name, start, {"labels": labels})
         if annotations.weights is not None:
@@ -65,7 +65,7 @@ def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
             writer.put(split.name, start, {"weights": weights})
         if annotations.masks is not None:
             masks = np.array(annotations.masks.paths(rows), text_dtype(annotations.masks.width))
-            writer.put(split.name, start, {"label_paths": raw(masks)})
+            writer.put(split.name, start, {"label_paths": as_bytes(masks)})
 
 
 JOURNAL = PARTIAL + b".journal"
@@ -196,10 +196,10 @@ class WorkFile(Closing):
         durable.remove(self.path)
         durable.remove(self.sealing_path)
         durable.check_room(self.path, plan.nbytes)
-        from batchify.format.structure import create, read_row_offsets  # HDF5 loads late
+        from batchify.format.structure import create_file, read_row_offsets  # HDF5 loads late
 
         try:
-            create(self.path, plan.file_layout)
+            create_file(self.path, plan.file_layout)
             writer = self._open(plan, read_row_offsets(self.path))
             write_planned_columns(writer, plan)
             fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)

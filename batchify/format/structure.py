@@ -1,6 +1,6 @@
 """Create the HDF5 structure of a file, and read the byte offsets of its rows.
 
-The recipe (h5py and HDF5 calls, all measured; see `create`):
+The recipe (h5py and HDF5 calls, all measured; see `create_file`):
 
 - ``meta_block_size`` puts all metadata into one block at the start of the file, so that the rows
   of each column are one run of bytes although they are chunked and resizable;
@@ -48,7 +48,7 @@ def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
     return dtype
 
 
-def create(path: bytes, file_layout: FileLayout, *, compressed: bool = False) -> None:
+def create_file(path: bytes, file_layout: FileLayout, *, compressed: bool = False) -> None:
     """Write the complete structure of a file, with all attributes and the skipped files.
 
     Rows have their offsets and are not written yet. HDF5 is closed when this returns.
@@ -98,7 +98,8 @@ def write_skipped(writer: RowWriter, file_layout: FileLayout) -> None:
     """Write the skipped files, with their reasons."""
     if file_layout.skipped:
         rows = [(skipped.path, skipped.reason.encode()) for skipped in file_layout.skipped]
-        writer.put(schema.SKIPPED, 0, {"rows": raw(np.array(rows, _skipped_dtype(file_layout)))})
+        table = np.array(rows, _skipped_dtype(file_layout))
+        writer.put(schema.SKIPPED, 0, {"rows": as_bytes(table)})
 
 
 @contextlib.contextmanager
@@ -116,7 +117,7 @@ def _write_failures() -> Iterator[None]:
         raise first if isinstance(first, OSError) else OSError(str(error)) from error
 
 
-def raw(rows: NDArray[Any]) -> NDArray[np.uint8]:
+def as_bytes(rows: NDArray[Any]) -> NDArray[np.uint8]:
     """Return rows of any dtype as their bytes."""
     return rows.view(np.uint8).reshape(len(rows), -1)
 

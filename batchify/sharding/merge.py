@@ -39,7 +39,13 @@ from batchify.format.shard_index import (
     read_index,
     shard_paths,
 )
-from batchify.format.structure import chunk_writer, compress_chunk, create, raw, read_row_offsets
+from batchify.format.structure import (
+    as_bytes,
+    chunk_writer,
+    compress_chunk,
+    create_file,
+    read_row_offsets,
+)
 from batchify.options import RunOptions, StoreOptions
 
 
@@ -288,7 +294,7 @@ def _write(
     if not compressed:
         durable.check_room(path, file_layout.nbytes)
     try:
-        create(path, file_layout, compressed=compressed)
+        create_file(path, file_layout, compressed=compressed)
     except OSError as error:
         raise durable.io_error("making", path, error) from error
     totals = ChannelTotals()
@@ -365,7 +371,7 @@ def _copy_records(writer: RowWriter, shards: list[ShardPath], totals: ChannelTot
                 if (sums := columns.get("channel_sums")) is not None:
                     totals.add(split, stored_sums(sums, images=len(sums)))
                 row = rows[split] + start
-                writer.put(split, row, {name: raw(values) for name, values in columns.items()})
+                writer.put(split, row, {name: as_bytes(values) for name, values in columns.items()})
             if content_digest(reader).hex() != shard.file.digest:
                 raise shard.damaged("its content_sha256 is another")
             rows[split] += reader.rows(split)

@@ -405,7 +405,7 @@ def test_what_a_killed_build_left_goes_when_it_is_up_to_date(
     assert build(photos, out, options).up_to_date
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "photos"]
     with monkeypatch.context() as patch:
-        patch.setattr("batchify.building.seal.create", _stop_after(0))
+        patch.setattr("batchify.building.seal.create_file", _stop_after(0))
         other = dataclasses.replace(options, split=SplitOptions(seed=1))
         with pytest.raises(KeyboardInterrupt):
             build(photos, out, other, overwrite=True)

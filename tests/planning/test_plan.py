@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
 from batchify.errors import OptionError, Skipped
-from batchify.format.structure import create, read_row_offsets
+from batchify.format.structure import create_file, read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.planning.plan import BuildPlan, make_plan
 
@@ -62,7 +62,7 @@ def test_the_planned_bytes_are_the_bytes_of_the_file(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = os.fsencode(folder) + b"/out.h5"
-        create(path, plan.file_layout)
+        create_file(path, plan.file_layout)
         assert os.path.getsize(path) == plan.nbytes
         for where in read_row_offsets(path).values():
             assert len(where.offsets) <= 1, "images must be one run of bytes"
@@ -77,7 +77,7 @@ def test_the_bytes_hold_for_many_classes(tmp_path: Path, classes: int, name_nbyt
     names = tuple(b"%0*d" % (name_nbytes, i) for i in range(classes))
     plan = plan_of(replace(made_up([1] * classes), classes=names))
     path = os.fsencode(tmp_path / "out.h5")
-    create(path, plan.file_layout)
+    create_file(path, plan.file_layout)
     assert os.path.getsize(path) == plan.nbytes
     with h5py.File(path) as file:
         assert tuple(file.attrs["classes"].tolist()) == names
@@ -87,7 +87,7 @@ def test_the_bytes_hold_for_a_million_images(tmp_path: Path) -> None:
     """ImageNet's size is planned and allocated at once, with less than 0.1 % of metadata."""
     plan = plan_of(made_up([1000] * 1000))
     path = os.fsencode(tmp_path / "out.h5")
-    create(path, plan.file_layout)
+    create_file(path, plan.file_layout)
     assert os.path.getsize(path) == plan.nbytes
     assert plan.file_layout.metadata_nbytes < plan.nbytes / 1000
     with h5py.File(path) as file:
