@@ -13,19 +13,19 @@ _PATTERN_CHARS = 4096
 """Most characters of a pattern: a file's config is read back up to 64 KiB."""
 
 
-def choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not one of the choices."""
     if value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
-def at_least(name: str, value: int, least: int) -> None:
+def check_at_least(name: str, value: int, least: int) -> None:
     """Refuse a value that is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
-def positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float) -> None:
     """Refuse a value that is not a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise OptionError(f"{name} must be a number above 0, not {value!r}")
@@ -34,8 +34,8 @@ def positive(name: str, value: float) -> None:
 def check_workers(workers: int | None, image_timeout_s: float) -> None:
     """Refuse values that are not valid, before any work."""
     if workers is not None:
-        at_least("workers", workers, 1)
-    positive("image timeout", image_timeout_s)
+        check_at_least("workers", workers, 1)
+    check_positive("image timeout", image_timeout_s)
 
 
 def check_pattern(name: str, pattern: str) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from batchify import choices
 from batchify.choices import (
     Limit,
-    at_least,
+    check_at_least,
+    check_choice,
     check_pattern,
     check_workers,
-    choice,
     parse_rescale,
 )
 from batchify.errors import OptionError
@@ -103,13 +103,13 @@ class DecodeOptions:
         if not isinstance(self.target_size, tuple) or len(self.target_size) != 2:
             raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
         for side in self.target_size:
-            at_least("target size", side, 1)
-        choice("color mode", self.color_mode, choices.COLOR_MODES)
-        choice("interpolation", self.interpolation, choices.INTERPOLATIONS)
-        choice("fit", self.fit, choices.FITS)
-        choice("exif", self.exif, choices.EXIFS)
+            check_at_least("target size", side, 1)
+        check_choice("color mode", self.color_mode, choices.COLOR_MODES)
+        check_choice("interpolation", self.interpolation, choices.INTERPOLATIONS)
+        check_choice("fit", self.fit, choices.FITS)
+        check_choice("exif", self.exif, choices.EXIFS)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
-            at_least(name.replace("_", " "), getattr(self, name), 1)
+            check_at_least(name.replace("_", " "), getattr(self, name), 1)
         if self.scaled_decode and self.interpolation == "nearest":
             raise OptionError(
                 "scaled decode needs an antialiased interpolation (bilinear, bicubic, box, "
@@ -154,7 +154,7 @@ class SplitOptions:
     group_duplicates: bool = False
 
     def __post_init__(self) -> None:
-        choice("split policy", self.policy, choices.POLICIES)
+        check_choice("split policy", self.policy, choices.POLICIES)
         self._check_groups()
         for name in ("validation", "test"):
             share = getattr(self, name)
@@ -165,7 +165,7 @@ class SplitOptions:
                 f"validation split {self.validation} and test split {self.test} "
                 "leave nothing to train on"
             )
-        at_least("seed", self.seed, 0)
+        check_at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
             raise OptionError(f"seed must be less than 2**32, not {self.seed}")
 
@@ -214,10 +214,10 @@ class StoreOptions:
     store: choices.Store = "decoded"
 
     def __post_init__(self) -> None:
-        choice("class mode", self.class_mode, choices.CLASS_MODES)
-        choice("dtype", self.dtype, choices.DTYPES)
-        choice("compression", self.compression, choices.COMPRESSIONS)
-        choice("store", self.store, choices.STORES)
+        check_choice("class mode", self.class_mode, choices.CLASS_MODES)
+        check_choice("dtype", self.dtype, choices.DTYPES)
+        check_choice("compression", self.compression, choices.COMPRESSIONS)
+        check_choice("store", self.store, choices.STORES)
         if self.is_encoded and self.compression != "none":
             raise OptionError(
                 "store encoded keeps the files' own bytes, which are compressed already; "
@@ -296,7 +296,7 @@ class BuildOptions:
     manifest: ManifestOptions | None = None
 
     def __post_init__(self) -> None:
-        at_least("batch size", self.batch_size, 1)
+        check_at_least("batch size", self.batch_size, 1)
         self._check_manifest()
         row_nbytes = math.prod(self.decode.image_shape) * choices.itemsize(self.store.dtype)
         if row_nbytes >= 2**32:
@@ -378,7 +378,7 @@ class RunOptions:
     work_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        choice("on error", self.on_error, choices.ON_ERRORS)
+        check_choice("on error", self.on_error, choices.ON_ERRORS)
         if self.limit is not None and not self.skip:
             raise OptionError("--max-skipped bounds --on-error skip; give both")
         check_workers(self.workers, self.image_timeout_s)

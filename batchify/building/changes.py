@@ -20,7 +20,7 @@ from batchify.building.row_sources import (
     present_rows,
     stored_keys,
 )
-from batchify.common.paths import Copy, is_url, local_path, shown, shown_path
+from batchify.common.paths import DownloadedPath, is_url, local_path, shown, shown_path
 from batchify.common.progress import Progress
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
@@ -147,7 +147,7 @@ def _find_changes(
         path: str | os.PathLike[str] = os.path.abspath(local_path(output))
         if is_url(output):
             # If there is none, comparing says so, as for a path.
-            path = Copy(os.fspath(path), shown(output))
+            path = DownloadedPath(os.fspath(path), shown(output))
             with contextlib.suppress(FileMissingError):
                 path = lifetime.enter_context(local_copy(output, report))
         changes, file_plan = compare(plan, path, workers, skip=run.skip, every=True, report=report)

@@ -213,7 +213,7 @@ def _fetch(
             )
         return
     unsent = work.is_unsent
-    if unsent and store.size(store.root) != os.path.getsize(work.path):
+    if unsent and store.file_size(store.root) != os.path.getsize(work.path):
         if overwrite:
             return
         raise _differs(store, work)
@@ -234,8 +234,8 @@ def _differs(store: Store, work: WorkFolder) -> OutputExistsError:
 
 
 def _is_hdf5(store: Store) -> bool:
-    size = store.size(store.root) or 0
-    return size > len(_HDF5) and store.ask("cat_file", store.root, start=0, end=8) == _HDF5
+    size = store.file_size(store.root) or 0
+    return size > len(_HDF5) and store.call("cat_file", store.root, start=0, end=8) == _HDF5
 
 
 def _publish(store: Store, work: WorkFolder, report: Report, *, overwrite: bool) -> bool:
@@ -268,11 +268,11 @@ def _target_errors(store: Store) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise OutputIOError(
-            f"target {store.shown}: there is no such bucket or folder ({store.told(error)})"
+            f"target {store.shown}: there is no such bucket or folder ({store.error_text(error)})"
         ) from error
     except Exception as error:
         if not is_settled(error):
             raise
         raise OutputIOError(
-            f"target {store.shown} cannot be written: {store.told(error)}"
+            f"target {store.shown} cannot be written: {store.error_text(error)}"
         ) from error

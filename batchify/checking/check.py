@@ -55,9 +55,9 @@ A new check is a function and a line here; `findings.CHECK_CODES` has its severi
 def is_dataset(location: str | os.PathLike[str]) -> bool:
     """Return whether a path or a URL is that of a dataset, and not of a built file."""
     if is_url(location):
-        from batchify.storage.remote_source import is_folder  # imports fsspec
+        from batchify.storage.remote_source import is_remote_folder  # imports fsspec
 
-        return is_folder(os.fsdecode(location))
+        return is_remote_folder(os.fsdecode(location))
     from batchify.storage.archive import archive_kind
 
     path = local_path(location)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from batchify.choices import Limit, at_least, check_pattern, positive
+from batchify.choices import Limit, check_at_least, check_pattern, check_positive
 from batchify.common.text import printable
 from batchify.errors import OptionError
 
@@ -224,7 +224,7 @@ class CheckLimits:
 
     def __post_init__(self) -> None:
         if self.max_imbalance is not None:
-            positive("max imbalance", self.max_imbalance)
+            check_positive("max imbalance", self.max_imbalance)
             if self.max_imbalance < 1:
                 raise OptionError(f"max imbalance must be 1 or more, not {self.max_imbalance}")
         for name in ("max_skipped", "max_duplicates"):
@@ -232,7 +232,7 @@ class CheckLimits:
             if value is not None:
                 Limit(str(value), name.replace("_", " "))
         if self.min_class_size is not None:
-            at_least("min class size", self.min_class_size, 1)
+            check_at_least("min class size", self.min_class_size, 1)
         if self.group_by:
             check_pattern("group by", self.group_by)
 

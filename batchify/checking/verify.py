@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchify.building.row_sources import stored_keys
 from batchify.checking.findings import Finding, Findings, Verification
 from batchify.checking.provenance import SourceCheck
-from batchify.choices import at_least, check_workers
+from batchify.choices import check_at_least, check_workers
 from batchify.common.paths import shown_path
 from batchify.common.progress import Progress
 from batchify.errors import FileFormatError, FileMissingError, OptionError
@@ -147,7 +147,7 @@ def _check_options(
     if redecode is not None and source is None:
         raise OptionError("redecode needs the source folder (--source DIR)")
     if redecode is not None and redecode != "all":
-        at_least("redecode", redecode, 1)  # type: ignore[arg-type]  # it refuses other types
+        check_at_least("redecode", redecode, 1)  # type: ignore[arg-type]  # it refuses other types
     check_workers(workers, image_timeout_s)
 
 

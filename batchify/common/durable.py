@@ -242,7 +242,7 @@ def remove(path: bytes) -> None:
         raise io_error("removing", path, error) from error
 
 
-def check_place(
+def check_output_path(
     path: str | bytes | os.PathLike[str],
     suffixes: tuple[str, ...],
     source: str | bytes | os.PathLike[str],
@@ -289,13 +289,13 @@ def check_place(
     return target
 
 
-def write_whole(target: bytes, data: bytes) -> None:
+def write_atomically(target: bytes, data: bytes) -> None:
     """Write a file beside its place, then give it the name, in place of what has it.
 
     Parameters
     ----------
     target : bytes
-        As `check_place` returned it.
+        As `check_output_path` returned it.
     data : bytes
 
     Raises

@@ -129,7 +129,7 @@ def shown(location: Path) -> bytes:
     return os.fsencode(shown_url(text) if is_url(text) else text)
 
 
-class Copy(os.PathLike[str]):
+class DownloadedPath(os.PathLike[str]):
     """The path of a copy that is shown as what it is a copy of.
 
     Parameters
@@ -148,4 +148,4 @@ class Copy(os.PathLike[str]):
 
 def shown_path(path: Path) -> bytes:
     """Return a path as its user named it."""
-    return path.shown if isinstance(path, Copy) else shown(path)
+    return path.shown if isinstance(path, DownloadedPath) else shown(path)

@@ -49,9 +49,9 @@ def open_tree(
         If it is an archive that cannot be read.
     """
     if is_url(directory):
-        from batchify.storage.remote_source import remote_tree  # imports fsspec
+        from batchify.storage.remote_source import list_remote  # imports fsspec
 
-        return remote_tree(os.fsdecode(directory), options, timeout_s)
+        return list_remote(os.fsdecode(directory), options, timeout_s)
     from batchify.storage.archive import archive_kind, list_archive  # which make trees
 
     path = local_path(directory)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from batchify.choices import at_least
+from batchify.choices import check_at_least
 from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
 from batchify.loading.epoch_order import chunk_starts, mixed_rows, shuffled_rows
 from batchify.loading.indexing import Rows, count_batches, cut_batches
@@ -178,9 +178,9 @@ class BatchOptions:
         for name in ("batch_size", "seed", "prefetch"):
             if isinstance(getattr(self, name), np.integer):
                 object.__setattr__(self, name, int(getattr(self, name)))
-        at_least("batch size", self.batch_size, 1)
-        at_least("seed", self.seed, 0)
-        at_least("prefetch", self.prefetch, 0)
+        check_at_least("batch size", self.batch_size, 1)
+        check_at_least("seed", self.seed, 0)
+        check_at_least("prefetch", self.prefetch, 0)
 
 
 class Batches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from batchify.common.durable import write_whole
+from batchify.common.durable import write_atomically
 from batchify.format.reader import Reader
 from batchify.reporting.pictures import check_seed
 from batchify.reporting.report import check_report_place, render_report
@@ -68,9 +68,9 @@ def inspect(
         summary = summary_of(reader)
         if sheet_path is not None and sheet_target is not None:
             sheet, data = draw_sheet(reader, sheet_path, seed=seed)
-            write_whole(sheet_target, data)
+            write_atomically(sheet_target, data)
         if report_target is not None:
             page = render_report(reader, summary, seed=seed)
-            write_whole(report_target, page)
+            write_atomically(report_target, page)
             report_nbytes = len(page)
     return Inspection(summary, sheet, report_nbytes)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, features
 
 from batchify import choices
-from batchify.choices import at_least
+from batchify.choices import check_at_least
 from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import BadImageError, FileFormatError, OptionError
@@ -264,8 +264,8 @@ def sample_rows(
     -----
     Memory: 30 bytes per row.
     """
-    at_least("images of a class", per_class, 1)
-    at_least("classes", most_classes, 1)
+    check_at_least("images of a class", per_class, 1)
+    check_at_least("classes", most_classes, 1)
     check_seed(seed)
     count = reader.rows(split)
     if not count:
@@ -293,7 +293,7 @@ def sample_rows(
 
 def check_seed(seed: int) -> None:
     """Refuse a seed that NumPy does not accept."""
-    at_least("seed", seed, 0)
+    check_at_least("seed", seed, 0)
     if seed >= 2**32:
         raise OptionError(f"seed must be less than 2**32, not {seed}")
 

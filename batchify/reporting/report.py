@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from batchify import choices
 from batchify._version import __version__
-from batchify.common.durable import check_place, write_whole
+from batchify.common.durable import check_output_path, write_atomically
 from batchify.common.text import plural, printable, size_text
 from batchify.format.reader import Reader
 from batchify.reporting import report_images, report_sections
@@ -83,14 +83,14 @@ def write_report(
     target = check_report_place(report_path, path)
     with local_copy(path) as copy, Reader(copy) as reader:
         page = render_report(reader, summary_of(reader), seed=seed)
-    write_whole(target, page)
+    write_atomically(target, page)
 
 
 def check_report_place(
     report_path: str | os.PathLike[str], source: str | os.PathLike[str]
 ) -> bytes:
     """Refuse a path where no report can be written, before any work; return where to write it."""
-    return check_place(report_path, SUFFIXES, source)
+    return check_output_path(report_path, SUFFIXES, source)
 
 
 def render_report(reader: Reader, summary: Summary, *, seed: int) -> bytes:

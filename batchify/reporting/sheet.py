@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, features
 
-from batchify.common.durable import check_place, write_whole
+from batchify.common.durable import check_output_path, write_atomically
 from batchify.common.paths import within_class
 from batchify.errors import OptionError
 from batchify.format.reader import Reader, class_counts
@@ -109,7 +109,7 @@ def write_sheet(
     target = check_sheet_place(sheet_path, path)
     with local_copy(path) as copy, Reader(copy) as reader:
         sheet, data = draw_sheet(reader, sheet_path, seed=seed)
-    write_whole(target, data)
+    write_atomically(target, data)
     return sheet
 
 
@@ -117,7 +117,7 @@ def check_sheet_place(
     sheet_path: str | bytes | os.PathLike[str], source: str | os.PathLike[str]
 ) -> bytes:
     """Refuse a path where no sheet can be written, before any work; return where to write it."""
-    target = check_place(sheet_path, SUFFIXES, source)
+    target = check_output_path(sheet_path, SUFFIXES, source)
     if _is_webp(sheet_path) and not features.check("webp"):
         raise OptionError("this Pillow was built without WebP; name a .png")
     return target

@@ -15,7 +15,7 @@ from batchify import choices
 from batchify.building.build import START_IMAGES, keeps_duplicates_apart
 from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
-from batchify.choices import at_least
+from batchify.choices import check_at_least
 from batchify.common.progress import ProgressCallback
 from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError
@@ -173,7 +173,7 @@ def build_shards(
     has; in each worker a shard's paths, a batch and a decoded image.
     """
     options = options or BuildOptions()
-    at_least("shards", shards, 1)
+    check_at_least("shards", shards, 1)
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
@@ -249,7 +249,7 @@ def find_shard_changes(
     ------
     As `batchify.find_changes`.
     """
-    at_least("shards", shards, 1)
+    check_at_least("shards", shards, 1)
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
     )

@@ -13,7 +13,7 @@ from batchify.building.journal import Journal
 from batchify.building.staging import WorkFolder
 from batchify.building.target import check_folder, check_outside
 from batchify.common import durable
-from batchify.common.durable import write_whole
+from batchify.common.durable import write_atomically
 from batchify.common.paths import is_url, local_path, shown_url
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, OutputIOError
@@ -200,7 +200,7 @@ class LocalShards(ShardFolder):
 
     def write(self, name: bytes, data: bytes) -> None:
         """Replace a small file in it, completely or not at all."""
-        write_whole(self._path(name), data)
+        write_atomically(self._path(name), data)
 
     def remove(self, name: bytes) -> None:
         """Remove a file in it, if it exists."""
@@ -247,7 +247,7 @@ class RemoteShards(ShardFolder):
         """Return the content of a small file in it; None if there is none."""
         with self._file(name, "read") as store:
             try:
-                data: bytes = store.ask("cat_file", store.root)
+                data: bytes = store.call("cat_file", store.root)
             except FileNotFoundError:
                 return None
             return data
@@ -255,12 +255,12 @@ class RemoteShards(ShardFolder):
     def write(self, name: bytes, data: bytes) -> None:
         """Replace a small file in it, in one request."""
         with self._file(name, "written") as store:
-            store.ask("pipe_file", store.root, data)
+            store.call("pipe_file", store.root, data)
 
     def remove(self, name: bytes) -> None:
         """Remove a file in it, if it exists."""
         with self._file(name, "removed") as store, contextlib.suppress(FileNotFoundError):
-            store.ask("rm_file", store.root)
+            store.call("rm_file", store.root)
 
     @contextlib.contextmanager
     def _file(self, name: bytes, what: str) -> Iterator[Store]:
@@ -277,7 +277,8 @@ class RemoteShards(ShardFolder):
         except Exception as error:
             if not is_settled(error):
                 raise
-            raise OutputIOError(f"{store.shown} cannot be {what}: {store.told(error)}") from error
+            text = store.error_text(error)
+            raise OutputIOError(f"{store.shown} cannot be {what}: {text}") from error
 
 
 def shard_folder(

@@ -24,11 +24,11 @@ from batchify.storage.remote_store import (
     PATIENCE_S,
     UNKNOWN,
     Store,
-    has_some,
+    has_anything,
     is_denied,
     is_settled,
-    listed,
-    reason,
+    list_files,
+    local_reason,
 )
 from batchify.storage.source import SourceFile
 
@@ -79,7 +79,7 @@ class RemoteSource:
         """
         store = Store(self.url)
         try:
-            return bool(store.wait(store.persist(lambda: has_some(store))))
+            return bool(store.run_in_loop(store.retry_async(lambda: has_anything(store))))
         except FileNotFoundError:
             return False
 
@@ -138,7 +138,7 @@ class RemoteReader:
                         break
                     size = max_nbytes if size < 0 else size
                     work = self._read(store, waiting.popleft(), max_nbytes)
-                    in_flight.append((store.start(work), size))
+                    in_flight.append((store.start_in_loop(work), size))
                     held += size
                 future, size = in_flight.popleft()
                 held -= size
@@ -152,7 +152,7 @@ class RemoteReader:
         for file in files:
             size = _size(file)
             if size < 0:
-                size = self._store.size(self._store.path(file.path)) or 0
+                size = self._store.file_size(self._store.path_of(file.path)) or 0
             yield size
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class RemoteReader:
 
     async def _read(self, store: Store, file: SourceFile, max_nbytes: int) -> _Content:
         """Return the content of a file; one that is refused or changes is tried once more."""
-        path = store.path(file.path)
+        path = store.path_of(file.path)
         try:
             async with asyncio.timeout(self._patience_s):
                 try:
@@ -170,14 +170,14 @@ class RemoteReader:
                     if not is_settled(error) and not isinstance(error, _ChangedError):
                         raise
                 try:
-                    size = await store.persist(lambda: _current_size(store, path))
+                    size = await store.retry_async(lambda: _current_size(store, path))
                     return await _read_once(store, path, size, max_nbytes)
                 except OSError as error:
                     return await _bad(store, error)
         except BadImageError as error:
             return error
         except TimeoutError as error:
-            raise store.outage(error) from error
+            raise store.unreachable(error) from error
 
 
 def _size(file: SourceFile) -> int:
@@ -185,7 +185,7 @@ def _size(file: SourceFile) -> int:
 
 
 async def _current_size(store: Store, path: str) -> int:
-    size = (await store.call("info", path)).get("size")
+    size = (await store.call_async("info", path)).get("size")
     return UNKNOWN if size is None else int(size)
 
 
@@ -197,7 +197,9 @@ async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> byt
         raise BadImageError("empty file (0 bytes)")
     # One byte more than there is tells whether it grew; however much it did, no more comes.
     end = (max_nbytes if size < 0 else size) + 1
-    data: bytes = await store.persist(lambda: store.call("cat_file", path, start=0, end=end))
+    data: bytes = await store.retry_async(
+        lambda: store.call_async("cat_file", path, start=0, end=end)
+    )
     if size < 0 and len(data) > max_nbytes:
         raise BadImageError(f"file is larger than {max_nbytes:,} bytes")
     if not data:
@@ -220,14 +222,14 @@ async def _bad(store: Store, error: OSError) -> BadImageError:
     if not is_settled(error):
         raise error
     try:
-        await store.persist(lambda: has_some(store))
+        await store.retry_async(lambda: has_anything(store))
     except FileNotFoundError:
         pass  # all of it vanished, which whoever counts bad images looks for
     except OSError as refused:
         if is_denied(refused):
-            raise store.outage(refused) from refused
+            raise store.unreachable(refused) from refused
         raise
-    return BadImageError(f"cannot be read: {reason(error)}")
+    return BadImageError(f"cannot be read: {local_reason(error)}")
 
 
 ODD = "no file of a folder can have such a name"
@@ -236,7 +238,7 @@ ODD = "no file of a folder can have such a name"
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
-def remote_tree(url: str, options: DiscoverOptions, timeout_s: float) -> ListedTree:
+def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedTree:
     """List what is below a URL.
 
     Parameters
@@ -267,13 +269,13 @@ def remote_tree(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
     tree = ListedTree(RemoteSource(url, timeout_s))
     empty = True
     try:
-        for path, size in listed(store):
+        for path, size in list_files(store):
             _add(tree, path.encode("utf-8", "surrogateescape"), size, options)
             empty = False
     except FileNotFoundError as error:
         raise DatasetNotFoundError(
-            f"dataset {store.shown} does not exist ({store.told(error)}); name a bucket and a "
-            "folder in it that holds a folder for each class"
+            f"dataset {store.shown} does not exist ({store.error_text(error)}); name a bucket "
+            "and a folder in it that holds a folder for each class"
         ) from error
     except RemoteError:
         raise
@@ -286,7 +288,7 @@ def remote_tree(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
     return tree
 
 
-def is_folder(url: str) -> bool:
+def is_remote_folder(url: str) -> bool:
     """Tell whether a URL names no file: then it may be a folder.
 
     Raises
@@ -295,7 +297,7 @@ def is_folder(url: str) -> bool:
     """
     store = Store(url)
     try:
-        return store.size(store.root) is None
+        return store.file_size(store.root) is None
     except RemoteError:
         raise
     except Exception as error:
@@ -317,15 +319,15 @@ def _add(tree: ListedTree, path: bytes, size: int | None, options: DiscoverOptio
 def _refusal(store: Store, error: Exception) -> str:
     if is_denied(error):
         return (
-            f"dataset {store.shown} may not be listed ({store.told(error)}); credentials are "
+            f"dataset {store.shown} may not be listed ({store.error_text(error)}); credentials are "
             "those that the environment and the configuration of the store's tools give"
         )
-    return f"dataset {store.shown} cannot be listed: {store.told(error)}"
+    return f"dataset {store.shown} cannot be listed: {store.error_text(error)}"
 
 
 def _nothing(store: Store) -> DatasetError | DatasetNotFoundError:
     """Return the error of a URL that nothing is below: of a file, or of nothing."""
-    if store.size(store.root) is None:
+    if store.file_size(store.root) is None:
         return DatasetNotFoundError(
             f"dataset {store.shown} does not exist: nothing is below it; name a folder that "
             "holds a folder for each class"

@@ -70,7 +70,7 @@ def is_denied(error: Exception) -> bool:
     return status in (401, 403) or plain or getattr(error, "errno", None) == errno.EACCES
 
 
-def reason(error: Exception) -> str:
+def local_reason(error: Exception) -> str:
     """Return an answer in words of this machine: they go into files, which name no server."""
     if isinstance(error, FileNotFoundError):
         return os.strerror(errno.ENOENT)
@@ -80,7 +80,7 @@ def reason(error: Exception) -> str:
     return os.strerror(number) if isinstance(number, int) else "the store refuses it"
 
 
-def told(error: BaseException, secrets: Iterable[str] = ()) -> str:
+def error_text(error: BaseException, secrets: Iterable[str] = ()) -> str:
     """Return an error for people, on one line, without some secrets that it may name."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, TimeoutError):
@@ -149,18 +149,18 @@ class Store:
         """Whether it is a web server."""
         return "http" in _protocols(self.fs)
 
-    def path(self, name: bytes) -> str:
+    def path_of(self, name: bytes) -> str:
         """Return the path of a name below the URL."""
         return f"{self.root}/{name.decode('utf-8', 'surrogateescape')}"
 
-    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    async def call_async(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Await a method of the file system: in fsspec's loop, one at a time where it has to be."""
         if self.fs.async_impl:
             return await getattr(self.fs, f"_{method}")(*args, **kwargs)
         async with self._turn:  # FTP, for one, has one connection
             return await asyncio.to_thread(getattr(self.fs, method), *args, **kwargs)
 
-    async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def retry_async(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Await an attempt, and try again what may have been a moment.
 
         Raises
@@ -177,15 +177,15 @@ class Store:
                 if isinstance(error, BatchifyError) or is_settled(error):
                     raise
                 if wait_s is None:
-                    raise self.outage(error) from error
+                    raise self.unreachable(error) from error
             await asyncio.sleep(wait_s)
         raise AssertionError
 
-    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the file system, and again; see `persist`."""
-        return self.wait(self._asked(method, args, kwargs))
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the file system, and again; see `retry_async`."""
+        return self.run_in_loop(self._asked(method, args, kwargs))
 
-    def size(self, path: str) -> int | None:
+    def file_size(self, path: str) -> int | None:
         """Return the bytes of a file; None where there is none.
 
         Raises
@@ -195,7 +195,7 @@ class Store:
         RemoteError
         """
         try:
-            known = self.ask("info", path)
+            known = self.call("info", path)
         except FileNotFoundError:
             return None
         return int(known["size"]) if known["type"] == "file" else None
@@ -203,12 +203,12 @@ class Store:
     async def _asked(self, method: str, args: Any, kwargs: Any) -> Any:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await self.persist(lambda: self.call(method, *args, **kwargs))
+                return await self.retry_async(lambda: self.call_async(method, *args, **kwargs))
         except TimeoutError as error:
-            raise self.outage(error) from error
+            raise self.unreachable(error) from error
 
-    def insist(self, attempt: Callable[[], T]) -> T:
-        """Run an attempt of a longer transfer, and try again; see `persist`."""
+    def retry(self, attempt: Callable[[], T]) -> T:
+        """Run an attempt of a longer transfer, and try again; see `retry_async`."""
         for wait_s in (*WAITS_S, None):
             try:
                 return attempt()
@@ -216,19 +216,19 @@ class Store:
                 if isinstance(error, BatchifyError) or is_settled(error):
                     raise
                 if wait_s is None:
-                    raise self.outage(error) from error
+                    raise self.unreachable(error) from error
             time.sleep(wait_s)
         raise AssertionError
 
-    def start(self, work: Coroutine[Any, Any, T]) -> futures.Future[T]:
+    def start_in_loop(self, work: Coroutine[Any, Any, T]) -> futures.Future[T]:
         """Begin work in fsspec's loop; the future can be waited for in any thread."""
         from fsspec.asyn import get_loop
 
         return asyncio.run_coroutine_threadsafe(work, get_loop())
 
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def run_in_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what work in fsspec's loop comes to; gives it up where this thread is ended."""
-        future = self.start(work)
+        future = self.start_in_loop(work)
         try:
             while not futures.wait([future], _POLL_S).done:
                 pass  # on Windows, a wait without end would hear no Ctrl-C
@@ -237,13 +237,13 @@ class Store:
             future.cancel()
         return result
 
-    def outage(self, error: BaseException) -> RemoteError:
+    def unreachable(self, error: BaseException) -> RemoteError:
         """Return the error of a store that does not answer."""
-        return RemoteError(f"{self.shown} cannot be reached: {self.told(error)}")
+        return RemoteError(f"{self.shown} cannot be reached: {self.error_text(error)}")
 
-    def told(self, error: BaseException) -> str:
+    def error_text(self, error: BaseException) -> str:
         """Return an error for people."""
-        return told(error, self._secrets)
+        return error_text(error, self._secrets)
 
 
 def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
@@ -264,9 +264,9 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     except ImportError as error:
         raise missing_extra(f"{shown} needs what", extra, error) from error
     except ValueError as error:
-        raise OptionError(f"{shown} cannot be meant: {told(error, secrets)}") from error
+        raise OptionError(f"{shown} cannot be meant: {error_text(error, secrets)}") from error
     except Exception as error:  # some connect at once
-        raise RemoteError(f"{shown} cannot be reached: {told(error, secrets)}") from error
+        raise RemoteError(f"{shown} cannot be reached: {error_text(error, secrets)}") from error
     if extra != "remote" and not root.strip("/"):
         raise OptionError(f"{shown} names no bucket")
     return fs, root
@@ -284,14 +284,14 @@ MOST_LEVELS = 100
 """A link to a folder above makes a tree without end, of a store that follows it."""
 
 
-class Listed(NamedTuple):
+class ListedPath(NamedTuple):
     """A file below a URL, or a folder: its path from there, and its size, None for a folder."""
 
     path: str
     size: int | None
 
 
-def listed(store: Store) -> Iterator[Listed]:
+def list_files(store: Store) -> Iterator[ListedPath]:
     """Yield every file below a URL, and folders that may be empty.
 
     Raises
@@ -307,7 +307,7 @@ def listed(store: Store) -> Iterator[Listed]:
     return _s3_keys(store) if store.is_s3 else _folder_by_folder(store)
 
 
-async def has_some(store: Store) -> bool:
+async def has_anything(store: Store) -> bool:
     """Tell whether there is something below a URL.
 
     Raises
@@ -316,9 +316,9 @@ async def has_some(store: Store) -> bool:
         If not, as a rule.
     """
     if not store.is_s3:
-        await store.call("info", store.root)
+        await store.call_async("info", store.root)
         return True
-    page = await store.call("call_s3", "list_objects_v2", **_place(store), MaxKeys=1)
+    page = await store.call_async("call_s3", "list_objects_v2", **_place(store), MaxKeys=1)
     return bool(page.get("Contents"))
 
 
@@ -327,30 +327,30 @@ def _place(store: Store) -> dict[str, str]:
     return {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
 
 
-def _s3_keys(store: Store) -> Iterator[Listed]:
+def _s3_keys(store: Store) -> Iterator[ListedPath]:
     """Yield what S3 lists: one flat run of keys, whatever the folders; s3fs would keep it all."""
     place = _place(store)
     start = len(place["Prefix"])
     more: dict[str, str] = {}
     while True:
-        page = store.ask("call_s3", "list_objects_v2", **place, **more)
+        page = store.call("call_s3", "list_objects_v2", **place, **more)
         for entry in page.get("Contents", ()):
             path = entry["Key"][start:]
             if path.endswith("/"):  # a folder marker
-                yield Listed(path[:-1], None)
+                yield ListedPath(path[:-1], None)
             elif path:
-                yield Listed(path, int(entry["Size"]))
+                yield ListedPath(path, int(entry["Size"]))
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _folder_by_folder(store: Store) -> Iterator[Listed]:
+def _folder_by_folder(store: Store) -> Iterator[ListedPath]:
     pending = [""]
     while pending:
         folder = pending.pop()
         above = f"{store.root}/{folder}".rstrip("/")
-        for entry in store.ask("ls", above or "/", detail=True):
+        for entry in store.call("ls", above or "/", detail=True):
             name = _name_in(entry, above)
             if not name:
                 continue  # the folder itself, or one whose name is empty
@@ -362,10 +362,10 @@ def _folder_by_folder(store: Store) -> Iterator[Listed]:
                         f"{printable(path[:80])} …"
                     )
                 pending.append(path)
-                yield Listed(path, None)
+                yield ListedPath(path, None)
             else:
                 size = entry.get("size")
-                yield Listed(path, UNKNOWN if size is None else int(size))
+                yield ListedPath(path, UNKNOWN if size is None else int(size))
 
 
 def _name_in(entry: dict[str, Any], folder: str) -> str:

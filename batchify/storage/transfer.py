@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from batchify.common import durable
-from batchify.common.paths import Copy, base_name, is_url, local_path, shown
+from batchify.common.paths import DownloadedPath, base_name, is_url, local_path, shown
 from batchify.common.progress import Progress
 from batchify.errors import FileAccessError, FileMissingError, OutputPathError, RemoteError
 from batchify.storage.remote_store import Store
@@ -36,14 +36,14 @@ def local_copy(
         If there is no room for the copy.
     RemoteError
     """
-    if isinstance(location, Copy) or not is_url(location):
-        yield location if isinstance(location, Copy) else local_path(location)
+    if isinstance(location, DownloadedPath) or not is_url(location):
+        yield location if isinstance(location, DownloadedPath) else local_path(location)
         return
 
     url = os.fsdecode(location)
     folder = tempfile.mkdtemp(prefix="batchify-")
     try:
-        copy = Copy(os.path.join(folder, base_name(url) or "file"), shown(url))
+        copy = DownloadedPath(os.path.join(folder, base_name(url) or "file"), shown(url))
         try:
             fetch_file(url, os.fsencode(copy), lambda *done: report(Progress("download", *done)))
         except FileNotFoundError as error:
@@ -88,7 +88,7 @@ def version(store: Store) -> list[str] | None:
     RemoteError
     """
     try:
-        known = store.ask("info", store.root)
+        known = store.call("info", store.root)
     except FileNotFoundError:
         return None
     if known["type"] != "file":
@@ -106,12 +106,12 @@ def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
         If there is no room for it.
     RemoteError
     """
-    store.insist(lambda: _get(store, path, step))
+    store.retry(lambda: _get(store, path, step))
 
 
 def _get(store: Store, path: bytes, step: Step) -> None:
     if not store.is_s3:  # which would hold ten pieces of 50 MiB at once
-        nbytes = store.size(store.root) or 0
+        nbytes = store.file_size(store.root) or 0
         durable.check_room(path, nbytes)
         step(0, nbytes)
         store.fs.get_file(store.root, os.fsdecode(path))
@@ -153,8 +153,8 @@ def upload(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
     Memory: about three blocks (`BLOCK_NBYTES`), larger ones for files beyond 70 GiB.
     """
     nbytes = os.path.getsize(path)
-    store.insist(lambda: _put(store, path, nbytes, step))
-    there = store.size(store.root)
+    store.retry(lambda: _put(store, path, nbytes, step))
+    there = store.file_size(store.root)
     if there != nbytes:
         raise RemoteError(f"{store.shown} has {there or 0:,} bytes of {nbytes:,} after the upload")
 
@@ -206,8 +206,8 @@ def check_writable(store: Store) -> None:
         return
     bucket, key, _ = store.fs.split_path(store.root)
     place = {"Bucket": bucket, "Key": key}
-    begun = store.ask("call_s3", "create_multipart_upload", **place)
-    store.ask("call_s3", "abort_multipart_upload", **place, UploadId=begun["UploadId"])
+    begun = store.call("call_s3", "create_multipart_upload", **place)
+    store.call("call_s3", "abort_multipart_upload", **place, UploadId=begun["UploadId"])
 
 
 def drop_uploads(store: Store) -> None:
@@ -217,8 +217,8 @@ def drop_uploads(store: Store) -> None:
     bucket, key, _ = store.fs.split_path(store.root)
     # What cannot be listed or dropped is left to the rules of the bucket.
     with contextlib.suppress(Exception):
-        found = store.ask("call_s3", "list_multipart_uploads", Bucket=bucket, Prefix=key)
+        found = store.call("call_s3", "list_multipart_uploads", Bucket=bucket, Prefix=key)
         for each in found.get("Uploads", ()):
             if each["Key"] == key:
                 place = {"Bucket": bucket, "Key": key, "UploadId": each["UploadId"]}
-                store.ask("call_s3", "abort_multipart_upload", **place)
+                store.call("call_s3", "abort_multipart_upload", **place)

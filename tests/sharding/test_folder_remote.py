@@ -22,8 +22,8 @@ OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
 def contents(url: str) -> dict[str, bytes]:
     """Return all files of a prefix."""
     store = Store(url)
-    paths = store.ask("find", store.root)
-    return {path.rpartition("/")[2]: store.ask("cat_file", path) for path in paths}
+    paths = store.call("find", store.root)
+    return {path.rpartition("/")[2]: store.call("cat_file", path) for path in paths}
 
 
 @pytest.fixture
