@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from batchify.building.outcome import BadImages, BuildReport
 from batchify.building.staging import open_destination
 from batchify.building.target import Destination, Target
 from batchify.building.workfile import Resumed, WorkFile
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.decoding.channels import ChannelTotals
 from batchify.errors import DatasetNotFoundError, OutputExistsError, RemoteError, Skipped
 from batchify.format.rows import RowReader
@@ -63,7 +63,7 @@ def produce(
     plan: BuildPlan,
     workers: Workers,
     run: RunOptions,
-    report: Callable[[Progress], None],
+    report: ProgressCallback,
     *,
     images: bool = False,
     repair: bool = False,
@@ -104,7 +104,7 @@ class _Production:
     plan: BuildPlan
     workers: Workers
     run: RunOptions
-    report: Callable[[Progress], None]
+    report: ProgressCallback
     totals: ChannelTotals = field(default_factory=ChannelTotals)
 
     def find_up_to_date(self, *, images: bool, repair: bool) -> BuildReport | None:
@@ -260,7 +260,7 @@ def build(
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     work_dir: str | os.PathLike[str] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> BuildReport:
     """Write the splits of a dataset folder into one HDF5 file.
 
@@ -335,7 +335,7 @@ def _build(
     output: str | os.PathLike[str],
     options: BuildOptions,
     run: RunOptions,
-    report: Callable[[Progress], None],
+    report: ProgressCallback,
 ) -> BuildReport:
     """Plan a file while its workers start, make it, and deliver it."""
     with open_destination(output, run, report) as destination:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from batchify.building.row_sources import (
     stored_keys,
 )
 from batchify.common.paths import DownloadedPath, is_url, local_path, shown, shown_path
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format import schema
@@ -44,7 +44,7 @@ def compare(
     skip: bool,
     every: bool,
     images: bool = False,
-    report: Callable[[Progress], None] = lambda _: None,
+    report: ProgressCallback = lambda _: None,
 ) -> tuple[Changes, BuildPlan]:
     """Compare a file with a plan, and with the sources of its rows.
 
@@ -102,7 +102,7 @@ def find_changes(
     max_skipped: str | int | None = None,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Changes:
     """Find out whether a build would make a different file than the existing one, and why.
 
@@ -137,7 +137,7 @@ def _find_changes(
     output: str | os.PathLike[str],
     options: BuildOptions,
     run: RunOptions,
-    report: Callable[[Progress], None],
+    report: ProgressCallback,
 ) -> Changes:
     with (
         Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
@@ -211,7 +211,7 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     return file_plan
 
 
-def _compare_images(reader: Reader, changes: Changes, report: Callable[[Progress], None]) -> None:
+def _compare_images(reader: Reader, changes: Changes, report: ProgressCallback) -> None:
     """Compare stored images with their checksums, up to the first damaged one."""
     for split in reader.splits:
         checked = 0
@@ -253,7 +253,7 @@ def _compare_sources(
     changes: Changes,
     workers: Workers,
     every: bool,
-    report: Callable[[Progress], None],
+    report: ProgressCallback,
 ) -> None:
     """Hash the sources of all rows whose files are there."""
     index = SampleIndex(file_plan.dataset)

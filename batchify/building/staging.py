@@ -7,7 +7,7 @@ import filecmp
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from batchify.building.journal import Journal
@@ -15,7 +15,7 @@ from batchify.building.target import Destination, Target
 from batchify.common import durable
 from batchify.common.closing import Closing
 from batchify.common.paths import base_name, is_url, local_path, shown_url
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import (
     BatchifyError,
@@ -34,7 +34,7 @@ from batchify.storage.transfer import check_writable, download, drop_uploads, up
 def open_destination(
     output: str | os.PathLike[str],
     run: RunOptions,
-    report: Callable[[Progress], None] = lambda _: None,
+    report: ProgressCallback = lambda _: None,
 ) -> Iterator[Destination]:
     """Open the destination of a file for a path or a URL.
 
@@ -149,14 +149,11 @@ def _make_private(folder: bytes) -> None:
         )
 
 
-Report = Callable[[Progress], None]
-
-
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @contextlib.contextmanager
-def _open_remote(url: str, run: RunOptions, report: Report) -> Iterator[Destination]:
+def _open_remote(url: str, run: RunOptions, report: ProgressCallback) -> Iterator[Destination]:
     """Give a path on this machine for the file of a URL; see `open_destination`.
 
     If the build fails, the work folder is kept, and the next call resumes with what is in it.
@@ -198,7 +195,7 @@ def _check_free(shown: str, overwrite: bool) -> None:
 
 
 def _fetch(
-    store: Store, work: WorkFolder, there: list[str], report: Report, *, overwrite: bool
+    store: Store, work: WorkFolder, there: list[str], report: ProgressCallback, *, overwrite: bool
 ) -> None:
     """Download the file of a URL into the work folder, unless that has something newer."""
     if work.is_copy and work.noted("version") == there:
@@ -238,7 +235,7 @@ def _is_hdf5(store: Store) -> bool:
     return size > len(_HDF5) and store.call("cat_file", store.root, start=0, end=8) == _HDF5
 
 
-def _publish(store: Store, work: WorkFolder, report: Report, *, overwrite: bool) -> bool:
+def _publish(store: Store, work: WorkFolder, report: ProgressCallback, *, overwrite: bool) -> bool:
     """Upload the file, unless it is the downloaded one; return whether it was uploaded."""
     if work.is_copy:
         work.remove(work.path)
