@@ -321,7 +321,7 @@ def test_max_skipped_bounds_what_is_left_out(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs there")
 def test_special_files_are_listed_as_skipped(photos: Path, tmp_path: Path) -> None:
-    """A FIFO is left out under --on-error fail too, and stands in the file and in the bound."""
+    """A FIFO is skipped with --on-error fail, too; the file lists it and the limit includes it."""
     os.mkfifo(photos / "cat" / "pipe.jpg")
     build(photos, tmp_path / "out.h5", SMALL)
     with h5py.File(tmp_path / "out.h5") as file:
@@ -398,7 +398,7 @@ time.sleep(600)
 
 
 def test_two_builds_on_one_target(photos: Path, tmp_path: Path) -> None:
-    """The second is refused at once; a kill of the first leaves no stale lock."""
+    """The second is refused immediately; killing the first leaves no stale lock."""
     out = tmp_path / "out.h5"
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(out)], stdout=subprocess.PIPE, text=True

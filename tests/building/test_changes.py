@@ -68,7 +68,7 @@ def change(path: Path, seed: int) -> None:
 def test_nothing_is_done_where_nothing_changed(
     photos: Path, tmp_path: Path, decoded: Decoded
 ) -> None:
-    """With and without --overwrite; the file is not touched, and nothing is left beside it."""
+    """With and without --overwrite; the file is not touched, and nothing is left next to it."""
     out = tmp_path / "out.h5"
     first = build(photos, out, SMALL, workers=1)
     before = (out.stat().st_ino, out.stat().st_mtime_ns, len(decoded))
@@ -261,7 +261,7 @@ def test_a_rebuild_has_the_bytes_of_a_fresh_build(
 
 
 def test_only_what_changed_is_decoded(tmp_path: Path, decoded: Decoded) -> None:
-    """By the hash of the source: a file that was moved or is there twice is known, too."""
+    """By the hash of the source: a file that was moved or is there twice is found, too."""
     root = draw_dataset(tmp_path / "data", {"a": 50, "b": 50})
     out = tmp_path / "out.h5"
     build(root, out, SMALL, workers=1)
@@ -279,7 +279,7 @@ def test_only_what_changed_is_decoded(tmp_path: Path, decoded: Decoded) -> None:
 def test_a_row_that_rotted_is_not_copied(
     tmp_path: Path, decoded: Decoded, compression: Any
 ) -> None:
-    """Its checksum is held against it, and the image is decoded again."""
+    """Its checksum is compared, and the image is decoded again."""
     root = draw_dataset(tmp_path / "data", {"a": 20})
     out = tmp_path / "out.h5"
     options = dataclasses.replace(
@@ -306,7 +306,7 @@ def test_a_row_that_rotted_is_not_copied(
 def test_what_rotted_beside_an_image_is_not_copied(
     photos: Path, tmp_path: Path, column: str
 ) -> None:
-    """The checksum of its record is held against it."""
+    """The checksum of its record is compared."""
     out = tmp_path / "out.h5"
     build(photos, out, SMALL)
     where = read_row_offsets(os.fsencode(out))[f"train/{column}"]
@@ -324,7 +324,7 @@ def test_what_rotted_beside_an_image_is_not_copied(
 def test_what_its_owner_added_to_a_file_does_no_harm(
     photos: Path, tmp_path: Path, add: Callable[[h5py.File], object]
 ) -> None:
-    """It is a reason to build anew, and is not looked into."""
+    """It is a reason to build again, and is not examined further."""
     out = tmp_path / "out.h5"
     build(photos, out, SMALL)
     with h5py.File(out, "r+") as file:

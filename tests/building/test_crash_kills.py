@@ -46,7 +46,7 @@ main(sys.argv[1:])
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from a later one of the same number."""
+    """A process, distinguished from a later one with the same number."""
 
     pid: int
     started: str
@@ -121,7 +121,7 @@ class Chain:
         return sum(self.kills.values()) - self.kills["before the work file"]
 
     def beside(self, suffix: str) -> Path:
-        """Return a file that a build keeps beside its target."""
+        """Return a file that a build keeps next to its target."""
         return self.folder / f"out.h5.partial{suffix}"
 
     def records(self) -> int:
@@ -181,7 +181,7 @@ class Chain:
         time.sleep(self.random.choice((0.0, self.random.uniform(0, longest))))
 
     def stage(self) -> str:
-        """Return where a build is, by the files beside its target."""
+        """Return the stage of a build, by the files next to its target."""
         if self.target() not in (self.before, None):
             return "after the rename"
         if self.beside(".sealing").exists():
@@ -285,7 +285,7 @@ class Chain:
         self.check_no_orphans()
 
     def finish_after_the_rename(self) -> None:
-        """Go on from a kill that came when the target was whole already."""
+        """Resume after a kill that came when the target was complete."""
         assert self.target() == self.expected
         done = subprocess.run(
             self.command(), cwd=self.folder, capture_output=True, text=True, check=False

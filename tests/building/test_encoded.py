@@ -158,7 +158,7 @@ def test_a_stopped_build_goes_on(root: Path, tmp_path: Path) -> None:
 
 
 def test_rows_that_rotted_or_changed_are_made_again(root: Path, tmp_path: Path) -> None:
-    """Stored bytes, what was learnt of them, and a source that has other bytes of that number."""
+    """Stored bytes, their decoded columns, and a source with as many other bytes."""
     out, partial = tmp_path / "out.h5", tmp_path / "out.h5.partial"
     with pytest.raises(_StopError):
         build(root, out, SMALL, workers=1, progress=stop_after(24))

@@ -110,7 +110,7 @@ def test_no_process_holds_more_of_an_archive_than_a_member(tmp_path: Path, name:
 
 
 def test_memory_of_a_zip_grows_by_less_than_200_bytes_an_image(tmp_path: Path, long: bool) -> None:
-    """Where each member lies, beside its name; over all processes, from 1,000 images on."""
+    """The position of each member and its name; in all processes, from 1,000 images on."""
     tiny = encoded(photo(2, 2), "PNG")
     sums = []
     most = 50_000 if long else 20_000
@@ -157,7 +157,7 @@ def test_memory_grows_by_less_than_100_bytes_an_image(
 def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(
     tmp_path: Path, long: bool
 ) -> None:
-    """Where a file is held against its sources, too: as it is, with one changed, to verify it."""
+    """Comparing a file with its sources, too: unchanged, with one changed, and in verify."""
     size = ("--target-size", "2", "--workers", "2")
     found: list[list[int]] = []
     most = 40_000 if long else 20_000

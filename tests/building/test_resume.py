@@ -1,4 +1,4 @@
-"""Continuing: what was committed is kept where it still holds, and the bytes are the same."""
+"""Resuming: committed rows that are still good are kept, and the bytes are the same."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fresh(root: Path, out: Path, options: BuildOptions = SMALL) -> bytes:
 def test_a_build_goes_on_after_the_last_commit(
     root: Path, tmp_path: Path, workers: int, compression: Any
 ) -> None:
-    """Rows that were committed are not decoded again; the file is that of a fresh build."""
+    """Rows that were committed are not decoded again; the result is identical to a fresh build."""
     options = replace(SMALL, store=StoreOptions(compression=compression))
     out = tmp_path / "out.h5"
     stopped(root, out, 20, options)
@@ -76,7 +76,7 @@ def test_a_build_goes_on_after_the_last_commit(
 
 
 def test_a_build_may_be_stopped_again_and_again(root: Path, tmp_path: Path) -> None:
-    """Each goes on from the one before; nothing is lost on the way."""
+    """Each resumes the one before; nothing is lost on the way."""
     out = tmp_path / "out.h5"
     for images in (9, 17, 25, 33):
         stopped(root, out, images)
@@ -119,7 +119,7 @@ def test_a_row_that_rotted_since_is_decoded_again(root: Path, tmp_path: Path) ->
 def test_what_rotted_beside_the_images_is_made_anew(
     root: Path, tmp_path: Path, column: str, kept: int
 ) -> None:
-    """What is known is written again; what was learnt has a checksum in each commit."""
+    """Planned columns are written again; decoded ones have a checksum in each commit."""
     out = tmp_path / "out.h5"
     options = replace(SMALL, split=SplitOptions(shuffle=False, validation=0))
     stopped(root, out, 20, options)
@@ -187,7 +187,7 @@ def test_other_options_cannot_continue(
 
 
 def test_other_files_cannot_continue(root: Path, tmp_path: Path) -> None:
-    """New and vanished files, and new classes, are told."""
+    """New and vanished files, and new classes, are reported."""
     out = tmp_path / "out.h5"
     stopped(root, out)
     (root / "cat" / "new.jpg").write_bytes(encoded(photo(), "JPEG"))
@@ -197,7 +197,7 @@ def test_other_files_cannot_continue(root: Path, tmp_path: Path) -> None:
 
 
 def test_other_skipped_files_cannot_continue(root: Path, tmp_path: Path) -> None:
-    """They are in the file that was begun."""
+    """They are in the unfinished file."""
     out = tmp_path / "out.h5"
     (root / "cat" / "zz1.jpg").symlink_to(tmp_path)
     stopped(root, out)
@@ -296,7 +296,7 @@ def test_the_old_file_stays_until_the_rename(root: Path, tmp_path: Path) -> None
 
 
 def test_the_command_says_what_cannot_be_continued(run: Run, root: Path, tmp_path: Path) -> None:
-    """Exit 7; --restart goes on."""
+    """Exit 7; --restart starts over."""
     stopped(root, tmp_path / "out.h5")
     done = run("build", root, "out.h5", "--target-size", "9")
     assert done.returncode == 7

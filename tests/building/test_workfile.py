@@ -81,7 +81,7 @@ def committed_thrice(photos: Path, target: Target) -> Path:
 
 
 def test_a_torn_record_is_cut_off(photos: Path, target: Target) -> None:
-    """A last record that is cut short was not durable: the ones before it count, and go on."""
+    """A last record that is cut short was not durable: those before it count; more can follow."""
     path = committed_thrice(photos, target)
     whole = path.read_bytes()
     last = len(whole.splitlines(keepends=True)[-1])
@@ -115,7 +115,7 @@ def test_a_record_is_a_checksum_and_json(target: Target) -> None:
 
 
 def test_the_lock_is_held_once(target: Target) -> None:
-    """Within a process too; and closing lets it go."""
+    """Within a process, too; closing releases it."""
     with WorkFile(target), pytest.raises(OutputLockedError) as caught:
         WorkFile(target)
     assert caught.value.exit_code == 5
@@ -203,7 +203,7 @@ def test_rows_go_where_they_belong(tmp_path: Path) -> None:
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the kernel takes at once; a write of nothing is an error, not a loop."""
+    """However little the kernel takes; a write of nothing is an error, not a loop."""
     if sys.platform == "win32":
         pytest.skip("no pwrite there")
     real_pwrite = os.pwrite
