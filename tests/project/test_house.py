@@ -33,3 +33,9 @@ def test_a_package_says_what_it_is_for_and_no_more(package: str) -> None:
     body = ast.parse((TOP / package / "__init__.py").read_text(encoding="utf-8")).body
     assert isinstance(body[0], ast.Expr)
     assert len(body) == 1 or package == "cli"
+
+
+def test_modules_are_short() -> None:
+    """A long one has a second job in it, which people look for elsewhere."""
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in TOP.rglob("*.py")}
+    assert {path.name: count for path, count in lines.items() if count > 400} == {}
