@@ -155,18 +155,22 @@ def stored_facts(reader: Reader) -> Facts:
 
 
 def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> SplitFacts:
-    stored = reader.splits[split]["paths"]
-
-    def paths(start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
-        for first in range(start, stop, _AT_ONCE):
-            with reader.refusing():
-                yield first, stored[first : min(first + _AT_ONCE, stop)].tolist()
-
     sizes, flags = reader.column(split, "source_size"), reader.column(split, "source_flags")
     labels = class_indices(reader, split) if has_classes(reader) else None
-    facts = SplitFacts(labels, digests, sizes, flags, paths)
+    facts = SplitFacts(labels, digests, sizes, flags, partial(_stored_paths, reader, split))
     _clear_tiff_turns(facts)
     return facts
+
+
+def _stored_paths(
+    reader: Reader, split: str, start: int, stop: int
+) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield (first row, paths) of some rows of a file, some thousand at a time."""
+    stored = reader.splits[split]["paths"]
+    for first in range(start, stop, _AT_ONCE):
+        with reader.refusing():
+            paths = stored[first : min(first + _AT_ONCE, stop)].tolist()
+        yield first, paths
 
 
 def shard_facts(folder: bytes) -> Facts:
@@ -194,11 +198,7 @@ def _shard_paths(shard: ShardPath, start: int, stop: int) -> Iterator[tuple[int,
     It is opened each time, since a folder may have more shards than files may be open.
     """
     with Reader(shard.path) as reader:
-        stored = reader.splits[shard.split]["paths"]
-        for first in range(start, stop, _AT_ONCE):
-            with reader.refusing():
-                names = stored[first : min(first + _AT_ONCE, stop)].tolist()
-            yield first, names
+        yield from _stored_paths(reader, shard.split, start, stop)
 
 
 def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:

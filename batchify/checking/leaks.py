@@ -28,7 +28,8 @@ def find_leaks(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
 def find_label_conflicts(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that are in several classes."""
     if conflicts := facts.repeat_counts.conflicts:
-        found = (each for each in facts.repeats if len(classes_of(each, facts.labels)) > 1)
+        labels = facts.labels
+        found = (each for each in facts.repeats if len(classes_of(each, labels)) > 1)
         pairs = ((row, each[0]) for each in found for row in islice(each, 1, None))
         message = f"{plural(conflicts, 'image')} in several classes"
         yield message, conflicts, _copies(facts, pairs)
