@@ -145,15 +145,15 @@ class Album:
         self._closing.close()
 
 
-GROUPS_SHOWN = 12
+IMAGES_SHOWN = 12
 """How many images in several splits are shown, and how many repeated within one split."""
 
 
-MEMBERS_SHOWN = 6
+ROWS_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class RepeatedRow:
     """A row of a repeated image."""
 
     split: str
@@ -163,22 +163,22 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RepeatedImage:
     """An image that several rows have.
 
     Parameters
     ----------
     picture : Picture
         That of its first row; all have the same bytes.
-    locations : tuple of Location
-        The first rows.
+    shown_rows : tuple of RepeatedRow
+        The first of them.
     class_names : tuple of bytes
         Its classes; more than one is a label conflict.
     """
 
     picture: Picture
     rows: int
-    locations: tuple[Location, ...]
+    shown_rows: tuple[RepeatedRow, ...]
     class_names: tuple[bytes, ...]
 
 
@@ -188,13 +188,13 @@ class Repeats:
 
     Parameters
     ----------
-    leak_groups, other_groups : tuple of Group
+    shown_leaks, shown_others : tuple of RepeatedImage
         The first images in several splits, and of those repeated within one; with pictures.
     """
 
     counts: RepeatCounts
-    leak_groups: tuple[Group, ...]
-    other_groups: tuple[Group, ...]
+    shown_leaks: tuple[RepeatedImage, ...]
+    shown_others: tuple[RepeatedImage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +225,9 @@ class Dossier:
     @property
     def damaged(self) -> int:
         """How many of the images that are shown are damaged."""
-        groups = (*self.repeats.leak_groups, *self.repeats.other_groups)
+        repeated = (*self.repeats.shown_leaks, *self.repeats.shown_others)
         shown = [picture for gallery in self.galleries for picture in gallery.pictures]
-        shown += [group.picture for group in groups]
+        shown += [image.picture for image in repeated]
         return len({(picture.split, picture.row) for picture in shown if picture.damaged})
 
 
@@ -273,13 +273,13 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     def name_of(index: int | None) -> bytes | None:
         return None if index is None else reader.header.classes[index]
 
-    def group(repeat: Repeat) -> Group:
-        return Group(
+    def image(repeat: Repeat) -> RepeatedImage:
+        return RepeatedImage(
             picture=album.picture(*repeat[0], class_of(*repeat[0])),
             rows=len(repeat),
-            locations=tuple(
-                Location(split, row, album.path(split, row), name_of(class_of(split, row)))
-                for split, row in repeat[:MEMBERS_SHOWN]
+            shown_rows=tuple(
+                RepeatedRow(split, row, album.path(split, row), name_of(class_of(split, row)))
+                for split, row in repeat[:ROWS_SHOWN]
             ),
             class_names=tuple(reader.header.classes[i] for i in classes_of(repeat, labels)),
         )
@@ -288,6 +288,6 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     others = (repeat for repeat in found if len(repeat.splits) == 1)
     return Repeats(
         counts=count_repeats(found, labels),
-        leak_groups=tuple(map(group, islice(leaks, GROUPS_SHOWN))),
-        other_groups=tuple(map(group, islice(others, GROUPS_SHOWN))),
+        shown_leaks=tuple(map(image, islice(leaks, IMAGES_SHOWN))),
+        shown_others=tuple(map(image, islice(others, IMAGES_SHOWN))),
     )

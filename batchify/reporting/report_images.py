@@ -19,7 +19,7 @@ from batchify.reporting.html import (
     tag,
     void,
 )
-from batchify.reporting.report_data import Dossier, Gallery, Group, Picture
+from batchify.reporting.report_data import Dossier, Gallery, Picture, RepeatedImage
 
 _CAPTION_LENGTH = 24
 """The most characters of a path below a picture; its title and `alt` have the whole path."""
@@ -32,6 +32,27 @@ def galleries(dossier: Dossier) -> Html:
 
 def repeats(dossier: Dossier) -> Html:
     """Return the images that several rows have, those in several splits first."""
+    found = dossier.repeats.counts
+    parts = _repeat_verdicts(dossier)
+    if found.between:
+        rows = [
+            [_splits(names), f"{images:,}", f"{rows:,}"] for names, images, rows in found.between
+        ]
+        head = ["Splits", "Images", "Rows"]
+        parts.append(table("Exact duplicates", head, rows, numbers=(1, 2)))
+    for title, shown, total in (
+        ("Across splits", dossier.repeats.shown_leaks, found.leaks),
+        ("Within a split", dossier.repeats.shown_others, found.others),
+    ):
+        if shown:
+            parts += [tag("h3", title), tag("ul", *map(_repeated, shown), class_="groups")]
+        if total > len(shown):
+            parts.append(paragraph(f"… and {plural(total - len(shown), 'image')} more.", "note"))
+    text = "Exact duplicates: sources with the very same bytes, by SHA-256."
+    return join([*parts, paragraph(text, "note")])
+
+
+def _repeat_verdicts(dossier: Dossier) -> list[Html]:
     found = dossier.repeats.counts
     parts = []
     if found.leaks:
@@ -59,22 +80,7 @@ def repeats(dossier: Dossier) -> Html:
             f"{'has' if found.conflicts == 1 else 'have'} copies in different classes."
         )
         parts.append(paragraph(text, "warn"))
-    if found.between:
-        rows = [
-            [_splits(names), f"{images:,}", f"{rows:,}"] for names, images, rows in found.between
-        ]
-        head = ["Splits", "Images", "Rows"]
-        parts.append(table("Exact duplicates", head, rows, numbers=(1, 2)))
-    for title, groups, total in (
-        ("Across splits", dossier.repeats.leak_groups, found.leaks),
-        ("Within a split", dossier.repeats.other_groups, found.others),
-    ):
-        if groups:
-            parts += [tag("h3", title), tag("ul", *map(_group, groups), class_="groups")]
-        if total > len(groups):
-            parts.append(paragraph(f"… and {plural(total - len(groups), 'image')} more.", "note"))
-    text = "Exact duplicates: sources with the very same bytes, by SHA-256."
-    return join([*parts, paragraph(text, "note")])
+    return parts
 
 
 def _splits(names: Sequence[str]) -> Html:
@@ -122,17 +128,17 @@ def _image(picture: Picture) -> Html:
     return void("img", src=picture.uri, alt=text)
 
 
-def _group(group: Group) -> Html:
+def _repeated(image: RepeatedImage) -> Html:
     rows = []
-    for location in group.locations:
-        where = tag("small", f"row {location.row:,}")
-        name = [] if location.class_name is None else [tag("strong", named(location.class_name))]
-        path = tag("span", named(location.path, PATH_LENGTH), class_="path")
-        rows.append(tag("li", split_tag(location.split), *name, where, path))
-    if group.rows > len(group.locations):
-        rows.append(tag("li", f"… and {group.rows - len(group.locations):,} more rows"))
+    for row in image.shown_rows:
+        where = tag("small", f"row {row.row:,}")
+        name = [] if row.class_name is None else [tag("strong", named(row.class_name))]
+        path = tag("span", named(row.path, PATH_LENGTH), class_="path")
+        rows.append(tag("li", split_tag(row.split), *name, where, path))
+    if image.rows > len(image.shown_rows):
+        rows.append(tag("li", f"… and {image.rows - len(image.shown_rows):,} more rows"))
     notes = []
-    if len(group.class_names) > 1:
-        text = f"The same image in {plural(len(group.class_names), 'class', 'classes')}."
+    if len(image.class_names) > 1:
+        text = f"The same image in {plural(len(image.class_names), 'class', 'classes')}."
         notes.append(paragraph(text, "warn"))
-    return tag("li", _image(group.picture), tag("div", tag("ul", *rows), *notes))
+    return tag("li", _image(image.picture), tag("div", tag("ul", *rows), *notes))

@@ -32,7 +32,7 @@ from batchify.format.reader import Reader
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 from batchify.reporting import report_data
 from batchify.reporting.report import MOST_NBYTES, render, write_report
-from batchify.reporting.report_data import Dossier, Group, Location, Repeats, gather
+from batchify.reporting.report_data import Dossier, RepeatedImage, RepeatedRow, Repeats, gather
 from batchify.reporting.summary import summarize, summary_of
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
@@ -177,9 +177,9 @@ def test_leaks_and_duplicates_are_told_apart(tmp_path: Path) -> None:
     counts = found.counts
     assert (counts.leaks, counts.others, counts.conflicts) == (2, 1, 1)
     with h5py.File(tmp_path / "out.h5") as file:
-        for group in (*found.leak_groups, *found.other_groups):
-            assert len({place.path for place in group.locations}) == group.rows == 2
-            for place in group.locations:
+        for group in (*found.shown_leaks, *found.shown_others):
+            assert len({place.path for place in group.shown_rows}) == group.rows == 2
+            for place in group.shown_rows:
                 assert file[place.split]["paths"][place.row] == place.path
                 assert printable(place.path) in page.text
     assert "Leak:" in page.text
@@ -375,9 +375,9 @@ def test_no_file_makes_a_large_page(photos: Path, tmp_path: Path) -> None:
     dossier = gathered(tmp_path / "out.h5")
     name, path = b'"' * 255, b'"' * 4000
     classes = (name,) * (1 << 17)
-    place = Location("validation", 10**12, path, name)
+    place = RepeatedRow("validation", 10**12, path, name)
     picture = replace(dossier.galleries[0].pictures[0], path=path, class_name=name, uri="")
-    group = Group(picture, 10**9, (place,) * 6, classes)
+    group = RepeatedImage(picture, 10**9, (place,) * 6, classes)
     splits = []
     for split in ("train", "validation", "test"):
         counts = (10**12,) * len(classes)
@@ -413,7 +413,7 @@ def test_pictures_stop_where_the_page_would_grow(
     assert 1 <= len(pictures) < 14
     assert sum(len(each["src"]) for each in pictures) <= 9000
     assert page.text.count("left out: the page is kept small") == 14 - len(pictures)
-    assert gathered(tmp_path / "out.h5").repeats.other_groups[0].picture.uri
+    assert gathered(tmp_path / "out.h5").repeats.shown_others[0].picture.uri
 
 
 def test_noise_of_any_size_fits_the_album(tmp_path: Path) -> None:
