@@ -130,8 +130,6 @@ def _splits(summary: Summary) -> str:
 
 
 def _channels(summary: Summary) -> str:
-    from batchify.cli.text import table
-
     rows = [["channels", "mean", "standard deviation"]]
     for split in summary.splits:
         if split.rows:

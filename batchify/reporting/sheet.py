@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, features
 
 from batchify.common.durable import check_output_path, write_atomically
 from batchify.common.paths import within_class
+from batchify.common.text import plural
 from batchify.errors import OptionError
 from batchify.format.reader import Reader, class_counts
 from batchify.reporting.pictures import Pictures, Shown, check_seed, sample_rows
@@ -168,8 +169,9 @@ def _lay_out(layout: Layout, reader: Reader, pictures: Pictures, *, most: int, s
         layout.line(split, line)
     more = 0 if counts is None else int(np.count_nonzero(counts)) - len(shown)
     if more:
-        shown_ones = "the one shown was" if len(shown) == 1 else "those shown were"
-        layout.text(f"... and {_counted(more, 'more class')}; {shown_ones} drawn by seed {seed}")
+        drawn = "the one shown was" if len(shown) == 1 else "those shown were"
+        hidden = plural(more, "more class", "more classes")
+        layout.text(f"... and {hidden}; {drawn} drawn by seed {seed}")
 
 
 def _about(
@@ -182,7 +184,7 @@ def _about(
     """Return the text below the title of a split: what it has, and what is shown."""
     if not len(pictures):
         return "empty: no images"
-    images = _counted(len(pictures), "image")
+    images = plural(len(pictures), "image")
     shape = "x".join(map(str, pictures.image_shape))
     kind = f"{shape} {pictures.dtype.name}"
     is_cut = any(of.count > len(of.rows) for of in shown)
@@ -192,12 +194,12 @@ def _about(
         text = f"{images}, {labels}, {kind}"
         return f"{text}; {len(shown[0].rows):,} of them, drawn by seed {seed}" if is_cut else text
     classes = int(np.count_nonzero(counts))
-    text = f"{images} of {_counted(classes, 'class')}, {kind}"
+    text = f"{images} of {plural(classes, 'class', 'classes')}, {kind}"
     if len(shown) < classes:
         text += f"; {len(shown):,} of the classes are shown"
     if is_cut:
         most = max(len(of.rows) for of in shown)
-        text += f"; at most {_counted(most, 'image')} of each class, drawn by seed {seed}"
+        text += f"; at most {plural(most, 'image')} of each class, drawn by seed {seed}"
     return text
 
 
@@ -217,12 +219,7 @@ def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> 
     )
     if name is None:
         return Block((), "", tiles)
-    return Block(layout.heading(name, len(tiles)), _counted(shown.count, "image"), tiles)
-
-
-def _counted(count: int, what: str) -> str:
-    plural = "es" if what.endswith("s") else "s"
-    return f"{count:,} {what}{'' if count == 1 else plural}"
+    return Block(layout.heading(name, len(tiles)), plural(shown.count, "image"), tiles)
 
 
 def _drawn(layout: Layout, pictures: Mapping[str, Pictures]) -> Image.Image:
