@@ -33,54 +33,6 @@ from batchify.storage.transfer import local_copy
 from batchify.workers import engine
 
 
-def bad_labels(
-    labels: NDArray[Any], class_mode: str, n_classes: int
-) -> tuple[NDArray[np.bool_], str]:
-    """Return which labels, as a file stores them, are not valid, shape (n,), and why."""
-    rows = labels.reshape(len(labels), -1)
-    if class_mode == "mask":  # any value is valid
-        return np.zeros(len(labels), np.bool_), ""
-    if class_mode == "regression":
-        return ~np.isfinite(rows).all(axis=1), "its label is not a finite number"
-    is_truth = ((rows == 0) | (rows == 1)).all(axis=1)
-    if class_mode == "multilabel":
-        return ~is_truth, "its label has values beside 0 and 1"
-    message = f"its label is not one of {n_classes} classes"
-    if class_mode == "categorical":
-        return ~(is_truth & (rows.sum(axis=1) == 1)), message
-    return np.asarray((labels < 0) | (labels >= n_classes)), message
-
-
-def bad_weights(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which weights are not finite numbers of at least 0, shape (n,)."""
-    return np.asarray(~(np.isfinite(weights) & (weights >= 0)))
-
-
-def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
-    """Yield (file, what the shard index says of it that is not true).
-
-    Rows and digests are compared when each shard is verified; a shard that cannot be read is
-    reported there.
-    """
-    skipped, is_whole = 0, True
-    for file in index.files:
-        path = os.path.join(folder, os.fsencode(file.name))
-        try:
-            with Reader(path) as reader:
-                if reader.digest.hex() == file.digest:
-                    if not is_listed(reader, file.name, index):
-                        yield file.name, OTHER_BUILD
-                    if os.path.getsize(path) != file.nbytes:
-                        yield file.name, "its size is not that of the list"
-                skipped += len(reader.skipped())
-        except (FileFormatError, FileMissingError):
-            is_whole = False
-    with open(os.path.join(folder, INDEX_NAME), "rb") as found:
-        is_same = found.read() == index.text()
-    if not is_same or (is_whole and skipped != index.skipped):
-        yield os.fsdecode(INDEX_NAME), "it is not as it was written"
-
-
 def verify(
     path: str | os.PathLike[str],
     *,
@@ -303,3 +255,51 @@ class Verifier:
                 bad = self._found.counts["image"]
                 self._report(Progress("verify", checked, total, bad, split))
         self._images += checked
+
+
+def bad_labels(
+    labels: NDArray[Any], class_mode: str, n_classes: int
+) -> tuple[NDArray[np.bool_], str]:
+    """Return which labels, as a file stores them, are not valid, shape (n,), and why."""
+    rows = labels.reshape(len(labels), -1)
+    if class_mode == "mask":  # any value is valid
+        return np.zeros(len(labels), np.bool_), ""
+    if class_mode == "regression":
+        return ~np.isfinite(rows).all(axis=1), "its label is not a finite number"
+    is_truth = ((rows == 0) | (rows == 1)).all(axis=1)
+    if class_mode == "multilabel":
+        return ~is_truth, "its label has values beside 0 and 1"
+    message = f"its label is not one of {n_classes} classes"
+    if class_mode == "categorical":
+        return ~(is_truth & (rows.sum(axis=1) == 1)), message
+    return np.asarray((labels < 0) | (labels >= n_classes)), message
+
+
+def bad_weights(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which weights are not finite numbers of at least 0, shape (n,)."""
+    return np.asarray(~(np.isfinite(weights) & (weights >= 0)))
+
+
+def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
+    """Yield (file, what the shard index says of it that is not true).
+
+    Rows and digests are compared when each shard is verified; a shard that cannot be read is
+    reported there.
+    """
+    skipped, is_whole = 0, True
+    for file in index.files:
+        path = os.path.join(folder, os.fsencode(file.name))
+        try:
+            with Reader(path) as reader:
+                if reader.digest.hex() == file.digest:
+                    if not is_listed(reader, file.name, index):
+                        yield file.name, OTHER_BUILD
+                    if os.path.getsize(path) != file.nbytes:
+                        yield file.name, "its size is not that of the list"
+                skipped += len(reader.skipped())
+        except (FileFormatError, FileMissingError):
+            is_whole = False
+    with open(os.path.join(folder, INDEX_NAME), "rb") as found:
+        is_same = found.read() == index.text()
+    if not is_same or (is_whole and skipped != index.skipped):
+        yield os.fsdecode(INDEX_NAME), "it is not as it was written"
