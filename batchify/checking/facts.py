@@ -13,7 +13,7 @@ from batchify import choices
 from batchify.building.jobs import RedecodeJob, count_tasks, fill_tasks
 from batchify.checking.findings import Finding
 from batchify.checking.repeats import RepeatCounts, count_repeats
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.errors import Skipped
 from batchify.format.config import image_shape, recorded_choice
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
@@ -223,7 +223,7 @@ def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
 
 
 def folder_facts(
-    plan: BuildPlan, workers: engine.Workers, report: Callable[[Progress], None] = lambda _: None
+    plan: BuildPlan, workers: engine.Workers, report: ProgressCallback = lambda _: None
 ) -> Facts:
     """Decode every image of a dataset, as a build would, and return the facts about it.
 

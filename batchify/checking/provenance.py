@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from batchify.building.row_sources import (
 )
 from batchify.checking.findings import Finding, Findings
 from batchify.common.paths import is_relative
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.datasets.dataset import Annotations, Dataset, join_samples
 from batchify.datasets.discovery import discover, open_tree
@@ -124,8 +123,6 @@ class SourceCheck:
         Seconds that a file may take while a remote dataset is listed.
     found : Findings
         Receives the differences.
-    report : callable
-        Called with a `Progress`.
     """
 
     def __init__(
@@ -134,7 +131,7 @@ class SourceCheck:
         timeout_s: float,
         workers: engine.Workers,
         found: Findings,
-        report: Callable[[Progress], None],
+        report: ProgressCallback,
     ) -> None:
         self._path = path
         self._timeout_s = timeout_s

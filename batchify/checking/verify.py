@@ -15,7 +15,7 @@ from batchify.checking.findings import Finding, Findings, Verification
 from batchify.checking.provenance import SourceCheck
 from batchify.choices import check_at_least, check_workers
 from batchify.common.paths import shown_path
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.format.checksums import Records, content_digest, link_faults, record_sums
 from batchify.format.config import recorded_options
@@ -108,13 +108,11 @@ class Verifier:
 
     Parameters
     ----------
-    report : callable
-        Called with a `Progress`.
     quick : bool
         Do not read the stored images.
     """
 
-    def __init__(self, report: Callable[[Progress], None], *, quick: bool) -> None:
+    def __init__(self, report: ProgressCallback, *, quick: bool) -> None:
         self._report = report
         self._quick = quick
         self._found = Findings()
