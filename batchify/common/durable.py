@@ -228,12 +228,7 @@ def try_lock(fd: int) -> bool:
 
 
 def remove(path: bytes) -> None:
-    """Remove a file that may be there.
-
-    Raises
-    ------
-    OutputIOError
-    """
+    """Remove a file that may be there."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -251,7 +246,6 @@ def check_output_path(
 
     Parameters
     ----------
-    path : path
     suffixes : tuple of str
         What its name may end with, lower case, with the dot.
     source : path
@@ -296,11 +290,6 @@ def write_atomically(target: bytes, data: bytes) -> None:
     ----------
     target : bytes
         As `check_output_path` returned it.
-    data : bytes
-
-    Raises
-    ------
-    OutputIOError
     """
     folder, name = os.path.split(target)
     mark = b".batchify-%d-%08x.partial" % (os.getpid(), zlib.crc32(name))

@@ -38,7 +38,6 @@ class KeyIndex:
 
     Parameters
     ----------
-    keys : ndarray of uint64, shape (n,)
     positions : bool
         Remember where each key was, for all methods but `has`; else `keys` are sorted in place.
 

@@ -130,13 +130,7 @@ def shown(location: Path) -> bytes:
 
 
 class DownloadedPath(os.PathLike[str]):
-    """The path of a copy that is shown as what it is a copy of.
-
-    Parameters
-    ----------
-    path : str
-    shown : bytes
-    """
+    """The path of a copy that is shown as what it is a copy of."""
 
     def __init__(self, path: str, shown: bytes) -> None:
         self._path = path

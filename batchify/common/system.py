@@ -81,9 +81,6 @@ def in_order(
 
     Parameters
     ----------
-    pool : ThreadPoolExecutor
-    work : callable
-    items : iterable
     threads : int
         Of the pool; as many as there are CPUs by default.
     """

@@ -46,10 +46,6 @@ class Stamp(NamedTuple):
 class ArchiveFile:
     """An archive that is open; read at any place, by any number of threads.
 
-    Parameters
-    ----------
-    path : bytes
-
     Raises
     ------
     OSError
@@ -103,12 +99,7 @@ class ArchiveFile:
         return DatasetError(f"archive {printable(self._path)} cannot be read in place: {what}")
 
     def check_same(self, stamp: Stamp) -> None:
-        """Refuse an archive that is not what it was: what is where is not known any more.
-
-        Raises
-        ------
-        DatasetError
-        """
+        """Refuse an archive that is not what it was: what is where is not known any more."""
         if _stamp(os.fstat(self._fd)) != stamp:
             raise DatasetError(
                 f"archive {printable(self._path)} changed while it was read; run the same command "
@@ -130,7 +121,6 @@ class ArchiveSource:
         Absolute.
     kind : str
         ``zip`` or ``tar``.
-    stamp : Stamp
     """
 
     path: bytes
@@ -159,12 +149,7 @@ class ArchiveSource:
 
 
 class ArchiveReader:
-    """Reads the members of an archive; from several threads at once.
-
-    Parameters
-    ----------
-    archive : ArchiveSource
-    """
+    """Reads the members of an archive; from several threads at once."""
 
     def __init__(self, archive: ArchiveSource) -> None:
         self._archive = archive
@@ -304,10 +289,8 @@ def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptio
 
     Parameters
     ----------
-    path : path
     kind : str
         As `archive_kind` has it.
-    options : DiscoverOptions
 
     Raises
     ------

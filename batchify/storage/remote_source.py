@@ -53,7 +53,6 @@ class RemoteSource:
 
     Parameters
     ----------
-    url : str
     timeout_s : float
         The image timeout: a store that does not answer is to be found out before a worker is
         taken for hung.
@@ -71,12 +70,7 @@ class RemoteSource:
         return os.fsencode(shown_url(self.url))
 
     def exists(self) -> bool:
-        """Tell whether there is still something.
-
-        Raises
-        ------
-        RemoteError
-        """
+        """Tell whether there is still something."""
         store = Store(self.url)
         try:
             return bool(store.run_in_loop(store.retry_async(lambda: has_anything(store))))
@@ -97,7 +91,6 @@ class RemoteReader:
 
     Parameters
     ----------
-    url : str
     patience_s : float
         How long a file may take, all tries together.
 
@@ -243,8 +236,6 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
 
     Parameters
     ----------
-    url : str
-    options : DiscoverOptions
     timeout_s : float
         See `RemoteSource`.
 
@@ -289,12 +280,7 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
 
 
 def is_remote_folder(url: str) -> bool:
-    """Tell whether a URL names no file: then it may be a folder.
-
-    Raises
-    ------
-    RemoteError
-    """
+    """Tell whether a URL names no file: then it may be a folder."""
     store = Store(url)
     try:
         return store.file_size(store.root) is None

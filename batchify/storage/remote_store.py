@@ -115,10 +115,6 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 class Store:
     """A URL, and the file system that serves it; of the process that made it.
 
-    Parameters
-    ----------
-    url : str
-
     Raises
     ------
     ExtraMissingError

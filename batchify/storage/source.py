@@ -114,7 +114,6 @@ class FileReader(Protocol):
 
         Parameters
         ----------
-        files : sequence of SourceFile
         max_nbytes : int
             A file that is larger is not read.
 
@@ -155,10 +154,6 @@ class ReadAhead:
     """Hands over the files of a task in several portions, from one run of reading them.
 
     A reader that reads ahead would otherwise stop and start at every portion.
-
-    Parameters
-    ----------
-    reader : FileReader
     """
 
     def __init__(self, reader: FileReader) -> None:
@@ -301,12 +296,7 @@ class Content(Protocol):
 
 
 def check_size(nbytes: int, max_nbytes: int) -> None:
-    """Refuse a member by its size, as a file is refused.
-
-    Raises
-    ------
-    BadImageError
-    """
+    """Refuse a member by its size, as a file is refused."""
     if nbytes > max_nbytes:
         raise BadImageError(f"file of {nbytes:,} bytes is larger than {max_nbytes:,}")
     if not nbytes:

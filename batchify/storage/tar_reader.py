@@ -178,12 +178,7 @@ def _pax_records(file: Content, data: bytes) -> dict[bytes, bytes]:
 
 
 def _check_global(file: Content, records: dict[bytes, bytes]) -> None:
-    """Refuse a header for all members that says where each of them is.
-
-    Raises
-    ------
-    DatasetError
-    """
+    """Refuse a header for all members that says where each of them is."""
     for key in records:
         if key in (b"path", b"size") or key.startswith(b"GNU.sparse."):
             raise file.refused("one name or size is said to be that of all members; make it anew")

@@ -24,7 +24,6 @@ def local_copy(
 
     Parameters
     ----------
-    location : path or URL
     report : callable
         Called with a `Progress` in bytes while the file is copied.
 
@@ -81,12 +80,7 @@ def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
 
 
 def version(store: Store) -> list[str] | None:
-    """Return what tells the file of a URL from an earlier one; None where there is none.
-
-    Raises
-    ------
-    RemoteError
-    """
+    """Return what tells the file of a URL from an earlier one; None where there is none."""
     try:
         known = store.call("info", store.root)
     except FileNotFoundError:
@@ -142,11 +136,6 @@ def _write(fd: int, data: bytes, path: bytes) -> None:
 
 def upload(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
     """Copy a file of this machine to a URL, where it appears when all of it is there.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError
-    RemoteError
 
     Notes
     -----

@@ -62,12 +62,7 @@ class Tree(Protocol):
         ...
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
-        """Yield what is in a folder, in any order.
-
-        Raises
-        ------
-        OSError
-        """
+        """Yield what is in a folder, in any order."""
         ...
 
     def folder_reason(self, path: bytes) -> str | None:
@@ -107,7 +102,6 @@ class FolderTree:
 
     Parameters
     ----------
-    directory : path
     follow_links : bool
         Follow links that lead out of the folder, and links to folders.
 

@@ -154,12 +154,7 @@ def _check_apart(file: Content, starts: array[int], ends: array[int], stop: int)
 
 
 def _find_directory(file: Content) -> _Directory:
-    """Find the central directory by the record at the end.
-
-    Raises
-    ------
-    DatasetError
-    """
+    """Find the central directory by the record at the end."""
     tail_nbytes = min(file.nbytes, _END.size + _COMMENT_NBYTES)
     tail = file.read(file.nbytes - tail_nbytes, tail_nbytes)
     at = _find_end(tail)

@@ -145,7 +145,6 @@ class Workers:
 
         Parameters
         ----------
-        job : Job
         tasks : iterable
             Made as they are needed, so that they take no memory while they wait.
         total : int

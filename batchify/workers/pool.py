@@ -183,7 +183,6 @@ class WorkerThread:
 
     Parameters
     ----------
-    job : Job
     trace : callable, optional
         Called with the name of each item before it is worked on.
     """
@@ -266,7 +265,6 @@ class Pool:
 
     Parameters
     ----------
-    count : int
     imports : str
         The module that each process imports first.
     """
