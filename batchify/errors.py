@@ -17,32 +17,32 @@ class BatchifyError(Exception):
 
 
 class OptionError(BatchifyError, ValueError):
-    """An option, or a combination of options, that cannot be meant."""
+    """An option, or a combination of options, that is not valid."""
 
     exit_code = 2
 
 
 class DatasetNotFoundError(BatchifyError, FileNotFoundError):
-    """The dataset is not there, or is neither a folder nor an archive."""
+    """The dataset does not exist, or is neither a folder nor an archive."""
 
 
 class DatasetError(BatchifyError, ValueError):
-    """The dataset is there but no training data can be made of it."""
+    """The dataset exists, but no training data can be made from it."""
 
 
 class ManifestError(DatasetError):
-    """A manifest that cannot be understood, or that names what is not there; with its lines."""
+    """A manifest that is not valid, or that names files that do not exist; with line numbers."""
 
 
 class BadImageError(BatchifyError, ValueError):
-    """One image that cannot be used; the message is the reason, without the path."""
+    """An image that cannot be read or decoded; the message is the reason, without the path."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A source file that was left out, and why.
+    """An image file that was skipped, and why.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Skipped:
 
 
 class BadImagesError(BatchifyError, ValueError):
-    """Images that could not be used, all of those found.
+    """All images that could not be read or decoded.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ class BadImagesError(BatchifyError, ValueError):
 
 
 class OutputExistsError(BatchifyError, FileExistsError):
-    """The target exists and was not to be overwritten."""
+    """The target exists and may not be overwritten."""
 
 
 class OutputPathError(BatchifyError, ValueError):
-    """The target cannot be there: a folder, inside the dataset, in a folder that is missing."""
+    """The target path is not valid: a folder, inside the dataset, in a folder that is missing."""
 
 
 class OutputIOError(BatchifyError, OSError):
@@ -90,7 +90,7 @@ class OutputIOError(BatchifyError, OSError):
 
 
 class RemoteError(BatchifyError, OSError):
-    """A remote store does not answer; nothing is wrong with what is in it."""
+    """A remote store does not answer; its files are not at fault."""
 
     exit_code = 4
 
@@ -102,32 +102,32 @@ class OutputLockedError(BatchifyError):
 
 
 class ResumeError(BatchifyError):
-    """What an earlier build left cannot be continued: another plan, or damage."""
+    """An unfinished build cannot be resumed: its plan differs, or it is damaged."""
 
     exit_code = 7
 
 
 class WorkerDiedError(BatchifyError, RuntimeError):
-    """A worker process ended in the middle of its work."""
+    """A worker process died or hung."""
 
 
 class ClusterError(BatchifyError, RuntimeError):
-    """The cluster that was to do the work cannot be reached, or lost it; what is done is kept."""
+    """The cluster cannot be reached, or lost the work; finished shards are kept."""
 
     exit_code = 4
 
 
 class FileMissingError(BatchifyError, FileNotFoundError):
-    """The file to read is not there."""
+    """The file to read does not exist."""
 
 
 class FileAccessError(BatchifyError, OSError):
-    """The file to read is there and cannot be opened: no permission, or not a regular file."""
+    """The file to read cannot be opened: no permission, or not a regular file."""
 
 
 class FileFormatError(BatchifyError, ValueError):
-    """A file that is not a whole, plain batchify file of a known schema version."""
+    """A file that is not an intact batchify file of a known schema version."""
 
 
 class ExtraMissingError(BatchifyError, ImportError):
-    """A framework that is asked for cannot be imported; the message says what installs it."""
+    """An optional package that is needed cannot be imported; the message says how to install it."""

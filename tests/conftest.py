@@ -85,7 +85,7 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """
     if request.node.get_closest_marker("workers"):
         return
-    start, mend, run_there = Workers.start, Workers._mend, Workers._run_there
+    start, recover, run_there = Workers.start, Workers._recover, Workers._run_there
 
     def start_chosen(crew: Workers) -> None:
         if crew.chosen:
@@ -95,13 +95,13 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         start(crew)
         return run_there(crew, *rest)
 
-    def mend_and_start(crew: Workers, *rest: Any) -> None:
-        mend(crew, *rest)
+    def recover_and_start(crew: Workers, *rest: Any) -> None:
+        recover(crew, *rest)
         start(crew)
 
     monkeypatch.setattr(Workers, "start", start_chosen)
     monkeypatch.setattr(Workers, "_run_there", start_and_run_there)
-    monkeypatch.setattr(Workers, "_mend", mend_and_start)
+    monkeypatch.setattr(Workers, "_recover", recover_and_start)
     monkeypatch.setattr(engine, "START_S", math.inf)
 
 

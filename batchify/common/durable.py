@@ -1,4 +1,4 @@
-"""Durable files: write, sync, lock, reserve, publish.
+"""Durable files: write, sync, lock, reserve space, write atomically.
 
 ===================  =======================  ==================================================
 call                 missing on               instead
@@ -88,7 +88,7 @@ def file_size_limit() -> int | None:
 
 
 def check_room(path: bytes, nbytes: int) -> None:
-    """Refuse what cannot fit, before anything is written.
+    """Check that a file fits on its disk, before anything is written.
 
     Raises
     ------
@@ -242,19 +242,19 @@ def check_output_path(
     suffixes: tuple[str, ...],
     source: str | bytes | os.PathLike[str],
 ) -> bytes:
-    """Refuse a place where no such picture or page can be put, before any work.
+    """Check that a picture or page can be written to a path, before any work.
 
     Parameters
     ----------
     suffixes : tuple of str
         What its name may end with, lower case, with the dot.
     source : path
-        The file that it is made of, which it must not replace.
+        The file that it is made from, which it must not replace.
 
     Returns
     -------
     bytes
-        Where to put it: absolute, links followed.
+        The path to write to: absolute, links followed.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def check_output_path(
 
 
 def write_atomically(target: bytes, data: bytes) -> None:
-    """Write a file beside its place, then give it the name, in place of what has it.
+    """Write a file under a temporary name next to `target`, then rename it over `target`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""64-bit hashes that stand for paths, and an index of them."""
+"""64-bit hashes of paths, and an index that finds 64-bit keys."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Paths and URLs: order, containment, what is shown.
+"""Paths and URLs: sort them, compare them, show them.
 
 A path inside batchify is the bytes of the file system, "/" separated and relative to the
-dataset folder, so that every name is kept losslessly. What a person or a log sees is escaped:
+dataset folder, so that no name is changed. What a person or a log sees is escaped:
 a newline or an escape code in a file name is a command to some terminals and CI systems.
 """
 
@@ -57,7 +57,7 @@ def is_within(path: bytes, folder: bytes) -> bool:
 def within_class(path: bytes, name: bytes | None) -> bytes:
     """Return the path of an image without the folder of its class, and a split before that.
 
-    For where the class is told beside it; where there is none, the whole path.
+    For texts that name the class separately. Without a class, the whole path.
     """
     if name is not None:
         for rest in (path, path.partition(b"/")[2]):
@@ -67,7 +67,7 @@ def within_class(path: bytes, name: bytes | None) -> bytes:
 
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-"""Two letters at least: one is a drive of Windows."""
+"""At least two letters: a single one is a drive of Windows."""
 
 
 _SIGNED = ("http", "https")
@@ -130,7 +130,7 @@ def shown(location: Path) -> bytes:
 
 
 class DownloadedPath(os.PathLike[str]):
-    """The path of a copy that is shown as what it is a copy of."""
+    """The path of a downloaded copy, shown as the URL it came from."""
 
     def __init__(self, path: str, shown: bytes) -> None:
         self._path = path
@@ -141,5 +141,5 @@ class DownloadedPath(os.PathLike[str]):
 
 
 def shown_path(path: Path) -> bytes:
-    """Return a path as its user named it."""
+    """Return a path as the user named it."""
     return path.shown if isinstance(path, DownloadedPath) else shown(path)

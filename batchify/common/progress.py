@@ -1,4 +1,4 @@
-"""How far a run is: the one progress value."""
+"""The value that reports the progress of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process itself: CPUs, signals, threads in order."""
+"""CPUs, signals, standard files and threads of the process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def missing_extra(needs: str, extra: str, error: ImportError, also: str = "") ->
 
 
 def fill_standard_files() -> None:
-    """Open the null device in the place of a standard file that is closed.
+    """Open the null device in place of a standard file that is closed.
 
-    Otherwise the next file takes its number, and what a C library prints lands in it; in a worker
-    process too, which opens files of its own before any code of ours runs.
+    Otherwise the next file gets its number, and what a C library prints is written to that file;
+    also in a worker process, which opens files before any of our code runs.
     """
     while True:
         fd = os.open(os.devnull, os.O_RDWR)
@@ -68,7 +68,7 @@ ResultT = TypeVar("ResultT")
 
 
 AHEAD = 3
-"""Items for each thread that are begun before their results are wanted."""
+"""Items per thread that are started before their results are needed."""
 
 
 def in_order(
@@ -77,7 +77,7 @@ def in_order(
     items: Iterable[ItemT],
     threads: int = 0,
 ) -> Iterator[ResultT]:
-    """Yield the results of `work` in the order of `items`; memory is that of a few of them.
+    """Yield the results of `work` in the order of `items`; only a few are in memory.
 
     Parameters
     ----------

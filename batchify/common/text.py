@@ -1,4 +1,4 @@
-"""Text for people: escaped names, sizes, shares, counts."""
+"""Text for people: escaped names, sizes, percentages, counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def size_text(nbytes: float) -> str:
-    """Return bytes as a person says them: ``344.4 MB``, decimal units."""
+    """Return a size for people: ``344.4 MB``, in decimal units."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if nbytes < 1000:
             return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
@@ -15,7 +15,7 @@ def size_text(nbytes: float) -> str:
 
 
 def share_text(count: int, total: int) -> str:
-    """Return a part of a whole in percent: ``0.1 %``; what is not nothing is not called 0."""
+    """Return a share in percent: ``0.1 %``; a share above 0 is never shown as 0."""
     if not total or not count:
         return "0 %"
     percent = 100 * count / total
@@ -40,7 +40,7 @@ def labelled(class_mode: str, count: int) -> str:
 
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-if os.sep != "\\":  # on Windows it parts folders and is in no name
+if os.sep != "\\":  # on Windows it separates folders and is in no name
     _ESCAPES["\\"] = "\\\\"
 
 

@@ -1,4 +1,4 @@
-"""An archive as a source: recognize, list, read in place."""
+"""A .zip or .tar archive as a source: recognize it, list it, read it in place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 
 class Stamp(NamedTuple):
-    """What tells a file from what it becomes when somebody changes or replaces it."""
+    """The identity of a file, which differs once the file is changed or replaced."""
 
     device: int
     inode: int
@@ -44,14 +44,14 @@ class Stamp(NamedTuple):
 
 
 class ArchiveFile:
-    """An archive that is open; read at any place, by any number of threads.
+    """An open archive, which any number of threads may read.
 
     Raises
     ------
     OSError
         If it cannot be opened.
     DatasetError
-        If it is no plain file.
+        If it is not a plain file.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -70,12 +70,12 @@ class ArchiveFile:
         return self.stamp.nbytes
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Return exactly so many bytes at a place.
+        """Return exactly `nbytes` bytes at `offset`.
 
         Raises
         ------
         DatasetError
-            If the file has none there.
+            If the file ends before.
         OSError
         """
         if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
@@ -88,7 +88,7 @@ class ArchiveFile:
             raise OSError(error.errno, reason, os.fsdecode(self._path)) from error
 
     def damaged(self, what: str) -> DatasetError:
-        """Return the error of an archive that is not whole, and what to do."""
+        """Return the error of an archive that is damaged, and what to do."""
         return DatasetError(
             f"archive {printable(self._path)} is truncated or damaged: {what}; copy or download "
             "it again, or make it anew"
@@ -99,7 +99,7 @@ class ArchiveFile:
         return DatasetError(f"archive {printable(self._path)} cannot be read in place: {what}")
 
     def check_same(self, stamp: Stamp) -> None:
-        """Refuse an archive that is not what it was: what is where is not known any more."""
+        """Refuse an archive that changed since it was listed: offsets are no longer valid."""
         if _stamp(os.fstat(self._fd)) != stamp:
             raise DatasetError(
                 f"archive {printable(self._path)} changed while it was read; run the same command "
@@ -133,23 +133,23 @@ class ArchiveSource:
         return self.path
 
     def exists(self) -> bool:
-        """Tell whether it is still there."""
+        """Tell whether the archive still exists."""
         return os.path.isfile(self.path)
 
     def open_reader(self) -> ArchiveReader:
-        """Return who reads its members.
+        """Return a reader of its members.
 
         Raises
         ------
         DatasetNotFoundError, DatasetError
-            If it is not there any more, or is another one.
+            If it no longer exists, or was replaced.
         OSError
         """
         return ArchiveReader(self)
 
 
 class ArchiveReader:
-    """Reads the members of an archive; from several threads at once."""
+    """A reader of an archive's members, which several threads may use."""
 
     def __init__(self, archive: ArchiveSource) -> None:
         self._archive = archive
@@ -169,12 +169,12 @@ class ArchiveReader:
     def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
-        """Yield the content of each member, or why it cannot be had.
+        """Yield the content of each member, or why it cannot be read.
 
         Raises
         ------
         DatasetError
-            If the archive is not the one that was listed any more.
+            If the archive changed since it was listed.
         OSError
             If it cannot be read.
         """
@@ -215,7 +215,7 @@ _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
 
 def refusal(name: bytes) -> str | None:
-    """Return why a name is no path within a dataset; None where it is one.
+    """Return why a name is not a valid path within a dataset; None if it is.
 
     Parameters
     ----------
@@ -236,8 +236,8 @@ def refusal(name: bytes) -> str | None:
     return None
 
 
-def told(name: bytes) -> bytes:
-    """Return a name that was refused, as a file lists it: not empty, not endless, without NUL."""
+def listable_name(name: bytes) -> bytes:
+    """Return a refused name as a file lists it: not empty, not too long, without NUL."""
     name = name.replace(b"\0", b"\\x00") or b"(no name)"
     return name if len(name) <= NAME_NBYTES else name[:NAME_NBYTES] + "…".encode()
 
@@ -255,13 +255,13 @@ _OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"Rar!\x1a\x07", "RAR"),
 )
-"""What other archives, and compressed ones, begin with."""
+"""The first bytes of other archives and of compressed files."""
 
 
 def archive_kind(path: str | os.PathLike[str]) -> str | None:
     """Return what kind of archive a file is, by its first bytes; None if it is none.
 
-    ``zip`` and ``tar`` can be read in place, the others are named for the message alone.
+    ``zip`` and ``tar`` can be read in place; the others are only named in a message.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -282,10 +282,10 @@ def archive_kind(path: str | os.PathLike[str]) -> str | None:
 def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptions) -> ListedTree:
     """Return the folders of an archive.
 
-    Where all that it holds lies in one folder, and that one holds folders and no images, as
-    ``zip -r photos.zip photos`` makes them, then that folder is the dataset; files beside it that
-    are no images, and hidden ones, do not count. A folder that is named like a split is never
-    taken for that.
+    If everything is in one folder, and that folder holds folders and no images, as with
+    ``zip -r photos.zip photos``, then that folder is the dataset. Hidden files, and files next to
+    it that are not images, do not count. A folder that is named like a split is never taken as
+    the dataset.
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptio
 
 
 def _add(tree: ListedTree, member: Member, options: DiscoverOptions) -> None:
-    """Put a member into the tree, if its name is one that can be there."""
+    """Add a member to the tree, if its name is valid."""
     name = member.name
     while name.startswith(b"./"):  # as `tar -c .` has all names
         name = name[2:]
@@ -329,7 +329,7 @@ def _add(tree: ListedTree, member: Member, options: DiscoverOptions) -> None:
         if name in (b"", b"."):
             return
     if reason := refusal(name):
-        tree.refused.append(Skipped(told(member.name), reason))
+        tree.refused.append(Skipped(listable_name(member.name), reason))
     elif is_folder:
         tree.add_folder(name)
     elif member.extent is not None:
@@ -337,12 +337,12 @@ def _add(tree: ListedTree, member: Member, options: DiscoverOptions) -> None:
     elif name.lower().endswith(options.suffixes):
         tree.add_special(name, member.reason)
     elif options.hidden or not any(map(is_hidden, name.split(b"/"))):
-        # it may be a link to a folder, of a whole class: that is to be told
-        tree.refused.append(Skipped(told(member.name), member.reason))
+        # it may be a link to the folder of a whole class, which must be reported
+        tree.refused.append(Skipped(listable_name(member.name), member.reason))
 
 
 def _top_folder(tree: ListedTree, options: DiscoverOptions) -> bytes | None:
-    """Return the folder in the root that is the dataset, where the root is not."""
+    """Return the folder in the root that is the dataset; None if the root is."""
     folders = _folders(tree, b"", options)
     if folders is None or len(folders) != 1 or not _folders(tree, folders[0], options):
         return None
@@ -350,7 +350,7 @@ def _top_folder(tree: ListedTree, options: DiscoverOptions) -> bytes | None:
 
 
 def _folders(tree: ListedTree, path: bytes, options: DiscoverOptions) -> list[bytes] | None:
-    """Return the folders in a folder; None where there are images in it, too."""
+    """Return the folders in a folder; None if it also holds images."""
     folders = []
     for entry in tree.list_folder(path):
         if is_hidden(entry.name) and not options.hidden:

@@ -4,5 +4,5 @@ _HIDDEN_NAMES = frozenset({b"__macosx", b"thumbs.db", b"desktop.ini", b"$recycle
 
 
 def is_hidden(name: bytes) -> bool:
-    """Tell whether a file or folder is one that its user never sees."""
+    """Tell whether a name is that of a hidden file or folder, on any system."""
     return name.startswith(b".") or name.lower() in _HIDDEN_NAMES

@@ -17,11 +17,11 @@ from batchify.storage.source import Extent, Source
 from batchify.storage.tree import NO_FILE, Entry
 
 MAX_FOLDERS = 1_000_000
-"""Each takes some 400 bytes, where a listing may name it in two."""
+"""A folder takes some 400 bytes here, but a listing may name it in two."""
 
 
 class ListedEntry:
-    """What a listing knows of an entry: a plain file, a folder, or what is neither."""
+    """An entry of a listing: a plain file, a folder, or neither."""
 
     __slots__ = ("_kind", "name")
 
@@ -38,12 +38,12 @@ class ListedEntry:
         return self._kind == "file"
 
     def is_symlink(self) -> bool:
-        """Tell whether it is a link: what is one is not followed, and told by its reason."""
+        """Return False: links are not followed, and are reported as neither file nor folder."""
         return False
 
 
 class _Folder:
-    """What is in one folder: the names of its files in one run of bytes, with their extents."""
+    """The content of a folder: the names of its files end to end, and their extents."""
 
     __slots__ = ("folders", "names", "numbers", "reasons")
 
@@ -64,17 +64,17 @@ class ListedTree:
     Parameters
     ----------
     source : Source
-        Where the files are read.
+        Where the files are read from.
 
     Attributes
     ----------
     refused : list of Skipped
-        What is in no folder, and why.
+        What is in none of the folders, and why.
 
     Notes
     -----
     Memory: the bytes of all names, and 8 for each number of an extent; some 400 for each folder.
-    A folder's files are let go when their extents are asked for.
+    A folder's files are released when their extents are taken.
     """
 
     def __init__(self, source: Source) -> None:
@@ -86,7 +86,7 @@ class ListedTree:
         self._indexes: dict[bytes, KeyIndex] = {}
 
     def add_file(self, path: bytes, extent: Extent) -> None:
-        """Take a file, with its folders; of several of one path, the last counts."""
+        """Add a file and its folders; if a path is added twice, the last one counts."""
         parent, _, name = path.rpartition(b"/")
         folder = self.add_folder(parent)
         folder.names += name
@@ -95,7 +95,7 @@ class ListedTree:
         folder.reasons.pop(name, None)
 
     def add_folder(self, path: bytes) -> _Folder:
-        """Take a folder, which may be empty.
+        """Add a folder, which may be empty.
 
         Raises
         ------
@@ -120,17 +120,17 @@ class ListedTree:
         return folder
 
     def add_special(self, path: bytes, reason: str) -> None:
-        """Take what is neither, and why it is left out."""
+        """Add an entry that is neither file nor folder, with the reason why it is not taken."""
         parent, _, name = path.rpartition(b"/")
         self.add_folder(parent).reasons[name] = reason
 
     def make_root(self, name: bytes) -> None:
-        """Take a folder of the root for the root; what is beside it is let go."""
+        """Make a folder of the root the new root; everything else in the root is released."""
         self._root = self._root.folders[name]
         self._last = (b"", self._root)
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
-        """Yield what is in a folder; files in the order that they were added, the rest sorted."""
+        """Yield the entries of a folder: files in the order they were added, the rest sorted."""
         folder = self._folder(path)
         for name in sorted(folder.folders):
             yield ListedEntry(name, "folder")
@@ -144,7 +144,7 @@ class ListedTree:
         """Return None: there are no links to folders."""
 
     def file_reason(self, path: bytes) -> str | None:
-        """Return why what is no plain file is left out."""
+        """Return why an entry that is not a plain file is not taken."""
         parent, _, name = path.rpartition(b"/")
         return self._folder(parent).reasons.get(name)
 
@@ -154,8 +154,8 @@ class ListedTree:
     def take_extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
         """Return the extents of some files of a folder, shape (n, k); None where there are none.
 
-        A walk asks for them once: what is known of the folder's files is let go, so that a dataset
-        is not twice in memory.
+        Discovery asks for them once: the folder's files are then released, so that a dataset is not
+        in memory twice.
         """
         folder = self._folder(path)
         files, numbers = folder.files(), folder.numbers

@@ -1,4 +1,4 @@
-"""A dataset below a URL: its tree and its reader."""
+"""A dataset below a URL as a source: list it and read its files."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ from batchify.storage.remote_store import (
 from batchify.storage.source import SourceFile
 
 IN_FLIGHT = 10
-"""Requests of a process at once: as many as botocore has connections."""
+"""Concurrent requests of a process: as many as botocore has connections."""
 
 
 HELD_NBYTES = 32 << 20
-"""Bytes asked for and not handed over yet; one file may have more."""
+"""Bytes requested but not yet handed over; a single file may be larger."""
 
 
 _Content = bytes | BadImageError
 
 
 class _ChangedError(OSError):
-    """The file is not of the size that was told just before."""
+    """The file does not have the size that the store just reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """A dataset below a URL. Nothing is open in it: each process connects by itself.
+    """A dataset below a URL. It holds no connection: each process connects by itself.
 
     Parameters
     ----------
     timeout_s : float
-        The image timeout: a store that does not answer is to be found out before a worker is
-        taken for hung.
+        The image timeout: a store that does not answer must be detected before the worker counts
+        as hung.
     pid : int
-        The process that names it.
+        The process that created it.
     """
 
     url: str
@@ -66,11 +66,11 @@ class RemoteSource:
 
     @property
     def location(self) -> bytes:
-        """The URL, without what is secret in it."""
+        """The URL, without the secrets in it."""
         return os.fsencode(shown_url(self.url))
 
     def exists(self) -> bool:
-        """Tell whether there is still something."""
+        """Tell whether there is still anything below the URL."""
         store = Store(self.url)
         try:
             return bool(store.run_in_loop(store.retry_async(lambda: has_anything(store))))
@@ -78,7 +78,7 @@ class RemoteSource:
             return False
 
     def open_reader(self) -> RemoteReader:
-        """Return who reads its files."""
+        """Return a reader of its files."""
         if scheme_of(self.url) == "memory" and self.pid != os.getpid():
             raise OptionError(
                 f"{shown_url(self.url)} is in the memory of one process; pass workers=1"
@@ -87,12 +87,12 @@ class RemoteSource:
 
 
 class RemoteReader:
-    """Reads the files below a URL; in threads, and in a process that was forked, too.
+    """A reader of the files below a URL, which works in threads and in forked processes.
 
     Parameters
     ----------
     patience_s : float
-        How long a file may take, all tries together.
+        How long a file may take, including retries.
 
     Notes
     -----
@@ -141,7 +141,7 @@ class RemoteReader:
                 future.cancel()
 
     def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
-        """Yield the size of each file, as it was listed; asked for where that is not known."""
+        """Yield the size of each file, as it was listed; the store is asked where it was not."""
         for file in files:
             size = _size(file)
             if size < 0:
@@ -149,11 +149,11 @@ class RemoteReader:
             yield size
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Release the store."""
         self._open = None
 
     async def _read(self, store: Store, file: SourceFile, max_nbytes: int) -> _Content:
-        """Return the content of a file; one that is refused or changes is tried once more."""
+        """Return the content of a file; one that is refused or changes is read once more."""
         path = store.path_of(file.path)
         try:
             async with asyncio.timeout(self._patience_s):
@@ -183,12 +183,12 @@ async def _current_size(store: Store, path: str) -> int:
 
 
 async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> bytes:
-    """Return the content of a file of a size: one request, which gives one version of it."""
+    """Return the content of a file of a known size, by one request: never of two versions."""
     if size > max_nbytes:
         raise BadImageError(f"file of {size:,} bytes is larger than {max_nbytes:,}")
     if size == 0:
         raise BadImageError("empty file (0 bytes)")
-    # One byte more than there is tells whether it grew; however much it did, no more comes.
+    # Asking for one byte more shows whether the file grew, without reading all of it.
     end = (max_nbytes if size < 0 else size) + 1
     data: bytes = await store.retry_async(
         lambda: store.call_async("cat_file", path, start=0, end=end)
@@ -208,7 +208,7 @@ async def _bad(store: Store, error: OSError) -> BadImageError:
     Raises
     ------
     RemoteError
-        A key that expired in the middle is no fault of any image.
+        If access was lost: an expired key is not the fault of any image.
     """
     if isinstance(error, _ChangedError):
         return BadImageError(f"cannot be read: {error}")
@@ -217,7 +217,7 @@ async def _bad(store: Store, error: OSError) -> BadImageError:
     try:
         await store.retry_async(lambda: has_anything(store))
     except FileNotFoundError:
-        pass  # all of it vanished, which whoever counts bad images looks for
+        pass  # all files vanished, which the build looks for when it counts bad images
     except OSError as refused:
         if is_denied(refused):
             raise store.unreachable(refused) from refused
@@ -246,7 +246,7 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
     DatasetError
         If it may not be listed, or is a file.
     OptionError
-        If nothing can be below such a URL.
+        If nothing can be listed below such a URL.
     RemoteError
         If the store does not answer.
 
@@ -280,7 +280,7 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
 
 
 def is_remote_folder(url: str) -> bool:
-    """Tell whether a URL names no file: then it may be a folder."""
+    """Tell whether a URL may be a folder: it does not name a file."""
     store = Store(url)
     try:
         return store.file_size(store.root) is None
@@ -289,7 +289,7 @@ def is_remote_folder(url: str) -> bool:
     except Exception as error:
         if not is_settled(error):
             raise
-        return True  # listing it tells why not
+        return True  # if it is not, listing it says why
 
 
 def _add(tree: ListedTree, path: bytes, size: int | None, options: DiscoverOptions) -> None:
@@ -312,7 +312,7 @@ def _refusal(store: Store, error: Exception) -> str:
 
 
 def _nothing(store: Store) -> DatasetError | DatasetNotFoundError:
-    """Return the error of a URL that nothing is below: of a file, or of nothing."""
+    """Return the error of a URL with nothing below it: it names a file, or does not exist."""
     if store.file_size(store.root) is None:
         return DatasetNotFoundError(
             f"dataset {store.shown} does not exist: nothing is below it; name a folder that "

@@ -1,7 +1,7 @@
-"""A remote store by fsspec: connect, retry, list.
+"""A remote store, by fsspec: connect, retry transient failures, list files.
 
-Each has exceptions of its own. What counts is whether the store has answered: then asking again
-gives the same; else it may be a moment, or an outage.
+Each kind of store has its own exceptions. What counts is whether the store has answered: then
+asking again gives the same answer. If not, the failure may be transient, or an outage.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _SETTLED = frozenset(
         errno.ENAMETOOLONG, errno.ENOSYS,
     }
 )  # fmt: skip
-"""Numbers by which s3fs tells an answer (``s3fs/errors.py``)."""
+"""Error numbers by which s3fs reports an answer (``s3fs/errors.py``)."""
 
 
 _LENGTH = 300
 
 
 _AGAIN = (408, 425, 429)
-"""HTTP answers below 500 that say: later."""
+"""HTTP statuses below 500 that mean: try later."""
 
 
 def is_settled(error: Exception) -> bool:
     """Tell whether a store has answered, and would answer the same again."""
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, OSError):
-        return is_settled(cause)  # fsspec's HTTP says it where nobody answers, too
+        return is_settled(cause)  # fsspec's HTTP also raises it when nothing answers
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return True
     status = _status(error)
@@ -62,7 +62,7 @@ def _status(error: Exception) -> int | None:
 
 
 def is_denied(error: Exception) -> bool:
-    """Tell whether an answer is that this user may not."""
+    """Tell whether an answer is that access is denied."""
     if isinstance(error, PermissionError):
         return True
     status = _status(error)
@@ -71,7 +71,7 @@ def is_denied(error: Exception) -> bool:
 
 
 def local_reason(error: Exception) -> str:
-    """Return an answer in words of this machine: they go into files, which name no server."""
+    """Return an answer in words of this machine, for files, which must not name a server."""
     if isinstance(error, FileNotFoundError):
         return os.strerror(errno.ENOENT)
     if is_denied(error):
@@ -81,7 +81,7 @@ def local_reason(error: Exception) -> str:
 
 
 def error_text(error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """Return an error for people, on one line, without some secrets that it may name."""
+    """Return an error as one line of text, without the secrets that it may contain."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, TimeoutError):
         text = "it does not answer in time"
@@ -96,11 +96,11 @@ T = TypeVar("T")
 
 
 PATIENCE_S = 60.0
-"""How long a store may take to answer what is not an image."""
+"""How long a store may take to answer a request that is not for an image."""
 
 
 WAITS_S = (0.5, 2.0)
-"""Before each further try. The libraries try several times themselves, where they know when."""
+"""Waits before each retry. The libraries also retry by themselves, where they know when."""
 
 
 _POLL_S = 1.0
@@ -113,14 +113,14 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 class Store:
-    """A URL, and the file system that serves it; of the process that made it.
+    """A URL and the file system that serves it, in the process that created it.
 
     Raises
     ------
     ExtraMissingError
-        If what serves such URLs is not installed.
+        If the package for such URLs is not installed.
     OptionError
-        If nothing does, or it cannot be meant.
+        If nothing serves such URLs, or the URL is not valid.
     """
 
     def __init__(self, url: str) -> None:
@@ -137,7 +137,7 @@ class Store:
 
     @property
     def is_bucket(self) -> bool:
-        """Whether it is a bucket, and nothing in one."""
+        """Whether it is a bucket itself."""
         return self.is_s3 and "/" not in self.root
 
     @property
@@ -150,14 +150,14 @@ class Store:
         return f"{self.root}/{name.decode('utf-8', 'surrogateescape')}"
 
     async def call_async(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Await a method of the file system: in fsspec's loop, one at a time where it has to be."""
+        """Await a method of the file system: in fsspec's loop, one at a time where needed."""
         if self.fs.async_impl:
             return await getattr(self.fs, f"_{method}")(*args, **kwargs)
         async with self._turn:  # FTP, for one, has one connection
             return await asyncio.to_thread(getattr(self.fs, method), *args, **kwargs)
 
     async def retry_async(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await an attempt, and try again what may have been a moment.
+        """Await an attempt, and retry transient failures.
 
         Raises
         ------
@@ -178,11 +178,11 @@ class Store:
         raise AssertionError
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the file system, and again; see `retry_async`."""
+        """Call a method of the file system, with retries; see `retry_async`."""
         return self.run_in_loop(self._asked(method, args, kwargs))
 
     def file_size(self, path: str) -> int | None:
-        """Return the bytes of a file; None where there is none.
+        """Return the size of a file in bytes; None if there is no such file.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class Store:
             raise self.unreachable(error) from error
 
     def retry(self, attempt: Callable[[], T]) -> T:
-        """Run an attempt of a longer transfer, and try again; see `retry_async`."""
+        """Run a longer transfer, with retries; see `retry_async`."""
         for wait_s in (*WAITS_S, None):
             try:
                 return attempt()
@@ -217,17 +217,17 @@ class Store:
         raise AssertionError
 
     def start_in_loop(self, work: Coroutine[Any, Any, T]) -> futures.Future[T]:
-        """Begin work in fsspec's loop; the future can be waited for in any thread."""
+        """Start work in fsspec's loop; any thread can wait for the future."""
         from fsspec.asyn import get_loop
 
         return asyncio.run_coroutine_threadsafe(work, get_loop())
 
     def run_in_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what work in fsspec's loop comes to; gives it up where this thread is ended."""
+        """Return the result of work in fsspec's loop; cancel it if this thread is interrupted."""
         future = self.start_in_loop(work)
         try:
             while not futures.wait([future], _POLL_S).done:
-                pass  # on Windows, a wait without end would hear no Ctrl-C
+                pass  # on Windows, a wait without timeout would not notice Ctrl-C
             result: T = future.result()
         finally:
             future.cancel()
@@ -238,7 +238,7 @@ class Store:
         return RemoteError(f"{self.shown} cannot be reached: {self.error_text(error)}")
 
     def error_text(self, error: BaseException) -> str:
-        """Return an error for people."""
+        """Return an error as one line of text, without secrets."""
         return error_text(error, self._secrets)
 
 
@@ -249,11 +249,11 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     extra = _EXTRAS.get(scheme, "remote")
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        if not logger.hasHandlers():  # then Python prints their tracebacks
+        if not logger.hasHandlers():  # otherwise Python prints their tracebacks
             logger.addHandler(logging.NullHandler())
     try:
         core = importlib.import_module("fsspec.core")
-        # A listing that fsspec keeps would grow with the dataset, and be old when it is used.
+        # A listing cached by fsspec would grow with the dataset, and be out of date when used.
         fs, root = core.url_to_fs(
             scheme + url[len(scheme) :], use_listings_cache=False, skip_instance_cache=True
         )
@@ -261,7 +261,7 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
         raise missing_extra(f"{shown} needs what", extra, error) from error
     except ValueError as error:
         raise OptionError(f"{shown} cannot be meant: {error_text(error, secrets)}") from error
-    except Exception as error:  # some connect at once
+    except Exception as error:  # some connect right away
         raise RemoteError(f"{shown} cannot be reached: {error_text(error, secrets)}") from error
     if extra != "remote" and not root.strip("/"):
         raise OptionError(f"{shown} names no bucket")
@@ -273,22 +273,22 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 UNKNOWN = -1
-"""The size of a file whose store does not list it."""
+"""The size of a file if the store does not list sizes."""
 
 
 MOST_LEVELS = 100
-"""A link to a folder above makes a tree without end, of a store that follows it."""
+"""A link to a parent folder makes an endless tree, if the store follows links."""
 
 
 class ListedPath(NamedTuple):
-    """A file below a URL, or a folder: its path from there, and its size, None for a folder."""
+    """A file or folder below a URL: its path relative to it, and its size; None for a folder."""
 
     path: str
     size: int | None
 
 
 def list_files(store: Store) -> Iterator[ListedPath]:
-    """Yield every file below a URL, and folders that may be empty.
+    """Yield every file below a URL, and the folders, which may be empty.
 
     Raises
     ------
@@ -298,13 +298,13 @@ def list_files(store: Store) -> Iterator[ListedPath]:
 
     Notes
     -----
-    Memory: a page of 1,000 keys of S3; of other stores what is in one folder.
+    Memory: a page of 1,000 keys for S3; the entries of one folder for other stores.
     """
     return _s3_keys(store) if store.is_s3 else _folder_by_folder(store)
 
 
 async def has_anything(store: Store) -> bool:
-    """Tell whether there is something below a URL.
+    """Tell whether there is anything below a URL.
 
     Raises
     ------
@@ -324,7 +324,7 @@ def _place(store: Store) -> dict[str, str]:
 
 
 def _s3_keys(store: Store) -> Iterator[ListedPath]:
-    """Yield what S3 lists: one flat run of keys, whatever the folders; s3fs would keep it all."""
+    """Yield all keys, page by page, whatever the folders; s3fs would keep them all in memory."""
     place = _place(store)
     start = len(place["Prefix"])
     more: dict[str, str] = {}
@@ -365,6 +365,6 @@ def _folder_by_folder(store: Store) -> Iterator[ListedPath]:
 
 
 def _name_in(entry: dict[str, Any], folder: str) -> str:
-    """Return the name of an entry in a folder; empty where it is not right in there."""
+    """Return the name of an entry in a folder; empty if it is not directly in it."""
     above, _, name = entry["name"].rstrip("/").rpartition("/")
     return name if above.rstrip("/") == folder else ""

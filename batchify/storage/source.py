@@ -1,4 +1,4 @@
-"""A source of files: the protocol, and a local folder."""
+"""Where a dataset's files come from: the protocols of a source, and a local folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _READ_NBYTES = 1 << 30  # macOS and Windows refuse more than 2 GiB in one call
 
 
 _OURS = (errno.EMFILE, errno.ENFILE)
-"""This process has too many files open: no fault of an image."""
+"""This process has too many files open: not the fault of an image."""
 
 
 class _ChangedError(OSError):
@@ -31,7 +31,7 @@ class _ChangedError(OSError):
 
 
 def read_file(path: bytes, max_nbytes: int) -> bytes:
-    """Return the whole content of a regular file.
+    """Read a regular file in full: never blocking, never a mix of two versions.
 
     A file that changes, vanishes or fails while it is read is tried once more.
 
@@ -86,7 +86,7 @@ def _read_at_most(fd: int, nbytes: int) -> bytes:
 
 
 Extent = tuple[int, ...]
-"""Where a file lies, in numbers that its source understands."""
+"""Where a file is, as numbers that its source understands."""
 
 
 class SourceFile(NamedTuple):
@@ -97,7 +97,7 @@ class SourceFile(NamedTuple):
     path : bytes
         Relative to the dataset, "/" separated.
     extent : tuple of int, or None
-        Where it lies, for a source that does not find it by its path alone.
+        Where it is, for a source that does not find it by its path alone.
     """
 
     path: bytes
@@ -105,12 +105,12 @@ class SourceFile(NamedTuple):
 
 
 class FileReader(Protocol):
-    """Reads the files of a source, in the process that has it open."""
+    """A reader of a source's files, for the process that opened it."""
 
     def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
-        """Yield the content of each file, in order, or why it cannot be had.
+        """Yield the content of each file, in order, or why it cannot be read.
 
         Parameters
         ----------
@@ -120,21 +120,21 @@ class FileReader(Protocol):
         Raises
         ------
         OSError
-            What is no fault of a file.
+            For failures that are not the fault of a file.
         """
         ...
 
     def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
-        """Yield the size of each file, in order, without reading it; 0 where it cannot be had."""
+        """Yield the size of each file, in order, without reading it; 0 if it is not known."""
         ...
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
         ...
 
 
 class Source(Protocol):
-    """Where a dataset is. Picklable; nothing in it grows with the dataset."""
+    """Where a dataset's files come from. Picklable; its size does not grow with the dataset."""
 
     @property
     def location(self) -> bytes:
@@ -142,18 +142,18 @@ class Source(Protocol):
         ...
 
     def exists(self) -> bool:
-        """Tell whether it is still there."""
+        """Tell whether the dataset still exists."""
         ...
 
     def open_reader(self) -> FileReader:
-        """Return who reads its files, for the process that calls."""
+        """Return a reader of its files, for the calling process."""
         ...
 
 
 class ReadAhead:
-    """Hands over the files of a task in several portions, from one run of reading them.
+    """A reader that serves one task's files batch by batch from a single prefetching read.
 
-    A reader that reads ahead would otherwise stop and start at every portion.
+    A reader that reads ahead would otherwise stop and start at every batch.
     """
 
     def __init__(self, reader: FileReader) -> None:
@@ -161,7 +161,7 @@ class ReadAhead:
         self._contents: Iterator[bytes | BadImageError] = iter(())
 
     def begin(self, files: Sequence[SourceFile], max_nbytes: int) -> None:
-        """Begin a run; what comes next is asked for in this order."""
+        """Start reading the files of a task; they are then asked for in this order."""
         self._contents = self._reader.read_files(files, max_nbytes)
 
     def read_files(
@@ -169,7 +169,7 @@ class ReadAhead:
         files: Sequence[SourceFile],
         max_nbytes: int,  # noqa: ARG002 - that of the run
     ) -> Iterator[bytes | BadImageError]:
-        """Yield the content of the next files of the run, or why it cannot be had."""
+        """Yield the content of the next files of the task, or why it cannot be read."""
         for _ in files:
             yield next(self._contents)
 
@@ -178,7 +178,7 @@ class ReadAhead:
         return self._reader.file_sizes(files)
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
         self._contents = iter(())
         self._reader.close()
 
@@ -201,16 +201,16 @@ class FolderSource:
         return self.root
 
     def exists(self) -> bool:
-        """Tell whether it is still there."""
+        """Tell whether the dataset still exists."""
         return os.path.isdir(self.root)
 
     def open_reader(self) -> FolderReader:
-        """Return who reads its files."""
+        """Return a reader of its files."""
         return FolderReader(self.root)
 
 
 class FolderReader:
-    """Reads the files of a folder, each when it is asked for."""
+    """A reader of a folder's files, each when it is asked for."""
 
     def __init__(self, root: bytes) -> None:
         self._root = os.path.join(root, b"")
@@ -218,7 +218,7 @@ class FolderReader:
     def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
-        """Yield the content of each file, or why it cannot be had."""
+        """Yield the content of each file, or why it cannot be read."""
         for file in files:
             try:
                 yield read_file(self._root + file.path, max_nbytes)
@@ -231,7 +231,7 @@ class FolderReader:
             try:
                 yield os.stat(self._root + file.path).st_size
             except OSError:
-                yield 0  # why it cannot be had is told when it is read
+                yield 0  # the reason is reported when it is read
 
     def close(self) -> None:
         """Nothing is open."""
@@ -253,7 +253,7 @@ KINDS = {
     stat.S_IFCHR: "not a regular file but a device",
     stat.S_IFBLK: "not a regular file but a device",
 }
-"""File type -> why it is left out."""
+"""File type -> why it is not taken."""
 
 
 class Member(NamedTuple):
@@ -264,9 +264,9 @@ class Member(NamedTuple):
     name : bytes
         As the archive has it.
     extent : tuple of int, or None
-        Where a plain file lies.
+        Where a plain file is.
     reason : str
-        Why what is neither a plain file nor a folder is left out.
+        Why an entry that is neither a plain file nor a folder is not taken.
     """
 
     name: bytes
@@ -283,20 +283,20 @@ class Content(Protocol):
         ...
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Return exactly so many bytes at a place."""
+        """Return exactly `nbytes` bytes at `offset`."""
         ...
 
     def damaged(self, what: str) -> DatasetError:
-        """Return the error of an archive that is not whole."""
+        """Return the error of an archive that is damaged."""
         ...
 
     def refused(self, what: str) -> DatasetError:
-        """Return the error of an archive that is whole and cannot be read."""
+        """Return the error of an archive that is intact but cannot be read."""
         ...
 
 
 def check_size(nbytes: int, max_nbytes: int) -> None:
-    """Refuse a member by its size, as a file is refused."""
+    """Refuse a file that is empty or larger than `max_nbytes`."""
     if nbytes > max_nbytes:
         raise BadImageError(f"file of {nbytes:,} bytes is larger than {max_nbytes:,}")
     if not nbytes:

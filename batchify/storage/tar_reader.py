@@ -58,7 +58,7 @@ class _Header(NamedTuple):
 
 
 def is_header(block: bytes) -> bool:
-    """Tell whether a block is a header of a member."""
+    """Tell whether a block is the header of a member."""
     if len(block) != BLOCK or block == _END:
         return False
     told = _octal(block[148:156])
@@ -76,7 +76,7 @@ def list_members(file: Content) -> Iterator[Member]:
     Raises
     ------
     DatasetError
-        If the archive is damaged, or does not end as one does.
+        If the archive is damaged or incomplete.
     """
     offset = 0
     long_name: bytes | None = None
@@ -178,7 +178,7 @@ def _pax_records(file: Content, data: bytes) -> dict[bytes, bytes]:
 
 
 def _check_global(file: Content, records: dict[bytes, bytes]) -> None:
-    """Refuse a header for all members that says where each of them is."""
+    """Refuse a header for all members that gives the name or size of each."""
     for key in records:
         if key in (b"path", b"size") or key.startswith(b"GNU.sparse."):
             raise file.refused("one name or size is said to be that of all members; make it anew")

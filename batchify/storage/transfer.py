@@ -1,4 +1,4 @@
-"""Whole files to and from a store; a local copy of a URL."""
+"""Upload and download whole files; make a temporary local copy of a URL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batchify.storage.remote_store import Store
 def local_copy(
     location: str | os.PathLike[str], report: Callable[[Progress], None] = lambda _: None
 ) -> Iterator[str | os.PathLike[str]]:
-    """Give a path of this machine to a file; that of a URL is in the folder for temporary files.
+    """Yield a local path of a file; a URL is downloaded to the folder for temporary files.
 
     Parameters
     ----------
@@ -67,20 +67,20 @@ MOST_PARTS = 9_000
 
 _VERSION = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "updated",
             "mtime", "created")  # fmt: skip
-"""What stores tell of a file that is another when the file is."""
+"""Fields of stores that change when the file does."""
 
 
 Step = Callable[[int, int], None]
-"""Called with the bytes that are done, and all of them."""
+"""Called with the bytes done, and the total."""
 
 
 def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
-    """Copy the file of a URL to a path of this machine; see `download`."""
+    """Download the file of a URL to a local path; see `download`."""
     download(Store(url), path, step)
 
 
 def version(store: Store) -> list[str] | None:
-    """Return what tells the file of a URL from an earlier one; None where there is none."""
+    """Return what distinguishes this version of a URL's file; None if there is no file."""
     try:
         known = store.call("info", store.root)
     except FileNotFoundError:
@@ -91,7 +91,7 @@ def version(store: Store) -> list[str] | None:
 
 
 def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
-    """Copy the file of a URL to a path of this machine.
+    """Download the file of a URL to a local path.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def _write(fd: int, data: bytes, path: bytes) -> None:
 
 
 def upload(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
-    """Copy a file of this machine to a URL, where it appears when all of it is there.
+    """Upload a local file to a URL, where it appears only when it is complete.
 
     Notes
     -----
@@ -167,22 +167,22 @@ def _put(store: Store, path: bytes, nbytes: int, step: Step) -> None:
 
 
 def _discard(remote: Any) -> None:
-    """Take back what was uploaded so far, as well as it goes."""
+    """Discard what was uploaded so far, as far as possible."""
     with contextlib.suppress(Exception):
         remote.discard()
-    with contextlib.suppress(AttributeError):  # of a file in memory, which has nothing open
-        remote.closed = True  # or it would be closed, and uploaded, when it is collected
+    with contextlib.suppress(AttributeError):  # a file in memory has nothing open
+        remote.closed = True  # else it would be closed and uploaded when it is garbage-collected
 
 
 def check_writable(store: Store) -> None:
-    """Find out before any work whether this user may upload, where that can be asked.
+    """Check before any work that this user may upload, if the store can tell.
 
     Raises
     ------
     FileNotFoundError
         If there is no such bucket.
     OSError
-        What else the store answered.
+        Any other answer of the store.
     OutputPathError
         If nothing can be written there at all.
     RemoteError
@@ -200,11 +200,11 @@ def check_writable(store: Store) -> None:
 
 
 def drop_uploads(store: Store) -> None:
-    """Take back uploads to a URL that were broken off, where the store keeps such."""
+    """Discard interrupted uploads to a URL, if the store keeps them."""
     if not store.is_s3:
         return
     bucket, key, _ = store.fs.split_path(store.root)
-    # What cannot be listed or dropped is left to the rules of the bucket.
+    # Uploads that cannot be listed or discarded are left to the rules of the bucket.
     with contextlib.suppress(Exception):
         found = store.call("call_s3", "list_multipart_uploads", Bucket=bucket, Prefix=key)
         for each in found.get("Uploads", ()):

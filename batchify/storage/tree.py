@@ -28,7 +28,7 @@ _KINDS = {
 
 
 class Entry(Protocol):
-    """What is in a folder: as `os.DirEntry` has it."""
+    """An entry of a folder, as `os.DirEntry` describes it."""
 
     @property
     def name(self) -> bytes:
@@ -49,20 +49,20 @@ class Entry(Protocol):
 
 
 class Tree(Protocol):
-    """The folders of a dataset. Paths are relative to it, "/" separated, ``b""`` is itself."""
+    """The folders of a dataset. Paths are relative to it and "/" separated; ``b""`` is the root."""
 
     @property
     def source(self) -> Source:
-        """Where the files are read."""
+        """Where the files are read from."""
         ...
 
     @property
     def refused(self) -> Sequence[Skipped]:
-        """What is in no folder, and why: names that lead out of the dataset."""
+        """What is in none of the folders, and why: names that lead out of the dataset."""
         ...
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
-        """Yield what is in a folder, in any order."""
+        """Yield the entries of a folder, in any order."""
         ...
 
     def folder_reason(self, path: bytes) -> str | None:
@@ -70,7 +70,7 @@ class Tree(Protocol):
         ...
 
     def file_reason(self, path: bytes) -> str | None:
-        """Return why what is no plain file is left out; None for a link to take."""
+        """Return why an entry that is not a plain file is not taken; None for a link to take."""
         ...
 
     def link_reason(self, path: bytes) -> str | None:
@@ -130,7 +130,7 @@ class FolderTree:
         self.refused = ()
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
-        """Yield what is in a folder."""
+        """Yield the entries of a folder."""
         with os.scandir(os.path.join(self._root, path)) as entries:
             yield from entries
 
@@ -147,7 +147,7 @@ class FolderTree:
         return None
 
     def file_reason(self, path: bytes) -> str | None:
-        """Return why an entry that is not a plain file is left out; None for a link to take."""
+        """Return why an entry that is not a plain file is not taken; None for a link to take."""
         full = os.path.join(self._root, path)
         try:
             mode = os.stat(full).st_mode
@@ -160,7 +160,7 @@ class FolderTree:
         return None
 
     def link_reason(self, path: bytes) -> str | None:
-        """Return why a link to a folder is not followed: where not asked to, where it loops."""
+        """Return why a link to a folder is not followed: not asked for, or a loop."""
         if not self._follow_links:
             return "link to a folder (see --follow-links)"
         if _is_loop(os.path.join(self._root, path)):
@@ -210,7 +210,7 @@ def _is_loop(link: bytes) -> bool:
 
 
 def is_folder(entry: Entry) -> bool:
-    """Tell whether an entry is a folder or a link to one; False where that cannot be told."""
+    """Tell whether an entry is a folder or a link to one; False if that is not known."""
     try:
         return entry.is_dir()
     except OSError:

@@ -1,7 +1,7 @@
-"""The ZIP format: where each member lies.
+"""The ZIP format: list the members of an archive, and read one.
 
 The central directory is read as a stream and not by `zipfile`, which keeps some 700 bytes of each
-member, and changes names on the way. Format: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.4.
+member, and changes names. Format: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchify.errors import BadImageError
 from batchify.storage.source import KINDS, Content, Extent, Member, check_size
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-"""What an archive begins with; the second where it is empty, the third where it was split."""
+"""The first bytes of an archive: of any, of an empty one, of one that was split."""
 
 
 _END = struct.Struct("<4s4H2LH")
@@ -68,7 +68,7 @@ _UNICODE_PATH = 0x7075
 
 
 class _Directory(NamedTuple):
-    """Where the central directory is, and how many entries it says to have."""
+    """Where the central directory is, and how many entries it claims to have."""
 
     offset: int
     nbytes: int
@@ -76,8 +76,8 @@ class _Directory(NamedTuple):
     is_zip64: bool
 
 
-class _Run:
-    """The bytes of the central directory, one after another, read in large pieces."""
+class _DirectoryStream:
+    """A stream of the bytes of the central directory, read in large pieces."""
 
     def __init__(self, file: Content, start: int, nbytes: int) -> None:
         self._file = file
@@ -104,7 +104,7 @@ class _Run:
 
 
 def is_last_part(tail: bytes) -> bool:
-    """Tell whether the last bytes of a file are those of the last of several parts."""
+    """Tell whether a file ends as the last of several parts does."""
     return tail.startswith(b"PK\x05\x06") and tail[4:6] != bytes(2)
 
 
@@ -124,7 +124,7 @@ def list_members(file: Content) -> Iterator[Member]:
     Memory: 16 bytes a member.
     """
     directory = _find_directory(file)
-    run = _Run(file, directory.offset, directory.nbytes)
+    run = _DirectoryStream(file, directory.offset, directory.nbytes)
     starts, ends = array("q"), array("q")
     while run:
         member, start, stored = _entry(file, run)
@@ -139,7 +139,7 @@ def list_members(file: Content) -> Iterator[Member]:
 
 
 def _check_apart(file: Content, starts: array[int], ends: array[int], stop: int) -> None:
-    """Refuse members that share bytes: so small archives come to be of terabytes.
+    """Refuse members that share bytes, by which a small archive unpacks to terabytes.
 
     See https://www.bamsoftware.com/hacks/zipbomb/
     """
@@ -198,7 +198,7 @@ def _find_end(tail: bytes) -> int | None:
     return fits
 
 
-def _entry(file: Content, run: _Run) -> tuple[Member, int, int]:
+def _entry(file: Content, run: _DirectoryStream) -> tuple[Member, int, int]:
     """Return the next member, where its local header begins, and how many bytes it has stored."""
     (
         magic, made_by, _, flags, method, _, _, crc32, stored, nbytes,

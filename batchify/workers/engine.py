@@ -1,8 +1,8 @@
-"""Run a job's tasks in order; name what a dead worker held.
+"""Run a job's tasks in order, and recover when a worker dies or hangs.
 
 Tasks go out as they are needed, results come back in the order of the tasks. A worker that dies,
-or shows no sign of life for the image timeout, is found out: its breadcrumb names what it had in
-hand, which ends the run or, where the job allows, is given up while the rest goes on.
+or shows no sign of life for the image timeout, is detected: its breadcrumb names the item it was
+processing. That ends the run or, if the job allows, the item is skipped and the rest goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ START_S = 0.5
 
 
 ACCIDENTS = 3
-"""How often processes may die in one run with nothing in hand that could be to blame."""
+"""How often processes may die in one run while no item is in progress to blame."""
 
 
 HUNG = "not done in time (see --image-timeout)"
@@ -53,12 +53,12 @@ POLL_S = 0.5
 
 
 GRACE_S = 10.0
-"""How long a worker may take to put down what it has in hand when the run ends."""
+"""How long a worker may take to stop at its current item when the run ends."""
 
 
 @dataclass
 class _Flight(Generic[TaskT, ResultT]):
-    """A task that is with the workers, and how often each of its items ended its worker."""
+    """A task that was sent to a worker, with a count of the worker deaths at each item."""
 
     task: TaskT
     future: Future[ResultT] | None = None
@@ -67,17 +67,17 @@ class _Flight(Generic[TaskT, ResultT]):
 
     @property
     def is_lost(self) -> bool:
-        """Whether its worker, or the pool, is gone before it was done."""
+        """Whether its worker, or the pool, ended before the task was done."""
         if self.future is None or not self.future.done() or self.future.cancelled():
             return True
         return isinstance(self.future.exception(), BrokenProcessPool)
 
 
 class Watch:
-    """Counts for how long signs of life stay the same.
+    """A watchdog that measures how long signs of life have not changed.
 
-    Only the time between two close looks counts, so that a pause of the whole machine, or of
-    whoever looks, accuses nobody.
+    Only time between two frequent looks counts, so that a pause of the whole machine, or of this
+    process, is blamed on no worker.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -99,16 +99,16 @@ class Watch:
 
 
 class Workers:
-    """The workers of a build; processes start when they are needed, or ahead of that.
+    """The workers of a build. Processes start when they are needed, or earlier by `start`.
 
     Parameters
     ----------
     workers : int or None
-        Processes. 1 is a thread of this process. None is as many as there are CPUs, or a thread of
-        this process where the work left, judged by the tasks done so far, would not pay for
-        starting them.
+        Number of processes. 1 means a thread of this process. None means one per CPU, or a thread
+        of this process while the work left, judged by the tasks done so far, is too small to be
+        worth starting them.
     image_timeout_s : float
-        Seconds without a sign of life after which a worker is given up.
+        Seconds without a sign of life after which a worker is killed.
     trace : callable, optional
         Called in the thread of this process with the name of each item before it is worked on.
     imports : str
@@ -132,7 +132,7 @@ class Workers:
         self._accidents = 0
 
     def start(self) -> None:
-        """Start the processes, without waiting for them; there is one even where 1 was chosen."""
+        """Start the processes without waiting for them; at least one, even for `workers` of 1."""
         if self._pool is None:
             self._pool = Pool(self.count, self._imports)
 
@@ -141,20 +141,20 @@ class Workers:
     ) -> Iterator[tuple[TaskT, ResultT]]:
         """Yield every task with its result, in order.
 
-        A task with an item that was given up is yielded as `Job.without_item` made it.
+        A task with an item that was skipped is yielded as `Job.without_item` returned it.
 
         Parameters
         ----------
         tasks : iterable
-            Made as they are needed, so that they take no memory while they wait.
+            Consumed as they are needed, so that waiting tasks take no memory.
         total : int
             How many there are.
 
         Raises
         ------
         WorkerDiedError
-            If a worker was killed, ran out of memory, crashed in a decoder, or hung, with an item
-            in hand that may not be given up; or several times with none.
+            If a worker was killed, ran out of memory, crashed in a decoder, or hung while it
+            processed an item that may not be skipped, or several times between items.
         """
         waiting = iter(tasks)
         if self._imports == __name__:
@@ -190,7 +190,7 @@ class Workers:
                     except queue.Empty:
                         if watch.look({0: (done, thread.item)}):
                             flight = _Flight[TaskT, ResultT](task)
-                            self._blame(job, flight, thread.item, None)
+                            self._blame_item(job, flight, thread.item, None)
                             return flight, total - done
                 yield task, result
         finally:
@@ -228,7 +228,7 @@ class Workers:
                     raise BrokenProcessPool("the executor does not see that its workers are dead")
                 result = head.result()
             except BrokenProcessPool as error:
-                self._mend(job, in_flight, hung, error)
+                self._recover(job, in_flight, hung, error)
                 continue
             yield in_flight.popleft().task, result
 
@@ -243,8 +243,8 @@ class Workers:
     def _kill_hung(self, watch: Watch, idle: Watch) -> set[int]:
         """Kill the workers without a sign of life; return their process numbers.
 
-        Where none has a task in hand for long, though tasks wait, the way to them is stuck or they
-        never began, and all go.
+        If no worker has taken a task for long although tasks wait, the queue to them is stuck or
+        they never started, and all are killed.
         """
         assert self._pool is not None
         crumbs = self._pool.crumbs()
@@ -254,14 +254,14 @@ class Workers:
         self._pool.kill(hung)
         return hung
 
-    def _mend(
+    def _recover(
         self,
         job: Job[TaskT, ResultT],
         in_flight: Iterable[_Flight[TaskT, ResultT]],
         hung: set[int],
         error: BrokenProcessPool,
     ) -> None:
-        """Find out what the dead worker had in hand; start anew without it, or raise."""
+        """Restart the processes after a death, without the item to blame; or raise for it."""
         assert self._pool is not None
         deaths = self._pool.deaths()
         crumbs = self._pool.crumbs()
@@ -284,21 +284,21 @@ class Workers:
         if not blameless or self._accidents > ACCIDENTS:
             for crumb in blamed:
                 reason = None if crumb.pid in hung else death_text(deaths.get(crumb.pid))
-                self._blame(job, lost[crumb.serial], crumb.item, reason)
+                self._blame_item(job, lost[crumb.serial], crumb.item, reason)
         for flight in lost.values():
             flight.future = None
         self.start()
 
-    def _blame(
+    def _blame_item(
         self,
         job: Job[TaskT, ResultT],
         flight: _Flight[TaskT, ResultT],
         item: int,
         death: str | None,
     ) -> None:
-        """Give an item up that hung, or ended its worker, for the second time.
+        """Skip an item that hung, or ended its worker, for the second time.
 
-        The first may have been an accident: a kernel out of memory takes what is largest.
+        The first time may have been an accident: a kernel that is out of memory kills the largest.
         """
         reason = death or HUNG
         rest = None if item == NOTHING else job.without_item(flight.task, item, reason)

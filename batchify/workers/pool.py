@@ -1,7 +1,7 @@
-"""Spawned processes and a thread, with breadcrumbs.
+"""Worker processes and a worker thread, which leave breadcrumbs for the engine.
 
-Whoever runs a task leaves a breadcrumb before each of its items (an image, say): the engine reads
-there what was in hand when a process died, and sees there whether anything still moves.
+A worker leaves a breadcrumb before each item of a task (an image, say). From it the engine knows
+which item was in progress when a process died, and whether a process still makes progress.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 GROUP_SIGNALS = ("SIGINT", "SIGHUP") if sys.platform != "win32" else ()
-"""What a terminal sends to all processes at once."""
+"""The signals that a terminal sends to all processes of a group."""
 
 
 NOTHING = -1
@@ -42,16 +42,16 @@ NOTHING = -1
 
 
 Mark = Callable[[int], None]
-"""To be called with the number of an item before it is worked on, and with `NOTHING` when no item
-is in hand; raises `StoppedError` when nobody wants the result of the task any more."""
+"""Called with the number of an item before it is processed, and with `NOTHING` between items;
+raises `StoppedError` when the result of the task is no longer wanted."""
 
 
 class StoppedError(Exception):
-    """A task was given up half done, because the run ended."""
+    """A task was abandoned because the run ended."""
 
 
 class Job(Protocol[TaskT, ResultT_co]):
-    """What is to be done with every task. Picklable; opened where its tasks are run."""
+    """What workers do with every task. Picklable; opened in the process that runs its tasks."""
 
     @property
     def advice(self) -> str:
@@ -65,16 +65,16 @@ class Job(Protocol[TaskT, ResultT_co]):
         ...
 
     def describe(self, task: TaskT, item: int) -> str:
-        """Return what an item of a task is called, or the task for `NOTHING`."""
+        """Return a text that names an item of a task, or the whole task for `NOTHING`."""
         ...
 
     def without_item(self, task: TaskT, item: int, reason: str) -> TaskT | None:
-        """Return the task with an item that is given up; None if no item may be."""
+        """Return the task with an item marked to be skipped; None if no item may be skipped."""
         ...
 
 
 class Crumb(NamedTuple):
-    """What a worker has in hand: its process, the task's serial number, the item's number."""
+    """What a worker is processing: its process, the task's serial number, the item's number."""
 
     pid: int
     serial: int
@@ -90,7 +90,7 @@ class Board:
         self._slots = slots
 
     def claim(self) -> memoryview:
-        """Return the numbers of a free slot, for the process that calls."""
+        """Return the numbers of a free slot, for the calling process."""
         numbers = self._numbers()
         with self._claim:
             for slot in range(self._slots):
@@ -101,13 +101,13 @@ class Board:
         raise RuntimeError("more workers than slots")
 
     def crumbs(self) -> list[Crumb]:
-        """Return what each worker has in hand."""
+        """Return what each worker is processing."""
         numbers = self._numbers().tolist()[1:]
         found = [Crumb(*numbers[start : start + 3]) for start in range(0, len(numbers), 3)]
         return [crumb for crumb in found if crumb.pid]
 
     def stop(self) -> None:
-        """Ask all workers to give up the tasks that they have in hand."""
+        """Ask all workers to abandon their current tasks."""
         self._numbers()[0] = 1
 
     def stop_flag(self) -> memoryview:
@@ -120,7 +120,7 @@ class Board:
 
 @dataclass
 class _Worker:
-    """What this process, a worker, has open: the handler of the job it was last sent."""
+    """The state of this worker process: the open handler of the last job it was sent."""
 
     crumb: memoryview
     stop: memoryview
@@ -151,7 +151,7 @@ def start_worker(board: Board) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has: an orphan must not write into a later build's file."""
+    """End this process when its parent ends: an orphan must not write into a later build's file."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -159,7 +159,7 @@ def _end_with_parent() -> None:
 
 
 def get_ready(module: str) -> None:
-    """Import what tasks will need, while the parent is still at its plan."""
+    """Import what tasks will need, while the parent is still planning."""
     importlib.import_module(module)
 
 
@@ -179,7 +179,7 @@ def handle(job: bytes, serial: int, task: Any) -> Any:
 
 
 class WorkerThread:
-    """Runs the tasks of a job in a thread, so that the one that waits for them can give up.
+    """A thread that runs the tasks of a job, so that the waiting thread can time out.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class WorkerThread:
         return result
 
     def close(self, grace_s: float) -> None:
-        """Stop before the next item, and leave a thread alone that does not."""
+        """Stop before the next item; do not wait longer than `grace_s` for a thread that hangs."""
         self._stopped = True
         self._tasks.put(None)
         self._thread.join(grace_s)
@@ -247,7 +247,7 @@ _SPAWNING = threading.Lock()
 
 
 class _Context(SpawnContext):
-    """Starts processes by spawn, and keeps them: the executor tells nobody which ones are its."""
+    """A spawn context that records its processes, because the executor does not expose them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -275,7 +275,7 @@ class Pool:
         self._processes = context.started
         with _starting_processes():
             # The first process is Python's resource tracker; starting it unblocks SIGINT and
-            # SIGTERM (multiprocessing/resource_tracker.py), so the workers need a block anew.
+            # SIGTERM (multiprocessing/resource_tracker.py), so the workers need another block.
             self._board = Board(context, count)
         with _starting_processes():
             self._executor = ProcessPoolExecutor(
@@ -285,12 +285,12 @@ class Pool:
                 with contextlib.suppress(BrokenProcessPool):  # the first task will tell
                     for _ in range(count):
                         self._executor.submit(get_ready, imports)
-            except BaseException:  # a signal; what they start with goes, and they would say so
+            except BaseException:  # a signal: processes that miss their initial data print errors
                 self.kill(self.pids())
                 raise
 
     def submit(self, job: bytes, serial: int, task: Any) -> Future[Any]:
-        """Hand a task of a pickled job over; raises BrokenProcessPool where a process died."""
+        """Submit a task of a pickled job; raises BrokenProcessPool if a process died."""
         with _starting_processes():
             return self._executor.submit(handle, job, serial, task)
 
@@ -299,11 +299,11 @@ class Pool:
         return [process.pid for process in self._processes if process.pid is not None]
 
     def crumbs(self) -> list[Crumb]:
-        """Return what each process has in hand, or had when it died."""
+        """Return what each process is processing, or was when it died."""
         return self._board.crumbs()
 
     def kill(self, pids: Container[int]) -> None:
-        """Kill some of the processes."""
+        """Kill the processes of these numbers."""
         for process in self._processes:
             if process.pid in pids:
                 process.kill()
@@ -311,7 +311,7 @@ class Pool:
     def deaths(self) -> dict[int, int]:
         """Return the exit code of each process that died by itself, once the pool is broken.
 
-        When one dies, the executor ends all others by SIGTERM; those are not told.
+        When one dies, the executor ends all others by SIGTERM; those are not reported.
         """
         deadline = time.monotonic() + _EXIT_CODES_S
         while True:
@@ -326,7 +326,7 @@ class Pool:
             time.sleep(0.01)
 
     def end(self, grace_s: float) -> None:
-        """End the processes: they are asked first, and killed after the grace."""
+        """Ask the processes to end, and kill those that have not after `grace_s`."""
         self._board.stop()
         # In a thread of its own: it waits for the processes, and for all futures to be told.
         ending = threading.Thread(
@@ -341,7 +341,7 @@ class Pool:
 
 
 def death_text(code: int | None) -> str:
-    """Return how a worker process ended, given its exit code; None where SIGTERM took all."""
+    """Return how a worker process ended, given its exit code; None if SIGTERM ended all."""
     if code is None:
         return "its worker process was ended by SIGTERM"
     if code >= 0:
@@ -356,10 +356,10 @@ def death_text(code: int | None) -> str:
 
 @contextlib.contextmanager
 def _starting_processes() -> Iterator[None]:
-    """Start workers without the caller's main module, and deaf to signals to the process group.
+    """Start workers without the caller's main module, ignoring signals to the process group.
 
-    spawn imports the main module into every worker: that takes time, and it runs a script that
-    has no ``if __name__ == "__main__"`` again. The tasks need nothing of it.
+    spawn imports the main module into every worker: that takes time, and runs a script without
+    ``if __name__ == "__main__"`` again. The tasks need nothing from it.
     """
     with _SPAWNING:
         yield from _without_main()
