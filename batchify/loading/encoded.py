@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,6 @@ from batchify.format.images import EncodedFiles
 from batchify.format.reader import Reader
 from batchify.loading.arrays import RowArray
 from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
-from batchify.options import DecodeOptions
 
 
 class EncodedImages:
@@ -25,18 +25,10 @@ class EncodedImages:
 
     Parameters
     ----------
-    files : EncodedFiles
-    recorded : DecodeOptions
-        The options that the file was built with.
-    dtype : numpy.dtype
-    scale : numpy.float32
-        The factor that float pixels are multiplied by.
+    reader : Reader
+        Needs to be open only until this is made.
+    split : str
     overrides : DecodeOverrides
-
-    Raises
-    ------
-    OptionError
-        As `DecodeOverrides.apply`.
 
     Notes
     -----
@@ -45,43 +37,30 @@ class EncodedImages:
     """
 
     def __init__(
-        self,
-        files: EncodedFiles,
-        recorded: DecodeOptions,
-        dtype: np.dtype[Any],
-        scale: np.float32,
-        overrides: DecodeOverrides,
+        self, reader: Reader, split: str, overrides: DecodeOverrides = AS_RECORDED
     ) -> None:
-        self.files = files
-        self.dtype = dtype
-        self._recorded = recorded
-        self._scale = scale
-        self._options = overrides.apply(recorded)
-        set_pillow_limits(self._options)
-        silence_pillow()
-
-    @classmethod
-    def of(
-        cls, reader: Reader, split: str, overrides: DecodeOverrides = AS_RECORDED
-    ) -> EncodedImages:
-        """Return the images of a split of an open file."""
         with reader.refusing():
-            options = recorded_options(reader.header.config)
-            return cls(
-                EncodedFiles(reader, split),
-                options.decode,
-                reader.image_dtype,
-                np.float32(options.store.scale),
-                overrides,
-            )
+            recorded = recorded_options(reader.header.config)
+            self.files = EncodedFiles(reader, split)
+            self.dtype = reader.image_dtype
+            self._recorded = recorded.decode
+            self._scale = np.float32(recorded.store.scale)
+            self._use(overrides)
 
     def decoded_with(self, overrides: DecodeOverrides) -> EncodedImages:
         """Return the same images, decoded otherwise."""
-        return EncodedImages(self.files, self._recorded, self.dtype, self._scale, overrides)
+        found = copy.copy(self)
+        found._use(overrides)
+        return found
+
+    def _use(self, overrides: DecodeOverrides) -> None:
+        self._options = overrides.apply(self._recorded)
+        set_pillow_limits(self._options)
+        silence_pillow()
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of images."""
         return self.files.rows
 
     @property

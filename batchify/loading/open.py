@@ -84,7 +84,7 @@ def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Column
     if reader.is_encoded:
         from batchify.loading.encoded import EncodedArray, EncodedImages  # which need Pillow
 
-        return EncodedArray(EncodedImages.of(reader, name, origin.overrides), origin)
+        return EncodedArray(EncodedImages(reader, name, origin.overrides), origin)
     if not filters(reader.splits[name]["images"]):
         found = _view(reader, mapped, name, "images")
         if found is not None:
@@ -124,9 +124,6 @@ def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]
 
 
 SUFFIXES = (".h5", ".hdf5")
-
-
-_KINDS = ("images", "scale_factor", "labels", "class mode", "weights")
 
 
 Path = str | bytes | os.PathLike[str]
@@ -297,10 +294,13 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
     if len(parts) == 1:
         return first
     for part in parts[1:]:
-        for what, mine, others in zip(_KINDS, _kinds(part), _kinds(first), strict=True):
-            if mine != others:
+        expected = _kinds(first)
+        for what, kind in _kinds(part).items():
+            if kind != expected[what]:
                 one, other = (printable(each.origin.files[0]) for each in (part, first))
-                raise FileFormatError(f"{what} of {name} are {mine} in {one}, {others} in {other}")
+                raise FileFormatError(
+                    f"{what} of {name} are {kind} in {one}, {expected[what]} in {other}"
+                )
     origins = [part.origin for part in parts]
     origin = Origin(
         tuple(path for found in origins for path in found.files),
@@ -334,15 +334,19 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
     return np.concatenate(parts) if parts else None
 
 
-def _kinds(split: Split) -> tuple[str, ...]:
-    """Return the values that `_KINDS` names, as text."""
+def _kinds(split: Split) -> dict[str, str]:
+    """Return what several files must agree on, as text for people."""
     size = "×".join(map(str, split.images.shape[1:]))
     labels = "none"
     if split.labels is not None:
         labels = f"{split.labels.dtype} of shape {split.labels.shape[1:]}"
-    weights = "none" if split.weights is None else "given"
-    images = f"{size} {split.images.dtype}"
-    return images, str(split.scale_factor), labels, split.class_mode, weights
+    return {
+        "images": f"{size} {split.images.dtype}",
+        "scale_factor": str(split.scale_factor),
+        "labels": labels,
+        "class mode": split.class_mode,
+        "weights": "none" if split.weights is None else "given",
+    }
 
 
 def reopen(origin: Origin) -> Split:

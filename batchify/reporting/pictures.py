@@ -68,7 +68,7 @@ class Pictures(Closing):
             self._rescale = recorded_options(reader.header.config).store.scale
         self._stored: StoredPixels | EncodedImages
         if reader.is_encoded:
-            self._stored = EncodedImages.of(reader, split)
+            self._stored = EncodedImages(reader, split)
         else:
             self._stored = StoredPixels(reader, split)
 
