@@ -1,4 +1,4 @@
-"""The steps of the action: python steps NAME. Python's own library alone, and ``batchify``."""
+"""Run one step of the action: python steps NAME. It needs only the standard library."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ DAMAGED = 6
 FOUND = 8
 MAKES_NO_FILE = ("--dry-run", "--check", "--json", "--help", "-h")
 GLOBS = "*?[]{}\r\n\t" + ("" if os.name == "nt" else "\\")
-"""The actions for cache and artifacts take paths as patterns."""
+"""Characters with a meaning in paths of the cache and artifact actions, which are patterns."""
 ANNOTATIONS = 10
-"""A step shows no more of a kind."""
+"""The most annotations of one kind that GitHub shows for a step."""
 
 
 def prepare() -> None:
-    """Judge the inputs; tell the identity of the build, and names made of it."""
+    """Check the inputs; output the fingerprint of the build and names derived from it."""
     output = _output()
     options = arguments("INPUT_OPTIONS", refused=MAKES_NO_FILE)
     one_of("INPUT_CACHE", "true", "false")
     one_of("INPUT_CHECK", "true", "warn", "false")
     arguments("INPUT_CHECK_OPTIONS", refused=("--help", "-h"))
-    # JSON, which a configuration file of the job may ask for anyway
+    # JSON in any case: a configuration file of the job may turn it on
     status, told = _batchify("fingerprint", *options, "--json", "--", _dataset())
     if status:
         raise StepError(f"batchify fingerprint failed with exit code {status}", status)
@@ -54,7 +54,7 @@ def prepare() -> None:
 
 
 def build() -> None:
-    """Make the file; one that the cache gave is left as it is where it is up to date."""
+    """Build the file; an up-to-date one from the cache is left as it is."""
     report = _build()
     rows, classes = _rows(report), len(report["classes"])
     done = "is up to date" if report["up_to_date"] else "was built"
@@ -91,7 +91,7 @@ def _build(*more: str) -> dict[str, Any]:
 
 
 def verify() -> None:
-    """Prove that the file is whole; one of a damaged cache is made anew."""
+    """Check that the file is intact; rebuild it if the cache entry is damaged."""
     status, _ = _batchify("verify", "--json", "--", _output())
     if status == DAMAGED and get("RESTORED_KEY"):
         key = get("RESTORED_KEY")
@@ -106,7 +106,7 @@ def verify() -> None:
 
 
 def check() -> None:
-    """Look for what makes a bad dataset; errors end the job later, in `gate`."""
+    """Find problems in the dataset; errors fail the job later, in `gate`."""
     options = arguments("INPUT_CHECK_OPTIONS", refused=("--help", "-h"))
     status, told = _batchify("check", *options, "--json", "--", _output(), fine=(FOUND,))
     if status not in (0, FOUND):
@@ -135,7 +135,7 @@ def check() -> None:
 
 
 def report() -> None:
-    """Draw what people look at, and list what machines read."""
+    """Write the contact sheet, the report, and the file's contents as JSON."""
     status, told = _batchify("inspect", "--json", "--", _output())
     if not status:
         place = _folder() / "report"
@@ -150,7 +150,7 @@ def report() -> None:
 
 
 def summary() -> None:
-    """Write the job summary of as much as there is."""
+    """Write the job summary from the results that exist."""
     folder = _folder()
     built, inspected, checked = map(_result, ("build", "inspect", "check"))
     failure = folder / "failure.txt"
@@ -180,7 +180,7 @@ def summary() -> None:
 
 
 def _result(name: str) -> dict[str, Any] | None:
-    """Return what a command printed; None where it did not come to it."""
+    """Return the JSON that a command printed, or None if it did not run."""
     path = _folder() / f"{name}.json"
     if not path.exists():
         return None
@@ -189,7 +189,7 @@ def _result(name: str) -> dict[str, Any] | None:
 
 
 def gate() -> None:
-    """Fail for the errors that the check found, unless they are only to be shown."""
+    """Fail if the check found errors, unless they are only warnings by choice."""
     found = f"batchify check: errors {get('ERRORS')}, warnings {get('WARNINGS')}; see the summary"
     if get("INPUT_CHECK") == "warn":
         tell(f"{found}; check is warn: this fails no job")
@@ -200,9 +200,9 @@ def gate() -> None:
 def _batchify(
     name: str, *values: str, fine: tuple[int, ...] = (), log: bool = False
 ) -> tuple[int, str]:
-    """Run a command of batchify; return its exit code, and what it printed if not to the log.
+    """Run a batchify command; return its exit code, and its output unless it goes to the log.
 
-    What failed is kept for the summary; a result stays where `summary` finds it.
+    The end of a failed command's output is kept for `summary`, as is the JSON of others.
     """
     folder = _folder()
     stdout, tail = folder / "stdout.txt", folder / "tail.txt"
@@ -247,18 +247,18 @@ STEPS: tuple[Callable[[], None], ...] = (
 
 
 def main() -> None:
-    """Run the step that is named."""
+    """Run the named step."""
     (step,) = [step for step in STEPS if step.__name__ == sys.argv[1]]
     try:
         step()
     except StepError as error:
         _end(error)
-    except (OSError, ValueError, LookupError) as error:  # a full disk, JSON that is none
+    except (OSError, ValueError, LookupError) as error:  # a full disk, or invalid JSON
         _end(StepError(f"step {step.__name__}: {type(error).__name__}: {error}"))
 
 
 def _end(error: StepError) -> NoReturn:
-    """Fail; the summary says why, unless it has what a command said."""
+    """Fail, with the message in the summary unless it has the output of a command."""
     if get("FOLDER") and not (note := _folder() / "failure.txt").exists():
         note.write_text(f"{error}\n", encoding="utf-8")
     fail(error)

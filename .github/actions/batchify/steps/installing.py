@@ -1,4 +1,4 @@
-"""An environment with batchify, apart from that of the job."""
+"""Install batchify in an environment of its own, separate from that of the job."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from runner import StepError, arguments, get, put, run, shown
 
 TOP = Path(__file__).resolve().parents[4]
-"""The repository that the action is of, wherever the runner has put it."""
+"""The repository of the action, wherever the runner has put it."""
 
 
 def install() -> None:
-    """Make an environment with batchify, and a folder for what the steps hand on."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - what is on the PATH of the runner
+    """Create an environment with batchify, and a folder for what the steps pass on."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - whichever Python is on the PATH of the runner
         raise StepError(f"Python {platform.python_version()} is too old; set python-version")
     temporary = Path(os.environ["RUNNER_TEMP"])
     if get("INPUT_INSTALL").strip() == "false":
@@ -37,7 +37,7 @@ def install() -> None:
 
 
 def _install(wanted: list[str], temporary: Path) -> Path:
-    """Install with pip; return the command. A job that uses the action again finds it made."""
+    """Install with pip and return the command; a second use in the same job reuses it."""
     identity = "\0".join([sys.version, sys.executable, *wanted])
     place = temporary / f"batchify-venv-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     scripts = place / ("Scripts" if os.name == "nt" else "bin")

@@ -1,4 +1,4 @@
-"""The job summary: Markdown that no name can break, within the size that GitHub takes."""
+"""Render the job summary: Markdown that no name can break, within GitHub's size limit."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LONG_CHARS = 1000
 LOG_CHARS = 20_000
 NOTE_NBYTES = 200
 OPEN_ROWS = 20
-"""A longer table is folded."""
+"""Longer tables are folded."""
 BAR_WIDTH = 20
 EXAMPLES = 3
 SEVERITIES = ("error", "warning")
 
 
 def text(value: object, limit: int = TEXT_CHARS) -> str:
-    """Return `value` as Markdown that shows these very characters, on one line.
+    """Return `value` as Markdown that shows exactly these characters, on one line.
 
-    Every ASCII sign becomes a character reference, which is never structure:
-    https://spec.commonmark.org/0.31.2/#entity-and-numeric-character-references. What does not
-    print is escaped; an @ is kept from naming a person.
+    Every ASCII sign becomes a character reference, which is never markup:
+    https://spec.commonmark.org/0.31.2/#entity-and-numeric-character-references. Unprintable
+    characters are escaped, and an @ does not mention anyone.
     """
     plain = str(value)
     if len(plain) > limit:
@@ -52,14 +52,14 @@ def code(value: object, limit: int = TEXT_CHARS) -> str:
 def table(
     head: Sequence[str], rows: Iterable[Sequence[str]], count: int, budget: int, more: str
 ) -> str:
-    """Return a table that ends at a row, with a note, where it would take more than `budget` bytes.
+    """Return a table that is cut at a row, with a note, if it would exceed `budget` bytes.
 
     Parameters
     ----------
     head : sequence of str
-        Titles; one that ends in ``:`` is of a column of numbers.
+        Titles; one that ends in ``:`` is for a column of numbers.
     rows : iterable of sequences of str
-        Cells, as Markdown; taken as far as there is room.
+        Cells, as Markdown; used as long as there is room.
     count : int
         How many rows there are.
     budget : int
@@ -101,13 +101,13 @@ def render(
     output : str
         The file.
     facts : sequence of str
-        Of the head line, as Markdown.
+        Parts of the first line, as Markdown.
     failure : str
-        What a command said that failed; empty where none did.
+        The output of a command that failed, or empty.
     inspected, checked : Mapping or None
         JSON of ``batchify inspect`` and ``batchify check``.
     artifact_url : str
-        Of sheet and report; empty where they are nowhere.
+        Where to download sheet and report, or empty.
     """
     others = "in the artifact" if artifact_url else "`batchify inspect --json` lists all"
     parts = [f"### batchify: {code(output)}", " · ".join(facts)]
@@ -121,7 +121,7 @@ def render(
     if inspected is not None:
         parts += _content(inspected, others)
     whole = "\n\n".join(parts) + "\n"
-    # Each part has its bounds; this holds should one of them be wrong.
+    # Each part is bounded; this is a safeguard against a mistake in one of them.
     cut = whole.encode("utf-8", "replace")[: LIMIT - 1]
     return cut.decode("utf-8", "ignore")
 
@@ -211,14 +211,14 @@ def _classes(inspected: Mapping[str, Any], others: str) -> str:
 
 
 def folded(block: str, rows: int) -> str:
-    """Return a long table within what a click opens."""
+    """Return a table, folded if it is long."""
     if rows <= OPEN_ROWS:
         return block
     return f"<details><summary>{rows:,} rows</summary>\n\n{block}\n\n</details>"
 
 
 def size_text(nbytes: float) -> str:
-    """Return bytes as a person says them, in decimal units."""
+    """Return a number of bytes for people, in decimal units."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if nbytes < 1000:
             return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"

@@ -1,7 +1,7 @@
-"""What a step and the runner tell each other: inputs, outputs, the log, commands.
+"""Exchange inputs, outputs, the log and commands with GitHub's runner.
 
-Nothing that a dataset or a user names can become a command to the runner: free text is printed
-while the runner takes none, outputs have delimiters that nobody knows beforehand.
+No text of a dataset or a user can become a command to the runner: text is printed while the runner
+accepts no commands, and outputs have random delimiters.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import NoReturn
 
 TAIL_LINES = 40
-"""Of what a command said before it failed, for the summary."""
+"""Lines of a failed command's output for the summary."""
 LINE_CHARS = 2000
-"""A longer line is cut in that tail, not in the log."""
+"""Longer lines are cut in the summary, not in the log."""
 
 
 class StepError(Exception):
-    """What ends a step, in words for its user.
+    """The failure of a step, with a message for the user.
 
     Parameters
     ----------
     message : str
     exit_code : int
-        Of the step.
+        The exit code of the step.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -37,17 +37,17 @@ class StepError(Exception):
 
 
 def get(name: str) -> str:
-    """Return what `env` of the step gives; empty where a step before did not come to give it."""
+    """Return a variable of the step's `env`; empty if an earlier step did not set it."""
     return os.environ.get(name, "")
 
 
 def one_of(name: str, *choices: str) -> str:
-    """Return an input that is one of some words.
+    """Return an input that must be one of some words.
 
     Raises
     ------
     StepError
-        It is another.
+        If it is another word.
     """
     value = get(name)
     if value not in choices:
@@ -56,12 +56,12 @@ def one_of(name: str, *choices: str) -> str:
 
 
 def arguments(name: str, *, refused: tuple[str, ...] = ()) -> list[str]:
-    """Return the arguments that an input holds, parted as a shell would, nothing expanded.
+    """Return the arguments in an input, split as by a shell but without expansion.
 
     Raises
     ------
     StepError
-        A quotation does not end, or one of `refused` is among them.
+        If a quotation is not closed, or one of `refused` is among the arguments.
     """
     try:
         parts = shlex.split(get(name))
@@ -80,7 +80,7 @@ def _input(name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return `text` on one line, with all that does not print escaped."""
+    """Return `text` on one line, with unprintable characters escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -100,7 +100,7 @@ def tell(*lines: str) -> None:
 
 
 def annotate(kind: str, title: str, message: str) -> None:
-    """Have the runner show an error, a warning or a notice beside the log.
+    """Make the runner show an error, a warning or a notice next to the log.
 
     https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
     """
@@ -113,13 +113,13 @@ def _escaped(text: str) -> str:
 
 
 def fail(error: StepError) -> NoReturn:
-    """End the step."""
+    """End the step with an error."""
     annotate("error", "batchify", str(error))
     sys.exit(error.exit_code)
 
 
 def put(**outputs: str) -> None:
-    """Give outputs of the step; an underscore in a name stands for a hyphen."""
+    """Set outputs of the step; underscores in names become hyphens."""
     with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8", newline="\n") as file:
         for name, value in outputs.items():
             mark = f"end_{secrets.token_hex(16)}"
@@ -127,16 +127,16 @@ def put(**outputs: str) -> None:
 
 
 def run(command: list[str], *, stdout: Path | None = None, tail: Path | None = None) -> int:
-    """Run a command, with all that it says in the log, where none of it is a command.
+    """Run a command, with its output in the log, where the runner accepts no commands.
 
     Parameters
     ----------
     command : list of str
-        Program and arguments; no shell is between.
+        Program and arguments; no shell is involved.
     stdout : Path, optional
-        Takes stdout, which is not in the log then.
+        Receives stdout, instead of the log.
     tail : Path, optional
-        Takes the command and the end of what was in the log, if it fails.
+        Receives the command and the end of its output, if it fails.
 
     Returns
     -------
