@@ -34,13 +34,7 @@ Chunk = Callable[[int], NDArray[Any]]
 def gather_chunks(chunk: Chunk, starts: Rows | None, rows: Rows, out: NDArray[Any]) -> None:
     """Read some rows chunk by chunk, in threads: reading and inflating release the GIL.
 
-    Parameters
-    ----------
-    chunk : callable
-    starts : ndarray of intp, or None
-        The first row of each chunk; None if each row is a chunk.
-    rows : ndarray of intp, shape (n,)
-    out : ndarray, shape (n, H, W, C)
+    `starts` is the first row of each chunk, or None if each row is a chunk.
     """
     if not len(rows):
         return
@@ -79,7 +73,9 @@ class ChunkCache:
     Parameters
     ----------
     chunk : callable
+        Inflates a chunk.
     starts : ndarray of intp, shape (K,)
+        The first row of each chunk.
     count : int
         Rows of all chunks.
     most_rows : int
@@ -153,7 +149,6 @@ class RowArray(ABC):
     ----------
     shape : tuple of int
         (N, H, W, C).
-    dtype : numpy.dtype
     origin : Origin
         How a copy of this in another process opens it again.
     starts : ndarray of intp, or None
@@ -300,7 +295,6 @@ class ChainedArray(RowArray):
     ----------
     parts : sequence of ndarray or RowArray
         The array of each file: the same dtype, and the same shape except for the rows.
-    origin : Origin
     """
 
     def __init__(self, parts: Sequence[Column], origin: Origin, column: str = "images") -> None:

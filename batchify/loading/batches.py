@@ -40,7 +40,6 @@ class RowReader:
 
     Parameters
     ----------
-    split : SplitData
     dtype, labels_dtype : numpy.dtype
         The dtypes to read into: float32 pixels are multiplied by ``scale_factor``.
     batch_size : int

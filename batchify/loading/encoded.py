@@ -27,8 +27,6 @@ class EncodedImages:
     ----------
     reader : Reader
         Needs to be open only until this is made.
-    split : str
-    overrides : DecodeOverrides
 
     Notes
     -----
@@ -73,13 +71,7 @@ class EncodedImages:
         return self.files.get(start, stop)
 
     def pixels(self, data: bytes, *, fit: bool = True) -> NDArray[Any]:
-        """Return the pixels of an encoded file, shape (H, W, C).
-
-        Parameters
-        ----------
-        data : bytes
-        fit : bool
-            False keeps the size of the encoded image.
+        """Return the pixels of an encoded file, shape (H, W, C); `fit` resizes them as asked.
 
         Raises
         ------

@@ -24,8 +24,6 @@ def shuffled_rows(images: Column, random: RandomState, cuts: Sequence[int] = ())
 
     Parameters
     ----------
-    images : ndarray or RowArray
-    random : numpy.random.RandomState
     cuts : sequence of int
         Positions in the order that no row is moved across: where one reader's share ends.
     """

@@ -74,11 +74,8 @@ class Origin:
     ----------
     files : tuple of bytes
         Absolute paths.
-    split : str
     digests : tuple of bytes
         The content digest of each file.
-    rows : int
-    overrides : DecodeOverrides
     open_split : callable
         Opens the split again, given this. It is `batchify.loading.open.reopen`, which the arrays
         cannot import, since it makes them.

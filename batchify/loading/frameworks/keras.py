@@ -23,16 +23,7 @@ def make_dataset(
 
 
 class KerasBatches(keras.utils.PyDataset):
-    """The batches of a split; item i is the i-th batch of an epoch.
-
-    Parameters
-    ----------
-    batches : Batches
-    workers : int
-        Threads that read ahead, or processes if `use_multiprocessing`.
-    use_multiprocessing : bool
-    max_queue_size : int
-    """
+    """The batches of a split; item i is the i-th batch of an epoch."""
 
     def __init__(
         self, batches: Batches, workers: int, use_multiprocessing: bool, max_queue_size: int
