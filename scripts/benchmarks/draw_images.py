@@ -14,9 +14,14 @@ CLASSES = 36
 """The most classes; each has at least ten images, so that a fifth of them is not empty."""
 
 
+def images_folder(root: Path, count: int, width: int, height: int) -> Path:
+    """Return where `draw` puts a dataset."""
+    return root / f"{width}x{height}-{count}" / "images"
+
+
 def draw(root: Path, count: int, width: int, height: int) -> Path:
     """Return a class folder dataset of `count` JPEG photos, drawn if it does not exist."""
-    folder = root / f"{width}x{height}-{count}"
+    folder = images_folder(root, count, width, height).parent
     if (folder / "done").is_file():
         return folder / "images"
     classes = max(1, min(CLASSES, count // 10))

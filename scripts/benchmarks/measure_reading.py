@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from draw_images import draw
+from draw_images import draw, images_folder
 from timing import seconds
 
 RUN_READER = str(Path(__file__).parent / "run_reader.py")
@@ -102,24 +102,50 @@ def bench_read(
 
     `only` is searched in the names of the figures.
     """
-    dataset = draw(root, int(10_000 * scale), 150, 150)
-    out, packed, many = str(root / "read.h5"), str(root / "packed.h5"), str(workers)
-    seconds("build", str(dataset), out, "--validation-split", "0")
-    seconds("build", str(dataset), packed, "--validation-split", "0", "--compression", "gzip")
-    found = [*cases(out, packed, str(root / "peers"), str(dataset), many)]
-    found += encoded_cases(root, scale, many)
-    found += lending_cases(root, scale, many)
+    many = str(workers)
+    found = [*cases(root, scale, many), *encoded_cases(root, scale, many)]
+    found += lending_cases(root, many)
+    built = set()
     for name, first, second, target in found:
-        if only.search(name):
-            yield from compare_rates(name, first, second, runs, target)
+        if not only.search(name):
+            continue
+        for argument in (*first, *second):
+            if Path(argument).name in FILES and argument not in built:
+                built.add(argument)
+                build_file(Path(argument), scale)
+        yield from compare_rates(name, first, second, runs, target)
+
+
+FILES: dict[str, tuple[tuple[int, int, int], list[str]]] = {
+    "read.h5": ((10_000, 150, 150), []),
+    "packed.h5": ((10_000, 150, 150), ["--compression", "gzip"]),
+    "encoded.h5": ((2_000, 500, 375), ["--store", "encoded"]),
+    "pixels.h5": ((2_000, 500, 375), []),
+    "lending.h5": ((4_000, 224, 224), ["--target-size", "224"]),
+}
+"""For each file that is read: the count, width and height of its images, and options of build."""
+
+
+def build_file(path: Path, scale: float) -> None:
+    """Build one of `FILES`, in the folder where its images are drawn."""
+    (count, width, height), options = FILES[path.name]
+    images = draw(path.parent, int(count * scale), width, height)
+    seconds("build", str(images), str(path), "--validation-split", "0", *options)
+
+
+def images_of(file: Path, scale: float) -> str:
+    """Return the folder with the images of one of `FILES`."""
+    (count, width, height), _ = FILES[file.name]
+    return str(images_folder(file.parent, int(count * scale), width, height))
 
 
 Case = tuple[str, list[str], list[str], str]
 """Name, two commands, target."""
 
 
-def cases(out: str, packed: str, folder: str, dataset: str, many: str) -> Iterator[Case]:
-    """Yield what is compared."""
+def cases(root: Path, scale: float, many: str) -> Iterator[Case]:
+    """Yield the comparisons of files of pixels."""
+    out, packed, folder = (str(root / name) for name in ("read.h5", "packed.h5", "peers"))
 
     def reader(name: str, *more: str, file: str = out) -> list[str]:
         return [RUN_READER, name, file, *more]
@@ -149,16 +175,14 @@ def cases(out: str, packed: str, folder: str, dataset: str, many: str) -> Iterat
             name = f"PyTorch bytes / {peer}, {count} workers"
             theirs = [RUN_PEER, peer, out, folder, count]
             if peer == "jpeg":
-                theirs.append(dataset)
+                theirs.append(images_of(Path(out), scale))
             yield name, reader("torch_bytes", count), theirs, ""
 
 
 def encoded_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
-    """Yield what is compared of files' own bytes, photos of 500x375 served at 150x150."""
-    photos = str(draw(root, int(2_000 * scale), 500, 375))
+    """Yield the comparisons of encoded files, photos of 500x375 decoded to 150x150."""
     out, pixels = str(root / "encoded.h5"), str(root / "pixels.h5")
-    seconds("build", photos, out, "--validation-split", "0", "--store", "encoded")
-    seconds("build", photos, pixels, "--validation-split", "0")
+    photos = images_of(Path(out), scale)
     files, own = [RUN_READER, "files", photos, many], [RUN_READER, "bytes", out]
     of_pixels = [RUN_READER, "bytes", pixels, many]
     yield f"encoded: prefetch={many} / files in {many} threads", [*own, many], files, "at least 0.9"
@@ -166,10 +190,9 @@ def encoded_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
     yield f"encoded / pixels, prefetch={many}", [*own, many], of_pixels, ""
 
 
-def lending_cases(root: Path, scale: float, many: str) -> Iterator[Case]:
-    """Yield what is compared of batches that workers lend, and that PyTorch sends by itself."""
-    images, out = str(draw(root, int(4_000 * scale), 224, 224)), str(root / "lending.h5")
-    seconds("build", images, out, "--validation-split", "0", "--target-size", "224")
+def lending_cases(root: Path, many: str) -> Iterator[Case]:
+    """Yield the comparisons of batches in lent memory with batches that PyTorch sends."""
+    out = str(root / "lending.h5")
     for size in ("32", "128"):
         for kind in ("bytes", "floats"):
             lent, sent = (
