@@ -15,9 +15,9 @@ from batchify.building.jobs import (
     FILL,
     EncodedSums,
     ImageSums,
-    Masks,
     PixelSums,
     RecheckJob,
+    RowFlags,
     Stale,
     count_flags,
     count_rows,
@@ -163,7 +163,7 @@ class _Production:
         path = os.fsdecode(work.target.shown)
         return BuildReport(path, sealed, nbytes, flags, kept, resumed.redone, copied)
 
-    def _stale_rows(self, committed: Masks) -> list[Stale]:
+    def _stale_rows(self, committed: RowFlags) -> list[Stale]:
         """Return the committed rows that are damaged or whose source changed; sum up the others."""
         plan, work = self.plan, self.work
         store, decode = plan.options.store, plan.options.decode
@@ -183,7 +183,7 @@ class _Production:
             self.report(Progress("check", checked, total))
         return stale
 
-    def _fill(self, committed: Masks, bad: BadImages, old: bytes | None) -> int:
+    def _fill(self, committed: RowFlags, bad: BadImages, old: bytes | None) -> int:
         """Fill the rows that are not committed; return how many were copied from the old file."""
         plan, work = self.plan, self.work
         job = FillJob(
@@ -196,7 +196,7 @@ class _Production:
             bad.skip,
             old,
         )
-        wanted = {name: ~mask for name, mask in committed.items()}
+        wanted = {name: ~rows for name, rows in committed.items()}
         finished, copied = count_rows(committed), 0
         tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
         try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from batchify import choices
-from batchify.building.jobs import FILL, Masks, RedecodeJob, count_rows
+from batchify.building.jobs import FILL, RedecodeJob, RowFlags, count_rows
 from batchify.building.journal import differences, plain_config
 from batchify.building.outcome import NAMED, BadImages, Changes
 from batchify.building.row_sources import (
@@ -203,8 +203,8 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     if all(same.values()) and set(same) == set(reader.splits):
         return file_plan
     changes.new += new_samples(stored_keys(reader), plan.dataset)
-    for name, mask in present_rows(reader, SampleIndex(plan.dataset)).items():
-        for row in np.flatnonzero(~mask).tolist():
+    for name, present in present_rows(reader, SampleIndex(plan.dataset)).items():
+        for row in np.flatnonzero(~present).tolist():
             changes.vanished.append(bytes(reader.splits[name]["paths"][row]))
     if not changes.is_due:
         changes.reasons.append("the same files are in other splits, or in another order")
@@ -225,7 +225,7 @@ def _compare_images(reader: Reader, changes: Changes, report: ProgressCallback) 
                 return
 
 
-def _rows_of(paths: set[bytes], plan: BuildPlan) -> Masks:
+def _rows_of(paths: set[bytes], plan: BuildPlan) -> RowFlags:
     """Return the rows of a plan that have one of some paths."""
     masks = {}
     for split in plan.splits:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from batchify.building.jobs import FilledRows
-from batchify.datasets.tasks import FillTask, name_file
+from batchify.datasets.tasks import FileTask, name_file
 from batchify.decoding.batch import BatchReader, FindCached
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decoding.image import pillow_for_decoding
@@ -42,7 +42,7 @@ class FillJob:
         )
 
     @contextlib.contextmanager
-    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], FilledRows]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FileTask], FilledRows]]:
         """Open the work file; yield a function that fills the rows of a task."""
         with contextlib.ExitStack() as lifetime:
             writer = lifetime.enter_context(RowWriter(self.path, self.row_offsets))
@@ -74,7 +74,7 @@ class FillJob:
         return rows.take
 
     def _fill(
-        self, task: FillTask, ahead: ReadAhead, reader: BatchReader, writer: RowWriter, mark: Mark
+        self, task: FileTask, ahead: ReadAhead, reader: BatchReader, writer: RowWriter, mark: Mark
     ) -> FilledRows:
         copied = 0
         sums = ChannelSums()
@@ -92,7 +92,7 @@ class FillJob:
                 masks=task.masks[first : first + self.batch_size],
                 sizes=sizes,
                 mark=_from(first, mark),
-                refused={i - first: reason for i, reason in task.given_up},
+                refused={i - first: reason for i, reason in task.refused},
             )
             mark(NOTHING)
             writer.put(task.split, start, batch.columns)
@@ -108,15 +108,15 @@ class FillJob:
         stop = task.start + len(task.files)
         return FilledRows(task.split, task.start, stop, tuple(bad), copied, sums)
 
-    def describe(self, task: FillTask, item: int) -> str:
+    def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""
         return name_file(task, item)
 
-    def without_item(self, task: FillTask, item: int, reason: str) -> FillTask | None:
+    def without_item(self, task: FileTask, item: int, reason: str) -> FileTask | None:
         """Return the task without a file; None if files must not be skipped."""
         if not self.skip:
             return None
-        return replace(task, given_up=(*task.given_up, (item, reason)))
+        return replace(task, refused=(*task.refused, (item, reason)))
 
 
 def _from(first: int, mark: Mark) -> Mark:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.datasets.tasks import FillTask, ReadingJob, name_file
+from batchify.datasets.tasks import FileTask, ReadingJob, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
 from batchify.decoding.image import pillow_for_decoding
@@ -26,7 +26,7 @@ from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.storage.source import FileReader, ReadAhead, Source
 from batchify.workers.pool import Mark
 
-Masks = dict[str, NDArray[np.bool_]]
+RowFlags = dict[str, NDArray[np.bool_]]
 """For each split, one truth value per row."""
 
 FILL = "batchify.building.fill"
@@ -127,14 +127,14 @@ class RecheckJob(ReadingJob):
     identity: tuple[int, int] | None = None
 
     @contextlib.contextmanager
-    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], Rechecked]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FileTask], Rechecked]]:
         """Open the file; yield a function that checks a task."""
         with contextlib.ExitStack() as lifetime:
             rows = lifetime.enter_context(RowReader(self.path, self.row_offsets, self.identity))
             reader = lifetime.enter_context(contextlib.closing(self.source.open_reader()))
             yield lambda task: self._check(task, rows, reader, mark)
 
-    def _check(self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark) -> Rechecked:
+    def _check(self, task: FileTask, rows: RowReader, reader: FileReader, mark: Mark) -> Rechecked:
         stop = task.start + len(task.files)
         bad_masks = dict(self._bad_masks(task, rows, reader, mark))
         hashes = rows.get(task.split, "source_sha256", task.start, stop)
@@ -161,7 +161,7 @@ class RecheckJob(ReadingJob):
         return Rechecked(stale, total)
 
     def _bad_masks(
-        self, task: FillTask, rows: RowReader, reader: FileReader, mark: Mark
+        self, task: FileTask, rows: RowReader, reader: FileReader, mark: Mark
     ) -> Iterator[tuple[int, str]]:
         """Yield the position and the reason of each mask whose file changed."""
         if not task.masks:
@@ -204,7 +204,7 @@ class RedecodeJob:
     store: StoreOptions
 
     @contextlib.contextmanager
-    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], list[Redecoded]]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FileTask], list[Redecoded]]]:
         """Open the source; yield a function that decodes a task."""
         raw = self.source.open_reader()
         with contextlib.closing(ReadAhead(raw)) as files, pillow_for_decoding():
@@ -213,15 +213,15 @@ class RedecodeJob:
             yield lambda task: self._decode(task, files, reader, mark)
 
     def _decode(
-        self, task: FillTask, ahead: ReadAhead, reader: BatchReader, mark: Mark
+        self, task: FileTask, ahead: ReadAhead, reader: BatchReader, mark: Mark
     ) -> list[Redecoded]:
         ahead.begin(task.wanted, self.decode.max_file_size)
-        given_up = dict(task.given_up)
+        refused = dict(task.refused)
         found = []
         for i, file in enumerate(task.files):
             mark(i)
-            refused = {0: given_up[i]} if i in given_up else None
-            batch = reader.read([file], masks=task.masks[i : i + 1], refused=refused)
+            reasons = {0: refused[i]} if i in refused else None
+            batch = reader.read([file], masks=task.masks[i : i + 1], refused=reasons)
             columns = batch.columns
             height, width = columns["source_size"][0].tolist()
             sums = b""
@@ -246,19 +246,19 @@ class RedecodeJob:
         """What a user can do about an image whose decoder died."""
         return "look at the file"
 
-    def describe(self, task: FillTask, item: int) -> str:
+    def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""
         return name_file(task, item)
 
-    def without_item(self, task: FillTask, item: int, reason: str) -> FillTask | None:
+    def without_item(self, task: FileTask, item: int, reason: str) -> FileTask | None:
         """Return the task without a file: the reason is its result."""
-        return replace(task, given_up=(*task.given_up, (item, reason)))
+        return replace(task, refused=(*task.refused, (item, reason)))
 
 
-def runs(masks: Masks, most: int) -> Iterator[tuple[str, int, int]]:
+def runs(flags: RowFlags, most: int) -> Iterator[tuple[str, int, int]]:
     """Yield (split, start, stop) of runs of marked rows, none longer than `most`."""
-    for split, mask in masks.items():
-        edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    for split, marked in flags.items():
+        edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
         for first, last in edges.reshape(-1, 2).tolist():
             for start in range(first, last, most):
                 yield split, start, min(start + most, last)
@@ -280,32 +280,32 @@ def task_rows(plan: BuildPlan) -> int:
     return plan.options.batch_size * max(1, rows // plan.options.batch_size)
 
 
-def no_rows(plan: BuildPlan) -> Masks:
-    """Return masks that mark no row of a plan."""
+def no_rows(plan: BuildPlan) -> RowFlags:
+    """Return flags that mark no row of a plan."""
     return {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
 
 
-def count_rows(masks: Masks) -> int:
+def count_rows(flags: RowFlags) -> int:
     """Return how many rows are marked."""
-    return sum(int(mask.sum()) for mask in masks.values())
+    return sum(int(marked.sum()) for marked in flags.values())
 
 
-def count_tasks(plan: BuildPlan, wanted: Masks) -> int:
+def count_tasks(plan: BuildPlan, wanted: RowFlags) -> int:
     """Return how many tasks `fill_tasks` yields."""
     return sum(1 for _ in _pieces(plan, wanted))
 
 
-def fill_tasks(plan: BuildPlan, wanted: Masks) -> Iterator[FillTask]:
+def fill_tasks(plan: BuildPlan, wanted: RowFlags) -> Iterator[FileTask]:
     """Yield the marked rows of a plan as tasks, in the order of the file."""
     for split, start, stop in _pieces(plan, wanted):
         rows = split.rows[start:stop]
         dataset = plan.dataset
-        yield FillTask(
+        yield FileTask(
             split.name, start, dataset.samples.files(rows), dataset.annotations.mask_files(rows)
         )
 
 
-def _pieces(plan: BuildPlan, wanted: Masks) -> Iterator[tuple[SplitPlan, int, int]]:
+def _pieces(plan: BuildPlan, wanted: RowFlags) -> Iterator[tuple[SplitPlan, int, int]]:
     """Yield runs of marked rows, none longer than a task."""
     splits = {split.name: split for split in plan.splits}
     for name, start, stop in runs(wanted, task_rows(plan)):

@@ -10,10 +10,10 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.jobs import Masks, RecheckJob, Stale, runs
+from batchify.building.jobs import RecheckJob, RowFlags, Stale, runs
 from batchify.common.keys import KeyIndex, join_path_keys, path_keys
 from batchify.datasets.dataset import Dataset
-from batchify.datasets.tasks import FillTask
+from batchify.datasets.tasks import FileTask
 from batchify.format.reader import Reader
 from batchify.storage.source import SourceFile
 from batchify.workers.engine import Workers
@@ -49,16 +49,16 @@ class SampleIndex:
         """Return which of some paths are those of samples, shape (n,)."""
         return self._index.has(path_keys(paths))
 
-    def task(self, split: str, start: int, paths: Sequence[bytes]) -> FillTask:
+    def task(self, split: str, start: int, paths: Sequence[bytes]) -> FileTask:
         """Return a task for rows from `start` on, given their paths, which the dataset has."""
         if self._by_path:
-            return FillTask(split, start, tuple(map(SourceFile, paths)))
+            return FileTask(split, start, tuple(map(SourceFile, paths)))
         numbers = self._index.last(path_keys(paths))
         masks = self.dataset.annotations.mask_files(numbers)
-        return FillTask(split, start, self.dataset.samples.files(numbers), masks)
+        return FileTask(split, start, self.dataset.samples.files(numbers), masks)
 
 
-def present_rows(reader: Reader, index: SampleIndex) -> Masks:
+def present_rows(reader: Reader, index: SampleIndex) -> RowFlags:
     """Return the rows of a file whose source is in a dataset."""
     masks = {}
     for name in reader.splits:
@@ -83,14 +83,14 @@ def new_samples(keys: NDArray[np.uint64], dataset: Dataset) -> Iterator[bytes]:
         yield from (paths[i] for i in np.flatnonzero(fresh).tolist())
 
 
-def stored_tasks(reader: Reader, wanted: Masks, index: SampleIndex) -> Iterator[FillTask]:
+def stored_tasks(reader: Reader, wanted: RowFlags, index: SampleIndex) -> Iterator[FileTask]:
     """Yield marked rows of a file as tasks, in order; their sources must be in the dataset."""
     for split, start, stop in runs(wanted, TASK_SOURCES):
         paths = reader.splits[split]["paths"][start:stop].tolist()
         yield index.task(split, start, paths)
 
 
-def count_stored_tasks(wanted: Masks) -> int:
+def count_stored_tasks(wanted: RowFlags) -> int:
     """Return how many tasks `stored_tasks` yields."""
     return sum(1 for _ in runs(wanted, TASK_SOURCES))
 
@@ -99,7 +99,7 @@ def changed_rows(
     reader: Reader,
     index: SampleIndex,
     max_file_size: int,
-    wanted: Masks,
+    wanted: RowFlags,
     workers: Workers,
     step: Callable[[int], None],
 ) -> Iterator[Stale]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from batchify.building.jobs import FilledRows, Masks, Stale, count_rows, no_rows, runs
+from batchify.building.jobs import FilledRows, RowFlags, Stale, count_rows, no_rows, runs
 from batchify.building.journal import Journal, check_same_plan, header
 from batchify.building.target import PARTIAL, Target
 from batchify.common import durable, system
@@ -78,14 +78,14 @@ COMMIT_NBYTES = 64 << 20
 """Bytes of rows after which they are made durable."""
 
 
-Recheck = Callable[[Masks], Iterable[Stale]]
+Recheck = Callable[[RowFlags], Iterable[Stale]]
 """Given the committed rows, returns those that are damaged or whose source changed."""
 
 
 class Resumed(NamedTuple):
     """The rows that a build takes over from an earlier one, and how many it must do again."""
 
-    committed: Masks
+    committed: RowFlags
     redone: int
 
 
@@ -171,7 +171,7 @@ class WorkFile(Closing):
                 raise ResumeError("its classes are damaged")
         self._open(plan, read_row_offsets(self.path))
 
-    def _committed(self, records: Iterable[dict[str, Any]], plan: BuildPlan) -> Masks:
+    def _committed(self, records: Iterable[dict[str, Any]], plan: BuildPlan) -> RowFlags:
         """Return the rows that a journal lists and whose decoded columns are undamaged."""
         committed = no_rows(plan)
         for record in records:

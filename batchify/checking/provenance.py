@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.jobs import Masks, RedecodeJob, count_rows
+from batchify.building.jobs import RedecodeJob, RowFlags, count_rows
 from batchify.building.row_sources import (
     SampleIndex,
     changed_rows,
@@ -193,7 +193,7 @@ class SourceCheck:
 
     def _hash_sources(
         self, reader: Reader, index: SampleIndex, options: BuildOptions
-    ) -> tuple[Masks, int]:
+    ) -> tuple[RowFlags, int]:
         """Hash the sources; return which rows still have theirs, and how many were hashed."""
         found, present = self._found, present_rows(reader, index)
         message = "it is not in the folder any more"
@@ -215,7 +215,7 @@ class SourceCheck:
         return present, total
 
     def _decode_sources(
-        self, reader: Reader, index: SampleIndex, options: BuildOptions, wanted: Masks
+        self, reader: Reader, index: SampleIndex, options: BuildOptions, wanted: RowFlags
     ) -> int:
         """Decode the sources of some rows again and compare the pixels; return how many."""
         job = RedecodeJob(index.dataset.source, options.decode, options.store)
@@ -245,7 +245,7 @@ class SourceCheck:
         return done
 
 
-def _drawn(present: Masks, count: int | str) -> Masks:
+def _drawn(present: RowFlags, count: int | str) -> RowFlags:
     """Return `count` of the marked rows, drawn evenly; all if there are no more."""
     total = count_rows(present)
     if not isinstance(count, int) or count >= total:

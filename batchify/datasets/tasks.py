@@ -20,7 +20,7 @@ from batchify.workers.pool import NOTHING, Mark
 
 
 @dataclass(frozen=True, slots=True)
-class FillTask:
+class FileTask:
     """Some consecutive rows of a split, and the files they are made of.
 
     Parameters
@@ -32,24 +32,24 @@ class FillTask:
         The file of each row.
     masks : tuple of SourceFile
         The mask of each row; empty if there are none.
-    given_up : tuple of (int, str)
-        Position and reason of files that ended a worker: must not be read again.
+    refused : tuple of (int, str)
+        Position and reason of files that ended a worker, and must not be read again.
     """
 
     split: str
     start: int
     files: tuple[SourceFile, ...]
     masks: tuple[SourceFile, ...] = ()
-    given_up: tuple[tuple[int, str], ...] = ()
+    refused: tuple[tuple[int, str], ...] = ()
 
     @property
     def wanted(self) -> list[SourceFile]:
         """The files that are to be read."""
-        given_up = {i for i, _ in self.given_up}
-        return [file for i, file in enumerate(self.files) if i not in given_up]
+        refused = {i for i, _ in self.refused}
+        return [file for i, file in enumerate(self.files) if i not in refused]
 
 
-def name_file(task: FillTask, item: int) -> str:
+def name_file(task: FileTask, item: int) -> str:
     """Name a file of a task; for `NOTHING` the first and the last."""
     if item != NOTHING:
         return printable(task.files[item].path)
@@ -65,11 +65,11 @@ class ReadingJob:
         """What a user can do about a file that cannot be read to its end."""
         return "look whether it can be read, and run the same command again"
 
-    def describe(self, task: FillTask, item: int) -> str:
+    def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""
         return name_file(task, item)
 
-    def without_item(self, _task: FillTask, _item: int, _reason: str) -> None:
+    def without_item(self, _task: FileTask, _item: int, _reason: str) -> None:
         """Return None: a file is never skipped, since no decoder is involved."""
 
 
@@ -84,12 +84,12 @@ class HashJob(ReadingJob):
     max_file_size: int
 
     @contextlib.contextmanager
-    def open_handler(self, mark: Mark) -> Iterator[Callable[[FillTask], bytes]]:
+    def open_handler(self, mark: Mark) -> Iterator[Callable[[FileTask], bytes]]:
         """Open the source; the value hashes a task, with zeros for files that cannot be read."""
         with contextlib.closing(self.source.open_reader()) as reader:
             yield lambda task: b"".join(self._hash(reader, task, mark))
 
-    def _hash(self, reader: FileReader, task: FillTask, mark: Mark) -> Iterator[bytes]:
+    def _hash(self, reader: FileReader, task: FileTask, mark: Mark) -> Iterator[bytes]:
         contents = reader.read_files(task.files, self.max_file_size)
         for i in range(len(task.files)):
             mark(i)
@@ -134,8 +134,8 @@ def hash_samples(
     return digests
 
 
-def _tasks(dataset: Dataset) -> Iterator[FillTask]:
+def _tasks(dataset: Dataset) -> Iterator[FileTask]:
     count = len(dataset.samples)
     for start in range(0, count, TASK_SAMPLES):
         files = dataset.samples.files(np.arange(start, min(start + TASK_SAMPLES, count)))
-        yield FillTask("", start, files)
+        yield FileTask("", start, files)
