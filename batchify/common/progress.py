@@ -19,9 +19,9 @@ class Progress:
     done, total : int
         Images; 0 before the check.
     bad : int
-        Images that could not be used so far.
+        Images that could not be read or decoded so far.
     split : str
-        The split in hand, in the fill.
+        The current split, while images are decoded.
     """
 
     stage: str

@@ -259,7 +259,7 @@ _OTHERS = (
 
 
 def archive_kind(path: str | os.PathLike[str]) -> str | None:
-    """Return what kind of archive a file is, by its first bytes; None if it is none.
+    """Return what kind of archive a file is, by its first bytes; None if it is not one.
 
     ``zip`` and ``tar`` can be read in place; the others are only named in a message.
     """

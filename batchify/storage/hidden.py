@@ -1,4 +1,4 @@
-"""The rule for hidden files: which names discovery ignores unless told otherwise."""
+"""The rule for hidden files: which names are ignored without --hidden."""
 
 _HIDDEN_NAMES = frozenset({b"__macosx", b"thumbs.db", b"desktop.ini", b"$recycle.bin"})
 

@@ -30,7 +30,7 @@ from batchify.storage.remote_store import (
     list_files,
     local_reason,
 )
-from batchify.storage.source import SourceFile
+from batchify.storage.source import ChangedError, SourceFile, check_size
 
 IN_FLIGHT = 10
 """Concurrent requests of a process: as many as botocore has connections."""
@@ -41,10 +41,6 @@ HELD_NBYTES = 32 << 20
 
 
 _Content = bytes | BadImageError
-
-
-class _ChangedError(OSError):
-    """The file does not have the size that the store just reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +156,7 @@ class RemoteReader:
                 try:
                     return await _read_once(store, path, _size(file), max_nbytes)
                 except OSError as error:
-                    if not is_settled(error) and not isinstance(error, _ChangedError):
+                    if not is_settled(error) and not isinstance(error, ChangedError):
                         raise
                 try:
                     size = await store.retry_async(lambda: _current_size(store, path))
@@ -184,10 +180,7 @@ async def _current_size(store: Store, path: str) -> int:
 
 async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> bytes:
     """Return the content of a file of a known size, by one request: never of two versions."""
-    if size > max_nbytes:
-        raise BadImageError(f"file of {size:,} bytes is larger than {max_nbytes:,}")
-    if size == 0:
-        raise BadImageError("empty file (0 bytes)")
+    check_size(size, max_nbytes)
     # Asking for one byte more shows whether the file grew, without reading all of it.
     end = (max_nbytes if size < 0 else size) + 1
     data: bytes = await store.retry_async(
@@ -198,7 +191,7 @@ async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> byt
     if not data:
         raise BadImageError("empty file (0 bytes)")
     if size > 0 and len(data) != size:
-        raise _ChangedError("it changes while it is read")
+        raise ChangedError("it changes while it is read")
     return data
 
 
@@ -210,7 +203,7 @@ async def _bad(store: Store, error: OSError) -> BadImageError:
     RemoteError
         If access was lost: an expired key is not the fault of any image.
     """
-    if isinstance(error, _ChangedError):
+    if isinstance(error, ChangedError):
         return BadImageError(f"cannot be read: {error}")
     if not is_settled(error):
         raise error

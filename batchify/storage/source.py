@@ -26,8 +26,8 @@ _OURS = (errno.EMFILE, errno.ENFILE)
 """This process has too many files open: not the fault of an image."""
 
 
-class _ChangedError(OSError):
-    """The file changed between the two looks at it."""
+class ChangedError(OSError):
+    """The file changed while it was read."""
 
 
 def read_file(path: bytes, max_nbytes: int) -> bytes:
@@ -65,7 +65,7 @@ def _read_once(path: bytes, max_nbytes: int) -> bytes:
         data = _read_at_most(fd, size + 1)
         after = os.fstat(fd)
         if len(data) != size or after.st_mtime_ns != before.st_mtime_ns:
-            raise _ChangedError("it changes while it is read")
+            raise ChangedError("it changes while it is read")
         if not size:
             raise BadImageError("empty file (0 bytes)")
         return data
@@ -296,7 +296,7 @@ class Content(Protocol):
 
 
 def check_size(nbytes: int, max_nbytes: int) -> None:
-    """Refuse a file that is empty or larger than `max_nbytes`."""
+    """Refuse a file by its size: empty, or larger than `max_nbytes`; below 0 is not known."""
     if nbytes > max_nbytes:
         raise BadImageError(f"file of {nbytes:,} bytes is larger than {max_nbytes:,}")
     if not nbytes:

@@ -1,4 +1,4 @@
-"""The TAR format: where each member lies.
+"""The TAR format: list the members of an archive, and read one.
 
 Headers are read here and not by `tarfile`, which of a hostile archive reads names of any size into
 memory (GNU's, and pax headers), and in Pythons that batchify supports loops for ever over a
@@ -43,7 +43,7 @@ _REASONS = {
     b"S": SPARSE,
     b"M": "part of a file that begins in another archive",
 }
-"""Type -> why it is left out."""
+"""Type -> why it is not taken."""
 
 
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")

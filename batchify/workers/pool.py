@@ -328,7 +328,7 @@ class Pool:
     def end(self, grace_s: float) -> None:
         """Ask the processes to end, and kill those that have not after `grace_s`."""
         self._board.stop()
-        # In a thread of its own: it waits for the processes, and for all futures to be told.
+        # In a thread of its own: it waits for the processes, and for all futures to finish.
         ending = threading.Thread(
             target=self._executor.shutdown, kwargs={"wait": True, "cancel_futures": True}
         )
