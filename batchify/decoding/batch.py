@@ -24,13 +24,13 @@ _EXIF = choices.flag_bit("exif_rotated")
 
 
 def put_pixels(pixels: NDArray[Any], scale: np.float32, out: NDArray[Any]) -> None:
-    """Put decoded pixels into a row, in the row's dtype, or refuse them.
+    """Convert decoded pixels to the dtype of a row, and store them there.
 
     Parameters
     ----------
     pixels : ndarray of uint8, uint16 or int32, shape (H, W, C)
     scale : numpy.float32
-        What a row of floats is multiplied by.
+        The factor of rows of floats.
     out : ndarray, shape (H, W, C)
 
     Raises
@@ -84,14 +84,14 @@ class Batch:
     columns : dict of str to ndarray
         As the file stores them: ``source_sha256`` (n, 32) uint8, ``row_crc32`` (n,) uint32,
         ``source_size`` (n, 2) int32 and ``source_flags`` (n,) uint16; ``images`` (n, H, W, C), or
-        ``channel_sums`` (n, 3, C) where files are kept; with masks also ``labels`` (n, H, W)
+        ``channel_sums`` (n, 3, C) if files are kept; with masks also ``labels`` (n, H, W)
         uint8 and ``label_sha256``.
     bad : list of (int, str)
-        Position and reason of each file that could not be used.
+        Position and reason of each file that failed.
     copied : int
         How many images were cached, and not decoded.
     files : dict of int to bytes
-        Position and content of each good file, where files are kept.
+        Position and content of each good file, if files are kept.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -121,7 +121,7 @@ class BatchReader:
 
     Notes
     -----
-    Memory: one batch, the files of it where they are kept, and one decoded image. Sets Pillow's
+    Memory: one batch, its files if they are kept, and one decoded image. Sets Pillow's
     process-wide limits (`batchify.decoding.image.set_pillow_limits`).
     """
 

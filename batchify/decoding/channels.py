@@ -1,8 +1,7 @@
-"""Exact sums, mean and deviation of each channel.
+"""Compute the exact sums, mean and deviation of each channel.
 
-A build adds them up while it decodes, and while it checks the rows that it continues with. Sums
-are of pixels before rescale, as integers, so that neither the number of workers nor a pause
-changes a bit of them.
+A build adds them up while it decodes, and while it checks the rows of an earlier build. Sums are
+integers, of pixels before rescale: neither the number of workers nor an interruption changes them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LINES = 256
-"""Lines of pixels that are summed at once: float32 holds 256 squares of a byte exactly."""
+"""Lines of pixels in one sum: float32 holds 256 squares of a byte exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class ChannelSums:
     ----------
     images : int
     sums, squares : tuple of int
-        Of each channel, over all pixels; empty where there are no images.
+        The sum of each channel over all pixels; empty if there are no images.
     """
 
     images: int = 0
@@ -51,7 +50,7 @@ def channel_sums(rows: NDArray[Any], scale: float | np.float32, *, images: int) 
     ----------
     rows : ndarray of uint8, uint16 or float32, shape (n, H, W, C)
     scale : float
-        What float32 rows were multiplied by.
+        The factor of float32 rows.
     images : int
         How many of the rows are images; the others are zeros.
     """
@@ -70,9 +69,9 @@ def channel_sums(rows: NDArray[Any], scale: float | np.float32, *, images: int) 
 
 
 def sums_column(rows: Sequence[ChannelSums], channels: int) -> NDArray[np.int64]:
-    """Return the sums of single images as a file stores them, shape (n, 3, C); zeros where none.
+    """Return the sums of single images as a file stores them, shape (n, 3, C); zeros for none.
 
-    Sums, then the sums of squares by their high and their low 32 bits: they may take 92.
+    Sums, then the high and the low 32 bits of the sums of squares, which may take 92 bits.
     """
     column = np.zeros((len(rows), 3, channels), "<i8")
     for into, row in zip(column, rows, strict=True):
@@ -84,7 +83,7 @@ def sums_column(rows: Sequence[ChannelSums], channels: int) -> NDArray[np.int64]
 
 
 def stored_sums(column: NDArray[np.int64], *, images: int) -> ChannelSums:
-    """Return the sums over some images, of what `sums_column` made of each.
+    """Return the total of the sums that `sums_column` stored for single images.
 
     Parameters
     ----------
@@ -120,7 +119,7 @@ def _sums(values: NDArray[np.int64]) -> Parts:
 
 
 def _integers(block: NDArray[Any], scale: float | np.float32) -> NDArray[np.int64]:
-    """Return stored pixels as they were before rescale, at most 32 bits of them."""
+    """Return stored pixels as integers before rescale, of at most 32 bits."""
     if block.dtype.kind == "f":
         block = np.rint(block.astype(np.float64) / np.float64(np.float32(scale)))
         block = np.clip(block, -(2.0**31), 2.0**31)  # a huge rescale may have made them infinite
@@ -154,11 +153,11 @@ class ChannelTotals:
         self._totals: dict[str, ChannelSums] = {}
 
     def add(self, split: str, sums: ChannelSums) -> None:
-        """Take note of the sums over some of a split's images."""
+        """Add the sums over some images of a split."""
         self._totals[split] = self._totals.get(split, ChannelSums()) + sums
 
     def mean_and_std(
         self, split: str, image_shape: tuple[int, int, int], scale: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return those of a split's images, as `mean_and_std` does."""
+        """Return mean and deviation over the images of a split, as `mean_and_std` does."""
         return mean_and_std(self._totals.get(split, ChannelSums()), image_shape, scale)
