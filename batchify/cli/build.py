@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
+from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("dataset", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
-@give_options((*DECIDING, *RUNNING))
+@give_options((*FILE_OPTIONS, *RUN_OPTIONS))
 @click.pass_context
 def build(context: click.Context, /, dataset: str, output: str, **values: Any) -> None:
     """Write the images of DATASET into OUT, an HDF5 file.

@@ -13,7 +13,7 @@ from batchify.cli.boundary import boundary
 from batchify.cli.options import (
     BUILD_OPTIONS,
     CONFIG,
-    DECIDING,
+    FILE_OPTIONS,
     WORKER_OPTIONS,
     give_options,
     to_options,
@@ -58,7 +58,7 @@ FOUND = 8
 @click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @give_options(WORKER_OPTIONS)
-@give_options((*DECIDING, CONFIG))
+@give_options((*FILE_OPTIONS, CONFIG))
 @click.pass_context
 def check(context: click.Context, /, path: str, **values: Any) -> None:
     """Look for what spoils training: in OUT, a file, or in DATASET before it is built.

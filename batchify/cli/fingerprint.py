@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import DECIDING, RUNNING, give_options, to_options
+from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 
 @click.command(context_settings={"auto_envvar_prefix": "BATCHIFY_BUILD"})  # none of its own
 @click.argument("dataset", type=click.Path())
-@give_options((*DECIDING, *RUNNING))
+@give_options((*FILE_OPTIONS, *RUN_OPTIONS))
 @click.pass_context
 def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
     """Print the identity of a build of DATASET before it is made: a key for a cache.

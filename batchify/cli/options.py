@@ -211,7 +211,7 @@ _COUNT: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N"}
 
 
 # fmt: off
-DECIDING = (
+FILE_OPTIONS = (
     BuildOption("--target-size", _DECODE, type=TargetSize(), default="150x150",
                 help="Height x width of the stored images."),
     BuildOption("--color-mode", _DECODE, words=choices.COLOR_MODES, help="Channels to store."),
@@ -280,7 +280,7 @@ CONFIG = BuildOption(
 )
 
 
-RUNNING = (
+RUN_OPTIONS = (
     BuildOption("--batch-size", **_COUNT, default=BATCH_SIZE,
                 help="Images a batch: what a process holds in memory. Changes no byte."),
     BuildOption("--workers", **_COUNT,
@@ -329,7 +329,7 @@ WORKER_OPTIONS = (
 # fmt: on
 
 
-BUILD_OPTIONS = {str(option.name): option for option in (*DECIDING, *RUNNING)}
+BUILD_OPTIONS = {str(option.name): option for option in (*FILE_OPTIONS, *RUN_OPTIONS)}
 """All options of ``build``, by name."""
 
 
@@ -348,7 +348,7 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     """Return the options for the library, made from the values of a command."""
 
     def fields(group: object) -> dict[str, Any]:
-        taken = (option for option in DECIDING if option.group is group)
+        taken = (option for option in FILE_OPTIONS if option.group is group)
         return {option.field: values[str(option.name)] for option in taken}
 
     split_given = any(
