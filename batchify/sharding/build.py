@@ -35,11 +35,11 @@ from batchify.sharding.shards import (
 )
 from batchify.sharding.task import TaskMaker, build_shard, compare_shard
 from batchify.storage.transfer import local_copy
-from batchify.workers import engine
+from batchify.workers.engine import Workers
 
 
 def compare_folder(
-    make: TaskMaker, outcomes: Outcomes, workers: engine.Workers, step: Steps, *, every: bool
+    make: TaskMaker, outcomes: Outcomes, workers: Workers, step: Steps, *, every: bool
 ) -> Changes:
     """Compare a folder with a plan; shards that are up to date are added to `outcomes`.
 
@@ -99,16 +99,16 @@ def check_shards_apart(folder: ShardFolder, parts: Sequence[Shard]) -> None:
     digests: dict[str, list[NDArray[np.uint8]]] = {}
     shards: dict[str, list[tuple[int, str]]] = {}
     for part in parts:
-        place = folder.place(part.name)
-        with local_copy(place) as path, Reader(path) as reader:
+        location = folder.locate(part.name)
+        with local_copy(location) as path, Reader(path) as reader:
             found = stored_digests(reader)[part.split]
         digests.setdefault(part.split, []).append(found)
-        shards.setdefault(part.split, []).append((len(found), place))
+        shards.setdefault(part.split, []).append((len(found), location))
 
     def path_of(split: str, row: int) -> bytes:
-        for rows, place in shards[split]:
+        for rows, location in shards[split]:
             if row < rows:
-                with local_copy(place) as path, Reader(path) as reader:
+                with local_copy(location) as path, Reader(path) as reader:
                     return bytes(reader.splits[split]["paths"][row])
             row -= rows
         raise IndexError(row)
@@ -184,7 +184,7 @@ def build_shards(
     with (
         folder.claim() as ticket,
         connect_workers(executor, scheduler) as elsewhere,
-        engine.Workers(workers, image_timeout_s, imports=FILL) as local,
+        Workers(workers, image_timeout_s, imports=FILL) as local,
     ):
         if local.chosen:
             local.start()
@@ -255,7 +255,7 @@ def find_shard_changes(
     )
     report = progress or (lambda _: None)
     folder = shard_folder(output)
-    with engine.Workers(workers, image_timeout_s, imports=FILL) as local:
+    with Workers(workers, image_timeout_s, imports=FILL) as local:
         plan = plan_with_workers(dataset, options or BuildOptions(), local, report)
         parts = cut_plan(plan, shards)
         make = TaskMaker(plan, folder, run)

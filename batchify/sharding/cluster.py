@@ -50,7 +50,7 @@ class DaskLink:
     topic: str
     _reported_s: float = field(default=0.0, compare=False)
 
-    def tell(self, name: str, done: int, bad: int) -> None:
+    def report(self, name: str, done: int, bad: int) -> None:
         """Report how many rows of a shard are done, and how many of them are bad."""
         now = time.monotonic()
         if now - self._reported_s >= REPORT_S:

@@ -120,7 +120,7 @@ def build_elsewhere(
                 try:
                     outcome = future.result()
                 except (Exception, CancelledError) as error:
-                    image = read_breadcrumb(make.folder.place(part.name))
+                    image = read_breadcrumb(make.folder.locate(part.name))
                     where = f"{part.name}, {image} in hand" if image else part.name
                     raise workers.explain(error, where) from error
                 steps.set(part.name, len(part), len(outcome.skipped) + len(outcome.bad))

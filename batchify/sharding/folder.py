@@ -63,7 +63,7 @@ class ShardFolder(ABC):
         self.shown = shown
 
     @abstractmethod
-    def place(self, name: str) -> str:
+    def locate(self, name: str) -> str:
         """Return the path or the URL of a file in it."""
 
     @abstractmethod
@@ -153,7 +153,7 @@ class ShardFolder(ABC):
 class LocalShards(ShardFolder):
     """A folder of this machine; `shown` is its absolute path."""
 
-    def place(self, name: str) -> str:
+    def locate(self, name: str) -> str:
         """Return the path of a file in it."""
         return os.fsdecode(self._path(os.fsencode(name)))
 
@@ -226,7 +226,7 @@ class RemoteShards(ShardFolder):
         self._work_dir = work_dir
         super().__init__(os.fsencode(shown_url(self._url)))
 
-    def place(self, name: str) -> str:
+    def locate(self, name: str) -> str:
         """Return the URL of a file in it."""
         return f"{self._url}/{name}"
 
@@ -240,7 +240,7 @@ class RemoteShards(ShardFolder):
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
         """Hold it for a build of this machine; workers on other machines do not see that."""
-        with WorkFolder(self.place(os.fsdecode(INDEX_NAME)), self._work_dir):
+        with WorkFolder(self.locate(os.fsdecode(INDEX_NAME)), self._work_dir):
             yield None
 
     def read(self, name: bytes) -> bytes | None:
@@ -271,7 +271,7 @@ class RemoteShards(ShardFolder):
         OutputIOError
             If the file cannot be `what`.
         """
-        store = Store(self.place(os.fsdecode(name)))
+        store = Store(self.locate(os.fsdecode(name)))
         try:
             yield store
         except Exception as error:

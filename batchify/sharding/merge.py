@@ -250,9 +250,9 @@ def merge(
     index = read_index(source)
     with open_destination(
         output, RunOptions(overwrite=overwrite, restart=True, work_dir=work_dir), report
-    ) as place:
-        made = _merged(source, place.target, index, report)
-        place.publish()
+    ) as destination:
+        made = _merged(source, destination.target, index, report)
+        destination.publish()
     return made
 
 

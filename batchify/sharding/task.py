@@ -32,7 +32,7 @@ from batchify.planning.plan import BuildPlan
 from batchify.sharding.folder import ShardFolder, Ticket
 from batchify.sharding.shards import Shard, ShardOutcome, shard_plan
 from batchify.storage.transfer import local_copy
-from batchify.workers import engine
+from batchify.workers.engine import Workers
 from batchify.workers.pool import StoppedError
 
 BREADCRUMB = PARTIAL + b".image"
@@ -46,7 +46,7 @@ LOCKED_S = 60.0
 class Link(Protocol):
     """A picklable way for a worker elsewhere to report how far it is."""
 
-    def tell(self, name: str, done: int, bad: int) -> None:
+    def report(self, name: str, done: int, bad: int) -> None:
         """Report how many rows of a shard are done, and how many of them are bad."""
         ...
 
@@ -60,7 +60,7 @@ class ShardTask:
     name : str
     plan : BuildPlan
         The plan of this shard.
-    place : str
+    output : str
         Where it goes: an absolute path, or a URL.
     run : RunOptions
         Without a limit, which holds for all shards together.
@@ -74,7 +74,7 @@ class ShardTask:
 
     name: str
     plan: BuildPlan
-    place: str
+    output: str
     run: RunOptions
     ticket: Ticket | None = None
     link: Link | None = None
@@ -82,52 +82,48 @@ class ShardTask:
 
 
 def build_shard(
-    task: ShardTask, crew: engine.Workers, report: ProgressCallback, *, may_start: bool = False
+    task: ShardTask, workers: Workers, report: ProgressCallback, *, may_start: bool = False
 ) -> ShardOutcome:
-    """Make a shard; one that stands, whole and up to date, stays.
+    """Build a shard, unless it is undamaged and up to date.
 
-    Where an earlier build left rows, and `may_start`, processes are started: it may have died of
-    an image, which is now to be named by a process that outlives it.
+    If `may_start` and an earlier build left rows, processes are started: an image may have killed
+    that build, and this process survives to name it.
 
     Raises
     ------
-    As `batchify.build`, but for images that cannot be used: those are in the outcome.
+    As `batchify.build`, except that failed images are in the outcome.
     """
     # In a store, what is there is looked at here, and replaced if that turns out to be due.
-    overwrite = task.run.overwrite or is_url(task.place)
-    with open_destination(task.place, replace(task.run, overwrite=overwrite), report) as place:
-        target = replace(place.target, overwrite=task.run.overwrite)
+    overwrite = task.run.overwrite or is_url(task.output)
+    with open_destination(
+        task.output, replace(task.run, overwrite=overwrite), report
+    ) as destination:
+        target = replace(destination.target, overwrite=task.run.overwrite)
         target.check_writable()
         with WorkFile(target) as work:
             if work.is_left and may_start:
-                crew.start()
+                workers.start()
             try:
                 made = produce(
-                    work,
-                    task.plan,
-                    crew,
-                    task.run,
-                    report,
-                    images=True,
-                    repair=task.repair,
+                    work, task.plan, workers, task.run, report, images=True, repair=task.repair
                 )
             except BadImagesError as error:
                 return ShardOutcome(ShardFile(task.name, 0, 0, ""), bad=error.bad)
             finally:
                 durable.remove(target.path + BREADCRUMB)
-        digest = _digest(target.path)
-        return outcome_of(task, deliver(place, made), digest)
+        digest = _digest(target.path)  # before a file that goes to a URL is removed
+        return _outcome(task, deliver(destination, made), digest)
 
 
 def _digest(path: bytes) -> str:
-    from batchify.format.reader import Reader
+    from batchify.format.reader import Reader  # HDF5 loads when workers have started
 
     with Reader(path) as reader:
         return reader.digest.hex()
 
 
-def outcome_of(task: ShardTask, made: BuildReport, digest: str) -> ShardOutcome:
-    """Return what became of a shard that is there."""
+def _outcome(task: ShardTask, made: BuildReport, digest: str) -> ShardOutcome:
+    """Return the outcome of a shard that exists."""
     return ShardOutcome(
         ShardFile(task.name, made.plan.images, made.nbytes, digest),
         flags=tuple(made.flags.items()),
@@ -140,43 +136,31 @@ def outcome_of(task: ShardTask, made: BuildReport, digest: str) -> ShardOutcome:
 
 
 def compare_shard(
-    task: ShardTask, crew: engine.Workers, report: ProgressCallback, *, every: bool
+    task: ShardTask, workers: Workers, report: ProgressCallback, *, every: bool
 ) -> tuple[Changes, ShardOutcome | None]:
-    """Look whether a shard stands, whole and up to date.
-
-    Returns
-    -------
-    Changes
-    ShardOutcome, or None
-        Of one that does.
-    """
+    """Find out whether a shard is undamaged and up to date; if it is, return its outcome, too."""
     from batchify.building.changes import compare  # HDF5 loads when workers have started
 
     try:
-        with local_copy(task.place, report) as copy:
+        with local_copy(task.output, report) as copy:
             path = os.fsencode(copy)
-            changes, kept = compare(
-                task.plan,
-                path,
-                crew,
-                skip=task.run.skip,
-                every=every,
-                images=True,
-                report=report,
-            )
+            changes, file_plan = compare(
+                task.plan, path, workers,
+                skip=task.run.skip, every=every, images=True, report=report,
+            )  # fmt: skip
             if changes.is_due:
                 return changes, None
-            made = up_to_date_report(Target(path, overwrite=False), kept)
-            return changes, outcome_of(task, made, _digest(path))
+            made = up_to_date_report(Target(path, overwrite=False), file_plan)
+            return changes, _outcome(task, made, _digest(path))
     except FileMissingError:  # at a URL
-        return Changes(shown(task.place), ["there is no such file"], missing=True), None
+        return Changes(shown(task.output), ["there is no such file"], missing=True), None
 
 
 def _check_storage(task: ShardTask, ticket: Ticket | None) -> None:
     """Refuse to work on a machine that has no access to the dataset or the folder of shards."""
     advice = "workers need DATASET and OUT on storage that all of them share, or as URLs"
-    folder, source = os.path.dirname(task.place), task.plan.dataset.source
-    if not is_url(task.place) and not os.path.isdir(folder):
+    folder, source = os.path.dirname(task.output), task.plan.dataset.source
+    if not is_url(task.output) and not os.path.isdir(folder):
         raise OutputPathError(f"a worker has no folder {printable(folder)}: {advice}")
     _check_wanted(ticket)
     if not source.exists():
@@ -195,8 +179,8 @@ def _breadcrumb_writer(task: ShardTask) -> Callable[[str], None] | None:
     An image may have killed it; if that happens again, the note names the image. A note for each
     image takes time on shared storage, so the first worker writes none.
     """
-    path = os.fsencode(task.place)
-    if is_url(task.place) or not os.path.exists(path + JOURNAL):
+    path = os.fsencode(task.output)
+    if is_url(task.output) or not os.path.exists(path + JOURNAL):
         return None
 
     def note(name: str) -> None:
@@ -206,10 +190,10 @@ def _breadcrumb_writer(task: ShardTask) -> Callable[[str], None] | None:
     return note
 
 
-def read_breadcrumb(place: str) -> str:
+def read_breadcrumb(output: str) -> str:
     """Return the image that the lost worker of a shard was decoding; empty if it is unknown."""
     try:
-        with open(os.fsencode(place) + BREADCRUMB, "rb") as file:
+        with open(os.fsencode(output) + BREADCRUMB, "rb") as file:
             return file.read(4096).decode("utf-8", "replace")
     except OSError:
         return ""
@@ -234,14 +218,14 @@ def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
         bad = max(bad, progress.bad)
         _check_wanted(ticket)
         if link is not None and progress.stage == "fill":
-            link.tell(task.name, progress.done, bad)
+            link.report(task.name, progress.done, bad)
 
     deadline = time.monotonic() + LOCKED_S
     while True:
         try:
             timeout_s = task.run.image_timeout_s
-            with engine.Workers(1, timeout_s, _breadcrumb_writer(task), imports=FILL) as crew:
-                return build_shard(task, crew, report)
+            with Workers(1, timeout_s, _breadcrumb_writer(task), imports=FILL) as workers:
+                return build_shard(task, workers, report)
         except OutputLockedError:
             # A worker that the scheduler lost, for a failed network say, may still build it.
             if time.monotonic() > deadline:
@@ -269,7 +253,7 @@ class TaskMaker:
         return ShardTask(
             part.name,
             shard_plan(self.plan, part, self._width),
-            self.folder.place(part.name),
+            self.folder.locate(part.name),
             replace(self.run, max_skipped=None),
             repair=part.name in self.listed,
         )
