@@ -80,11 +80,7 @@ _MODULES = {
     "sharding.merge": "MergeReport merge",
     "sharding.shards": "ShardsReport",
 }
-
-
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
-
-
 __all__ = ["__version__", *_HOMES]
 
 

@@ -108,7 +108,6 @@ class Limit:
 
 SPLITS = ("train", "validation", "test")
 
-
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -122,86 +121,37 @@ SPLIT_FOLDERS = {
 }
 """Folder name in lower case -> split."""
 
-
 ClassMode = Literal["sparse", "categorical", "binary", "none", "multilabel", "regression", "mask"]
-
-
 ColorMode = Literal["rgb", "rgba", "grayscale"]
-
-
 Compression = Literal["none", "gzip"]
-
-
 Dtype = Literal["uint8", "uint16", "float32"]
-
-
 Exif = Literal["ignore", "apply"]
-
-
 Fit = Literal["stretch", "crop", "pad"]
-
-
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
-
-
 OnError = Literal["fail", "skip"]
-
-
 Policy = Literal["keras", "stratified", "hash"]
-
-
 Store = Literal["decoded", "encoded"]
-
-
 CLASS_MODES: tuple[str, ...] = get_args(ClassMode)
-
-
 COLOR_MODES: tuple[str, ...] = get_args(ColorMode)
-
-
 COMPRESSIONS: tuple[str, ...] = get_args(Compression)
-
-
 DTYPES: tuple[str, ...] = get_args(Dtype)
-
-
 EXIFS: tuple[str, ...] = get_args(Exif)
-
-
 FITS: tuple[str, ...] = get_args(Fit)
-
-
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
-
-
 ON_ERRORS: tuple[str, ...] = get_args(OnError)
-
-
 POLICIES: tuple[str, ...] = get_args(Policy)
-
-
 STORES: tuple[str, ...] = get_args(Store)
-
 
 INDEXED_MODES = ("sparse", "categorical", "binary")
 """Class modes with classes as labels."""
 
-
 MANIFEST_MODES = ("multilabel", "regression", "mask")
 """Class modes that need a manifest; ``classes`` are its label columns."""
 
-
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
-
-
 STORED_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
-
-
 KERAS_EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
-
-
 EXTRA_EXTENSIONS = ("webp", "gif", "avif")
-
 
 FLAGS = (
     "animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "palette", "grayscale",

@@ -22,14 +22,10 @@ from batchify.choices import (
 from batchify.errors import OptionError
 
 MIB = 1 << 20
-
-
 BATCH_SIZE = 33
-
 
 _COLUMNS_NBYTES = 32768
 """Most bytes of the names of label columns: a file's config is read back up to 64 KiB."""
-
 
 IMAGE_TIMEOUT_S = 120.0
 """Far more than it takes to read and decode any image within the limits of `DecodeOptions`."""

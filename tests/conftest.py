@@ -87,17 +87,17 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         return
     start, recover, run_there = Workers.start, Workers._recover, Workers._run_there
 
-    def start_chosen(crew: Workers) -> None:
-        if crew.chosen:
-            start(crew)
+    def start_chosen(workers: Workers) -> None:
+        if workers.chosen:
+            start(workers)
 
-    def start_and_run_there(crew: Workers, *rest: Any) -> Iterator[Any]:
-        start(crew)
-        return run_there(crew, *rest)
+    def start_and_run_there(workers: Workers, *rest: Any) -> Iterator[Any]:
+        start(workers)
+        return run_there(workers, *rest)
 
-    def recover_and_start(crew: Workers, *rest: Any) -> None:
-        recover(crew, *rest)
-        start(crew)
+    def recover_and_start(workers: Workers, *rest: Any) -> None:
+        recover(workers, *rest)
+        start(workers)
 
     monkeypatch.setattr(Workers, "start", start_chosen)
     monkeypatch.setattr(Workers, "_run_there", start_and_run_there)

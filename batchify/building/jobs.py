@@ -266,7 +266,6 @@ def runs(flags: RowFlags, most: int) -> Iterator[tuple[str, int, int]]:
 
 TASK_NBYTES = 8 << 20
 
-
 TASK_ROWS = 512
 """Most rows of a task: several batches of small images, or a single batch of large ones."""
 

@@ -98,7 +98,6 @@ def listing(entries: Iterable[Skipped]) -> str:
 
 JSON_VERSION = 1
 
-
 NAMED = 5
 """Files of a kind that are named in text; JSON has all."""
 

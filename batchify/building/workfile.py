@@ -69,14 +69,10 @@ def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
 
 
 JOURNAL = PARTIAL + b".journal"
-
-
 SEALING = PARTIAL + b".sealing"
-
 
 COMMIT_NBYTES = 64 << 20
 """Bytes of rows after which they are made durable."""
-
 
 Recheck = Callable[[RowFlags], Iterable[Stale]]
 """Given the committed rows, returns those that are damaged or whose source changed."""

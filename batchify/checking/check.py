@@ -19,7 +19,7 @@ from batchify.checking.findings import (
 )
 from batchify.choices import check_workers
 from batchify.common.paths import is_url, local_path, shown_path
-from batchify.common.progress import Progress
+from batchify.common.progress import ProgressCallback
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
 from batchify.format.shard_index import is_shard_folder
@@ -75,7 +75,7 @@ def check(
     strict: bool = False,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> CheckReport:
     """Find problems that would hurt training in a file, or in a dataset before it is built.
 

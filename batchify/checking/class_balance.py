@@ -14,7 +14,6 @@ from batchify.common.text import plural, printable
 _LEAST_IMAGES = 10
 """Images of a class; fewer are a warning."""
 
-
 _MOST_IMBALANCE = 10
 """Images of the largest class for each of the smallest; more are a warning."""
 

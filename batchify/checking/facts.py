@@ -23,11 +23,7 @@ from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.workers import engine
 
 _EXIF = choices.flag_bit("exif_rotated")
-
-
 _TIFF = (b".tif", b".tiff")
-
-
 _AT_ONCE = 4096
 
 

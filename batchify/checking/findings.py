@@ -13,10 +13,8 @@ from batchify.errors import OptionError
 
 VERIFY_JSON_VERSION = 1
 
-
 KEPT = 1000
 """How many findings of one code are listed; all are counted."""
-
 
 VERIFY_CODES = {
     "structure": "what is in the file is not what schema 1 says",

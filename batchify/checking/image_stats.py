@@ -14,22 +14,16 @@ from batchify.format.config import recorded_choice
 from batchify.format.reader import Reader
 
 IntT = TypeVar("IntT", np.int32, np.int64)
-
-
 MOST_BINS = 16
-
 
 MOST_SIZES = 8
 """How many of the most frequent sizes are listed."""
 
-
 _WIDE = 6
 """If sides differ by more than this factor, bins grow in width."""
 
-
 KINDS = ("colour", "greyscale", "palette", "CMYK")
 """Each image is one of these."""
-
 
 TRAITS = (
     "transparency",
@@ -39,7 +33,6 @@ TRAITS = (
     "several pictures (MPO)",
 )
 """An image may have any of these; `_TRAIT_FLAGS` has their flags."""
-
 
 _TRAIT_FLAGS = ("alpha", "sixteen_bit", "exif_rotated", "animated", "mpo")
 

@@ -22,7 +22,6 @@ _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 
-
 UNWIND_S = 15.0
 """How long a command may take to end after a signal; workers get 10 s of it."""
 

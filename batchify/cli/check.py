@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout", "json", "quiet", "config")
 """Options of this command that have the name of an option of build."""
 
-
 SHOWN = 5
-
-
 FOUND = 8
 
 

@@ -81,8 +81,6 @@ class CountOrAll(_CountType):
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
 _FILES = ("batchify.toml", "pyproject.toml")
 
 
@@ -166,8 +164,6 @@ def _value(value: Any, option: click.Option, where: str) -> Any:
 
 
 _DISCOVER, _SPLIT = DiscoverOptions(), SplitOptions()
-
-
 _DECODE, _STORE = DecodeOptions(), StoreOptions()
 
 
@@ -271,14 +267,12 @@ FILE_OPTIONS = (
 )
 """The options that decide what is in the file."""
 
-
 CONFIG = BuildOption(
     "--config", type=click.Path(exists=True, dir_okay=False), is_eager=True, expose_value=False,
     callback=load_config, metavar="FILE",
     help="Read options from [tool.batchify.build] of a TOML file.  [default: batchify.toml or "
     "pyproject.toml of the current folder]",
 )
-
 
 RUN_OPTIONS = (
     BuildOption("--batch-size", **_COUNT, default=BATCH_SIZE,
@@ -317,7 +311,6 @@ RUN_OPTIONS = (
     CONFIG,
 )
 """The options that decide how the file is built."""
-
 
 WORKER_OPTIONS = (
     click.Option(["--workers"], **_COUNT,

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 LINE_S = 5.0
 
-
 COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
 """The stages that count images."""
-
 
 SENT = ("download", "upload")
 """The stages that count bytes."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 SHOWN = 20
-
-
 DAMAGED = 6
 
 

@@ -32,11 +32,7 @@ else:
 
 
 O_BINARY = getattr(os, "O_BINARY", 0)
-
-
 _SEEKING = threading.Lock()
-
-
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

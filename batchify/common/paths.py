@@ -69,10 +69,8 @@ def within_class(path: bytes, name: bytes | None) -> bytes:
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """At least two letters: a single one is a drive of Windows."""
 
-
 _SIGNED = ("http", "https")
 """Their queries hold signatures; elsewhere a "?" is part of a name."""
-
 
 Path = str | bytes | os.PathLike[str]
 

@@ -62,10 +62,7 @@ def most_processes() -> int:
 
 
 ItemT = TypeVar("ItemT")
-
-
 ResultT = TypeVar("ResultT")
-
 
 AHEAD = 3
 """Items per thread that are started before their results are needed."""

@@ -19,14 +19,12 @@ from batchify.datasets.dataset import Samples
 from batchify.options import BuildOptions
 
 _FLOAT32_MAX = 3.4028234663852886e38
-
 _SPLITS = {name: choices.SPLITS.index(split) for name, split in choices.SPLIT_FOLDERS.items()}
 
 _CLASS_NBYTES = 255
 """The longest name of a folder on most file systems."""
 
 _TRUTH = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
-
 _DRIVE = re.compile("[A-Za-z]:[/\\\\]")
 
 

@@ -19,7 +19,6 @@ from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
 
 _AT_ONCE = 4096
-
 _SHOWN_COLUMNS = 20
 
 

@@ -65,7 +65,6 @@ class ManifestErrors:
 
 
 _LINE_NBYTES = 1 << 20
-
 _BOM = b"\xef\xbb\xbf"
 
 Row = tuple[int, Sequence[str]]

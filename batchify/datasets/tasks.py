@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset
 from batchify.errors import BadImageError
@@ -100,8 +100,8 @@ class HashJob(ReadingJob):
 def hash_samples(
     dataset: Dataset,
     max_file_size: int,
-    crew: engine.Workers,
-    report: Callable[[Progress], None] = lambda _: None,
+    workers: engine.Workers,
+    report: ProgressCallback = lambda _: None,
 ) -> NDArray[np.uint8]:
     """Return the SHA-256 of each sample's content, shape (n, 32); zeros if it cannot be read.
 
@@ -110,7 +110,7 @@ def hash_samples(
     dataset : Dataset
     max_file_size : int
         Larger files are not read.
-    crew : engine.Workers
+    workers : engine.Workers
     report : callable
         Called with a `Progress` now and then.
 
@@ -127,7 +127,7 @@ def hash_samples(
     digests = np.zeros((count, 32), np.uint8)
     job = HashJob(dataset.source, max_file_size)
     report(Progress("hash", 0, count))
-    for task, data in crew.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
+    for task, data in workers.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
         done = task.start + len(task.files)
         digests[task.start : done] = np.frombuffer(data, np.uint8).reshape(-1, 32)
         report(Progress("hash", done, count))

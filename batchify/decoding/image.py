@@ -132,11 +132,9 @@ def _why_refused(data: bytes) -> str:
 
 
 _MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}
-
 _ANIMATED, _MPO, _EXIF, _ALPHA, _CMYK, _SIXTEEN, _PALETTE, _GREY = map(
     choices.flag_bit, choices.FLAGS
 )
-
 _MODE_FLAGS = {
     "P": _PALETTE,
     "PA": _PALETTE | _ALPHA,
@@ -151,9 +149,7 @@ _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow finds an orientation."""
 
 _KEPT_BLOCKS = 4
-
 _core: Any = vars(Image)["core"]  # its block allocator is documented, but not exported
-
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 

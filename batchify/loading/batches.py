@@ -27,10 +27,8 @@ from batchify.loading.split_data import SplitData
 _BLOCK_NBYTES = 256 << 10
 """Mapped rows multiplied together: few enough to stay in the processor's cache."""
 
-
 _READ_NBYTES = 8 << 20
 """Other rows multiplied together: enough to keep all threads busy."""
-
 
 Batch = tuple[NDArray[Any], NDArray[Any]] | NDArray[Any]
 

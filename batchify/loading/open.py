@@ -124,8 +124,6 @@ def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]
 
 
 SUFFIXES = (".h5", ".hdf5")
-
-
 Path = str | bytes | os.PathLike[str]
 
 

@@ -11,8 +11,6 @@ from batchify.errors import OptionError
 from batchify.options import DecodeOptions
 
 _CAPS = ("max_pixels", "max_dimension")
-
-
 _DEFAULTS = DecodeOptions()
 
 

@@ -18,7 +18,6 @@ Digests = Mapping[str, NDArray[np.uint8]]
 """For each split, the SHA-256 of each row's source, shape (N, 32)."""
 
 _ROWS_AT_ONCE = 4096
-
 ItemT = TypeVar("ItemT", covariant=True)
 
 

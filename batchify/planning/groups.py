@@ -17,7 +17,6 @@ from batchify.errors import DatasetError
 from batchify.options import SplitOptions
 
 Digests = NDArray[np.uint8]
-
 _AT_ONCE = 4096
 _SHOWN_PATHS = 5
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.choices import check_workers
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
@@ -56,7 +55,7 @@ def plan_build(
     *,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> BuildPlan:
     """Return everything that a build will do, without decoding or writing anything.
 
@@ -83,7 +82,7 @@ def plan_with_workers(
     dataset: str | os.PathLike[str],
     options: BuildOptions,
     workers: engine.Workers,
-    report: Callable[[Progress], None],
+    report: ProgressCallback,
 ) -> BuildPlan:
     """Return the plan of a build, made by the workers that will also build the file."""
     found = _scan(dataset, options, workers, report)
@@ -95,7 +94,7 @@ def _scan(
     dataset: str | os.PathLike[str],
     options: BuildOptions,
     workers: engine.Workers,
-    report: Callable[[Progress], None],
+    report: ProgressCallback,
 ) -> Dataset:
     """List the files of a dataset, with their sizes if the build stores them as they are."""
     report(Progress("scan"))
@@ -110,7 +109,7 @@ def _split_digests(
     found: Dataset,
     options: BuildOptions,
     workers: engine.Workers,
-    report: Callable[[Progress], None],
+    report: ProgressCallback,
 ) -> NDArray[np.uint8] | None:
     """Return the SHA-256 of each sample if the splits depend on them, else None."""
     if options.split.group_duplicates and found.splits is None:
@@ -139,7 +138,7 @@ def fingerprint(
     *,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Fingerprint:
     """Return the identity of a build before it is made: a key for a cache.
 

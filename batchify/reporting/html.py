@@ -17,7 +17,6 @@ class Html(str):
 NAME_LENGTH = 80
 """The most characters of a class name that are shown; of longer ones, both ends."""
 
-
 PATH_LENGTH = 120
 
 

@@ -25,18 +25,13 @@ from batchify.loading.encoded import EncodedImages
 _LIGHT, _DARK = 255, 204
 """Greys of the checkerboard behind transparent pixels, as in image editors."""
 
-
 _SQUARES = 12
 """Squares of the checkerboard along the longer side, whatever the size of the image."""
-
 
 _HIGH_BYTE = 257
 """65535 / 255."""
 
-
 _PAPER, _CROSS = (250, 224, 224), (176, 0, 32)
-
-
 _QUALITY = 82
 
 

@@ -30,10 +30,8 @@ from batchify.storage.transfer import local_copy
 
 SUFFIXES = (".html", ".htm")
 
-
 MOST_NBYTES = 3_000_000
 """A page is smaller than this for every file, since all lists and pictures are bounded."""
-
 
 _SECTIONS = (
     ("splits", "Splits", report_sections.splits),

@@ -19,18 +19,14 @@ from batchify.reporting.summary import Summary
 ALBUM_NBYTES = 1_500_000
 """The most bytes of a page's pictures; the rest is left out. Photos take a fifth of it."""
 
-
 SIDE = 128
 """The most pixels of a picture's longer side."""
-
 
 _EXACT_SIDE = 80
 """Images up to this side are shown without loss; larger ones only need to look the same."""
 
-
 SHOWN = {"train": 36, "validation": 16, "test": 16}
 """Pictures of each split."""
-
 
 _PER_CLASS = 6
 
@@ -147,7 +143,6 @@ class Album:
 
 IMAGES_SHOWN = 12
 """How many images in several splits are shown, and how many repeated within one split."""
-
 
 ROWS_SHOWN = 6
 

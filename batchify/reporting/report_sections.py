@@ -29,25 +29,14 @@ from batchify.reporting.summary import SplitSummary
 ALL_CLASSES = 40
 """Of more classes than these, only the largest and the smallest are drawn."""
 
-
 END_CLASSES = 10
-
-
 LISTED_CLASSES = 1000
-
-
 LISTED_SKIPPED = 100
-
-
 _TEXT_LENGTH = 160
-
-
 _COMMAND_LENGTH = 4000
-
 
 _FIGURE_SPACE = "\N{FIGURE SPACE}"
 """As wide as a digit."""
-
 
 _CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 

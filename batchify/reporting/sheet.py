@@ -23,25 +23,18 @@ from batchify.storage.transfer import local_copy
 
 SUFFIXES = (".png", ".webp")
 
-
 SIDE = 112
 """The most pixels of a tile's longer side."""
-
 
 _LINES, _FEWER_LINES = 16, 8
 """Lines of tiles of the first split, and of each other one: a bound of the sheet's height."""
 
-
 _UNLABELLED_LINES = 5
-
 
 _NAMED = 8
 """How many classes without an image are named."""
 
-
 _PAPER = "#ffffff"
-
-
 _WEBP_QUALITY = 90
 
 

@@ -83,10 +83,7 @@ def shares(classes: int, columns: int, lines: int) -> tuple[int, int]:
 
 
 ELISION = "..."
-
-
 _SEPARATORS = "/_- "
-
 
 _BITMAP = 11
 """The height of the only font size without FreeType."""
@@ -171,29 +168,20 @@ def _legible(char: str) -> str:
 
 
 MARGIN = 32
-
-
 INK, GREY, ACCENT, FRAME = "#16181d", "#555b66", "#1f5fbf", "#c9ced6"
-
 
 _WIDTH = 1246
 """The most pixels of a line; its columns fill a little less."""
 
-
 _LEAST_WIDTH = 512
-
 
 _CELL = 96
 """The least width of a column: a caption needs it."""
 
-
 _SHORT = 100
 """The most pixels of a name within a line of text."""
 
-
 _GAP, _PAD = 14, 6
-
-
 _NAME_LINES, _CAPTION_LINES = 3, 2
 
 

@@ -21,25 +21,17 @@ from batchify.errors import BatchifyError, ClusterError, WorkerDiedError
 from batchify.sharding.task import Link
 
 CONNECT_S = 15.0
-
-
 CLOSE_S = 2.0
-
 
 NO_WORKERS_S = 60.0
 """How long a cluster may have no worker."""
 
-
 CHECK_S = 2.0
-
 
 AT_ONCE = 256
 """The shards that a cluster has at a time; five for four of its threads, if that is more."""
 
-
 REPORT_S = 0.5
-
-
 ADVICE = "the shards that are done are kept: run the same command again to continue"
 
 

@@ -21,7 +21,6 @@ IN_FLIGHT = 1024
 Their plans take memory while they wait: together no more than the plan of the whole dataset.
 """
 
-
 POLL_S = 0.5
 
 

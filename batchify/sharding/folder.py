@@ -22,8 +22,6 @@ from batchify.storage.remote_store import Store, is_settled
 from batchify.storage.transfer import check_writable
 
 LOCK = INDEX_NAME + b".partial"
-
-
 OLD = INDEX_NAME + b".old"
 
 

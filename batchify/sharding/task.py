@@ -38,7 +38,6 @@ from batchify.workers.pool import StoppedError
 BREADCRUMB = PARTIAL + b".image"
 """Ending of the file next to a shard that names the image which its worker is decoding."""
 
-
 LOCKED_S = 60.0
 """How long a machine that the scheduler has given up may still keep a shard locked."""
 

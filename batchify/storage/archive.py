@@ -22,14 +22,10 @@ from batchify.storage.listed_tree import ListedTree
 from batchify.storage.source import Member, SourceFile
 
 Kind = Literal["zip", "tar"]
-
-
 READ_MEMBER = {"zip": zip_reader.read_member, "tar": tar_reader.read_member}
-
 
 _NBYTES_AT = {"zip": 2, "tar": 1}
 """Which number of an extent is the size of the member, unpacked."""
-
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | durable.O_BINARY
 
@@ -206,10 +202,8 @@ class ArchiveReader:
 
 PATH_NBYTES = 4096
 
-
 NAME_NBYTES = 255
 """Of a path and of a name in it: what file systems take."""
-
 
 _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
@@ -243,7 +237,6 @@ def listable_name(name: bytes) -> bytes:
 
 
 _LIST_MEMBERS = {"zip": zip_reader.list_members, "tar": tar_reader.list_members}
-
 
 _OTHERS = (
     (b"\x1f\x8b", "gzip"),

@@ -35,10 +35,8 @@ from batchify.storage.source import ChangedError, SourceFile, check_size
 IN_FLIGHT = 10
 """Concurrent requests of a process: as many as botocore has connections."""
 
-
 HELD_NBYTES = 32 << 20
 """Bytes requested but not yet handed over; a single file may be larger."""
-
 
 _Content = bytes | BadImageError
 
@@ -219,8 +217,6 @@ async def _bad(store: Store, error: OSError) -> BadImageError:
 
 
 ODD = "no file of a folder can have such a name"
-
-
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 

@@ -29,9 +29,7 @@ _SETTLED = frozenset(
 )  # fmt: skip
 """Error numbers by which s3fs reports an answer (``s3fs/errors.py``)."""
 
-
 _LENGTH = 300
-
 
 _AGAIN = (408, 425, 429)
 """HTTP statuses below 500 that mean: try later."""
@@ -94,21 +92,14 @@ def error_text(error: BaseException, secrets: Iterable[str] = ()) -> str:
 
 T = TypeVar("T")
 
-
 PATIENCE_S = 60.0
 """How long a store may take to answer a request that is not for an image."""
-
 
 WAITS_S = (0.5, 2.0)
 """Waits before each retry. The libraries also retry by themselves, where they know when."""
 
-
 _POLL_S = 1.0
-
-
 _LOGGERS = ("aiobotocore", "asyncio", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3")
-
-
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -274,7 +265,6 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 UNKNOWN = -1
 """The size of a file if the store does not list sizes."""
-
 
 MOST_LEVELS = 100
 """A link to a parent folder makes an endless tree, if the store follows links."""

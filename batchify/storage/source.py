@@ -17,10 +17,7 @@ _FLAGS = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-
-
 _READ_NBYTES = 1 << 30  # macOS and Windows refuse more than 2 GiB in one call
-
 
 _OURS = (errno.EMFILE, errno.ENFILE)
 """This process has too many files open: not the fault of an image."""
@@ -238,13 +235,8 @@ class FolderReader:
 
 
 LINK = "link in an archive"
-
-
 HARD_LINK = "hard link in an archive"
-
-
 SPARSE = "sparse file in an archive"
-
 
 KINDS = {
     stat.S_IFLNK: LINK,

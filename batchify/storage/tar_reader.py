@@ -16,23 +16,14 @@ from typing import NamedTuple
 from batchify.storage.source import HARD_LINK, KINDS, SPARSE, Content, Extent, Member, check_size
 
 BLOCK = 512
-
-
 _END = bytes(BLOCK)
-
-
 _LOW = bytes(range(128))
-
 
 _METADATA_NBYTES = 1 << 20
 """Of a header of names and attributes: far more than any file system takes."""
 
-
 _FILES = b"\x0007"
-
-
 _NO_DATA = b"123456"
-
 
 _REASONS = {
     b"1": HARD_LINK,
@@ -44,7 +35,6 @@ _REASONS = {
     b"M": "part of a file that begins in another archive",
 }
 """Type -> why it is not taken."""
-
 
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 

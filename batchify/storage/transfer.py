@@ -11,14 +11,14 @@ from typing import Any
 
 from batchify.common import durable
 from batchify.common.paths import DownloadedPath, base_name, is_url, local_path, shown
-from batchify.common.progress import Progress
+from batchify.common.progress import Progress, ProgressCallback
 from batchify.errors import FileAccessError, FileMissingError, OutputPathError, RemoteError
 from batchify.storage.remote_store import Store
 
 
 @contextlib.contextmanager
 def local_copy(
-    location: str | os.PathLike[str], report: Callable[[Progress], None] = lambda _: None
+    location: str | os.PathLike[str], report: ProgressCallback = lambda _: None
 ) -> Iterator[str | os.PathLike[str]]:
     """Yield a local path of a file; a URL is downloaded to the folder for temporary files.
 
@@ -60,15 +60,12 @@ def local_copy(
 
 BLOCK_NBYTES = 8 << 20
 
-
 MOST_PARTS = 9_000
 """S3 takes 10,000 parts of an upload."""
-
 
 _VERSION = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "updated",
             "mtime", "created")  # fmt: skip
 """Fields of stores that change when the file does."""
-
 
 Step = Callable[[int, int], None]
 """Called with the bytes done, and the total."""

@@ -16,8 +16,6 @@ from batchify.errors import DatasetNotFoundError, Skipped
 from batchify.storage.source import FolderSource, Source
 
 NO_FILE = "there is no such file"
-
-
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",

@@ -21,49 +21,24 @@ from batchify.storage.source import KINDS, Content, Extent, Member, check_size
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 """The first bytes of an archive: of any, of an empty one, of one that was split."""
 
-
 _END = struct.Struct("<4s4H2LH")
-
-
 END_NBYTES = _END.size
-
-
 _LOCATOR = struct.Struct("<4sLQL")
-
-
 _END64 = struct.Struct("<4sQ2H2L4Q")
-
-
 _ENTRY = struct.Struct("<4s6H3L5H2L")
-
-
 _LOCAL_NBYTES = 30
-
-
 _COMMENT_NBYTES = 65535
-
-
 _AT_ONCE = 1 << 20
-
-
 _STORED, _DEFLATED = 0, 8
-
 
 _ENCRYPTED = 1 << 16
 """Beside the methods of APPNOTE 4.4.5, which are 16 bits."""
 
-
 _ENCRYPTED_FLAGS = 0x2041
-
-
 _METHODS = {
     9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd",
 }  # fmt: skip
-
-
 _FAT = 0
-
-
 _UNICODE_PATH = 0x7075
 
 

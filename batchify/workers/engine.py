@@ -24,33 +24,24 @@ from batchify.options import IMAGE_TIMEOUT_S
 from batchify.workers.pool import NOTHING, Job, Pool, WorkerThread, death_text
 
 TaskT = TypeVar("TaskT")
-
-
 ResultT = TypeVar("ResultT")
-
 
 IN_FLIGHT = 6
 """Tasks submitted for each worker; one slow task then leaves the others work to do."""
 
-
 START_S = 0.5
 """Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
-
 
 ACCIDENTS = 3
 """How often processes may die in one run while no item is in progress to blame."""
 
-
 HUNG = "not done in time (see --image-timeout)"
 """Without the time, which changes no other byte of a file that lists it."""
-
 
 IDLE_TIMEOUT_S = 30.0
 """How long processes may take to start, or to fetch a task."""
 
-
 POLL_S = 0.5
-
 
 GRACE_S = 10.0
 """How long a worker may take to stop at its current item when the run ends."""

@@ -28,18 +28,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from batchify.common import system
 
 TaskT = TypeVar("TaskT")
-
-
 ResultT_co = TypeVar("ResultT_co", covariant=True)
-
 
 GROUP_SIGNALS = ("SIGINT", "SIGHUP") if sys.platform != "win32" else ()
 """The signals that a terminal sends to all processes of a group."""
 
-
 NOTHING = -1
 """The breadcrumb between items, and the serial number between tasks."""
-
 
 Mark = Callable[[int], None]
 """Called with the number of an item before it is processed, and with `NOTHING` between items;
@@ -240,7 +235,6 @@ class WorkerThread:
 
 
 _EXIT_CODES_S = 0.5
-
 
 _SPAWNING = threading.Lock()
 """The main module is hidden by one thread at a time."""

@@ -26,18 +26,14 @@ from torch.multiprocessing.reductions import reduce_tensor
 _MOST = 16
 """The most pieces of memory of one worker."""
 
-
 _FLAGS = 8
 """Bytes after the batch: each is the state of one message that carries the batch, 0 if free."""
-
 
 _SENT, _FORKED = 1, 2
 """States: in use by its receiver; or by a fork of the receiver, so that it is never reused."""
 
-
 _TAIL = _FLAGS + 8
 """The flags, and the process number of the loader, once it has mapped the memory."""
-
 
 Key = tuple[int, int]
 """Process and number of a piece."""
