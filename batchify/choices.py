@@ -1,4 +1,4 @@
-"""The values that options may have, and checks of single values."""
+"""Allowed option values, and checks of single values."""
 
 from __future__ import annotations
 

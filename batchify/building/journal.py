@@ -1,4 +1,4 @@
-"""The locked journal of a build: its format, and the plan that it is for.
+"""The journal of a build: locks the target, lists durable rows, identifies the plan.
 
 A record is a line: the CRC-32 of the JSON text in eight hex digits, a space, the text. The first
 describes the plan (see `header`). Each further one says which rows became durable since the one

@@ -1,4 +1,4 @@
-"""Reuse the rows of an older file, found by the SHA-256 of the file they were made from."""
+"""Look up rows of an existing file by their source's SHA-256, to copy instead of decode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outcome of a build: its report, what has changed since, images that failed."""
+"""Results of a build: BuildReport, Changes, and the failed images."""
 
 from __future__ import annotations
 

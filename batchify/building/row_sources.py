@@ -1,4 +1,4 @@
-"""Find the samples of a dataset that the rows of a file were made from, and hash them again."""
+"""Match the rows of a file with a dataset's samples, and hash those again."""
 
 from __future__ import annotations
 

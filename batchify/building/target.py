@@ -1,4 +1,4 @@
-"""Where a file is to be published, and checks that it can be."""
+"""The target path of a build, and checks that it can be written."""
 
 from __future__ import annotations
 

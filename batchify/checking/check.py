@@ -1,4 +1,4 @@
-"""Check a file, or a dataset before it is built, for what spoils training."""
+"""Find problems in a file or a dataset that would hurt training."""
 
 from __future__ import annotations
 

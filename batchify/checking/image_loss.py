@@ -1,4 +1,4 @@
-"""Find images that are missing or lose something: left out, enlarged, cut, not turned."""
+"""Find images that are skipped or lose information: upscaled, clipped, alpha lost, EXIF ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find leaks: images or groups in several splits, and other copies of images."""
+"""Find leaks (images or groups in several splits) and duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare the rows of a file with the images they came from, as these are now."""
+"""Compare the rows of a file with their source images as they are now."""
 
 from __future__ import annotations
 

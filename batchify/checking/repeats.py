@@ -1,4 +1,4 @@
-"""Images that several rows have: how many, in which splits and classes."""
+"""Count duplicate images, by split and by class."""
 
 from __future__ import annotations
 

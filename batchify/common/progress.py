@@ -1,4 +1,4 @@
-"""The value that reports the progress of a run."""
+"""Progress, the value that progress callbacks receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CPUs, signals, standard files and threads of the process."""
+"""Helpers for this process: CPUs, signals, standard files, ordered threads, missing extras."""
 
 from __future__ import annotations
 

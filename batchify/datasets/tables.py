@@ -1,4 +1,4 @@
-"""Tables in CSV, JSON lines or Parquet as rows of text, with line numbers.
+"""Read CSV, JSON Lines and Parquet tables as rows of text with line numbers.
 
 To add a format, write a class like `CsvTable`, and give it a line in `READERS`.
 

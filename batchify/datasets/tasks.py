@@ -1,4 +1,4 @@
-"""Files of a dataset as tasks for workers, and the job that hashes them."""
+"""Pack files into worker tasks, and hash them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files to the columns of a batch: pixels or encoded files, and masks."""
+"""Read files into the columns of a batch: pixels or encoded files, and masks."""
 
 from __future__ import annotations
 

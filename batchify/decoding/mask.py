@@ -1,4 +1,4 @@
-"""Mask images to the class index of each pixel.
+"""Decode mask images to class indices.
 
 A mask has one channel: the index of a palette, or a gray value; a mask of one bit has 0 and 1. It
 has the size of its image, and is rotated and fitted like it, but by the nearest pixel: values are

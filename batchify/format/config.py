@@ -1,4 +1,4 @@
-"""The options that a file records, and options and commands made from them."""
+"""Read the options that a file records, as BuildOptions or as a command line."""
 
 from __future__ import annotations
 

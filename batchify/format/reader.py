@@ -1,4 +1,4 @@
-"""Open a built file, checked: its header, columns, labels and rows; or all shards of a folder.
+"""Open and validate a built file, or each shard of a folder.
 
 A file from a stranger may be hostile, so only what schema 1 describes is read: no soft, external
 or user-defined links, no external storage, no virtual datasets, no filters but gzip, no

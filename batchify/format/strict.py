@@ -1,6 +1,6 @@
-"""Strict checks of HDF5 objects, before anything in them is believed.
+"""Validate HDF5 objects before trusting their content.
 
-Each raises `FileFormatError` with a reason; the reader adds the name of the file.
+Each function raises `FileFormatError` with a reason; the reader adds the name of the file.
 """
 
 from __future__ import annotations

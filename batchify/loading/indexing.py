@@ -1,4 +1,4 @@
-"""Row numbers: selected by an index, cut into batches, found in the parts of a chain."""
+"""Turn an index into row numbers, cut them into batches, find them in joined files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a split comes from, and how another process opens it again."""
+"""What another process needs to reopen a split, and decoding options that override the file's."""
 
 from __future__ import annotations
 

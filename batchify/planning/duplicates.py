@@ -1,4 +1,4 @@
-"""Which rows of a file hold the same image."""
+"""Find rows of a file that hold the same image."""
 
 from __future__ import annotations
 

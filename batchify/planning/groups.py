@@ -1,4 +1,4 @@
-"""Which samples belong together: by the name of their group, or by their content."""
+"""Find samples that must stay in one split: same group name or same content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lay out the contact sheet: text and tiles at their pixels.
+"""Lay out the contact sheet: position text and tiles in pixels.
 
 Pillow's own font has little but ASCII and draws one and the same box for everything else. So other
 characters are shown by their code (``\u732b``): names that differ must look different.

@@ -1,4 +1,4 @@
-"""The workers of a Dask cluster; the only importer of ``distributed``."""
+"""Build shards on a Dask cluster; the only importer of `distributed`."""
 
 from __future__ import annotations
 

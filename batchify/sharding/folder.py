@@ -1,4 +1,4 @@
-"""The folder that shards go to: on this machine, or below a URL."""
+"""Local and remote folders of shards, and their index."""
 
 from __future__ import annotations
 

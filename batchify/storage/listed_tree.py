@@ -1,4 +1,4 @@
-"""The tree of a dataset that lists its files by path: of an archive or a URL."""
+"""A folder tree made from a flat list of paths, for archives and URLs."""
 
 from __future__ import annotations
 

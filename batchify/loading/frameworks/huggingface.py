@@ -1,4 +1,4 @@
-"""Make a Hugging Face dataset of a split.
+"""Make a Hugging Face dataset from a split.
 
 https://huggingface.co/docs/datasets/package_reference/main_classes
 """

@@ -1,4 +1,4 @@
-"""Make a Keras PyDataset of a split.
+"""Make a Keras PyDataset from a split.
 
 https://keras.io/api/utils/python_utils/#pydataset-class
 """

@@ -1,4 +1,4 @@
-"""Lend the memory of batches from PyTorch's workers to the process of their loader.
+"""Share batch memory between PyTorch's loader workers and the training process.
 
 PyTorch makes new shared memory for each tensor that a worker sends, and most of the time goes into
 its pages. Here a worker reads each batch into a piece of shared memory that it reuses: once nothing

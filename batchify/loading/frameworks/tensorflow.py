@@ -1,4 +1,4 @@
-"""Make a tf.data.Dataset of a split.
+"""Make a tf.data.Dataset from a split.
 
 https://www.tensorflow.org/api_docs/python/tf/data/Dataset#from_generator
 """

@@ -1,4 +1,4 @@
-"""Make PyTorch datasets of a split: of rows, or of whole batches.
+"""Make PyTorch datasets from a split: of rows, or of whole batches.
 
 The protocol is described at https://docs.pytorch.org/docs/stable/data.html. Images are tensors in
 channels-last memory: (C, H, W) views of (H, W, C).
