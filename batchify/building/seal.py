@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.workfile import WorkFile, write_planned_columns
+from batchify.building.planned_columns import write_planned_columns
+from batchify.building.workfile import WorkFile
 from batchify.common import durable
 from batchify.decoding.channels import ChannelTotals
 from batchify.errors import Skipped

@@ -27,13 +27,21 @@ def test_help_imports_nothing_heavy(statement: str) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_workers_import_no_hdf5() -> None:
-    """A worker decodes and writes by offset; h5py would cost it memory and a moment."""
-    code = (
-        "import batchify.building.fill, sys; print('h5py' in sys.modules, 'click' in sys.modules)"
-    )
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [
+        # A worker decodes and writes by offset; h5py would cost it memory and a moment.
+        ("batchify.building.fill", ("h5py", "click")),
+        # HDF5 loads while workers start.
+        ("batchify.building.build", ("h5py",)),
+        ("batchify.sharding.task", ("h5py",)),
+    ],
+)
+def test_modules_import_only_what_they_need_at_once(module: str, others: tuple[str, ...]) -> None:
+    """What takes long to import is imported when it is needed, or while workers start."""
+    code = f"import {module}, sys; print([m for m in {others} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False\n"
+    assert done.stdout == "[]\n"
 
 
 def test_every_public_name_is_there() -> None:

@@ -1,0 +1,51 @@
+"""Write the columns that a plan knows: labels, weights, paths, where encoded files go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from batchify.datasets.dataset import sample_labels
+from batchify.format import schema
+from batchify.format.rows import RowWriter
+from batchify.format.structure import as_bytes, text_dtype
+from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+
+
+def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:
+    """Write the columns that a plan knows: labels, weights, paths, where encoded files go."""
+    for split in plan.splits:
+        _write_split(writer, split, plan)
+        if plan.options.store.is_encoded:
+            _write_extents(writer, split, plan)
+
+
+def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
+    """Write where the encoded file of each row goes, one after another."""
+    end = 0
+    for start in range(0, len(split), PATHS_AT_ONCE):
+        sizes = plan.file_sizes(split, start, start + PATHS_AT_ONCE)
+        ends = end + sizes.cumsum()
+        extents = np.stack([ends - sizes, sizes], axis=1).astype("<i8")
+        writer.put(split.name, start, {"image_extents": extents})
+        end = int(ends[-1])
+
+
+def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
+    """Write labels, weights and paths in pieces of some thousand rows."""
+    samples, annotations = plan.dataset.samples, plan.dataset.annotations
+    mode = plan.options.store.class_mode
+    label_nbytes = max((c.row_nbytes for c in split.columns if c.name == "labels"), default=1)
+    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // label_nbytes))
+    dtype = text_dtype(samples.path_nbytes)
+    for start in range(0, len(split), at_once):
+        rows = split.rows[start : start + at_once]
+        paths = np.array(samples.paths(rows), dtype)
+        writer.put(split.name, start, {"paths": as_bytes(paths)})
+        if (labels := sample_labels(plan.dataset, rows, mode)) is not None:
+            writer.put(split.name, start, {"labels": labels})
+        if annotations.weights is not None:
+            weights = annotations.weights[rows].astype("<f4", copy=False)
+            writer.put(split.name, start, {"weights": weights})
+        if annotations.masks is not None:
+            masks = np.array(annotations.masks.paths(rows), text_dtype(annotations.masks.width))
+            writer.put(split.name, start, {"label_paths": as_bytes(masks)})
