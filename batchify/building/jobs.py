@@ -112,7 +112,6 @@ class RecheckJob(ReadingJob):
     ----------
     path : bytes
         The file of the rows; uncompressed, if `images` are to be checked.
-    row_offsets : Mapping of str to RowOffsets
     images : PixelSums or EncodedSums, or None
         None checks only the files, not the stored images.
     identity : tuple of int, optional

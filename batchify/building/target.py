@@ -44,7 +44,6 @@ def check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[s
         The target, as the user wrote it.
     folder : bytes
         Its folder on this machine.
-    dataset_root : path or URL
     """
     if is_url(dataset_root):
         root = shown(dataset_root).rstrip(b"/")

@@ -185,7 +185,6 @@ class Columns:
     ----------
     names : list of str
         ``path``, the label columns, and those of `OPTIONAL_COLUMNS` that the manifest has.
-    options : BuildOptions
 
     Attributes
     ----------

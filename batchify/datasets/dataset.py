@@ -81,7 +81,6 @@ class Samples:
 
         Parameters
         ----------
-        indices : ndarray of int
         width : int
             `path_nbytes` of all samples, so that files of parts can be merged.
         """
@@ -188,9 +187,7 @@ def rows_digest(
 
     Parameters
     ----------
-    samples : Samples
     splits : ndarray of uint8, shape (n,), or None
-    annotations : Annotations
     """
     arrays = {
         "labels": samples.labels,
@@ -302,10 +299,8 @@ def sample_labels(
 
     Parameters
     ----------
-    dataset : Dataset
     rows : ndarray of int32
         Sample indices.
-    class_mode : str
     """
     if class_mode in ("none", "mask"):
         return None

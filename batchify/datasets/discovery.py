@@ -36,8 +36,6 @@ def open_tree(
 
     Parameters
     ----------
-    directory : path or URL
-    options : DiscoverOptions
     timeout_s : float
         How long reading a file may take; see `batchify.storage.remote_source.RemoteSource`.
 

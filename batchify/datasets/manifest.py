@@ -34,13 +34,11 @@ def read_dataset(
     ----------
     directory : path
         The folder that the paths of a manifest are relative to.
-    options : BuildOptions
     timeout_s : float
         How long a file may take; see `batchify.datasets.discovery.open_tree`.
 
     Raises
     ------
-    DatasetNotFoundError, DatasetError
     OptionError
         If there is no reader for the manifest, by its name.
     """
@@ -59,7 +57,6 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
 
     Parameters
     ----------
-    tree : Tree
     options : BuildOptions
         With a manifest.
 

@@ -25,7 +25,6 @@ class FileTask:
 
     Parameters
     ----------
-    split : str
     start : int
         First row.
     files : tuple of SourceFile
@@ -107,10 +106,8 @@ def hash_samples(
 
     Parameters
     ----------
-    dataset : Dataset
     max_file_size : int
         Larger files are not read.
-    workers : engine.Workers
     report : callable
         Called with a `Progress` now and then.
 

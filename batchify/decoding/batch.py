@@ -57,10 +57,8 @@ class ImageRecord(NamedTuple):
 
     Parameters
     ----------
-    row_crc32 : int
     source_size : tuple of int
         (height, width) of the source.
-    source_flags : int
     sums : ChannelSums or None
         Over the pixels, if the file that the row comes from stores them.
     """
@@ -105,8 +103,6 @@ class BatchReader:
 
     Parameters
     ----------
-    source : FileReader
-    options : DecodeOptions
     dtype : str
         A key of `choices.STORED_DTYPES`. Integers store pixels as they are; a pixel that does not
         fit is its image's error. float32 stores ``float32(pixel) * float32(scale)``.
@@ -158,7 +154,6 @@ class BatchReader:
 
         Parameters
         ----------
-        files : sequence of SourceFile
         masks : sequence of SourceFile
             The mask of each file, or none; an image whose mask is bad is bad, too.
         sizes : sequence of int, optional

@@ -24,7 +24,6 @@ class ChannelSums:
 
     Parameters
     ----------
-    images : int
     sums, squares : tuple of int
         The sum of each channel over all pixels; empty if there are no images.
     """

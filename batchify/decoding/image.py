@@ -183,12 +183,7 @@ def library_versions() -> dict[str, str]:
 
 
 def check_extensions(extensions: tuple[str, ...]) -> None:
-    """Refuse an extension that this build of Pillow cannot read.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Refuse an extension that this build of Pillow cannot read."""
     from PIL import features
 
     for name in extensions:
@@ -244,7 +239,6 @@ def decode_image(data: bytes, options: DecodeOptions, *, fit: bool = True) -> De
     ----------
     data : bytes
         The whole file.
-    options : DecodeOptions
     fit : bool
         False returns the image in its own size.
 

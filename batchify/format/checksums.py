@@ -53,7 +53,6 @@ def content_digest(
 
     Parameters
     ----------
-    reader : Reader
     look : callable
         Called with (split, first row, records) for each piece as it is read.
 

@@ -35,7 +35,6 @@ class StoredImages(Closing):
     ----------
     reader : Reader
         Needs to be open only until this is made.
-    split : str
     """
 
     chunk_rows = 1

@@ -30,7 +30,6 @@ def row_ends(
     ----------
     pieces : iterable of ndarray of int64, shape (n, 2)
         ``image_extents``, some rows at a time: the start and the size of each row.
-    split : str
     rows, nbytes : int
         The totals.
 
@@ -85,7 +84,6 @@ class RowReader(Closing):
 
     Parameters
     ----------
-    path : bytes
     row_offsets : Mapping of str to RowOffsets
         Keys are ``split/column``.
     identity : tuple of int, optional
@@ -139,7 +137,6 @@ class RowWriter(RowReader):
 
         Parameters
         ----------
-        split : str
         start : int
             The first row.
         columns : Mapping of str to ndarray
@@ -225,10 +222,8 @@ def put_images(writer: RowWriter, split: str, start: int, data: bytes) -> None:
     ----------
     writer : RowWriter
         If encoded files are stored, their ``image_extents`` must be written already.
-    split : str
     start : int
         The first row.
-    data : bytes
     """
     column, first = "images", start
     if f"{split}/images" not in writer.row_offsets:

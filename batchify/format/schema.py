@@ -100,14 +100,12 @@ def split_columns(
 
     Parameters
     ----------
-    rows : int
     image_shape : tuple of int
         (H, W, C).
     dtype : str
         A key of `STORED_DTYPES`.
     class_mode : str
         One of `CLASS_MODES`; ``none`` has no labels.
-    n_classes : int
     path_nbytes : int
         Bytes of the longest path.
     encoded_nbytes : int, optional
@@ -192,7 +190,6 @@ def classes_nbytes(classes: int, name_nbytes: int) -> int:
 
     Parameters
     ----------
-    classes : int
     name_nbytes : int
         Bytes of the longest name.
     """
@@ -228,9 +225,6 @@ class FileLayout:
         The options, as the file records them.
     decoder : str
         Names and versions of the libraries that decode, as the file records them.
-    store : StoreOptions
-    splits : tuple of SplitShape
-    skipped : tuple of Skipped
     """
 
     classes: tuple[bytes, ...]
@@ -279,7 +273,6 @@ class RowOffsets:
 
     Parameters
     ----------
-    row_nbytes : int
     first_rows, offsets : tuple of int
         Runs of contiguous rows: the first row of each, and its byte offset.
     """

@@ -29,7 +29,6 @@ class ShardFile:
     ----------
     name : str
         Its file name in the folder.
-    rows, nbytes : int
     digest : str
         Its ``content_sha256``, in hex.
     """
@@ -59,7 +58,6 @@ class ShardIndex:
         The software that made them, with versions.
     config : Mapping
         The options of the build, as a single file records them.
-    classes : tuple of bytes
     splits : Mapping of str to tuple of ShardFile
         In the order of the rows.
     skipped : int

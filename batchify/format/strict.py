@@ -38,7 +38,6 @@ def open_signed(path: bytes, name: str) -> int:
 
     Parameters
     ----------
-    path : bytes
     name : str
         Its name in errors.
     """

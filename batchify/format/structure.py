@@ -57,7 +57,6 @@ def create_file(path: bytes, file_layout: FileLayout, *, compressed: bool = Fals
     ----------
     path : bytes
         Truncated if it exists.
-    file_layout : FileLayout
     compressed : bool
         Give the images a filter, and no chunks yet: `chunk_writer` adds them.
     """

@@ -148,10 +148,8 @@ class BatchOptions:
 
     Parameters
     ----------
-    batch_size : int
     shuffle : bool
         Use another order each epoch, drawn from `seed`.
-    seed : int
     drop_last : bool
         Leave out the last batch if it is not full.
     scaled : bool

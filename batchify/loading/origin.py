@@ -27,7 +27,6 @@ class DecodeOverrides:
         from strangers: they could ask for all of the memory.
     target_size : tuple of int, or None
         (height, width).
-    interpolation, fit : str or None
     scaled_decode : bool or None
         See `batchify.options.DecodeOptions`.
     """

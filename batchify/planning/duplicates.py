@@ -44,7 +44,6 @@ class Repeat(_LazySequence[tuple[str, int]]):
 
     Parameters
     ----------
-    splits : list of str
     split_numbers : ndarray of int8, shape (n,)
         The split of each row, by its number.
     rows : ndarray of int64, shape (n,)
@@ -96,7 +95,6 @@ class Repeated(_LazySequence[Repeat]):
 
     Parameters
     ----------
-    splits : list of str
     split_numbers : ndarray of int8, shape (rows,)
         The split of each repeated row, by its number.
     rows : ndarray of int64, shape (rows,)

@@ -33,8 +33,6 @@ def group_numbers(
 
     Parameters
     ----------
-    samples : Samples
-    options : SplitOptions
     digests : ndarray of uint8, shape (n, 32), or None
         SHA-256 of each sample's content, zeros if it cannot be read; for `group_duplicates`.
     named : ndarray of uint8, shape (n, 16), or None

@@ -50,11 +50,8 @@ class BuildPlan:
 
     Parameters
     ----------
-    dataset : Dataset
-    options : BuildOptions
     decoder : str
         Names and versions of the libraries that decode; recorded in the file.
-    splits : tuple of SplitPlan
     skipped : tuple of Skipped
         Files that are skipped so far.
     shard : tuple of int, or None
@@ -241,8 +238,6 @@ def make_plan(
 
     Parameters
     ----------
-    dataset : Dataset
-    options : BuildOptions
     decoder : str
         See `BuildPlan`.
     digests : ndarray of uint8, shape (n, 32), or None

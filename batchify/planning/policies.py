@@ -48,8 +48,6 @@ def stratified(
 
     Parameters
     ----------
-    class_index, count : int
-    options : SplitOptions
     before : Mapping of str to int, optional
         Images of the class that are already in the splits; they count in the shares.
     """
@@ -105,7 +103,6 @@ def epoch_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) 
         Rows of the split.
     shuffle : bool
         False keeps the order of the rows.
-    seed : int
     batches_seen : int
         Batches since the loader was made; Keras adds them to the seed, so that the seed of epoch e
         is ``seed + e * ceil(count / batch_size)``.
@@ -133,7 +130,6 @@ def keep_groups(
         Class index of each sample, ascending.
     groups : ndarray of int32, shape (n,)
         Samples of the same number stay together.
-    options : SplitOptions
     """
     splits = split_names(options)
     where = np.full(len(labels), -1, np.int8)
@@ -288,7 +284,6 @@ def split_samples(
     ----------
     samples : Samples
         Sorted by class.
-    options : SplitOptions
     digests : ndarray of uint8, shape (n, 32), or None
         SHA-256 of each sample's content, zeros if it cannot be read; for `group_duplicates`.
     named : ndarray of uint8, shape (n, 16), or None

@@ -96,13 +96,10 @@ class SplitSummary:
 
     Parameters
     ----------
-    name : str
-    rows : int
     store : str
         See `batchify.choices`.
     image_shape : tuple of int
         (H, W, C) of its images as they are read.
-    dtype : str
     nbytes : int
         Bytes that its images take in the file.
     chunk_rows : int or None

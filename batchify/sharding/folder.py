@@ -27,13 +27,7 @@ OLD = INDEX_NAME + b".old"
 
 @dataclass(frozen=True)
 class Ticket:
-    """A file with a token that exists as long as the build is wanted; workers look at it.
-
-    Parameters
-    ----------
-    path : bytes
-    token : str
-    """
+    """A file with a token that exists as long as the build is wanted; workers look at it."""
 
     path: bytes
     token: str
@@ -214,7 +208,6 @@ class RemoteShards(ShardFolder):
 
     Parameters
     ----------
-    url : str
     work_dir : path or None
         Where the lock of this machine is; see `batchify.building.staging.WorkFolder`.
     """

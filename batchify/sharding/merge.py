@@ -107,13 +107,10 @@ class _StoredPieces:
 
     Parameters
     ----------
-    shards : list of ShardPath
-    store : StoreOptions
     pool : ThreadPoolExecutor
         Its threads read.
     totals : ChannelTotals
         The sums of all pixels that are read are added to it.
-    report : callable
     """
 
     shards: list[ShardPath]

@@ -31,7 +31,6 @@ class Shard:
 
     Parameters
     ----------
-    split : str
     index, count : int
         Its number, from 0, and the number of shards of its split.
     start, stop : int
@@ -60,7 +59,6 @@ def cut(rows: Iterable[tuple[str, int]], count: int) -> tuple[Shard, ...]:
     ----------
     rows : iterable of (str, int)
         Name and rows of each split. One without rows is one shard without rows.
-    count : int
     """
     shards = []
     for split, total in rows:
@@ -80,8 +78,6 @@ def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
 
     Parameters
     ----------
-    plan : BuildPlan
-    shard : Shard
     width : int
         `Samples.path_nbytes` of the plan.
     """
@@ -199,8 +195,6 @@ class Outcomes:
 
     Parameters
     ----------
-    plan : BuildPlan
-    shards : tuple of Shard
     limit : Limit or None
         The most images that may be skipped in all shards together.
     """

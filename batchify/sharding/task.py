@@ -56,7 +56,6 @@ class ShardTask:
 
     Parameters
     ----------
-    name : str
     plan : BuildPlan
         The plan of this shard.
     output : str
@@ -65,7 +64,6 @@ class ShardTask:
         Without a limit, which holds for all shards together.
     ticket : Ticket or None
         A worker elsewhere stops when it is not valid any more.
-    link : Link or None
     repair : bool
         A file of its name is a shard of the folder, and is replaced if it is damaged; another
         file is not.

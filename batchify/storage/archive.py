@@ -72,7 +72,6 @@ class ArchiveFile:
         ------
         DatasetError
             If the file ends before.
-        OSError
         """
         if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
             raise self.damaged("it ends too early")
@@ -139,7 +138,6 @@ class ArchiveSource:
         ------
         DatasetNotFoundError, DatasetError
             If it no longer exists, or was replaced.
-        OSError
         """
         return ArchiveReader(self)
 

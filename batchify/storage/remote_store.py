@@ -179,7 +179,6 @@ class Store:
         ------
         OSError, or another
             What the store answered.
-        RemoteError
         """
         try:
             known = self.call("info", path)
@@ -284,7 +283,6 @@ def list_files(store: Store) -> Iterator[ListedPath]:
     ------
     OSError, or another
         What the store answered.
-    RemoteError
 
     Notes
     -----

@@ -109,7 +109,6 @@ def read_member(file: Content, extent: Extent, max_nbytes: int) -> bytes:
     ------
     BadImageError
         If it is empty or too large.
-    DatasetError, OSError
     """
     offset, nbytes = extent
     check_size(nbytes, max_nbytes)

@@ -33,7 +33,6 @@ def local_copy(
         If there is no file at a URL, or it may not be read.
     OutputIOError
         If there is no room for the copy.
-    RemoteError
     """
     if isinstance(location, DownloadedPath) or not is_url(location):
         yield location if isinstance(location, DownloadedPath) else local_path(location)
@@ -92,10 +91,8 @@ def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
 
     Raises
     ------
-    FileNotFoundError, PermissionError
     OutputIOError
         If there is no room for it.
-    RemoteError
     """
     store.retry(lambda: _get(store, path, step))
 
@@ -182,7 +179,6 @@ def check_writable(store: Store) -> None:
         Any other answer of the store.
     OutputPathError
         If nothing can be written there at all.
-    RemoteError
     """
     if store.is_web:
         raise OutputPathError(

@@ -231,7 +231,6 @@ def read_member(file: Content, extent: Extent, max_nbytes: int) -> bytes:
     ------
     BadImageError
         If it cannot be had.
-    DatasetError, OSError
     """
     offset, stored, nbytes, how = extent
     method, crc32 = how >> 32, how & 0xFFFFFFFF

@@ -63,7 +63,6 @@ class TorchRows(Dataset[Any]):
     ----------
     batches : Batches
         Reads the rows.
-    transform : callable, or None
 
     Attributes
     ----------
@@ -120,7 +119,6 @@ class TorchBatches(IterableDataset[Any]):
 
     Parameters
     ----------
-    batches : Batches
     transform : callable, or None
         Receives the stored images of a batch, ndarray (n, H, W, C); None makes a tensor
         (n, C, H, W).
