@@ -1,6 +1,6 @@
 """Stream batches from a folder of images, as a Keras generator does.
 
-A build stores the same batches: `batchify.planning.policies.epoch_order` gives the order of both,
+A build stores the same batches: `batchify.planning.policies.keras_order` gives the order of both,
 and `batchify.decoding.batch.BatchReader` reads both.
 """
 
@@ -28,7 +28,7 @@ from batchify.options import (
     SplitOptions,
     StoreOptions,
 )
-from batchify.planning.policies import Indices, epoch_order, split_samples
+from batchify.planning.policies import Indices, keras_order, split_samples
 
 
 class Loader:
@@ -194,7 +194,7 @@ class Loader:
         if not len(self._rows):
             raise StopIteration
         if self._batch_index == 0:
-            order = epoch_order(
+            order = keras_order(
                 len(self._rows),
                 shuffle=self._options.split.shuffle,
                 seed=self.seed,

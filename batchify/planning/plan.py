@@ -20,7 +20,7 @@ from batchify.errors import DatasetError, OptionError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.options import BuildOptions, canonical_json
-from batchify.planning.policies import Indices, epoch_order, split_samples
+from batchify.planning.policies import Indices, keras_order, split_samples
 
 PATHS_AT_ONCE = 4096
 
@@ -269,7 +269,7 @@ def make_plan(
         assigned = dict(dataset.splits)
     splits = []
     for name, members in assigned.items():
-        order = epoch_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
+        order = keras_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
         splits.append(split_plan(name, members[order], dataset, options))
     return BuildPlan(dataset, options, decoder, tuple(splits), dataset.skipped)
 

@@ -94,7 +94,7 @@ def split_names(options: SplitOptions) -> tuple[str, ...]:
     return tuple(split for split in choices.SPLITS if shares[split])
 
 
-def epoch_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) -> Indices:
+def keras_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) -> Indices:
     """Return the order of a split's rows in one epoch, as the iterator of Keras draws it.
 
     Parameters

@@ -12,7 +12,7 @@ from batchify.choices import Policy
 from batchify.datasets.dataset import Samples
 from batchify.errors import OptionError
 from batchify.options import SplitOptions
-from batchify.planning.policies import POLICIES, epoch_order, split_samples, stratified
+from batchify.planning.policies import POLICIES, keras_order, split_samples, stratified
 
 counts = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
@@ -97,11 +97,11 @@ def test_a_share_of_0_makes_no_split() -> None:
 @given(count=st.integers(0, 50), seed=st.integers(0, 2**32 - 1), seen=st.integers(0, 2**33))
 def test_an_epoch_is_a_permutation(count: int, seed: int, seen: int) -> None:
     """Every row once, by a seed that the batches seen move on, past 2**32 too."""
-    order = epoch_order(count, shuffle=True, seed=seed, batches_seen=seen)
+    order = keras_order(count, shuffle=True, seed=seed, batches_seen=seen)
     assert sorted(order.tolist()) == list(range(count))
     state = np.random.RandomState((seed + seen) % 2**32)
     np.testing.assert_array_equal(order, state.permutation(count))
-    np.testing.assert_array_equal(epoch_order(count, shuffle=False, seed=seed), np.arange(count))
+    np.testing.assert_array_equal(keras_order(count, shuffle=False, seed=seed), np.arange(count))
 
 
 @pytest.mark.parametrize(
