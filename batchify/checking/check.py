@@ -18,8 +18,9 @@ from batchify.checking.findings import (
     Problem,
 )
 from batchify.choices import check_workers
-from batchify.common.paths import is_url, local_path, shown_path
+from batchify.common.paths import local_path, shown_path
 from batchify.common.progress import ProgressCallback
+from batchify.datasets.discovery import is_dataset
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
 from batchify.format.shard_index import is_shard_folder
@@ -50,20 +51,6 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
 
 A new check is a function and a line here; `findings.CHECK_CODES` has its severity and advice.
 """
-
-
-def is_dataset(location: str | os.PathLike[str]) -> bool:
-    """Return whether a path or a URL is that of a dataset, and not of a built file."""
-    if is_url(location):
-        from batchify.storage.remote_source import is_remote_folder  # imports fsspec
-
-        return is_remote_folder(os.fsdecode(location))
-    from batchify.storage.archive import archive_kind
-
-    path = local_path(location)
-    if os.path.isdir(path):
-        return not is_shard_folder(path)
-    return archive_kind(path) is not None
 
 
 def check(

@@ -83,9 +83,9 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         from json import dumps
 
         from batchify.checking.check import check as run_check
-        from batchify.checking.check import is_dataset
         from batchify.cli.text import echo
         from batchify.common.paths import is_url
+        from batchify.datasets.discovery import is_dataset
 
         of_dataset = is_dataset(path)
         source = context.get_parameter_source("group_by")

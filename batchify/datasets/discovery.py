@@ -21,7 +21,9 @@ from batchify.common.paths import is_url, local_path, sort_names
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset, Samples
 from batchify.errors import DatasetError, Skipped
+from batchify.format.shard_index import is_shard_folder
 from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
+from batchify.storage.archive import archive_kind, list_archive
 from batchify.storage.hidden import is_hidden
 from batchify.storage.tree import Entry, FolderTree, Tree, is_folder
 
@@ -47,15 +49,25 @@ def open_tree(
         If it is an archive that cannot be read.
     """
     if is_url(directory):
-        from batchify.storage.remote_source import list_remote  # imports fsspec
+        from batchify.storage.remote_source import list_remote  # imports asyncio
 
         return list_remote(os.fsdecode(directory), options, timeout_s)
-    from batchify.storage.archive import archive_kind, list_archive  # which make trees
-
     path = local_path(directory)
     if kind := archive_kind(path):
         return list_archive(path, kind, options)
     return FolderTree(path, follow_links=options.follow_links)
+
+
+def is_dataset(location: str | os.PathLike[str]) -> bool:
+    """Return whether a path or a URL is that of a dataset, and not of a built file."""
+    if is_url(location):
+        from batchify.storage.remote_source import is_remote_folder  # imports asyncio
+
+        return is_remote_folder(os.fsdecode(location))
+    path = local_path(location)
+    if os.path.isdir(path):
+        return not is_shard_folder(path)
+    return archive_kind(path) is not None
 
 
 @dataclass(frozen=True, slots=True)

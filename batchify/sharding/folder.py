@@ -8,9 +8,9 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from batchify.building.journal import Journal
-from batchify.building.staging import WorkFolder
 from batchify.building.target import check_folder, check_outside
 from batchify.common import durable
 from batchify.common.durable import write_atomically
@@ -18,8 +18,10 @@ from batchify.common.paths import is_url, local_path, shown_url
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, OutputIOError
 from batchify.format.shard_index import INDEX_NAME, ShardIndex, parse_index
-from batchify.storage.remote_store import Store, is_settled
 from batchify.storage.transfer import check_writable
+
+if TYPE_CHECKING:
+    from batchify.storage.remote_store import Store
 
 LOCK = INDEX_NAME + b".partial"
 OLD = INDEX_NAME + b".old"
@@ -209,7 +211,7 @@ class RemoteShards(ShardFolder):
     Parameters
     ----------
     work_dir : path or None
-        Where the lock of this machine is; see `batchify.building.staging.WorkFolder`.
+        Where the lock of this machine is; see `batchify.building.remote_staging.WorkFolder`.
     """
 
     def __init__(self, url: str, work_dir: str | os.PathLike[str] | None) -> None:
@@ -231,6 +233,8 @@ class RemoteShards(ShardFolder):
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
         """Hold it for a build of this machine; workers on other machines do not see that."""
+        from batchify.building.remote_staging import WorkFolder  # imports asyncio
+
         with WorkFolder(self.locate(os.fsdecode(INDEX_NAME)), self._work_dir):
             yield None
 
@@ -262,6 +266,8 @@ class RemoteShards(ShardFolder):
         OutputIOError
             If the file cannot be `what`.
         """
+        from batchify.storage.remote_store import Store, is_settled  # imports asyncio
+
         store = Store(self.locate(os.fsdecode(name)))
         try:
             yield store

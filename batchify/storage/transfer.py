@@ -7,13 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchify.common import durable
 from batchify.common.paths import DownloadedPath, base_name, is_url, local_path, shown
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.errors import FileAccessError, FileMissingError, OutputPathError, RemoteError
-from batchify.storage.remote_store import Store
+
+if TYPE_CHECKING:
+    from batchify.storage.remote_store import Store
 
 
 @contextlib.contextmanager
@@ -72,6 +74,8 @@ Step = Callable[[int, int], None]
 
 def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
     """Download the file of a URL to a local path; see `download`."""
+    from batchify.storage.remote_store import Store  # imports asyncio
+
     download(Store(url), path, step)
 
 

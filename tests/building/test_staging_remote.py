@@ -19,7 +19,7 @@ from helpers.s3server import S3Server, first
 
 import batchify
 from batchify.building.build import build
-from batchify.building.staging import WorkFolder
+from batchify.building.remote_staging import WorkFolder
 from batchify.common.progress import Progress
 from batchify.errors import (
     FileAccessError,

@@ -32,9 +32,9 @@ def test_help_imports_nothing_heavy(statement: str) -> None:
     [
         # A worker decodes and writes by offset; h5py would cost it memory and a moment.
         ("batchify.building.fill", ("h5py", "click")),
-        # HDF5 loads while workers start.
-        ("batchify.building.build", ("h5py",)),
-        ("batchify.sharding.task", ("h5py",)),
+        # HDF5 loads while workers start, and asyncio is for URLs alone.
+        ("batchify.building.build", ("h5py", "asyncio")),
+        ("batchify.sharding.task", ("h5py", "asyncio")),
     ],
 )
 def test_modules_import_only_what_they_need_at_once(module: str, others: tuple[str, ...]) -> None:
