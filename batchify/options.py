@@ -51,11 +51,11 @@ class DiscoverOptions:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        known = choices.KERAS_EXTENSIONS + choices.EXTRA_EXTENSIONS
+        decodable = choices.KERAS_EXTENSIONS + choices.EXTRA_EXTENSIONS
         names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
         cleaned = sorted({name.strip().lower().lstrip(".") for name in names})
         for name in cleaned:
-            if name not in known:
+            if name not in decodable:
                 raise OptionError(
                     f"extension {name!r} is not one that batchify decodes; "
                     f"it can add {', '.join(choices.EXTRA_EXTENSIONS)}"

@@ -245,7 +245,7 @@ def deliver(destination: Destination, made: BuildReport) -> BuildReport:
 
 
 START_IMAGES = 5_000
-"""From so many images on, worker processes pay off at any size (``scripts/bench start``)."""
+"""Worker processes pay off from this number of images, at any size (``scripts/bench start``)."""
 
 
 def build(

@@ -63,7 +63,7 @@ def compare(
     -------
     Changes
     BuildPlan
-        Of the rows that the file should have: without what it skipped.
+        The plan of the rows that the file should have, without those that it skipped.
     """
     changes = Changes(shown_path(path), every=every)
     try:

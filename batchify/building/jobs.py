@@ -94,7 +94,7 @@ class PixelSums(NamedTuple):
 
 
 class EncodedSums(NamedTuple):
-    """Sums that are stored with encoded files, for so many channels."""
+    """Reader of the channel sums that are stored with encoded files."""
 
     channels: int
 
@@ -191,7 +191,7 @@ class Redecoded(NamedTuple):
     channel_sums: bytes = b""
     """As stored with encoded files."""
     mask_crc32: int = 0
-    """Of the decoded mask, if there is one."""
+    """CRC-32 of the decoded mask, if there is one."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class BuildReport:
     ----------
     path : str
     plan : BuildPlan
-        Of the published file.
+        Plan of the published file.
     nbytes : int
         Size of the file.
     flags : Mapping of str to int

@@ -100,7 +100,7 @@ class Facts:
 
     @cached_property
     def repeat_counts(self) -> RepeatCounts:
-        """How many there are of `repeats`."""
+        """The number of `repeats`, by split and by class."""
         return count_repeats(self.repeats, self.labels)
 
     @cached_property

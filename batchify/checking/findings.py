@@ -43,7 +43,7 @@ class Finding:
         Empty if it is not about a row.
     row : int, or None
     path : bytes
-        Of the image file; empty if there is none.
+        Path of the image file; empty if there is none.
     """
 
     code: str
@@ -54,7 +54,7 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The place, for people: ``train row 17 (cat/1.jpg)``."""
+        """Split, row and path as text: ``train row 17 (cat/1.jpg)``."""
         parts = [] if self.row is None else [f"{self.split} row {self.row:,}"]
         if self.path:
             name = printable(self.path)

@@ -145,8 +145,8 @@ def _bins(sides: NDArray[np.int64], counts: NDArray[np.int64]) -> list[Bin]:
     if not len(sides):
         return []
     edges = _edges(int(sides.min()), int(sides.max()))
-    places = np.searchsorted(edges, sides, "right") - 1
-    totals = np.bincount(places, weights=counts, minlength=len(edges) - 1)
+    bins = np.searchsorted(edges, sides, "right") - 1
+    totals = np.bincount(bins, weights=counts, minlength=len(edges) - 1)
     return [
         Bin(first, after - 1, int(total))
         for first, after, total in zip(edges[:-1], edges[1:], totals, strict=True)

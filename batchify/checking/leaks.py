@@ -81,7 +81,7 @@ def _copies(facts: Facts, pairs: Iterable[tuple[Location, Location]]) -> Iterato
 
 
 def _all_paths(facts: Facts) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the paths of all splits, numbered through."""
+    """Yield runs of paths, each with the number of its first; numbers go on from split to split."""
     before = 0
     for split in facts.splits.values():
         for start, paths in split.paths(0, len(split.flags)):

@@ -131,20 +131,20 @@ def _checked(table: Any, path: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} is not a table")
 
-    known = {name: option for name, option in BUILD_OPTIONS.items() if option is not CONFIG}
+    allowed = {name: option for name, option in BUILD_OPTIONS.items() if option is not CONFIG}
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name in options:
             raise click.UsageError(f"{where} has {name} twice")
         options[name] = value
-        if name not in known:
+        if name not in allowed:
             import difflib
 
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, allowed, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise click.UsageError(f"{where} has {name!r}, which is not an option{hint}")
-        options[name] = _value(value, known[name], f"{where}: {name}")
+        options[name] = _value(value, allowed[name], f"{where}: {name}")
     return options
 
 

@@ -13,9 +13,9 @@ class Progress:
     Parameters
     ----------
     stage : str
-        Of a build: ``scan``, ``hash`` (where files of the same bytes stay together), ``allocate``,
-        ``check`` (the rows of an earlier build), ``fill`` or ``seal``. Of a verification:
-        ``verify``, ``hash`` or ``decode``; of a check ``scan`` and ``decode``.
+        In a build: ``scan``, ``hash`` (where files of the same bytes stay together), ``allocate``,
+        ``check`` (the rows of an earlier build), ``fill`` or ``seal``. In a verification:
+        ``verify``, ``hash`` or ``decode``. In a check: ``scan`` or ``decode``.
     done, total : int
         Images; 0 before the check.
     bad : int

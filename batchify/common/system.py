@@ -79,7 +79,7 @@ def in_order(
     Parameters
     ----------
     threads : int
-        Of the pool; as many as there are CPUs by default.
+        Threads of the pool; by default one for each CPU.
     """
     most = AHEAD * (threads or usable_cpus())
     waiting: deque[Future[ResultT]] = deque()

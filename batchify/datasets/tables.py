@@ -95,7 +95,7 @@ class _Lines:
 
     def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
         self._file = file
-        self._faults = errors
+        self._errors = errors
         self.count = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -116,9 +116,9 @@ class _Lines:
             return data.decode()
         except UnicodeDecodeError as error:
             at = f"byte {error.start + 1} of the line"
-            self._faults.add(self.count, f"it is not UTF-8 ({at}); save the table as UTF-8")
+            self._errors.add(self.count, f"it is not UTF-8 ({at}); save the table as UTF-8")
         except ValueError as error:
-            self._faults.add(self.count, str(error))
+            self._errors.add(self.count, str(error))
         raise StopIteration
 
 

@@ -292,7 +292,7 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
 
 
 def _largest_sum(sizes: NDArray[np.int64], count: int) -> int:
-    """Return the largest sum of so many neighbors."""
+    """Return the largest sum of `count` consecutive sizes."""
     count = min(count, len(sizes))
     ends = np.concatenate([[0], sizes.cumsum()])
     return int((ends[count:] - ends[: len(ends) - count]).max())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from batchify.common.durable import write_atomically
 from batchify.format.reader import Reader
 from batchify.reporting.pictures import check_seed
-from batchify.reporting.report import check_report_place, render_report
-from batchify.reporting.sheet import Sheet, check_sheet_place, draw_sheet
+from batchify.reporting.report import check_report_path, render_report
+from batchify.reporting.sheet import Sheet, check_sheet_path, draw_sheet
 from batchify.reporting.summary import Summary, summarize, summary_of
 from batchify.storage.transfer import local_copy
 
@@ -59,8 +59,8 @@ def inspect(
         As `batchify.format.reader.Reader`.
     """
     check_seed(seed)
-    sheet_target = None if sheet_path is None else check_sheet_place(sheet_path, path)
-    report_target = None if report_path is None else check_report_place(report_path, path)
+    sheet_target = None if sheet_path is None else check_sheet_path(sheet_path, path)
+    report_target = None if report_path is None else check_report_path(report_path, path)
     if sheet_path is None and report_path is None:
         return Inspection(summarize(path))
     sheet = report_nbytes = None

@@ -78,15 +78,13 @@ def write_report(
     Memory: 80 bytes per row, 260 if every image is stored twice; one image at a time.
     """
     check_seed(seed)
-    target = check_report_place(report_path, path)
+    target = check_report_path(report_path, path)
     with local_copy(path) as copy, Reader(copy) as reader:
         page = render_report(reader, summary_of(reader), seed=seed)
     write_atomically(target, page)
 
 
-def check_report_place(
-    report_path: str | os.PathLike[str], source: str | os.PathLike[str]
-) -> bytes:
+def check_report_path(report_path: str | os.PathLike[str], source: str | os.PathLike[str]) -> bytes:
     """Refuse a path where no report can be written, before any work; return where to write it."""
     return check_output_path(report_path, SUFFIXES, source)
 

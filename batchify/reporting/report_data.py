@@ -38,7 +38,7 @@ class Picture:
     Parameters
     ----------
     path : bytes
-        Of its image file, relative to the dataset folder.
+        Path of its image file, relative to the dataset folder.
     class_name : bytes or None
         None if labels are not classes.
     uri : str
@@ -62,9 +62,9 @@ class Gallery:
     Parameters
     ----------
     rows : int
-        Of the split.
+        Rows of the split.
     classes : int or None
-        How many the split has images of; None if labels are not classes.
+        Classes that the split has images of; None if labels are not classes.
     pictures : tuple of Picture
         Class by class.
     """
@@ -117,7 +117,7 @@ class Album:
         Parameters
         ----------
         classes : int or None
-            How many the split has images of; None if labels are not classes.
+            Classes that the split has images of; None if labels are not classes.
         """
         most = SHOWN[split]
         per_class = most if classes is None else max(1, min(_PER_CLASS, most // max(classes, 1)))
@@ -199,9 +199,9 @@ class Dossier:
     Parameters
     ----------
     name : bytes
-        Of the file, without its folder.
+        Name of the file, without its folder.
     seed : int
-        Drew the pictures.
+        Seed that the pictures were drawn with.
     kinds : dict of str to Kinds
         By split.
     command : str

@@ -27,7 +27,7 @@ from batchify.reporting.report_data import Dossier
 from batchify.reporting.summary import SplitSummary
 
 ALL_CLASSES = 40
-"""Of more classes than these, only the largest and the smallest are drawn."""
+"""If there are more classes, only the largest and the smallest are drawn."""
 
 END_CLASSES = 10
 LISTED_CLASSES = 1000

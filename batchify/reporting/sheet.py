@@ -100,14 +100,14 @@ def write_sheet(
     and one image of the file.
     """
     check_seed(seed)
-    target = check_sheet_place(sheet_path, path)
+    target = check_sheet_path(sheet_path, path)
     with local_copy(path) as copy, Reader(copy) as reader:
         sheet, data = draw_sheet(reader, sheet_path, seed=seed)
     write_atomically(target, data)
     return sheet
 
 
-def check_sheet_place(
+def check_sheet_path(
     sheet_path: str | bytes | os.PathLike[str], source: str | os.PathLike[str]
 ) -> bytes:
     """Refuse a path where no sheet can be written, before any work; return where to write it."""

@@ -109,9 +109,9 @@ class SplitSummary:
     flags : Mapping of str to int
         How many of its image files were special, by `choices.FLAGS`.
     mean, std : tuple of float
-        Of each channel, rescaled; NaN if there are no rows.
+        Mean and deviation of each channel, rescaled; NaN if there are no rows.
     labels : tuple of ValueStats, or None
-        Of each label column, if labels are numbers.
+        Statistics of each label column, if labels are numbers.
     weights : ValueStats, or None
         None if rows have no weights.
     """

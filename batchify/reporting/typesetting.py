@@ -68,7 +68,7 @@ def flow(blocks: Sequence[Block], columns: int) -> Iterator[list[tuple[int, Bloc
 
 
 def shares(classes: int, columns: int, lines: int) -> tuple[int, int]:
-    """Return how many images per class to show, and of how many classes, on so many lines.
+    """Return how many images per class, and how many classes, fit on `lines` lines.
 
     Few classes get several lines each; more of them one line, half a line, a third, down to a
     single image; if there are still more, not all are shown.
@@ -277,12 +277,12 @@ class Layout:
         return tuple(self._caption.lines(name, self._cell, most=_CAPTION_LINES))
 
     def heading(self, name: bytes, tiles: int) -> tuple[str, ...]:
-        """Return the lines of a name above so many tiles."""
+        """Return the lines of a heading, wrapped to the width of the tiles below it."""
         width = self._span(min(tiles, self.columns))
         return tuple(self._name.lines(name, width, most=_NAME_LINES))
 
     def line(self, split: str, blocks: Sequence[tuple[int, Block]]) -> None:
-        """Add blocks next to each other, each with its first column."""
+        """Add one line of blocks; each comes with the column where it starts."""
         tiles_y = self._y + max(self._heading_height(block) for _, block in blocks)
         for column, block in blocks:
             x = MARGIN + column * (self._cell + _GAP)

@@ -201,7 +201,7 @@ class ArchiveReader:
 PATH_NBYTES = 4096
 
 NAME_NBYTES = 255
-"""Of a path and of a name in it: what file systems take."""
+"""The longest path, and the longest name in one, that file systems take."""
 
 _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
@@ -289,16 +289,16 @@ def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptio
         If it is of another kind, damaged, or hostile.
     """
     full = os.path.abspath(os.fsencode(path))
-    known: Kind = "zip" if kind == "zip" else "tar"
-    if kind != known:
+    readable: Kind = "zip" if kind == "zip" else "tar"
+    if kind != readable:
         raise DatasetError(
             f"dataset {printable(full)} is compressed ({kind}) as a whole and cannot be read in "
             "place; make a .zip or a plain .tar of it"
         )
     try:
         with contextlib.closing(ArchiveFile(full)) as file:
-            tree = ListedTree(ArchiveSource(full, known, file.stamp))
-            for member in _LIST_MEMBERS[known](file):
+            tree = ListedTree(ArchiveSource(full, readable, file.stamp))
+            for member in _LIST_MEMBERS[readable](file):
                 _add(tree, member, options)
             file.check_same(file.stamp)
     except PermissionError as error:

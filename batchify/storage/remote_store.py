@@ -181,10 +181,10 @@ class Store:
             What the store answered.
         """
         try:
-            known = self.call("info", path)
+            info = self.call("info", path)
         except FileNotFoundError:
             return None
-        return int(known["size"]) if known["type"] == "file" else None
+        return int(info["size"]) if info["type"] == "file" else None
 
     async def _asked(self, method: str, args: Any, kwargs: Any) -> Any:
         try:
@@ -302,22 +302,22 @@ async def has_anything(store: Store) -> bool:
     if not store.is_s3:
         await store.call_async("info", store.root)
         return True
-    page = await store.call_async("call_s3", "list_objects_v2", **_place(store), MaxKeys=1)
+    page = await store.call_async("call_s3", "list_objects_v2", **_s3_location(store), MaxKeys=1)
     return bool(page.get("Contents"))
 
 
-def _place(store: Store) -> dict[str, str]:
+def _s3_location(store: Store) -> dict[str, str]:
     bucket, key, _ = store.fs.split_path(store.root)
     return {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
 
 
 def _s3_keys(store: Store) -> Iterator[ListedPath]:
     """Yield all keys, page by page, whatever the folders; s3fs would keep them all in memory."""
-    place = _place(store)
-    start = len(place["Prefix"])
+    location = _s3_location(store)
+    start = len(location["Prefix"])
     more: dict[str, str] = {}
     while True:
-        page = store.call("call_s3", "list_objects_v2", **place, **more)
+        page = store.call("call_s3", "list_objects_v2", **location, **more)
         for entry in page.get("Contents", ()):
             path = entry["Key"][start:]
             if path.endswith("/"):  # a folder marker

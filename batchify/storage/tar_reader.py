@@ -20,7 +20,7 @@ _END = bytes(BLOCK)
 _LOW = bytes(range(128))
 
 _METADATA_NBYTES = 1 << 20
-"""Of a header of names and attributes: far more than any file system takes."""
+"""Limit for a header of names and attributes: far more than any file system takes."""
 
 _FILES = b"\x0007"
 _NO_DATA = b"123456"

@@ -82,12 +82,12 @@ def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
 def version(store: Store) -> list[str] | None:
     """Return what distinguishes this version of a URL's file; None if there is no file."""
     try:
-        known = store.call("info", store.root)
+        info = store.call("info", store.root)
     except FileNotFoundError:
         return None
-    if known["type"] != "file":
+    if info["type"] != "file":
         return None
-    return [str(known.get(name, "")) for name in _VERSION]
+    return [str(info.get(name, "")) for name in _VERSION]
 
 
 def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
@@ -191,9 +191,9 @@ def check_writable(store: Store) -> None:
     if not store.is_s3:
         return
     bucket, key, _ = store.fs.split_path(store.root)
-    place = {"Bucket": bucket, "Key": key}
-    begun = store.call("call_s3", "create_multipart_upload", **place)
-    store.call("call_s3", "abort_multipart_upload", **place, UploadId=begun["UploadId"])
+    target = {"Bucket": bucket, "Key": key}
+    begun = store.call("call_s3", "create_multipart_upload", **target)
+    store.call("call_s3", "abort_multipart_upload", **target, UploadId=begun["UploadId"])
 
 
 def drop_uploads(store: Store) -> None:
@@ -206,5 +206,5 @@ def drop_uploads(store: Store) -> None:
         found = store.call("call_s3", "list_multipart_uploads", Bucket=bucket, Prefix=key)
         for each in found.get("Uploads", ()):
             if each["Key"] == key:
-                place = {"Bucket": bucket, "Key": key, "UploadId": each["UploadId"]}
-                store.call("call_s3", "abort_multipart_upload", **place)
+                upload = {"Bucket": bucket, "Key": key, "UploadId": each["UploadId"]}
+                store.call("call_s3", "abort_multipart_upload", **upload)

@@ -32,7 +32,7 @@ _AT_ONCE = 1 << 20
 _STORED, _DEFLATED = 0, 8
 
 _ENCRYPTED = 1 << 16
-"""Beside the methods of APPNOTE 4.4.5, which are 16 bits."""
+"""A flag above the numbers of compression methods, which have 16 bits (APPNOTE 4.4.5)."""
 
 _ENCRYPTED_FLAGS = 0x2041
 _METHODS = {
