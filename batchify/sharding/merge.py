@@ -271,12 +271,14 @@ def _merged(
                 f"{printable(work.path)} is of a build that is not finished; finish it, or remove "
                 "it, or name another target"
             )
-        target.check_free()
         try:
+            target.check_free()
             _write(work.sealing_path, shards, index, report)
             work.publish(work.sealing_path)
-        finally:
-            durable.remove(work.sealing_path)  # gone already if it was published
+        except BaseException:
+            durable.remove(work.sealing_path)
+            work.journal.remove()  # so that closing keeps a work file, which is not of this merge
+            raise
     nbytes = os.path.getsize(target.path)
     return MergeReport(os.fsdecode(target.shown), nbytes, index.rows, len(index.files))
 

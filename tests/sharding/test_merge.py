@@ -206,6 +206,19 @@ def test_targets_that_cannot_be_are_refused(shards: Path, photos: Path, tmp_path
         batchify.merge(photos, tmp_path / "more.h5")
 
 
+def test_a_refused_merge_removes_nothing_that_it_did_not_make(shards: Path, tmp_path: Path) -> None:
+    """An unfinished file without a journal may be somebody's."""
+    out, partial = tmp_path / "out.h5", tmp_path / "out.h5.partial"
+    out.write_bytes(b"mine")
+    partial.write_bytes(b"half")
+    with pytest.raises(OutputExistsError, match="pass --overwrite"):
+        batchify.merge(shards, out)
+    assert (out.read_bytes(), partial.read_bytes()) == (b"mine", b"half")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "photos", "shards", "out.h5", "out.h5.partial"
+    }  # fmt: skip
+
+
 def test_a_build_finds_the_merged_file_up_to_date(
     shards: Path, photos: Path, tmp_path: Path
 ) -> None:
