@@ -44,7 +44,7 @@ class FilledRows:
     copied : int
         How many images were copied from an older file.
     sums : ChannelSums
-        Over the other images.
+        Over the good images, copied ones included.
     """
 
     split: str

@@ -194,10 +194,11 @@ class BatchReader:
                 record = record._replace(row_crc32=zlib.crc32(data), sums=sums)
             hashes[32 * i : 32 * i + 32] = digest
             records[i] = record
+        source_sizes = [record.source_size for record in records]
         columns: dict[str, NDArray[Any]] = {
             "source_sha256": np.frombuffer(hashes, np.uint8).reshape(count, 32),
             "row_crc32": np.array([record.row_crc32 for record in records], "<u4"),
-            "source_size": np.array([record.source_size for record in records], "<i4"),
+            "source_size": np.array(source_sizes, "<i4").reshape(count, 2),
             "source_flags": np.array([record.source_flags for record in records], "<u2"),
         }
         if self._keep_files:

@@ -86,3 +86,6 @@ def test_a_batch_of_the_reader_holds_what_the_file_stores(photos: Path) -> None:
     assert not batch.columns["images"][1].any()
     assert batch.columns["source_size"].tolist() == [[30, 40], [0, 0], [30, 40]]
     assert batch.columns["images"][0].max() > 1
+    shapes = {name: column.shape for name, column in batch.columns.items()}
+    empty = {name: column.shape for name, column in reader.read([]).columns.items()}
+    assert empty == {name: (0, *shape[1:]) for name, shape in shapes.items()}
