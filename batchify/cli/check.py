@@ -80,8 +80,6 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         batchify check dataset/ --split hash --target-size 224x224
     """
     with boundary() as check_signals:
-        from json import dumps
-
         from batchify.checking.check import check as run_check
         from batchify.cli.text import echo
         from batchify.common.paths import is_url
@@ -110,7 +108,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
                 path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
                 workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
             )  # fmt: skip
-        echo(dumps(report.as_json(), indent=2) if values["json"] else render(report))
+        echo(report.as_json() if values["json"] else render(report))
     if not report.is_ok:
         context.exit(FOUND)
 

@@ -56,12 +56,10 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
         batchify inspect out.h5 --report report.html
     """
     with boundary():
-        from json import dumps
-
         from batchify.reporting.inspection import inspect
 
         found = inspect(file, sheet_path=sheet, report_path=report, seed=seed)
-        echo(dumps(found.summary.as_json(), indent=2) if json else render(found, report, seed))
+        echo(found.summary.as_json() if json else render(found, report, seed))
 
 
 def render(found: Inspection, report: str | None, seed: int) -> str:

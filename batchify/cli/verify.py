@@ -62,8 +62,6 @@ def verify(
         batchify verify out.h5 --source dataset/ --redecode 100
     """
     with boundary() as check_signals:
-        from json import dumps
-
         from batchify.checking.verify import verify as verify_file
         from batchify.cli.text import echo
 
@@ -72,7 +70,7 @@ def verify(
                 file, quick=quick, source=source, redecode=redecode, workers=workers,
                 image_timeout_s=image_timeout, progress=step,
             )  # fmt: skip
-        echo(dumps(result.as_json(), indent=2) if json else render(result))
+        echo(result.as_json() if json else render(result))
     if not result.is_whole:
         context.exit(DAMAGED)
 
