@@ -32,10 +32,10 @@ install() {
 }
 
 # make_venv FOLDER PIP-ARGUMENT...: make the environment where it is not there, or was made for
-# another pyproject.toml, lock, place or Python, or with other arguments; set $bin to its commands.
-# One that these scripts did not make is used as it is.
+# another pyproject.toml, lock, place or Python, or with other arguments; set $bin to its commands,
+# and $stamp to what it is made for. One that these scripts did not make is used as it is.
 make_venv() {
-  local folder=$1 python stamp
+  local folder=$1 python
   shift
   python=$(find_python) || return
   stamp="$("$python" -VV) $* $(cat "$top/pyproject.toml" "$top"/scripts/locks/*.txt | cksum) $top"
@@ -46,6 +46,7 @@ make_venv() {
     echo "setting up $folder" >&2
     rm -rf "$folder"
     "$python" -m venv "$folder" || return
+    touch "$folder/made-for"  # empty, it says that these scripts made it and have not finished
     "$bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
       "$(grep '^uv==' "$top/scripts/locks/dev.txt")" || echo "scripts: without uv, pip takes minutes" >&2
     install "$@" || return
@@ -56,7 +57,12 @@ make_venv() {
 # make_dev_venv: make .venv, with the locked versions of all that the tests need but the frameworks;
 # where these do not install, as on a newer Python, with those that do.
 make_dev_venv() {
-  make_venv .venv --no-deps -r scripts/locks/dev.txt -e . || make_venv .venv -e '.[dev]'
+  find_python >/dev/null || return
+  make_venv .venv --no-deps -r scripts/locks/dev.txt -e . && return
+  install -e '.[dev]' || return
+  if [ -e .venv/made-for ]; then
+    echo "$stamp" >.venv/made-for
+  fi
 }
 
 # add_torch: install PyTorch into the environment of $bin; that for the CPU alone, where its own
