@@ -21,7 +21,9 @@ from helpers.drawing import draw_dataset, draw_zoo
 from helpers.running import Run
 from hypothesis import settings
 
+from batchify.building.build import build
 from batchify.cli import main
+from batchify.options import BuildOptions, DecodeOptions
 from batchify.workers import engine
 from batchify.workers.engine import Workers
 
@@ -109,6 +111,15 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def photos(tmp_path: Path) -> Path:
     """Two classes of five and ten photos."""
     return draw_dataset(tmp_path / "photos", {"cat": 5, "dog": 10})
+
+
+@pytest.fixture
+def out(photos: Path, tmp_path: Path) -> Path:
+    """Build a small file with a skipped image."""
+    options = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
+    (photos / "cat" / "img_000.jpg").write_bytes(b"bad")
+    build(photos, tmp_path / "out.h5", options, on_error="skip")
+    return tmp_path / "out.h5"
 
 
 @pytest.fixture

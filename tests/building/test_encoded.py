@@ -16,6 +16,7 @@ from helpers.drawing import draw_dataset, draw_zoo, encoded, photo, save
 from helpers.encoding import SMALL, check_files, columns, decoded
 from helpers.packing import members, pack
 from helpers.running import Run
+from helpers.stopping import StopError, stop_after
 
 from batchify.building import jobs, workfile
 from batchify.building.build import build
@@ -35,20 +36,6 @@ from batchify.options import (
 )
 from batchify.planning.plan import make_plan
 from batchify.planning.planner import fingerprint, plan_build
-
-
-class _StopError(Exception):
-    """Ends a build in the middle."""
-
-
-def stop_after(images: int) -> Callable[[Progress], None]:
-    """Return a progress callback that ends the build after so many images."""
-
-    def step(progress: Progress) -> None:
-        if progress.stage == "fill" and progress.done >= images:
-            raise _StopError
-
-    return step
 
 
 @pytest.fixture
@@ -148,7 +135,7 @@ def test_members_of_an_archive_are_kept(root: Path, tmp_path: Path, name: str) -
 def test_a_stopped_build_goes_on(root: Path, tmp_path: Path) -> None:
     """From what was committed, which is not decoded again; the bytes are the same."""
     out = tmp_path / "out.h5"
-    with pytest.raises(_StopError):
+    with pytest.raises(StopError):
         build(root, out, SMALL, workers=1, progress=stop_after(20))
     report = build(root, out, SMALL, workers=1)
     assert 0 < report.kept < 40
@@ -160,7 +147,7 @@ def test_a_stopped_build_goes_on(root: Path, tmp_path: Path) -> None:
 def test_rows_that_rotted_or_changed_are_made_again(root: Path, tmp_path: Path) -> None:
     """Stored bytes, their decoded columns, and a source with as many other bytes."""
     out, partial = tmp_path / "out.h5", tmp_path / "out.h5.partial"
-    with pytest.raises(_StopError):
+    with pytest.raises(StopError):
         build(root, out, SMALL, workers=1, progress=stop_after(24))
     where = read_row_offsets(os.fsencode(partial))
     with partial.open("r+b") as file:
@@ -180,7 +167,7 @@ def test_rows_that_rotted_or_changed_are_made_again(root: Path, tmp_path: Path) 
 def test_a_killed_command_goes_on(root: Path, tmp_path: Path, run: Run) -> None:
     """At any size of what is left: the file is that of a build that nothing disturbed."""
     target = tmp_path / "out.h5"
-    with pytest.raises(_StopError):
+    with pytest.raises(StopError):
         build(root, target, SMALL, workers=2, progress=stop_after(28))
     options = ("--target-size", "20x16", "--store", "encoded", "--workers", "2")
     done = run("build", root, target, *options)
@@ -217,7 +204,7 @@ def test_skipped_files_leave_no_gap(root: Path, tmp_path: Path, shuffle: bool) -
     assert sorted(os.fsdecode(entry.path) for entry in report.plan.skipped) == bad
     assert check_files(root, out) == 35
     assert verify(out, source=root).counts == {}
-    with pytest.raises(_StopError):
+    with pytest.raises(StopError):
         build(
             root, tmp_path / "again.h5", options, on_error="skip", workers=1,
             progress=stop_after(20),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo
 from helpers.running import Run
+from helpers.stopping import StopError, stop_after
 
 from batchify.building import workfile
 from batchify.building.build import build
@@ -21,20 +21,6 @@ from batchify.format.structure import read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
-
-
-class _StopError(Exception):
-    """Ends a build in the middle."""
-
-
-def stop_after(images: int) -> Callable[[Progress], None]:
-    """Return a progress callback that ends the build after so many images."""
-
-    def step(progress: Progress) -> None:
-        if progress.stage == "fill" and progress.done >= images:
-            raise _StopError
-
-    return step
 
 
 @pytest.fixture
@@ -47,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def stopped(root: Path, out: Path, images: int = 20, options: BuildOptions = SMALL) -> None:
     """Begin a build and end it after some images."""
-    with pytest.raises(_StopError):
+    with pytest.raises(StopError):
         build(root, out, options, workers=1, progress=stop_after(images))
     assert not out.exists()
 
@@ -272,11 +258,11 @@ def test_a_kill_in_the_seal_costs_the_pass_alone(
     out = tmp_path / "out.h5"
 
     def fail(*_: object) -> None:
-        raise _StopError
+        raise StopError
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(_StopError):
+        with pytest.raises(StopError):
             build(root, out, options)
     assert build(root, out, options).kept == 40
     assert out.read_bytes() == fresh(root, out, options)
@@ -289,7 +275,7 @@ def test_the_old_file_stays_until_the_rename(root: Path, tmp_path: Path) -> None
     out.write_bytes(b"old")
     with pytest.raises(OutputExistsError):
         build(root, out, SMALL)
-    with pytest.raises(_StopError):
+    with pytest.raises(StopError):
         build(root, out, SMALL, overwrite=True, workers=1, progress=stop_after(30))
     assert out.read_bytes() == b"old"
     assert build(root, out, SMALL, overwrite=True).kept >= 24

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, draw_zoo, encoded, photo, save
+from helpers.files import flip
 
 from batchify.building.build import build
 from batchify.checking import provenance
@@ -26,23 +27,6 @@ from batchify.format.structure import read_row_offsets
 from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
-
-
-@pytest.fixture
-def out(photos: Path, tmp_path: Path) -> Path:
-    """Build a small file with a skipped image."""
-    (photos / "cat" / "img_000.jpg").write_bytes(b"bad")
-    build(photos, tmp_path / "out.h5", SMALL, on_error="skip")
-    return tmp_path / "out.h5"
-
-
-def flip(path: Path, offset: int, mask: int = 1) -> None:
-    """Flip bits of a byte of a file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ mask]))
 
 
 def contents(path: Path) -> list[Any]:

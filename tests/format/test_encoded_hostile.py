@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.drawing import encoded, save
 from helpers.encoding import SMALL, columns, decoded
+from helpers.files import flip
 from helpers.running import Run
 from numpy.typing import NDArray
 from PIL import Image
@@ -231,15 +232,6 @@ def test_pixels_beside_the_bytes_are_found(out: Path) -> None:
         pixels_too(file)
     messages = [f.message for f in verify(out).findings if f.code == "structure"]
     assert messages == ["there is a train/images that schema 1 has not"]
-
-
-def flip(path: Path, offset: int, mask: int = 1) -> None:
-    """Flip bits of a byte of a file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ mask]))
 
 
 def test_every_stored_byte_is_covered(out: Path) -> None:

@@ -25,14 +25,6 @@ from batchify.reporting.summary import summarize
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
 
-@pytest.fixture
-def out(photos: Path, tmp_path: Path) -> Path:
-    """Build a small file with a skipped image."""
-    (photos / "cat" / "img_000.jpg").write_bytes(b"bad")
-    build(photos, tmp_path / "out.h5", SMALL, on_error="skip")
-    return tmp_path / "out.h5"
-
-
 def replaced(file: h5py.File, name: str, **how: Any) -> h5py.Dataset:
     """Make a dataset of a file anew, in another way."""
     data = file[name][()]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers.drawing import draw_dataset
+from helpers.files import contents
 from helpers.running import Run
 
 import batchify
@@ -48,11 +49,6 @@ def slow_read(self, files, **options):
 BatchReader.read = slow_read
 """
 """For workers that are to be caught at their work."""
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return all files of a folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def wait_for(what: str, happened: object) -> None:

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.files import contents
 from helpers.running import Run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,11 +44,6 @@ from batchify.sharding.shards import cut
 
 OPTIONS = batchify.BuildOptions(decode=batchify.DecodeOptions((12, 10)))
 COLUMNS = ("images", "labels", "paths", "source_sha256", "row_crc32", "source_size", "record_crc32")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return all files of a folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @given(
