@@ -53,6 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, lambda *_: None)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests, and cases of tests, that are marked `long`, but with --long."""
+    if not config.getoption("--long"):
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Ignore modules of tests that import a framework which is not installed."""
     name = collection_path.name.removeprefix("test_").removesuffix(".py")

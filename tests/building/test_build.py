@@ -54,7 +54,7 @@ def spoil(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-@pytest.mark.parametrize("bad", [False, True])
+@pytest.mark.parametrize("bad", [pytest.param(False, marks=pytest.mark.long), True])
 def test_the_same_bytes_for_any_number_of_workers(
     tmp_path: Path, compression: Any, bad: bool
 ) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-KILLS = 4
+KILLS = 2
 """That landed, in each of the chains."""
 
 LONG_KILLS = 260

@@ -247,6 +247,10 @@ SCENARIOS: dict[str, Callable[[], None]] = {
 }
 
 
+LONG_SCENARIOS = ("late_one_process", "limit_workers", "limit_sealing", "sealing_skipped")
+"""What another scenario shows of workers, of one process, or of sealing."""
+
+
 def mounted(command: list[str], disk: Path) -> list[str]:
     """Return a command that runs another in a namespace of its own, with a small disk there."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
@@ -270,7 +274,13 @@ def disk(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name in LONG_SCENARIOS else [])
+        for name in SCENARIOS
+    ],
+)
 def test_a_full_disk_is_an_error_and_no_more(scenario: str, disk: Path) -> None:
     """Exit 4 with bytes needed and free; with room the same command gives the same bytes."""
     draw_dataset(disk.parent / "data", {"a": IMAGES // 2, "b": IMAGES // 2}, size=(110, 110))

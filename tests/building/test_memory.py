@@ -77,7 +77,7 @@ def _workers(pid: str) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
 @pytest.mark.parametrize("how", ["--compression=none", "--compression=gzip", "--store=encoded"])
 def test_no_process_takes_more_than_its_bound(tmp_path: Path, workers: str, how: str) -> None:
     """150 MB, one batch and one decoded image, though the file is larger than all of that."""
@@ -93,7 +93,7 @@ def test_no_process_takes_more_than_its_bound(tmp_path: Path, workers: str, how:
     assert max(parent, worker) <= bound
 
 
-@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+@pytest.mark.parametrize("name", ["a.zip", pytest.param("a.tar", marks=pytest.mark.long)])
 def test_no_process_holds_more_of_an_archive_than_a_member(tmp_path: Path, name: str) -> None:
     """150 MB, a batch and an image of an archive of 250 MB; members of 8 MB, and one of 64."""
     noise = os.urandom(4 << 20) * 2
@@ -134,7 +134,7 @@ def linked(folder: Path, count: int) -> Path:
     return root
 
 
-@pytest.mark.parametrize("store", ["decoded", "encoded"])
+@pytest.mark.parametrize("store", ["decoded", pytest.param("encoded", marks=pytest.mark.long)])
 def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path, store: str) -> None:
     """From 1,000 images on, over all processes: links to one tiny image."""
     sums = []
@@ -152,13 +152,12 @@ def test_memory_grows_by_less_than_100_bytes_an_image(tmp_path: Path, store: str
     assert (sums[1] - sums[0]) / (most - 1_000) < 100
 
 
-def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(
-    tmp_path: Path, long: bool
-) -> None:
+@pytest.mark.long
+def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(tmp_path: Path) -> None:
     """Comparing a file with its sources, too: unchanged, with one changed, and in verify."""
     size = ("--target-size", "2", "--workers", "2")
     found: list[list[int]] = []
-    most = 40_000 if long else 20_000
+    most = 40_000
     for count in (5_000, most):
         root = linked(tmp_path, count)
         out = tmp_path / f"{count}.h5"
@@ -172,12 +171,11 @@ def test_memory_of_comparing_grows_by_less_than_100_bytes_an_image(
         assert (many - few) / (most - 5_000) < 100
 
 
-def test_memory_of_a_report_grows_by_less_than_120_bytes_an_image(
-    tmp_path: Path, long: bool
-) -> None:
+@pytest.mark.long
+def test_memory_of_a_report_grows_by_less_than_120_bytes_an_image(tmp_path: Path) -> None:
     """From 5,000 images on, though all of them are copies of one another."""
     found = []
-    most = 40_000 if long else 20_000
+    most = 40_000
     for count in (5_000, most):
         out = tmp_path / f"{count}.h5"
         peaks("build", linked(tmp_path, count), out, "--target-size", "2", "--workers", "2")

@@ -119,7 +119,7 @@ def test_any_byte_that_is_used_is_covered(
     data = np.fromfile(out, np.uint8)
     before = contents(out)
     used, zeros = np.flatnonzero(data), np.flatnonzero(data == 0)
-    offsets = np.arange(len(data)) if long else np.r_[used[::20], zeros[::1600]]
+    offsets = np.arange(len(data)) if long else np.r_[used[::40], zeros[::3200]]
     missed, found = [], 0
     for offset in offsets.tolist():
         mask = 1 << offset % 8
@@ -131,7 +131,7 @@ def test_any_byte_that_is_used_is_covered(
             found += 1
         flip(out, offset, mask)
     assert not missed
-    assert found > (len(used) // 10 if long else len(used[::20]) // 2)
+    assert found > (len(used) // 10 if long else len(used[::40]) // 2)
     assert verify(out).is_whole
 
 

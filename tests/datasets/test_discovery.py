@@ -325,7 +325,7 @@ class _Entry:
         return True
 
 
-@pytest.mark.parametrize("per_folder", [1_300, 500_000])
+@pytest.mark.parametrize("per_folder", [pytest.param(1_300, marks=pytest.mark.long), 500_000])
 def test_memory_is_at_most_100_bytes_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_folder: int
 ) -> None:

@@ -74,7 +74,9 @@ def test_the_file_in_hand_is_named(run_process: Run, site: str, data: Path, name
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("names", [["hang"], ["crash", "hang"]])
+@pytest.mark.parametrize(
+    "names", [pytest.param(["hang"], marks=pytest.mark.long), ["crash", "hang"]]
+)
 def test_the_file_in_hand_is_skipped(
     run_process: Run, site: str, data: Path, tmp_path: Path, workers: str, names: list[str]
 ) -> None:

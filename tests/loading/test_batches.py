@@ -249,7 +249,7 @@ def test_an_epoch_may_be_collected_by_any_thread(
         return real(self, index)
 
     monkeypatch.setattr(StoredPixels, "_chunk", chunk)
-    for _ in range(5):
+    for _ in range(2):
         epoch = iter(files["gzip"].batches(16, shuffle=True, prefetch=2))
         next(epoch)
         ring: list[object] = [epoch]

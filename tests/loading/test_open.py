@@ -256,7 +256,9 @@ def _sums(split: Split, rows: list[int]) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["spawn", "fork", pytest.param("forkserver", marks=pytest.mark.long)]
+)
 def test_it_is_read_in_processes_and_threads(both: tuple[Split, Path], method: str) -> None:
     """After reading in this one: nothing that is open is shared in a way that could break."""
     if method not in multiprocessing.get_all_start_methods():

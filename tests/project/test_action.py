@@ -299,6 +299,7 @@ def made_by(machine: Runner) -> bytes:
 
 
 @posix
+@pytest.mark.long
 def test_without_the_cache_it_is_left_alone(machine: Runner) -> None:
     """Nothing is restored, nothing saved; and nothing is uploaded where that is not wanted."""
     done = use(
@@ -337,6 +338,7 @@ def test_errors_fail_the_job_after_they_are_shown(machine: Runner) -> None:
 
 
 @posix
+@pytest.mark.long
 def test_what_is_ignored_fails_nothing(machine: Runner) -> None:
     """`check-options` reach the check."""
     leak(machine)
@@ -385,7 +387,7 @@ def test_a_step_that_cannot_go_on_says_so(machine: Runner) -> None:
     assert "Traceback" not in done.log
 
 
-@pytest.mark.parametrize("option", ["json", "dry-run"])
+@pytest.mark.parametrize("option", ["json", pytest.param("dry-run", marks=pytest.mark.long)])
 def test_a_configuration_file_may_ask_for_more(machine: Runner, option: str) -> None:
     """One that asks for JSON changes nothing; one that asks for no file is told."""
     (machine.workspace / "batchify.toml").write_text(f"[tool.batchify.build]\n{option} = true\n")
@@ -456,6 +458,7 @@ def test_inputs_that_cannot_be_meant_are_refused(
 
 
 @posix
+@pytest.mark.long
 def test_it_installs_the_batchify_that_it_is_of(machine: Runner) -> None:
     """From its own checkout, into an environment that a second use finds made."""
     environment = {n: v for n, v in os.environ.items() if n not in ("PYTHONPATH", "VIRTUAL_ENV")}

@@ -156,6 +156,7 @@ def test_every_column_is_in_the_readme() -> None:
         assert f"\n  {column.name} " in README
 
 
+@pytest.mark.long
 @posix
 @pytest.mark.parametrize(
     ("bench", "scale", "count"),
@@ -166,10 +167,8 @@ def test_every_column_is_in_the_readme() -> None:
         ("read --only ^(rows|batches)", "0.005", 4),
     ],
 )
-def test_the_benchmarks_run(bench: str, scale: str, count: int, long: bool) -> None:
+def test_the_benchmarks_run(bench: str, scale: str, count: int) -> None:
     """On a handful of images; what they print is a table and a line of JSON."""
-    if bench != "build" and not long:
-        pytest.skip("the other benchmarks run with --long")
     # The benchmarks import each other from their folder, which a safe path leaves out.
     environment = {name: v for name, v in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(

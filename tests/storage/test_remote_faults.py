@@ -66,7 +66,7 @@ def after(count: int, then: Callable[[], int | None]) -> Callable[[dict[str, Any
     return fault
 
 
-@pytest.mark.parametrize("status", [0, 500, 503])
+@pytest.mark.parametrize("status", [0, pytest.param(500, marks=pytest.mark.long), 503])
 def test_a_flaky_server_changes_no_byte(
     s3: S3Server, local: bytes, tmp_path: Path, status: int
 ) -> None:
@@ -85,7 +85,7 @@ def test_a_flaky_server_changes_no_byte(
     assert sum(path in seen for _, path in s3.requests) == 61 + 1 + 30
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_server_that_stops_drops_no_image(
     s3: S3Server, local: bytes, tmp_path: Path, workers: int
 ) -> None:
