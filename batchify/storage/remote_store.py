@@ -244,9 +244,7 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     try:
         core = importlib.import_module("fsspec.core")
         # A listing cached by fsspec would grow with the dataset, and be out of date when used.
-        fs, root = core.url_to_fs(
-            scheme + url[len(scheme) :], use_listings_cache=False
-        )
+        fs, root = core.url_to_fs(scheme + url[len(scheme) :], use_listings_cache=False)
     except ImportError as error:
         raise missing_extra(f"{shown} needs what", extra, error) from error
     except ValueError as error:
