@@ -43,7 +43,7 @@ def calls(stage: Stage) -> list[Call]:
 
 
 def chosen(calls: list[Call], *, long: bool) -> list[int]:
-    """Return the numbers of the calls that are to fail: all, or of alike the first or the last.
+    """Return the numbers of the calls that are to fail: all, or of alike the first and the last.
 
     HDF5 writes its metadata in dozens of calls that are alike.
     """
@@ -52,7 +52,8 @@ def chosen(calls: list[Call], *, long: bool) -> list[int]:
     alike: dict[tuple[str, str], list[int]] = {}
     for number, call in enumerate(calls):
         alike.setdefault((call.syscall, call.name), []).append(number)
-    return sorted(same[-(i % 2)] for i, same in enumerate(alike.values()))
+    numbers = [each for same in alike.values() for each in {same[0], same[-1]}]
+    return sorted(numbers)
 
 
 def disturbed(stage: Stage, calls: list[Call], fault: Fault) -> Trace:
