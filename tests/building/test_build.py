@@ -53,7 +53,7 @@ def spoil(root: Path) -> list[str]:
     return ["cat/empty.jpg", "cat/text.png", "dog/cut.jpg"]
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("compression", [pytest.param("none", marks=pytest.mark.long), "gzip"])
 @pytest.mark.parametrize("bad", [pytest.param(False, marks=pytest.mark.long), True])
 def test_the_same_bytes_for_any_number_of_workers(
     tmp_path: Path, compression: Any, bad: bool

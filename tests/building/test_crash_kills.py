@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-KILLS = 2
+KILLS = 1
 """That landed, in each of the chains."""
 
 LONG_KILLS = 260

@@ -109,11 +109,12 @@ def test_no_process_holds_more_of_an_archive_than_a_member(tmp_path: Path, name:
     assert max(parent, worker) <= 150_000_000 + 2 * len(noise)
 
 
-def test_memory_of_a_zip_grows_by_less_than_200_bytes_an_image(tmp_path: Path, long: bool) -> None:
+@pytest.mark.long
+def test_memory_of_a_zip_grows_by_less_than_200_bytes_an_image(tmp_path: Path) -> None:
     """The position of each member and its name; in all processes, from 1,000 images on."""
     tiny = encoded(photo(2, 2), "PNG")
     sums = []
-    most = 50_000 if long else 20_000
+    most = 50_000
     for count in (1_000, most):
         entries: Entries = [(f"class{i % 10}/image_{i:06}.png", tiny) for i in range(count)]
         archive = pack(tmp_path / f"{count}.zip", entries)

@@ -259,6 +259,7 @@ def test_what_did_not_change_is_not_built_again(
 
 
 @posix
+@pytest.mark.long
 def test_an_older_file_of_the_cache_is_built_upon(
     first: tuple[Runner, Outcome], later: Runner
 ) -> None:
