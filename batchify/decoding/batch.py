@@ -165,7 +165,8 @@ class BatchReader:
         """
         refused = refused or {}
         count = len(files)
-        images = np.zeros((count, *self._options.image_shape), self._dtype)
+        room = 1 if self._keep_files else count  # pixels are only summed if files are kept
+        images = np.zeros((room, *self._options.image_shape), self._dtype)
         hashes = bytearray(32 * count)
         records = [ImageRecord(0, (0, 0), 0)] * count
         bad: dict[int, str] = {}
@@ -182,15 +183,16 @@ class BatchReader:
                 if sizes is not None and len(data) != sizes[i]:
                     raise BadImageError("its size changed since the folder was scanned")
                 digest = hashlib.sha256(data).digest()
-                record = self._cached(digest, images[i])
+                out = images[i % room]
+                record = self._cached(digest, out)
                 copied += record is not None
-                record = record or self._decode(data, images[i])
+                record = record or self._decode(data, out)
             except BadImageError as error:
                 bad[i] = str(error)
                 continue
             if self._keep_files:
                 kept[i] = data
-                sums = record.sums or channel_sums(images[i : i + 1], self._scale, images=1)
+                sums = record.sums or channel_sums(out[np.newaxis], self._scale, images=1)
                 record = record._replace(row_crc32=zlib.crc32(data), sums=sums)
             hashes[32 * i : 32 * i + 32] = digest
             records[i] = record
