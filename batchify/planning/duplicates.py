@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -24,8 +25,9 @@ ItemT = TypeVar("ItemT", covariant=True)
 class _LazySequence(Sequence[ItemT]):
     """A sequence that makes each item when it is indexed."""
 
+    @abstractmethod
     def _item(self, index: int) -> ItemT:
-        raise NotImplementedError
+        """Make an item."""
 
     @overload
     def __getitem__(self, index: int) -> ItemT: ...
