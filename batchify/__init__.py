@@ -26,9 +26,15 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.checking.findings import Verification as Verification
     from batchify.checking.verify import verify as verify
     from batchify.common.progress import Progress as Progress
+    from batchify.dataset_options import DiscoverOptions as DiscoverOptions
+    from batchify.dataset_options import ManifestOptions as ManifestOptions
+    from batchify.dataset_options import SplitOptions as SplitOptions
     from batchify.datasets.dataset import Dataset as Dataset
     from batchify.datasets.discovery import discover as discover
     from batchify.errors import BatchifyError as BatchifyError
+    from batchify.errors import BatchifyWarning as BatchifyWarning
+    from batchify.image_options import DecodeOptions as DecodeOptions
+    from batchify.image_options import StoreOptions as StoreOptions
     from batchify.loading.batches import Batches as Batches
     from batchify.loading.loader import Loader as Loader
     from batchify.loading.open import DatasetFile as DatasetFile
@@ -36,11 +42,6 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.loading.open import open as open  # noqa: A004 - as gzip.open
     from batchify.loading.split import Split as Split
     from batchify.options import BuildOptions as BuildOptions
-    from batchify.options import DecodeOptions as DecodeOptions
-    from batchify.options import DiscoverOptions as DiscoverOptions
-    from batchify.options import ManifestOptions as ManifestOptions
-    from batchify.options import SplitOptions as SplitOptions
-    from batchify.options import StoreOptions as StoreOptions
     from batchify.planning.planner import Fingerprint as Fingerprint
     from batchify.planning.planner import fingerprint as fingerprint
     from batchify.planning.planner import plan_build as plan_build
@@ -63,15 +64,16 @@ _MODULES = {
     "checking.findings": "CheckLimits CheckReport Finding Problem Verification",
     "checking.verify": "verify",
     "common.progress": "Progress",
+    "dataset_options": "DiscoverOptions ManifestOptions SplitOptions",
     "datasets.dataset": "Dataset",
     "datasets.discovery": "discover",
-    "errors": "BatchifyError",
+    "errors": "BatchifyError BatchifyWarning",
+    "image_options": "DecodeOptions StoreOptions",
     "loading.batches": "Batches",
     "loading.loader": "Loader",
     "loading.open": "DatasetFile load open",
     "loading.split": "Split",
-    "options": "BuildOptions DecodeOptions DiscoverOptions ManifestOptions SplitOptions "
-    "StoreOptions",
+    "options": "BuildOptions",
     "planning.planner": "Fingerprint fingerprint plan_build",
     "reporting.report": "write_report",
     "reporting.sheet": "Sheet write_sheet",

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from batchify.errors import OptionError
 
 _PATTERN_CHARS = 4096
 """Most characters of a pattern: a file's config is read back up to 64 KiB."""
+
+
+LATER: Mapping[str, bool] = {"later": True}
+"""Metadata of an option that came after 0.1.0: recorded only where it is not the default.
+
+Without it, a file that an earlier release made would not be up to date any more.
+"""
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -72,6 +80,13 @@ def parse_rescale(text: str) -> float:
     if not 1e-37 < abs(value) < 1e37:
         raise OptionError(f"rescale must be a number that float32 holds and not 0, not {text!r}")
     return value
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON; the same value gives the same text: sorted, without spaces."""
+    import json  # the help of the command line does not need it
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

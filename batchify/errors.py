@@ -1,4 +1,4 @@
-"""Every error raised on purpose, with its exit code.
+"""Every error raised on purpose, with its exit code, and the warning.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 bad images, 4 input/output failed (resumable),
 5 another build holds the target, 6 verification found damage, 7 cannot resume, 8 check found
@@ -7,6 +7,8 @@ errors. On signal n a command exits with 128 + n.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -38,6 +40,35 @@ class BadImageError(BatchifyError, ValueError):
     """An image that cannot be read or decoded; the message is the reason, without the path."""
 
     exit_code = 3
+
+
+class BatchifyWarning(UserWarning):
+    """Something about a dataset that may not be as you mean it; nothing is lost.
+
+    Python code gets it by `warnings.warn`; the command prints it last.
+
+    Attributes
+    ----------
+    code : str
+        What kind it is, for programs: ``empty-class``, for example.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[BatchifyWarning], tuple[str, str]]:
+        return type(self), (self.code, str(self))
+
+    def as_json(self) -> dict[str, str]:
+        """Return the warning as plain JSON values."""
+        return {"code": self.code, "message": str(self)}
+
+
+def issue_warnings(found: Iterable[BatchifyWarning]) -> None:
+    """Issue warnings at the line that called the public function, which calls this."""
+    for warning in found:
+        warnings.warn(warning, stacklevel=3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from hypothesis import settings
 
 from batchify.building.build import build
 from batchify.cli import main
-from batchify.options import BuildOptions, DecodeOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 from batchify.workers import engine
 from batchify.workers.engine import Workers
 

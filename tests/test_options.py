@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchify.choices import Limit, parse_rescale
+from batchify.choices import Limit, canonical_json, parse_rescale
 from batchify.errors import OptionError
-from batchify.options import BuildOptions, DecodeOptions, StoreOptions, canonical_json
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 
 @pytest.mark.parametrize(

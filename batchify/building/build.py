@@ -31,7 +31,13 @@ from batchify.building.target import Destination, Target
 from batchify.building.workfile import Resumed, WorkFile
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.decoding.channels import ChannelTotals
-from batchify.errors import DatasetNotFoundError, OutputExistsError, RemoteError, Skipped
+from batchify.errors import (
+    DatasetNotFoundError,
+    OutputExistsError,
+    RemoteError,
+    Skipped,
+    issue_warnings,
+)
 from batchify.format.rows import RowReader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.duplicates import check_apart
@@ -327,7 +333,9 @@ def build(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
     )  # fmt: skip
-    return _build(dataset, output, options, run, progress or (lambda _: None))
+    made = _build(dataset, output, options, run, progress or (lambda _: None))
+    issue_warnings(made.warnings)
+    return made
 
 
 def _build(

@@ -14,7 +14,7 @@ from batchify.decoding.image import pillow_for_decoding
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets
-from batchify.options import DecodeOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.storage.source import ReadAhead, Source
 from batchify.workers.pool import NOTHING, Mark
 

@@ -21,7 +21,7 @@ from batchify.decoding.image import pillow_for_decoding
 from batchify.errors import BadImageError, Skipped
 from batchify.format.rows import ImageRows, RowReader
 from batchify.format.schema import RowOffsets
-from batchify.options import DecodeOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.storage.source import FileReader, ReadAhead, Source
 from batchify.workers.pool import Mark

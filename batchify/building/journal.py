@@ -23,11 +23,11 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from batchify.choices import canonical_json
 from batchify.common import durable
 from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import OutputLockedError, ResumeError
-from batchify.options import canonical_json
 from batchify.planning.plan import BuildPlan
 
 _FLAGS = (

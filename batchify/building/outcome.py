@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from batchify.common.text import printable
-from batchify.errors import BadImagesError, Skipped
+from batchify.errors import BadImagesError, BatchifyWarning, Skipped
 from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
 
@@ -134,9 +134,15 @@ class BuildReport:
     copied: int = 0
     up_to_date: bool = False
 
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What may not be as the user intends."""
+        return self.plan.warnings
+
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
+            "warnings": [warning.as_json() for warning in self.warnings],
             "sources": dict(self.flags),
             "kept": self.kept,
             "redone": self.redone,
@@ -233,5 +239,5 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
             "loose": dataset.loose,
             "other": dict(dataset.other),
         },
-        "warnings": list(plan.warnings),
+        "warnings": [warning.as_json() for warning in plan.warnings],
     }

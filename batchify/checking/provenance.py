@@ -22,11 +22,12 @@ from batchify.checking.findings import Finding, Findings
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Annotations, Dataset, join_samples
 from batchify.datasets.discovery import discover, open_tree
 from batchify.decoding.image import decoder_text
 from batchify.format.reader import Reader
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, DiscoverOptions
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
 from batchify.workers import engine
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,7 +17,7 @@ from typing import Any
 import click
 
 from batchify.common.text import printable
-from batchify.errors import BatchifyError, OptionError
+from batchify.errors import BatchifyError, BatchifyWarning, OptionError
 
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -94,7 +95,9 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
             previous[number] = signal.signal(number, unwind)
     try:
         try:
-            yield check
+            with warnings.catch_warnings():  # the command prints them itself
+                warnings.simplefilter("ignore", BatchifyWarning)
+                yield check
         except (Exception, _SignalledError) as error:
             if not received:
                 raise

@@ -12,16 +12,9 @@ from click.core import ParameterSource
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.options import (
-    BATCH_SIZE,
-    IMAGE_TIMEOUT_S,
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    ManifestOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BATCH_SIZE, IMAGE_TIMEOUT_S, BuildOptions
 
 if TYPE_CHECKING:  # generic from click 8.4 on, to type checkers alone
     _SizeType = click.ParamType[tuple[int, int]]

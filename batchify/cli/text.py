@@ -14,6 +14,7 @@ from batchify.common.text import labelled, plural, printable, size_text
 
 if TYPE_CHECKING:
     from batchify.building.outcome import BuildReport, Changes
+    from batchify.errors import BatchifyWarning
     from batchify.planning.plan import BuildPlan
     from batchify.sharding.merge import MergeReport
     from batchify.sharding.shards import Shard, ShardsReport
@@ -71,21 +72,21 @@ def plan_text(plan: BuildPlan, shards: Sequence[Shard] = ()) -> str:
     ]
     if shards:
         lines.append(f"shards    {len(shards):,}: {shards[0].name} … {shards[-1].name}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_warnings(plan.warnings)])
 
 
 def report_text(report: BuildReport, seconds: float) -> str:
     """Return the report of a build as text."""
     plan = report.plan
     if report.up_to_date:
-        return f"{printable(report.path)} is up to date: {_counts(_rows(plan))} images"
-    return "\n".join(
-        [
+        lines = [f"{printable(report.path)} is up to date: {_counts(_rows(plan))} images"]
+    else:
+        lines = [
             f"{printable(report.path)}: {_made(plan, _rows(plan), report.nbytes, seconds)}",
             *_ignored_and_skipped(plan),
             *_done(report),
         ]
-    )
+    return "\n".join([*lines, *_warnings(report.warnings)])
 
 
 def shards_text(report: ShardsReport, seconds: float) -> str:
@@ -93,16 +94,18 @@ def shards_text(report: ShardsReport, seconds: float) -> str:
     rows, files = report.index.rows, report.index.files
     where = f"{printable(report.path)}, {plural(len(files), 'shard')}"
     if report.up_to_date:
-        return f"{where}: up to date: {_counts(rows)} images"
-    lines = [
-        f"{where}: {_made(report.plan, rows, report.nbytes, seconds)}",
-        *_ignored_and_skipped(
-            replace(report.plan, skipped=(*report.plan.skipped, *report.skipped))
-        ),
-    ]
-    if report.stood:
-        lines.append(f"  kept: {plural(report.stood, 'shard')} that stood, whole and up to date")
-    return "\n".join([*lines, *_done(report)])
+        lines = [f"{where}: up to date: {_counts(rows)} images"]
+    else:
+        plan = replace(report.plan, skipped=(*report.plan.skipped, *report.skipped))
+        lines = [
+            f"{where}: {_made(plan, rows, report.nbytes, seconds)}",
+            *_ignored_and_skipped(plan),
+        ]
+        if report.stood:
+            stood = plural(report.stood, "shard")
+            lines.append(f"  kept: {stood} that stood, whole and up to date")
+        lines += _done(report)
+    return "\n".join([*lines, *_warnings(report.warnings)])
 
 
 def merged_text(report: MergeReport, seconds: float) -> str:
@@ -162,7 +165,7 @@ def changes_text(changes: Changes) -> str:
 
 
 def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
-    """Return lines that say what is not in the file, and the warnings."""
+    """Return lines that say what is not in the file."""
     dataset = plan.dataset
     lines = []
     if dataset.hidden:
@@ -177,5 +180,9 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
         lines += [f"    - {printable(entry.path)}: {entry.reason}" for entry in plan.skipped[:10]]
         if len(plan.skipped) > 10:
             lines.append(f"    … and {len(plan.skipped) - 10:,} more (batchify inspect lists them)")
-    lines += [f"  warning: {text}" for text in plan.warnings]
     return lines
+
+
+def _warnings(found: Sequence[BatchifyWarning]) -> list[str]:
+    """Return the lines of warnings: the last that a command prints."""
+    return [f"  warning: {warning}" for warning in found]

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.choices import canonical_json
 from batchify.common.text import printable
-from batchify.errors import Skipped
-from batchify.options import canonical_json
+from batchify.errors import BatchifyWarning, Skipped
 from batchify.storage.source import Source, SourceFile
 
 _ROWS_AT_ONCE = 1 << 16
@@ -244,8 +244,8 @@ class Dataset:
         How many hidden files and folders, and files outside of class folders, were ignored.
     other : Mapping of str to int
         How many files were ignored for their extension, by extension.
-    doubts : tuple of str
-        Warnings about what may not be as the user intends, one line each.
+    warnings : tuple of BatchifyWarning
+        What may not be as the user intends.
     annotations : Annotations
         Other columns of a manifest.
     """
@@ -259,7 +259,7 @@ class Dataset:
     hidden: int
     loose: int
     other: Mapping[str, int]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[BatchifyWarning, ...] = ()
     annotations: Annotations = field(default_factory=Annotations)
 
     @property

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.paths import is_url, local_path, sort_names
 from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Dataset, Samples
-from batchify.errors import DatasetError, Skipped
+from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format.shard_index import is_shard_folder
-from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
+from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind, list_archive
 from batchify.storage.hidden import is_hidden
 from batchify.storage.tree import Entry, FolderTree, Tree, is_folder
@@ -88,7 +89,7 @@ class Walk:
     loose: int = 0
     other: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[BatchifyWarning] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -262,7 +263,7 @@ def discover(
         hidden=walk.hidden,
         loose=walk.loose,
         other=dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0]))),
-        doubts=tuple(walk.doubts),
+        warnings=tuple(walk.warnings),
     )
 
 
@@ -327,9 +328,12 @@ def _split_folders(walk: Walk, folders: list[bytes]) -> dict[bytes, str] | None:
     others = [name for name in folders if name not in split_of]
     if split_of and others:
         splits, first = ", ".join(map(printable, split_of)), printable(others[0])
-        walk.doubts.append(
-            f"folders {splits} look like splits, but {first} does not (a split holds class "
-            "folders): all folders of the dataset were taken as classes"
+        walk.warnings.append(
+            BatchifyWarning(
+                "mixed-layout",
+                f"folders {splits} look like splits, but {first} does not (a split holds class "
+                "folders): all folders of the dataset were taken as classes",
+            )
         )
     return split_of if split_of and not others else None
 

@@ -15,6 +15,7 @@ from batchify.datasets.columns import OPTIONAL_COLUMNS, Columns, similar_names
 from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
 from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.tables import ManifestErrors, Table, open_table
+from batchify.errors import BatchifyWarning
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
 
@@ -118,7 +119,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         hidden=0,
         loose=0,
         other={},
-        doubts=_doubts(classes) if is_indexed else (),
+        warnings=_warnings(classes) if is_indexed else (),
         annotations=replace(annotations, digest=digest),
     )
 
@@ -155,9 +156,12 @@ def _columns_to_read(
     return wanted
 
 
-def _doubts(classes: tuple[bytes, ...]) -> tuple[str, ...]:
+def _warnings(classes: tuple[bytes, ...]) -> tuple[BatchifyWarning, ...]:
     return tuple(
-        f"classes {printable(first)} and {printable(second)} differ in case or spaces alone"
+        BatchifyWarning(
+            "similar-classes",
+            f"classes {printable(first)} and {printable(second)} differ in case or spaces alone",
+        )
         for first, second in similar_names(classes)[:1]
     )
 

@@ -17,7 +17,7 @@ from batchify.decoding.channels import ChannelSums, channel_sums, sums_column
 from batchify.decoding.image import decode_image, set_pillow_limits
 from batchify.decoding.mask import applied_orientation, decode_mask
 from batchify.errors import BadImageError
-from batchify.options import DecodeOptions
+from batchify.image_options import DecodeOptions
 from batchify.storage.source import FileReader, SourceFile
 
 _EXIF = choices.flag_bit("exif_rotated")

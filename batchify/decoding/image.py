@@ -31,7 +31,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from batchify import choices
 from batchify.common.text import printable
 from batchify.errors import BadImageError, OptionError
-from batchify.options import DecodeOptions
+from batchify.image_options import DecodeOptions
 
 
 def crop_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:

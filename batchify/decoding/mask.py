@@ -15,7 +15,7 @@ from PIL import Image
 
 from batchify.decoding.image import exif_orientation, fit_image, open_image
 from batchify.errors import BadImageError
-from batchify.options import DecodeOptions
+from batchify.image_options import DecodeOptions
 
 _BYTE_MODES = ("1", "L", "P")
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B")

@@ -19,12 +19,12 @@ import numpy as np
 from h5py import h5d, h5g, h5o
 from numpy.typing import NDArray
 
+from batchify.choices import canonical_json
 from batchify.common.text import printable
 from batchify.errors import FileFormatError, OutputIOError
 from batchify.format import schema, strict
 from batchify.format.reader import Reader
 from batchify.format.rows import RowWriter
-from batchify.options import canonical_json
 
 Records = Mapping[str, NDArray[Any]]
 """Some rows of all columns except the images."""

@@ -9,16 +9,13 @@ from typing import Any, TypeVar
 
 from batchify import choices
 from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions, ManifestOptions
 from batchify.errors import FileFormatError
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    ManifestOptions,
-    StoreOptions,
-)
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
+_GROUPS = (DiscoverOptions, DecodeOptions, StoreOptions)
 
 
 def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
@@ -65,8 +62,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     """
     defaults = {
         **BuildOptions().config(layout="classes"),
-        "compression_level": StoreOptions().compression_level,
-        "store": StoreOptions().store,
+        **{each.name: each.default for group in _GROUPS for each in fields(group)},
         "group_by": "",
         "group_duplicates": False,
         "label_columns": ManifestOptions("").label_columns,

@@ -13,9 +13,9 @@ from math import prod
 from typing import Any
 
 from batchify._version import __version__
-from batchify.choices import STORED_DTYPES, itemsize
+from batchify.choices import STORED_DTYPES, canonical_json, itemsize
 from batchify.errors import Skipped
-from batchify.options import StoreOptions, canonical_json
+from batchify.image_options import StoreOptions
 
 FORMAT = "batchify"
 SCHEMA_VERSION = 1

@@ -25,13 +25,13 @@ from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.choices import canonical_json
 from batchify.common import durable
 from batchify.common.text import printable
 from batchify.errors import BatchifyError, FileFormatError
 from batchify.format import schema
 from batchify.format.rows import RowWriter
 from batchify.format.schema import FileLayout, RowOffsets
-from batchify.options import canonical_json
 
 _IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
 _INTERPRETATION = {3: "rgb-image", 4: "rgba-image"}  # NeXus has none for (H, W, 1)

@@ -14,20 +14,15 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.datasets.dataset import Dataset, sample_labels
 from batchify.datasets.manifest import read_dataset
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.image import check_extensions
-from batchify.errors import BadImagesError, OptionError, Skipped
+from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.indexing import count_batches, cut_batches
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    ManifestOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.options import BuildOptions
 from batchify.planning.policies import Indices, keras_order, split_samples
 
 
@@ -136,6 +131,7 @@ class Loader:
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")
+        issue_warnings(dataset.warnings)
         return cls(dataset, splits[name], options)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from batchify import choices
 from batchify.errors import OptionError
-from batchify.options import DecodeOptions
+from batchify.image_options import DecodeOptions
 
 _CAPS = ("max_pixels", "max_dimension")
 _DEFAULTS = DecodeOptions()
@@ -28,7 +28,7 @@ class DecodeOverrides:
     target_size : tuple of int, or None
         (height, width).
     scaled_decode : bool or None
-        See `batchify.options.DecodeOptions`.
+        See `batchify.image_options.DecodeOptions`.
     """
 
     trusted: bool = False

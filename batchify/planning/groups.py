@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.text import printable
+from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
 from batchify.errors import DatasetError
-from batchify.options import SplitOptions
 
 Digests = NDArray[np.uint8]
 _AT_ONCE = 4096

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.choices import canonical_json
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset
-from batchify.errors import DatasetError, OptionError, Skipped
+from batchify.errors import BatchifyWarning, DatasetError, OptionError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
-from batchify.options import BuildOptions, canonical_json
+from batchify.options import BuildOptions
 from batchify.planning.policies import Indices, keras_order, split_samples
 
 PATHS_AT_ONCE = 4096
@@ -191,23 +192,25 @@ class BuildPlan:
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Problems that a user should know before training, one line each."""
-        found = list(self.dataset.doubts)
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """Problems that a user should know before training."""
+        found = list(self.dataset.warnings)
         empty = [split.name for split in self.splits if not len(split)]
         if empty:
-            found.append(f"the {' and '.join(empty)} split is empty: too few images for its share")
+            names = " and ".join(empty)
+            message = f"the {names} split is empty: too few images for its share"
+            found.append(BatchifyWarning("empty-split", message))
         if self.options.store.class_mode in choices.MANIFEST_MODES:
             return tuple(found)
         counts = np.bincount(self.dataset.samples.labels, minlength=len(self.dataset.classes))
         bare = [printable(self.dataset.classes[i]) for i in np.flatnonzero(counts == 0)]
         if bare:
             names = ", ".join(bare[:5]) + (", …" if len(bare) > 5 else "")
-            found.append(f"{len(bare)} of {len(counts)} classes have no images: {names}")
+            message = f"{len(bare)} of {len(counts)} classes have no images: {names}"
+            found.append(BatchifyWarning("empty-class", message))
         if self.options.store.class_mode == "binary" and len(counts) != 2:
-            found.append(
-                f"class mode binary, but there are {len(counts)} classes: labels go past 1"
-            )
+            message = f"class mode binary, but there are {len(counts)} classes: labels go past 1"
+            found.append(BatchifyWarning("not-binary", message))
         return tuple(found)
 
     def without(self, dropped: Mapping[str, NDArray[np.bool_]], bad: list[Skipped]) -> BuildPlan:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.choices import check_workers
+from batchify.choices import canonical_json, check_workers
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
 from batchify.decoding.image import check_extensions, decoder_text
 from batchify.format import schema
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, canonical_json
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan
 from batchify.workers import engine
 

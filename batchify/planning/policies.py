@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
 from batchify.errors import OptionError
-from batchify.options import SplitOptions
 from batchify.planning.groups import Digests, group_numbers, hash_points
 
 Indices = NDArray[np.int32]

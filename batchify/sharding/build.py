@@ -18,7 +18,7 @@ from batchify.building.outcome import Changes
 from batchify.choices import check_at_least
 from batchify.common.progress import ProgressCallback
 from batchify.common.text import plural, printable
-from batchify.errors import OutputExistsError
+from batchify.errors import OutputExistsError, issue_warnings
 from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
@@ -219,7 +219,9 @@ def build_shards(
             check_shards_apart(folder, parts)
         index = outcomes.index()
         folder.publish_index(index)
-    return outcomes.report(folder.shown, index)
+    made = outcomes.report(folder.shown, index)
+    issue_warnings(made.warnings)
+    return made
 
 
 def find_shard_changes(

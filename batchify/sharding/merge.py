@@ -46,7 +46,8 @@ from batchify.format.structure import (
     create_file,
     read_row_offsets,
 )
-from batchify.options import RunOptions, StoreOptions
+from batchify.image_options import StoreOptions
+from batchify.options import RunOptions
 
 
 def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:

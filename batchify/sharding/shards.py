@@ -19,7 +19,7 @@ from batchify.building.outcome import FIX_ADVICE, plan_as_json, too_many_skipped
 from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
-from batchify.errors import Skipped
+from batchify.errors import BatchifyWarning, Skipped
 from batchify.format import schema
 from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
 from batchify.planning.plan import BuildPlan, split_plan
@@ -92,7 +92,7 @@ def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
         samples=samples,
         splits={split.name: rows},
         skipped=skipped,
-        doubts=(),
+        warnings=(),
         annotations=plan.dataset.annotations.subset(members),
     )
     part = split_plan(split.name, rows, dataset, plan.options)
@@ -164,6 +164,11 @@ class ShardsReport:
     stood: int
 
     @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What may not be as the user intends."""
+        return self.plan.warnings
+
+    @property
     def up_to_date(self) -> bool:
         """Whether nothing had changed, and nothing was done."""
         return self.stood == len(self.index.files)
@@ -176,6 +181,7 @@ class ShardsReport:
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
+            "warnings": [warning.as_json() for warning in self.warnings],
             "sources": self.flags,
             "shards": [file.as_json() for file in self.index.files],
             "stood": self.stood,

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 from batchify import choices
 from batchify.common import durable
 from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions
 from batchify.errors import BadImageError, DatasetError, DatasetNotFoundError, Skipped
-from batchify.options import DiscoverOptions
 from batchify.storage import tar_reader, zip_reader
 from batchify.storage.hidden import is_hidden
 from batchify.storage.listed_tree import ListedTree

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from batchify.common.paths import scheme_of, shown_url
+from batchify.dataset_options import DiscoverOptions
 from batchify.errors import (
     BadImageError,
     DatasetError,
@@ -18,7 +19,7 @@ from batchify.errors import (
     RemoteError,
     Skipped,
 )
-from batchify.options import IMAGE_TIMEOUT_S, DiscoverOptions
+from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.listed_tree import ListedTree
 from batchify.storage.remote_store import (
     PATIENCE_S,

@@ -45,7 +45,8 @@ def allocate(dataset: str, out: str, side: str, reserve: str) -> Found:
     from batchify.building.target import Target
     from batchify.building.workfile import WorkFile
     from batchify.common import durable
-    from batchify.options import BuildOptions, DecodeOptions
+    from batchify.image_options import DecodeOptions
+    from batchify.options import BuildOptions
     from batchify.planning.planner import plan_build
 
     if reserve != "reserve":

@@ -28,13 +28,9 @@ from batchify import choices, errors
 from batchify.building.build import build
 from batchify.common import durable
 from batchify.common.progress import Progress
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.dataset_options import DiscoverOptions, SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from batchify.planning.planner import plan_build
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
@@ -536,7 +532,7 @@ def test_one_image_classes_and_empty_splits_work(tmp_path: Path) -> None:
     """A class of one image trains; the empty validation split is a dataset of no rows."""
     root = draw_dataset(tmp_path / "d", {"a": 1, "b": 2})
     report = build(root, tmp_path / "out.h5", SMALL)
-    assert "the validation split is empty" in report.plan.warnings[0]
+    assert "the validation split is empty" in str(report.warnings[0])
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["X_validation"].shape == (0, 20, 16, 3)
         assert file["X_train"].shape == (3, 20, 16, 3)

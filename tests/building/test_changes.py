@@ -23,16 +23,12 @@ from hypothesis import strategies as st
 from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.building.outcome import Changes
+from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.decoding import image
 from batchify.errors import BadImagesError, OptionError, OutputExistsError
 from batchify.format.structure import read_row_offsets
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 Decoded = list[int]

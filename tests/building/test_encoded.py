@@ -24,16 +24,12 @@ from batchify.building.changes import find_changes
 from batchify.checking.verify import verify
 from batchify.common import durable
 from batchify.common.progress import Progress
+from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.datasets.discovery import discover
 from batchify.errors import BadImagesError, OptionError, OutputIOError, ResumeError
 from batchify.format.structure import read_row_offsets
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from batchify.planning.plan import make_plan
 from batchify.planning.planner import fingerprint, plan_build
 

@@ -13,13 +13,9 @@ from helpers.drawing import draw_dataset
 
 import batchify
 from batchify.choices import ClassMode
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.dataset_options import DiscoverOptions, SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SUBSETS = {"train": "training", "validation": "validation"}
 

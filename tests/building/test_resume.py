@@ -16,9 +16,11 @@ from helpers.stopping import StopError, stop_after
 from batchify.building import workfile
 from batchify.building.build import build
 from batchify.common.progress import Progress
+from batchify.dataset_options import SplitOptions
 from batchify.errors import DatasetNotFoundError, OutputExistsError, OutputIOError, ResumeError
 from batchify.format.structure import read_row_offsets
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 

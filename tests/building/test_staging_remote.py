@@ -30,7 +30,8 @@ from batchify.errors import (
     OutputPathError,
     RemoteError,
 )
-from batchify.options import BuildOptions, DecodeOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 from batchify.storage import transfer
 
 OUT = "s3://bucket/sets/out.h5"

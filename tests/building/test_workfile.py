@@ -20,7 +20,8 @@ from batchify.common import durable
 from batchify.errors import OutputIOError, OutputLockedError, ResumeError, Skipped
 from batchify.format.rows import RowWriter
 from batchify.format.schema import RowOffsets
-from batchify.options import BuildOptions, DecodeOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 from batchify.planning.planner import plan_build
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)

@@ -17,8 +17,10 @@ from PIL import Image
 from batchify.building.build import build
 from batchify.checking.check import CHECKS, check
 from batchify.checking.findings import CHECK_CODES, CheckLimits, CheckReport, Problem
+from batchify.dataset_options import SplitOptions
 from batchify.errors import DatasetError, FileFormatError, OptionError
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SMALL = DecodeOptions((16, 16))
 HALVES = SplitOptions("stratified", 0.5)

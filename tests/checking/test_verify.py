@@ -20,11 +20,13 @@ from batchify.checking import provenance
 from batchify.checking.findings import KEPT, Finding, Findings, Verification
 from batchify.checking.verify import verify
 from batchify.common.progress import Progress
+from batchify.dataset_options import SplitOptions
 from batchify.errors import FileMissingError, OptionError
 from batchify.format.checksums import write_checksums
 from batchify.format.rows import RowWriter
 from batchify.format.structure import read_row_offsets
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 

@@ -14,7 +14,8 @@ from helpers.running import Run
 from batchify.building.build import build
 from batchify.cli import main
 from batchify.format.structure import read_row_offsets
-from batchify.options import BuildOptions, DecodeOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 

@@ -19,10 +19,10 @@ from helpers.properties import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OptionError
-from batchify.options import DiscoverOptions
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file kinds and names")
 
@@ -121,7 +121,7 @@ def test_half_a_split_layout_is_told(tmp_path: Path) -> None:
     root = touch(tmp_path, "train/cat/1.jpg", "test/1.jpg")
     found = discover(root)
     assert found.layout == "classes"
-    assert found.doubts == (
+    assert tuple(map(str, found.warnings)) == (
         "folders train look like splits, but test does not (a split holds class folders): all "
         "folders of the dataset were taken as classes",
     )

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 
 from batchify import choices
 from batchify.building.build import build
+from batchify.dataset_options import DiscoverOptions, ManifestOptions
 from batchify.datasets.manifest import read_dataset, read_manifest
 from batchify.errors import DatasetError, ManifestError, OptionError
-from batchify.options import BuildOptions, DiscoverOptions, ManifestOptions, StoreOptions
+from batchify.image_options import StoreOptions
+from batchify.options import BuildOptions
 from batchify.planning.planner import fingerprint, plan_build
 from batchify.storage.listed_tree import ListedTree
 from batchify.storage.source import FolderSource
@@ -379,7 +381,7 @@ def test_classes_that_differ_in_case_alone_are_told(tmp_path: Path, photos: Path
     """They are two, but seldom meant."""
     rows = [{"path": path, "label": label} for path, label in zip(listed(photos), ["Cat", "cat "])]  # noqa: B905
     plan = plan_build(photos, options_of(write_table(tmp_path / "labels.csv", rows)))
-    assert "classes Cat and cat  differ in case or spaces alone" in plan.warnings
+    assert "classes Cat and cat  differ in case or spaces alone" in map(str, plan.warnings)
 
 
 def test_a_listed_tree_finds_files_and_their_extents(tmp_path: Path) -> None:

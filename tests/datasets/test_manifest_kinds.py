@@ -23,10 +23,11 @@ from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.check import check
 from batchify.checking.verify import verify
+from batchify.dataset_options import ManifestOptions
 from batchify.datasets.manifest import read_dataset
 from batchify.errors import FileFormatError, ManifestError, OutputExistsError, ResumeError
 from batchify.loading.loader import Loader
-from batchify.options import BuildOptions, ManifestOptions
+from batchify.options import BuildOptions
 from batchify.reporting.report import write_report
 from batchify.reporting.sheet import write_sheet
 from batchify.reporting.summary import summarize

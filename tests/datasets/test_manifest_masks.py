@@ -28,11 +28,13 @@ from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.check import check
 from batchify.checking.verify import verify
+from batchify.dataset_options import DiscoverOptions
 from batchify.decoding.image import set_pillow_limits
 from batchify.decoding.mask import decode_mask
 from batchify.errors import BadImageError, BadImagesError, ManifestError, ResumeError
+from batchify.image_options import DecodeOptions
 from batchify.loading.loader import Loader
-from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions
+from batchify.options import BuildOptions
 from batchify.planning.planner import fingerprint
 from batchify.reporting.report import write_report
 from batchify.reporting.sheet import write_sheet

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from batchify.building.build import build
 from batchify.decoding.channels import ChannelSums, channel_sums, mean_and_std
 from batchify.errors import FileFormatError
-from batchify.options import BuildOptions, DecodeOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from batchify.reporting.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)))

@@ -23,7 +23,7 @@ from batchify.decoding.image import (
     set_pillow_limits,
 )
 from batchify.errors import BadImageError, OptionError
-from batchify.options import DecodeOptions
+from batchify.image_options import DecodeOptions
 
 
 def decoded(data: bytes, **options: Any) -> np.ndarray[Any, np.dtype[Any]]:

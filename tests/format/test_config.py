@@ -12,15 +12,11 @@ from helpers.drawing import draw_dataset
 from batchify.building.build import build
 from batchify.cli.build import build as build_command_line
 from batchify.cli.options import to_options
+from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.format.config import build_command
 from batchify.format.reader import Reader
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 
 @pytest.mark.parametrize(

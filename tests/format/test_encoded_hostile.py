@@ -26,7 +26,7 @@ from batchify.errors import FileFormatError
 from batchify.format.checksums import write_checksums
 from batchify.format.rows import RowWriter
 from batchify.format.structure import read_row_offsets
-from batchify.options import DecodeOptions
+from batchify.image_options import DecodeOptions
 from batchify.reporting.sheet import write_sheet
 from batchify.reporting.summary import summarize
 

@@ -11,7 +11,8 @@ import pytest
 from batchify.building.build import build
 from batchify.format.images import damaged_images, stored_images
 from batchify.format.reader import Reader
-from batchify.options import BuildOptions, DecodeOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 FORMS: list[dict[str, Any]] = [{}, {"compression": "gzip"}, {"store": "encoded"}]
 

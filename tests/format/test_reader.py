@@ -19,7 +19,8 @@ from batchify.building.build import build
 from batchify.errors import BatchifyError, FileAccessError, FileFormatError, FileMissingError
 from batchify.format.reader import Reader
 from batchify.format.structure import dataset_row_offsets
-from batchify.options import BuildOptions, DecodeOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from batchify.reporting.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)

@@ -13,7 +13,9 @@ import pytest
 
 from batchify.building.build import build
 from batchify.common.progress import Progress
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.dataset_options import SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from helpers.disk import Folder
 from helpers.drawing import draw_dataset, save
 from helpers.launching import Ended, Launcher

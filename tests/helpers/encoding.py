@@ -11,7 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from batchify.options import BuildOptions, DecodeOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SMALL = BuildOptions(
     decode=DecodeOptions((20, 16)), store=StoreOptions(store="encoded"), batch_size=4

@@ -14,8 +14,10 @@ from PIL import Image
 
 import batchify
 from batchify.building.build import build
+from batchify.dataset_options import SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.split import Split
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.options import BuildOptions
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 

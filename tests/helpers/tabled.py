@@ -12,13 +12,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from batchify import choices
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    ManifestOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.dataset_options import ManifestOptions, SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 

@@ -24,13 +24,15 @@ from hypothesis import strategies as st
 
 import batchify
 from batchify.building.build import build
+from batchify.dataset_options import SplitOptions
 from batchify.errors import FileFormatError, OptionError
 from batchify.format.images import StoredPixels
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading import epoch_order
 from batchify.loading.arrays import StoredArray
 from batchify.loading.loader import Loader
 from batchify.loading.split import Split
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), split=SplitOptions(validation=0))
 

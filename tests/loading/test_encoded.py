@@ -24,15 +24,11 @@ from PIL import Image
 import batchify
 from batchify import choices
 from batchify.building.build import build
+from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.errors import FileAccessError, FileFormatError, OptionError
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.split import Split
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.options import BuildOptions
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from helpers.frameworks import ROWS, SHAPE, framework, make_splits
 import batchify
 from batchify.building.build import build
 from batchify.errors import BatchifyError, ExtraMissingError
+from batchify.image_options import StoreOptions
 from batchify.loading import frameworks
 from batchify.loading import split as split_module
 from batchify.loading.split import Split
-from batchify.options import BuildOptions, StoreOptions
+from batchify.options import BuildOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SCALE = np.float32(1 / 255)

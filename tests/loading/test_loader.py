@@ -12,8 +12,8 @@ from helpers.drawing import draw_dataset
 from batchify.datasets.discovery import discover
 from batchify.decoding.batch import BatchReader
 from batchify.errors import BadImagesError, OptionError
+from batchify.image_options import DecodeOptions
 from batchify.loading.loader import Loader
-from batchify.options import DecodeOptions
 from batchify.storage.source import SourceFile
 
 

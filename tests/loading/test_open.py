@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 
 import batchify
 from batchify.building.build import build
+from batchify.dataset_options import SplitOptions
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, OptionError
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading import open as open_module
 from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
 from batchify.loading.encoded import EncodedArray
 from batchify.loading.split import Split
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 KINDS = ("mapped", "gzip", "grown", "several", "encoded", "mixed")

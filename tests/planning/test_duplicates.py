@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from batchify.building.build import build
 from batchify.format.reader import Reader
-from batchify.options import BuildOptions, DecodeOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 from batchify.planning.duplicates import find_repeats, stored_digests
 
 

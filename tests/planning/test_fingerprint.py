@@ -16,13 +16,9 @@ from helpers.running import Run
 
 from batchify.cli import main
 from batchify.common.progress import Progress
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.dataset_options import DiscoverOptions, SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from batchify.planning.planner import fingerprint
 
 

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from batchify.building.build import build
 from batchify.common.progress import Progress
+from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
 from batchify.errors import DatasetError, OptionError, ResumeError
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 from batchify.planning.groups import repeat_numbers
 from batchify.planning.planner import plan_build
 from batchify.planning.policies import keep_groups, split_samples

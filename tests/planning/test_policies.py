@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from batchify import choices
 from batchify.choices import Policy
+from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
 from batchify.errors import OptionError
-from batchify.options import SplitOptions
 from batchify.planning.policies import POLICIES, keras_order, split_samples, stratified
 
 counts = st.lists(st.integers(0, 60), min_size=1, max_size=8)

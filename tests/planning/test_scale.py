@@ -18,12 +18,14 @@ from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
 from batchify.common import durable
 from batchify.common.progress import Progress
+from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
 from batchify.errors import BatchifyError
 from batchify.format import structure
 from batchify.format.schema import RowOffsets
 from batchify.format.shard_index import ShardFile
-from batchify.options import BuildOptions, DecodeOptions, RunOptions, SplitOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions, RunOptions
 from batchify.planning.plan import BuildPlan, make_plan
 from batchify.sharding.executors import IN_FLIGHT, build_elsewhere
 from batchify.sharding.folder import LocalShards

@@ -27,9 +27,11 @@ from batchify.checking import image_stats
 from batchify.checking.check import check
 from batchify.checking.repeats import RepeatCounts
 from batchify.common.text import printable, share_text
+from batchify.dataset_options import SplitOptions
 from batchify.errors import OptionError, OutputPathError, Skipped
 from batchify.format.reader import Reader
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions, StoreOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from batchify.reporting import report_data
 from batchify.reporting.report import MOST_NBYTES, render, write_report
 from batchify.reporting.report_data import Dossier, RepeatedImage, RepeatedRow, Repeats, gather

@@ -12,7 +12,9 @@ from helpers.browser import MISSING, find_browser
 from helpers.drawing import draw_dataset, encoded, photo, save
 
 from batchify.building.build import build
-from batchify.options import BuildOptions, DecodeOptions, SplitOptions
+from batchify.dataset_options import SplitOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 from batchify.reporting.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="install playwright")

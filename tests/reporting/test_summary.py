@@ -11,13 +11,9 @@ import pytest
 from helpers.drawing import draw_zoo, encoded, photo, save
 
 from batchify.building.build import build
-from batchify.options import (
-    BuildOptions,
-    DecodeOptions,
-    DiscoverOptions,
-    SplitOptions,
-    StoreOptions,
-)
+from batchify.dataset_options import DiscoverOptions, SplitOptions
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
 from batchify.reporting.summary import summarize
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)

@@ -32,11 +32,13 @@ from batchify.building.changes import find_changes
 from batchify.checking.check import check
 from batchify.checking.verify import verify
 from batchify.cli import main
+from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.datasets.discovery import discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OutputPathError
 from batchify.format.reader import Reader
+from batchify.image_options import DecodeOptions
 from batchify.loading.loader import Loader
-from batchify.options import BuildOptions, DecodeOptions, DiscoverOptions, SplitOptions
+from batchify.options import BuildOptions
 from batchify.planning.planner import fingerprint
 from batchify.storage import archive as archive_module
 from batchify.storage.archive import ArchiveSource
@@ -50,7 +52,8 @@ KILLED = """
 import os, signal, sys
 from batchify.building import workfile
 from batchify.building.build import build
-from batchify.options import BuildOptions, DecodeOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 
 workfile.COMMIT_NBYTES = 1
 

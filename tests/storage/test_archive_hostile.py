@@ -29,7 +29,8 @@ from batchify.cli import main
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
 from batchify.errors import BadImageError, BatchifyError, DatasetError, DatasetNotFoundError
-from batchify.options import BuildOptions, DecodeOptions
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
 from batchify.storage import listed_tree
 from batchify.storage.archive import refusal
 

@@ -17,6 +17,7 @@ from helpers.s3server import S3Server
 
 import batchify
 from batchify.building.build import build
+from batchify.dataset_options import SplitOptions
 from batchify.datasets.discovery import discover
 from batchify.errors import (
     BadImageError,
@@ -27,7 +28,7 @@ from batchify.errors import (
     OptionError,
     RemoteError,
 )
-from batchify.options import BuildOptions, SplitOptions
+from batchify.options import BuildOptions
 from batchify.storage import remote_source
 from batchify.storage.source import SourceFile
 

@@ -1,0 +1,150 @@
+"""The options of a build that decide which images it takes, their labels, and their splits."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from batchify import choices
+from batchify.choices import canonical_json, check_at_least, check_choice, check_pattern
+from batchify.errors import OptionError
+
+_COLUMNS_NBYTES = 32768
+"""Most bytes of the names of label columns: a file's config is read back up to 64 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverOptions:
+    """Which files of the dataset folder are images.
+
+    Parameters
+    ----------
+    extensions : tuple of str
+        Those of webp, gif and avif to include, in addition to Keras' own (png, jpg, jpeg, bmp,
+        ppm, tif, tiff).
+    hidden : bool
+        Include hidden files and folders, as Keras does.
+    follow_links : bool
+        Follow links that lead out of the dataset folder, and links to folders inside a class.
+    """
+
+    extensions: tuple[str, ...] = ()
+    hidden: bool = False
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        decodable = choices.KERAS_EXTENSIONS + choices.EXTRA_EXTENSIONS
+        names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
+        cleaned = sorted({name.strip().lower().lstrip(".") for name in names})
+        for name in cleaned:
+            if name not in decodable:
+                raise OptionError(
+                    f"extension {name!r} is not one that batchify decodes; "
+                    f"it can add {', '.join(choices.EXTRA_EXTENSIONS)}"
+                )
+        extra = tuple(name for name in cleaned if name in choices.EXTRA_EXTENSIONS)
+        object.__setattr__(self, "extensions", extra)
+
+    @property
+    def suffixes(self) -> tuple[bytes, ...]:
+        """The endings of lower-cased file names to include; without a dot, as in Keras."""
+        return tuple(name.encode() for name in choices.KERAS_EXTENSIONS + self.extensions)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestOptions:
+    """A table of image files and their labels.
+
+    Parameters
+    ----------
+    path : str
+        ``.csv``, ``.jsonl`` or ``.parquet``.
+    label_columns : tuple of str
+        Columns with the labels: several for ``multilabel`` and ``regression``, else one.
+    """
+
+    path: str
+    label_columns: tuple[str, ...] = ("label",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", os.fsdecode(self.path))
+        object.__setattr__(self, "label_columns", tuple(self.label_columns))
+        names = self.label_columns
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise OptionError("label columns must be names, at least one")
+        if taken := sorted({"path", "split", "group", "weight"}.intersection(names)):
+            raise OptionError(f"column {taken[0]} of a manifest is not one of labels")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise OptionError(f"label column {twice[0]!r} is given twice")
+        if len(canonical_json(names).encode("utf-8", "surrogatepass")) > _COLUMNS_NBYTES:
+            raise OptionError(
+                f"the names of {len(names):,} label columns take more than {_COLUMNS_NBYTES:,} "
+                "bytes together; a file records no more"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """How samples are assigned to splits and ordered.
+
+    Parameters
+    ----------
+    policy : str
+        ``keras`` (the first files of each class are validation), ``stratified`` (at random, by
+        seed, each class in every split) or ``hash`` (each file by a hash of its path, so that
+        adding files never moves existing ones).
+    validation, test : float
+        Share of each class, at least 0 and less than 1. There is no split with a share of 0.
+    shuffle : bool
+        Permute the rows of each split with `seed`, as Keras does.
+    seed : int
+        0 to 2**32 - 1.
+    group_by : str
+        A regular expression to search in each path; files whose matches have the same first group
+        stay in one split.
+    group_duplicates : bool
+        Files with the same bytes stay in one split.
+    """
+
+    policy: choices.Policy = "keras"
+    validation: float = 0.2
+    test: float = 0.0
+    shuffle: bool = True
+    seed: int = 0
+    group_by: str = ""
+    group_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("split policy", self.policy, choices.POLICIES)
+        self._check_groups()
+        for name in ("validation", "test"):
+            share = getattr(self, name)
+            if not isinstance(share, float | int) or not 0 <= share < 1:
+                raise OptionError(f"{name} split must be from 0 up to less than 1, not {share!r}")
+        if self.validation + self.test >= 1:
+            raise OptionError(
+                f"validation split {self.validation} and test split {self.test} "
+                "leave nothing to train on"
+            )
+        check_at_least("seed", self.seed, 0)
+        if self.seed >= 2**32:
+            raise OptionError(f"seed must be less than 2**32, not {self.seed}")
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether some files must stay in one split."""
+        return bool(self.group_by) or self.group_duplicates
+
+    def _check_groups(self) -> None:
+        if self.is_grouped and self.policy == "keras":
+            raise OptionError(
+                "split keras takes the first files of each class, whatever belongs together; "
+                "--group-by and --group-duplicates need --split stratified or hash"
+            )
+        if self.policy == "hash" and self.group_by and self.group_duplicates:
+            raise OptionError(
+                "split hash goes by the group or by the content; give --group-by or "
+                "--group-duplicates (--split stratified takes both)"
+            )
+        if self.group_by:
+            check_pattern("group by", self.group_by)

@@ -1,0 +1,110 @@
+"""The options of a build that decide how an image is decoded and stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batchify import choices
+from batchify.choices import LATER, check_at_least, check_choice, parse_rescale
+from batchify.errors import OptionError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How the bytes of a file become an (H, W, C) array, and which files are refused.
+
+    Parameters
+    ----------
+    target_size : tuple of int
+        (height, width).
+    color_mode, interpolation, fit, exif : str
+        See `batchify.choices`.
+    scaled_decode : bool
+        Let the JPEG decoder shrink by 2, 4 or 8 before an antialiased resize.
+    max_pixels, max_dimension, max_file_size : int
+        Limits for an image file: width times height, the longer side in pixels, bytes.
+    """
+
+    target_size: tuple[int, int] = (150, 150)
+    color_mode: choices.ColorMode = "rgb"
+    interpolation: choices.Interpolation = "nearest"
+    fit: choices.Fit = "stretch"
+    exif: choices.Exif = "ignore"
+    scaled_decode: bool = False
+    max_pixels: int = 89_478_485
+    max_dimension: int = 65_535
+    max_file_size: int = 256 * MIB
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.target_size, tuple) or len(self.target_size) != 2:
+            raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
+        for side in self.target_size:
+            check_at_least("target size", side, 1)
+        check_choice("color mode", self.color_mode, choices.COLOR_MODES)
+        check_choice("interpolation", self.interpolation, choices.INTERPOLATIONS)
+        check_choice("fit", self.fit, choices.FITS)
+        check_choice("exif", self.exif, choices.EXIFS)
+        for name in ("max_pixels", "max_dimension", "max_file_size"):
+            check_at_least(name.replace("_", " "), getattr(self, name), 1)
+        if self.scaled_decode and self.interpolation == "nearest":
+            raise OptionError(
+                "scaled decode needs an antialiased interpolation (bilinear, bicubic, box, "
+                "hamming or lanczos): nearest takes single pixels, which shrinking changes"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return (*self.target_size, choices.CHANNELS[self.color_mode])
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How rows are stored.
+
+    Parameters
+    ----------
+    class_mode, dtype, compression : str
+        See `batchify.choices`.
+    rescale : str or float
+        A fraction ("1/255") or a number; recorded in the file as it was written.
+    compression_level : int
+        1 (fast) to 9 (small).
+    store : str
+        ``decoded``: pixels. ``encoded``: the encoded files, which are decoded when they are read;
+        `dtype` and the size are then those of the images that readers return.
+    """
+
+    class_mode: choices.ClassMode = "sparse"
+    dtype: choices.Dtype = "uint8"
+    rescale: str | float = "1/255"
+    compression: choices.Compression = "none"
+    compression_level: int = 4
+    store: choices.Store = field(default="decoded", metadata=LATER)
+
+    def __post_init__(self) -> None:
+        check_choice("class mode", self.class_mode, choices.CLASS_MODES)
+        check_choice("dtype", self.dtype, choices.DTYPES)
+        check_choice("compression", self.compression, choices.COMPRESSIONS)
+        check_choice("store", self.store, choices.STORES)
+        if self.is_encoded and self.compression != "none":
+            raise OptionError(
+                "store encoded keeps the files' own bytes, which are compressed already; "
+                "leave out --compression"
+            )
+        if not 1 <= self.compression_level <= 9:
+            raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
+        object.__setattr__(self, "rescale", str(self.rescale))
+        parse_rescale(str(self.rescale))
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether encoded files are stored."""
+        return self.store == "encoded"
+
+    @property
+    def scale(self) -> float:
+        """The factor that pixels are multiplied by, as a float64."""
+        return parse_rescale(str(self.rescale))
