@@ -248,6 +248,8 @@ class Dataset:
         What may not be as the user intends.
     annotations : Annotations
         Other columns of a manifest.
+    unlabelled : tuple of str
+        Splits whose samples have no labels: their `Samples.labels` are -1.
     """
 
     source: Source
@@ -261,6 +263,7 @@ class Dataset:
     other: Mapping[str, int]
     warnings: tuple[BatchifyWarning, ...] = ()
     annotations: Annotations = field(default_factory=Annotations)
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
