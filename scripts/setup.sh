@@ -97,7 +97,7 @@ add_browser() {
     PLAYWRIGHT_BROWSERS_PATH=$folder PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT=10000 \
       "$bin/python" -m playwright install --only-shell chromium >/dev/null 2>&1 || true
   fi
-  if ! "$bin/python" "$top/tests/helpers/browser.py"; then
+  if ! "$bin/python" "$top/tests/helpers/browser.py" >/dev/null; then
     touch "$folder/tried"
   fi
 }

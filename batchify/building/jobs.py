@@ -270,7 +270,7 @@ TASK_ROWS = 512
 
 
 def task_rows(plan: BuildPlan) -> int:
-    """Return the rows of a task: whole batches, about 8 MiB, and at most a 64th of all.
+    """Return the rows of a task: whole batches (at least one), about 8 MiB, at most a 64th of all.
 
     The last limit matters for large photos that become small rows.
     """

@@ -153,6 +153,8 @@ class Code(NamedTuple):
     ----------
     severity : str
         ``error`` or ``warning``.
+    advice : str
+        What a user can do.
     limit : str
         The field of `CheckLimits` that makes an error of a warning, when it is given.
     """

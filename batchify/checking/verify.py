@@ -158,7 +158,7 @@ class Verifier:
         rows = sum(map(reader.rows, reader.splits))
         self._rows += rows
         if shard is not None and (rows, reader.digest.hex()) != (shard.rows, shard.digest):
-            message = "its rows or content_sha256 are not those of the list"
+            message = "its rows or content_sha256 are not those of the shard index"
             self._found.add(Finding("digest", message))
         options = self._check_structure(reader)
         self._check_records(reader)
@@ -293,7 +293,7 @@ def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
                     if not is_listed(reader, file.name, index):
                         yield file.name, OTHER_BUILD
                     if os.path.getsize(path) != file.nbytes:
-                        yield file.name, "its size is not that of the list"
+                        yield file.name, "its size is not that of the shard index"
                 skipped += len(reader.skipped())
         except (FileFormatError, FileMissingError):
             is_whole = False

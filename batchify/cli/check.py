@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +32,38 @@ SHOWN = 5
 FOUND = 8
 
 
-@click.command()
+def _codes(severity: str) -> str:
+    """Return the lines of the help that list the codes of a severity."""
+    names = ", ".join(code for code, each in CHECK_CODES.items() if each.severity == severity)
+    first = f"{severity}:".ljust(10)
+    return textwrap.fill(
+        names, 82, initial_indent=first, subsequent_indent=" " * 10, break_on_hyphens=False
+    ).replace("\n", "\n    ")
+
+
+_HELP = f"""Look for what spoils training: in OUT, a file, or in DATASET before it is built.
+
+\b
+Of a file its records are read, of a dataset every image is decoded. Codes:
+    {_codes("error")}
+    {_codes("warning")}
+
+A limit that you give makes an error of what is beyond it. Exit code 8 means that there are
+errors, or with --strict warnings, that are not ignored. With --group-by, images whose paths
+have its first group in common must be in one split.
+
+DATASET is looked at as `batchify build` would split and decode it: the options below, of
+build, are for that alone.
+
+\b
+Examples:
+    batchify check out.h5
+    batchify check out.h5 --max-imbalance 3 --max-skipped 1% --ignore upscaled --json
+    batchify check dataset/ --split hash --target-size 224x224
+"""
+
+
+@click.command(help=_HELP)
 @click.argument("path", metavar="OUT|DATASET", type=click.Path())
 @click.option(
     "--max-imbalance",
@@ -58,27 +90,7 @@ FOUND = 8
 @give_options((*FILE_OPTIONS, CONFIG))
 @click.pass_context
 def check(context: click.Context, /, path: str, **values: Any) -> None:
-    """Look for what spoils training: in OUT, a file, or in DATASET before it is built.
-
-    \b
-    Of a file its records are read, of a dataset every image is decoded. Codes:
-        error:    unreadable, leak, group-leak, label-conflict, empty-split, empty-class
-        warning:  duplicate, missing-class, tiny-class, imbalance, skipped, exif-ignored,
-                  clipped, alpha-dropped, upscaled
-
-    A limit that you give makes an error of what is beyond it. Exit code 8 means that there are
-    errors, or with --strict warnings, that are not ignored. With --group-by, images whose paths
-    have its first group in common must be in one split.
-
-    DATASET is looked at as `batchify build` would split and decode it: the options below, of
-    build, are for that alone.
-
-    \b
-    Examples:
-        batchify check out.h5
-        batchify check out.h5 --max-imbalance 3 --max-skipped 1% --ignore upscaled --json
-        batchify check dataset/ --split hash --target-size 224x224
-    """
+    """Check a file or a dataset."""
     with boundary() as check_signals:
         from batchify.checking.check import check as run_check
         from batchify.cli.text import echo

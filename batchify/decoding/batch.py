@@ -75,7 +75,7 @@ FindCached = Callable[[bytes, NDArray[Any]], ImageRecord | None]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The rows made of some files, in their order; the row of a bad file is zeros.
+    """The rows made of some files, in their order; the image of a bad file or mask is zeros.
 
     Parameters
     ----------

@@ -327,7 +327,7 @@ def _index_pieces(reader: Reader, split: str) -> Iterator[NDArray[np.intp]]:
         yield piece.argmax(axis=1) if piece.ndim == 2 else piece
 
 
-OTHER_BUILD = "it is of another build than the list"
+OTHER_BUILD = "it is of another build than the shard index"
 
 
 def is_listed(reader: Reader, name: str, index: ShardIndex) -> bool:

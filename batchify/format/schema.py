@@ -1,7 +1,6 @@
 """Schema 1: the columns and the layout of a file, and where its rows are.
 
-Constants and small pure helpers. It imports no NumPy, HDF5 or Pillow, so that the command line can
-offer its choices quickly.
+Constants and small pure helpers, without NumPy, HDF5 or Pillow.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def split_columns(
     dtype : str
         A key of `STORED_DTYPES`.
     class_mode : str
-        One of `CLASS_MODES`; ``none`` has no labels.
+        One of `choices.CLASS_MODES`; ``none`` has no labels.
     path_nbytes : int
         Bytes of the longest path.
     encoded_nbytes : int, optional

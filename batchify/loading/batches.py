@@ -33,7 +33,7 @@ _READ_NBYTES = 8 << 20
 Batch = tuple[NDArray[Any], NDArray[Any]] | NDArray[Any]
 
 
-class RowReader:
+class BatchServer:
     """Reads the images and labels of some rows; usable from several threads at once.
 
     Parameters
@@ -111,7 +111,7 @@ def _end_reading() -> None:
 class ReadingThread(threading.Thread):
     """A thread that reads batches in the order they are asked for, until it gets None."""
 
-    def __init__(self, reader: RowReader) -> None:
+    def __init__(self, reader: BatchServer) -> None:
         super().__init__(name="batchify", daemon=True)
         self._pid = os.getpid()
         self.tasks: SimpleQueue[tuple[Rows, NDArray[Any]] | None] = SimpleQueue()
@@ -210,7 +210,7 @@ class Batches:
             float_labels = options.scaled
         stored = floats if split.labels is None else split.labels.dtype
         self.labels_dtype = floats if float_labels else stored
-        self._reader = RowReader(split, self.dtype, self.labels_dtype, options.batch_size)
+        self._reader = BatchServer(split, self.dtype, self.labels_dtype, options.batch_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
         float_labels = self.labels_dtype == np.float32

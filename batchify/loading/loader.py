@@ -99,7 +99,7 @@ class Loader:
         rescale : float, str or None
             The factor to multiply pixels by; None leaves them as they are.
         seed : int
-            Random seed for the order and for a ``stratified`` split.
+            Random seed for the order, and for a ``stratified`` or ``hash`` split.
         group_by : str
             See `SplitOptions`.
         discover_options : DiscoverOptions, optional
