@@ -101,10 +101,8 @@ def _write_published(
             if not compressed:
                 for rows in _copy_images(work.rows, target, split, rows_of[split.name]):
                     step(written := written + rows)
-            decoded = schema.decoded_columns([column.name for column in split.columns])
-            for column in split.columns:
-                if column.name in decoded:
-                    _copy(work.rows, target, split, column, rows_of[split.name])
+            for column in split.decoded_columns:
+                _copy(work.rows, target, split, column, rows_of[split.name])
         _write_plan_statistics(target, published, totals)
         write_checksums(path, target)
         target.sync()

@@ -62,6 +62,7 @@ class WorkFile(Closing):
         self._decoding = self.is_left
         self._writer: RowWriter | None = None
         self._row_nbytes = 0
+        self._decoded: dict[str, tuple[str, ...]] = {}
         self._uncommitted: list[FilledRows] = []
         self._uncommitted_nbytes = 0
 
@@ -172,15 +173,17 @@ class WorkFile(Closing):
 
     def _open(self, plan: BuildPlan, row_offsets: dict[str, RowOffsets]) -> RowWriter:
         self._row_nbytes = plan.row_nbytes
+        self._decoded = {
+            split.name: tuple(column.name for column in split.decoded_columns)
+            for split in plan.splits
+        }
         self._writer = RowWriter(self.path, row_offsets)
         return self._writer
 
     def _decoded_crc32(self, split: str, start: int, stop: int) -> int:
         """Return the CRC-32 of the decoded columns of some rows; nothing else covers them yet."""
         crc32 = 0
-        prefix = f"{split}/"
-        names = [at.removeprefix(prefix) for at in self.rows.row_offsets if at.startswith(prefix)]
-        for name in schema.decoded_columns(names):
+        for name in self._decoded[split]:
             for piece in self._pieces(split, name, start, stop):
                 crc32 = zlib.crc32(piece, crc32)
         return crc32

@@ -78,6 +78,8 @@ class Reader(Closing):
             self.image_dtype = np.dtype(
                 choices.STORED_DTYPES[recorded_choice(config, "dtype", choices.DTYPES)]
             )
+            self.columns: dict[str, tuple[schema.Column, ...]] = {}
+            """The columns of each split, as schema 1 describes them."""
             self.splits = {
                 name: self._split(strict.open_group(root, name), name)
                 for name in choices.SPLITS
@@ -227,7 +229,7 @@ class Reader(Closing):
         encoded_nbytes = None
         if self.is_encoded:
             encoded_nbytes = strict.open_dataset(group, name, "encoded", self.nbytes).shape[0]
-        expected = schema.split_columns(
+        self.columns[name] = schema.split_columns(
             paths.shape[0],
             self.image_shape,
             recorded_choice(self.header.config, "dtype", choices.DTYPES),
@@ -239,7 +241,7 @@ class Reader(Closing):
             label_path_nbytes=self._text_nbytes(group, name, "label_paths"),
         )
         columns = {}
-        for column in expected:
+        for column in self.columns[name]:
             dataset = strict.open_dataset(group, name, column.name, self.nbytes)
             strict.check_column(dataset, f"{name}/{column.name}", column)
             columns[column.name] = h5py.Dataset(dataset)

@@ -6,10 +6,10 @@ Constants and small pure helpers, without NumPy, HDF5 or Pillow.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from batchify._version import __version__
 from batchify.choices import STORED_DTYPES, canonical_json, itemsize
@@ -50,17 +50,27 @@ _COMPACT_ATTRIBUTE_NBYTES = 65536
 """An attribute whose message has this size or more is stored with the raw data (measured)."""
 
 
+Filler = Literal["plan", "decoding", "seal"]
+"""Which stage of a build writes a column: before decoding, with the images, or at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One dataset of a split: shape (rows first), dtype as NumPy spells it.
+    """One dataset of the file: shape (rows first), dtype as NumPy spells it.
 
     A dtype of ``S<n>`` is fixed-length text of n bytes, UTF-8 to HDF5.
+
+    Parameters
+    ----------
+    filled_by : str
+        What decoding fills is copied when rows are dropped, and checked when a build is resumed.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     itemsize: int
+    filled_by: Filler
 
     @property
     def row_nbytes(self) -> int:
@@ -116,46 +126,43 @@ def split_columns(
     """
     height, width, _ = image_shape
     labels = {
-        "sparse": [Column("labels", (rows,), "<i8", 8)],
-        "binary": [Column("labels", (rows,), "<i8", 8)],
-        "categorical": [Column("labels", (rows, n_classes), "<f4", 4)],
+        "sparse": [Column("labels", (rows,), "<i8", 8, "plan")],
+        "binary": [Column("labels", (rows,), "<i8", 8, "plan")],
+        "categorical": [Column("labels", (rows, n_classes), "<f4", 4, "plan")],
         "none": [],
-        "multilabel": [Column("labels", (rows, n_classes), "<f4", 4)],
-        "regression": [Column("labels", (rows, n_classes)[: 1 + (n_classes > 1)], "<f4", 4)],
+        "multilabel": [Column("labels", (rows, n_classes), "<f4", 4, "plan")],
+        "regression": [
+            Column("labels", (rows, n_classes)[: 1 + (n_classes > 1)], "<f4", 4, "plan")
+        ],
         "mask": [
-            Column("labels", (rows, height, width), "|u1", 1),
-            Column("label_paths", (rows,), f"S{label_path_nbytes}", label_path_nbytes),
-            Column("label_sha256", (rows, 32), "|u1", 1),
+            Column("labels", (rows, height, width), "|u1", 1, "decoding"),
+            Column("label_paths", (rows,), f"S{label_path_nbytes}", label_path_nbytes, "plan"),
+            Column("label_sha256", (rows, 32), "|u1", 1, "decoding"),
         ],
     }[class_mode]
-    images = [Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype))]
+    images = [
+        Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype), "decoding")
+    ]
     sums = []
     if encoded_nbytes is not None:
         images = [
-            Column("encoded", (encoded_nbytes,), "|u1", 1),
-            Column("image_extents", (rows, 2), "<i8", 8),
+            Column("encoded", (encoded_nbytes,), "|u1", 1, "decoding"),
+            Column("image_extents", (rows, 2), "<i8", 8, "plan"),
         ]
-        sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8)]
+        sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8, "decoding")]
     if weights:
-        labels.append(Column("weights", (rows,), "<f4", 4))
+        labels.append(Column("weights", (rows,), "<f4", 4, "plan"))
     return (
         *images,
         *labels,
-        Column("paths", (rows,), f"S{path_nbytes}", path_nbytes),
-        Column("source_sha256", (rows, 32), "|u1", 1),
-        Column("row_crc32", (rows,), "<u4", 4),
-        Column("source_size", (rows, 2), "<i4", 4),
-        Column("source_flags", (rows,), "<u2", 2),
+        Column("paths", (rows,), f"S{path_nbytes}", path_nbytes, "plan"),
+        Column("source_sha256", (rows, 32), "|u1", 1, "decoding"),
+        Column("row_crc32", (rows,), "<u4", 4, "decoding"),
+        Column("source_size", (rows, 2), "<i4", 4, "decoding"),
+        Column("source_flags", (rows,), "<u2", 2, "decoding"),
         *sums,
-        Column("record_crc32", (rows,), "<u4", 4),
+        Column("record_crc32", (rows,), "<u4", 4, "seal"),
     )
-
-
-def decoded_columns(names: Collection[str]) -> tuple[str, ...]:
-    """Return the columns, other than images, that are only known after decoding."""
-    masks = ("labels", "label_sha256") if "label_sha256" in names else ()
-    decoded = ("source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums", *masks)
-    return tuple(name for name in decoded if name in names)
 
 
 def statistics_columns(split: str, channels: int) -> tuple[Column, ...]:
@@ -164,14 +171,14 @@ def statistics_columns(split: str, channels: int) -> tuple[Column, ...]:
     They are the mean and the standard deviation of the images, rescaled.
     """
     return (
-        Column(f"mean_{split}", (channels,), "<f8", 8),
-        Column(f"std_{split}", (channels,), "<f8", 8),
+        Column(f"mean_{split}", (channels,), "<f8", 8, "seal"),
+        Column(f"std_{split}", (channels,), "<f8", 8, "seal"),
     )
 
 
 def digest_column() -> Column:
     """Return the dataset in the root with the SHA-256 of all content except the images."""
-    return Column(DIGEST, (DIGEST_NBYTES,), "|u1", 1)
+    return Column(DIGEST, (DIGEST_NBYTES,), "|u1", 1, "seal")
 
 
 def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:
@@ -210,6 +217,15 @@ class SplitShape:
             column.shape[-1] for column in self.columns if column.name in ("images", "channel_sums")
         )
         return statistics_columns(self.name, channels)
+
+    @property
+    def decoded_columns(self) -> tuple[Column, ...]:
+        """The columns, other than images, that are only known after decoding."""
+        return tuple(
+            column
+            for column in self.columns
+            if column.filled_by == "decoding" and column.name not in IMAGE_COLUMNS
+        )
 
 
 @dataclass(frozen=True, eq=False)

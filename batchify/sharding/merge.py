@@ -71,11 +71,12 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
         if (count := reader.rows(split)) != shard.file.rows:
             raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
         skipped += reader.skipped()
-        datasets = list(reader.splits[split].items())
-        found = tuple(_empty_column(name, dataset) for name, dataset in datasets)
+        found = tuple(
+            replace(column, shape=(0, *column.shape[1:])) for column in reader.columns[split]
+        )
         if columns.setdefault(split, found) != found:
             raise shard.damaged("its columns are of other types")
-        lengths.update({(split, name): dataset.shape[0] for name, dataset in datasets})
+        lengths.update({(split, column.name): column.shape[0] for column in reader.columns[split]})
     return FileLayout(
         classes=index.classes,
         config=index.config,
@@ -93,13 +94,6 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
         ),
         skipped=tuple(skipped),
     )
-
-
-def _empty_column(name: str, dataset: Any) -> schema.Column:
-    """Return a column of the type of an HDF5 dataset, without rows."""
-    dtype = dataset.dtype
-    text = f"S{dtype.itemsize}" if dtype.kind == "S" else dtype.str
-    return schema.Column(name, (0, *dataset.shape[1:]), text, dtype.itemsize)
 
 
 @dataclass
