@@ -10,7 +10,7 @@ from batchify.building.jobs import FilledRows
 from batchify.datasets.tasks import FileTask, name_file
 from batchify.decoding.batch import BatchReader, FindCached
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
-from batchify.decoding.image import pillow_for_decoding
+from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets

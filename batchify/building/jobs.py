@@ -17,7 +17,7 @@ from batchify.common.text import printable
 from batchify.datasets.tasks import FileTask, ReadingJob, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
-from batchify.decoding.image import pillow_for_decoding
+from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import BadImageError, Skipped
 from batchify.format.rows import ImageRows, RowReader
 from batchify.format.schema import RowOffsets

@@ -25,7 +25,7 @@ from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Annotations, Dataset, join_samples
 from batchify.datasets.discovery import discover, open_tree
-from batchify.decoding.image import decoder_text
+from batchify.decoding.pillow_settings import decoder_text
 from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree

@@ -19,10 +19,10 @@ from batchify.cli.verify import verify
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
-    from batchify.decoding import image
+    from batchify.decoding import pillow_settings
     from batchify.format import structure
 
-    libraries = image.library_versions() | structure.versions()
+    libraries = pillow_settings.library_versions() | structure.versions()
     listed = ", ".join(f"{name} {version}" for name, version in libraries.items())
     click.echo(f"batchify {__version__} ({listed})")
     context.exit()

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, channel_sums, sums_column
-from batchify.decoding.image import decode_image, set_pillow_limits
+from batchify.decoding.image import decode_image
 from batchify.decoding.mask import applied_orientation, decode_mask
+from batchify.decoding.pillow_settings import set_pillow_limits
 from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions
 from batchify.storage.source import FileReader, SourceFile
@@ -118,7 +119,7 @@ class BatchReader:
     Notes
     -----
     Memory: one batch, its files if they are kept, and one decoded image. Sets Pillow's
-    process-wide limits (`batchify.decoding.image.set_pillow_limits`).
+    process-wide limits (`batchify.decoding.pillow_settings.set_pillow_limits`).
     """
 
     def __init__(

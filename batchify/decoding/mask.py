@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchify.decoding.image import exif_orientation, fit_image, open_image
+from batchify.decoding.fitting import fit_image
+from batchify.decoding.image import open_image
+from batchify.decoding.source_flags import exif_orientation
 from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions
 
@@ -51,7 +53,7 @@ def decode_mask(
 ) -> NDArray[np.uint8]:
     """Decode a mask, and fit it as its image was fitted.
 
-    `batchify.decoding.image.set_pillow_limits` must have been called.
+    `batchify.decoding.pillow_settings.set_pillow_limits` must have been called.
 
     Parameters
     ----------

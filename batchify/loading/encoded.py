@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from batchify.common.text import printable
 from batchify.decoding.batch import put_pixels
-from batchify.decoding.image import decode_image, set_pillow_limits, silence_pillow
+from batchify.decoding.image import decode_image
+from batchify.decoding.pillow_settings import set_pillow_limits, silence_pillow
 from batchify.errors import BadImageError, FileAccessError, FileFormatError
 from batchify.format.config import recorded_options
 from batchify.format.images import EncodedFiles
@@ -30,8 +31,8 @@ class EncodedImages:
 
     Notes
     -----
-    Sets Pillow's process-wide limits (`batchify.decoding.image.set_pillow_limits`), and silences
-    its warnings about odd images.
+    Sets Pillow's process-wide limits (`batchify.decoding.pillow_settings.set_pillow_limits`), and
+    silences its warnings about odd images.
     """
 
     def __init__(

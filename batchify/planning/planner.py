@@ -16,7 +16,8 @@ from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
-from batchify.decoding.image import check_extensions, decoder_text
+from batchify.decoding.image import check_extensions
+from batchify.decoding.pillow_settings import decoder_text
 from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan

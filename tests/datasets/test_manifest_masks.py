@@ -29,8 +29,8 @@ from batchify.building.changes import find_changes
 from batchify.checking.check import check
 from batchify.checking.verify import verify
 from batchify.dataset_options import DiscoverOptions
-from batchify.decoding.image import set_pillow_limits
 from batchify.decoding.mask import decode_mask
+from batchify.decoding.pillow_settings import set_pillow_limits
 from batchify.errors import BadImageError, BadImagesError, ManifestError, ResumeError
 from batchify.image_options import DecodeOptions
 from batchify.loading.loader import Loader

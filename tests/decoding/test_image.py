@@ -15,9 +15,8 @@ from helpers.drawing import encoded, photo, pixels, sixteen_bit_rgb
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from batchify import choices
-from batchify.decoding.image import (
-    check_extensions,
-    decode_image,
+from batchify.decoding.image import check_extensions, decode_image
+from batchify.decoding.pillow_settings import (
     library_versions,
     pillow_for_decoding,
     set_pillow_limits,
