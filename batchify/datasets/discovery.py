@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +19,12 @@ from batchify.common.paths import is_url, local_path, sort_names
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Dataset, Samples
-from batchify.errors import BatchifyWarning, DatasetError, Skipped
+from batchify.datasets.walk import ClassFolder, Walk, walk_class
+from batchify.errors import BatchifyWarning, DatasetError
 from batchify.format.shard_index import is_shard_folder
 from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind, list_archive
-from batchify.storage.hidden import is_hidden
-from batchify.storage.tree import Entry, FolderTree, Tree, is_folder
+from batchify.storage.tree import FolderTree, Tree
 
 
 def open_tree(
@@ -69,136 +67,6 @@ def is_dataset(location: str | os.PathLike[str]) -> bool:
     if os.path.isdir(path):
         return not is_shard_folder(path)
     return archive_kind(path) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class ClassFolder:
-    """A folder of one class: the name of the class, and the path within the dataset."""
-
-    name: bytes
-    path: bytes
-
-
-@dataclass
-class Walk:
-    """A walk through a dataset: its tree, its options, and what was ignored so far."""
-
-    tree: Tree
-    options: DiscoverOptions
-    hidden: int = 0
-    loose: int = 0
-    other: Counter[str] = field(default_factory=Counter)
-    skipped: list[Skipped] = field(default_factory=list)
-    warnings: list[BatchifyWarning] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The name of the dataset, for people."""
-        return printable(self.tree.source.location)
-
-    def skip(self, path: bytes, reason: str) -> None:
-        """Record a file that is not read."""
-        self.skipped.append(Skipped(path, reason))
-
-
-def list_folder(walk: Walk, path: bytes) -> list[Entry]:
-    """Return the entries of a folder, or raise DatasetError: ignoring it would lose images."""
-    try:
-        return list(walk.tree.list_folder(path))
-    except OSError as error:
-        raise _listing_error(walk, path, error) from error
-
-
-def _listing_error(walk: Walk, path: bytes, error: OSError) -> DatasetError:
-    full = os.path.join(walk.tree.source.location, path)
-    return DatasetError(f"cannot list folder {printable(full)}: {error.strerror or error}")
-
-
-class FolderImages(NamedTuple):
-    """The images of one folder, in order.
-
-    Parameters
-    ----------
-    blob : bytearray
-        The paths, relative to the dataset, end to end.
-    lengths : ndarray of int32, shape (n,)
-        The length of each path in `blob`.
-    extents : ndarray of int64, shape (n, k), or None
-        The position of each file, for a source that does not find files by their paths.
-    """
-
-    blob: bytearray
-    lengths: NDArray[np.int32]
-    extents: NDArray[np.int64] | None
-
-
-def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[FolderImages]:
-    """Yield the images of a class, one folder at a time, in Keras' order.
-
-    Folders are sorted by their full path (not depth first: ``a``, ``a-b``, ``a/x``), and the names
-    in each folder are sorted.
-    """
-    if reason := walk.tree.folder_reason(folder.path):
-        walk.skip(folder.path, reason)
-        return
-    found: dict[bytes, FolderImages] = {}
-    pending = [folder.path]
-    while pending:
-        path = pending.pop()
-        images, folders = _list_images(walk, path)
-        pending += folders
-        if images.blob:
-            found[path] = images
-    paths = list(found)
-    sort_names(paths)
-    for path in paths:
-        yield found.pop(path)
-
-
-def _list_images(walk: Walk, path: bytes) -> tuple[FolderImages, list[bytes]]:
-    """Return the images of a folder, and the paths of the folders in it."""
-    suffixes = walk.options.suffixes
-    take_hidden = walk.options.hidden
-    tree = walk.tree
-    prefix = path + b"/"
-    names, folders = [], []
-    try:
-        for entry in tree.list_folder(path):
-            name = entry.name
-            if not take_hidden and is_hidden(name):
-                walk.hidden += 1
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(prefix + name)
-            elif entry.is_symlink() and is_folder(entry):
-                if reason := tree.link_reason(prefix + name):
-                    walk.skip(prefix + name, reason)
-                else:
-                    folders.append(prefix + name)
-            elif not name.lower().endswith(suffixes):
-                walk.other[_extension(name)] += 1
-            elif not entry.is_file(follow_symlinks=False) and (
-                reason := tree.file_reason(prefix + name)
-            ):
-                walk.skip(prefix + name, reason)
-            else:
-                names.append(name)
-    except OSError as error:
-        raise _listing_error(walk, path, error) from error
-    sort_names(names)
-    extents = tree.take_extents(path, names)
-    lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
-    blob = bytearray()  # bytes.join would take 80 bytes a name while it works
-    names.reverse()
-    while names:  # frees each name when it is copied
-        blob += prefix
-        blob += names.pop()
-    return FolderImages(blob, lengths, extents), folders
-
-
-def _extension(name: bytes) -> str:
-    """Return the extension under which an ignored file is counted."""
-    extension = os.path.splitext(os.fsdecode(name))[1].lower()
-    return printable(extension) if len(extension) > 1 else "(no extension)"
 
 
 def discover(
@@ -283,7 +151,7 @@ def _walk_classes(
     for split, members in groups:
         first = total
         for folder in members:
-            for found in walk_class(walk, folder):
+            for _, found in walk_class(walk, folder):
                 names += found.blob
                 found.blob.clear()
                 count = len(found.lengths)
@@ -303,16 +171,7 @@ def _walk_classes(
 
 def _folders(walk: Walk, parent: bytes) -> list[bytes]:
     """Return the names of the folders in `parent`, sorted; count other entries."""
-    names = []
-    for entry in list_folder(walk, parent):
-        if is_hidden(entry.name) and not walk.options.hidden:
-            walk.hidden += 1
-        elif is_folder(entry):
-            names.append(entry.name)
-        else:
-            walk.loose += 1
-    sort_names(names)
-    return names
+    return walk.pass_by(parent).subfolders
 
 
 def _split_folders(walk: Walk, folders: list[bytes]) -> dict[bytes, str] | None:
@@ -339,8 +198,7 @@ def _split_folders(walk: Walk, folders: list[bytes]) -> dict[bytes, str] | None:
 
 
 def _holds_folders(walk: Walk, name: bytes) -> bool:
-    entries = list_folder(walk, name)
-    return any(is_folder(entry) and not is_hidden(entry.name) for entry in entries)
+    return bool(walk.look(name).subfolders)
 
 
 def _class_folders_of_splits(

@@ -1,0 +1,204 @@
+"""List the folders of a dataset, each of them once, and walk through those of a class."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.paths import sort_names
+from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions
+from batchify.errors import BatchifyWarning, DatasetError, Skipped
+from batchify.storage.hidden import is_hidden
+from batchify.storage.tree import Tree, is_folder
+
+
+class FolderImages(NamedTuple):
+    """The images of one folder, in order.
+
+    Parameters
+    ----------
+    blob : bytearray
+        The paths, relative to the dataset, end to end.
+    lengths : ndarray of int32, shape (n,)
+        The length of each path in `blob`.
+    extents : ndarray of int64, shape (n, k), or None
+        The position of each file, for a source that does not find files by their paths.
+    """
+
+    blob: bytearray
+    lengths: NDArray[np.int32]
+    extents: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one folder holds, and what was ignored in it.
+
+    Parameters
+    ----------
+    path : bytes
+        Of the folder, relative to the dataset.
+    folders, links : list of bytes
+        The names of the folders in it, and of the links to folders.
+    """
+
+    path: bytes
+    images: FolderImages
+    folders: list[bytes]
+    links: list[bytes]
+    hidden: int
+    other: Counter[str]
+    skipped: list[Skipped]
+
+    @property
+    def subfolders(self) -> list[bytes]:
+        """The names of its folders, with the links to folders, sorted."""
+        names = [*self.folders, *self.links]
+        sort_names(names)
+        return names
+
+    def inside(self, name: bytes) -> bytes:
+        """Return the path of something in the folder."""
+        return self.path + b"/" + name if self.path else name
+
+
+@dataclass
+class Walk:
+    """A walk through a dataset: its tree, its options, and what was ignored so far."""
+
+    tree: Tree
+    options: DiscoverOptions
+    hidden: int = 0
+    loose: int = 0
+    other: Counter[str] = field(default_factory=Counter)
+    skipped: list[Skipped] = field(default_factory=list)
+    warnings: list[BatchifyWarning] = field(default_factory=list)
+    _seen: dict[bytes, Listing] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset, for people."""
+        return printable(self.tree.source.location)
+
+    def skip(self, path: bytes, reason: str) -> None:
+        """Record a file that is not read."""
+        self.skipped.append(Skipped(path, reason))
+
+    def look(self, path: bytes) -> Listing:
+        """List a folder, and remember it for whoever takes it; nothing is counted yet."""
+        if path not in self._seen:
+            self._seen[path] = list_folder(self, path)
+        return self._seen[path]
+
+    def take(self, path: bytes) -> Listing:
+        """Return the listing of a folder that is walked: what was ignored in it counts now."""
+        found = self._seen.pop(path, None) or list_folder(self, path)
+        self.hidden += found.hidden
+        self.other.update(found.other)
+        self.skipped += found.skipped
+        return found
+
+    def pass_by(self, path: bytes) -> Listing:
+        """Return the listing of a folder whose own files are not taken: they count as loose."""
+        found = self._seen.pop(path, None) or list_folder(self, path)
+        self.hidden += found.hidden
+        self.loose += len(found.images.lengths) + found.other.total() + len(found.skipped)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFolder:
+    """A folder of one class: the name of the class, and the path within the dataset."""
+
+    name: bytes
+    path: bytes
+
+
+def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[tuple[bytes, FolderImages]]:
+    """Yield the images of a class, one folder at a time with its path, in Keras' order.
+
+    Folders are sorted by their full path (not depth first: ``a``, ``a-b``, ``a/x``), and the names
+    in each folder are sorted.
+    """
+    if reason := walk.tree.folder_reason(folder.path):
+        walk.skip(folder.path, reason)
+        return
+    found: dict[bytes, FolderImages] = {}
+    pending = [folder.path]
+    while pending:
+        path = pending.pop()
+        listing = walk.take(path)
+        pending += map(listing.inside, listing.folders)
+        for link in map(listing.inside, listing.links):
+            if reason := walk.tree.link_reason(link):
+                walk.skip(link, reason)
+            else:
+                pending.append(link)
+        if listing.images.blob:
+            found[path] = listing.images
+    paths = list(found)
+    sort_names(paths)
+    for path in paths:
+        yield path, found.pop(path)
+
+
+def list_folder(walk: Walk, path: bytes) -> Listing:
+    """Return what a folder holds.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be listed: ignoring it would lose images.
+    """
+    suffixes = walk.options.suffixes
+    take_hidden = walk.options.hidden
+    tree = walk.tree
+    prefix = path + b"/" if path else b""
+    hidden, other = 0, Counter[str]()
+    skipped: list[Skipped] = []
+    names, folders, links = [], [], []
+    try:
+        for entry in tree.list_folder(path):
+            name = entry.name
+            if not take_hidden and is_hidden(name):
+                hidden += 1
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(name)
+            elif entry.is_symlink() and is_folder(entry):
+                links.append(name)
+            elif not name.lower().endswith(suffixes):
+                other[_extension(name)] += 1
+            elif not entry.is_file(follow_symlinks=False) and (
+                reason := tree.file_reason(prefix + name)
+            ):
+                skipped.append(Skipped(prefix + name, reason))
+            else:
+                names.append(name)
+    except OSError as error:
+        full = os.path.join(tree.source.location, path)
+        raise DatasetError(
+            f"cannot list folder {printable(full)}: {error.strerror or error}"
+        ) from error
+    sort_names(names)
+    extents = tree.take_extents(path, names)
+    lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
+    blob = bytearray()  # bytes.join would take 80 bytes a name while it works
+    names.reverse()
+    while names:  # frees each name when it is copied
+        blob += prefix
+        blob += names.pop()
+    images = FolderImages(blob, lengths, extents)
+    return Listing(path, images, folders, links, hidden, other, skipped)
+
+
+def _extension(name: bytes) -> str:
+    """Return the extension under which an ignored file is counted."""
+    extension = os.path.splitext(os.fsdecode(name))[1].lower()
+    return printable(extension) if len(extension) > 1 else "(no extension)"
