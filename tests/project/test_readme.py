@@ -123,7 +123,7 @@ def test_the_demo_runs(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "classes: " in done.stdout
-        assert "the file is " in done.stdout
+        assert "sheet.png" in done.stdout.splitlines()[-2]
 
 
 def test_the_configuration_block_is_valid() -> None:
