@@ -137,6 +137,7 @@ SPLIT_FOLDERS = {
 """Folder name in lower case -> split."""
 
 ClassMode = Literal["sparse", "categorical", "binary", "none", "multilabel", "regression", "mask"]
+ClassOrder = Literal["name", "natural"]
 ColorMode = Literal["rgb", "rgba", "grayscale"]
 Compression = Literal["none", "gzip"]
 Dtype = Literal["uint8", "uint16", "float32"]
@@ -147,6 +148,7 @@ OnError = Literal["fail", "skip"]
 Policy = Literal["keras", "stratified", "hash"]
 Store = Literal["decoded", "encoded"]
 CLASS_MODES: tuple[str, ...] = get_args(ClassMode)
+CLASS_ORDERS: tuple[str, ...] = get_args(ClassOrder)
 COLOR_MODES: tuple[str, ...] = get_args(ColorMode)
 COMPRESSIONS: tuple[str, ...] = get_args(Compression)
 DTYPES: tuple[str, ...] = get_args(Dtype)

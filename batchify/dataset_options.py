@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from batchify import choices
-from batchify.choices import canonical_json, check_at_least, check_choice, check_pattern
+from batchify.choices import LATER, canonical_json, check_at_least, check_choice, check_pattern
 from batchify.errors import OptionError
 
-_COLUMNS_NBYTES = 32768
-"""Most bytes of the names of label columns: a file's config is read back up to 64 KiB."""
+_NAMES_NBYTES = 32768
+"""Most bytes of the names in one option: a file's config is read back up to 64 KiB."""
+
+
+def _check_names(names: Sequence[str], one: str, many: str) -> None:
+    """Refuse names that are empty or repeated, or too many to record."""
+    if not all(isinstance(name, str) and name for name in names):
+        raise OptionError(f"{many} must be names, at least one")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise OptionError(f"{one} {twice!r} is given twice")
+    if len(canonical_json(names).encode("utf-8", "surrogatepass")) > _NAMES_NBYTES:
+        raise OptionError(
+            f"the names of {len(names):,} {many} take more than {_NAMES_NBYTES:,} bytes together; "
+            "a file records no more"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +41,23 @@ class DiscoverOptions:
         Include hidden files and folders, as Keras does.
     follow_links : bool
         Follow links that lead out of the dataset folder, and links to folders inside a class.
+    class_order : str
+        ``name`` (by code point, as Keras) or ``natural`` (``10`` after ``9``).
+    classes : tuple of str
+        The classes to take, in the order of their labels, as Keras' ``classes``; all by default.
     """
 
     extensions: tuple[str, ...] = ()
     hidden: bool = False
     follow_links: bool = False
+    class_order: choices.ClassOrder = field(default="name", metadata=LATER)
+    classes: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_choice("class order", self.class_order, choices.CLASS_ORDERS)
+        listed = self.classes.split(",") if isinstance(self.classes, str) else self.classes
+        object.__setattr__(self, "classes", tuple(listed))
+        _check_names(self.classes, "class", "classes")
         decodable = choices.KERAS_EXTENSIONS + choices.EXTRA_EXTENSIONS
         names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
         cleaned = sorted({name.strip().lower().lstrip(".") for name in names})
@@ -69,18 +94,9 @@ class ManifestOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fsdecode(self.path))
         object.__setattr__(self, "label_columns", tuple(self.label_columns))
-        names = self.label_columns
-        if not names or not all(isinstance(name, str) and name for name in names):
-            raise OptionError("label columns must be names, at least one")
-        if taken := sorted({"path", "split", "group", "weight"}.intersection(names)):
+        _check_names(self.label_columns or ("",), "label column", "label columns")
+        if taken := sorted({"path", "split", "group", "weight"}.intersection(self.label_columns)):
             raise OptionError(f"column {taken[0]} of a manifest is not one of labels")
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise OptionError(f"label column {twice[0]!r} is given twice")
-        if len(canonical_json(names).encode("utf-8", "surrogatepass")) > _COLUMNS_NBYTES:
-            raise OptionError(
-                f"the names of {len(names):,} label columns take more than {_COLUMNS_NBYTES:,} "
-                "bytes together; a file records no more"
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class BuildOptions:
 
     def _check_manifest(self) -> None:
         mode = self.store.class_mode
+        if self.discover.classes and mode in choices.MANIFEST_MODES:
+            raise OptionError(f"class mode {mode} has no classes to list; leave --classes out")
         if self.manifest is None:
             if mode in choices.MANIFEST_MODES:
                 raise OptionError(f"class mode {mode} needs labels from a manifest (--manifest)")

@@ -57,6 +57,28 @@ class Names(_NamesType):
         return tuple(part.strip() for part in map(str, parts) if part.strip())
 
 
+class ClassNames(Names):
+    """Comma-separated names, or ``@FILE`` with a name on each line."""
+
+    name = "NAMES|@FILE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names."""
+        if not isinstance(value, str) or not value.startswith("@"):
+            return super().convert(value, param, ctx)
+        try:
+            with open(value[1:], encoding="utf-8-sig", errors="surrogateescape") as file:
+                names = tuple(line.strip() for line in file if line.strip())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self.fail(f"{printable(value[1:])} cannot be read: {reason}", param, ctx)
+        if not names:
+            self.fail(f"{printable(value[1:])} lists no classes", param, ctx)
+        return names
+
+
 class CountOrAll(_CountType):
     """A whole number of at least 1, or ``all``."""
 
@@ -232,6 +254,11 @@ FILE_OPTIONS = (
                 help="Of the order, and of a stratified or hash split."),
     BuildOption("--class-mode", _STORE, words=choices.CLASS_MODES,
                 help="Labels to store; multilabel, regression and mask are of a manifest."),
+    BuildOption("--classes", _DISCOVER, type=ClassNames(), default="",
+                help="Take these classes only, in this order of their labels, as Keras' classes: "
+                "comma-separated, or @FILE with a name on each line."),
+    BuildOption("--class-order", _DISCOVER, words=choices.CLASS_ORDERS,
+                help="Order of the labels. name: as Keras; natural: 10 after 9."),
     BuildOption("--manifest", type=click.Path(), metavar="FILE",
                 help="Take the images that a .csv, .jsonl or .parquet table lists, with its "
                 "labels: columns path, relative to DATASET, and label; optionally split, group and "

@@ -7,14 +7,16 @@ import math
 import os
 import re
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.common.paths import sort_names
 from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions
+from batchify.datasets.classes import order_classes
 from batchify.datasets.dataset import Samples
 from batchify.options import BuildOptions
 
@@ -158,23 +160,43 @@ class PathColumn:
 
 
 class ClassColumn:
-    """Classes in the order of their rows, numbered by their first row."""
+    """Classes in the order of their rows, numbered by their first row.
 
-    def __init__(self) -> None:
+    Attributes
+    ----------
+    unlisted : Counter of bytes
+        Rows that were ignored, by a class that ``--classes`` does not list.
+    """
+
+    def __init__(self, options: DiscoverOptions) -> None:
+        self._options = options
+        self._listed = frozenset(map(os.fsencode, options.classes))
         self._numbers: dict[bytes, int] = {}
         self._labels = array("i")
+        self.unlisted: Counter[bytes] = Counter()
+
+    def takes(self, name: bytes) -> bool:
+        """Return whether rows of a class are taken; count one that is not."""
+        if not self._listed or name in self._listed:
+            return True
+        self.unlisted[name] += 1
+        return False
 
     def add(self, name: bytes) -> None:
         """Add one."""
         self._labels.append(self._numbers.setdefault(name, len(self._numbers)))
 
-    def sorted(self) -> tuple[tuple[bytes, ...], NDArray[np.int32]]:
-        """Return the classes, sorted by code point, and the class index of each row."""
-        names = list(self._numbers)
-        sort_names(names)
-        index = np.empty(len(names), np.int32)
+    def sorted(self, where: str) -> tuple[tuple[bytes, ...], NDArray[np.int32]]:
+        """Return the classes in order, and the class index of each row.
+
+        `where` names the manifest in errors.
+        """
+        found = [*self._numbers, *self.unlisted]
+        names = order_classes(found, self._options, where, numbered=True)
+        index = np.empty(len(self._numbers), np.int32)
         for i, name in enumerate(names):
-            index[self._numbers[name]] = i
+            if name in self._numbers:
+                index[self._numbers[name]] = i
         return tuple(names), index[np.frombuffer(self._labels, np.int32)]
 
 
@@ -199,7 +221,11 @@ class Columns:
         self._labels = options.manifest.label_columns
         self._at = {name: names.index(name) for name in OPTIONAL_COLUMNS if name in names}
         self.lines = array("q")
-        self.paths, self.masks, self.classes = PathColumn(), PathColumn(), ClassColumn()
+        self.paths, self.masks, self.classes = (
+            PathColumn(),
+            PathColumn(),
+            ClassColumn(options.discover),
+        )
         self._values, self._weights = array("f"), array("f")
         self._splits, self._groups = bytearray(), bytearray()
 
@@ -217,7 +243,10 @@ class Columns:
         elif mode == "mask":
             self.masks.add(parse_path(self._labels[0], texts[1], self._suffixes))
         else:
-            self.classes.add(parse_class(self._labels[0], texts[1]))
+            name = parse_class(self._labels[0], texts[1])
+            if not self.classes.takes(name):
+                return
+            self.classes.add(name)
         self.paths.add(path)
         self.lines.append(line)
         if split is not None:

@@ -18,6 +18,7 @@ from batchify import choices
 from batchify.common.paths import is_url, local_path, sort_names
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
+from batchify.datasets.classes import number_warnings, order_classes, unlisted_warnings
 from batchify.datasets.dataset import Dataset, Samples
 from batchify.datasets.walk import ClassFolder, Walk, walk_class
 from batchify.errors import BatchifyWarning, DatasetError
@@ -111,13 +112,9 @@ def discover(
     split_of = _split_folders(walk, folders)
     if split_of is None:
         layout, groups = "classes", [("", [ClassFolder(n, n) for n in folders])]
-        classes = folders
     else:
         layout, groups = "splits", _class_folders_of_splits(walk, split_of)
-        classes = list({folder.name for _, members in groups for folder in members})
-        sort_names(classes)
-    if not classes:
-        raise DatasetError(_no_classes(walk))
+    classes = _choose_classes(walk, groups)
     samples, splits = _walk_classes(walk, groups, {name: i for i, name in enumerate(classes)})
     if not len(samples):
         raise DatasetError(_no_images(walk))
@@ -133,6 +130,24 @@ def discover(
         other=dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0]))),
         warnings=tuple(walk.warnings),
     )
+
+
+def _choose_classes(walk: Walk, groups: list[tuple[str, list[ClassFolder]]]) -> list[bytes]:
+    """Return the classes in order; sort the folders alike, and drop those not to take."""
+    found = Counter(folder.name for _, members in groups for folder in members)
+    if not found:
+        raise DatasetError(_no_classes(walk))
+    classes = order_classes(found, walk.options, f"dataset {walk.name}")
+    index = {name: i for i, name in enumerate(classes)}
+    for _, members in groups:
+        members[:] = sorted(
+            (folder for folder in members if folder.name in index),
+            key=lambda folder: index[folder.name],
+        )
+    others = {name: count for name, count in found.items() if name not in index}
+    walk.warnings += unlisted_warnings(others, "folder")
+    walk.warnings += number_warnings(classes, walk.options)
+    return classes
 
 
 def _walk_classes(

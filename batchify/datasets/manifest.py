@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.keys import KeyIndex, join_path_keys
 from batchify.common.text import printable
+from batchify.datasets.classes import number_warnings, unlisted_warnings
 from batchify.datasets.columns import OPTIONAL_COLUMNS, Columns, similar_names
 from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
 from batchify.datasets.discovery import discover, open_tree
@@ -52,9 +53,8 @@ def read_dataset(
 def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     """Return the classes and samples that a manifest lists; all of its files must exist.
 
-    Samples are in the order of splits, classes, rows of the manifest. Classes are sorted by code
-    point; if the labels are not classes, all samples have class 0, and `Dataset.classes` are the
-    label columns.
+    Samples are in the order of splits, classes, rows of the manifest. If the labels are not
+    classes, all samples have class 0, and `Dataset.classes` are the label columns.
 
     Parameters
     ----------
@@ -89,10 +89,16 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     errors.raise_if_any(
         f"mend the manifest; its paths are relative to {printable(tree.source.location)}"
     )
-    if not len(samples):
+    if not len(samples) and not columns.classes.unlisted:
         raise errors.error("lists no images")
+    warnings: tuple[BatchifyWarning, ...] = ()
     if is_indexed:
-        classes, labels = columns.classes.sorted()
+        classes, labels = columns.classes.sorted(f"manifest {errors.name}")
+        warnings = (
+            *_similar_warnings(classes),
+            *number_warnings(classes, options.discover),
+            *unlisted_warnings(columns.classes.unlisted, "row"),
+        )
     else:
         classes = tuple(map(os.fsencode, options.manifest.label_columns))
         labels = samples.labels
@@ -119,7 +125,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         hidden=0,
         loose=0,
         other={},
-        warnings=_warnings(classes) if is_indexed else (),
+        warnings=warnings,
         annotations=replace(annotations, digest=digest),
     )
 
@@ -156,7 +162,7 @@ def _columns_to_read(
     return wanted
 
 
-def _warnings(classes: tuple[bytes, ...]) -> tuple[BatchifyWarning, ...]:
+def _similar_warnings(classes: tuple[bytes, ...]) -> tuple[BatchifyWarning, ...]:
     return tuple(
         BatchifyWarning(
             "similar-classes",

@@ -15,6 +15,7 @@ from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
 
 GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
+_SHOWN_NAMES = 100
 _GROUPS = (DiscoverOptions, DecodeOptions, StoreOptions)
 
 
@@ -80,6 +81,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
             words.append(option if value else option.replace("--", "--no-", 1))
         elif name == "target_size" and isinstance(value, list):
             words += [option, "x".join(map(str, value))]
+        elif name == "classes" and not _is_plain_list(value):
+            words += [option, "@CLASSES"]
         elif isinstance(value, list):
             words += [option, ",".join(map(str, value))]
         else:
@@ -88,6 +91,13 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         words += ["--on-error", "skip"]
     command = shlex.join(words)
     return command if command.isprintable() else printable(command)
+
+
+def _is_plain_list(names: Any) -> bool:
+    """Return whether the command line takes these names in one word, and people can read it."""
+    if not isinstance(names, list) or len(names) > _SHOWN_NAMES:
+        return False
+    return all(isinstance(n, str) and n == n.strip() and not set(n) & set(",@") for n in names)
 
 
 def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:

@@ -1,0 +1,117 @@
+"""Choose and order the classes of a dataset: which there are, and which label each gets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+
+from batchify.common.paths import sort_names
+from batchify.common.text import plural, printable
+from batchify.dataset_options import DiscoverOptions
+from batchify.errors import BatchifyWarning, DatasetError
+
+_DIGITS = re.compile("([0-9]+)")
+_WHOLE = re.compile(rb"[+-]?[0-9]+(\.0+)?")
+_SHOWN = 5
+
+
+def order_classes(
+    found: Collection[bytes], options: DiscoverOptions, where: str, *, numbered: bool = False
+) -> list[bytes]:
+    """Return the classes in the order of their labels.
+
+    Parameters
+    ----------
+    found : collection of bytes
+        The classes that the dataset has.
+    where : str
+        The dataset, for people.
+    numbered : bool
+        Classes that are the numbers 0 to n - 1 are labels already, as in a table.
+
+    Raises
+    ------
+    DatasetError
+        If ``--classes`` lists a class that is missing, and misses one that is there: one of them
+        is probably misspelled.
+    """
+    if options.classes:
+        listed = list(map(os.fsencode, options.classes))
+        missing = [name for name in listed if name not in found]
+        others = sorted(set(found).difference(listed))
+        if missing and (others or not found):
+            has = f"it has {_names(others)}, not listed" if others else "it has no classes"
+            raise DatasetError(
+                f"{where} has no class {_names(missing)}, which --classes lists; {has}"
+            )
+        return listed
+    classes = list(found)
+    sort_names(classes)
+    if options.class_order == "natural":
+        classes.sort(key=_natural_key)
+    elif numbered and (values := _numbers(classes)):
+        by_value = sorted(values, key=lambda name: values[name])
+        if [values[name] for name in by_value] == list(range(len(by_value))):
+            return by_value
+    return classes
+
+
+def number_warnings(
+    classes: Collection[bytes], options: DiscoverOptions
+) -> tuple[BatchifyWarning, ...]:
+    """Warn of classes that are whole numbers, but not those of their labels."""
+    values = _numbers(classes)
+    wrong = [(i, name) for i, name in enumerate(classes) if values.get(name, i) != i]
+    if not wrong or options.classes or options.class_order != "name":
+        return ()
+    label, name = wrong[0]
+    return (
+        BatchifyWarning(
+            "number-classes",
+            f"all {len(values):,} class names are whole numbers, but {len(wrong):,} of them have "
+            f"another number as their label: class {printable(name)} has label {label}, since "
+            "names sort as text; --class-order natural puts 10 after 9, and --classes sets any "
+            "order",
+        ),
+    )
+
+
+def unlisted_warnings(found: Mapping[bytes, int], what: str) -> tuple[BatchifyWarning, ...]:
+    """Say which classes were ignored because ``--classes`` does not list them.
+
+    Parameters
+    ----------
+    found : Mapping of bytes to int
+        How often each was found.
+    what : str
+        What was found: ``folder`` or ``row``.
+    """
+    if not found:
+        return ()
+    total, classes = sum(found.values()), plural(len(found), "class", "classes")
+    return (
+        BatchifyWarning(
+            "unlisted-classes",
+            f"ignored {plural(total, what)} of {classes} that --classes does not list: "
+            f"{_names(sorted(found))}",
+        ),
+    )
+
+
+def _natural_key(name: bytes) -> list[str | int]:
+    """Return a key by which numbers in names sort by value: texts and numbers alternate."""
+    parts = _DIGITS.split(os.fsdecode(name))
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def _numbers(names: Collection[bytes]) -> dict[bytes, int]:
+    """Return the value of each name; empty if one is not a whole number."""
+    if not all(map(_WHOLE.fullmatch, names)):
+        return {}
+    return {name: int(name.partition(b".")[0]) for name in names}
+
+
+def _names(names: Collection[bytes]) -> str:
+    shown = ", ".join(printable(name) for name in list(names)[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
