@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.common.paths import is_url, local_path, sort_names
+from batchify.common.paths import is_url, local_path
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.classes import number_warnings, order_classes, unlisted_warnings
