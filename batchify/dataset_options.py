@@ -28,6 +28,10 @@ def _check_names(names: Sequence[str], one: str, many: str) -> None:
         )
 
 
+_PATTERNS_NBYTES = 8192
+"""Most bytes of all patterns of --include, or of --exclude: a file records them, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class DiscoverOptions:
     """Which files of the dataset folder are images.
@@ -38,13 +42,19 @@ class DiscoverOptions:
         Those of webp, gif and avif to include, in addition to Keras' own (png, jpg, jpeg, bmp,
         ppm, tif, tiff).
     hidden : bool
-        Include hidden files and folders, as Keras does.
+        Include hidden files and folders, and what systems leave behind (``@eaDir``, ``lost+found``,
+        ``Thumbs.db``, …), as Keras does.
     follow_links : bool
         Follow links that lead out of the dataset folder, and links to folders inside a class.
     class_order : str
         ``name`` (by code point, as Keras) or ``natural`` (``10`` after ``9``).
     classes : tuple of str
         The classes to take, in the order of their labels, as Keras' ``classes``; all by default.
+    include : tuple of str
+        Patterns as in a ``.gitignore`` file, relative to the dataset folder: only files that match
+        one are taken.
+    exclude : tuple of str
+        Such patterns: files that match one, and folders with all that is in them, are ignored.
     """
 
     extensions: tuple[str, ...] = ()
@@ -52,12 +62,16 @@ class DiscoverOptions:
     follow_links: bool = False
     class_order: choices.ClassOrder = field(default="name", metadata=LATER)
     classes: tuple[str, ...] = field(default=(), metadata=LATER)
+    include: tuple[str, ...] = field(default=(), metadata=LATER)
+    exclude: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         check_choice("class order", self.class_order, choices.CLASS_ORDERS)
         listed = self.classes.split(",") if isinstance(self.classes, str) else self.classes
         object.__setattr__(self, "classes", tuple(listed))
         _check_names(self.classes, "class", "classes")
+        for name in ("include", "exclude"):
+            object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         decodable = choices.KERAS_EXTENSIONS + choices.EXTRA_EXTENSIONS
         names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
         cleaned = sorted({name.strip().lower().lstrip(".") for name in names})
@@ -71,9 +85,36 @@ class DiscoverOptions:
         object.__setattr__(self, "extensions", extra)
 
     @property
+    def has_patterns(self) -> bool:
+        """Whether there are patterns of paths."""
+        return bool(self.include or self.exclude)
+
+    @property
     def suffixes(self) -> tuple[bytes, ...]:
         """The endings of lower-cased file names to include; without a dot, as in Keras."""
         return tuple(name.encode() for name in choices.KERAS_EXTENSIONS + self.extensions)
+
+
+def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns of an option, as git has them."""
+    found = []
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns:
+        if not isinstance(pattern, str) or not pattern.strip():
+            raise OptionError(
+                f"{name} must be patterns such as 'runs/' or '*.png', not {pattern!r}"
+            )
+        if pattern.startswith("#"):  # a folder of network storage, not a comment
+            pattern = "\\" + pattern
+        elif pattern.startswith("./"):
+            pattern = pattern[1:]
+        found.append(pattern)
+    nbytes = len(canonical_json(found).encode("utf-8", "surrogatepass"))
+    if nbytes > _PATTERNS_NBYTES:
+        raise OptionError(
+            f"the {len(found):,} patterns of {name} take more than {_PATTERNS_NBYTES:,} bytes "
+            "together; a file records no more"
+        )
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

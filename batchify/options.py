@@ -68,6 +68,10 @@ class BuildOptions:
         if self.manifest is None:
             if mode in choices.MANIFEST_MODES:
                 raise OptionError(f"class mode {mode} needs labels from a manifest (--manifest)")
+        elif self.discover.has_patterns:
+            raise OptionError(
+                "a manifest lists its images: leave out --include and --exclude, or remove rows"
+            )
         elif mode == "mask" and self.store.is_encoded:
             raise OptionError(
                 "masks are stored in the target size, and --store encoded serves images of any; "

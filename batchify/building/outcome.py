@@ -236,6 +236,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
         ],
         "left_out": {
             "hidden": dataset.hidden,
+            "excluded": dataset.excluded,
             "loose": dataset.loose,
             "other": dict(dataset.other),
         },

@@ -3,97 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from batchify import choices
+from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BATCH_SIZE, IMAGE_TIMEOUT_S, BuildOptions
-
-if TYPE_CHECKING:  # generic from click 8.4 on, to type checkers alone
-    _SizeType = click.ParamType[tuple[int, int]]
-    _NamesType = click.ParamType[tuple[str, ...]]
-    _CountType = click.ParamType[int | str]
-else:
-    _SizeType = _NamesType = _CountType = click.ParamType
-
-
-class TargetSize(_SizeType):
-    """``HxW``, or one number for a square; in a configuration file also ``[H, W]``."""
-
-    name = "HxW"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Return (height, width)."""
-        if isinstance(value, list | tuple) and len(value) == 2:
-            value = "x".join(map(str, value))
-        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:[xX×]\s*(\d{1,6})\s*)?", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a size such as 150x150 (height x width)", param, ctx)
-        height, width = int(match[1]), int(match[2] or match[1])
-        if not height or not width:
-            self.fail(f"{value!r} has a side of 0 pixels", param, ctx)
-        return height, width
-
-
-class Names(_NamesType):
-    """Comma-separated names; in a configuration file also a list."""
-
-    name = "NAMES"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the names."""
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(part.strip() for part in map(str, parts) if part.strip())
-
-
-class ClassNames(Names):
-    """Comma-separated names, or ``@FILE`` with a name on each line."""
-
-    name = "NAMES|@FILE"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the names."""
-        if not isinstance(value, str) or not value.startswith("@"):
-            return super().convert(value, param, ctx)
-        try:
-            with open(value[1:], encoding="utf-8-sig", errors="surrogateescape") as file:
-                names = tuple(line.strip() for line in file if line.strip())
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            self.fail(f"{printable(value[1:])} cannot be read: {reason}", param, ctx)
-        if not names:
-            self.fail(f"{printable(value[1:])} lists no classes", param, ctx)
-        return names
-
-
-class CountOrAll(_CountType):
-    """A whole number of at least 1, or ``all``."""
-
-    name = "N|all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        """Return the number, or ``all``."""
-        if value == "all":
-            return "all"
-        if not re.fullmatch(r"\d{1,18}", str(value)) or not int(value):
-            self.fail(f"{value!r} is neither a number of at least 1 nor all", param, ctx)
-        return int(value)
-
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FILES = ("batchify.toml", "pyproject.toml")
@@ -173,6 +94,12 @@ def _value(value: Any, option: click.Option, where: str) -> Any:
         if not all(type(item) in (str, int) for item in value):
             raise click.UsageError(f"{where} must be a list of names or of numbers")
         return value
+    if option.multiple:
+        if type(value) is not str and not (
+            isinstance(value, list) and all(type(item) is str for item in value)
+        ):
+            raise click.UsageError(f"{where} must be a text or a list of texts")
+        return [value] if isinstance(value, str) else value
     if type(value) not in (str, int, float):
         raise click.UsageError(f"{where} must be a text or a number")
     return str(value)
@@ -214,7 +141,7 @@ class BuildOption(click.Option):
             settings["is_flag"] = True
         super().__init__(
             [flags], envvar=f"BATCHIFY_BUILD_{name.upper()}",
-            show_default=default is not False and default not in (None, ""), **settings,
+            show_default=default is not False and default not in (None, "", ()), **settings,
         )  # fmt: skip
 
 
@@ -277,7 +204,15 @@ FILE_OPTIONS = (
                 "whenever they are read, at this size or any other."),
     BuildOption("--extensions", _DISCOVER, type=Names(), default="", metavar="NAMES",
                 help="Take these too, parted by commas: webp, gif, avif."),
-    BuildOption("--hidden", _DISCOVER, help="Take hidden files and folders, as Keras does."),
+    BuildOption("--include", _DISCOVER, type=Pattern(), multiple=True, metavar="GLOB",
+                help="Take only files that match: a pattern as in a .gitignore file, relative to "
+                "DATASET. May be given several times."),
+    BuildOption("--exclude", _DISCOVER, type=Pattern(), multiple=True, metavar="GLOB",
+                help="Ignore files and folders that match, e.g. 'runs/' or '*_mask.png'. May be "
+                "given several times."),
+    BuildOption("--hidden", _DISCOVER,
+                help="Take hidden files and folders, and what systems leave behind (@eaDir, "
+                "lost+found, Thumbs.db, ...), as Keras does."),
     BuildOption("--follow-links", _DISCOVER,
                 help="Follow links that lead out of DATASET, and links to folders."),
     BuildOption("--max-pixels", _DECODE, **_COUNT, help="Refuse images of more pixels."),

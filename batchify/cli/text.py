@@ -169,12 +169,14 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
     dataset = plan.dataset
     lines = []
     if dataset.hidden:
-        lines.append(f"  left out: {dataset.hidden:,} hidden files and folders (see --hidden)")
+        lines.append(f"  ignored: {dataset.hidden:,} hidden or system files and folders (--hidden)")
+    if dataset.excluded:
+        lines.append(f"  ignored: {dataset.excluded:,} files and folders by --include or --exclude")
     if dataset.loose:
-        lines.append(f"  left out: files outside of the class folders: {dataset.loose:,}")
+        lines.append(f"  ignored: {dataset.loose:,} files outside of the class folders")
     if dataset.other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in list(dataset.other.items())[:8])
-        lines.append(f"  left out: files of other kinds: {kinds} (see --extensions)")
+        lines.append(f"  ignored because of their ending: {kinds}")
     if plan.skipped:
         lines.append(f"  skipped: {len(plan.skipped):,}")
         lines += [f"    - {printable(entry.path)}: {entry.reason}" for entry in plan.skipped[:10]]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import WORKER_OPTIONS, CountOrAll, give_options
+from batchify.cli.option_types import CountOrAll
+from batchify.cli.options import WORKER_OPTIONS, give_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:

@@ -242,6 +242,8 @@ class Dataset:
         Named like an image but not read: links out of the folder, FIFOs, devices.
     hidden, loose : int
         How many hidden files and folders, and files outside of class folders, were ignored.
+    excluded : int
+        How many files and folders were ignored by patterns, --include and --exclude.
     other : Mapping of str to int
         How many files were ignored for their extension, by extension.
     warnings : tuple of BatchifyWarning
@@ -264,6 +266,7 @@ class Dataset:
     warnings: tuple[BatchifyWarning, ...] = ()
     annotations: Annotations = field(default_factory=Annotations)
     unlabelled: tuple[str, ...] = ()
+    excluded: int = 0
 
     @property
     def name(self) -> str:

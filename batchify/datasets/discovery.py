@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from batchify.errors import BatchifyWarning, DatasetError
 from batchify.format.shard_index import is_shard_folder
 from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind, list_archive
+from batchify.storage.patterns import PathFilter
 from batchify.storage.tree import FolderTree, Tree
 
 
@@ -33,11 +35,14 @@ def open_tree(
     options: DiscoverOptions,
     *,
     timeout_s: float = IMAGE_TIMEOUT_S,
+    patterns: PathFilter | None = None,
 ) -> Tree:
     """Open the tree of a dataset: a folder, an archive, or a URL.
 
     Parameters
     ----------
+    patterns : PathFilter, optional
+        They help to decide which folder of an archive is the dataset.
     timeout_s : float
         How long reading a file may take; see `batchify.storage.remote_source.RemoteSource`.
 
@@ -54,7 +59,7 @@ def open_tree(
         return list_remote(os.fsdecode(directory), options, timeout_s)
     path = local_path(directory)
     if kind := archive_kind(path):
-        return list_archive(path, kind, options)
+        return list_archive(path, kind, options, patterns)
     return FolderTree(path, follow_links=options.follow_links)
 
 
@@ -106,8 +111,9 @@ def discover(
         archive that is damaged or not supported.
     """
     options = options or DiscoverOptions()
-    tree = open_tree(directory, options, timeout_s=timeout_s)
-    walk = Walk(tree, options, skipped=list(tree.refused))
+    patterns = PathFilter(options) if options.has_patterns else None
+    tree = open_tree(directory, options, timeout_s=timeout_s, patterns=patterns)
+    walk = Walk(tree, options, patterns, skipped=list(tree.refused))
     folders = _folders(walk, b"")
     split_of = _split_folders(walk, folders)
     if split_of is None:
@@ -118,6 +124,9 @@ def discover(
     samples, splits = _walk_classes(walk, groups, {name: i for i, name in enumerate(classes)})
     if not len(samples):
         raise DatasetError(_no_images(walk))
+    classes, samples = _without_emptied(walk, classes, samples)
+    if patterns:
+        walk.warnings += patterns.warnings()
     return Dataset(
         source=tree.source,
         layout=layout,
@@ -126,6 +135,7 @@ def discover(
         splits=None if split_of is None else splits,
         skipped=tuple(walk.skipped),
         hidden=walk.hidden,
+        excluded=walk.excluded,
         loose=walk.loose,
         other=dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0]))),
         warnings=tuple(walk.warnings),
@@ -182,6 +192,19 @@ def _walk_classes(
     labels = np.concatenate([none, *pieces.pop("labels")])
     numbers = np.frombuffer(extents, np.int64).reshape(-1, width) if width else None
     return Samples(names, ends, labels, numbers), splits
+
+
+def _without_emptied(
+    walk: Walk, classes: list[bytes], samples: Samples
+) -> tuple[list[bytes], Samples]:
+    """Return classes and samples without the classes that have no image because of patterns."""
+    counts = np.bincount(samples.labels, minlength=len(classes)).tolist()
+    kept = [name for name, n in zip(classes, counts, strict=True) if n or name not in walk.emptied]
+    if len(kept) == len(classes):
+        return classes, samples
+    index = {name: i for i, name in enumerate(kept)}
+    renumbered = np.array([index.get(name, -1) for name in classes], np.int32)
+    return kept, replace(samples, labels=renumbered[samples.labels])
 
 
 def _folders(walk: Walk, parent: bytes) -> list[bytes]:

@@ -16,6 +16,7 @@ from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.hidden import is_hidden
+from batchify.storage.patterns import PathFilter
 from batchify.storage.tree import Tree, is_folder
 
 
@@ -54,6 +55,7 @@ class Listing:
     folders: list[bytes]
     links: list[bytes]
     hidden: int
+    excluded: int
     other: Counter[str]
     skipped: list[Skipped]
 
@@ -71,15 +73,26 @@ class Listing:
 
 @dataclass
 class Walk:
-    """A walk through a dataset: its tree, its options, and what was ignored so far."""
+    """A walk through a dataset: its tree, its options, and what was ignored so far.
+
+    Parameters
+    ----------
+    patterns : PathFilter or None
+        None if there are no patterns.
+    emptied : set of bytes
+        Names of classes with a folder that holds no image because of the patterns.
+    """
 
     tree: Tree
     options: DiscoverOptions
+    patterns: PathFilter | None = None
     hidden: int = 0
+    excluded: int = 0
     loose: int = 0
     other: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
     warnings: list[BatchifyWarning] = field(default_factory=list)
+    emptied: set[bytes] = field(default_factory=set)
     _seen: dict[bytes, Listing] = field(default_factory=dict)
 
     @property
@@ -101,6 +114,7 @@ class Walk:
         """Return the listing of a folder that is walked: what was ignored in it counts now."""
         found = self._seen.pop(path, None) or list_folder(self, path)
         self.hidden += found.hidden
+        self.excluded += found.excluded
         self.other.update(found.other)
         self.skipped += found.skipped
         return found
@@ -109,6 +123,7 @@ class Walk:
         """Return the listing of a folder whose own files are not taken: they count as loose."""
         found = self._seen.pop(path, None) or list_folder(self, path)
         self.hidden += found.hidden
+        self.excluded += found.excluded
         self.loose += len(found.images.lengths) + found.other.total() + len(found.skipped)
         return found
 
@@ -130,6 +145,7 @@ def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[tuple[bytes, FolderI
     if reason := walk.tree.folder_reason(folder.path):
         walk.skip(folder.path, reason)
         return
+    excluded = walk.excluded
     found: dict[bytes, FolderImages] = {}
     pending = [folder.path]
     while pending:
@@ -143,6 +159,8 @@ def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[tuple[bytes, FolderI
                 pending.append(link)
         if listing.images.blob:
             found[path] = listing.images
+    if not found and walk.excluded > excluded:
+        walk.emptied.add(folder.name)
     paths = list(found)
     sort_names(paths)
     for path in paths:
@@ -159,9 +177,9 @@ def list_folder(walk: Walk, path: bytes) -> Listing:
     """
     suffixes = walk.options.suffixes
     take_hidden = walk.options.hidden
-    tree = walk.tree
+    tree, patterns = walk.tree, walk.patterns
     prefix = path + b"/" if path else b""
-    hidden, other = 0, Counter[str]()
+    hidden, excluded, other = 0, 0, Counter[str]()
     skipped: list[Skipped] = []
     names, folders, links = [], [], []
     try:
@@ -169,6 +187,8 @@ def list_folder(walk: Walk, path: bytes) -> Listing:
             name = entry.name
             if not take_hidden and is_hidden(name):
                 hidden += 1
+            elif patterns and not patterns.takes(prefix + name, is_folder=is_folder(entry)):
+                excluded += 1
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(name)
             elif entry.is_symlink() and is_folder(entry):
@@ -195,7 +215,7 @@ def list_folder(walk: Walk, path: bytes) -> Listing:
         blob += prefix
         blob += names.pop()
     images = FolderImages(blob, lengths, extents)
-    return Listing(path, images, folders, links, hidden, other, skipped)
+    return Listing(path, images, folders, links, hidden, excluded, other, skipped)
 
 
 def _extension(name: bytes) -> str:

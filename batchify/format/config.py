@@ -83,6 +83,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
             words += [option, "x".join(map(str, value))]
         elif name == "classes" and not _is_plain_list(value):
             words += [option, "@CLASSES"]
+        elif name in ("include", "exclude") and isinstance(value, list):
+            words += [word for pattern in value for word in (option, str(pattern))]
         elif isinstance(value, list):
             words += [option, ",".join(map(str, value))]
         else:

@@ -19,6 +19,7 @@ from batchify.errors import BadImageError, DatasetError, DatasetNotFoundError, S
 from batchify.storage import tar_reader, zip_reader
 from batchify.storage.hidden import is_hidden
 from batchify.storage.listed_tree import ListedTree
+from batchify.storage.patterns import PathFilter
 from batchify.storage.source import Member, SourceFile
 
 Kind = Literal["zip", "tar"]
@@ -270,7 +271,12 @@ def archive_kind(path: str | os.PathLike[str]) -> str | None:
     return next((name for magic, name in _OTHERS if head.startswith(magic)), None)
 
 
-def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptions) -> ListedTree:
+def list_archive(
+    path: str | os.PathLike[str],
+    kind: str,
+    options: DiscoverOptions,
+    patterns: PathFilter | None = None,
+) -> ListedTree:
     """Return the folders of an archive.
 
     If everything is in one folder, and that folder holds folders and no images, as with
@@ -303,7 +309,7 @@ def list_archive(path: str | os.PathLike[str], kind: str, options: DiscoverOptio
             file.check_same(file.stamp)
     except PermissionError as error:
         raise DatasetError(f"dataset {printable(full)}: no permission to read it") from error
-    while (top := _top_folder(tree, options)) is not None:
+    while (top := _top_folder(tree, options, patterns)) is not None:
         tree.make_root(top)
     tree.refused.sort(key=lambda entry: (entry.path, entry.reason))
     return tree
@@ -332,19 +338,25 @@ def _add(tree: ListedTree, member: Member, options: DiscoverOptions) -> None:
         tree.refused.append(Skipped(listable_name(member.name), member.reason))
 
 
-def _top_folder(tree: ListedTree, options: DiscoverOptions) -> bytes | None:
+def _top_folder(
+    tree: ListedTree, options: DiscoverOptions, patterns: PathFilter | None
+) -> bytes | None:
     """Return the folder in the root that is the dataset; None if the root is."""
-    folders = _folders(tree, b"", options)
+    folders = _folders(tree, b"", options, patterns)
     if folders is None or len(folders) != 1 or not _folders(tree, folders[0], options):
         return None
     return None if os.fsdecode(folders[0]).lower() in choices.SPLIT_FOLDERS else folders[0]
 
 
-def _folders(tree: ListedTree, path: bytes, options: DiscoverOptions) -> list[bytes] | None:
+def _folders(
+    tree: ListedTree, path: bytes, options: DiscoverOptions, patterns: PathFilter | None = None
+) -> list[bytes] | None:
     """Return the folders in a folder; None if it also holds images."""
     folders = []
     for entry in tree.list_folder(path):
         if is_hidden(entry.name) and not options.hidden:
+            continue
+        if patterns is not None and not patterns.takes(entry.name, is_folder=entry.is_dir()):
             continue
         if entry.is_dir():
             folders.append(entry.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("numpy", "h5py", "PIL", "tqdm", "fsspec")
+HEAVY = ("numpy", "h5py", "PIL", "tqdm", "fsspec", "pathspec")
 
 
 @pytest.mark.parametrize(

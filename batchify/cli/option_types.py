@@ -1,0 +1,100 @@
+"""The types of options: what a text of the command line or of a file stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchify.common.text import printable
+
+if TYPE_CHECKING:  # generic from click 8.4 on, to type checkers alone
+    _SizeType = click.ParamType[tuple[int, int]]
+    _NamesType = click.ParamType[tuple[str, ...]]
+    _CountType = click.ParamType[int | str]
+    _PatternType = click.ParamType[str]
+else:
+    _SizeType = _NamesType = _CountType = _PatternType = click.ParamType
+
+
+class TargetSize(_SizeType):
+    """``HxW``, or one number for a square; in a configuration file also ``[H, W]``."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return (height, width)."""
+        if isinstance(value, list | tuple) and len(value) == 2:
+            value = "x".join(map(str, value))
+        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:[xX×]\s*(\d{1,6})\s*)?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size such as 150x150 (height x width)", param, ctx)
+        height, width = int(match[1]), int(match[2] or match[1])
+        if not height or not width:
+            self.fail(f"{value!r} has a side of 0 pixels", param, ctx)
+        return height, width
+
+
+class Names(_NamesType):
+    """Comma-separated names; in a configuration file also a list."""
+
+    name = "NAMES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names."""
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(part.strip() for part in map(str, parts) if part.strip())
+
+
+class ClassNames(Names):
+    """Comma-separated names, or ``@FILE`` with a name on each line."""
+
+    name = "NAMES|@FILE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names."""
+        if not isinstance(value, str) or not value.startswith("@"):
+            return super().convert(value, param, ctx)
+        try:
+            with open(value[1:], encoding="utf-8-sig", errors="surrogateescape") as file:
+                names = tuple(line.strip() for line in file if line.strip())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self.fail(f"{printable(value[1:])} cannot be read: {reason}", param, ctx)
+        if not names:
+            self.fail(f"{printable(value[1:])} lists no classes", param, ctx)
+        return names
+
+
+class Pattern(_PatternType):
+    """A pattern as in a ``.gitignore`` file; the environment has one a line."""
+
+    name = "GLOB"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """Return the lines."""
+        return [line for line in rv.splitlines() if line.strip()]
+
+
+class CountOrAll(_CountType):
+    """A whole number of at least 1, or ``all``."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return the number, or ``all``."""
+        if value == "all":
+            return "all"
+        if not re.fullmatch(r"\d{1,18}", str(value)) or not int(value):
+            self.fail(f"{value!r} is neither a number of at least 1 nor all", param, ctx)
+        return int(value)

@@ -1,0 +1,126 @@
+"""The patterns of --include and --exclude: which files and folders of a dataset they take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions
+from batchify.errors import BatchifyWarning, OptionError
+
+if TYPE_CHECKING:
+    from pathspec.pattern import Pattern
+
+
+class PathFilter:
+    """Tells which paths of a dataset the patterns take, and which patterns matched nothing.
+
+    Patterns are those of ``.gitignore`` (https://git-scm.com/docs/gitignore), relative to the
+    dataset; of several that match a path, the last one counts.
+
+    Raises
+    ------
+    OptionError
+        If one is not a pattern.
+    """
+
+    def __init__(self, options: DiscoverOptions) -> None:
+        self._include = _compiled("--include", options.include)
+        self._exclude = _compiled("--exclude", options.exclude)
+        self._heads = [_segments(pattern) for pattern in options.include]
+        self._by_depth: dict[int, list[Pattern]] = {}
+        self._unused = {
+            id(pattern): (option, text)
+            for option, texts, patterns in (
+                ("--include", options.include, self._include),
+                ("--exclude", options.exclude, self._exclude),
+            )
+            for text, pattern in zip(texts, patterns, strict=True)
+        }
+
+    def takes(self, path: bytes, *, is_folder: bool) -> bool:
+        """Return whether a file is taken, or whether a folder may hold files that are."""
+        name = os.fsdecode(path)
+        if is_folder:
+            name += "/"
+        excluded = self._last_match(self._exclude, name, _matches_itself)
+        included = self._last_match(self._include, name, _matches)
+        if excluded:
+            return False
+        if not self._include or included:
+            return True
+        return is_folder and self._may_hold(name)
+
+    def warnings(self) -> list[BatchifyWarning]:
+        """Return a warning for each pattern that matched nothing so far."""
+        return [
+            BatchifyWarning(
+                "unused-pattern",
+                f"{option} {printable(text)} matches nothing in the dataset; patterns are relative "
+                "to DATASET, as in a .gitignore file",
+            )
+            for option, text in self._unused.values()
+        ]
+
+    def _last_match(
+        self, patterns: Sequence[Pattern], name: str, match: Callable[[Pattern, str], bool]
+    ) -> bool:
+        """Return whether the last pattern that matches a name takes it."""
+        for pattern in reversed(patterns):
+            if match(pattern, name):
+                if self._unused:
+                    for each in patterns:
+                        if id(each) in self._unused and match(each, name):
+                            del self._unused[id(each)]
+                return bool(pattern.include)
+        return False
+
+    def _may_hold(self, folder: str) -> bool:
+        """Return whether a file below a folder may match a pattern of --include."""
+        depth = folder.count("/")
+        if depth not in self._by_depth:
+            heads = [None if head is None else head[:depth] for head in self._heads]
+            if any(head is None or "**" in head for head in heads):
+                heads = [["**"]]
+            texts = ["/" + "/".join(head) for head in heads if head]
+            self._by_depth[depth] = _compiled("--include", texts)
+        return any(_matches(pattern, folder) for pattern in self._by_depth[depth])
+
+
+def _matches(pattern: Pattern, name: str) -> bool:
+    """Return whether a pattern matches a path or a folder that the path is in."""
+    return pattern.match_file(name) is not None
+
+
+def _matches_itself(pattern: Pattern, name: str) -> bool:
+    """Return whether a pattern matches a path: git asks about each folder on the way before."""
+    found = pattern.match_file(name)
+    if found is None:
+        return False
+    match = found.match  # its group ps_d is the slash after a folder
+    return match.groupdict().get("ps_d") is None or match.end() == len(name)
+
+
+def _segments(pattern: str) -> list[str] | None:
+    """Return the parts of a pattern; None if it may match at any depth, [] if it only excepts."""
+    if pattern.startswith("!"):
+        return []
+    parts = pattern.removeprefix("/").removesuffix("/").split("/")
+    return parts if len(parts) > 1 or pattern.startswith("/") else None
+
+
+def _compiled(option: str, patterns: Sequence[str]) -> list[Pattern]:
+    from pathspec import GitIgnoreSpec  # only where there are patterns: a build starts sooner
+
+    found: list[Pattern] = []
+    for text in patterns:
+        try:
+            (pattern,) = GitIgnoreSpec.from_lines([text]).patterns
+        except ValueError:
+            pattern = None
+        if pattern is None or pattern.include is None:
+            raise OptionError(f"{option} {text!r} is not a pattern as in a .gitignore file")
+        found.append(pattern)
+    return found

@@ -1,0 +1,277 @@
+"""The files: which of a dataset's files are its images, and what is ignored."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+from helpers.drawing import draw_dataset, save
+from helpers.packing import members, pack
+from helpers.running import Run
+
+from batchify.building.build import build
+from batchify.building.changes import find_changes
+from batchify.checking.verify import verify
+from batchify.dataset_options import DiscoverOptions, ManifestOptions
+from batchify.datasets.dataset import Dataset
+from batchify.datasets.discovery import discover
+from batchify.errors import OptionError
+from batchify.format.config import build_command, recorded_options
+from batchify.format.reader import Reader
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
+from batchify.planning.planner import fingerprint
+from batchify.storage.tree import FolderTree
+
+SMALL = DecodeOptions((12, 10))
+
+
+def paths(dataset: Dataset) -> list[str]:
+    """Return the paths of all samples."""
+    return [os.fsdecode(dataset.samples.path(i)) for i in range(len(dataset.samples))]
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files, and the folders above them."""
+    for name in names:
+        save(root / name, b"")
+    return root
+
+
+def taken(root: Path, *exclude: str, include: tuple[str, ...] = ()) -> list[str]:
+    """Return the paths that patterns take."""
+    return paths(discover(root, DiscoverOptions(include=include, exclude=exclude)))
+
+
+# What systems leave behind
+
+
+JUNK = (
+    "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", "__pycache__", ".git",
+    "__MACOSX", "#recycle", "@Recently-Snapshot", ".ipynb_checkpoints", ".Trash-1000",
+)  # fmt: skip
+
+
+def test_what_systems_leave_behind_is_ignored_at_any_depth(tmp_path: Path) -> None:
+    """Thumbnails of a NAS are no images of the class, and its folders no classes (case L9)."""
+    root = draw_dataset(tmp_path, {"cat": 10, "dog": 10})
+    for name in JUNK:
+        (root / name).mkdir()
+        touch(root / "cat" / name, "img_000.jpg/SYNOPHOTO_THUMB_M.jpg", "x.jpg")
+        touch(root / "dog" / "deeper" / name, "x.jpg")
+    touch(root / "dog", "Thumbs.db", "desktop.ini", ".DS_Store", "._img_000.jpg")
+    found = discover(root)
+    assert list(found.class_to_idx) == ["cat", "dog"]
+    assert len(found.samples) == 20
+    assert found.hidden == 3 * len(JUNK) + 4
+    assert found.other == {}
+
+
+def test_cases_count_where_the_system_tells_them_apart(tmp_path: Path) -> None:
+    """Windows does not, and its disks are read elsewhere; Linux and network storage do."""
+    root = touch(
+        tmp_path, "cat/1.jpg", "$Recycle.Bin/1.jpg", "system volume information/1.jpg",
+        "cat/THUMBS.DB", "Lost+Found/1.jpg",
+    )  # fmt: skip
+    found = discover(root)
+    assert list(found.class_to_idx) == ["Lost+Found", "cat"]
+    assert (found.hidden, found.other) == (3, {})
+
+
+def test_an_archive_has_no_junk_either(tmp_path: Path) -> None:
+    """A folder of thumbnails beside the wrapper folder does not make it a class."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 2, "dog": 2})
+    entries = [*members(root), ("cat/@eaDir/x.jpg", b"")]
+    packed = [(f"photos/{name}", data) for name, data in entries]
+    found = discover(pack(tmp_path / "a.zip", [*packed, ("@eaDir/y/x.jpg", b"")]))
+    assert found.classes == (b"cat", b"dog")
+    assert (len(found.samples), found.hidden) == (4, 1)
+
+
+def test_hidden_takes_what_systems_leave_behind_too(tmp_path: Path) -> None:
+    """As Keras does; --exclude takes some of it away again."""
+    root = touch(tmp_path, "cat/1.jpg", "lost+found/2.jpg", "cat/@eaDir/3.jpg", ".x/4.jpg")
+    found = discover(root, DiscoverOptions(hidden=True))
+    assert paths(found) == [".x/4.jpg", "cat/1.jpg", "cat/@eaDir/3.jpg", "lost+found/2.jpg"]
+    found = discover(root, DiscoverOptions(hidden=True, exclude=("lost+found", "@eaDir/")))
+    assert paths(found) == [".x/4.jpg", "cat/1.jpg"]
+    assert found.excluded == 2
+
+
+def test_an_unreadable_folder_that_is_ignored_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """An ext4 disk has lost+found, which only root may list (case L17); others are excluded."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 5, "dog": 5})
+    for name in ("lost+found", "private", "cat/private"):
+        (root / name).mkdir()
+    list_folder = FolderTree.list_folder
+
+    def refuse(tree: FolderTree, path: bytes) -> object:
+        if path.endswith((b"lost+found", b"private")):
+            raise PermissionError(13, "Permission denied")
+        return list_folder(tree, path)
+
+    monkeypatch.setattr(FolderTree, "list_folder", refuse)
+    done = run("build", root, "a.h5", "--target-size", "8")
+    assert done.returncode == 1
+    assert "private: Permission denied" in done.stderr
+    done = run("build", root, "a.h5", "--target-size", "8", "--exclude", "private/")
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file.attrs["classes"].tolist() == [b"cat", b"dog"]
+
+
+# Patterns
+
+
+TREE = (
+    "train/cat/1.jpg", "train/cat/2_mask.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "val/dog/1.jpg",
+    "runs/exp1/1.jpg",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        ((), ("runs",), [0, 1, 2, 3, 4]),
+        ((), ("/runs/",), [0, 1, 2, 3, 4]),
+        ((), ("./runs",), [0, 1, 2, 3, 4]),
+        ((), ("runs", "*_mask.*"), [0, 2, 3, 4]),
+        ((), ("runs", "train/**/2*"), [0, 2, 3, 4]),
+        ((), ("*", "!/train/", "!/train/*/", "!1.jpg"), [0, 2]),
+        (("train/", "val/"), (), [0, 1, 2, 3, 4]),
+        (("/train/**", "/val/**/1.jpg"), (), [0, 1, 2, 3, 4]),
+        (("/*/cat/",), (), [0, 1, 3]),
+        (("/*/cat/",), ("*mask*",), [0, 3]),
+        (("train/", "val/", "!*_mask.jpg"), (), [0, 2, 3, 4]),
+        (("dog",), ("runs",), [2, 4]),
+    ],
+)  # fmt: skip
+def test_patterns_choose_files_as_git_does(
+    tmp_path: Path, include: tuple[str, ...], exclude: tuple[str, ...], expected: list[int]
+) -> None:
+    """Relative to the dataset, at any depth or not; folders with all that is in them."""
+    assert taken(touch(tmp_path, *TREE), *exclude, include=include) == [TREE[i] for i in expected]
+
+
+def test_excluded_folders_are_neither_classes_nor_splits(tmp_path: Path) -> None:
+    """What is excluded is not looked at when folders are judged (case L3)."""
+    found = discover(touch(tmp_path, *TREE), DiscoverOptions(exclude=("runs",)))
+    assert found.layout == "splits"
+    assert found.classes == (b"cat", b"dog")
+    assert found.excluded == 1
+
+
+def test_a_class_that_patterns_leave_no_image_is_none(tmp_path: Path) -> None:
+    """Labels count what is left; a folder that is empty by itself stays a class."""
+    root = touch(tmp_path, "a/1.jpg", "b/1.jpg", "c/x/1.jpg", "e/1.jpg")
+    (root / "d").mkdir()
+    for options in (DiscoverOptions(include=("b", "e")), DiscoverOptions(exclude=("a", "c/*"))):
+        found = discover(root, options)
+        assert found.classes == (b"b", b"d", b"e")
+        assert found.samples.labels.tolist() == [0, 2]
+
+
+def test_a_pattern_may_begin_with_a_number_sign(tmp_path: Path) -> None:
+    """Where there is a folder #old, it is no comment."""
+    assert taken(touch(tmp_path, "a/1.jpg", "#old/1.jpg"), "#old") == ["a/1.jpg"]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_patterns_are_for_archives_too(tmp_path: Path, name: str) -> None:
+    """And decide what the one folder is that everything is in."""
+    root = draw_dataset(tmp_path / "in", {"top/cat": 3, "top/dog": 3, "other/x": 2})
+    archive = pack(tmp_path / name, members(root))
+    found = discover(archive, DiscoverOptions(exclude=("other", "img_001.jpg")))
+    assert paths(found) == [
+        "cat/img_000.jpg", "cat/img_002.jpg", "dog/img_000.jpg", "dog/img_002.jpg"
+    ]  # fmt: skip
+    assert found.warnings == ()
+
+
+def test_an_unused_pattern_is_a_warning(tmp_path: Path, run: Run) -> None:
+    """It is spelled wrongly, or relative to another folder; it does not hide behind another."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 5, "dog": 5})
+    touch(root, "cat/notes.txt", "@eaDir/x.jpg")
+    done = run(
+        "build", root, "a.h5", "--target-size", "8", "--exclude", "photos/cat",
+        "--exclude", "*.txt", "--exclude", "notes.txt", "--include", "*.jpg",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "  ignored: 1 files and folders by --include or --exclude\n" in done.stdout
+    assert done.stdout.endswith(
+        "  warning: --exclude photos/cat matches nothing in the dataset; patterns are relative to "
+        "DATASET, as in a .gitignore file\n"
+    )
+    done = run("build", root, "b.h5", "--exclude", "nothing", "--dry-run", "--json")
+    (warning,) = json.loads(done.stdout)["warnings"]
+    assert warning["code"] == "unused-pattern"
+
+
+@pytest.mark.parametrize("pattern", ["", " ", "!", "/", "\\"])
+def test_what_is_no_pattern_is_refused(tmp_path: Path, pattern: str, run: Run) -> None:
+    """With its option."""
+    root = touch(tmp_path / "photos", "cat/1.jpg")
+    done = run("build", root, "a.h5", "--exclude", pattern)
+    assert done.returncode == 2
+    assert "exclude" in done.stderr
+
+
+def test_patterns_have_a_limit() -> None:
+    """A file records them, within 64 KiB."""
+    with pytest.raises(OptionError, match="take more than 8,192 bytes together"):
+        DiscoverOptions(exclude=("x" * 5000, "y" * 5000))
+
+
+def test_a_manifest_has_no_patterns() -> None:
+    """It lists its images itself."""
+    with pytest.raises(OptionError, match="leave out --include and --exclude, or remove rows"):
+        BuildOptions(
+            discover=DiscoverOptions(exclude=("*.png",)), manifest=ManifestOptions("labels.csv")
+        )
+
+
+def test_patterns_are_recorded_and_read_back(tmp_path: Path) -> None:
+    """A file is up to date, verified and fingerprinted by the patterns that it was built with."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 5, "dog": 5})
+    plain = BuildOptions(decode=SMALL)
+    options = BuildOptions(
+        decode=SMALL, discover=DiscoverOptions(exclude=("img_003.jpg",), include=("*.jpg", "*.png"))
+    )
+    build(root, tmp_path / "a.h5", options)
+    with Reader(tmp_path / "a.h5") as reader:
+        config = reader.header.config
+    assert config["exclude"] == ["img_003.jpg"]
+    assert recorded_options(config).discover == options.discover
+    command = build_command(config, skipped=False)
+    assert "--include '*.jpg' --include '*.png' --exclude img_003.jpg" in command
+    assert not find_changes(root, tmp_path / "a.h5", options).is_due
+    assert find_changes(root, tmp_path / "a.h5", plain).is_due
+    assert verify(tmp_path / "a.h5", source=root).is_whole
+    assert str(fingerprint(root, options)) != str(fingerprint(root, plain))
+    build(root, tmp_path / "plain.h5", plain)
+    with Reader(tmp_path / "plain.h5") as reader:
+        assert {"include", "exclude"}.isdisjoint(reader.header.config)
+
+
+def test_patterns_from_files_and_the_environment(tmp_path: Path, run: Run) -> None:
+    """A list or one text in TOML; a pattern a line in the environment, spaces and all."""
+    root = touch(tmp_path / "photos", "a/1.jpg", "a/2 x.jpg", "b/1.jpg", "c/1.jpg")
+
+    def excluded(*arguments: str, **environment: str) -> int:
+        done = run("build", root, "a.h5", "--dry-run", "--json", *arguments, **environment)
+        assert done.returncode == 0, done.stderr
+        return int(json.loads(done.stdout)["left_out"]["excluded"])
+
+    assert excluded(BATCHIFY_BUILD_EXCLUDE="2 x.jpg\nb\n") == 2
+    (tmp_path / "batchify.toml").write_text('[tool.batchify.build]\nexclude = "b"\n')
+    assert excluded() == 1
+    (tmp_path / "batchify.toml").write_text('[tool.batchify.build]\nexclude = ["b", "c"]\n')
+    assert excluded() == 2
+    assert excluded("--exclude", "2*") == 1
+    (tmp_path / "batchify.toml").write_text("[tool.batchify.build]\nexclude = [1]\n")
+    assert run("build", root, "a.h5").returncode == 2
