@@ -152,7 +152,7 @@ def stored_facts(reader: Reader) -> Facts:
 
 def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> SplitFacts:
     sizes, flags = reader.column(split, "source_size"), reader.column(split, "source_flags")
-    labels = class_indices(reader, split) if has_classes(reader) else None
+    labels = class_indices(reader, split) if has_classes(reader, split) else None
     facts = SplitFacts(labels, digests, sizes, flags, partial(_stored_paths, reader, split))
     _clear_tiff_turns(facts)
     return facts
@@ -277,9 +277,8 @@ def _undecoded(plan: BuildPlan, split: SplitPlan) -> SplitFacts:
         for first in range(start, stop, _AT_ONCE):
             yield first, samples.paths(split.rows[first : min(first + _AT_ONCE, stop)])
 
-    has_labels = plan.options.store.class_mode in choices.INDEXED_MODES
     return SplitFacts(
-        labels=samples.labels[split.rows] if has_labels else None,
+        labels=samples.labels[split.rows] if plan.has_classes(split.name) else None,
         digests=np.zeros((len(split), 32), np.uint8),
         sizes=np.zeros((len(split), 2), np.int32),
         flags=np.zeros(len(split), np.uint16),

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchify import choices
 from batchify.cli.boundary import boundary
 from batchify.cli.text import echo, table
-from batchify.common.text import printable, size_text
+from batchify.common.text import plural, printable, size_text
 
 if TYPE_CHECKING:
     from batchify.reporting.inspection import Inspection
@@ -175,7 +176,10 @@ def labels_text(summary: Summary) -> str:
         counts = {split.name: list(split.class_counts or ()) for split in counted}
         head = f"classes: {len(summary.classes):,}"
         text = head + "\n" + _bars(summary, "class", counts)
-    elif mode == "none":
+        for split in summary.splits:
+            if split.class_counts is None:
+                text += f"\n{split.name}: {plural(split.rows, 'image')} without labels"
+    elif mode in ("none", *choices.INDEXED_MODES):
         text = f"classes: {len(summary.classes):,} (no labels are stored)"
     elif mode == "mask":
         text = f"labels: masks (column {printable(summary.classes[0])})"

@@ -167,7 +167,11 @@ def changes_text(changes: Changes) -> str:
 def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
     """Return lines that say what is not in the file."""
     dataset = plan.dataset
-    lines = []
+    lines = [
+        f"  {split.name}: {plural(len(split), 'image')} without labels"
+        for split in plan.splits
+        if split.name in plan.unlabelled
+    ]
     if dataset.hidden:
         lines.append(f"  ignored: {dataset.hidden:,} hidden or system files and folders (--hidden)")
     if dataset.excluded:

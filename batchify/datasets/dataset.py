@@ -301,7 +301,8 @@ def sample_labels(
 ) -> NDArray[Any] | None:
     """Return the labels that a file stores for some samples.
 
-    None in the class modes ``none``, and ``mask``, whose labels are decoded with the images.
+    None if the samples have no labels, and in the class modes ``none``, and ``mask``, whose labels
+    are decoded with the images.
 
     Parameters
     ----------
@@ -312,7 +313,10 @@ def sample_labels(
         return None
     values = dataset.annotations.values
     if values is None:
-        return encode_labels(dataset.samples.labels[rows], class_mode, len(dataset.classes))
+        indices = dataset.samples.labels[rows]
+        if (indices < 0).any():
+            return None
+        return encode_labels(indices, class_mode, len(dataset.classes))
     found = values[rows].astype("<f4", copy=False)
     is_single = class_mode == "regression" and found.shape[1] == 1
     return found[:, 0].copy() if is_single else found

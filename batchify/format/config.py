@@ -129,6 +129,14 @@ def recorded_choice(config: dict[str, Any], name: str, choices: tuple[str, ...])
     return value
 
 
+def unlabelled_splits(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the splits of a config that have no labels, though the others may have."""
+    names = config.get("unlabelled_splits", [])
+    if not isinstance(names, list) or any(name not in choices.SPLITS for name in names):
+        raise FileFormatError("its unlabelled_splits are not splits")
+    return tuple(names)
+
+
 def image_shape(config: dict[str, Any]) -> tuple[int, int, int]:
     """Return the shape (H, W, C) of the images of a config."""
     sides = config.get("target_size")

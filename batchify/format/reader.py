@@ -24,7 +24,7 @@ from batchify.common.paths import shown_path
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, Skipped
 from batchify.format import schema, strict
-from batchify.format.config import image_shape, recorded_choice
+from batchify.format.config import image_shape, recorded_choice, unlabelled_splits
 from batchify.format.rows import row_ends
 from batchify.format.schema import RowOffsets
 from batchify.format.shard_index import ShardIndex, ShardPath, shard_name
@@ -78,6 +78,7 @@ class Reader(Closing):
             self.image_dtype = np.dtype(
                 choices.STORED_DTYPES[recorded_choice(config, "dtype", choices.DTYPES)]
             )
+            self._unlabelled = unlabelled_splits(config)
             self.columns: dict[str, tuple[schema.Column, ...]] = {}
             """The columns of each split, as schema 1 describes them."""
             self.splits = {
@@ -140,6 +141,11 @@ class Reader(Closing):
             if self.rows(split) and not np.isfinite([mean, std]).all():
                 raise FileFormatError(f"{schema.STATISTICS} of {split} are not finite")
         return tuple(mean.tolist()), tuple(std.tolist())
+
+    def class_mode(self, split: str) -> str:
+        """Return the class mode of a split: ``none`` if it alone has no labels."""
+        mode = recorded_choice(self.header.config, "class_mode", choices.CLASS_MODES)
+        return "none" if split in self._unlabelled else mode
 
     def rows(self, split: str) -> int:
         """Return the number of rows of a split."""
@@ -233,7 +239,7 @@ class Reader(Closing):
             paths.shape[0],
             self.image_shape,
             recorded_choice(self.header.config, "dtype", choices.DTYPES),
-            recorded_choice(self.header.config, "class_mode", choices.CLASS_MODES),
+            self.class_mode(name),
             len(self.header.classes),
             paths.get_type().get_size(),
             encoded_nbytes,
@@ -269,13 +275,13 @@ def _opened(path: bytes) -> h5py.File:
         return h5py.File(path, "r")  # where this process has it open already, with a lock
 
 
-def has_classes(reader: Reader) -> bool:
-    """Tell whether the labels of a file are classes."""
-    return reader.header.config["class_mode"] in choices.INDEXED_MODES
+def has_classes(reader: Reader, split: str) -> bool:
+    """Tell whether a split has labels that are classes."""
+    return reader.class_mode(split) in choices.INDEXED_MODES
 
 
 def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
-    """Return the number of rows of each class, shape (classes,); None if labels are no classes.
+    """Return the number of rows of each class, shape (classes,); None without such labels.
 
     Raises
     ------
@@ -286,7 +292,7 @@ def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
     -----
     Memory: some thousand labels at a time.
     """
-    if not has_classes(reader):
+    if not has_classes(reader, split):
         return None
     counts = np.zeros(len(reader.header.classes), np.int64)
     for piece in _index_pieces(reader, split):

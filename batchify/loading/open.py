@@ -68,7 +68,7 @@ def _split(
         raise FileFormatError(f"{printable(reader.path)}: {where} has no scale_factor")
     labels = _column(reader, mapped, name, "labels") if "labels" in columns else None
     weights = _column(reader, mapped, name, "weights") if "weights" in columns else None
-    class_mode = reader.header.config["class_mode"]
+    class_mode = reader.class_mode(name)
     if labels is not None and class_mode in ("sparse", "binary"):
         known = (labels >= 0) & (labels < len(classes))
         if not known.all():

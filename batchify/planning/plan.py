@@ -77,9 +77,21 @@ class BuildPlan:
         annotations = self.dataset.annotations
         config = self.options.config(layout=self.dataset.layout, is_split=annotations.is_split)
         config.update(annotations.recorded)
+        if self.unlabelled:
+            config["unlabelled_splits"] = list(self.unlabelled)
         if self.shard is not None:
             config["shard"], config["shards"] = self.shard
         return config
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """The splits without labels, if the others have some."""
+        has_labels = self.options.store.class_mode in choices.INDEXED_MODES
+        return self.dataset.unlabelled if has_labels else ()
+
+    def has_classes(self, split: str) -> bool:
+        """Return whether a split has labels that are classes."""
+        return split_class_mode(split, self.dataset, self.options) in choices.INDEXED_MODES
 
     @property
     def row_nbytes(self) -> int:
@@ -202,7 +214,8 @@ class BuildPlan:
             found.append(BatchifyWarning("empty-split", message))
         if self.options.store.class_mode in choices.MANIFEST_MODES:
             return tuple(found)
-        counts = np.bincount(self.dataset.samples.labels, minlength=len(self.dataset.classes))
+        labels = self.dataset.samples.labels
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.dataset.classes))
         bare = [printable(self.dataset.classes[i]) for i in np.flatnonzero(counts == 0)]
         if bare:
             names = ", ".join(bare[:5]) + (", …" if len(bare) > 5 else "")
@@ -277,6 +290,11 @@ def make_plan(
     return BuildPlan(dataset, options, decoder, tuple(splits), dataset.skipped)
 
 
+def split_class_mode(split: str, dataset: Dataset, options: BuildOptions) -> str:
+    """Return the class mode of a split: ``none`` if it alone has no labels."""
+    return "none" if split in dataset.unlabelled else options.store.class_mode
+
+
 def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions) -> SplitPlan:
     """Return the plan of one split, given the sample of each row."""
     masks = dataset.annotations.masks
@@ -284,7 +302,7 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
         len(rows),
         options.decode.image_shape,
         options.store.dtype,
-        options.store.class_mode,
+        split_class_mode(name, dataset, options),
         len(dataset.classes),
         dataset.samples.path_nbytes,
         int(_sizes(dataset)[rows].sum()) if options.store.is_encoded else None,

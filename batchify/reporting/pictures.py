@@ -266,7 +266,7 @@ def sample_rows(
     if not count:
         return []
     draws = [seed, choices.SPLITS.index(split)]
-    if not has_classes(reader):
+    if not has_classes(reader, split):
         return [Shown(None, count, _drawn(np.arange(count), per_class, draws))]
     labels = class_indices(reader, split)
     by_class = np.argsort(labels, kind="stable")  # within a class rows stay in order

@@ -259,8 +259,12 @@ def _classes_of(class_counts: Sequence[int] | None) -> int | None:
 def _repeats(reader: Reader, album: Album) -> Repeats:
     found = find_repeats(stored_digests(reader))
     labels = {}
-    if found and has_classes(reader):
-        labels = {split: class_indices(reader, split) for split in reader.splits}
+    if found:
+        labels = {
+            split: class_indices(reader, split)
+            for split in reader.splits
+            if has_classes(reader, split)
+        }
 
     def class_of(split: str, row: int) -> int | None:
         return int(labels[split][row]) if split in labels else None

@@ -82,6 +82,10 @@ def balance(dossier: Dossier) -> Html:
         for title, some in zip(("Largest classes", "Smallest classes"), ends, strict=True):
             parts += [tag("h3", title), _bars(title, dossier, counted, some)]
         parts.append(_all_classes(dossier, counted))
+    for split in summary.splits:
+        if split.class_counts is None:
+            text = f"{split.name}: {plural(split.rows, 'image')} without labels."
+            parts.append(paragraph(text, "note"))
     parts.append(paragraph("Bars compare the classes within a split.", "note"))
     return join(parts)
 

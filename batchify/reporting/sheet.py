@@ -182,7 +182,7 @@ def _about(
     kind = f"{shape} {pictures.dtype.name}"
     is_cut = any(of.count > len(of.rows) for of in shown)
     if counts is None:
-        mode = reader.header.config["class_mode"]
+        mode = reader.class_mode(pictures.split)
         labels = {"none": "no labels", "mask": "masks"}.get(mode, f"{mode} labels")
         text = f"{images}, {labels}, {kind}"
         return f"{text}; {len(shown[0].rows):,} of them, drawn by seed {seed}" if is_cut else text
