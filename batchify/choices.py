@@ -159,6 +159,12 @@ ON_ERRORS: tuple[str, ...] = get_args(OnError)
 POLICIES: tuple[str, ...] = get_args(Policy)
 STORES: tuple[str, ...] = get_args(Store)
 
+POLICY_GROUPS: Mapping[str, int] = {"keras": 0, "stratified": 2, "hash": 1}
+"""How many kinds of groups a policy keeps together at once: named groups, and duplicates.
+
+A policy that is not in this table keeps none, so groups are refused.
+"""
+
 INDEXED_MODES = ("sparse", "categorical", "binary")
 """Class modes with classes as labels."""
 

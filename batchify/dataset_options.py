@@ -173,7 +173,9 @@ class SplitOptions:
 
     def __post_init__(self) -> None:
         check_choice("split policy", self.policy, choices.POLICIES)
-        self._check_groups()
+        self.check_groups()
+        if self.group_by:
+            check_pattern("group by", self.group_by)
         for name in ("validation", "test"):
             share = getattr(self, name)
             if not isinstance(share, float | int) or not 0 <= share < 1:
@@ -192,16 +194,44 @@ class SplitOptions:
         """Whether some files must stay in one split."""
         return bool(self.group_by) or self.group_duplicates
 
-    def _check_groups(self) -> None:
-        if self.is_grouped and self.policy == "keras":
+    def check_groups(self, *, column: bool = False) -> None:
+        """Refuse groups that the policy would not keep together: the splits would leak.
+
+        Parameters
+        ----------
+        column : bool
+            The manifest has a column of groups.
+
+        Raises
+        ------
+        OptionError
+        """
+        if column and self.group_by:
             raise OptionError(
-                "split keras takes the first files of each class, whatever belongs together; "
-                "--group-by and --group-duplicates need --split stratified or hash"
+                "the manifest has a group column; leave --group-by out, or the column"
             )
-        if self.policy == "hash" and self.group_by and self.group_duplicates:
+        asked = (column or bool(self.group_by)) + self.group_duplicates
+        if asked <= choices.POLICY_GROUPS.get(self.policy, 0):
+            return
+        able = " or ".join(
+            name for name in choices.POLICIES if choices.POLICY_GROUPS.get(name, 0) >= asked
+        )
+        if asked == 1:
+            named = (
+                "the group column of the manifest needs"
+                if column
+                else ("--group-by and --group-duplicates need")
+            )
             raise OptionError(
-                "split hash goes by the group or by the content; give --group-by or "
-                "--group-duplicates (--split stratified takes both)"
+                f"split {self.policy} does not keep together what belongs together; "
+                f"{named} --split {able}"
             )
-        if self.group_by:
-            check_pattern("group by", self.group_by)
+        if column:
+            raise OptionError(
+                f"split {self.policy} goes by the group or by the content; the manifest has a "
+                f"group column, so leave --group-duplicates out (--split {able} takes both)"
+            )
+        raise OptionError(
+            f"split {self.policy} goes by the group or by the content; give --group-by or "
+            f"--group-duplicates (--split {able} takes both)"
+        )

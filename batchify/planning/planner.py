@@ -86,9 +86,19 @@ def plan_with_workers(
     report: ProgressCallback,
 ) -> BuildPlan:
     """Return the plan of a build, made by the workers that will also build the file."""
+    return _plan(dataset, options, workers, report)[0]
+
+
+def _plan(
+    dataset: str | os.PathLike[str],
+    options: BuildOptions,
+    workers: engine.Workers,
+    report: ProgressCallback,
+) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
+    """Return the plan of a build, and the SHA-256 of each sample if the splits depend on them."""
     found = _scan(dataset, options, workers, report)
     digests = _split_digests(found, options, workers, report)
-    return make_plan(found, options, decoder=decoder_text(), digests=digests)
+    return make_plan(found, options, decoder=decoder_text(), digests=digests), digests
 
 
 def _scan(
@@ -166,9 +176,8 @@ def fingerprint(
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as pool:
-        found = _scan(dataset, options, pool, report)
-        digests = _split_digests(found, options, pool, report)
-        plan = make_plan(found, options, decoder=decoder_text(), digests=digests)
+        plan, digests = _plan(dataset, options, pool, report)
+        found = plan.dataset
         max_file_size = options.decode.max_file_size
         if digests is None:
             digests = hash_samples(found, max_file_size, pool, report)

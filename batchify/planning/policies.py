@@ -1,8 +1,9 @@
 """Split policies: keras, stratified, hash.
 
 To add a policy, write a function like `split_by_hash`, give it a line in `POLICIES`, and its name
-to `batchify.choices.Policy`. A policy that keeps groups of samples together gets them from
-`batchify.planning.groups`; one that cannot refuses them, as `split_as_keras` does.
+to `batchify.choices.Policy`. Groups of samples are refused for it unless
+`batchify.choices.POLICY_GROUPS` says that it keeps them together; it gets them from
+`batchify.planning.groups`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
-from batchify.errors import OptionError
 from batchify.planning.groups import Digests, group_numbers, hash_points
 
 Indices = NDArray[np.int32]
@@ -228,14 +228,9 @@ class _SplitCounts:
 
 
 def split_as_keras(
-    samples: Samples, options: SplitOptions, _digests: Digests | None, named: Digests | None
+    samples: Samples, options: SplitOptions, _digests: Digests | None, _named: Digests | None
 ) -> dict[str, Indices]:
     """Split each class as Keras does."""
-    if named is not None:
-        raise OptionError(
-            "split keras takes the first files of each class, whatever belongs together; the group "
-            "column of the manifest needs --split stratified or hash"
-        )
     return _by_class(keras, samples, options)
 
 
@@ -253,11 +248,6 @@ def split_by_hash(
     samples: Samples, options: SplitOptions, digests: Digests | None, named: Digests | None
 ) -> dict[str, Indices]:
     """Split by a hash of each sample's group, content or path."""
-    if options.group_duplicates and named is not None:
-        raise OptionError(
-            "split hash goes by the group or by the content; the manifest has a group column, so "
-            "leave --group-duplicates out (--split stratified takes both)"
-        )
     return by_points(hash_points(samples, options, digests, named), options)
 
 
@@ -301,8 +291,7 @@ def split_samples(
     OptionError
         If the groups of a manifest do not go with `options`.
     """
-    if options.group_by and named is not None:
-        raise OptionError("the manifest has a group column; leave --group-by out, or the column")
+    options.check_groups(column=named is not None)
     return POLICIES[options.policy](samples, options, digests, named)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,19 +12,25 @@ from hypothesis import strategies as st
 from batchify import choices
 from batchify.choices import Policy
 from batchify.dataset_options import SplitOptions
-from batchify.datasets.dataset import Samples
+from batchify.datasets.dataset import Samples, join_samples
 from batchify.errors import OptionError
 from batchify.planning.policies import POLICIES, keras_order, split_samples, stratified
 
 counts = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
-policies = st.sampled_from(["keras", "stratified"])
+policies = st.sampled_from(choices.POLICIES)
 
 
 def samples_of(per_class: list[int]) -> Samples:
     """Return the samples of classes with so many files each, all of the same name."""
     labels = np.repeat(np.arange(len(per_class), dtype=np.int32), per_class)
     return Samples(b"", np.zeros(len(labels), np.int64), labels)
+
+
+def in_groups(groups: list[int]) -> Samples:
+    """Return samples of one class, each named after its group."""
+    names = [b"g%d/%d" % (group, i) for i, group in enumerate(groups)]
+    return join_samples([names], np.zeros(len(groups), np.int32))
 
 
 def test_every_policy_has_a_function() -> None:
@@ -41,6 +49,46 @@ def test_every_sample_goes_to_one_split(
     assert sorted(together.tolist()) == list(range(sum(per_class)))
     for rows in splits.values():
         assert rows.tolist() == sorted(rows.tolist())
+
+
+@pytest.mark.parametrize("policy", choices.POLICIES)
+@given(groups=st.lists(st.integers(0, 5), min_size=1, max_size=40), seed=st.integers(0, 99))
+def test_every_policy_keeps_groups_or_refuses_them(
+    policy: Policy, groups: list[int], seed: int
+) -> None:
+    """No split of a file leaks: a group of any kind is in one split, or there is no file."""
+    numbers = np.array(groups)
+    digests = np.repeat(numbers[:, None].astype(np.uint8) + 1, 32, axis=1)
+    kept = choices.POLICY_GROUPS.get(policy, 0)
+    asked: list[dict[str, Any]] = [{"group_by": r"(g\d+)/"}, {"group_duplicates": True}]
+    for each in [*asked, {**asked[0], **asked[1]}]:
+        if len(each) > kept:
+            with pytest.raises(OptionError, match="--group-by"):
+                SplitOptions(policy, 0.4, seed=seed, **each)
+            continue
+        options = SplitOptions(policy, 0.4, seed=seed, **each)
+        splits = split_samples(in_groups(groups), options, digests)
+        members = [set(numbers[rows].tolist()) for rows in splits.values()]
+        assert not set.intersection(*members)
+    column = digests[:, :16]
+    options = SplitOptions(policy, 0.4, seed=seed)
+    if kept:
+        splits = split_samples(in_groups(groups), options, named=column)
+        assert not set.intersection(*[set(numbers[rows].tolist()) for rows in splits.values()])
+    else:
+        with pytest.raises(OptionError, match="the group column of the manifest needs"):
+            split_samples(in_groups(groups), options, named=column)
+
+
+def test_a_new_policy_refuses_groups_until_it_says_that_it_keeps_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a policy that does not know of groups would make files that leak."""
+    monkeypatch.setattr(choices, "POLICIES", (*choices.POLICIES, "new"))
+    SplitOptions("new")  # type: ignore[arg-type]
+    for asked in ({"group_by": "(a)"}, {"group_duplicates": True}):
+        with pytest.raises(OptionError, match="need --split stratified or hash"):
+            SplitOptions("new", **asked)  # type: ignore[arg-type]
 
 
 @given(per_class=counts, share=shares)
