@@ -123,6 +123,9 @@ class Limit:
 
 SPLITS = ("train", "validation", "test")
 
+SHARES = {"validation": 0.2, "test": 0.0}
+"""The share of each class that a split has by default, where a policy makes the splits."""
+
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",

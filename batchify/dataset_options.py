@@ -150,8 +150,10 @@ class SplitOptions:
         ``keras`` (the first files of each class are validation), ``stratified`` (at random, by
         seed, each class in every split) or ``hash`` (each file by a hash of its path, so that
         adding files never moves existing ones).
-    validation, test : float
-        Share of each class, at least 0 and less than 1. There is no split with a share of 0.
+    validation, test : float, optional
+        Share of each class, at least 0 and less than 1. There is no split with a share of 0. By
+        default 0.2 and 0; if the dataset has splits, a share takes one that it lacks from train,
+        and by default none is taken.
     shuffle : bool
         Permute the rows of each split with `seed`, as Keras does.
     seed : int
@@ -164,8 +166,8 @@ class SplitOptions:
     """
 
     policy: choices.Policy = "keras"
-    validation: float = 0.2
-    test: float = 0.0
+    validation: float | None = None
+    test: float | None = None
     shuffle: bool = True
     seed: int = 0
     group_by: str = ""
@@ -177,22 +179,22 @@ class SplitOptions:
         if self.group_by:
             check_pattern("group by", self.group_by)
         for name in ("validation", "test"):
-            share = getattr(self, name)
+            share = self.share(name)
             if not isinstance(share, float | int) or not 0 <= share < 1:
                 raise OptionError(f"{name} split must be from 0 up to less than 1, not {share!r}")
-        if self.validation + self.test >= 1:
+        validation, test = map(self.share, choices.SHARES)
+        if validation + test >= 1:
             raise OptionError(
-                f"validation split {self.validation} and test split {self.test} "
-                "leave nothing to train on"
+                f"validation split {validation} and test split {test} leave nothing to train on"
             )
         check_at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
             raise OptionError(f"seed must be less than 2**32, not {self.seed}")
 
-    @property
-    def is_grouped(self) -> bool:
-        """Whether some files must stay in one split."""
-        return bool(self.group_by) or self.group_duplicates
+    def share(self, split: str) -> float:
+        """Return the share of validation or test, where a policy makes the splits."""
+        share: float | None = getattr(self, split)
+        return choices.SHARES[split] if share is None else share
 
     def check_groups(self, *, column: bool = False) -> None:
         """Refuse groups that the policy would not keep together: the splits would leak.

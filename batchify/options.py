@@ -36,7 +36,8 @@ class BuildOptions:
     discover, split, decode, store
         The groups.
     split_given : bool
-        The user chose a policy or a share: refused if the folders are splits already.
+        The user chose a policy or groups: refused if the dataset has splits, and none is taken
+        from train.
     batch_size : int
         Images per batch. Affects memory only, never the output.
     manifest : ManifestOptions or None
@@ -83,7 +84,9 @@ class BuildOptions:
                 f"{len(self.manifest.label_columns)}; several are for multilabel and regression"
             )
 
-    def config(self, *, layout: str, is_split: bool = False) -> dict[str, Any]:
+    def config(
+        self, *, layout: str, is_split: bool = False, from_train: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """Return the options that a file records, as plain JSON values.
 
         Parameters
@@ -92,6 +95,8 @@ class BuildOptions:
             ``classes``, ``splits`` or ``manifest``.
         is_split : bool
             The dataset has splits already, as with ``splits``: no share is recorded.
+        from_train : tuple of str
+            Splits that are taken from train all the same.
         """
         config: dict[str, Any] = {"layout": layout}
         for group in (self.discover, self.decode, self.store):
@@ -99,10 +104,13 @@ class BuildOptions:
         config["shuffle"], config["seed"] = self.split.shuffle, self.split.seed
         if self.manifest is not None:
             config["label_columns"] = self.manifest.label_columns
-        if layout != "splits" and not is_split:
+        has_splits = layout == "splits" or is_split
+        if from_train:
+            config["from_train"] = list(from_train)
+        if from_train or not has_splits:
             config["split"] = self.split.policy
-            config["validation_split"] = self.split.validation
-            config["test_split"] = self.split.test
+            for name in from_train or choices.SHARES:
+                config[f"{name}_split"] = self.split.share(name)
             if self.split.group_by:
                 config["group_by"] = self.split.group_by
             if self.split.group_duplicates:

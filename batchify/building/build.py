@@ -48,7 +48,7 @@ from batchify.workers.engine import Workers
 
 def keeps_duplicates_apart(plan: BuildPlan) -> bool:
     """Return whether copies of an image must stay in one split."""
-    return plan.options.split.group_duplicates and plan.dataset.splits is None
+    return plan.options.split.group_duplicates and bool(plan.policy_splits) and plan.shard is None
 
 
 def filled_digests(
@@ -155,7 +155,8 @@ class _Production:
         kept = count_rows(resumed.committed)
         copied = self._fill(resumed.committed, bad, old)
         if keeps_duplicates_apart(plan):
-            check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
+            digests = filled_digests(work.rows, plan, bad.rows)
+            check_apart({name: digests[name] for name in plan.policy_splits}, plan.path)
         flags = count_flags(work.rows, plan)
 
         def step(written: int) -> None:

@@ -161,10 +161,12 @@ FILE_OPTIONS = (
     BuildOption("--scaled-decode", _DECODE,
                 help="Let the JPEG decoder shrink large photos: much faster, pixels differ by a "
                 "few levels."),
-    BuildOption("--validation-split", _SPLIT, "validation", metavar="SHARE",
-                help="Share of each class for validation."),
-    BuildOption("--test-split", _SPLIT, "test", metavar="SHARE",
-                help="Share of each class for testing."),
+    BuildOption("--validation-split", _SPLIT, "validation", type=float, metavar="SHARE",
+                help="Share of each class for validation; of train, if DATASET has splits but not "
+                "this one.  [default: 0.2; none if DATASET has splits]"),
+    BuildOption("--test-split", _SPLIT, "test", type=float, metavar="SHARE",
+                help="Share of each class for testing; of train, if DATASET has splits but not "
+                "this one.  [default: 0]"),
     BuildOption("--split", _SPLIT, "policy", words=choices.POLICIES,
                 help="keras: the first files of each class are validation. stratified: at random, "
                 "by seed. hash: each file by a hash of its path, so that files that are added move "
@@ -303,7 +305,7 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
         context.get_parameter_source(name) is not ParameterSource.DEFAULT
         and values[name] != ""
         and values[name] is not False
-        for name in ("split", "validation_split", "test_split", "group_by", "group_duplicates")
+        for name in ("split", "group_by", "group_duplicates")
     )
     manifest = None
     if values["manifest"] is not None:

@@ -172,6 +172,11 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
         for split in plan.splits
         if split.name in plan.unlabelled
     ]
+    lines += [
+        f"  {split.name}: {plural(len(split), 'image')} taken from train"
+        for split in plan.splits
+        if split.name in plan.from_train
+    ]
     if dataset.hidden:
         lines.append(f"  ignored: {dataset.hidden:,} hidden or system files and folders (--hidden)")
     if dataset.excluded:

@@ -71,10 +71,12 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     words = ["batchify", "build", "DATASET", "OUT"]
     if config.get("layout") == "manifest":
         words += ["--manifest", "MANIFEST"]
+    taken = config.get("from_train")
+    shares = [f"{name}_split" for name in taken] if isinstance(taken, list) else []
     for name, default in defaults.items():  # other names, in a stranger's file, are ignored
         plain = list(default) if isinstance(default, tuple) else default
         value = config.get(name, plain)
-        if name == "layout" or value == plain:
+        if name == "layout" or (value == plain and name not in shares):
             continue
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):

@@ -23,7 +23,8 @@ from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.indexing import count_batches, cut_batches
 from batchify.options import BuildOptions
-from batchify.planning.policies import Indices, keras_order, split_samples
+from batchify.planning.policies import Indices, keras_order
+from batchify.planning.splitting import assign_splits
 
 
 class Loader:
@@ -79,8 +80,8 @@ class Loader:
         rescale: float | str | None = "1/255",
         shuffle: bool = True,
         seed: int = 0,
-        validation_split: float = 0.2,
-        test_split: float = 0.0,
+        validation_split: float | None = None,
+        test_split: float | None = None,
         split: choices.Policy = "keras",
         group_by: str = "",
         discover_options: DiscoverOptions | None = None,
@@ -92,15 +93,14 @@ class Loader:
         ----------
         directory : path
         subset : str
-            ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``. A dataset with
-            folders for its splits keeps them, whatever the shares are.
+            ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``.
         target_size : tuple of int
             (height, width).
         rescale : float, str or None
             The factor to multiply pixels by; None leaves them as they are.
         seed : int
             Random seed for the order, and for a ``stratified`` or ``hash`` split.
-        group_by : str
+        validation_split, test_split, split, group_by
             See `SplitOptions`.
         discover_options : DiscoverOptions, optional
             Which files are images.
@@ -124,10 +124,7 @@ class Loader:
         )
         check_extensions(options.discover.extensions)
         dataset = read_dataset(directory, options)
-        splits = dataset.splits
-        if splits is None:
-            named = dataset.annotations.groups
-            splits = split_samples(dataset.samples, options.split, named=named)
+        splits = assign_splits(dataset, options)
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")

@@ -17,11 +17,12 @@ from batchify import choices
 from batchify.choices import canonical_json
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset
-from batchify.errors import BatchifyWarning, DatasetError, OptionError, Skipped
+from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.options import BuildOptions
-from batchify.planning.policies import Indices, keras_order, split_samples
+from batchify.planning.policies import Indices, keras_order
+from batchify.planning.splitting import assign_splits, splits_from_train
 
 PATHS_AT_ONCE = 4096
 
@@ -57,6 +58,8 @@ class BuildPlan:
         Files that are skipped so far.
     shard : tuple of int, or None
         (index, count) if the file is one of several of a split; see `batchify.sharding.shards`.
+    from_train : tuple of str
+        Splits that the dataset lacks, taken from its train split.
     """
 
     dataset: Dataset
@@ -65,6 +68,7 @@ class BuildPlan:
     splits: tuple[SplitPlan, ...]
     skipped: tuple[Skipped, ...]
     shard: tuple[int, int] | None = None
+    from_train: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -75,7 +79,9 @@ class BuildPlan:
     def config(self) -> dict[str, Any]:
         """The options as the file records them."""
         annotations = self.dataset.annotations
-        config = self.options.config(layout=self.dataset.layout, is_split=annotations.is_split)
+        config = self.options.config(
+            layout=self.dataset.layout, is_split=annotations.is_split, from_train=self.from_train
+        )
         config.update(annotations.recorded)
         if self.unlabelled:
             config["unlabelled_splits"] = list(self.unlabelled)
@@ -212,6 +218,12 @@ class BuildPlan:
             names = " and ".join(empty)
             message = f"the {names} split is empty: too few images for its share"
             found.append(BatchifyWarning("empty-split", message))
+        if self._lacks_validation:
+            message = (
+                f"there is no validation split, only {' and '.join(s.name for s in self.splits)}; "
+                "--validation-split 0.2 takes one from train"
+            )
+            found.append(BatchifyWarning("no-validation", message))
         if self.options.store.class_mode in choices.MANIFEST_MODES:
             return tuple(found)
         labels = self.dataset.samples.labels
@@ -225,6 +237,21 @@ class BuildPlan:
             message = f"class mode binary, but there are {len(counts)} classes: labels go past 1"
             found.append(BatchifyWarning("not-binary", message))
         return tuple(found)
+
+    @property
+    def _lacks_validation(self) -> bool:
+        """Whether the dataset has splits, but none for validation, and nobody said that."""
+        names = [split.name for split in self.splits]
+        asked = self.options.split.validation is not None
+        has_splits = self.dataset.splits is not None
+        return has_splits and not asked and "train" in names and "validation" not in names
+
+    @property
+    def policy_splits(self) -> tuple[str, ...]:
+        """The splits that a policy made, which have no image in common if copies stay together."""
+        if self.dataset.splits is None:
+            return tuple(split.name for split in self.splits)
+        return ("train", *self.from_train) if self.from_train else ()
 
     def without(self, dropped: Mapping[str, NDArray[np.bool_]], bad: list[Skipped]) -> BuildPlan:
         """Return the plan without some of its rows.
@@ -264,30 +291,21 @@ def make_plan(
     DatasetError
         If there are too many classes, or files without a group.
     OptionError
-        If options ask for a split and the dataset is split already, or ask for groups that cannot
-        be combined.
+        If options ask for a split that the dataset has, or for groups that cannot be combined.
     """
     if len(dataset.classes) > schema.MAX_CLASSES:
         raise DatasetError(
             f"dataset {dataset.name} has {len(dataset.classes):,} classes; a file holds "
             f"{schema.MAX_CLASSES:,}"
         )
-    if dataset.splits is None:
-        groups = dataset.annotations.groups
-        assigned = split_samples(dataset.samples, options.split, digests, groups)
-    elif options.split_given:
-        how = "by the manifest" if dataset.annotations.is_split else "into folders"
-        raise OptionError(
-            f"dataset {dataset.name} is split {how} already "
-            f"({', '.join(dataset.splits)}); leave out --split, the shares and the groups"
-        )
-    else:
-        assigned = dict(dataset.splits)
     splits = []
-    for name, members in assigned.items():
+    for name, members in assign_splits(dataset, options, digests).items():
         order = keras_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
         splits.append(split_plan(name, members[order], dataset, options))
-    return BuildPlan(dataset, options, decoder, tuple(splits), dataset.skipped)
+    from_train = splits_from_train(dataset, options)
+    return BuildPlan(
+        dataset, options, decoder, tuple(splits), dataset.skipped, from_train=from_train
+    )
 
 
 def split_class_mode(split: str, dataset: Dataset, options: BuildOptions) -> str:

@@ -21,6 +21,7 @@ from batchify.decoding.pillow_settings import decoder_text
 from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan
+from batchify.planning.splitting import splits_from_train
 from batchify.workers import engine
 
 
@@ -123,7 +124,8 @@ def _split_digests(
     report: ProgressCallback,
 ) -> NDArray[np.uint8] | None:
     """Return the SHA-256 of each sample if the splits depend on them, else None."""
-    if options.split.group_duplicates and found.splits is None:
+    by_policy = found.splits is None or splits_from_train(found, options)
+    if options.split.group_duplicates and by_policy:
         return hash_samples(found, options.decode.max_file_size, workers, report)
     return None
 

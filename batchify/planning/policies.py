@@ -28,8 +28,8 @@ def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, 
     Test, which Keras does not have, takes the next ``int(share * count)`` files, and training the
     rest. The product is a truncated float: a share of 0.29 of 100 files is 28.
     """
-    validation = int(options.validation * count)
-    test = validation + int(options.test * count)
+    validation = int(options.share("validation") * count)
+    test = validation + int(options.share("test") * count)
     positions = np.arange(count, dtype=np.int32)
     return {
         "train": positions[test:],
@@ -58,13 +58,13 @@ def stratified(
     order = random.permutation(count).astype(np.int32)
     counts = {"validation": 0, "test": 0}
     spare = count if before["train"] else count - 1
-    for split, share in (("validation", options.validation), ("test", options.test)):
-        if share:
+    for split in choices.SHARES:
+        if share := options.share(split):
             missing = max(1, int(share * total + 0.5)) - before[split]
             counts[split] = min(max(missing, 0), max(spare, 0))
             # keep one for a test split that has none yet
             least = 0 if before["validation"] else 1
-            wanting = split == "validation" and options.test and not before["test"]
+            wanting = split == "validation" and options.share("test") and not before["test"]
             if wanting and counts[split] == spare > least:
                 counts[split] -= 1
             spare -= counts[split]
@@ -81,17 +81,16 @@ def by_points(points: NDArray[np.uint64], options: SplitOptions) -> dict[str, In
 
     A sample's split depends only on its own hash and the shares, not on other samples.
     """
-    validation = points < np.uint64(int(options.validation * 2**64))
+    validation = points < np.uint64(int(options.share("validation") * 2**64))
     # counted from the top, so that the bound is less than 2**64 even if the share is 0
-    test = np.uint64(2**64 - 1) - points < np.uint64(int(options.test * 2**64))
+    test = np.uint64(2**64 - 1) - points < np.uint64(int(options.share("test") * 2**64))
     parts = {"train": ~validation & ~test, "validation": validation, "test": test}
     return {split: np.flatnonzero(parts[split]).astype(np.int32) for split in split_names(options)}
 
 
 def split_names(options: SplitOptions) -> tuple[str, ...]:
     """Return the splits that the options ask for, in file order."""
-    shares = {"train": 1.0, "validation": options.validation, "test": options.test}
-    return tuple(split for split in choices.SPLITS if shares[split])
+    return tuple(name for name in choices.SPLITS if name == "train" or options.share(name))
 
 
 def keras_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) -> Indices:
@@ -184,9 +183,8 @@ class _SplitCounts:
     ) -> None:
         self._random = random
         self.totals = np.bincount(labels)
-        shares = {"validation": options.validation, "test": options.test}
         rounded = [
-            np.maximum(1, (shares[split] * self.totals + 0.5).astype(np.int64))
+            np.maximum(1, (options.share(split) * self.totals + 0.5).astype(np.int64))
             for split in split_names(options)[1:]
         ]
         self._due = np.array([self.totals - sum(rounded), *rounded])

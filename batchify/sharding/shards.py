@@ -97,7 +97,13 @@ def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
     )
     part = split_plan(split.name, rows, dataset, plan.options)
     return BuildPlan(
-        dataset, plan.options, plan.decoder, (part,), skipped, (shard.index, shard.count)
+        dataset,
+        plan.options,
+        plan.decoder,
+        (part,),
+        skipped,
+        (shard.index, shard.count),
+        plan.from_train,
     )
 
 
