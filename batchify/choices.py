@@ -21,6 +21,10 @@ Without it, a file that an earlier release made would not be up to date any more
 """
 
 
+DERIVED: Mapping[str, bool] = {"derived": True}
+"""Metadata of an option that others decide; never recorded."""
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not one of the choices."""
     if value not in choices:
@@ -177,7 +181,8 @@ MANIFEST_MODES = ("multilabel", "regression", "mask")
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
 STORED_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
 KERAS_EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
-EXTRA_EXTENSIONS = ("webp", "gif", "avif")
+PLUGIN_EXTENSIONS = {"heic": "heif", "heif": "heif", "hif": "heif", "jxl": "jxl"}
+"""Ending of a file -> extra of the distribution that decodes it."""
 
 FLAGS = (
     "animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "palette", "grayscale",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from batchify import choices
@@ -39,8 +40,9 @@ class DiscoverOptions:
     Parameters
     ----------
     extensions : tuple of str
-        Those of webp, gif and avif to include, in addition to Keras' own (png, jpg, jpeg, bmp,
-        ppm, tif, tiff).
+        Endings of files to include, in addition to Keras' own (png, jpg, jpeg, bmp, ppm, tif,
+        tiff); ``none`` stands for files without an ending, ``all`` for all files. The content
+        decides whether a file is an image.
     hidden : bool
         Include hidden files and folders, and what systems leave behind (``@eaDir``, ``lost+found``,
         ``Thumbs.db``, …), as Keras does.
@@ -72,17 +74,15 @@ class DiscoverOptions:
         _check_names(self.classes, "class", "classes")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
-        decodable = choices.KERAS_EXTENSIONS + choices.EXTRA_EXTENSIONS
         names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
-        cleaned = sorted({name.strip().lower().lstrip(".") for name in names})
+        cleaned = {name.strip().lower().lstrip(".") for name in names}
         for name in cleaned:
-            if name not in decodable:
+            if not re.fullmatch(r"[^\s*?/\\,]{1,64}", name):
                 raise OptionError(
-                    f"extension {name!r} is not one that batchify decodes; "
-                    f"it can add {', '.join(choices.EXTRA_EXTENSIONS)}"
+                    f"{name!r} is not an ending of files such as webp, nor all or none"
                 )
-        extra = tuple(name for name in cleaned if name in choices.EXTRA_EXTENSIONS)
-        object.__setattr__(self, "extensions", extra)
+        extra = cleaned.difference(choices.KERAS_EXTENSIONS)
+        object.__setattr__(self, "extensions", tuple(sorted(extra)))
 
     @property
     def has_patterns(self) -> bool:
@@ -90,9 +90,32 @@ class DiscoverOptions:
         return bool(self.include or self.exclude)
 
     @property
-    def suffixes(self) -> tuple[bytes, ...]:
-        """The endings of lower-cased file names to include; without a dot, as in Keras."""
-        return tuple(name.encode() for name in choices.KERAS_EXTENSIONS + self.extensions)
+    def plugins(self) -> tuple[str, ...]:
+        """The extras that decode files of these endings."""
+        extras = choices.PLUGIN_EXTENSIONS
+        return tuple(
+            sorted({extras[n] for n in extras if n in self.extensions or "all" in self.extensions})
+        )
+
+    @property
+    def name_test(self) -> Callable[[bytes], bool]:
+        """A function that tells whether files of a name are images, by its ending.
+
+        As in Keras, its own endings need no dot before them.
+        """
+        if "all" in self.extensions:
+            return lambda _: True
+        others = (os.fsencode("." + name) for name in self.extensions)
+        suffixes = (*(name.encode() for name in choices.KERAS_EXTENSIONS), *others)
+        if "none" not in self.extensions:
+            return lambda name: name.lower().endswith(suffixes)
+        return lambda name: name.lower().endswith(suffixes) or not file_ending(name)
+
+
+def file_ending(name: bytes) -> str:
+    """Return the ending of a file's name with its dot, in lower case; "" if it has none."""
+    ending = os.path.splitext(os.fsdecode(name))[1].lower()
+    return ending if len(ending) > 1 else ""
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:

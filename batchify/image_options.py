@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batchify import choices
-from batchify.choices import LATER, check_at_least, check_choice, parse_rescale
+from batchify.choices import DERIVED, LATER, check_at_least, check_choice, parse_rescale
 from batchify.errors import OptionError
 
 MIB = 1 << 20
@@ -25,6 +25,9 @@ class DecodeOptions:
         Let the JPEG decoder shrink by 2, 4 or 8 before an antialiased resize.
     max_pixels, max_dimension, max_file_size : int
         Limits for an image file: width times height, the longer side in pixels, bytes.
+    plugins : tuple of str
+        Extras that decode more formats; `batchify.options.BuildOptions` sets them by the endings
+        of `batchify.dataset_options.DiscoverOptions`.
     """
 
     target_size: tuple[int, int] = (150, 150)
@@ -36,6 +39,7 @@ class DecodeOptions:
     max_pixels: int = 89_478_485
     max_dimension: int = 65_535
     max_file_size: int = 256 * MIB
+    plugins: tuple[str, ...] = field(default=(), metadata=DERIVED)
 
     def __post_init__(self) -> None:
         if not isinstance(self.target_size, tuple) or len(self.target_size) != 2:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from batchify import choices
@@ -54,6 +54,9 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         check_at_least("batch size", self.batch_size, 1)
+        if self.decode.plugins != self.discover.plugins:
+            decode = replace(self.decode, plugins=self.discover.plugins)
+            object.__setattr__(self, "decode", decode)
         self._check_manifest()
         row_nbytes = math.prod(self.decode.image_shape) * choices.itemsize(self.store.dtype)
         if row_nbytes >= 2**32:
@@ -126,7 +129,7 @@ def _recorded(group: Any) -> dict[str, Any]:
     return {
         field.name: found[field.name]
         for field in fields(group)
-        if "later" not in field.metadata or found[field.name] != field.default
+        if not field.metadata or ("later" in field.metadata and found[field.name] != field.default)
     }
 
 

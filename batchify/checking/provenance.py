@@ -221,7 +221,7 @@ class SourceCheck:
         """Decode the sources of some rows again and compare the pixels; return how many."""
         job = RedecodeJob(index.dataset.source, options.decode, options.store)
         total, done = count_rows(wanted), 0
-        mine, theirs = decoder_text(), reader.header.decoder
+        mine, theirs = decoder_text(options.decode.plugins), reader.header.decoder
         by = ""
         if mine != theirs:
             by = f" (the file was decoded by {printable(theirs)}, this is {mine})"

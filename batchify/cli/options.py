@@ -205,7 +205,8 @@ FILE_OPTIONS = (
                 help="decoded: pixels. encoded: the files' own bytes, untouched; they are decoded "
                 "whenever they are read, at this size or any other."),
     BuildOption("--extensions", _DISCOVER, type=Names(), default="", metavar="NAMES",
-                help="Take these too, parted by commas: webp, gif, avif."),
+                help="Take files of these endings too, comma-separated, e.g. webp,jfif,heic; none: "
+                "files without an ending; all: every file. The content decides what is an image."),
     BuildOption("--include", _DISCOVER, type=Pattern(), multiple=True, metavar="GLOB",
                 help="Take only files that match: a pattern as in a .gitignore file, relative to "
                 "DATASET. May be given several times."),

@@ -8,7 +8,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +88,13 @@ def parse_class(name: str, text: str) -> bytes:
     return data
 
 
-def parse_path(name: str, text: str, suffixes: tuple[bytes, ...]) -> bytes:
+def parse_path(name: str, text: str, is_image: Callable[[bytes], bool]) -> bytes:
     """Return the path of an image, relative to the dataset, without ``.`` and repeated "/".
 
     Raises
     ------
     ValueError
-        If it is empty, leads out of the dataset, or has none of the endings `suffixes`.
+        If it is empty, leads out of the dataset, or `is_image` says that it has no ending of one.
     """
     if os.sep == "\\":
         text = text.replace("\\", "/")
@@ -106,7 +106,7 @@ def parse_path(name: str, text: str, suffixes: tuple[bytes, ...]) -> bytes:
         if b".." in parts:
             raise ValueError(_bad(name, text, 'not allowed: it has ".." in it'))
         path = b"/".join(part for part in parts if part not in (b"", b"."))
-    if not path.lower().endswith(suffixes):
+    if not is_image(path):
         raise ValueError(
             _bad(name, text, "not of a kind that is decoded, by its ending (see --extensions)")
         )
@@ -216,7 +216,7 @@ class Columns:
 
     def __init__(self, names: Sequence[str], options: BuildOptions) -> None:
         assert options.manifest is not None
-        self._suffixes = options.discover.suffixes
+        self._is_image = options.discover.name_test
         self._mode = options.store.class_mode
         self._labels = options.manifest.label_columns
         self._at = {name: names.index(name) for name in OPTIONAL_COLUMNS if name in names}
@@ -232,7 +232,7 @@ class Columns:
     def add(self, line: int, texts: Sequence[str]) -> None:
         """Add a row, or raise ValueError, and add nothing, if a text is not valid."""
         at, mode = self._at, self._mode
-        path = parse_path("path", texts[0], self._suffixes)
+        path = parse_path("path", texts[0], self._is_image)
         split = parse_split(texts[at["split"]]) if "split" in at else None
         group = parse_text("group", texts[at["group"]]) if "group" in at else None
         weighs = parse_weight("weight", texts[at["weight"]]) if "weight" in at else None
@@ -241,7 +241,7 @@ class Columns:
             values = [parse(*each) for each in zip(self._labels, texts[1:], strict=False)]
             self._values.extend(values)
         elif mode == "mask":
-            self.masks.add(parse_path(self._labels[0], texts[1], self._suffixes))
+            self.masks.add(parse_path(self._labels[0], texts[1], self._is_image))
         else:
             name = parse_class(self._labels[0], texts[1])
             if not self.classes.takes(name):

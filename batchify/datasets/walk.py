@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from batchify.common.paths import sort_names
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions
+from batchify.dataset_options import DiscoverOptions, file_ending
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.hidden import is_hidden
 from batchify.storage.patterns import PathFilter
 from batchify.storage.tree import Tree, is_folder
+
+NO_ENDING = "(no extension)"
+"""What ignored files without an ending are counted as."""
 
 
 class FolderImages(NamedTuple):
@@ -175,7 +178,7 @@ def list_folder(walk: Walk, path: bytes) -> Listing:
     DatasetError
         If it cannot be listed: ignoring it would lose images.
     """
-    suffixes = walk.options.suffixes
+    is_image = walk.options.name_test
     take_hidden = walk.options.hidden
     tree, patterns = walk.tree, walk.patterns
     prefix = path + b"/" if path else b""
@@ -193,8 +196,8 @@ def list_folder(walk: Walk, path: bytes) -> Listing:
                 folders.append(name)
             elif entry.is_symlink() and is_folder(entry):
                 links.append(name)
-            elif not name.lower().endswith(suffixes):
-                other[_extension(name)] += 1
+            elif not is_image(name):
+                other[printable(file_ending(name)) or NO_ENDING] += 1
             elif not entry.is_file(follow_symlinks=False) and (
                 reason := tree.file_reason(prefix + name)
             ):
@@ -216,9 +219,3 @@ def list_folder(walk: Walk, path: bytes) -> Listing:
         blob += names.pop()
     images = FolderImages(blob, lengths, extents)
     return Listing(path, images, folders, links, hidden, excluded, other, skipped)
-
-
-def _extension(name: bytes) -> str:
-    """Return the extension under which an ignored file is counted."""
-    extension = os.path.splitext(os.fsdecode(name))[1].lower()
-    return printable(extension) if len(extension) > 1 else "(no extension)"

@@ -1,7 +1,7 @@
 """Decode image bytes to an (H, W, C) array, within limits of format and size.
 
-The only reader of images. Only formats of `ALLOWED_FORMATS` are opened; nothing is executed, no
-other file is read, and sizes are checked before pixels are allocated.
+The only reader of images. Only formats of `batchify.decoding.formats` are opened; nothing is
+executed, no other file is read, and sizes are checked before pixels are allocated.
 
 How special images are decoded, each counted by a flag:
 
@@ -27,37 +27,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchify.common.text import printable
 from batchify.decoding.fitting import fit_image, shrink_jpeg
+from batchify.decoding.formats import check_opened, openable_formats, why_refused
 from batchify.decoding.source_flags import EXIF_ROTATED, exif_orientation, source_flags
-from batchify.errors import BadImageError, OptionError
+from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions
-
-ALLOWED_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP", "AVIF")
-"""The formats that are opened, by Pillow's names; bytes of any other format are refused."""
-
-_KNOWN_MAGIC = (
-    (b"%!PS", "EPS"),
-    (b"\xc5\xd0\xd3\xc6", "EPS"),
-    (b"%PDF", "PDF"),
-    (b"\xd7\xcd\xc6\x9a", "WMF"),
-    (b"\x89HDF", "HDF5"),
-    (b"8BPS", "PSD"),
-    (b"PK\x03\x04", "ZIP"),
-    (b"\x1f\x8b", "gzip"),
-    (b"\0\0\1\0", "ICO"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL", "JPEG XL"),
-    (b"\0\0\0\x0cjP", "JPEG 2000"),
-    (b"<", "HTML, SVG or XML"),
-)
-
-
-def _why_refused(data: bytes) -> str:
-    """Return the reason to refuse bytes that are of no allowed format."""
-    for magic, name in _KNOWN_MAGIC:
-        if data.startswith(magic):
-            return f"format not allowed: {name}"
-    return f"not an image, or a damaged one, of an allowed format ({', '.join(ALLOWED_FORMATS)})"
-
 
 _MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -78,15 +51,6 @@ class Decoded(NamedTuple):
     pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
     size: tuple[int, int]
     flags: int
-
-
-def check_extensions(extensions: tuple[str, ...]) -> None:
-    """Refuse an extension that this build of Pillow cannot read."""
-    from PIL import features
-
-    for name in extensions:
-        if name in ("webp", "avif") and not features.check(name):
-            raise OptionError(f"this Pillow was built without {name}; leave it out of --extensions")
 
 
 def decode_image(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
@@ -133,15 +97,16 @@ def open_image(data: bytes, options: DecodeOptions) -> Iterator[ImageFile.ImageF
         With the reason, whatever Pillow raises while the image is open.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=ALLOWED_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=openable_formats(data, options)) as image:
             _check_size_limits(*image.size, options)
+            check_opened(image, data)
             if image.format == "TIFF":
                 _check_tile_limits(image, options)
             yield image
     except BadImageError:
         raise
     except UnidentifiedImageError:
-        raise BadImageError(_why_refused(data)) from None
+        raise BadImageError(why_refused(data, options)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImageError(f"decompression bomb: {_one_line(error)}") from error
     except MemoryError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import PIL
 from PIL import Image, ImageFile
 
+from batchify.decoding.formats import plugin_versions
 from batchify.image_options import DecodeOptions
 
 _KEPT_BLOCKS = 4
@@ -55,8 +56,14 @@ def pillow_for_decoding() -> Iterator[None]:
         _core.set_blocks_max(blocks)
 
 
-def library_versions() -> dict[str, str]:
-    """Return the names and versions of the libraries that decode images."""
+def library_versions(plugins: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the names and versions of the libraries that decode images.
+
+    Parameters
+    ----------
+    plugins : tuple of str
+        Those that are asked for; see `batchify.image_options.DecodeOptions`.
+    """
     from PIL import features
 
     turbo = features.check_feature("libjpeg_turbo")
@@ -64,9 +71,10 @@ def library_versions() -> dict[str, str]:
     return {
         "Pillow": PIL.__version__,
         "libjpeg-turbo" if turbo else "libjpeg": jpeg or "unknown",
+        **plugin_versions(plugins),
     }
 
 
-def decoder_text() -> str:
+def decoder_text(plugins: tuple[str, ...] = ()) -> str:
     """Return the decoding libraries as a file records them: ``Pillow 13.0.0, …``."""
-    return ", ".join(f"{name} {version}" for name, version in library_versions().items())
+    return ", ".join(f"{name} {version}" for name, version in library_versions(plugins).items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, TypeVar
 
 from batchify import choices
@@ -63,7 +63,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     """
     defaults = {
         **BuildOptions().config(layout="classes"),
-        **{each.name: each.default for group in _GROUPS for each in fields(group)},
+        **{each.name: each.default for group in _GROUPS for each in _own_fields(group)},
         "group_by": "",
         "group_duplicates": False,
         "label_columns": ManifestOptions("").label_columns,
@@ -111,8 +111,15 @@ def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:
     return ManifestOptions("", tuple(config["label_columns"]))
 
 
+def _own_fields(group: type[Any]) -> list[Field[Any]]:
+    """Return the options of a group that no others decide."""
+    return [each for each in fields(group) if "derived" not in each.metadata]
+
+
 def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:
-    values = {field.name: config[field.name] for field in fields(group) if field.name in config}
+    values = {
+        field.name: config[field.name] for field in _own_fields(group) if field.name in config
+    }
     kwargs: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }

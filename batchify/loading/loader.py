@@ -18,7 +18,7 @@ from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOpti
 from batchify.datasets.dataset import Dataset, sample_labels
 from batchify.datasets.manifest import read_dataset
 from batchify.decoding.batch import BatchReader
-from batchify.decoding.image import check_extensions
+from batchify.decoding.formats import check_extensions
 from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.indexing import count_batches, cut_batches

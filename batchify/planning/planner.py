@@ -16,7 +16,7 @@ from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
-from batchify.decoding.image import check_extensions
+from batchify.decoding.formats import check_extensions
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
@@ -99,7 +99,8 @@ def _plan(
     """Return the plan of a build, and the SHA-256 of each sample if the splits depend on them."""
     found = _scan(dataset, options, workers, report)
     digests = _split_digests(found, options, workers, report)
-    return make_plan(found, options, decoder=decoder_text(), digests=digests), digests
+    decoder = decoder_text(options.decode.plugins)
+    return make_plan(found, options, decoder=decoder, digests=digests), digests
 
 
 def _scan(

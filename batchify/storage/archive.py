@@ -331,7 +331,7 @@ def _add(tree: ListedTree, member: Member, options: DiscoverOptions) -> None:
         tree.add_folder(name)
     elif member.extent is not None:
         tree.add_file(name, member.extent)
-    elif name.lower().endswith(options.suffixes):
+    elif options.name_test(name):
         tree.add_special(name, member.reason)
     elif options.hidden or not any(map(is_hidden, name.split(b"/"))):
         # it may be a link to the folder of a whole class, which must be reported
@@ -360,6 +360,6 @@ def _folders(
             continue
         if entry.is_dir():
             folders.append(entry.name)
-        elif entry.name.lower().endswith(options.suffixes):
+        elif options.name_test(entry.name):
             return None
     return folders

@@ -284,7 +284,7 @@ def is_remote_folder(url: str) -> bool:
 
 def _add(tree: ListedTree, path: bytes, size: int | None, options: DiscoverOptions) -> None:
     if b"\0" in path or any(name in (b"", b".", b"..") for name in path.split(b"/")):
-        if size is not None and path.lower().endswith(options.suffixes):
+        if size is not None and options.name_test(path):
             tree.refused.append(Skipped(path, ODD))
     elif size is None:
         tree.add_folder(path)

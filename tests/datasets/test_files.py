@@ -8,10 +8,11 @@ from pathlib import Path
 
 import h5py
 import pytest
-from helpers.drawing import draw_dataset, save
+from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.packing import members, pack
 from helpers.running import Run
 
+import batchify
 from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.verify import verify
@@ -275,3 +276,62 @@ def test_patterns_from_files_and_the_environment(tmp_path: Path, run: Run) -> No
     assert excluded("--exclude", "2*") == 1
     (tmp_path / "batchify.toml").write_text("[tool.batchify.build]\nexclude = [1]\n")
     assert run("build", root, "a.h5").returncode == 2
+
+
+# Endings
+
+
+def draw_endings(root: Path) -> Path:
+    """Draw a class of a file of each ending, and one of plain photos."""
+    draw_dataset(root, {"dog": 6})
+    jpeg, webp = encoded(photo(), "JPEG"), encoded(photo(), "WEBP")
+    files = {"a.jfif": jpeg, "b.JPG_large": jpeg, "c.pgm": encoded(photo(mode="L"), "PPM"),
+             "d": jpeg, "e.webp": webp, "IMG_0001": webp}  # fmt: skip
+    for name, data in files.items():
+        save(root / "cat" / name, data)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("extensions", "expected"),
+    [
+        ("jfif", ["a.jfif"]),
+        (".JPG_Large,pgm", ["b.JPG_large", "c.pgm"]),
+        ("none", ["IMG_0001", "d"]),
+        ("none,webp", ["IMG_0001", "d", "e.webp"]),
+        ("all", ["IMG_0001", "a.jfif", "b.JPG_large", "c.pgm", "d", "e.webp"]),
+    ],
+)
+def test_any_ending_can_be_taken(
+    tmp_path: Path, run: Run, extensions: str, expected: list[str]
+) -> None:
+    """Or all, or none: the content decides what an image is (case L16)."""
+    root = draw_endings(tmp_path / "photos")
+    done = run("build", root, "a.h5", "--extensions", extensions, "--target-size", "8")
+    assert done.returncode == 0, done.stderr
+    assert len(batchify.open(tmp_path / "a.h5")["train"]) > 4
+    with h5py.File(tmp_path / "a.h5") as file:
+        stored = [path for split in ("train", "validation") for path in file[split]["paths"][:]]
+    assert sorted(p.decode() for p in stored if p.startswith(b"cat")) == [
+        f"cat/{name}" for name in expected
+    ]
+    assert verify(tmp_path / "a.h5", source=root).is_whole
+
+
+def test_an_ending_has_a_dot_before_it(tmp_path: Path) -> None:
+    """But for Keras' own, which need none there and here."""
+    root = touch(tmp_path, "a/1.jfif", "a/photojfif", "a/photojpg")
+    assert paths(discover(root, DiscoverOptions(extensions=("jfif",)))) == [
+        "a/1.jfif", "a/photojpg"
+    ]  # fmt: skip
+
+
+def test_all_takes_what_is_not_ignored_otherwise(tmp_path: Path, run: Run) -> None:
+    """What is no image fails, and is named, unless it is excluded."""
+    root = draw_endings(tmp_path / "photos")
+    touch(root, "cat/Thumbs.db", "cat/.x", "cat/notes.txt")
+    done = run("build", root, "a.h5", "--extensions", "all")
+    assert done.returncode == 3
+    assert "  - cat/notes.txt: empty file (0 bytes)\n" in done.stderr
+    done = run("build", root, "b.h5", "--extensions", "all", "--exclude", "*.txt")
+    assert done.returncode == 0, done.stderr

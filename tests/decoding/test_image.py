@@ -15,7 +15,8 @@ from helpers.drawing import encoded, photo, pixels, sixteen_bit_rgb
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from batchify import choices
-from batchify.decoding.image import check_extensions, decode_image
+from batchify.decoding.formats import check_extensions
+from batchify.decoding.image import decode_image
 from batchify.decoding.pillow_settings import (
     library_versions,
     pillow_for_decoding,
@@ -225,7 +226,7 @@ def test_formats_that_are_asked_for() -> None:
         (b"%PDF-1.4\n", "format not allowed: PDF"),
         (b"\xd7\xcd\xc6\x9a" + bytes(40), "format not allowed: WMF"),
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "format not allowed: HDF5"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format not allowed: HTML, SVG or XML"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format not allowed: SVG"),
         (b"hello", "not an image, or a damaged one, of an allowed format"),
         (encoded(photo(), "JPEG")[:-200], "cannot be decoded: image file is truncated"),
         (encoded(photo(), "PNG")[:200], "cannot be decoded: "),

@@ -543,7 +543,7 @@ REFUSALS = [
     _refused("words", "build photos out/a.h5 --class-mode odd", "build photos out/a.h5 --fit odd",
              "build photos out/a.h5 --target-size big", "build photos out/a.h5 --seed -1",
              "build photos out/a.h5 --rescale 1/0", "build photos out/a.h5 --workers 0",
-             "build photos out/a.h5 --extensions svg", "build photos out/a.h5 --on-error no",
+             "build photos out/a.h5 --extensions *.svg", "build photos out/a.h5 --on-error no",
              "build photos out/a.h5 --max-skipped 5", "build photos out/a.h5 --image-timeout 0"),
     _refused("shares", "build photos out/a.h5 --validation-split 1",
              "build photos out/a.h5 --validation-split 0.5 --test-split 0.5",
