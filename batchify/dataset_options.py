@@ -165,7 +165,7 @@ class ManifestOptions:
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """How samples are assigned to splits and ordered.
+    """Which of the samples are taken, how they are assigned to splits, and ordered.
 
     Parameters
     ----------
@@ -186,6 +186,11 @@ class SplitOptions:
         stay in one split.
     group_duplicates : bool
         Files with the same bytes stay in one split.
+    max_per_class : int, optional
+        The most images of each class, drawn by `seed`.
+    limit : int, optional
+        The most images in all, drawn by `seed` in proportion to the classes and splits, with at
+        least one image of each if there may be so many.
     """
 
     policy: choices.Policy = "keras"
@@ -195,6 +200,8 @@ class SplitOptions:
     seed: int = 0
     group_by: str = ""
     group_duplicates: bool = False
+    max_per_class: int | None = None
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("split policy", self.policy, choices.POLICIES)
@@ -210,6 +217,9 @@ class SplitOptions:
             raise OptionError(
                 f"validation split {validation} and test split {test} leave nothing to train on"
             )
+        for name, most in (("max per class", self.max_per_class), ("limit", self.limit)):
+            if most is not None:
+                check_at_least(name, most, 1)
         check_at_least("seed", self.seed, 0)
         if self.seed >= 2**32:
             raise OptionError(f"seed must be less than 2**32, not {self.seed}")

@@ -58,6 +58,11 @@ class BuildOptions:
             decode = replace(self.decode, plugins=self.discover.plugins)
             object.__setattr__(self, "decode", decode)
         self._check_manifest()
+        if self.split.max_per_class and self.store.class_mode not in choices.INDEXED_MODES:
+            raise OptionError(
+                f"--max-per-class needs labels that are classes, and class mode "
+                f"{self.store.class_mode} has none; pass --limit"
+            )
         row_nbytes = math.prod(self.decode.image_shape) * choices.itemsize(self.store.dtype)
         if row_nbytes >= 2**32:
             raise OptionError(
@@ -105,6 +110,8 @@ class BuildOptions:
         for group in (self.discover, self.decode, self.store):
             config.update(_recorded(group))
         config["shuffle"], config["seed"] = self.split.shuffle, self.split.seed
+        limits = {"max_per_class": self.split.max_per_class, "limit": self.split.limit}
+        config.update({name: most for name, most in limits.items() if most is not None})
         if self.manifest is not None:
             config["label_columns"] = self.manifest.label_columns
         has_splits = layout == "splits" or is_split

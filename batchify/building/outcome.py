@@ -239,6 +239,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
             "excluded": dataset.excluded,
             "loose": dataset.loose,
             "other": dict(dataset.other),
+            **({"undrawn": dataset.undrawn} if dataset.undrawn else {}),
         },
         "warnings": [warning.as_json() for warning in plan.warnings],
     }

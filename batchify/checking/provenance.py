@@ -22,12 +22,13 @@ from batchify.checking.findings import Finding, Findings
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions
+from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.datasets.dataset import Annotations, Dataset, join_samples
 from batchify.datasets.discovery import discover, open_tree
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.planning.limits import draw_samples
 from batchify.storage.tree import Tree
 from batchify.workers import engine
 
@@ -140,6 +141,7 @@ class SourceCheck:
         self._found = found
         self._report = report
         self._index: SampleIndex | None = None
+        self._split = SplitOptions()
 
     def check(
         self,
@@ -170,6 +172,7 @@ class SourceCheck:
             index = SampleIndex(self._listed(reader, options))
             if options.manifest is None:  # the same for all shards
                 self._index = index
+        self._split = options.split
         if has_all_rows:
             self._add_new(stored_keys(reader), index)
         present, hashed = self._hash_sources(reader, index, options)
@@ -183,7 +186,7 @@ class SourceCheck:
             self._add_new(keys, self._index)
 
     def _add_new(self, keys: NDArray[np.uint64], index: SampleIndex) -> None:
-        for path in new_samples(keys, index.dataset):
+        for path in new_samples(keys, draw_samples(index.dataset, self._split)):
             self._found.add(Finding("new", "it is not in the file", path=path))
 
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:

@@ -177,6 +177,11 @@ FILE_OPTIONS = (
     BuildOption("--group-duplicates", _SPLIT,
                 help="Keep files of the same bytes in one split; with --split stratified or hash. "
                 "Reads all files first."),
+    BuildOption("--max-per-class", _SPLIT, **_COUNT,
+                help="Take at most N images of each class, drawn by seed."),
+    BuildOption("--limit", _SPLIT, **_COUNT,
+                help="A trial run: take at most N images, drawn by seed from every class and "
+                "split."),
     BuildOption("--shuffle/--no-shuffle", _SPLIT,
                 help="Order of the rows: by seed, as in Keras' first epoch, or by class and name."),
     BuildOption("--seed", _SPLIT, type=int, metavar="N",

@@ -177,6 +177,10 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
         for split in plan.splits
         if split.name in plan.from_train
     ]
+    if dataset.undrawn:
+        drawn = len(dataset.samples)
+        total = drawn + dataset.undrawn
+        lines.append(f"  drawn: {drawn:,} of {total:,} images (--limit, --max-per-class, --seed)")
     if dataset.hidden:
         lines.append(f"  ignored: {dataset.hidden:,} hidden or system files and folders (--hidden)")
     if dataset.excluded:

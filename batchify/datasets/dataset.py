@@ -252,6 +252,8 @@ class Dataset:
         Other columns of a manifest.
     unlabelled : tuple of str
         Splits whose samples have no labels: their `Samples.labels` are -1.
+    undrawn : int
+        How many images a limit leaves out.
     """
 
     source: Source
@@ -266,6 +268,7 @@ class Dataset:
     warnings: tuple[BatchifyWarning, ...] = ()
     annotations: Annotations = field(default_factory=Annotations)
     unlabelled: tuple[str, ...] = ()
+    undrawn: int = 0
     excluded: int = 0
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions, ManifestOptions
+from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import FileFormatError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
@@ -20,7 +20,7 @@ _GROUPS = (DiscoverOptions, DecodeOptions, StoreOptions)
 
 
 def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
-    """Return the options that a file was built with, except those of the split.
+    """Return the options that a file was built with.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
             discover=_group(DiscoverOptions, config),
             decode=_group(DecodeOptions, config),
             store=_group(StoreOptions, config),
+            split=_split(config),
             manifest=_manifest(config),
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -66,6 +67,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         **{each.name: each.default for group in _GROUPS for each in _own_fields(group)},
         "group_by": "",
         "group_duplicates": False,
+        "max_per_class": None,
+        "limit": None,
         "label_columns": ManifestOptions("").label_columns,
     }
     words = ["batchify", "build", "DATASET", "OUT"]
@@ -102,6 +105,14 @@ def _is_plain_list(names: Any) -> bool:
     if not isinstance(names, list) or len(names) > _SHOWN_NAMES:
         return False
     return all(isinstance(n, str) and n == n.strip() and not set(n) & set(",@") for n in names)
+
+
+def _split(config: Mapping[str, Any]) -> SplitOptions:
+    """Return the options of the split, as far as the dataset did not decide it."""
+    renamed = {"split": "policy", "validation_split": "validation", "test_split": "test"}
+    names = {each.name for each in fields(SplitOptions)}
+    found = {renamed.get(name, name): value for name, value in config.items()}
+    return SplitOptions(**{name: value for name, value in found.items() if name in names})
 
 
 def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:

@@ -23,6 +23,7 @@ from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.indexing import count_batches, cut_batches
 from batchify.options import BuildOptions
+from batchify.planning.limits import draw_samples
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits
 
@@ -84,6 +85,8 @@ class Loader:
         test_split: float | None = None,
         split: choices.Policy = "keras",
         group_by: str = "",
+        max_per_class: int | None = None,
+        limit: int | None = None,
         discover_options: DiscoverOptions | None = None,
         manifest: ManifestOptions | None = None,
     ) -> Loader:
@@ -100,7 +103,7 @@ class Loader:
             The factor to multiply pixels by; None leaves them as they are.
         seed : int
             Random seed for the order, and for a ``stratified`` or ``hash`` split.
-        validation_split, test_split, split, group_by
+        validation_split, test_split, split, group_by, max_per_class, limit
             See `SplitOptions`.
         discover_options : DiscoverOptions, optional
             Which files are images.
@@ -116,14 +119,23 @@ class Loader:
         """
         options = BuildOptions(
             discover=discover_options or DiscoverOptions(),
-            split=SplitOptions(split, validation_split, test_split, shuffle, seed, group_by),
+            split=SplitOptions(
+                split,
+                validation_split,
+                test_split,
+                shuffle,
+                seed,
+                group_by,
+                max_per_class=max_per_class,
+                limit=limit,
+            ),
             decode=DecodeOptions(target_size, color_mode, interpolation, fit),
             store=StoreOptions(class_mode, rescale=1.0 if rescale is None else rescale),
             batch_size=batch_size,
             manifest=manifest,
         )
         check_extensions(options.discover.extensions)
-        dataset = read_dataset(directory, options)
+        dataset = draw_samples(read_dataset(directory, options), options.split)
         splits = assign_splits(dataset, options)
         name = "train" if subset == "training" else subset
         if name not in splits:

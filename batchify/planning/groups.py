@@ -160,6 +160,8 @@ def hash_points(
     options: SplitOptions,
     digests: Digests | None = None,
     named: Digests | None = None,
+    *,
+    use: bytes = b"",
 ) -> NDArray[np.uint64]:
     """Return a number for each sample, shape (n,), the same for those that must stay together.
 
@@ -169,6 +171,8 @@ def hash_points(
     ----------
     samples, options, digests, named
         As for `group_numbers`.
+    use : bytes
+        Numbers for another use are independent of these.
 
     Raises
     ------
@@ -176,7 +180,7 @@ def hash_points(
         If files have no group.
     """
     points = np.empty(len(samples), np.uint64)
-    seed = b"%d\0" % options.seed
+    seed = use + b"%d\0" % options.seed
     keys: Iterator[tuple[int, list[bytes]]] = samples.pieces()
     if named is not None:
         keys = (

@@ -20,6 +20,7 @@ from batchify.decoding.formats import check_extensions
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.planning.limits import draw_samples
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan
 from batchify.planning.splitting import splits_from_train
 from batchify.workers import engine
@@ -113,6 +114,7 @@ def _scan(
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
     found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
+    found = draw_samples(found, options.split)
     return (
         with_file_sizes(found, options.decode.max_file_size) if options.store.is_encoded else found
     )

@@ -1,0 +1,120 @@
+"""Draw the samples of a trial run: by seed, with every class and every split in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.dataset_options import SplitOptions
+from batchify.datasets.dataset import Dataset
+from batchify.planning.groups import hash_points
+
+Counts = NDArray[np.int64]
+"""Images of each class (columns) in each split (rows)."""
+
+
+def draw_samples(dataset: Dataset, options: SplitOptions) -> Dataset:
+    """Return a dataset with no more samples than the options allow, in the same order.
+
+    A sample is drawn by a hash of the seed and its path, or the name of its group, so that the
+    samples of a group are drawn together as far as the numbers allow, and a file that is added
+    moves few others.
+
+    Raises
+    ------
+    DatasetError
+        If files have no group.
+
+    Notes
+    -----
+    Memory: 60 bytes per sample.
+    """
+    if options.limit is None and options.max_per_class is None:
+        return dataset
+    labels = dataset.samples.labels
+    unlabelled = len(dataset.classes)  # a column of their own
+    split_numbers = np.zeros(len(labels), np.int64)
+    for number, members in enumerate((dataset.splits or {}).values()):
+        split_numbers[members] = number
+    shape = (max(1, len(dataset.splits or ())), unlabelled + 1)
+    cells = split_numbers * shape[1] + np.where(labels < 0, unlabelled, labels)
+    found = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+    wanted = found
+    if options.max_per_class is not None:
+        wanted = _cap_classes(wanted, options.max_per_class)
+    if options.limit is not None:
+        wanted = share_out(wanted, options.limit)
+    if (wanted == found).all():
+        return dataset
+    points = hash_points(dataset.samples, options, named=dataset.annotations.groups, use=b"draw\0")
+    order = np.lexsort((points, cells))
+    ordered = cells[order]
+    ranks = np.arange(len(order)) - (np.cumsum(found) - found.ravel())[ordered]
+    return _only(dataset, np.sort(order[ranks < wanted.ravel()[ordered]]))
+
+
+def _only(dataset: Dataset, kept: NDArray[np.int64]) -> Dataset:
+    """Return a dataset with some of its samples, ascending."""
+    numbers = np.full(len(dataset.samples), -1, np.int32)
+    numbers[kept] = np.arange(len(kept), dtype=np.int32)
+    splits = None
+    if dataset.splits is not None:
+        renumbered = {name: numbers[members] for name, members in dataset.splits.items()}
+        splits = {name: members[members >= 0] for name, members in renumbered.items()}
+    annotations = dataset.annotations.subset(kept)
+    if (masks := dataset.annotations.masks) is not None:
+        masks = masks.subset(kept, 1)
+        annotations = replace(annotations, masks=replace(masks, width=masks.path_nbytes))
+    return replace(
+        dataset,
+        samples=dataset.samples.subset(kept, 1),
+        splits=splits,
+        annotations=annotations,
+        undrawn=dataset.undrawn + len(dataset.samples) - len(kept),
+    )
+
+
+def _cap_classes(found: Counts, most: int) -> Counts:
+    """Return the counts with at most `most` images of each class; the last column is no class."""
+    wanted = found.copy()
+    for column in np.flatnonzero(found[:, :-1].sum(axis=0) > most).tolist():
+        wanted[:, [column]] = share_out(found[:, [column]], most)
+    return wanted
+
+
+def share_out(found: Counts, most: int) -> Counts:
+    """Return how many images to take, `most` in all: in proportion, and at least one of each kind.
+
+    Kinds are the classes of each split, or, if these are too many, the classes and the splits, or
+    the classes. A class has its one image in the first split that has any.
+    """
+    total = int(found.sum())
+    if total <= most:
+        return found
+    least = next(each for each in _least(found) if each.sum() <= most)
+
+    def at(part: int) -> Counts:
+        return np.clip(part * found // total, least, found)
+
+    low, high = 0, total  # at(low) is not too many, at(high) is
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if at(middle).sum() <= most else (low, middle)
+    taken = at(low)
+    more = np.flatnonzero(at(high).ravel() > taken.ravel())[: most - int(taken.sum())]
+    taken.ravel()[more] += 1
+    return taken
+
+
+def _least(found: Counts) -> list[Counts]:
+    """Return what to take in any case, from the most to the least."""
+    every = (found > 0).astype(np.int64)
+    classes = np.zeros_like(every)
+    some = np.flatnonzero(every.any(axis=0))
+    classes[every[:, some].argmax(axis=0), some] = 1
+    splits = classes.copy()
+    bare = np.flatnonzero(every.any(axis=1) & ~classes.any(axis=1))
+    splits[bare, found[bare].argmax(axis=1)] = 1
+    return [every, splits, classes, np.zeros_like(every)]
