@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.common.text import plural
 from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Dataset
+from batchify.errors import BatchifyWarning
 from batchify.planning.groups import hash_points
 
 Counts = NDArray[np.int64]
@@ -48,6 +50,14 @@ def draw_samples(dataset: Dataset, options: SplitOptions) -> Dataset:
         wanted = share_out(wanted, options.limit)
     if (wanted == found).all():
         return dataset
+    classes, left = (int(each[:, :-1].any(axis=0).sum()) for each in (found, wanted))
+    if left < classes:
+        message = (
+            f"--limit {options.limit} is less than the {classes:,} classes: "
+            f"{plural(classes - left, 'class', 'classes')} have no image in this file"
+        )
+        warnings = (*dataset.warnings, BatchifyWarning("small-limit", message))
+        dataset = replace(dataset, warnings=warnings)
     points = hash_points(dataset.samples, options, named=dataset.annotations.groups, use=b"draw\0")
     order = np.lexsort((points, cells))
     ordered = cells[order]

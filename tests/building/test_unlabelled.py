@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from batchify.building.changes import find_changes
 from batchify.checking import provenance
 from batchify.checking.check import check
 from batchify.checking.verify import verify
+from batchify.dataset_options import SplitOptions
 from batchify.datasets import manifest
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
@@ -185,6 +187,25 @@ def test_a_file_that_names_no_splits_is_refused(
         file.attrs.create("config", text, dtype=h5py.string_dtype("utf-8", len(text)))
     with pytest.raises(FileFormatError, match="unlabelled_splits are not splits"):
         Reader(tmp_path / "out.h5")
+
+
+def test_it_goes_with_validation_of_train_and_a_limit(kaggle: Path, tmp_path: Path) -> None:
+    """A trial of what Kaggle gives: classes to train on, and images to predict."""
+    shutil.rmtree(kaggle / "val")
+    options = replace(SMALL, split=SplitOptions("stratified", 0.2, limit=12))
+    report = build(kaggle, tmp_path / "out.h5", options)
+    assert not report.warnings
+    assert {split.name: len(split) for split in report.plan.splits} == {
+        "train": 5, "validation": 2, "test": 5,
+    }  # fmt: skip
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert "labels" not in file["test"]
+        assert set(file["validation/labels"][()]) == {0, 1}
+    assert build(kaggle, tmp_path / "out.h5", options).up_to_date
+    assert verify(tmp_path / "out.h5", source=kaggle).is_whole
+    build_shards(kaggle, tmp_path / "shards", options, shards=2)
+    merge(tmp_path / "shards", tmp_path / "merged.h5")
+    assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
 
 
 def test_a_loader_yields_its_images_alone(kaggle: Path) -> None:

@@ -105,7 +105,14 @@ def test_a_limit_is_in_proportion(root: Path) -> None:
         assert paths == sorted(paths)
         assert before <= set(paths)
         before = set(paths)
-    assert counts(draw_samples(dataset, SplitOptions(limit=3))) != [1, 1, 1, 0]
+    small = draw_samples(dataset, SplitOptions(limit=3))
+    assert counts(small) == [2, 1, 0, 0]
+    assert [(w.code, str(w)) for w in small.warnings] == [
+        (
+            "small-limit",
+            "--limit 3 is less than the 4 classes: 2 classes have no image in this file",
+        )
+    ]
     assert draw_samples(dataset, SplitOptions(limit=64)) is dataset
 
 
