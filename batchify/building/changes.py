@@ -202,6 +202,9 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     same = {split.name: _has_rows(reader, split, plan) for split in file_plan.splits}
     if all(same.values()) and set(same) == set(reader.splits):
         return file_plan
+    if plan.dataset.undrawn:  # files that are not drawn are neither new nor vanished
+        changes.reasons.append("other images are drawn now (--limit, --max-per-class, --seed)")
+        return file_plan
     changes.new += new_samples(stored_keys(reader), plan.dataset)
     for name, present in present_rows(reader, SampleIndex(plan.dataset)).items():
         for row in np.flatnonzero(~present).tolist():

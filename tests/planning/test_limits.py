@@ -282,7 +282,14 @@ def test_a_trial_is_resumed_and_cut_into_shards(
     for name in ("out.h5", "merged.h5"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "one.h5").read_bytes()
     assert not find_changes(root, tmp_path / "out.h5", options).is_due
-    assert find_changes(root, tmp_path / "out.h5", SMALL).is_due
+    found = find_changes(root, tmp_path / "out.h5", SMALL)
+    assert (len(found.new), found.vanished) == (9, [])
+    found = find_changes(root, tmp_path / "out.h5", limited(limit=12))
+    assert (found.new, found.vanished) == ([], [])
+    assert found.reasons == [
+        "limit was 16, now 12",
+        "other images are drawn now (--limit, --max-per-class, --seed)",
+    ]
 
 
 def test_the_fingerprint_is_that_of_the_draw(tmp_path: Path) -> None:
