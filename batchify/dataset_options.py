@@ -15,10 +15,14 @@ _NAMES_NBYTES = 32768
 """Most bytes of the names in one option: a file's config is read back up to 64 KiB."""
 
 
+OPTIONAL_COLUMNS = ("split", "group", "weight")
+"""Columns of a manifest with a meaning of their own, in addition to paths and labels."""
+
+
 def _check_names(names: Sequence[str], one: str, many: str) -> None:
     """Refuse names that are empty or repeated, or too many to record."""
     if not all(isinstance(name, str) and name for name in names):
-        raise OptionError(f"{many} must be names, at least one")
+        raise OptionError(f"{many} must be names, and not empty")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise OptionError(f"{one} {twice!r} is given twice")
@@ -147,19 +151,24 @@ class ManifestOptions:
     Parameters
     ----------
     path : str
-        ``.csv``, ``.jsonl`` or ``.parquet``.
+        ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
     label_columns : tuple of str
-        Columns with the labels: several for ``multilabel`` and ``regression``, else one.
+        Columns with the labels: several for ``multilabel`` and ``regression``, else one. By
+        default ``label``, or the one column that may be meant.
+    path_column : str
+        The column with the paths; by default ``path``, or the one whose values name files.
     """
 
     path: str
-    label_columns: tuple[str, ...] = ("label",)
+    label_columns: tuple[str, ...] = ()
+    path_column: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fsdecode(self.path))
         object.__setattr__(self, "label_columns", tuple(self.label_columns))
-        _check_names(self.label_columns or ("",), "label column", "label columns")
-        if taken := sorted({"path", "split", "group", "weight"}.intersection(self.label_columns)):
+        _check_names(self.label_columns, "label column", "label columns")
+        reserved = {self.path_column or "path", *OPTIONAL_COLUMNS}
+        if taken := sorted(reserved.intersection(self.label_columns)):
             raise OptionError(f"column {taken[0]} of a manifest is not one of labels")
 
 

@@ -107,6 +107,7 @@ def _value(value: Any, option: click.Option, where: str) -> Any:
 
 _DISCOVER, _SPLIT = DiscoverOptions(), SplitOptions()
 _DECODE, _STORE = DecodeOptions(), StoreOptions()
+_MANIFEST = ManifestOptions("")
 
 
 class BuildOption(click.Option):
@@ -194,11 +195,15 @@ FILE_OPTIONS = (
     BuildOption("--class-order", _DISCOVER, words=choices.CLASS_ORDERS,
                 help="Order of the labels. name: as Keras; natural: 10 after 9."),
     BuildOption("--manifest", type=click.Path(), metavar="FILE",
-                help="Take the images that a .csv, .jsonl or .parquet table lists, with its "
+                help="Take the images that a .csv, .tsv, .jsonl or .parquet table lists, with its "
                 "labels: columns path, relative to DATASET, and label; optionally split, group and "
                 "weight."),
-    BuildOption("--label-columns", type=Names(), default="", metavar="NAMES",
-                help="Columns of the labels in the manifest, parted by commas.  [default: label]"),
+    BuildOption("--path-column", _MANIFEST, metavar="NAME",
+                help="Column of the paths in the manifest.  [default: path, or the one whose "
+                "values name files]"),
+    BuildOption("--label-columns", _MANIFEST, type=Names(), default="", metavar="NAMES",
+                help="Columns of the labels in the manifest, comma-separated.  [default: label, "
+                "or the one that may be meant]"),
     BuildOption("--rescale", _STORE, metavar="FACTOR",
                 help="What pixels are multiplied by: a fraction or a number. Recorded as "
                 "scale_factor; with --dtype float32 the products are stored."),
@@ -315,10 +320,13 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     )
     manifest = None
     if values["manifest"] is not None:
-        columns = values["label_columns"] or ManifestOptions("").label_columns
-        manifest = ManifestOptions(values["manifest"], columns)
-    elif values["label_columns"]:
-        raise click.UsageError("--label-columns are of a --manifest; give both")
+        manifest = ManifestOptions(**fields(_MANIFEST), path=values["manifest"])
+    else:
+        for option in FILE_OPTIONS:
+            if option.group is _MANIFEST and values[str(option.name)] != getattr(
+                _MANIFEST, option.field
+            ):
+                raise click.UsageError(f"{option.opts[0]} requires --manifest")
     return BuildOptions(
         discover=DiscoverOptions(**fields(_DISCOVER)),
         split=SplitOptions(**fields(_SPLIT)),

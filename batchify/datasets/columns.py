@@ -8,7 +8,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +88,13 @@ def parse_class(name: str, text: str) -> bytes:
     return data
 
 
-def parse_path(name: str, text: str, is_image: Callable[[bytes], bool]) -> bytes:
+def clean_path(name: str, text: str) -> bytes:
     """Return the path of an image, relative to the dataset, without ``.`` and repeated "/".
 
     Raises
     ------
     ValueError
-        If it is empty, leads out of the dataset, or `is_image` says that it has no ending of one.
+        If it is empty, or leads out of the dataset.
     """
     if os.sep == "\\":
         text = text.replace("\\", "/")
@@ -106,10 +106,6 @@ def parse_path(name: str, text: str, is_image: Callable[[bytes], bool]) -> bytes
         if b".." in parts:
             raise ValueError(_bad(name, text, 'not allowed: it has ".." in it'))
         path = b"/".join(part for part in parts if part not in (b"", b"."))
-    if not is_image(path):
-        raise ValueError(
-            _bad(name, text, "not of a kind that is decoded, by its ending (see --extensions)")
-        )
     return path
 
 
@@ -138,24 +134,26 @@ def similar_names(names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
-OPTIONAL_COLUMNS = ("split", "group", "weight")
-
-
 class PathColumn:
     """Paths in the order of their rows, in one run of bytes."""
 
     def __init__(self) -> None:
         self._names = bytearray()
-        self._lengths = array("i")
+        self._ends = array("q")
 
-    def add(self, path: bytes) -> None:
-        """Add one."""
+    def add(self, path: bytes) -> int:
+        """Add one; return its number."""
         self._names += path
-        self._lengths.append(len(path))
+        self._ends.append(len(self._names))
+        return len(self._ends) - 1
+
+    def path(self, number: int) -> bytes:
+        """Return one."""
+        return bytes(self._names[self._ends[number - 1] if number else 0 : self._ends[number]])
 
     def samples(self) -> Samples:
-        """Return the paths as samples of class 0."""
-        ends = np.frombuffer(self._lengths, np.int32).cumsum(dtype=np.int64)
+        """Return the paths as samples of class 0; no more can be added."""
+        ends = np.frombuffer(self._ends, np.int64)
         return Samples(self._names, ends, np.zeros(len(ends), np.int32))
 
 
@@ -205,8 +203,10 @@ class Columns:
 
     Parameters
     ----------
-    names : list of str
-        ``path``, the label columns, and those of `OPTIONAL_COLUMNS` that the manifest has.
+    labels : sequence of str
+        The names of the label columns.
+    optional : sequence of str
+        Those of `OPTIONAL_COLUMNS` that the manifest has.
 
     Attributes
     ----------
@@ -214,25 +214,28 @@ class Columns:
         The line on which each row begins.
     """
 
-    def __init__(self, names: Sequence[str], options: BuildOptions) -> None:
-        assert options.manifest is not None
-        self._is_image = options.discover.name_test
+    def __init__(
+        self, labels: Sequence[str], optional: Sequence[str], options: BuildOptions
+    ) -> None:
         self._mode = options.store.class_mode
-        self._labels = options.manifest.label_columns
-        self._at = {name: names.index(name) for name in OPTIONAL_COLUMNS if name in names}
+        self._labels = labels
+        self._at = {name: 1 + len(labels) + i for i, name in enumerate(optional)}
         self.lines = array("q")
-        self.paths, self.masks, self.classes = (
-            PathColumn(),
-            PathColumn(),
-            ClassColumn(options.discover),
-        )
+        self.paths, self.masks = PathColumn(), PathColumn()
+        self.classes = ClassColumn(options.discover)
         self._values, self._weights = array("f"), array("f")
         self._splits, self._groups = bytearray(), bytearray()
 
     def add(self, line: int, texts: Sequence[str]) -> None:
-        """Add a row, or raise ValueError, and add nothing, if a text is not valid."""
+        """Add a row: its path, labels and optional columns.
+
+        Raises
+        ------
+        ValueError
+            If a text is not valid; nothing is added.
+        """
         at, mode = self._at, self._mode
-        path = parse_path("path", texts[0], self._is_image)
+        path = clean_path("path", texts[0])
         split = parse_split(texts[at["split"]]) if "split" in at else None
         group = parse_text("group", texts[at["group"]]) if "group" in at else None
         weighs = parse_weight("weight", texts[at["weight"]]) if "weight" in at else None
@@ -241,8 +244,8 @@ class Columns:
             values = [parse(*each) for each in zip(self._labels, texts[1:], strict=False)]
             self._values.extend(values)
         elif mode == "mask":
-            self.masks.add(parse_path(self._labels[0], texts[1], self._is_image))
-        else:
+            self.masks.add(clean_path(self._labels[0], texts[1]))
+        elif self._labels:
             name = parse_class(self._labels[0], texts[1])
             if not self.classes.takes(name):
                 return

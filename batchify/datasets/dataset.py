@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -135,6 +135,8 @@ class Annotations:
         SHA-256, in hex, of the rows of the manifest: see `rows_digest`; empty for folders.
     is_split : bool
         The manifest has the split of each sample.
+    label_columns : tuple of str
+        The columns of the manifest that hold the labels.
     """
 
     values: NDArray[np.float32] | None = None
@@ -143,11 +145,14 @@ class Annotations:
     groups: NDArray[np.uint8] | None = None
     digest: str = ""
     is_split: bool = False
+    label_columns: tuple[str, ...] = ()
 
     @property
     def recorded(self) -> dict[str, Any]:
         """What the config of a file records."""
-        found: dict[str, Any] = {"manifest_sha256": self.digest} if self.digest else {}
+        if not self.digest:
+            return {}
+        found = {"manifest_sha256": self.digest, "label_columns": self.label_columns}
         return {**found, "weights": True} if self.weights is not None else found
 
     def mask_files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
@@ -160,13 +165,12 @@ class Annotations:
         def some(array: ArrayT | None) -> ArrayT | None:
             return None if array is None else array[indices]
 
-        return Annotations(
-            some(self.values),
-            None if self.masks is None else self.masks.subset(indices, self.masks.width),
-            some(self.weights),
-            some(self.groups),
-            self.digest,
-            self.is_split,
+        return replace(
+            self,
+            values=some(self.values),
+            masks=None if self.masks is None else self.masks.subset(indices, self.masks.width),
+            weights=some(self.weights),
+            groups=some(self.groups),
         )
 
     @property

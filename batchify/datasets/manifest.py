@@ -12,16 +12,18 @@ from batchify import choices
 from batchify.common.keys import KeyIndex, join_path_keys
 from batchify.common.text import printable
 from batchify.datasets.classes import number_warnings, unlisted_warnings
-from batchify.datasets.columns import OPTIONAL_COLUMNS, Columns, similar_names
+from batchify.datasets.columns import Columns, similar_names
 from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
 from batchify.datasets.discovery import discover, open_tree
-from batchify.datasets.tables import ManifestErrors, Table, open_table
+from batchify.datasets.locating import locate_files
+from batchify.datasets.roles import Roles, find_roles
+from batchify.datasets.tables import ManifestErrors, open_table
+from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
 
 _AT_ONCE = 4096
-_SHOWN_COLUMNS = 20
 
 
 def read_dataset(
@@ -72,16 +74,17 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     """
     assert options.manifest is not None
     errors = ManifestErrors(options.manifest.path)
-    columns = _read_columns(options, errors)
+    walk = Walk(tree, options.discover)
+    roles, columns = _read_columns(walk, options, errors)
     lines = np.frombuffer(columns.lines, np.int64)
-    samples = columns.paths.samples()
+    samples, extents = locate_files(walk, columns.paths.samples(), lines, "", errors)
     _check_repeated(samples, lines, errors)
-    extents = _look_up(tree, samples, lines, "", errors)
     is_indexed = options.store.class_mode not in choices.MANIFEST_MODES
     masks = mask_extents = None
     if options.store.class_mode == "mask":
-        masks = columns.masks.samples()
-        mask_extents = _look_up(tree, masks, lines, "its mask ", errors)
+        masks, mask_extents = locate_files(
+            walk, columns.masks.samples(), lines, "its mask ", errors
+        )
     values, weights = columns.values, columns.weights
     splits, groups = columns.splits, columns.groups
     if splits is not None and groups is not None:
@@ -100,7 +103,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
             *unlisted_warnings(columns.classes.unlisted, "row"),
         )
     else:
-        classes = tuple(map(os.fsencode, options.manifest.label_columns))
+        classes = tuple(map(os.fsencode, roles.labels))
         labels = samples.labels
     order = np.lexsort((labels,) if splits is None else (labels, splits))
     if masks is not None:
@@ -111,6 +114,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         weights=None if weights is None else weights[order],
         groups=None if groups is None else groups[order],
         is_split=splits is not None,
+        label_columns=roles.labels,
     )
     samples = _reorder(samples, labels, extents, order)
     splits = None if splits is None else splits[order]
@@ -130,36 +134,20 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     )
 
 
-def _read_columns(options: BuildOptions, errors: ManifestErrors) -> Columns:
+def _read_columns(
+    walk: Walk, options: BuildOptions, errors: ManifestErrors
+) -> tuple[Roles, Columns]:
     """Read the columns of a manifest; a row that is not valid is an error."""
     assert options.manifest is not None
     with open_table(options.manifest.path, errors) as table:
-        names = _columns_to_read(table, options.manifest.label_columns, errors)
-        columns = Columns(names, options)
-        for line, texts in table.rows(names, errors):
+        roles = find_roles(walk, options, table, errors)
+        columns = Columns(roles.labels, tuple(roles.optional), options)
+        for line, texts in table.rows(roles.names, errors):
             try:
                 columns.add(line, texts)
             except ValueError as error:
                 errors.add(line, str(error))
-    return columns
-
-
-def _columns_to_read(
-    table: Table, label_columns: tuple[str, ...], errors: ManifestErrors
-) -> list[str]:
-    """Return the names of the columns to read; refuse one that is missing or repeated."""
-    present = [name for name in OPTIONAL_COLUMNS if name in table.columns]
-    wanted = ["path", *label_columns, *present]
-    for name in wanted:
-        found = table.columns.count(name)
-        if found > 1:
-            raise errors.error(f"has {found} columns {printable(name)}; keep one of them")
-        if not found:
-            some = ", ".join(map(printable, table.columns[:_SHOWN_COLUMNS]))
-            more = ", …" if len(table.columns) > _SHOWN_COLUMNS else ""
-            advice = "" if name == "path" else "; --label-columns names those of the labels"
-            raise errors.error(f"has no column {printable(name)}, only {some}{more}{advice}")
-    return wanted
+    return roles, columns
 
 
 def _similar_warnings(classes: tuple[bytes, ...]) -> tuple[BatchifyWarning, ...]:
@@ -186,20 +174,6 @@ def _check_repeated(samples: Samples, lines: NDArray[np.int64], errors: Manifest
         if samples.path(one) == path:
             message = f"{printable(path)} is on {errors.unit} {lines[one]} already"
             errors.add(int(lines[other]), message)
-
-
-def _look_up(
-    tree: Tree, samples: Samples, lines: NDArray[np.int64], prefix: str, errors: ManifestErrors
-) -> NDArray[np.int64] | None:
-    """Look up all files; return their extents, if the source has any."""
-    pieces = []
-    for start, paths in samples.pieces():
-        reasons, extents = tree.find_files(paths)
-        for i, reason in reasons.items():
-            errors.add(int(lines[start + i]), f"{prefix}{printable(paths[i])}: {reason}")
-        if extents is not None:
-            pieces.append(extents)
-    return np.concatenate(pieces) if pieces else None
 
 
 def _check_group_splits(

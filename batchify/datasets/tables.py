@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol
 from batchify.common.paths import is_url, shown_url
 from batchify.common.system import missing_extra
 from batchify.common.text import printable
+from batchify.dataset_options import OPTIONAL_COLUMNS
 from batchify.errors import ManifestError, OptionError
 
 SHOWN_ERRORS = 10
@@ -78,9 +79,12 @@ class Table(Protocol):
     ----------
     columns : sequence of str
         The names of all columns.
+    plain_columns : sequence of str
+        Those whose values are texts, numbers or truth values.
     """
 
     columns: Sequence[str]
+    plain_columns: Sequence[str]
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the named columns of each row; add an error for a row that is not valid.
@@ -122,8 +126,29 @@ class _Lines:
         raise StopIteration
 
 
+_DELIMITERS = ",;\t"
+_SAMPLED_NBYTES = 1 << 16
+
+
+def _delimiter(file: IO[bytes]) -> str:
+    """Return what parts the fields of a table: a comma, a semicolon or a tab of its header."""
+    lines = file.read(_SAMPLED_NBYTES).removeprefix(_BOM).decode("utf-8", "replace").splitlines()
+    file.seek(0)
+    lines = [line for line in lines if line][:_SAMPLED_LINES]
+    found = [mark for mark in _DELIMITERS if lines and mark in lines[0]]
+    if len(found) > 1:
+        with contextlib.suppress(csv.Error):
+            return csv.Sniffer().sniff("\n".join(lines), "".join(found)).delimiter
+    return found[0] if found else ","
+
+
+_SAMPLED_LINES = 20
+
+
 class CsvTable:
-    """A table of comma-separated values with a header; spaces after commas are ignored.
+    """A table of values parted by commas, semicolons or tabs, with a header.
+
+    Spaces after what parts the values are ignored.
 
     Raises
     ------
@@ -132,8 +157,11 @@ class CsvTable:
     """
 
     def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
+        delimiter = _delimiter(file)
         self._lines = _Lines(file, errors)
-        self._reader = csv.reader(self._lines, strict=True, skipinitialspace=True)
+        self._reader = csv.reader(
+            self._lines, delimiter=delimiter, strict=True, skipinitialspace=True
+        )
         self.columns: Sequence[str] = ()
         for _, fields in self._records(errors):
             self.columns = [name.strip() for name in fields]
@@ -141,6 +169,7 @@ class CsvTable:
         errors.raise_if_any("the first line must name the columns")
         if not self.columns:
             raise errors.error("is empty; its first line must name the columns")
+        self.plain_columns: Sequence[str] = self.columns
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows."""
@@ -180,12 +209,16 @@ class JsonTable:
         if self._first is None:
             errors.raise_if_any("every line must be a JSON object")
             raise errors.error("is empty; every line must be a JSON object")
-        self.columns: Sequence[str] = list(self._first[1])
+        first = self._first[1]
+        self.columns: Sequence[str] = list(first)
+        self.plain_columns: Sequence[str] = [
+            name for name in first if not isinstance(first[name], list | dict)
+        ]
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows; each must have the columns of the first."""
         assert self._first is not None
-        optional = {"split", "group", "weight"}.difference(self.columns)
+        optional = set(OPTIONAL_COLUMNS).difference(self.columns)
         yield from self._texts(*self._first, names, optional, errors)
         for line, found in self._objects:
             yield from self._texts(line, found, names, optional, errors)
@@ -280,6 +313,9 @@ class ParquetTable:
         except (self._arrow.ArrowException, OSError, ValueError) as error:
             raise errors.error(f"is not Parquet that can be read: {_first_line(error)}") from error
         self.columns: Sequence[str] = self._schema.names
+        self.plain_columns: Sequence[str] = [
+            each.name for each in self._schema if self._is_plain(each.type)
+        ]
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows.
@@ -291,7 +327,7 @@ class ParquetTable:
         """
         for name in names:
             kind = self._schema.field(name).type
-            if not _is_plain(kind, self._arrow.types):
+            if not self._is_plain(kind):
                 raise errors.error(
                     f"has a column {printable(name)} of type {kind}; it must be of texts, numbers "
                     "or truth values"
@@ -306,13 +342,13 @@ class ParquetTable:
         except (self._arrow.ArrowException, OSError, ValueError) as error:
             errors.add(row, f"from here on it cannot be read: {_first_line(error)}")
 
-
-def _is_plain(kind: Any, types: Any) -> bool:
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    checks = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer,
-              types.is_floating, types.is_boolean, types.is_null)  # fmt: skip
-    return any(check(kind) for check in checks)
+    def _is_plain(self, kind: Any) -> bool:
+        types = self._arrow.types
+        if types.is_dictionary(kind):
+            kind = kind.value_type
+        checks = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer,
+                  types.is_floating, types.is_boolean, types.is_null)  # fmt: skip
+        return any(check(kind) for check in checks)
 
 
 def _first_line(error: Exception) -> str:
@@ -321,6 +357,7 @@ def _first_line(error: Exception) -> str:
 
 READERS: Mapping[str, Callable[[IO[bytes], ManifestErrors], Table]] = {
     ".csv": CsvTable,
+    ".tsv": CsvTable,
     ".jsonl": JsonTable,
     ".parquet": ParquetTable,
 }
@@ -344,7 +381,8 @@ def open_table(path: str, errors: ManifestErrors) -> Iterator[Table]:
         raise OptionError(f"manifest {shown_url(path)} is not a file of this machine; download it")
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in READERS:
-        raise OptionError(f"manifest {printable(path)} must end in {', '.join(READERS)}")
+        *most, last = READERS
+        raise OptionError(f"manifest {printable(path)} must end in {', '.join(most)} or {last}")
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:

@@ -40,6 +40,12 @@ class FolderImages(NamedTuple):
     lengths: NDArray[np.int32]
     extents: NDArray[np.int64] | None
 
+    def paths(self) -> list[bytes]:
+        """Return the paths one by one."""
+        ends = self.lengths.cumsum().tolist()
+        starts = [0, *ends][:-1]
+        return [bytes(self.blob[start:end]) for start, end in zip(starts, ends, strict=True)]
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -170,8 +176,13 @@ def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[tuple[bytes, FolderI
         yield path, found.pop(path)
 
 
-def list_folder(walk: Walk, path: bytes) -> Listing:
+def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listing:
     """Return what a folder holds.
+
+    Parameters
+    ----------
+    take_extents : bool
+        See `batchify.storage.tree.Tree.take_extents`: not if files are looked up later.
 
     Raises
     ------
@@ -210,7 +221,7 @@ def list_folder(walk: Walk, path: bytes) -> Listing:
             f"cannot list folder {printable(full)}: {error.strerror or error}"
         ) from error
     sort_names(names)
-    extents = tree.take_extents(path, names)
+    extents = tree.take_extents(path, names) if take_extents else None
     lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
     blob = bytearray()  # bytes.join would take 80 bytes a name while it works
     names.reverse()

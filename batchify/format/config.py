@@ -69,7 +69,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         "group_duplicates": False,
         "max_per_class": None,
         "limit": None,
-        "label_columns": ManifestOptions("").label_columns,
+        "label_columns": ("label",),
     }
     words = ["batchify", "build", "DATASET", "OUT"]
     if config.get("layout") == "manifest":

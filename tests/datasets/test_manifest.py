@@ -172,7 +172,7 @@ CASES: dict[str, tuple[str, str]] = {
     "absolute": ("path,label\n/etc/x.jpg,a\n", "line 2: path /etc/x.jpg is absolute"),
     "drive": ("path,label\nC:\\\\x.jpg,a\n", "is absolute; paths are relative to DATASET"),
     "dots": ("path,label\ncat/../dog/x.jpg,a\n", 'line 2: path cat/../dog/x.jpg is not allowed'),
-    "kind": ("path,label\nnotes.txt,a\n", "line 2: path notes.txt is not of a kind that is"),
+    "kind": ("path,label\nnotes.txt,a\n", "line 2: notes.txt: not of a kind that is"),
     "no path": ("path,label\n,a\n", "line 2: path is empty"),
     "no label": ("path,label\ncat/img_000.jpg,\n", "line 2: label is empty"),
     "blank label": ("path,label\ncat/img_000.jpg,'  '\n".replace("'", '"'), "label is empty"),
@@ -200,7 +200,7 @@ CASES: dict[str, tuple[str, str]] = {
     "infinite": ("path,label,weight\ncat/img_000.jpg,a,inf\n", "weight inf is not finite"),
     "nan": ("path,label,weight\ncat/img_000.jpg,a,nan\n", "weight nan is not a number"),
     "word": ("path,label,weight\ncat/img_000.jpg,a,1_0\n", "weight 1_0 is not a number"),
-    "column": ("path;label\ncat/img_000.jpg;a\n", "has no column path, only path;label"),
+    "column": ("path|label\ncat/img_000.jpg|a\n", "has no column label, only path|label"),
     "label column": ("path,class\ncat/img_000.jpg,a\n", "has no column label, only path, class"),
     "columns": ("path,label,label\ncat/img_000.jpg,a,b\n", "has 2 columns label; keep one"),
     "header alone": ("path,label\n", "lists no images"),
@@ -288,7 +288,7 @@ JSON_CASES = {
     "long number": ('{"path": "a.jpg", "label": ' + "1" * 5000 + "}\n", "line 1: it is not JSON: "),
     "surrogate": ('{"path": "\\ud800.jpg", "label": "a"}\n', "is not a text that UTF-8 has"),
     "long": ('{"path": "' + "x" * (1 << 20) + '"}\n', "line 1: it is longer than 1,048,576 bytes"),
-    "no column": ('{"file": "a.jpg"}\n', "has no column path, only file"),
+    "no column": ('{"file": "a.jpg"}\n', "has no column label, only file"),
     "nothing": ("\n", "is empty; every line must be a JSON object"),
 }
 
@@ -343,7 +343,7 @@ def test_parquet_counts_rows_and_refuses_what_is_not_plain(tmp_path: Path, photo
 
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, photos: Path) -> None:
     """By its ending, its kind, or because it is not there; a FIFO does not block."""
-    with pytest.raises(OptionError, match=r"must end in \.csv, \.jsonl, \.parquet"):
+    with pytest.raises(OptionError, match=r"must end in \.csv, \.tsv, \.jsonl or \.parquet"):
         read_dataset(photos, options_of(tmp_path / "labels.xlsx"))
     with pytest.raises(OptionError, match=r"s3://bucket/labels\.csv is not a file"):
         read_dataset(photos, replace(options_of(tmp_path), manifest=ManifestOptions(S3)))
@@ -367,8 +367,7 @@ def test_options_of_a_manifest_are_checked() -> None:
         with pytest.raises(OptionError, match="has one label column, not 2"):
             BuildOptions(store=StoreOptions(class_mode=mode), manifest=two)  # type: ignore[arg-type]
     for columns, message in (
-        ((), "at least one"),
-        (("",), "at least one"),
+        (("",), "label columns must be names, and not empty"),
         (("path",), "column path of a manifest is not one of labels"),
         (("x", "x"), "'x' is given twice"),
         (tuple(f"{i:04}" for i in range(5000)), "5,000 label columns take more than"),
@@ -516,7 +515,7 @@ def test_the_commands_take_a_manifest(run: Run, tmp_path: Path, photos: Path) ->
     )
     alone = run("build", "photos", "new.h5", "--label-columns", "species")
     assert alone.returncode == 2
-    assert "give both" in alone.stderr
+    assert "--label-columns requires --manifest" in alone.stderr
     over = run("build", "photos", "labels.csv", *manifest, "--overwrite")
     assert over.returncode == 1
     assert "is the manifest itself" in over.stderr

@@ -249,7 +249,10 @@ def test_masks_of_a_manifest_are_looked_up(tmp_path: Path) -> None:
         ("../x.png", "line 3: label ../x.png is not allowed"),
         ("/x.png", "line 3: label /x.png is absolute"),
         ("", "line 3: label is empty"),
-        ("masks/1.npy", "line 3: label masks/1.npy is not of a kind"),
+        (
+            "masks/1.npy",
+            "line 3: its mask masks/1.npy: there is no such file, and none with this name",
+        ),
     ):
         wrong = [dict(row) for row in rows]
         wrong[1]["label"] = label

@@ -13,10 +13,11 @@ from pyarrow import parquet
 
 from batchify import choices
 from batchify.dataset_options import ManifestOptions, SplitOptions
+from batchify.datasets.tables import READERS
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+SUFFIXES = tuple(READERS)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -27,7 +28,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
             writer.writeheader()
             writer.writerows(rows)
     return path

@@ -1,0 +1,217 @@
+"""Find the files that a manifest names: by their paths, or by a name without folder or ending."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.keys import KeyIndex, join_path_keys, path_keys
+from batchify.common.text import printable
+from batchify.datasets.columns import PathColumn, clean_path
+from batchify.datasets.dataset import Samples, join_samples
+from batchify.datasets.tables import ManifestErrors
+from batchify.datasets.walk import Walk, list_folder
+from batchify.storage.tree import NO_FILE
+
+Extents = NDArray[np.int64] | None
+
+
+def locate_files(
+    walk: Walk, named: Samples, lines: NDArray[np.int64], what: str, errors: ManifestErrors
+) -> tuple[Samples, Extents]:
+    """Return the files that some paths name, and their extents, if the source has any.
+
+    A path that names no file may have backslashes for slashes, or be a file's name without its
+    ending, its folder, or both, if just one image of the dataset has it.
+
+    Parameters
+    ----------
+    named : Samples
+        The paths of a column.
+    lines : ndarray of int64, shape (n,)
+        The line of each, for errors.
+    what : str
+        What the files are, for errors.
+
+    Notes
+    -----
+    Memory: 16 bytes for each path that names no file, and what is found in place of it.
+    """
+    is_image = walk.options.name_test
+    absent = array("q")
+    pieces = []
+    for start, paths in named.pieces():
+        reasons, extents = walk.tree.find_files(paths)
+        for i, path in enumerate(paths):
+            if not is_image(path):
+                reasons.setdefault(i, _OTHER_KIND)
+        for i, reason in sorted(reasons.items()):
+            if reason == NO_FILE:
+                absent.append(start + i)
+            else:
+                errors.add(int(lines[start + i]), f"{what}{printable(paths[i])}: {reason}")
+        if extents is not None:
+            pieces.append(extents)
+    found = np.concatenate(pieces) if pieces else None
+    if not absent:
+        return named, found
+    return _find_absent(walk, named, np.frombuffer(absent, np.int64), found, lines, what, errors)
+
+
+_OTHER_KIND = "not of a kind that is decoded, by its ending (see --extensions)"
+
+
+def _find_absent(
+    walk: Walk, named: Samples, rows: NDArray[np.int64], extents: Extents,
+    lines: NDArray[np.int64], what: str, errors: ManifestErrors,
+) -> tuple[Samples, Extents]:  # fmt: skip
+    """Find what is meant by the paths of some rows, which are no files."""
+    wanted = PathColumn()
+    is_slashed = np.zeros(len(rows), np.bool_)
+    for i, path in enumerate(map(named.path, rows.tolist())):
+        is_slashed[i] = b"\\" in path
+        try:
+            wanted.add(_slashed(path))
+        except ValueError as error:
+            errors.add(int(lines[rows[i]]), str(error))
+            wanted.add(path)
+    matches = Matches(wanted.samples())
+    slashed = np.flatnonzero(is_slashed)
+    matches.add_files(walk, slashed)
+    if len(slashed) < len(rows) or not matches.is_found[slashed].all():
+        matches.find_by_name(walk)
+    for i in np.flatnonzero(~matches.is_single).tolist():
+        shown = printable(named.path(int(rows[i])))
+        errors.add(int(lines[rows[i]]), f"{what}{shown}: {matches.reason(i, walk)}")
+    if errors.count:
+        return named, extents
+    files = np.arange(len(named))
+    files[rows] = len(named) + np.arange(len(rows))
+    located = join_samples(_paths(named, matches, files), named.labels)
+    return located, _extents(walk, located, rows, extents)
+
+
+def _paths(named: Samples, matches: Matches, files: NDArray[np.int64]) -> Iterator[list[bytes]]:
+    """Yield the paths of all rows; numbers from `len(named)` on are those of matches."""
+    for start, paths in named.pieces():
+        for i in np.flatnonzero(files[start : start + len(paths)] >= len(named)).tolist():
+            paths[i] = matches.path(int(files[start + i]) - len(named))
+        yield paths
+
+
+def _extents(walk: Walk, located: Samples, rows: NDArray[np.int64], extents: Extents) -> Extents:
+    """Return the extents of all files, given those of the rows that needed no search."""
+    at_once = 4096
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        _, found = walk.tree.find_files(located.paths(some))
+        if found is not None:
+            if extents is None:
+                extents = np.zeros((len(located), found.shape[1]), np.int64)
+            extents[some] = found
+    return extents
+
+
+def _slashed(path: bytes) -> bytes:
+    """Return a path with slashes for its backslashes, or raise ValueError."""
+    if b"\\" not in path:
+        return path
+    return clean_path("path", os.fsdecode(path.replace(b"\\", b"/")))
+
+
+class Matches:
+    """The files that are meant by paths which are not files themselves.
+
+    Parameters
+    ----------
+    wanted : Samples
+        The paths, with slashes.
+    """
+
+    def __init__(self, wanted: Samples) -> None:
+        self._wanted = wanted
+        self._files = PathColumn()
+        self._first = np.full(len(wanted), -1, np.int32)
+        self._second = self._first.copy()
+
+    @property
+    def is_found(self) -> NDArray[np.bool_]:
+        """Which paths have a file, shape (n,)."""
+        return self._first >= 0
+
+    @property
+    def is_single(self) -> NDArray[np.bool_]:
+        """Which paths have just one file, shape (n,)."""
+        return self.is_found & (self._second < 0)
+
+    def path(self, row: int) -> bytes:
+        """Return the file of a path."""
+        return self._files.path(int(self._first[row]))
+
+    def reason(self, row: int, walk: Walk) -> str:
+        """Return why a path has no file, or several."""
+        if self._first[row] >= 0:
+            first, second = (
+                printable(self._files.path(int(numbers[row])))
+                for numbers in (self._first, self._second)
+            )
+            return f"it may be {first} or {second}; give the whole path"
+        wanted = self._wanted.path(row)
+        if walk.options.name_test(wanted):
+            return NO_FILE
+        return f"{NO_FILE}, and none with this name and the ending of an image"
+
+    def add_files(self, walk: Walk, rows: NDArray[np.int64]) -> None:
+        """Take the paths of some rows that are files as they are."""
+        is_image = walk.options.name_test
+        for start in range(0, len(rows), 4096):
+            some = rows[start : start + 4096]
+            paths = self._wanted.paths(some)
+            reasons, _ = walk.tree.find_files(paths)
+            for i, path in enumerate(paths):
+                if i not in reasons and is_image(path):
+                    self._first[some[i]] = self._files.add(path)
+
+    def find_by_name(self, walk: Walk) -> None:
+        """Walk through the whole dataset, and compare the name of each image."""
+        last = ([path.rpartition(b"/")[2] for path in paths] for _, paths in self._wanted.pieces())
+        index = KeyIndex(join_path_keys(last, len(self._wanted)))
+        settled = self.is_found
+        for paths in _images(walk):
+            names = [path.rpartition(b"/")[2] for path in paths]
+            stems = [os.path.splitext(name)[0] for name in names]
+            for tails in (names, stems):
+                keys = path_keys(tails)
+                for i in np.flatnonzero(index.has(keys)).tolist():
+                    if tails is stems and stems[i] == names[i]:
+                        continue
+                    whole = paths[i][: len(paths[i]) - len(names[i]) + len(tails[i])]
+                    for row in index.positions(keys[i]):
+                        if not settled[row] and self._is_tail(row, whole):
+                            self._add(row, paths[i])
+
+    def _is_tail(self, row: int, path: bytes) -> bool:
+        wanted = self._wanted.path(row)
+        return path == wanted or path.endswith(b"/" + wanted)
+
+    def _add(self, row: int, path: bytes) -> None:
+        if self._first[row] < 0:
+            self._first[row] = self._files.add(path)
+        elif self._second[row] < 0:
+            self._second[row] = self._files.add(path)
+
+
+def _images(walk: Walk) -> Iterator[Sequence[bytes]]:
+    """Yield the paths of the images of each folder of a dataset, in the order of their paths."""
+    pending = [b""]
+    while pending:
+        listing = list_folder(walk, pending.pop(), take_extents=False)
+        links = map(listing.inside, listing.links)
+        folders = [link for link in links if not walk.tree.link_reason(link)]
+        folders += map(listing.inside, listing.folders)
+        pending += sorted(folders, reverse=True)
+        yield listing.images.paths()
