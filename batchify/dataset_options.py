@@ -61,6 +61,15 @@ class DiscoverOptions:
         one are taken.
     exclude : tuple of str
         Such patterns: files that match one, and folders with all that is in them, are ignored.
+    layout : str
+        Which folder is what: ``classes`` (a folder for each class), ``splits`` (a folder for each
+        split, with class folders), or ``flat`` (images without class folders). ``auto`` finds out,
+        and refuses a dataset that could be several of these.
+    class_from : str
+        Which folder names the class of an image: the ``top`` one, as in Keras, the last one
+        (``leaf``), or all of them (``path``: ``animals/cat``).
+    label_from : str
+        A regular expression to search in each path; the first group of the match is the class.
     """
 
     extensions: tuple[str, ...] = ()
@@ -70,8 +79,12 @@ class DiscoverOptions:
     classes: tuple[str, ...] = field(default=(), metadata=LATER)
     include: tuple[str, ...] = field(default=(), metadata=LATER)
     exclude: tuple[str, ...] = field(default=(), metadata=LATER)
+    layout: choices.LayoutChoice = field(default="auto", metadata=LATER)
+    class_from: choices.ClassFrom = field(default="top", metadata=LATER)
+    label_from: str = field(default="", metadata=LATER)
 
     def __post_init__(self) -> None:
+        self._check_layout()
         check_choice("class order", self.class_order, choices.CLASS_ORDERS)
         listed = self.classes.split(",") if isinstance(self.classes, str) else self.classes
         object.__setattr__(self, "classes", tuple(listed))
@@ -87,6 +100,17 @@ class DiscoverOptions:
                 )
         extra = cleaned.difference(choices.KERAS_EXTENSIONS)
         object.__setattr__(self, "extensions", tuple(sorted(extra)))
+
+    def _check_layout(self) -> None:
+        check_choice("layout", self.layout, choices.LAYOUTS)
+        check_choice("class from", self.class_from, choices.CLASS_FROMS)
+        if self.label_from:
+            check_pattern("label from", self.label_from)
+        if self.class_from != "top" and (self.label_from or self.layout == "flat"):
+            other = "--label-from" if self.label_from else "--layout flat"
+            raise OptionError(
+                f"--class-from takes classes from folders, {other} does not; give one of them"
+            )
 
     @property
     def has_patterns(self) -> bool:

@@ -81,6 +81,10 @@ class BuildOptions:
             raise OptionError(
                 "a manifest lists its images: leave out --include and --exclude, or remove rows"
             )
+        elif self.discover.layout != "auto" or self.discover.label_from:
+            raise OptionError(
+                "a manifest names the images and their labels; leave out --layout and --label-from"
+            )
         elif mode == "mask" and self.store.is_encoded:
             raise OptionError(
                 "masks are stored in the target size, and --store encoded serves images of any; "
@@ -100,7 +104,7 @@ class BuildOptions:
         Parameters
         ----------
         layout : str
-            ``classes``, ``splits`` or ``manifest``.
+            ``classes``, ``splits``, ``flat`` or ``manifest``.
         is_split : bool
             The dataset has splits already, as with ``splits``: no share is recorded.
         from_train : tuple of str
@@ -109,6 +113,7 @@ class BuildOptions:
         config: dict[str, Any] = {"layout": layout}
         for group in (self.discover, self.decode, self.store):
             config.update(_recorded(group))
+        config["layout"] = layout  # what was found, not what was asked for
         config["shuffle"], config["seed"] = self.split.shuffle, self.split.seed
         limits = {"max_per_class": self.split.max_per_class, "limit": self.split.limit}
         config.update({name: most for name, most in limits.items() if most is not None})

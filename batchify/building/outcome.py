@@ -234,6 +234,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
         "skipped": [
             {"path": printable(entry.path), "reason": entry.reason} for entry in plan.skipped
         ],
+        "entered": printable(dataset.entered),
         "left_out": {
             "hidden": dataset.hidden,
             "excluded": dataset.excluded,

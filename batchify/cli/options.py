@@ -214,6 +214,16 @@ FILE_OPTIONS = (
     BuildOption("--store", _STORE, words=choices.STORES,
                 help="decoded: pixels. encoded: the files' own bytes, untouched; they are decoded "
                 "whenever they are read, at this size or any other."),
+    BuildOption("--layout", _DISCOVER, words=choices.LAYOUTS,
+                help="Which folder is what. classes: a folder for each class. splits: train, val "
+                "and test, with class folders. flat: images without class folders. auto finds out, "
+                "and stops if it could be several of these."),
+    BuildOption("--class-from", _DISCOVER, words=choices.CLASS_FROMS,
+                help="Which folder names the class of an image: the top one, the last one (leaf), "
+                "or all of them (path)."),
+    BuildOption("--label-from", _DISCOVER, metavar="REGEX",
+                help="Take the class from the path of each image, not from folders: the first "
+                "group of the match, e.g. '([a-z]+)_[0-9]+'."),
     BuildOption("--extensions", _DISCOVER, type=Names(), default="", metavar="NAMES",
                 help="Take files of these endings too, comma-separated, e.g. webp,jfif,heic; none: "
                 "files without an ending; all: every file. The content decides what is an image."),

@@ -167,7 +167,10 @@ def changes_text(changes: Changes) -> str:
 def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
     """Return lines that say what is not in the file."""
     dataset = plan.dataset
-    lines = [
+    lines = []
+    if dataset.entered:
+        lines.append(f"  dataset: {printable(dataset.entered)}, the only folder in it")
+    lines += [
         f"  {split.name}: {plural(len(split), 'image')} without labels"
         for split in plan.splits
         if split.name in plan.unlabelled

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 
 from batchify.common.paths import sort_names
 from batchify.common.text import plural, printable
@@ -73,6 +74,38 @@ def number_warnings(
             f"another number as their label: class {printable(name)} has label {label}, since "
             "names sort as text; --class-order natural puts 10 after 9, and --classes sets any "
             "order",
+        ),
+    )
+
+
+def similar_names(names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return pairs of names that differ only in case, in spaces or in their form of Unicode.
+
+    A folder from macOS may be named ``é`` as a letter and an accent, one from Linux as one letter.
+    """
+    first: dict[str, bytes] = {}
+    pairs = []
+    for name in names:
+        text = unicodedata.normalize("NFC", os.fsdecode(name)).casefold()
+        key = "".join(unicodedata.normalize("NFC", text).split())
+        if first.setdefault(key, name) != name:
+            pairs.append((first[key], name))
+    return pairs
+
+
+def similar_warnings(names: Iterable[bytes]) -> tuple[BatchifyWarning, ...]:
+    """Warn of classes that are probably one: `similar_names`."""
+    pairs = similar_names(names)
+    if not pairs:
+        return ()
+    one, other = map(printable, pairs[0])
+    more = f", and {plural(len(pairs) - 1, 'more pair')}" if len(pairs) > 1 else ""
+    how = " by case, spaces or Unicode form only" if one != other else " by Unicode form only"
+    return (
+        BatchifyWarning(
+            "similar-classes",
+            f"classes {one} and {other} differ{how}{more}: if they are one class, rename one of "
+            "them as the other",
         ),
     )
 

@@ -123,17 +123,6 @@ def _bad(name: str, text: str, what: str) -> str:
     return f"{printable(name)} {shown} is {what}" if text.strip() else f"{printable(name)} is empty"
 
 
-def similar_names(names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return pairs of classes whose names differ only in case or spaces."""
-    first: dict[str, bytes] = {}
-    pairs = []
-    for name in names:
-        key = "".join(os.fsdecode(name).casefold().split())
-        if first.setdefault(key, name) != name:
-            pairs.append((first[key], name))
-    return pairs
-
-
 class PathColumn:
     """Paths in the order of their rows, in one run of bytes."""
 

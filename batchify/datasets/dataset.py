@@ -115,6 +115,17 @@ def join_samples(
     return Samples(names, np.concatenate(lengths).cumsum(dtype=np.int64), labels, extents)
 
 
+def reorder_samples(
+    samples: Samples,
+    labels: NDArray[np.int32],
+    extents: NDArray[np.int64] | None,
+    order: NDArray[np.int64],
+) -> Samples:
+    """Return samples in another order, with their labels and extents."""
+    pieces = (samples.paths(order[i : i + _AT_ONCE]) for i in range(0, len(order), _AT_ONCE))
+    return join_samples(pieces, labels[order], None if extents is None else extents[order])
+
+
 ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
 
@@ -235,7 +246,7 @@ class Dataset:
         Where its files come from.
     layout : str
         ``classes`` (a folder for each class), ``splits`` (a folder for each split, with class
-        folders) or ``manifest``.
+        folders), ``flat`` (no class folders) or ``manifest``.
     classes : tuple of bytes
         In the order of their indices.
     samples : Samples
@@ -258,6 +269,10 @@ class Dataset:
         Splits whose samples have no labels: their `Samples.labels` are -1.
     undrawn : int
         How many images a limit leaves out.
+    entered : bytes
+        The path of the only folder that was taken as the dataset; empty for the dataset itself.
+    linked : tuple of bytes
+        Those of `skipped` that are folders of classes or splits outside of the dataset.
     """
 
     source: Source
@@ -274,6 +289,8 @@ class Dataset:
     unlabelled: tuple[str, ...] = ()
     undrawn: int = 0
     excluded: int = 0
+    entered: bytes = b""
+    linked: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> str:

@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.keys import KeyIndex, join_path_keys
 from batchify.common.text import printable
-from batchify.datasets.classes import number_warnings, unlisted_warnings
-from batchify.datasets.columns import Columns, similar_names
-from batchify.datasets.dataset import Annotations, Dataset, Samples, join_samples, rows_digest
+from batchify.datasets.classes import number_warnings, similar_warnings, unlisted_warnings
+from batchify.datasets.columns import Columns
+from batchify.datasets.dataset import (
+    Annotations,
+    Dataset,
+    Samples,
+    reorder_samples,
+    rows_digest,
+)
 from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.locating import locate_files
 from batchify.datasets.roles import Roles, find_roles
@@ -22,8 +28,6 @@ from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
-
-_AT_ONCE = 4096
 
 
 def read_dataset(
@@ -47,7 +51,8 @@ def read_dataset(
         If there is no reader for the manifest, by its name.
     """
     if options.manifest is None:
-        return discover(directory, options.discover, timeout_s=timeout_s)
+        needs_labels = options.store.class_mode != "none"
+        return discover(directory, options.discover, needs_labels=needs_labels, timeout_s=timeout_s)
     tree = open_tree(directory, options.discover, timeout_s=timeout_s)
     return read_manifest(tree, options)
 
@@ -98,7 +103,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     if is_indexed:
         classes, labels = columns.classes.sorted(f"manifest {errors.name}")
         warnings = (
-            *_similar_warnings(classes),
+            *similar_warnings(classes),
             *number_warnings(classes, options.discover),
             *unlisted_warnings(columns.classes.unlisted, "row"),
         )
@@ -107,7 +112,9 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         labels = samples.labels
     order = np.lexsort((labels,) if splits is None else (labels, splits))
     if masks is not None:
-        masks = replace(_reorder(masks, masks.labels, mask_extents, order), width=masks.path_nbytes)
+        masks = replace(
+            reorder_samples(masks, masks.labels, mask_extents, order), width=masks.path_nbytes
+        )
     annotations = Annotations(
         values=None if values is None else values[order],
         masks=masks,
@@ -116,7 +123,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         is_split=splits is not None,
         label_columns=roles.labels,
     )
-    samples = _reorder(samples, labels, extents, order)
+    samples = reorder_samples(samples, labels, extents, order)
     splits = None if splits is None else splits[order]
     digest = rows_digest(samples, splits, annotations)
     return Dataset(
@@ -150,16 +157,6 @@ def _read_columns(
     return roles, columns
 
 
-def _similar_warnings(classes: tuple[bytes, ...]) -> tuple[BatchifyWarning, ...]:
-    return tuple(
-        BatchifyWarning(
-            "similar-classes",
-            f"classes {printable(first)} and {printable(second)} differ in case or spaces alone",
-        )
-        for first, second in similar_names(classes)[:1]
-    )
-
-
 def _split_members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:
     """Return the samples of each split that is not empty."""
     found = {name: np.flatnonzero(splits == i) for i, name in enumerate(choices.SPLITS)}
@@ -191,16 +188,3 @@ def _check_group_splits(
         mine, other = (choices.SPLITS[splits[i]] for i in (row, one))
         message = f"its group is in {other} on {errors.unit} {lines[one]}, here in {mine}"
         errors.add(int(lines[row]), message)
-
-
-def _reorder(
-    samples: Samples,
-    labels: NDArray[np.int32],
-    extents: NDArray[np.int64] | None,
-    order: NDArray[np.int64],
-) -> Samples:
-    """Return samples in another order, with their labels and extents."""
-    pieces = (
-        samples.paths(order[start : start + _AT_ONCE]) for start in range(0, len(order), _AT_ONCE)
-    )
-    return join_samples(pieces, labels[order], None if extents is None else extents[order])

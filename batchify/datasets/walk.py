@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from batchify.dataset_options import DiscoverOptions, file_ending
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.hidden import is_hidden
 from batchify.storage.patterns import PathFilter
-from batchify.storage.tree import Tree, is_folder
+from batchify.storage.tree import LINK_OUT, Tree, is_folder
 
 NO_ENDING = "(no extension)"
 """What ignored files without an ending are counted as."""
@@ -90,6 +90,12 @@ class Walk:
         None if there are no patterns.
     emptied : set of bytes
         Names of classes with a folder that holds no image because of the patterns.
+    linked : list of bytes
+        Those of the skipped that are folders of classes, or of splits, outside of the dataset.
+    loose_images : int
+        Those of the loose files that are images.
+    base : bytes
+        The path of the root in the dataset, which patterns are relative to.
     """
 
     tree: Tree
@@ -100,8 +106,11 @@ class Walk:
     loose: int = 0
     other: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
+    linked: list[bytes] = field(default_factory=list)
+    loose_images: int = 0
     warnings: list[BatchifyWarning] = field(default_factory=list)
     emptied: set[bytes] = field(default_factory=set)
+    base: bytes = b""
     _seen: dict[bytes, Listing] = field(default_factory=dict)
 
     @property
@@ -113,10 +122,31 @@ class Walk:
         """Record a file that is not read."""
         self.skipped.append(Skipped(path, reason))
 
+    def warn(self, code: str, message: str) -> None:
+        """Record what may not be as the user intends."""
+        self.warnings.append(BatchifyWarning(code, message))
+
+    def refuses(self, path: bytes) -> bool:
+        """Return whether the folder of a class or a split is not read, and record it."""
+        reason = self.tree.folder_reason(path)
+        if reason:
+            self.skip(path, reason)
+            if reason == LINK_OUT:
+                self.linked.append(path)
+        return bool(reason)
+
+    def enter(self, name: bytes) -> None:
+        """Make a folder of the root, which has no images of its own, the new root."""
+        found = self.look(name)
+        self.tree.make_root(name)
+        self.base += name + b"/"
+        self._seen = {b"": replace(found, path=b"")}
+
     def look(self, path: bytes) -> Listing:
         """List a folder, and remember it for whoever takes it; nothing is counted yet."""
         if path not in self._seen:
-            self._seen[path] = list_folder(self, path)
+            is_refused = path and self.tree.folder_reason(path)
+            self._seen[path] = _nothing(path) if is_refused else list_folder(self, path)
         return self._seen[path]
 
     def take(self, path: bytes) -> Listing:
@@ -133,6 +163,7 @@ class Walk:
         found = self._seen.pop(path, None) or list_folder(self, path)
         self.hidden += found.hidden
         self.excluded += found.excluded
+        self.loose_images += len(found.images.lengths)
         self.loose += len(found.images.lengths) + found.other.total() + len(found.skipped)
         return found
 
@@ -151,8 +182,7 @@ def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[tuple[bytes, FolderI
     Folders are sorted by their full path (not depth first: ``a``, ``a-b``, ``a/x``), and the names
     in each folder are sorted.
     """
-    if reason := walk.tree.folder_reason(folder.path):
-        walk.skip(folder.path, reason)
+    if walk.refuses(folder.path):
         return
     excluded = walk.excluded
     found: dict[bytes, FolderImages] = {}
@@ -193,6 +223,7 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
     take_hidden = walk.options.hidden
     tree, patterns = walk.tree, walk.patterns
     prefix = path + b"/" if path else b""
+    base = walk.base + prefix
     hidden, excluded, other = 0, 0, Counter[str]()
     skipped: list[Skipped] = []
     names, folders, links = [], [], []
@@ -201,7 +232,7 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
             name = entry.name
             if not take_hidden and is_hidden(name):
                 hidden += 1
-            elif patterns and not patterns.takes(prefix + name, is_folder=is_folder(entry)):
+            elif patterns and not patterns.takes(base + name, is_folder=is_folder(entry)):
                 excluded += 1
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(name)
@@ -230,3 +261,8 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
         blob += names.pop()
     images = FolderImages(blob, lengths, extents)
     return Listing(path, images, folders, links, hidden, excluded, other, skipped)
+
+
+def _nothing(path: bytes) -> Listing:
+    images = FolderImages(bytearray(), np.empty(0, np.int32), None)
+    return Listing(path, images, [], [], 0, 0, Counter(), [])

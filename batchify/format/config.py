@@ -32,9 +32,10 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
     FileFormatError
         If this release could not have recorded it.
     """
+    found = {**config, "layout": "auto"} if config.get("layout") == "manifest" else config
     try:
         return BuildOptions(
-            discover=_group(DiscoverOptions, config),
+            discover=_group(DiscoverOptions, found),
             decode=_group(DecodeOptions, config),
             store=_group(StoreOptions, config),
             split=_split(config),
@@ -74,6 +75,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     words = ["batchify", "build", "DATASET", "OUT"]
     if config.get("layout") == "manifest":
         words += ["--manifest", "MANIFEST"]
+    elif config.get("layout") == "flat":
+        words += ["--layout", "flat"]
     taken = config.get("from_train")
     shares = [f"{name}_split" for name in taken] if isinstance(taken, list) else []
     for name, default in defaults.items():  # other names, in a stranger's file, are ignored

@@ -128,6 +128,10 @@ class ArchiveSource:
         """The path of the archive."""
         return self.path
 
+    def below(self, _name: bytes) -> ArchiveSource:
+        """Return the archive: members are found by their extents."""
+        return self
+
     def exists(self) -> bool:
         """Tell whether the archive still exists."""
         return os.path.isfile(self.path)
@@ -345,7 +349,7 @@ def _top_folder(
     folders = _folders(tree, b"", options, patterns)
     if folders is None or len(folders) != 1 or not _folders(tree, folders[0], options):
         return None
-    return None if os.fsdecode(folders[0]).lower() in choices.SPLIT_FOLDERS else folders[0]
+    return None if choices.named_split(os.fsdecode(folders[0])) else folders[0]
 
 
 def _folders(

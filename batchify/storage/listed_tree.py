@@ -70,6 +70,8 @@ class ListedTree:
     ----------
     refused : list of Skipped
         What is in none of the folders, and why.
+    entered : bytes
+        The path of the folder that is the root, if it is not the listed one.
 
     Notes
     -----
@@ -80,6 +82,7 @@ class ListedTree:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.refused: list[Skipped] = []
+        self.entered = b""
         self._root = _Folder()
         self._count = 0
         self._last = (b"", self._root)
@@ -128,6 +131,9 @@ class ListedTree:
         """Make a folder of the root the new root; everything else in the root is released."""
         self._root = self._root.folders[name]
         self._last = (b"", self._root)
+        self._indexes = {}
+        self.source = self.source.below(name)
+        self.entered += b"/" + name if self.entered else name
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
         """Yield the entries of a folder: files in the order they were added, the rest sorted."""

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batchify.common.paths import scheme_of, shown_url
 from batchify.dataset_options import DiscoverOptions
@@ -63,6 +63,12 @@ class RemoteSource:
     def location(self) -> bytes:
         """The URL, without the secrets in it."""
         return os.fsencode(shown_url(self.url))
+
+    def below(self, name: bytes) -> RemoteSource:
+        """Return the source of a folder below the URL."""
+        return replace(
+            self, url=f"{self.url.rstrip('/')}/{name.decode('utf-8', 'surrogateescape')}"
+        )
 
     def exists(self) -> bool:
         """Tell whether there is still anything below the URL."""

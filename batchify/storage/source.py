@@ -142,6 +142,10 @@ class Source(Protocol):
         """Tell whether the dataset still exists."""
         ...
 
+    def below(self, name: bytes) -> Source:
+        """Return the source of a folder of the dataset, for paths relative to it."""
+        ...
+
     def open_reader(self) -> FileReader:
         """Return a reader of its files, for the calling process."""
         ...
@@ -196,6 +200,10 @@ class FolderSource:
     def location(self) -> bytes:
         """The path of the folder."""
         return self.root
+
+    def below(self, name: bytes) -> FolderSource:
+        """Return the source of a folder in the folder."""
+        return FolderSource(os.path.join(self.root, name))
 
     def exists(self) -> bool:
         """Tell whether the dataset still exists."""

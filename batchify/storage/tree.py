@@ -16,6 +16,7 @@ from batchify.errors import DatasetNotFoundError, Skipped
 from batchify.storage.source import FolderSource, Source
 
 NO_FILE = "there is no such file"
+LINK_OUT = "link that leads out of the dataset folder (see --follow-links)"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -55,12 +56,21 @@ class Tree(Protocol):
         ...
 
     @property
+    def entered(self) -> bytes:
+        """The folders that were entered by `make_root`: the path to the root; mostly empty."""
+        ...
+
+    @property
     def refused(self) -> Sequence[Skipped]:
         """What is in none of the folders, and why: names that lead out of the dataset."""
         ...
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
         """Yield the entries of a folder, in any order."""
+        ...
+
+    def make_root(self, name: bytes) -> None:
+        """Make a folder of the root the new root; what is next to it is not in the dataset."""
         ...
 
     def folder_reason(self, path: bytes) -> str | None:
@@ -126,11 +136,20 @@ class FolderTree:
         self._parents: dict[bytes, bool] = {b"": True}
         self.source: Source = FolderSource(self._root)
         self.refused = ()
+        self.entered = b""
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
         """Yield the entries of a folder."""
         with os.scandir(os.path.join(self._root, path)) as entries:
             yield from entries
+
+    def make_root(self, name: bytes) -> None:
+        """Make a folder of the root the new root; links may still lead anywhere in the dataset."""
+        self._root = os.path.join(self._root, name)
+        self._prefix = os.path.join(self._root, b"")
+        self._parents = {b"": True}
+        self.source = self.source.below(name)
+        self.entered = os.path.join(self.entered, name)
 
     def folder_reason(self, path: bytes) -> str | None:
         """Return why a class folder is not read, though Keras would; None to read it.
@@ -141,7 +160,7 @@ class FolderTree:
         if os.path.islink(full) and _is_loop(full):
             return "link to a folder that holds it (a loop)"
         if not self._follow_links and not self._inside(full):
-            return "link that leads out of the dataset folder (see --follow-links)"
+            return LINK_OUT
         return None
 
     def file_reason(self, path: bytes) -> str | None:
@@ -154,7 +173,7 @@ class FolderTree:
         if not stat.S_ISREG(mode):
             return f"not a regular file but {_KINDS.get(stat.S_IFMT(mode), 'something else')}"
         if not self._follow_links and not self._inside(full):
-            return "link that leads out of the dataset folder (see --follow-links)"
+            return LINK_OUT
         return None
 
     def link_reason(self, path: bytes) -> str | None:

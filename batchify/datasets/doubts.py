@@ -1,0 +1,189 @@
+"""Doubts about the folders of a dataset: what was seen, and which option settles it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection
+
+from batchify.common.text import plural, printable
+from batchify.datasets.walk import Listing, Walk
+from batchify.errors import DatasetError
+
+_SHOWN_FOLDERS = 8
+_SHOWN_NAMES = 4
+
+_IMAGE_FOLDERS = frozenset((
+    "image", "images", "img", "imgs", "jpegimages", "photos", "pictures", "rgb",
+))  # fmt: skip
+_ANNOTATION_FOLDERS = frozenset((
+    "ann", "annotation", "annotations", "annots", "anns", "bboxes", "boxes", "groundtruth",
+    "gt", "imagesets", "label", "labels", "mask", "masks", "segmentation", "segmentationclass",
+    "segmentationobject", "segmentations",
+))  # fmt: skip
+"""Names of folders that are kinds of files, not classes."""
+
+FLAT_ADVICE = (
+    "take labels from the names of the files with --label-from REGEX, or from a table with "
+    "--manifest FILE; or store no labels with --class-mode none"
+)
+
+
+def doubt(walk: Walk, parent: Listing, reason: str, *ways: tuple[str, str]) -> DatasetError:
+    """Return the error of a dataset that could be several things.
+
+    Parameters
+    ----------
+    parent : Listing
+        The folder whose folders are shown.
+    ways : (str, str)
+        An option that settles it, and what it does; without an option, another way.
+    """
+    folders = parent.subfolders
+    rows = [
+        (printable(name) + "/", _content(walk.look(parent.inside(name))))
+        for name in folders[:_SHOWN_FOLDERS]
+    ]
+    if len(folders) > _SHOWN_FOLDERS:
+        rows.append(("…", f"and {plural(len(folders) - _SHOWN_FOLDERS, 'folder')} more"))
+    if count := len(parent.images.lengths):
+        rows.append(("(next to them)", plural(count, "image")))
+    where = f" in {printable(parent.path)}" if parent.path else ""
+    lines = [f"dataset {walk.name}: {reason}", f"Found{where}:", *_aligned(rows)]
+    lines += ["Choose what it is:", *_aligned(list(ways))]
+    return DatasetError("\n".join(lines))
+
+
+def _aligned(rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(first) for first, _ in rows)
+    return [f"  {first.ljust(width)}  {second}" for first, second in rows]
+
+
+def _content(listing: Listing) -> str:
+    """Return what a folder holds, in words."""
+    found = []
+    if listing.subfolders:
+        names = shown_names(listing.subfolders)
+        found.append(f"{plural(len(listing.subfolders), 'folder')} ({names})")
+    if count := len(listing.images.lengths):
+        found.append(plural(count, "image"))
+    if not found and (count := listing.other.total()):
+        found.append(f"{plural(count, 'file')} of other kinds")
+    return ", ".join(found) or "nothing"
+
+
+def shown_names(names: Collection[bytes], word: str = "") -> str:
+    """Return some names as text: ``a, b and c``, ``a, b, c, d, …``."""
+    shown = [printable(name) for name in list(names)[:_SHOWN_NAMES]]
+    if len(names) > _SHOWN_NAMES:
+        return ", ".join([*shown, "…"])
+    if word and len(shown) > 1:
+        return f"{', '.join(shown[:-1])} {word} {shown[-1]}"
+    return ", ".join(shown)
+
+
+def verb(names: Collection[bytes], one: str, many: str) -> str:
+    """Return names with the form of a verb that goes with them: ``val is``, ``a and b are``."""
+    return f"{shown_names(names, 'and')} {one if len(names) == 1 else many}"
+
+
+def exclude_option(names: Collection[bytes]) -> str:
+    """Return the options that exclude some folders."""
+    some = list(names)[:_SHOWN_NAMES]
+    return " ".join(f"--exclude {shlex.quote(printable(name))}" for name in some)
+
+
+def _plain(name: bytes) -> str:
+    """Return a name in lower case, without what separates words."""
+    return "".join(filter(str.isalnum, os.fsdecode(name).lower()))
+
+
+def check_only_folder(walk: Walk) -> None:
+    """Refuse a dataset with a single folder of folders next to loose images."""
+    root = walk.look(b"")
+    names = root.subfolders
+    if len(names) != 1 or not root.images.blob:
+        return
+    name = names[0]
+    inner = walk.look(name)
+    if inner.subfolders and not inner.images.blob:
+        full = shlex.quote(printable(os.path.join(walk.tree.source.location, name)))
+        raise doubt(
+            walk,
+            root,
+            f"{printable(name)} is the only folder, but there are images next to it",
+            ("--layout classes", f"{printable(name)} is the only class"),
+            ("--layout flat --label-from REGEX", "take classes from the names of all files"),
+            (f"batchify build {full}", "take its folders, not the images next to it"),
+        )
+
+
+def check_kinds(walk: Walk, parent: Listing, *, is_first: bool = True) -> None:
+    """Refuse class folders that are named after kinds of files, such as images and labels.
+
+    Parameters
+    ----------
+    is_first : bool
+        No split before has class folders.
+    """
+    names = parent.subfolders
+    images = [name for name in names if _plain(name) in _IMAGE_FOLDERS]
+    others = [name for name in names if _plain(name) in _ANNOTATION_FOLDERS]
+    where = f" in {printable(parent.path)}" if parent.path else ""
+    if images and others:
+        reason = (
+            f"{shown_names([*images, *others], 'and')}{where} look like images and their "
+            "annotations, not like classes"
+        )
+        ways = [(exclude_option(others), f"ignore {shown_names(others, 'and')}")]
+    elif images and len(images) == len(names) and is_first:
+        reason = f"{shown_names(images)}{where} has images, but its name is not that of a class"
+        ways = []
+    else:
+        return
+    kept = "splits" if parent.path else "classes"
+    raise doubt(
+        walk,
+        parent,
+        reason,
+        ("--manifest FILE", "take the labels from a table (masks: with --class-mode mask)"),
+        ("--label-from REGEX", "take classes from the names of the files"),
+        *ways,
+        (f"--layout {kept}", f"take {shown_names(names, 'and')} as classes"),
+        ("--class-mode none", "store no labels"),
+    )
+
+
+def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:
+    """Warn of class folders that hold folders alone; refuse them if all hold the same ones.
+
+    Parameters
+    ----------
+    asks : bool
+        Refuse them, and not only warn.
+    """
+    inner = [walk.look(parent.inside(name)) for name in parent.subfolders]
+    several = [each for each in inner if len(each.subfolders) > 1]
+    if not several or any(each.images.blob for each in inner):
+        return
+    full = [each for each in inner if each.subfolders]
+    same = len(full) > 1 and all(each.subfolders == full[0].subfolders for each in full)
+    if same and asks:
+        kept = "splits" if parent.path else "classes"
+        inner_names, outer_names = (shown_names(each.subfolders) for each in (full[0], parent))
+        raise doubt(
+            walk,
+            parent,
+            f"all {len(full)} folders hold the same folders and no images of their own: either "
+            "the outer or the inner ones are the classes",
+            ("--class-from leaf", f"take the inner folders as classes: {inner_names}"),
+            (f"--layout {kept}", f"take the outer folders as classes: {outer_names}"),
+            ("or rename", "the folders of splits to train, val and test"),
+        )
+    first = several[0]
+    walk.warn(
+        "nested-classes",
+        "no class folder has images of its own, and they hold several folders: "
+        f"{printable(first.path)} holds {shown_names(first.subfolders, 'and')}; the outer "
+        "folders are the classes, --class-from leaf or path takes the inner ones",
+    )
