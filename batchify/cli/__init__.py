@@ -10,6 +10,7 @@ import click
 from batchify._version import __version__
 from batchify.cli.build import build
 from batchify.cli.check import check
+from batchify.cli.docs import docs
 from batchify.cli.fingerprint import fingerprint
 from batchify.cli.inspect import inspect
 from batchify.cli.merge import merge
@@ -60,6 +61,7 @@ def main() -> None:
 
 main.add_command(build)
 main.add_command(check)
+main.add_command(docs)
 main.add_command(fingerprint)
 main.add_command(inspect)
 main.add_command(merge)

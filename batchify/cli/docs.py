@@ -1,0 +1,43 @@
+"""The command ``batchify docs``: the pages of the documentation, without a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+
+def _pages() -> dict[str, Traversable]:
+    """Return the pages by their names, sorted."""
+    from importlib.resources import files  # slow to import
+
+    found = {page.name.removesuffix(".md"): page for page in (files("batchify") / "docs").iterdir()}
+    return dict(sorted(found.items()))
+
+
+def _title(page: Traversable) -> str:
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+@click.command()
+@click.argument("page", required=False)
+def docs(page: str | None) -> None:
+    """List the pages of the documentation, or show PAGE.
+
+    \b
+    Examples:
+        batchify docs
+        batchify docs recipes
+    """
+    pages = _pages()
+    if page is None:
+        width = max(map(len, pages))
+        lines = [f"{name.ljust(width)}  {_title(each)}" for name, each in pages.items()]
+        click.echo("\n".join(lines))
+        return
+    if page not in pages:
+        raise click.UsageError(f"there is no page {page!r}, only {', '.join(pages)}")
+    click.echo_via_pager(pages[page].read_text(encoding="utf-8"))

@@ -1,0 +1,58 @@
+"""The pages of the documentation: shown by the command, and built into a site."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.running import Run
+
+import batchify
+
+TOP = Path(__file__).parents[2]
+PAGES = sorted((Path(batchify.__file__).parent / "docs").glob("*.md"))
+SITE = TOP / "scripts" / "docs_site"
+
+
+def test_the_command_lists_the_pages(run: Run) -> None:
+    """By name and title."""
+    done = run("docs")
+    assert done.returncode == 0
+    listed = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    titles = [page.read_text(encoding="utf-8").splitlines()[0][2:] for page in PAGES]
+    assert listed == [[page.stem, title] for page, title in zip(PAGES, titles, strict=True)]
+
+
+def test_the_command_shows_a_page(run: Run) -> None:
+    """As it is written, Markdown; an unknown one is named with those that there are."""
+    assert run("docs", "architecture").stdout.startswith("# A map of the code\n")
+    done = run("docs", "nothing")
+    assert done.returncode == 2
+    assert "there is no page 'nothing', only architecture" in done.stderr
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    """Each once."""
+    text = (SITE / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. auto\w+:: batchify\.(\w+)$", text, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(set(batchify.__all__) - {"__version__"})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the site is built elsewhere")
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Every page is in the index, and every reference leads somewhere."""
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    for page in [*PAGES, *SITE.glob("*.md")]:
+        shutil.copy(page, pages)
+    command = ["-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-c", str(SITE)]
+    done = subprocess.run(
+        [sys.executable, *command, pages, tmp_path / "site"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "batchify.build" in (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
