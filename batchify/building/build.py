@@ -48,7 +48,8 @@ from batchify.workers.engine import Workers
 
 def keeps_duplicates_apart(plan: BuildPlan) -> bool:
     """Return whether copies of an image must stay in one split."""
-    return plan.options.split.group_duplicates and bool(plan.policy_splits) and plan.shard is None
+    by_policy = plan.dataset.splits is None or bool(plan.from_train and plan.shard is None)
+    return plan.options.split.group_duplicates and by_policy
 
 
 def filled_digests(
@@ -155,8 +156,7 @@ class _Production:
         kept = count_rows(resumed.committed)
         copied = self._fill(resumed.committed, bad, old)
         if keeps_duplicates_apart(plan):
-            digests = filled_digests(work.rows, plan, bad.rows)
-            check_apart({name: digests[name] for name in plan.policy_splits}, plan.path)
+            check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
         flags = count_flags(work.rows, plan)
 
         def step(written: int) -> None:

@@ -246,13 +246,6 @@ class BuildPlan:
         has_splits = self.dataset.splits is not None
         return has_splits and not asked and "train" in names and "validation" not in names
 
-    @property
-    def policy_splits(self) -> tuple[str, ...]:
-        """The splits that a policy made, which have no image in common if copies stay together."""
-        if self.dataset.splits is None:
-            return tuple(split.name for split in self.splits)
-        return ("train", *self.from_train) if self.from_train else ()
-
     def without(self, dropped: Mapping[str, NDArray[np.bool_]], bad: list[Skipped]) -> BuildPlan:
         """Return the plan without some of its rows.
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.common.text import plural, printable
+from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Dataset, Samples
-from batchify.errors import OptionError
+from batchify.errors import DatasetError, OptionError
 from batchify.options import BuildOptions
+from batchify.planning.groups import group_numbers
 from batchify.planning.policies import Indices, split_samples
 
 
@@ -62,7 +66,7 @@ def assign_splits(
     Raises
     ------
     DatasetError
-        If files have no group.
+        If files have no group, or those of a group are in several splits of the dataset.
     OptionError
         If options ask for a split that the dataset has, or for groups that cannot be combined.
     """
@@ -72,6 +76,8 @@ def assign_splits(
     taken = splits_from_train(dataset, options)
     if not taken:
         return dict(dataset.splits)
+    if options.split.group_by or options.split.group_duplicates:
+        _check_apart(dataset, dataset.splits, options.split, digests)
     train = dataset.splits["train"]
     validation, test = (
         options.split.share(name) if name in taken else 0.0 for name in choices.SHARES
@@ -84,6 +90,44 @@ def assign_splits(
     )
     found = {**dataset.splits, **{name: train[rows] for name, rows in chosen.items()}}
     return {name: found[name] for name in choices.SPLITS if name in found}
+
+
+def _check_apart(
+    dataset: Dataset,
+    splits: Mapping[str, Indices],
+    options: SplitOptions,
+    digests: NDArray[np.uint8] | None,
+) -> None:
+    """Refuse a dataset whose own splits share a group: no policy could keep it together."""
+    numbers = group_numbers(dataset.samples, options, digests)
+    if numbers is None:
+        return
+    order = np.argsort(numbers, kind="stable")
+    owners = np.empty(len(numbers), np.int8)
+    for number, members in enumerate(splits.values()):
+        owners[members] = number
+    same = numbers[order][1:] == numbers[order][:-1]
+    found = np.flatnonzero(same & (owners[order][1:] != owners[order][:-1]))
+    if len(found):
+        names = list(splits)
+        first = found[np.argmin(order[found])]
+        pair = order[first : first + 2].tolist()
+        one, other = (f"{printable(dataset.samples.path(i))} in {names[owners[i]]}" for i in pair)
+        groups = len(np.unique(numbers[order[found]]))
+        asked = [
+            option
+            for option, is_given in (
+                ("--group-by", options.group_by),
+                ("--group-duplicates", options.group_duplicates),
+            )
+            if is_given
+        ]
+        raise DatasetError(
+            f"dataset {dataset.name}: {plural(groups, 'group')} of files that must stay in one "
+            f"split {'is' if groups == 1 else 'are'} in several folders or splits of the dataset, "
+            f"such as {one} and {other}; move the files of a group into one of them, remove "
+            f"copies, or leave out {' and '.join(asked)}"
+        )
 
 
 def _some(samples: Samples, indices: Indices) -> Samples:

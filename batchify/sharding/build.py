@@ -216,7 +216,7 @@ def build_shards(
                 outcomes.add(outcome)
         outcomes.check_images()
         if keeps_duplicates_apart(plan):
-            check_shards_apart(folder, [each for each in parts if each.split in plan.policy_splits])
+            check_shards_apart(folder, parts)
         index = outcomes.index()
         folder.publish_index(index)
     made = outcomes.report(folder.shown, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,9 @@ def test_the_rows_are_those_of_train_alone(root: Path, tmp_path: Path, policy: A
 
 
 def test_groups_stay_together(root: Path, tmp_path: Path) -> None:
-    """Named ones, and copies; a copy in the test folder is there, and is no reason to stop."""
+    """Named ones, and copies."""
     first = (root / "Training/a/img_000.jpg").read_bytes()
-    for name in ("Training/b/copy.jpg", "Training/b/more.jpg", "Testing/b/copy.jpg"):
+    for name in ("Training/b/copy.jpg", "Training/b/more.jpg"):
         (root / name).write_bytes(first)
     copies = {"Training/a/img_000.jpg", "Training/b/copy.jpg", "Training/b/more.jpg"}
     for seed in range(4):
@@ -102,11 +103,12 @@ def test_groups_stay_together(root: Path, tmp_path: Path) -> None:
         build(root, out, options("stratified", group_duplicates=True, seed=seed))
         found = paths(out)
         assert any(copies <= set(found[name]) for name in ("train", "validation"))
-        assert "Testing/b/copy.jpg" in found["test"]
-    grouped = options("stratified", 0.4, group_by=r"img_00(\d)")
+    grouped = options("stratified", 0.4, group_by=r"img_00(.)")
     for name in copies:
         (root / name).unlink()
-    (root / "Testing/b/copy.jpg").unlink()
+    shutil.rmtree(root / "Testing")
+    draw_dataset(root, {"Testing/a": 1})
+    (root / "Testing/a/img_000.jpg").rename(root / "Testing/a/img_00x.jpg")
     draw_dataset(root, {"Training/b": 10})
     for path in root.glob("Training/b/img_01*"):
         path.unlink()
@@ -115,6 +117,27 @@ def test_groups_stay_together(root: Path, tmp_path: Path) -> None:
     numbers = [{path[-5] for path in found[name]} for name in ("train", "validation")]
     assert numbers[1]
     assert not set.intersection(*numbers)
+
+
+@pytest.mark.parametrize("how", ["copies", "names"])
+def test_folders_that_share_a_group_are_refused(
+    run: Run, root: Path, tmp_path: Path, how: str
+) -> None:
+    """The group could not be kept in one split, as was asked for: nothing is decoded."""
+    asked = ["--validation-split", "0.2", "--split", "stratified"]
+    if how == "copies":
+        first = (root / "Training/a/img_000.jpg").read_bytes()
+        (root / "Testing/b/copy.jpg").write_bytes(first)
+        asked += ["--group-duplicates"]
+        pair = "Training/a/img_000.jpg in train and Testing/b/copy.jpg in test"
+    else:
+        asked += ["--group-by", r"img_(\d+)"]
+        pair = "Training/b/img_000.jpg in train and Testing/a/img_000.jpg in test"
+    done = run("build", root, "out.h5", *asked)
+    assert done.returncode == 1
+    assert pair in done.stderr
+    assert f"leave out {asked[4]}" in done.stderr
+    assert not (tmp_path / "out.h5").exists()
 
 
 def test_both_come_from_a_single_folder(tmp_path: Path) -> None:
@@ -213,9 +236,9 @@ def test_a_stopped_build_continues(
 
 
 def test_shards_are_those_of_the_file(root: Path, tmp_path: Path) -> None:
-    """Copies that stay together are looked for in the splits that a policy made alone."""
+    """With copies that stay together."""
     first = (root / "Training/a/img_000.jpg").read_bytes()
-    (root / "Testing/b/copy.jpg").write_bytes(first)
+    (root / "Training/b/copy.jpg").write_bytes(first)
     how = options("stratified", group_duplicates=True)
     build(root, tmp_path / "one.h5", how)
     build_shards(root, tmp_path / "shards", how, shards=2)
