@@ -42,6 +42,7 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "missing-class": class_balance.find_missing_classes,
     "imbalance": class_balance.find_imbalance,
     "skipped": image_loss.find_skipped,
+    "ignored": image_loss.find_ignored,
     "upscaled": image_loss.find_upscaled,
     "exif-ignored": image_loss.find_exif_ignored,
     "clipped": image_loss.find_clipped,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -14,6 +14,7 @@ from batchify.building.jobs import RedecodeJob, count_tasks, fill_tasks
 from batchify.checking.findings import Finding
 from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress, ProgressCallback
+from batchify.datasets.ignored import is_image_ending
 from batchify.errors import Skipped
 from batchify.format.config import image_shape, recorded_choice
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
@@ -70,6 +71,8 @@ class Facts:
         The options that decide what happens to pixels; see `batchify.choices`.
     unreadable : dict of str to list of (int, str)
         For each split, the rows that failed, and why; a file has none.
+    ignored : Mapping of str to int
+        How many files that look like images were ignored because of their ending, by ending.
     """
 
     classes: tuple[bytes, ...]
@@ -80,6 +83,7 @@ class Facts:
     splits: dict[str, SplitFacts]
     skipped: tuple[Skipped, ...]
     unreadable: dict[str, list[tuple[int, str]]]
+    ignored: Mapping[str, int]
 
     @property
     def images(self) -> int:
@@ -147,6 +151,7 @@ def stored_facts(reader: Reader) -> Facts:
         splits={split: _stored_split(reader, split, digests[split]) for split in reader.splits},
         skipped=reader.skipped(),
         unreadable={},
+        ignored={end: n for end, n in reader.header.ignored.items() if is_image_ending(end)},
     )
 
 
@@ -261,6 +266,9 @@ def folder_facts(
         splits=splits,
         skipped=plan.skipped,
         unreadable={name: unreadable[name] for name in splits if name in unreadable},
+        ignored={
+            end: n for end, n in plan.dataset.other.items() if end in plan.dataset.image_endings
+        },
     )
 
 

@@ -190,6 +190,9 @@ CHECK_CODES = {
     "skipped": Code(
         "warning", "mend the images: batchify inspect lists them with the reasons", "max_skipped"
     ),
+    "ignored": Code(
+        "warning", "build with --extensions and these endings, or leave them out with --exclude"
+    ),
     "exif-ignored": Code("warning", "build with --exif apply, which turns them upright"),
     "clipped": Code("warning", "build with --color-mode grayscale --dtype uint16, or convert them"),
     "alpha-dropped": Code("warning", "build with --color-mode rgba, or blend them beforehand"),

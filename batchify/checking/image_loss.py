@@ -12,6 +12,7 @@ from batchify.checking.facts import Facts, SplitFacts
 from batchify.checking.findings import CheckLimits, Finding, Found, allowed
 from batchify.checking.image_stats import is_enlarged
 from batchify.common.text import plural
+from batchify.datasets.ignored import counts_text
 
 Mark = Callable[[SplitFacts], NDArray[np.bool_]]
 """Returns which rows of a split are meant."""
@@ -35,6 +36,13 @@ def find_skipped(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
     if count > allowed(limits.max_skipped, total):
         examples = (Finding("", entry.reason, path=entry.path) for entry in facts.skipped)
         yield f"{count:,} of {total:,} images are left out", count, examples
+
+
+def find_ignored(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find images that were ignored because of their ending."""
+    if facts.ignored:
+        message = f"ignored because of their ending: {counts_text(facts.ignored)}"
+        yield message, sum(facts.ignored.values()), iter(())
 
 
 def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:

@@ -102,6 +102,9 @@ def render_summary(summary: Summary) -> str:
     ]
     if special := _sources(summary):
         parts.append(special)
+    if summary.ignored:
+        kinds = ", ".join(f"{count:,} {printable(end)}" for end, count in summary.ignored.items())
+        parts.append(f"ignored because of their ending: {kinds}")
     if summary.skipped:
         lines = [
             f"  - {printable(entry.path)}: {printable(entry.reason)}"

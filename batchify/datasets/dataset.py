@@ -263,6 +263,8 @@ class Dataset:
         How many files were ignored for their extension, by extension.
     warnings : tuple of BatchifyWarning
         What may not be as the user intends.
+    image_endings : Mapping of str to tuple of str
+        Those of `other` whose files look like images, each as files spell it.
     annotations : Annotations
         Other columns of a manifest.
     unlabelled : tuple of str
@@ -291,6 +293,7 @@ class Dataset:
     excluded: int = 0
     entered: bytes = b""
     linked: tuple[bytes, ...] = ()
+    image_endings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

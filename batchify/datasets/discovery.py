@@ -17,6 +17,12 @@ from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.classes import number_warnings, similar_names, similar_warnings
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.doubts import FLAT_ADVICE, exclude_option, shown_names
+from batchify.datasets.ignored import (
+    counts_text,
+    ignored_warnings,
+    image_endings,
+    taking_advice,
+)
 from batchify.datasets.layout import Layout, find_layout
 from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
@@ -125,6 +131,10 @@ def discover(
     walk.warnings += number_warnings(found.classes, options)
     if patterns:
         walk.warnings += patterns.warnings()
+    other = dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0])))
+    found_endings = image_endings(walk.ignored)
+    endings = {each: found_endings[each] for each in other if each in found_endings}
+    walk.warnings += ignored_warnings({each: other[each] for each in endings})
     return Dataset(
         source=tree.source,
         layout=layout.name,
@@ -135,11 +145,12 @@ def discover(
         hidden=walk.hidden,
         excluded=walk.excluded,
         loose=walk.loose,
-        other=dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0]))),
+        other=other,
         warnings=tuple(walk.warnings),
         unlabelled=found.unlabelled,
         entered=tree.entered,
         linked=tuple(walk.linked),
+        image_endings=endings,
     )
 
 
@@ -186,8 +197,10 @@ def _no_images(walk: Walk) -> str:
             f"folder; put the images of each class into a folder of their own, or {FLAT_ADVICE}"
         )
     if walk.other:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in walk.other.most_common(5))
-        message += f"; files of other kinds: {kinds} (see --extensions)"
+        counts = dict(walk.other.most_common())
+        message += f"; ignored because of their ending: {counts_text(counts, 5)}"
+        if endings := image_endings(walk.ignored):
+            message += f"; {taking_advice(endings)}"
     return message + _skipped_text(walk)
 
 

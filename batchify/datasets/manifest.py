@@ -21,6 +21,7 @@ from batchify.datasets.dataset import (
     rows_digest,
 )
 from batchify.datasets.discovery import discover, open_tree
+from batchify.datasets.ignored import check_ignored
 from batchify.datasets.locating import locate_files
 from batchify.datasets.roles import Roles, find_roles
 from batchify.datasets.tables import ManifestErrors, open_table
@@ -49,10 +50,16 @@ def read_dataset(
     ------
     OptionError
         If there is no reader for the manifest, by its name.
+    DatasetError
+        If more images are ignored because of their ending than taken.
     """
     if options.manifest is None:
         needs_labels = options.store.class_mode != "none"
-        return discover(directory, options.discover, needs_labels=needs_labels, timeout_s=timeout_s)
+        found = discover(
+            directory, options.discover, needs_labels=needs_labels, timeout_s=timeout_s
+        )
+        check_ignored(found)
+        return found
     tree = open_tree(directory, options.discover, timeout_s=timeout_s)
     return read_manifest(tree, options)
 

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from batchify.common.paths import sort_names
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions, file_ending
+from batchify.datasets.ignored import NO_ENDING, SAMPLES, SPELLINGS, Ignored
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.hidden import is_hidden
 from batchify.storage.patterns import PathFilter
-from batchify.storage.tree import LINK_OUT, Tree, is_folder
-
-NO_ENDING = "(no extension)"
-"""What ignored files without an ending are counted as."""
+from batchify.storage.tree import LINK_OUT, Entry, FolderTree, Tree, is_folder
 
 
 class FolderImages(NamedTuple):
@@ -88,6 +86,8 @@ class Walk:
     ----------
     patterns : PathFilter or None
         None if there are no patterns.
+    ignored : dict of str to Ignored
+        What was ignored because of its ending, by ending.
     emptied : set of bytes
         Names of classes with a folder that holds no image because of the patterns.
     linked : list of bytes
@@ -111,12 +111,27 @@ class Walk:
     warnings: list[BatchifyWarning] = field(default_factory=list)
     emptied: set[bytes] = field(default_factory=set)
     base: bytes = b""
+    ignored: dict[str, Ignored] = field(default_factory=dict)
     _seen: dict[bytes, Listing] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name of the dataset, for people."""
         return printable(self.tree.source.location)
+
+    def ignore(self, path: bytes, entry: Entry) -> str:
+        """Return the ending that a file is ignored for, and remember some files of each."""
+        ending = printable(file_ending(entry.name)) or NO_ENDING
+        found = self.ignored.setdefault(ending, Ignored())
+        if len(found.spelled) < SPELLINGS:
+            found.spelled.add(printable(os.path.splitext(entry.name)[1]) or NO_ENDING)
+        if (
+            len(found.samples) < SAMPLES
+            and isinstance(self.tree, FolderTree)
+            and (entry.is_file(follow_symlinks=False))
+        ):
+            found.samples.append(os.path.join(self.tree.source.location, path))
+        return ending
 
     def skip(self, path: bytes, reason: str) -> None:
         """Record a file that is not read."""
@@ -239,7 +254,7 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
             elif entry.is_symlink() and is_folder(entry):
                 links.append(name)
             elif not is_image(name):
-                other[printable(file_ending(name)) or NO_ENDING] += 1
+                other[walk.ignore(prefix + name, entry)] += 1
             elif not entry.is_file(follow_symlinks=False) and (
                 reason := tree.file_reason(prefix + name)
             ):

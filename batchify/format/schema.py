@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 CREATOR = f"batchify {__version__}"
 SKIPPED = "skipped"
 STATISTICS = "statistics"
+IGNORED = "ignored"
 DIGEST = "content_sha256"
 DIGEST_NBYTES = 32
 
@@ -240,6 +241,8 @@ class FileLayout:
         The options, as the file records them.
     decoder : str
         Names and versions of the libraries that decode, as the file records them.
+    ignored : Mapping of str to int
+        How many files were ignored because of their ending, by ending.
     """
 
     classes: tuple[bytes, ...]
@@ -248,6 +251,7 @@ class FileLayout:
     store: StoreOptions
     splits: tuple[SplitShape, ...]
     skipped: tuple[Skipped, ...]
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def skipped_itemsizes(self) -> tuple[int, int]:
@@ -260,6 +264,8 @@ class FileLayout:
         """Bytes of the block at the start of the file that holds all HDF5 metadata."""
         classes = self.classes
         attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
+        if self.ignored:
+            attributes += len(canonical_json(self.ignored)) * 4
         columns = (*self._columns, digest_column())
         return metadata_nbytes(columns, attributes)
 

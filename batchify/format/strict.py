@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -183,13 +183,20 @@ _MAX_LIST = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The attributes of the root: what the file is, and how it was built."""
+    """The attributes of the root: what the file is, and how it was built.
+
+    Parameters
+    ----------
+    ignored : dict of str to int
+        How many files were ignored because of their ending, by ending.
+    """
 
     schema_version: int
     creator: str
     decoder: str
     classes: tuple[bytes, ...]
     config: dict[str, Any]
+    ignored: dict[str, int] = field(default_factory=dict)
 
 
 def read_header(root: h5g.GroupID) -> Header:
@@ -212,7 +219,18 @@ def read_header(root: h5g.GroupID) -> Header:
         text(root, "decoder"),
         tuple(bytes(name) for name in classes),
         config,
+        _ignored(root),
     )
+
+
+def _ignored(root: h5g.GroupID) -> dict[str, int]:
+    """Return how many files of each ending were ignored; most first."""
+    if not h5a.exists(root, schema.IGNORED.encode()):
+        return {}
+    found = json.loads(text(root, schema.IGNORED))
+    if not isinstance(found, dict) or not all(type(n) is int and n > 0 for n in found.values()):
+        raise FileFormatError("its ignored files are not counts")
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _config(text: str) -> dict[str, Any]:

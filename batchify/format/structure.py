@@ -149,6 +149,8 @@ def _write_root(file: h5py.File, file_layout: FileLayout) -> None:
     _set(file, "NX_class", "NXroot")
     if not file_layout.store.is_encoded:
         _set(file, "default", file_layout.splits[0].name)
+    if file_layout.ignored:
+        _set(file, schema.IGNORED, canonical_json(file_layout.ignored))
     if file_layout.skipped:
         count = len(file_layout.skipped)
         _make_dataset(

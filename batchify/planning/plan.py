@@ -17,6 +17,7 @@ from batchify import choices
 from batchify.choices import canonical_json
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset
+from batchify.datasets.ignored import recorded_counts
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
@@ -132,6 +133,7 @@ class BuildPlan:
             self.options.store,
             self.splits,
             self.skipped,
+            recorded_counts(self.dataset.other),
         )
 
     @property

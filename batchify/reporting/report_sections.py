@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -153,8 +153,9 @@ def channels(dossier: Dossier) -> Html:
 def skipped(dossier: Dossier) -> Html:
     """Return the skipped files with their reasons."""
     entries = dossier.summary.skipped
+    ignored = _ignored(dossier.summary.ignored)
     if not entries:
-        return paragraph("No image was skipped.", "good")
+        return join([paragraph("No image was skipped.", "good"), *ignored])
     shown = entries[:LISTED_SKIPPED]
     rows = [[named(entry.path, PATH_LENGTH), named(entry.reason, _TEXT_LENGTH)] for entry in shown]
     more = _more(len(entries) - len(shown), "image", "images")
@@ -164,8 +165,17 @@ def skipped(dossier: Dossier) -> Html:
             paragraph(f"{plural(len(entries), 'image')} could not be used and "
                       f"{'is' if len(entries) == 1 else 'are'} not in the file."),
             folded(title, join([table("Skipped images", ["Path", "Reason"], rows), more])),
+            *ignored,
         ]
     )  # fmt: skip
+
+
+def _ignored(counts: Mapping[str, int]) -> list[Html]:
+    """Return how many files were ignored because of their ending."""
+    if not counts:
+        return []
+    kinds = ", ".join(f"{count:,} {printable(ending)}" for ending, count in counts.items())
+    return [paragraph(f"Files ignored because of their ending: {kinds}.")]
 
 
 def origin(dossier: Dossier) -> Html:

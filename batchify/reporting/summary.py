@@ -148,6 +148,8 @@ class Summary:
         The options that it was built with.
     splits : tuple of SplitSummary
     skipped : tuple of Skipped
+    ignored : Mapping of str to int
+        How many files were ignored because of their ending, by ending.
     """
 
     path: bytes
@@ -159,6 +161,7 @@ class Summary:
     config: Mapping[str, Any]
     splits: tuple[SplitSummary, ...]
     skipped: tuple[Skipped, ...]
+    ignored: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as plain JSON values; the schema is in the README."""
@@ -194,6 +197,7 @@ class Summary:
             "skipped": [
                 {"path": printable(entry.path), "reason": entry.reason} for entry in self.skipped
             ],
+            "ignored": {printable(ending): count for ending, count in self.ignored.items()},
         }
 
     def _labels_json(self, split: SplitSummary) -> list[dict[str, Any]] | None:
@@ -241,6 +245,7 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
             for name in index.splits
         ),
         skipped=tuple(entry for summary in summaries for entry in summary.skipped),
+        ignored=summaries[0].ignored,
     )
 
 
@@ -292,6 +297,7 @@ def summary_of(reader: Reader) -> Summary:
         config=header.config,
         splits=tuple(_split_summary(reader, name) for name in reader.splits),
         skipped=reader.skipped(),
+        ignored=header.ignored,
     )
 
 

@@ -66,11 +66,13 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
     columns: dict[str, tuple[schema.Column, ...]] = {}
     lengths: Counter[tuple[str, str]] = Counter()
     skipped: list[Skipped] = []
+    ignored: dict[str, int] = {}
     for shard, reader in open_shards(shards, index):
         split = shard.split
         if (count := reader.rows(split)) != shard.file.rows:
             raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
         skipped += reader.skipped()
+        ignored = ignored or reader.header.ignored  # all shards have those of the dataset
         found = tuple(
             replace(column, shape=(0, *column.shape[1:])) for column in reader.columns[split]
         )
@@ -93,6 +95,7 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
             for split, found in columns.items()
         ),
         skipped=tuple(skipped),
+        ignored=ignored,
     )
 
 

@@ -142,7 +142,9 @@ def test_no_classes_and_no_images_are_said(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has 2 images, such as 1.jpg, but no class folders"):
         discover(root)
     root = touch(tmp_path / "webp", "a/1.webp")
-    with pytest.raises(DatasetError, match=r"no images in them; files of other kinds: 1 .webp"):
+    with pytest.raises(
+        DatasetError, match=r"no images in them; ignored because of their ending: 1 .webp"
+    ):
         discover(root)
 
 

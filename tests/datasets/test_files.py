@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.packing import members, pack
@@ -19,7 +20,7 @@ from batchify.checking.verify import verify
 from batchify.dataset_options import DiscoverOptions, ManifestOptions
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
-from batchify.errors import OptionError
+from batchify.errors import DatasetError, FileFormatError, OptionError
 from batchify.format.config import build_command, recorded_options
 from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions
@@ -144,11 +145,11 @@ TREE = (
         ((), ("runs", "*_mask.*"), [0, 2, 3, 4]),
         ((), ("runs", "train/**/2*"), [0, 2, 3, 4]),
         ((), ("*", "!/train/", "!/train/*/", "!1.jpg"), [0, 2]),
-        (("train/", "val/"), (), [0, 1, 2, 3, 4]),
+        (("/train/", "/val/"), (), [0, 1, 2, 3, 4]),
         (("/train/**", "/val/**/1.jpg"), (), [0, 1, 2, 3, 4]),
         (("/*/cat/",), (), [0, 1, 3]),
         (("/*/cat/",), ("*mask*",), [0, 3]),
-        (("train/", "val/", "!*_mask.jpg"), (), [0, 2, 3, 4]),
+        (("/train/", "/val/", "!*_mask.jpg"), (), [0, 2, 3, 4]),
         (("dog",), ("runs",), [2, 4]),
     ],
 )  # fmt: skip
@@ -247,7 +248,8 @@ def test_patterns_are_recorded_and_read_back(tmp_path: Path) -> None:
     with Reader(tmp_path / "a.h5") as reader:
         config = reader.header.config
     assert config["exclude"] == ["img_003.jpg"]
-    assert recorded_options(config).discover == options.discover
+    read_back = recorded_options(config).discover
+    assert (read_back.include, read_back.exclude) == (("*.jpg", "*.png"), ("img_003.jpg",))
     command = build_command(config, skipped=False)
     assert "--include '*.jpg' --include '*.png' --exclude img_003.jpg" in command
     assert not find_changes(root, tmp_path / "a.h5", options).is_due
@@ -335,3 +337,148 @@ def test_all_takes_what_is_not_ignored_otherwise(tmp_path: Path, run: Run) -> No
     assert "  - cat/notes.txt: empty file (0 bytes)\n" in done.stderr
     done = run("build", root, "b.h5", "--extensions", "all", "--exclude", "*.txt")
     assert done.returncode == 0, done.stderr
+
+
+# What is ignored because of its ending
+
+
+def draw_phone(root: Path, heics: int, jpgs: int) -> Path:
+    """Draw a folder of a phone: two classes, most photos HEIC."""
+    draw_dataset(root, {"dog": jpgs})
+    for i in range(heics):
+        save(root / "cat" / f"IMG_{i}.HEIC", b"\0\0\0\x18ftypheic")
+    return root
+
+
+def test_more_images_ignored_than_taken_stop_the_build(tmp_path: Path, run: Run) -> None:
+    """Before the first decode, with the option and the extra that take them (case L14)."""
+    root = draw_phone(tmp_path / "photos", 10, 2)
+    done = run("build", root, "a.h5")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: dataset {root}: more images are ignored because of their ending than taken: "
+        "10 .heic against 2 images; pass --extensions heic to take them (it needs pip install "
+        "\"batchify-h5[heif]\"), or pass --exclude '*.HEIC' to build without them\n"
+    )
+    assert list(tmp_path.glob("a.h5*")) == []
+    for command in (["check", root], ["fingerprint", root], ["build", root, "a.h5", "--dry-run"]):
+        assert run(*command).returncode == 1
+    with pytest.raises(DatasetError, match="pass --extensions heic"):
+        batchify.Loader.from_directory(root)
+    done = run("build", root, "a.h5", "--exclude", "*.HEIC", "--target-size", "8")
+    assert done.returncode == 0, done.stderr
+    assert "warning: ignored" not in done.stdout
+
+
+def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
+    """That names exactly the option that helps; as Keras does, the build goes on."""
+    root = draw_endings(tmp_path / "photos")
+    for name in ("x.cr2", "notes.txt"):
+        touch(root, f"dog/{name}")
+    touch(root, *(f"dog/{i}.jpg.txt" for i in range(9)))
+    done = run("build", root, "a.h5", "--extensions", "jfif,none", "--target-size", "8")
+    assert done.returncode == 0, done.stderr
+    assert "  ignored because of their ending: 10 .txt, 1 .cr2, 1 .jpg_large" in done.stdout
+    assert done.stdout.endswith(
+        "  warning: ignored because of their ending: 1 .cr2, 1 .jpg_large, 1 .pgm, 1 .webp that "
+        "look like images; pass --extensions jpg_large,pgm,webp to take them; batchify does not "
+        "decode .cr2: convert them\n"
+    )
+    (warning,) = batchify.plan_build(
+        root, BuildOptions(discover=DiscoverOptions(extensions=("jfif", "none")))
+    ).warnings
+    assert warning.code == "ignored"
+
+
+@pytest.mark.parametrize(("name", "option"), [("{}", "none"), ("{}.1", "1"), ("{}.data", "data")])
+def test_images_without_a_telling_ending_are_found_by_their_bytes(
+    tmp_path: Path, run: Run, name: str, option: str
+) -> None:
+    """Files of other endings that do not begin as images do may be any number."""
+    root = draw_dataset(tmp_path / "photos", {"dog": 2})
+    for i in range(5):
+        save(root / "cat" / name.format(i), encoded(photo(), "PNG" if i else "JPEG"))
+    done = run("build", root, "a.h5")
+    assert done.returncode == 1
+    assert f"pass --extensions {option} to take them, or pass" in done.stderr
+    without = done.stderr.split("or pass ")[1].split(" to build")[0].replace("'", "").split()
+    assert run("build", root, "a.h5", *without, "--dry-run").returncode == 0
+    assert run("build", root, "a.h5", "--extensions", option, "--dry-run").returncode == 0
+    for i in range(5):
+        save(root / "cat" / name.format(i), b"a label")
+    done = run("build", root, "a.h5", "--dry-run")
+    assert (done.returncode, "warning: ignored" in done.stdout) == (0, False)
+
+
+def test_no_images_but_ignored_ones_name_the_option(tmp_path: Path, run: Run) -> None:
+    """The error of an empty dataset is as exact."""
+    root = touch(tmp_path / "photos", "a/1.JFIF", "a/2.jfif", "a/readme.txt")
+    done = run("build", root, "a.h5")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "; ignored because of their ending: 2 .jfif, 1 .txt; pass --extensions jfif to take them\n"
+    )
+
+
+def test_what_was_ignored_is_recorded_and_shown(tmp_path: Path, run: Run) -> None:
+    """In the file, by inspect, check and the report; files without such keep their bytes."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 12, "dog": 12})
+    build(root, tmp_path / "plain.h5", BuildOptions(decode=SMALL))
+    touch(root, "cat/1.gif", "cat/2.GIF", "dog/notes.txt")
+    build(root, tmp_path / "a.h5", BuildOptions(decode=SMALL))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert json.loads(file.attrs["ignored"]) == {".gif": 2, ".txt": 1}
+    with h5py.File(tmp_path / "plain.h5") as file:
+        assert "ignored" not in file.attrs
+    assert "ignored because of their ending: 2 .gif, 1 .txt" in run("inspect", "a.h5").stdout
+    assert json.loads(run("inspect", "a.h5", "--json").stdout)["ignored"] == {".gif": 2, ".txt": 1}
+    assert run("inspect", "a.h5", "--report", "a.html").returncode == 0
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "Files ignored because of their ending: 2 .gif, 1 .txt." in page
+    for what in ("a.h5", root):
+        (found,) = [each for each in batchify.check(tmp_path / what).problems
+                    if each.code == "ignored"]  # fmt: skip
+        assert found.message == "ignored because of their ending: 2 .gif"
+        assert (found.count, found.severity) == (2, "warning")
+    assert run("verify", "a.h5").returncode == 0
+
+
+def test_ignored_files_come_and_go_without_a_build(tmp_path: Path) -> None:
+    """They neither make a file out of date nor change an identity."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 4, "dog": 4})
+    options = BuildOptions(decode=SMALL)
+    build(root, tmp_path / "plain.h5", options)
+    before = str(fingerprint(root, options))
+    touch(root, "cat/notes.txt", "dog/1.gif")
+    assert str(fingerprint(root, options)) == before
+    assert not find_changes(root, tmp_path / "plain.h5", options).is_due
+    assert build(root, tmp_path / "plain.h5", options).up_to_date
+    build(root, tmp_path / "a.h5", options)
+    (root / "dog" / "1.gif").unlink()
+    assert not find_changes(root, tmp_path / "a.h5", options).is_due
+
+
+def test_shards_have_the_record_too(tmp_path: Path) -> None:
+    """The file that is merged from them is that of a direct build."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 6, "dog": 6})
+    touch(root, *(f"cat/{i}.e{i}" for i in range(40)))
+    options = BuildOptions(decode=SMALL)
+    build(root, tmp_path / "a.h5", options)
+    batchify.build_shards(root, tmp_path / "shards", options, shards=2)
+    batchify.merge(tmp_path / "shards", tmp_path / "merged.h5")
+    assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
+    ignored = batchify.summarize(tmp_path / "shards").ignored
+    assert (len(ignored), ignored["(others)"]) == (32, 9)
+    (root / "cat" / "more.txt").write_bytes(b"")
+    assert not batchify.find_changes(root, tmp_path / "a.h5", options).is_due
+
+
+def test_a_hostile_record_is_refused(tmp_path: Path) -> None:
+    """It holds counts by ending, and nothing else."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 4, "dog": 4})
+    build(root, tmp_path / "a.h5", BuildOptions(decode=SMALL))
+    for value in ("[1]", '{".gif": -1}', '{".gif": "many"}', '{".gif": true}', "{"):
+        with h5py.File(tmp_path / "a.h5", "r+") as file:
+            file.attrs.create("ignored", np.bytes_(value))
+        with pytest.raises(FileFormatError):
+            Reader(tmp_path / "a.h5")
