@@ -134,7 +134,7 @@ def discover(
     other = dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0])))
     found_endings = image_endings(walk.ignored)
     endings = {each: found_endings[each] for each in other if each in found_endings}
-    walk.warnings += ignored_warnings({each: other[each] for each in endings})
+    walk.warnings += ignored_warnings({each: other[each] for each in endings}, options.extensions)
     return Dataset(
         source=tree.source,
         layout=layout.name,
@@ -200,7 +200,7 @@ def _no_images(walk: Walk) -> str:
         counts = dict(walk.other.most_common())
         message += f"; ignored because of their ending: {counts_text(counts, 5)}"
         if endings := image_endings(walk.ignored):
-            message += f"; {taking_advice(endings)}"
+            message += f"; {taking_advice(endings, walk.options.extensions)}"
     return message + _skipped_text(walk)
 
 

@@ -129,13 +129,20 @@ def counts_text(counts: Mapping[str, int], most: int = 8) -> str:
     return shown + (", …" if len(counts) > most else "")
 
 
-def taking_advice(endings: Iterable[str]) -> str:
-    """Return how files of some endings of images are taken."""
+def taking_advice(endings: Iterable[str], given: Iterable[str] = ()) -> str:
+    """Return how files of some endings of images are taken.
+
+    Parameters
+    ----------
+    given : iterable of str
+        The value of ``--extensions`` so far.
+    """
     endings = list(endings)
     taken = sorted(_bare(ending) for ending in endings if _is_decoded(ending))
     parts = []
     if taken:
-        parts.append(f"pass --extensions {shlex.quote(','.join(taken))} to take them")
+        names = ",".join(sorted({*given, *taken}))
+        parts.append(f"pass --extensions {shlex.quote(names)} to take them")
     extras = {
         choices.PLUGIN_EXTENSIONS[name] for name in taken if name in choices.PLUGIN_EXTENSIONS
     }
@@ -147,13 +154,19 @@ def taking_advice(endings: Iterable[str]) -> str:
     return "; ".join(parts)
 
 
-def ignored_warnings(counts: Mapping[str, int]) -> list[BatchifyWarning]:
-    """Return a warning if images were ignored, given how many of each ending."""
+def ignored_warnings(counts: Mapping[str, int], given: Iterable[str]) -> list[BatchifyWarning]:
+    """Return a warning if images were ignored, by how many of each ending.
+
+    Parameters
+    ----------
+    given : iterable of str
+        As for `taking_advice`.
+    """
     if not counts:
         return []
     message = (
         f"ignored because of their ending: {counts_text(counts)} that look like images; "
-        f"{taking_advice(counts)}"
+        f"{taking_advice(counts, given)}"
     )
     return [BatchifyWarning("ignored", message)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import h5py
@@ -370,6 +371,15 @@ def test_more_images_ignored_than_taken_stop_the_build(tmp_path: Path, run: Run)
     assert "warning: ignored" not in done.stdout
 
 
+def test_endings_that_are_chosen_stop_nothing(tmp_path: Path, run: Run) -> None:
+    """Who passes --extensions has decided: the rest is a warning, however much it is."""
+    root = draw_phone(tmp_path / "photos", 10, 4)
+    save(root / "cat" / "1.webp", encoded(photo(), "WEBP"))
+    done = run("build", root, "a.h5", "--extensions", "webp", "--target-size", "8")
+    assert done.returncode == 0, done.stderr
+    assert "10 .heic that look like images; pass --extensions heic,webp to take" in done.stdout
+
+
 def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
     """That names exactly the option that helps; as Keras does, the build goes on."""
     root = draw_endings(tmp_path / "photos")
@@ -381,8 +391,8 @@ def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
     assert "  ignored because of their ending: 10 .txt, 1 .cr2, 1 .jpg_large" in done.stdout
     assert done.stdout.endswith(
         "  warning: ignored because of their ending: 1 .cr2, 1 .jpg_large, 1 .pgm, 1 .webp that "
-        "look like images; pass --extensions jpg_large,pgm,webp to take them; batchify does not "
-        "decode .cr2: convert them\n"
+        "look like images; pass --extensions jfif,jpg_large,none,pgm,webp to take them; batchify does "
+        "not decode .cr2: convert them\n"
     )
     (warning,) = batchify.plan_build(
         root, BuildOptions(discover=DiscoverOptions(extensions=("jfif", "none")))
@@ -482,3 +492,41 @@ def test_a_hostile_record_is_refused(tmp_path: Path) -> None:
             file.attrs.create("ignored", np.bytes_(value))
         with pytest.raises(FileFormatError):
             Reader(tmp_path / "a.h5")
+
+
+JPEG, HEIC = encoded(photo(), "JPEG"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+TIFF = encoded(photo(mode="L"), "TIFF")
+CR2 = TIFF[:4] + (16).to_bytes(4, "little") + b"CR\2\0\0\0\0\0" + TIFF[8:]
+
+PAGE_ROWS: dict[str, tuple[dict[str, bytes], tuple[str, ...], int, str]] = {
+    "phone": ({f"{i}.HEIC": HEIC for i in range(7)}, (), 1, "pass --extensions heic to take"),
+    "other-endings": ({"1.jfif": JPEG, "2.pgm": JPEG, "3.webp": JPEG},
+                      ("--extensions", "jfif,pgm,webp"), 0, "9 train images"),
+    "no-ending": ({"IMG_0001": JPEG}, ("--extensions", "none"), 0, "7 train images"),
+    "all-files": ({"1.jpg.1": JPEG, "2.img": JPEG}, ("--extensions", "all"), 0, "8 train images"),
+    "renamed": ({"1.jpg": HEIC}, (), 3, "1.jpg: a HEIC image, whatever its name: pass --exten"),
+    "raw": ({"1.cr2": CR2}, ("--extensions", "cr2"), 3, "1.cr2: a camera raw file"),
+    "pointers": ({"1.jpg": b"version https://git-lfs.github.com/spec/v1\n"}, (), 3,
+                 "1.jpg: a Git LFS pointer, not the image: run git lfs pull"),
+    "downloads": ({"1.jpg": b"<html>"}, (), 3, "1.jpg: an HTML page, not an image"),
+    "some-files": ({"1.jpg": JPEG, "1_mask.png": JPEG, "../runs/1.jpg": JPEG},
+                   ("--exclude", "*_mask.png", "--exclude", "runs/"), 0, "7 train images"),
+    "unreadable": ({"1.jpg": JPEG, "../lost+found/1.jpg": JPEG, "../private/1.jpg": JPEG},
+                   ("--exclude", "private/"), 0, "7 train images"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAGE_ROWS)
+def test_the_page_of_layouts_is_right(tmp_path: Path, run: Run, name: str) -> None:
+    """Each row of "Which files are images" is a dataset that is built, or an error."""
+    files, arguments, code, text = PAGE_ROWS[name]
+    root = draw_dataset(tmp_path / "photos", {"cat": 1, "dog": 5})
+    (root / "cat" / "img_000.jpg").rename(root / "cat" / "img.jpg")
+    for file, data in files.items():
+        save(root / "cat" / file, data)
+    done = run("build", root, "a.h5", "--target-size", "8", "--validation-split", "0", *arguments)
+    assert done.returncode == code
+    assert text in done.stdout + done.stderr
+    page = Path(str(batchify.__file__)).with_name("docs") / "data.md"
+    section = page.read_text(encoding="utf-8").split("## Which files are images")[1]
+    assert re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE) == list(PAGE_ROWS)
