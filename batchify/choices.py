@@ -67,6 +67,13 @@ def check_pattern(name: str, pattern: str) -> None:
         )
 
 
+AUTO = "auto"
+"""The rescale that depends on the depth of an image."""
+
+AUTO_RESCALES = {"uint8": "1/255", "uint16": "1/65535", "float32": "1/255"}
+"""What `AUTO` is for each dtype of a file; in float32, for images of 8 bits a channel."""
+
+
 def parse_rescale(text: str) -> float:
     """Return the factor that `text` describes: a fraction such as ``1/255`` or a float.
 
@@ -186,6 +193,7 @@ ClassMode = Literal["sparse", "categorical", "binary", "none", "multilabel", "re
 ClassOrder = Literal["name", "natural"]
 ColorMode = Literal["rgb", "rgba", "grayscale"]
 Compression = Literal["none", "gzip"]
+Depth = Literal["clip", "scale"]
 Dtype = Literal["uint8", "uint16", "float32"]
 Exif = Literal["ignore", "apply"]
 Fit = Literal["stretch", "crop", "pad"]
@@ -194,11 +202,13 @@ LayoutChoice = Literal["auto", "classes", "splits", "flat"]
 OnError = Literal["fail", "skip"]
 Policy = Literal["keras", "stratified", "hash"]
 Store = Literal["decoded", "encoded"]
+Truncated = Literal["error", "accept"]
 CLASS_FROMS: tuple[str, ...] = get_args(ClassFrom)
 CLASS_MODES: tuple[str, ...] = get_args(ClassMode)
 CLASS_ORDERS: tuple[str, ...] = get_args(ClassOrder)
 COLOR_MODES: tuple[str, ...] = get_args(ColorMode)
 COMPRESSIONS: tuple[str, ...] = get_args(Compression)
+DEPTHS: tuple[str, ...] = get_args(Depth)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 EXIFS: tuple[str, ...] = get_args(Exif)
 FITS: tuple[str, ...] = get_args(Fit)
@@ -207,6 +217,7 @@ LAYOUTS: tuple[str, ...] = get_args(LayoutChoice)
 ON_ERRORS: tuple[str, ...] = get_args(OnError)
 POLICIES: tuple[str, ...] = get_args(Policy)
 STORES: tuple[str, ...] = get_args(Store)
+TRUNCATED: tuple[str, ...] = get_args(Truncated)
 
 POLICY_GROUPS: Mapping[str, int] = {"keras": 0, "stratified": 2, "hash": 1}
 """How many kinds of groups a policy keeps together at once: named groups, and duplicates.
@@ -228,8 +239,13 @@ PLUGIN_EXTENSIONS = {"heic": "heif", "heif": "heif", "hif": "heif", "jxl": "jxl"
 
 FLAGS = (
     "animated", "mpo", "exif_rotated", "alpha", "cmyk", "sixteen_bit", "palette", "grayscale",
+    "pages", "extra_bands", "thirty_two_bit", "clipped", "cut", "truncated",
 )  # fmt: skip
-"""Bit names of ``source_flags``, lowest bit first: what was special about a source image."""
+"""Bit names of ``source_flags``, lowest bit first: what was special about a source image.
+
+``clipped``: some of its 16-bit values were stored as 255. ``cut``: only the high bytes of its
+16-bit values were decoded. ``thirty_two_bit``: floating point, 32-bit or signed integers.
+"""
 
 
 def flag_bit(name: str) -> int:

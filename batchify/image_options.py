@@ -10,6 +10,13 @@ from batchify.errors import OptionError
 
 MIB = 1 << 20
 
+RECORDED_MAX_PIXELS = 89_478_485
+"""What a file records for the default of `DecodeOptions.max_pixels`.
+
+It was the default of 0.1.0. The number makes no other pixels, and files that were made before the
+default was doubled stay up to date.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
@@ -24,7 +31,14 @@ class DecodeOptions:
     scaled_decode : bool
         Let the JPEG decoder shrink by 2, 4 or 8 before an antialiased resize.
     max_pixels, max_dimension, max_file_size : int
-        Limits for an image file: width times height, the longer side in pixels, bytes.
+        Limits for an image file: width times height, the longer side in pixels, bytes. The default
+        for pixels is where Pillow refuses an image; files record it as `RECORDED_MAX_PIXELS`.
+    depth : str
+        What becomes of values whose depth is not that of the file. ``clip``: 16-bit values above
+        255 become 255, as in Keras, and 8-bit values stay as they are in a uint16 file. ``scale``:
+        0 to 65535 becomes 0 to 255, rounded to the nearest, and 0 to 255 becomes 0 to 65535.
+    truncated : str
+        Whether a file that lacks its end is an ``error``; ``accept`` takes what is there.
     plugins : tuple of str
         Extras that decode more formats; `batchify.options.BuildOptions` sets them by the endings
         of `batchify.dataset_options.DiscoverOptions`.
@@ -36,9 +50,11 @@ class DecodeOptions:
     fit: choices.Fit = "stretch"
     exif: choices.Exif = "ignore"
     scaled_decode: bool = False
-    max_pixels: int = 89_478_485
+    max_pixels: int = 2 * 89_478_485
     max_dimension: int = 65_535
     max_file_size: int = 256 * MIB
+    depth: choices.Depth = field(default="clip", metadata=LATER)
+    truncated: choices.Truncated = field(default="error", metadata=LATER)
     plugins: tuple[str, ...] = field(default=(), metadata=DERIVED)
 
     def __post_init__(self) -> None:
@@ -50,6 +66,8 @@ class DecodeOptions:
         check_choice("interpolation", self.interpolation, choices.INTERPOLATIONS)
         check_choice("fit", self.fit, choices.FITS)
         check_choice("exif", self.exif, choices.EXIFS)
+        check_choice("depth", self.depth, choices.DEPTHS)
+        check_choice("truncated", self.truncated, choices.TRUNCATED)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
             check_at_least(name.replace("_", " "), getattr(self, name), 1)
         if self.scaled_decode and self.interpolation == "nearest":
@@ -73,7 +91,9 @@ class StoreOptions:
     class_mode, dtype, compression : str
         See `batchify.choices`.
     rescale : str or float
-        A fraction ("1/255") or a number; recorded in the file as it was written.
+        A fraction ("1/255") or a number for all images, recorded in the file as it was written. Or
+        ``auto``: 1/255 in a uint8 file, 1/65535 in a uint16 file, and in a float32 file by the
+        depth of each image: 1/255, 1/65535, or 1 for floating point and 32-bit integers.
     compression_level : int
         1 (fast) to 9 (small).
     store : str
@@ -83,7 +103,7 @@ class StoreOptions:
 
     class_mode: choices.ClassMode = "sparse"
     dtype: choices.Dtype = "uint8"
-    rescale: str | float = "1/255"
+    rescale: str | float = choices.AUTO
     compression: choices.Compression = "none"
     compression_level: int = 4
     store: choices.Store = field(default="decoded", metadata=LATER)
@@ -101,7 +121,7 @@ class StoreOptions:
         if not 1 <= self.compression_level <= 9:
             raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
         object.__setattr__(self, "rescale", str(self.rescale))
-        parse_rescale(str(self.rescale))
+        parse_rescale(self.recorded_rescale)
 
     @property
     def is_encoded(self) -> bool:
@@ -109,6 +129,17 @@ class StoreOptions:
         return self.store == "encoded"
 
     @property
+    def scales_by_depth(self) -> bool:
+        """Whether each image has the factor of its own depth."""
+        return self.rescale == choices.AUTO and self.dtype == "float32"
+
+    @property
+    def recorded_rescale(self) -> str:
+        """The factor as text; with `scales_by_depth`, that of images of 8 bits a channel."""
+        auto = self.rescale == choices.AUTO
+        return choices.AUTO_RESCALES[self.dtype] if auto else str(self.rescale)
+
+    @property
     def scale(self) -> float:
-        """The factor that pixels are multiplied by, as a float64."""
-        return parse_rescale(str(self.rescale))
+        """The factor of `recorded_rescale`, as a float64."""
+        return parse_rescale(self.recorded_rescale)

@@ -19,7 +19,7 @@ from batchify.choices import (
 )
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import OptionError
-from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.image_options import RECORDED_MAX_PIXELS, DecodeOptions, StoreOptions
 
 BATCH_SIZE = 33
 
@@ -132,6 +132,10 @@ class BuildOptions:
                 config["group_duplicates"] = True
         if self.store.compression == "none":
             del config["compression_level"]
+        if not self.store.scales_by_depth:
+            config["rescale"] = self.store.recorded_rescale
+        if self.decode.max_pixels == DecodeOptions().max_pixels:
+            config["max_pixels"] = RECORDED_MAX_PIXELS
         return config
 
 

@@ -19,8 +19,8 @@ from batchify.building.jobs import (
     RecheckJob,
     RowFlags,
     Stale,
-    count_flags,
     count_rows,
+    count_sources,
     count_tasks,
     fill_tasks,
     no_rows,
@@ -31,6 +31,7 @@ from batchify.building.target import Destination, Target
 from batchify.building.workfile import Resumed, WorkFile
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.decoding.channels import ChannelTotals
+from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import (
     DatasetNotFoundError,
     OutputExistsError,
@@ -154,10 +155,10 @@ class _Production:
             work.allocate(plan)
             resumed = Resumed(no_rows(plan), redone=0)
         kept = count_rows(resumed.committed)
-        copied = self._fill(resumed.committed, bad, old)
+        copied, lost = self._fill(resumed.committed, bad, old)
         if keeps_duplicates_apart(plan):
             check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
-        flags = count_flags(work.rows, plan)
+        sources = count_sources(work.rows, plan, bad.rows)
 
         def step(written: int) -> None:
             report(Progress("seal", written, plan.images - bad.count, bad.count))
@@ -168,7 +169,10 @@ class _Production:
         sealed = seal(work, plan, bad.rows, self.totals, self.workers, step=step)
         nbytes = os.path.getsize(work.target.path)
         path = os.fsdecode(work.target.shown)
-        return BuildReport(path, sealed, nbytes, flags, kept, resumed.redone, copied)
+        return BuildReport(
+            path, sealed, nbytes, sources, kept, resumed.redone, copied,
+            lost=None if kept or copied else lost,
+        )  # fmt: skip
 
     def _stale_rows(self, committed: RowFlags) -> list[Stale]:
         """Return the committed rows that are damaged or whose source changed; sum up the others."""
@@ -190,8 +194,16 @@ class _Production:
             self.report(Progress("check", checked, total))
         return stale
 
-    def _fill(self, committed: RowFlags, bad: BadImages, old: bytes | None) -> int:
-        """Fill the rows that are not committed; return how many were copied from the old file."""
+    def _fill(self, committed: RowFlags, bad: BadImages, old: bytes | None) -> tuple[int, Lost]:
+        """Fill the rows that are not committed.
+
+        Returns
+        -------
+        int
+            How many were copied from the old file.
+        Lost
+            What the others lost.
+        """
         plan, work = self.plan, self.work
         job = FillJob(
             plan.dataset.source,
@@ -204,12 +216,13 @@ class _Production:
             old,
         )
         wanted = {name: ~rows for name, rows in committed.items()}
-        finished, copied = count_rows(committed), 0
+        finished, copied, lost = count_rows(committed), 0, NOTHING_LOST
         tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
         try:
             for _, rows in self.workers.run(job, tasks, total=total):
                 finished += rows.stop - rows.start
                 copied += rows.copied
+                lost += rows.lost
                 self.totals.add(rows.split, rows.sums)
                 work.record(rows)
                 bad.add(rows)
@@ -226,7 +239,7 @@ class _Production:
                 "run the same command again when it is back"
             )
         bad.check_at_end()
-        return copied
+        return copied, lost
 
 
 def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
@@ -236,9 +249,9 @@ def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
     with Reader(target.path) as reader:
         rows = RowReader(target.path, reader.row_offsets(), reader.identity)
     with rows:
-        flags = count_flags(rows, plan)
+        sources = count_sources(rows, plan)
     path, nbytes = os.fsdecode(target.shown), os.path.getsize(target.path)
-    return BuildReport(path, plan, nbytes, flags, kept=0, up_to_date=True)
+    return BuildReport(path, plan, nbytes, sources, kept=0, up_to_date=True)
 
 
 def deliver(destination: Destination, made: BuildReport) -> BuildReport:

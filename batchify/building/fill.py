@@ -10,6 +10,7 @@ from batchify.building.jobs import FilledRows
 from batchify.datasets.tasks import FileTask, name_file
 from batchify.decoding.batch import BatchReader, FindCached
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
+from batchify.decoding.losses import NOTHING_LOST
 from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format.rows import ImageRows, RowWriter, put_images
@@ -51,8 +52,7 @@ class FillJob:
             reader = BatchReader(
                 files,
                 self.decode,
-                dtype=self.store.dtype,
-                scale=self.store.scale,
+                store=self.store,
                 keep_files=self.store.is_encoded,
                 cached=self._cached(lifetime),
                 mask_source=raw,  # apart from the files that are read ahead
@@ -77,7 +77,7 @@ class FillJob:
         self, task: FileTask, ahead: ReadAhead, reader: BatchReader, writer: RowWriter, mark: Mark
     ) -> FilledRows:
         copied = 0
-        sums = ChannelSums()
+        sums, lost = ChannelSums(), NOTHING_LOST
         bad: list[tuple[int, Skipped]] = []
         stored = ImageRows(writer)
         ahead.begin(task.wanted, self.decode.max_file_size)
@@ -104,9 +104,10 @@ class FillJob:
             else:
                 sums += channel_sums(batch.columns["images"], self.store.scale, images=good)
             copied += batch.copied
+            lost += batch.lost
             bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in batch.bad]
         stop = task.start + len(task.files)
-        return FilledRows(task.split, task.start, stop, tuple(bad), copied, sums)
+        return FilledRows(task.split, task.start, stop, tuple(bad), copied, sums, lost)
 
     def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""

@@ -17,6 +17,7 @@ from batchify.common.text import printable
 from batchify.datasets.tasks import FileTask, ReadingJob, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
+from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import BadImageError, Skipped
 from batchify.format.rows import ImageRows, RowReader
@@ -25,6 +26,8 @@ from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.storage.source import FileReader, ReadAhead, Source
 from batchify.workers.pool import Mark
+
+NO_ROWS: Mapping[str, list[tuple[int, Skipped]]] = {}
 
 RowFlags = dict[str, NDArray[np.bool_]]
 """For each split, one truth value per row."""
@@ -45,6 +48,8 @@ class FilledRows:
         How many images were copied from an older file.
     sums : ChannelSums
         Over the good images, copied ones included.
+    lost : Lost
+        What the good images lost, without those that were copied.
     """
 
     split: str
@@ -53,6 +58,7 @@ class FilledRows:
     bad: tuple[tuple[int, Skipped], ...]
     copied: int = 0
     sums: ChannelSums = field(default_factory=ChannelSums)
+    lost: Lost = NOTHING_LOST
 
 
 class Stale(NamedTuple):
@@ -207,8 +213,7 @@ class RedecodeJob:
         """Open the source; yield a function that decodes a task."""
         raw = self.source.open_reader()
         with contextlib.closing(ReadAhead(raw)) as files, pillow_for_decoding():
-            dtype, scale = self.store.dtype, self.store.scale
-            reader = BatchReader(files, self.decode, dtype=dtype, scale=scale, mask_source=raw)
+            reader = BatchReader(files, self.decode, store=self.store, mask_source=raw)
             yield lambda task: self._decode(task, files, reader, mark)
 
     def _decode(
@@ -310,13 +315,15 @@ def _pieces(plan: BuildPlan, wanted: RowFlags) -> Iterator[tuple[SplitPlan, int,
         yield splits[name], start, stop
 
 
-def count_flags(rows: RowReader, plan: BuildPlan) -> dict[str, int]:
-    """Return how many rows of a file have each flag of `choices.FLAGS`."""
-    counts = dict.fromkeys(choices.FLAGS, 0)
+def count_sources(
+    rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]] = NO_ROWS
+) -> dict[int, int]:
+    """Return how many rows of a file have each value of ``source_flags``, without the bad ones."""
+    counts = np.zeros(1 << 16, np.int64)
     for split in plan.splits:
         for start in range(0, len(split), PATHS_AT_ONCE):
             stop = min(start + PATHS_AT_ONCE, len(split))
             flags = np.frombuffer(rows.get(split.name, "source_flags", start, stop), "<u2")
-            for name in counts:
-                counts[name] += int(np.count_nonzero(flags & choices.flag_bit(name)))
-    return counts
+            counts += np.bincount(flags, minlength=len(counts))
+    counts[0] -= sum(map(len, bad.values()))  # their rows are zeros
+    return {flags: int(counts[flags]) for flags in np.flatnonzero(counts).tolist()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from batchify.common.text import printable
+from batchify.decoding.losses import Lost, flag_counts, loss_warnings
 from batchify.errors import BadImagesError, BatchifyWarning, Skipped
 from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
@@ -113,8 +114,8 @@ class BuildReport:
         Plan of the published file.
     nbytes : int
         Size of the file.
-    flags : Mapping of str to int
-        How many images have each flag of `batchify.choices.FLAGS`.
+    sources : Mapping of int to int
+        How many images have each value of ``source_flags``.
     kept : int
         Rows that an interrupted build had decoded.
     redone : int
@@ -123,27 +124,37 @@ class BuildReport:
         Rows that were copied from the file that was replaced.
     up_to_date : bool
         Nothing had changed, and nothing was done.
+    lost : Lost or None
+        How much the images lost; None if some were not decoded by this build.
     """
 
     path: str
     plan: BuildPlan
     nbytes: int
-    flags: Mapping[str, int]
+    sources: Mapping[int, int]
     kept: int
     redone: int = 0
     copied: int = 0
     up_to_date: bool = False
+    lost: Lost | None = None
+
+    @property
+    def flags(self) -> dict[str, int]:
+        """How many images have each flag of `batchify.choices.FLAGS`."""
+        return flag_counts(self.sources)
 
     @property
     def warnings(self) -> tuple[BatchifyWarning, ...]:
         """What may not be as the user intends."""
-        return self.plan.warnings
+        options = self.plan.options
+        found = loss_warnings(self.sources, options.decode, options.store, self.lost)
+        return (*self.plan.warnings, *found)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
             "warnings": [warning.as_json() for warning in self.warnings],
-            "sources": dict(self.flags),
+            "sources": self.flags,
             "kept": self.kept,
             "redone": self.redone,
             "copied": self.copied,

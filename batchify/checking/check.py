@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from batchify.checking import class_balance, image_loss, leaks
@@ -21,6 +22,7 @@ from batchify.choices import check_workers
 from batchify.common.paths import local_path, shown_path
 from batchify.common.progress import ProgressCallback
 from batchify.datasets.discovery import is_dataset
+from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
 from batchify.format.shard_index import is_shard_folder
@@ -44,9 +46,7 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "skipped": image_loss.find_skipped,
     "ignored": image_loss.find_ignored,
     "upscaled": image_loss.find_upscaled,
-    "exif-ignored": image_loss.find_exif_ignored,
-    "clipped": image_loss.find_clipped,
-    "alpha-dropped": image_loss.find_alpha_dropped,
+    **{loss.code: partial(image_loss.find_loss, loss) for loss in LOSSES},
 }
 """The function that finds each problem, by code, in the order of the report.
 

@@ -16,16 +16,16 @@ from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.ignored import is_image_ending
 from batchify.errors import Skipped
-from batchify.format.config import image_shape, recorded_choice
+from batchify.format.config import image_shape, recorded_choice, recorded_options
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
 from batchify.format.shard_index import ShardPath, read_index, shard_paths
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.planning.duplicates import Repeated, find_repeats, stored_digests
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.workers import engine
 
-_EXIF = choices.flag_bit("exif_rotated")
-_TIFF = (b".tif", b".tiff")
 _AT_ONCE = 4096
+_OPTIONS = {"color_mode": choices.COLOR_MODES, "fit": choices.FITS, "exif": choices.EXIFS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class SplitFacts:
     sizes : ndarray of int32, shape (n, 2)
         Height and width of each image file.
     flags : ndarray of uint16, shape (n,)
-        See `choices.FLAGS`; a TIFF, which Pillow always rotates, is not ``exif_rotated`` here.
+        See `choices.FLAGS`.
     paths : callable
         Yields (first row, paths), some thousand at a time, for the rows of a range.
     """
@@ -67,8 +67,8 @@ class Facts:
         Empty if labels are not classes.
     image_shape : tuple of int
         (H, W, C) of the stored images.
-    color_mode, fit, exif : str
-        The options that decide what happens to pixels; see `batchify.choices`.
+    decode, store
+        The options that decide what happens to pixels.
     unreadable : dict of str to list of (int, str)
         For each split, the rows that failed, and why; a file has none.
     ignored : Mapping of str to int
@@ -77,9 +77,8 @@ class Facts:
 
     classes: tuple[bytes, ...]
     image_shape: tuple[int, int, int]
-    color_mode: str
-    fit: str
-    exif: str
+    decode: DecodeOptions
+    store: StoreOptions
     splits: dict[str, SplitFacts]
     skipped: tuple[Skipped, ...]
     unreadable: dict[str, list[tuple[int, str]]]
@@ -139,15 +138,14 @@ def stored_facts(reader: Reader) -> Facts:
     digests = stored_digests(reader)
     height, width, channels = image_shape(config)
     with reader.refusing():
-        color_mode = recorded_choice(config, "color_mode", choices.COLOR_MODES)
-        fit = recorded_choice(config, "fit", choices.FITS)
-        exif = recorded_choice(config, "exif", choices.EXIFS)
+        for name, allowed in _OPTIONS.items():
+            recorded_choice(config, name, allowed)
+        options = recorded_options(config)
     return Facts(
         classes=_classes(reader.header.classes, reader.header.config["class_mode"]),
         image_shape=(height, width, channels),
-        color_mode=color_mode,
-        fit=fit,
-        exif=exif,
+        decode=options.decode,
+        store=options.store,
         splits={split: _stored_split(reader, split, digests[split]) for split in reader.splits},
         skipped=reader.skipped(),
         unreadable={},
@@ -158,9 +156,7 @@ def stored_facts(reader: Reader) -> Facts:
 def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> SplitFacts:
     sizes, flags = reader.column(split, "source_size"), reader.column(split, "source_flags")
     labels = class_indices(reader, split) if has_classes(reader, split) else None
-    facts = SplitFacts(labels, digests, sizes, flags, partial(_stored_paths, reader, split))
-    _clear_tiff_turns(facts)
-    return facts
+    return SplitFacts(labels, digests, sizes, flags, partial(_stored_paths, reader, split))
 
 
 def _stored_paths(
@@ -254,15 +250,11 @@ def folder_facts(
             into.sizes[row], into.flags[row] = decoded.source_size, decoded.source_flags
         done += len(rows)
         report(Progress("decode", done, plan.images, bad, task.split))
-    for split in splits.values():
-        _clear_tiff_turns(split)
-    decode = plan.options.decode
     return Facts(
         classes=_classes(plan.dataset.classes, plan.options.store.class_mode),
-        image_shape=decode.image_shape,
-        color_mode=decode.color_mode,
-        fit=decode.fit,
-        exif=decode.exif,
+        image_shape=plan.options.decode.image_shape,
+        decode=plan.options.decode,
+        store=plan.options.store,
         splits=splits,
         skipped=plan.skipped,
         unreadable={name: unreadable[name] for name in splits if name in unreadable},
@@ -292,13 +284,3 @@ def _undecoded(plan: BuildPlan, split: SplitPlan) -> SplitFacts:
         flags=np.zeros(len(split), np.uint16),
         paths=paths,
     )
-
-
-def _clear_tiff_turns(split: SplitFacts) -> None:
-    """Clear the EXIF flag of TIFF images, which Pillow always turns."""
-    for start in range(0, len(split.flags), _AT_ONCE):
-        piece = split.flags[start : start + _AT_ONCE]
-        if (piece & _EXIF).any():
-            ((_, names),) = split.paths(start, start + len(piece))
-            tiff = np.array([name.lower().endswith(_TIFF) for name in names])
-            piece[tiff] &= ~np.uint16(_EXIF)

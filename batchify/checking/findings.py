@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from batchify.choices import Limit, check_at_least, check_pattern, check_positive
 from batchify.common.text import printable
+from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
 
 VERIFY_JSON_VERSION = 1
@@ -193,9 +194,7 @@ CHECK_CODES = {
     "ignored": Code(
         "warning", "build with --extensions and these endings, or leave them out with --exclude"
     ),
-    "exif-ignored": Code("warning", "build with --exif apply, which turns them upright"),
-    "clipped": Code("warning", "build with --color-mode grayscale --dtype uint16, or convert them"),
-    "alpha-dropped": Code("warning", "build with --color-mode rgba, or blend them beforehand"),
+    **{loss.code: Code("warning", loss.advice) for loss in LOSSES},
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
 }
 """What is said of each code; `batchify.checking.check.CHECKS` has what finds it."""

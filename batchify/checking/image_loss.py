@@ -1,4 +1,4 @@
-"""Find images that are skipped or lose information: upscaled, clipped, alpha lost, EXIF ignored."""
+"""Find images that are skipped or lose information: enlarged, clipped, without alpha, and more."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from batchify.checking.findings import CheckLimits, Finding, Found, allowed
 from batchify.checking.image_stats import is_enlarged
 from batchify.common.text import plural
 from batchify.datasets.ignored import counts_text
+from batchify.decoding.losses import Loss
 
 Mark = Callable[[SplitFacts], NDArray[np.bool_]]
 """Returns which rows of a split are meant."""
@@ -47,10 +48,10 @@ def find_ignored(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
 
 def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that are enlarged on a side, or with ``pad`` on both."""
-    turned = choices.flag_bit("exif_rotated") if facts.exif == "apply" else 0
+    turned = choices.flag_bit("exif_rotated") if facts.decode.exif == "apply" else 0
 
     def smaller(h: NDArray[np.int32], w: NDArray[np.int32]) -> NDArray[np.bool_]:
-        return is_enlarged(h, w, facts.image_shape, facts.fit)
+        return is_enlarged(h, w, facts.image_shape, facts.decode.fit)
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
         h, w = split.sizes[:, 0], split.sizes[:, 1]
@@ -62,34 +63,15 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     return _images(facts, mark, f"are smaller than {height}×{width}")
 
 
-def find_exif_ignored(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find images whose EXIF orientation the build ignores."""
-    if facts.exif == "ignore":
-        problem = "have an EXIF orientation that is ignored"
-        yield from _images(facts, _flagged("exif_rotated"), problem)
-
-
-def find_clipped(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find images of 16 bits; grayscale keeps those that are grey already."""
-    deep, grey = _flagged("sixteen_bit"), _flagged("grayscale")
-    keeps_grey = facts.color_mode == "grayscale"
+def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find images that lose something as they are stored, in one way."""
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
-        return deep(split) & ~grey(split) if keeps_grey else deep(split)
+        values, which = np.unique(split.flags, return_inverse=True)
+        lost = [loss.is_lost(flags, facts.decode, facts.store) for flags in values.tolist()]
+        return np.array(lost, np.bool_)[which] & (split.sizes[:, 0] > 0)
 
-    return _images(facts, mark, "have 16 bits a channel, and are clipped or cut to 8")
-
-
-def find_alpha_dropped(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find images whose alpha channel the build drops."""
-    if facts.color_mode != "rgba":
-        problem = "have an alpha channel that is dropped, not blended"
-        yield from _images(facts, _flagged("alpha"), problem)
-
-
-def _flagged(name: str) -> Mark:
-    bit = choices.flag_bit(name)
-    return lambda split: (split.flags & bit) > 0
+    return _images(facts, mark, loss.problem)
 
 
 def _images(facts: Facts, mark: Mark, problem: str) -> Iterator[Found]:

@@ -31,10 +31,17 @@ TRAITS = (
     "EXIF rotation",
     "animation",
     "several pictures (MPO)",
+    "several pages",
+    "more bands than channels",
+    "floating point or 32 bits",
+    "a missing end",
 )
 """An image may have any of these; `_TRAIT_FLAGS` has their flags."""
 
-_TRAIT_FLAGS = ("alpha", "sixteen_bit", "exif_rotated", "animated", "mpo")
+_TRAIT_FLAGS = (
+    "alpha", "sixteen_bit", "exif_rotated", "animated", "mpo", "pages", "extra_bands",
+    "thirty_two_bit", "truncated",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +129,7 @@ def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
 
 def tally_kinds(reader: Reader, split: str) -> Kinds:
     """Count the kinds of a split's images, by their flags."""
-    tally = np.zeros(1 << 16, np.int64)
-    for piece in reader.pieces(split, "source_flags"):
-        tally += np.bincount(piece, minlength=len(tally))
+    tally = _tally(reader, split)
     flags = np.arange(len(tally))
 
     def has(name: str) -> NDArray[np.bool_]:
@@ -138,6 +143,22 @@ def tally_kinds(reader: Reader, split: str) -> Kinds:
         tuple(int(tally[mask].sum()) for mask in masks),
         tuple(int(tally[has(name)].sum()) for name in _TRAIT_FLAGS),
     )
+
+
+def count_sources(reader: Reader) -> dict[int, int]:
+    """Return how many images have each value of ``source_flags``, in all splits."""
+    total = np.zeros(1 << 16, np.int64)
+    for split in reader.splits:
+        total += _tally(reader, split)
+    return {flags: int(total[flags]) for flags in np.flatnonzero(total).tolist()}
+
+
+def _tally(reader: Reader, split: str) -> NDArray[np.int64]:
+    """Return how many images of a split have each value of ``source_flags``."""
+    tally = np.zeros(1 << 16, np.int64)
+    for piece in reader.pieces(split, "source_flags"):
+        tally += np.bincount(piece, minlength=len(tally))
+    return tally
 
 
 def _bins(sides: NDArray[np.int64], counts: NDArray[np.int64]) -> list[Bin]:

@@ -132,19 +132,23 @@ def _splits(summary: Summary) -> str:
 
 
 def _channels(summary: Summary) -> str:
+    from batchify.format.config import rescale_text
+
     rows = [["channels", "mean", "standard deviation"]]
     for split in summary.splits:
         if split.rows:
             both = (split.mean, split.std)
             values = [", ".join(f"{value:#.4g}" for value in each) for each in both]
             rows.append([split.name, *values])
-    return table(rows) + f"\nof images times {printable(str(summary.config.get('rescale')))}"
+    return table(rows) + f"\nof images times {printable(rescale_text(summary.config))}"
 
 
 def _options(summary: Summary) -> str:
+    from batchify.format.config import shown_options
+
     compression = summary.config.get("compression")
     lines = [f"built by {printable(summary.creator)} with {printable(summary.decoder)}"]
-    for name, value in sorted(summary.config.items()):
+    for name, value in shown_options(summary.config):
         if name == "target_size" and isinstance(value, list):
             value = "x".join(map(str, value))
         elif isinstance(value, list):

@@ -159,6 +159,11 @@ FILE_OPTIONS = (
                 help="Where the aspect differs: stretch; crop the centre; or pad with black."),
     BuildOption("--exif", _DECODE, words=choices.EXIFS,
                 help="Ignore EXIF orientation, as Keras, or apply it."),
+    BuildOption("--depth", _DECODE, words=choices.DEPTHS,
+                help="16-bit values in 8 bits: clip at 255 (as Keras does), or scale from 65535 to "
+                "255. 8-bit values in a uint16 file: keep, or scale from 255 to 65535."),
+    BuildOption("--truncated", _DECODE, words=choices.TRUNCATED,
+                help="Files that lack their end: an error, or accept what is there."),
     BuildOption("--scaled-decode", _DECODE,
                 help="Let the JPEG decoder shrink large photos: much faster, pixels differ by a "
                 "few levels."),
@@ -205,8 +210,9 @@ FILE_OPTIONS = (
                 help="Columns of the labels in the manifest, comma-separated.  [default: label, "
                 "or the one that may be meant]"),
     BuildOption("--rescale", _STORE, metavar="FACTOR",
-                help="What pixels are multiplied by: a fraction or a number. Recorded as "
-                "scale_factor; with --dtype float32 the products are stored."),
+                help="Factor for pixels: auto, a fraction or a number. auto is 1/255 for uint8 and "
+                "1/65535 for uint16; for float32, by the depth of each image, and 1 for floating "
+                "point. Recorded as scale_factor; with --dtype float32 the products are stored."),
     BuildOption("--dtype", _STORE, words=choices.DTYPES, help="Of the stored images."),
     BuildOption("--compression", _STORE, words=choices.COMPRESSIONS, help="Of the images."),
     BuildOption("--compression-level", _STORE, type=click.IntRange(1, 9),

@@ -12,45 +12,92 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.choices import parse_rescale
 from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, channel_sums, sums_column
-from batchify.decoding.image import decode_image
+from batchify.decoding.image import FLOAT_ADVICE, Decoded, decode_image, scaled_to_bytes
+from batchify.decoding.losses import LEAST_BYTE_RESCALE, NOTHING_LOST, Lost
 from batchify.decoding.mask import applied_orientation, decode_mask
 from batchify.decoding.pillow_settings import set_pillow_limits
+from batchify.decoding.source_flags import CUT, EXIF_ROTATED
 from batchify.errors import BadImageError
-from batchify.image_options import DecodeOptions
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.storage.source import FileReader, SourceFile
 
-_EXIF = choices.flag_bit("exif_rotated")
+_RGBA = 4
+_MAX_DEEP = 65535
+_HIGH_BYTE = 257
+"""65535 / 255."""
 
 
-def put_pixels(pixels: NDArray[Any], scale: np.float32, out: NDArray[Any]) -> None:
-    """Convert decoded pixels to the dtype of a row, and store them there.
+class PixelWriter:
+    """Converts decoded pixels to the dtype of rows.
 
-    Parameters
+    Integers are stored as they are, or scaled with ``depth="scale"``; a pixel that does not fit is
+    its image's error. float32 rows hold ``float32(pixel) * float32(scale)``, where the scale may be
+    that of the image's depth (`StoreOptions.scales_by_depth`).
+
+    Attributes
     ----------
-    pixels : ndarray of uint8, uint16 or int32, shape (H, W, C)
-    scale : numpy.float32
-        The factor of rows of floats.
-    out : ndarray, shape (H, W, C)
-
-    Raises
-    ------
-    BadImageError
-        If a pixel does not fit.
+    keeps_deep : bool
+        Rows are for 16 bits, by their dtype or scale: images are to be decoded with ``deep``.
     """
-    if out.dtype.kind == "f":
-        np.multiply(pixels, scale, out=out, dtype=np.float32, casting="same_kind")
-        return
-    if pixels.dtype.itemsize > out.dtype.itemsize:
-        low, high = int(pixels.min()), int(pixels.max())
-        limit = int(np.iinfo(out.dtype).max)
-        if low < 0 or high > limit:
+
+    def __init__(self, store: StoreOptions, decode: DecodeOptions) -> None:
+        self._scales = decode.depth == "scale"
+        self._factor = np.float32(store.scale)
+        self._factors = {}
+        if store.scales_by_depth:
+            deep = np.float32(parse_rescale(choices.AUTO_RESCALES["uint16"]))
+            self._factors = {np.dtype(np.uint8): self._factor, np.dtype(np.uint16): deep}
+            self._factor = np.float32(1)
+        is_small = abs(store.scale) < LEAST_BYTE_RESCALE
+        self.keeps_deep = store.dtype == "uint16" or (store.dtype == "float32" and is_small)
+
+    def put(self, decoded: Decoded, out: NDArray[Any]) -> None:
+        """Store the pixels of an image in `out`; a single channel goes to each of its channels.
+
+        Raises
+        ------
+        BadImageError
+            If a pixel does not fit, or if rows are for 16 bits, and 8 of them were decoded.
+        """
+        pixels = decoded.pixels
+        if self.keeps_deep and decoded.flags & CUT:
             raise BadImageError(
-                f"values from {low} to {high} do not fit {out.dtype.name}, which ends at "
-                f"{limit} (see --dtype)"
+                "only 8 of its 16 bits are decoded, and --dtype or --rescale is for 16; build with "
+                "--dtype uint8, or convert it"
             )
-    out[...] = pixels
+        self._put(pixels, out)
+        if pixels.shape[-1] < out.shape[-1] == _RGBA:
+            self._put(np.full((1, 1, 1), _MAX_DEEP, np.uint16), out[..., -1:])
+
+    def _put(self, pixels: NDArray[Any], out: NDArray[Any]) -> None:
+        if out.dtype.kind == "f":
+            factor = self._factors.get(pixels.dtype, self._factor)
+            np.multiply(pixels, factor, out=out, dtype=np.float32, casting="same_kind")
+            return
+        if pixels.dtype.kind == "f":
+            raise BadImageError(FLOAT_ADVICE)
+        if self._scales and pixels.dtype == np.uint8 and out.dtype == np.uint16:
+            np.multiply(pixels, _HIGH_BYTE, out=out, dtype=np.uint16)
+            return
+        if self._scales and pixels.dtype == np.uint16 and out.dtype == np.uint8:
+            pixels = scaled_to_bytes(pixels)
+        if pixels.dtype.itemsize > out.dtype.itemsize:
+            low, high = int(pixels.min()), int(pixels.max())
+            limit = int(np.iinfo(out.dtype).max)
+            if low < 0 or high > limit:
+                advice = (
+                    "--dtype uint16 or --depth scale"
+                    if pixels.dtype == np.uint16
+                    else "--dtype float32"
+                )
+                raise BadImageError(
+                    f"values from {low} to {high} do not fit {out.dtype.name}, which ends at "
+                    f"{limit} (see {advice})"
+                )
+        out[...] = pixels
 
 
 class ImageRecord(NamedTuple):
@@ -62,12 +109,15 @@ class ImageRecord(NamedTuple):
         (height, width) of the source.
     sums : ChannelSums or None
         Over the pixels, if the file that the row comes from stores them.
+    lost : Lost
+        What decoding lost; nothing for a row that was not decoded.
     """
 
     row_crc32: int
     source_size: tuple[int, int]
     source_flags: int
     sums: ChannelSums | None = None
+    lost: Lost = NOTHING_LOST
 
 
 FindCached = Callable[[bytes, NDArray[Any]], ImageRecord | None]
@@ -91,12 +141,15 @@ class Batch:
         How many images were cached, and not decoded.
     files : dict of int to bytes
         Position and content of each good file, if files are kept.
+    lost : Lost
+        What the good images lost that were decoded.
     """
 
     columns: dict[str, NDArray[Any]]
     bad: list[tuple[int, str]]
     copied: int = 0
     files: dict[int, bytes] = field(default_factory=dict)
+    lost: Lost = NOTHING_LOST
 
 
 class BatchReader:
@@ -104,11 +157,8 @@ class BatchReader:
 
     Parameters
     ----------
-    dtype : str
-        A key of `choices.STORED_DTYPES`. Integers store pixels as they are; a pixel that does not
-        fit is its image's error. float32 stores ``float32(pixel) * float32(scale)``.
-    scale : float
-        Used for float32 only.
+    store : StoreOptions
+        The dtype of the rows, and their rescale.
     keep_files : bool
         Return the files themselves, and sums over their pixels instead of the pixels.
     cached : callable
@@ -127,8 +177,7 @@ class BatchReader:
         source: FileReader,
         options: DecodeOptions,
         *,
-        dtype: str,
-        scale: float,
+        store: StoreOptions,
         keep_files: bool = False,
         cached: FindCached = lambda *_: None,
         mask_source: FileReader | None = None,
@@ -137,8 +186,9 @@ class BatchReader:
         self._source = source
         self._mask_source = mask_source or source
         self._options = options
-        self._dtype = np.dtype(choices.STORED_DTYPES[dtype])
-        self._scale = np.float32(scale)
+        self._dtype = np.dtype(choices.STORED_DTYPES[store.dtype])
+        self._scale = store.scale
+        self._pixels = PixelWriter(store, options)
         self._keep_files = keep_files
         self._cached = cached
 
@@ -211,13 +261,14 @@ class BatchReader:
             columns["images"] = images
         if masks:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
-        return Batch(columns, sorted(bad.items()), copied, kept)
+        lost = sum((records[i].lost for i in range(count) if i not in bad), start=NOTHING_LOST)
+        return Batch(columns, sorted(bad.items()), copied, kept, lost)
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:
         """Decode an image into its row."""
-        decoded = decode_image(data, self._options)
-        put_pixels(decoded.pixels, self._scale, out)
-        return ImageRecord(zlib.crc32(out.data), decoded.size, decoded.flags)
+        decoded = decode_image(data, self._options, deep=self._pixels.keeps_deep)
+        self._pixels.put(decoded, out)
+        return ImageRecord(zlib.crc32(out.data), decoded.size, decoded.flags, lost=decoded.lost)
 
     def _read_masks(
         self,
@@ -253,7 +304,7 @@ class BatchReader:
 
     def _turn(self, file: SourceFile, flags: int) -> int:
         """Return the EXIF orientation that was applied; the few rotated images are read again."""
-        if self._options.exif != "apply" or not flags & _EXIF:
+        if self._options.exif != "apply" or not flags & EXIF_ROTATED:
             return 1
         (data,) = self._mask_source.read_files([file], self._options.max_file_size)
         if isinstance(data, BadImageError):

@@ -2,20 +2,30 @@
 
 A build adds them up while it decodes, and while it checks the rows of an earlier build. Sums are
 integers, of pixels before rescale: neither the number of workers nor an interruption changes them.
+
+float32 images that are no multiples of the scale (of 16 bits or floating point, with ``rescale
+auto``) have fractions as sums: each image is rounded to 31 bits of its largest value, summed
+exactly, and the sum is rounded to float64.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 _LINES = 256
 """Lines of pixels in one sum: float32 holds 256 squares of a byte exactly."""
+
+_VALUE_BITS = 31
+"""Bits of the largest value of an image of floats that its sums keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +34,13 @@ class ChannelSums:
 
     Parameters
     ----------
-    sums, squares : tuple of int
+    sums, squares : tuple of int or Fraction
         The sum of each channel over all pixels; empty if there are no images.
     """
 
     images: int = 0
-    sums: tuple[int, ...] = ()
-    squares: tuple[int, ...] = ()
+    sums: tuple[int | Fraction, ...] = ()
+    squares: tuple[int | Fraction, ...] = ()
 
     def __add__(self, other: ChannelSums) -> ChannelSums:
         if not (self.sums and other.sums):
@@ -54,30 +64,74 @@ def channel_sums(rows: NDArray[Any], scale: float | np.float32, *, images: int) 
         How many of the rows are images; the others are zeros.
     """
     count, height, width, channels = rows.shape
+    if rows.dtype.kind == "f":
+        each = (_float_sums(row, float(scale)) for row in rows)
+        return replace(sum(each, start=ChannelSums()), images=images)
     lines = rows.reshape(count * height, width * channels)
+    return ChannelSums(images, *_line_sums(lines, channels))
+
+
+def _line_sums(lines: NDArray[Any], channels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the sums and the sums of squares of lines of integers."""
     sums, squares = [0] * channels, [0] * channels
     for start in range(0, len(lines), _LINES):
         block = lines[start : start + _LINES]
-        parts = _byte_sums(block) if block.dtype == np.uint8 else _sums(_integers(block, scale))
+        is_byte = block.dtype == np.uint8
+        parts = _byte_sums(block) if is_byte else _sums(block.astype(np.int64))
         for totals, (weight, columns) in zip(
             (sums, squares, squares, squares), parts, strict=False
         ):
             for i, value in enumerate(columns.reshape(-1, channels).sum(0).tolist()):
                 totals[i] += weight * int(value)
-    return ChannelSums(images, tuple(sums), tuple(squares))
+    return tuple(sums), tuple(squares)
+
+
+def _float_sums(row: NDArray[np.float32], scale: float) -> ChannelSums:
+    """Return the sums over one image of floats, in units of `scale`."""
+    height, width, channels = row.shape
+    lines = row.reshape(height, width * channels)
+    found = ChannelSums()
+    for start in range(0, height, _LINES):
+        integers = _integers(lines[start : start + _LINES], np.float32(scale))
+        if integers is None:
+            return _rounded_sums(lines, channels, scale)
+        found += ChannelSums(0, *_line_sums(integers, channels))
+    return found
+
+
+def _rounded_sums(lines: NDArray[np.float32], channels: int, scale: float) -> ChannelSums:
+    """Return the sums over the lines of an image whose values are no multiples of `scale`."""
+    from fractions import Fraction  # slow to import, and rarely needed
+
+    largest = max(abs(float(lines.min())), abs(float(lines.max())))
+    exponent = _VALUE_BITS - math.frexp(largest)[1]
+    found = ChannelSums()
+    for start in range(0, len(lines), _LINES):
+        block = np.ldexp(lines[start : start + _LINES].astype(np.float64), exponent)
+        found += ChannelSums(0, *_line_sums(np.rint(block).astype(np.int64), channels))
+    unit = Fraction(2) ** -exponent / Fraction(scale)
+    return ChannelSums(
+        0,
+        tuple(Fraction(float(value * unit)) for value in found.sums),
+        tuple(Fraction(float(value * unit * unit)) for value in found.squares),
+    )
 
 
 def sums_column(rows: Sequence[ChannelSums], channels: int) -> NDArray[np.int64]:
     """Return the sums of single images as a file stores them, shape (n, 3, C); zeros for none.
 
     Sums, then the high and the low 32 bits of the sums of squares, which may take 92 bits.
+    Fractions are stored as the bits of a float64, with -1 instead of the low bits.
     """
     column = np.zeros((len(rows), 3, channels), "<i8")
     for into, row in zip(column, rows, strict=True):
-        if row.sums:
-            into[0] = row.sums
-            into[1] = [square >> 32 for square in row.squares]
-            into[2] = [square & 0xFFFFFFFF for square in row.squares]
+        if all(isinstance(value, int) for value in (*row.sums, *row.squares)):
+            into[0] = row.sums or 0
+            into[1] = [int(square) >> 32 for square in row.squares] or 0
+            into[2] = [int(square) & 0xFFFFFFFF for square in row.squares] or 0
+        else:
+            into[:2] = np.array([row.sums, row.squares], "<f8").view("<i8")
+            into[2] = -1
     return column
 
 
@@ -90,9 +144,27 @@ def stored_sums(column: NDArray[np.int64], *, images: int) -> ChannelSums:
     images : int
         How many of the rows are images.
     """
-    sums, high, low = ([sum(values) for values in column[:, part].T.tolist()] for part in range(3))
+    is_integer = column[:, 2, 0] >= 0
+    integers = column[is_integer]
+    sums, high, low = (
+        [sum(values) for values in integers[:, part].T.tolist()] for part in range(3)
+    )
     squares = tuple((a << 32) + b for a, b in zip(high, low, strict=True))
-    return ChannelSums(images, tuple(sums), squares)
+    total = ChannelSums(0, tuple(sums), squares)
+    for row in column[~is_integer]:
+        total += _fraction_sums(row)
+    return replace(total, images=images)
+
+
+def _fraction_sums(row: NDArray[np.int64]) -> ChannelSums:
+    """Return the sums of a row of `sums_column` whose sums are fractions."""
+    from fractions import Fraction
+
+    values = np.ascontiguousarray(row[:2]).view("<f8")
+    if not np.isfinite(values).all():  # no build writes them
+        values = np.zeros_like(values)
+    sums, squares = (tuple(map(Fraction, part)) for part in values.tolist())
+    return ChannelSums(1, sums, squares)
 
 
 Parts = list[tuple[int, NDArray[Any]]]
@@ -117,12 +189,21 @@ def _sums(values: NDArray[np.int64]) -> Parts:
     ]
 
 
-def _integers(block: NDArray[Any], scale: float | np.float32) -> NDArray[np.int64]:
-    """Return stored pixels as integers before rescale, of at most 32 bits."""
-    if block.dtype.kind == "f":
-        block = np.rint(block.astype(np.float64) / np.float64(np.float32(scale)))
-        block = np.clip(block, -(2.0**31), 2.0**31)  # a huge rescale may have made them infinite
-    return block.astype(np.int64)
+def _integers(lines: NDArray[np.float32], scale: np.float32) -> NDArray[Any] | None:
+    """Return floats as multiples of `scale`, integers of at most 32 bits; None if they are not.
+
+    Infinite values, which a huge rescale may have made, become the largest.
+    """
+    found = np.rint(lines.astype(np.float64) / np.float64(scale))
+    low, high = float(found.min()), float(found.max())
+    if math.isfinite(low) and math.isfinite(high):
+        if max(-low, high) > 2.0**31:
+            return None
+        if not np.array_equal(found.astype(np.float32) * scale, lines):
+            return None
+    if low >= 0 and high <= np.iinfo(np.uint8).max:
+        return found.astype(np.uint8)
+    return np.clip(found, -(2.0**31), 2.0**31).astype(np.int64)
 
 
 def mean_and_std(
@@ -137,11 +218,12 @@ def mean_and_std(
     if not count:
         return np.full(channels, np.nan), np.full(channels, np.nan)
     # Python divides integers of any size with a single rounding.
-    means = [scale * (s / count) for s in total.sums]
+    means = [scale * float(s / count) for s in total.sums]
     variances = [
         (count * q - s * s) / count**2 for s, q in zip(total.sums, total.squares, strict=True)
     ]
-    deviations = [abs(scale) * math.sqrt(variance) for variance in variances]
+    # below 0 only where fractions were rounded
+    deviations = [abs(scale) * math.sqrt(max(variance, 0)) for variance in variances]
     return np.array(means, "<f8"), np.array(deviations, "<f8")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from importlib import import_module, metadata, util
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import ImageFile
 
 from batchify import choices
+from batchify.decoding.tiff import tiff_tags, unread_tiff
 from batchify.errors import BadImageError, ExtraMissingError, OptionError
 from batchify.image_options import DecodeOptions
 
@@ -98,10 +98,21 @@ def openable_formats(data: bytes, options: DecodeOptions) -> tuple[str, ...]:
     if extra not in options.plugins or not _load(extra):
         return ALLOWED_FORMATS
     if extra == "jxl":
-        width, height = jxl_size(data)
-        if max(width, height) > options.max_dimension or width * height > options.max_pixels:
-            raise BadImageError(f"{width}×{height} pixels are too many (see --max-pixels)")
+        check_size_limits(*jxl_size(data), options)
     return (PLUGINS[extra].format,)
+
+
+def check_size_limits(width: int, height: int, options: DecodeOptions) -> None:
+    """Refuse an image that is larger than the limits."""
+    if max(width, height) > options.max_dimension:
+        raise BadImageError(
+            f"{width}×{height} pixels: a side is longer than {options.max_dimension:,} "
+            "(see --max-dimension)"
+        )
+    if width * height > options.max_pixels:
+        size = width * height / 1e6
+        text = f"{size:,.0f}" if size >= 10 else f"{size:.2g}"
+        raise BadImageError(f"{width}×{height} is {text} megapixels (see --max-pixels)")
 
 
 @cache
@@ -187,7 +198,7 @@ def why_refused(data: bytes, options: DecodeOptions) -> str:
     for magic, name in _KNOWN_MAGIC:
         if data.startswith(magic):
             return f"format not allowed: {name}"
-    if name := _container(data) or _markup(data):
+    if name := _container(data) or _markup(data) or unread_tiff(data):
         return name
     if data.count(0) == len(data):
         return "not an image but zero bytes alone: its download or its copy failed"
@@ -237,7 +248,7 @@ def check_opened(image: ImageFile.ImageFile, data: bytes) -> None:
         With what it is.
     """
     if image.format == "TIFF":
-        tags: Mapping[int, Any] = vars(image)["tag_v2"]
+        tags = tiff_tags(image)
         is_preview = tags.get(_SUBFILE_TYPE, 0) == 1 and _SUB_FOLDERS in tags
         if _DNG_VERSION in tags or is_preview or data[8:10] == b"CR":
             raise BadImageError(

@@ -5,21 +5,27 @@ executed, no other file is read, and sizes are checked before pixels are allocat
 
 How special images are decoded, each counted by a flag:
 
-- animated (GIF, WebP, APNG, multi-page TIFF) and MPO: the first frame;
+- animated (GIF, WebP, APNG), MPO and TIFF of several pages: the first frame or page;
 - EXIF orientation: ignored, as Keras does, or applied with ``exif="apply"``; Pillow always applies
-  that of a TIFF;
+  that of a TIFF, which has no flag;
 - alpha: dropped, not blended, for rgb and grayscale; kept for rgba;
+- bands beyond those of the color mode, in a TIFF: dropped;
 - CMYK and palette: converted by Pillow's ``convert``;
-- 16-bit: for rgb and rgba clipped at 255 (single channel) or cut to the high byte (several), as
-  Pillow does and hence Keras; for grayscale the values are kept.
+- 16-bit: for rgb and rgba clipped at 255 (single channel), as Pillow does and hence Keras, or
+  scaled with ``depth="scale"``; several channels are cut to their high bytes by Pillow's decoder.
+  For grayscale the values of a single channel are kept;
+- floating point, 32-bit and signed integers: kept for grayscale; refused otherwise, unless they are
+  whole numbers from 0 to 255. NaN and infinity are refused;
+- a file that lacks its end: refused, or with ``truncated="accept"`` what is there, the rest black
+  or grey.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +33,35 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchify.common.text import printable
 from batchify.decoding.fitting import fit_image, shrink_jpeg
-from batchify.decoding.formats import check_opened, openable_formats, why_refused
-from batchify.decoding.source_flags import EXIF_ROTATED, exif_orientation, source_flags
+from batchify.decoding.formats import check_opened, check_size_limits, openable_formats, why_refused
+from batchify.decoding.losses import NOTHING_LOST, Lost
+from batchify.decoding.salvage import (
+    Content,
+    accepting_truncated,
+    without_metadata,
+)
+from batchify.decoding.source_flags import (
+    CLIPPED,
+    CUT,
+    EXIF_ROTATED,
+    PAGES,
+    SIXTEEN_BIT,
+    THIRTY_TWO_BIT,
+    TRUNCATED,
+    exif_orientation,
+    source_flags,
+)
+from batchify.decoding.tiff import is_misread_tiff, tiff_pages, tiff_tags
 from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions
 
-_MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}
+_MODES = {
+    "rgb": ("RGB",),
+    "rgba": ("RGBA",),
+    "grayscale": ("L", "I;16", "I;16L", "I;16B", "I", "F"),
+}
+_MAX_BYTE = 255
+_SAMPLE_FORMAT, _UNSIGNED = 339, 1
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 
@@ -41,19 +70,33 @@ class Decoded(NamedTuple):
 
     Parameters
     ----------
-    pixels : ndarray of uint8, uint16 or int32, shape (H, W, C)
+    pixels : ndarray, shape (H, W, C)
+        The dtype is the depth that was decoded: uint8; uint16 for 16 bits; int32 for signed and
+        32-bit integers; float32.
     size : tuple of int
         (height, width) of the source.
     flags : int
         Mask of `batchify.choices.FLAGS`.
+    lost : Lost
+        Pixels that were clipped, and pages that were not decoded.
     """
 
-    pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
+    pixels: NDArray[Any]
     size: tuple[int, int]
     flags: int
+    lost: Lost = NOTHING_LOST
 
 
-def decode_image(data: bytes, options: DecodeOptions, *, fit: bool = True) -> Decoded:
+class DamagedError(BadImageError):
+    """An image that Pillow fails to decode."""
+
+
+_Result = TypeVar("_Result")
+
+
+def decode_image(
+    data: bytes, options: DecodeOptions, *, fit: bool = True, deep: bool = False
+) -> Decoded:
     """Decode, convert and resize one image, in that order.
 
     `set_pillow_limits` must have been called.
@@ -64,6 +107,8 @@ def decode_image(data: bytes, options: DecodeOptions, *, fit: bool = True) -> De
         The whole file.
     fit : bool
         False returns the image in its own size.
+    deep : bool
+        Return a single channel of 16 bits as it is, whatever the color mode.
 
     Returns
     -------
@@ -76,19 +121,47 @@ def decode_image(data: bytes, options: DecodeOptions, *, fit: bool = True) -> De
     BadImageError
         With the reason, whatever Pillow raised.
     """
-    with open_image(data, options) as image:
-        width, height = image.size
-        if options.exif == "apply" and image.format == "PNG":
-            image.load()  # its EXIF may come after the pixels
-        flags = source_flags(image)
-        pixels = np.asarray(_converted(image, options, flags, fit=fit))
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
-    return Decoded(pixels, (height, width), flags)
+
+    def read(image: ImageFile.ImageFile) -> Decoded:
+        return _decoded(image, data, options, fit=fit, deep=deep)
+
+    try:
+        return read_image(data, options, read)
+    except DamagedError as error:
+        content = Content(without_metadata(data) or data)
+        try:
+            with accepting_truncated(content), open_image(content, options) as image:
+                found = read(image)
+        except (BadImageError, EOFError):
+            raise error from None
+        if options.truncated == "error":
+            raise BadImageError(f"{error} (--truncated accept takes what is there)") from error
+        return found._replace(flags=found.flags | TRUNCATED)
+
+
+def read_image(
+    data: bytes, options: DecodeOptions, read: Callable[[ImageFile.ImageFile], _Result]
+) -> _Result:
+    """Open an image, and return what `read` makes of it; large metadata do not matter.
+
+    Raises
+    ------
+    BadImageError
+        As `open_image`.
+    """
+    try:
+        with open_image(io.BytesIO(data), options) as image:
+            return read(image)
+    except DamagedError:
+        plain = without_metadata(data)
+        if plain is None:
+            raise
+    with open_image(io.BytesIO(plain), options) as image:
+        return read(image)
 
 
 @contextmanager
-def open_image(data: bytes, options: DecodeOptions) -> Iterator[ImageFile.ImageFile]:
+def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFile.ImageFile]:
     """Open an image of an allowed format and size; nothing is decoded yet.
 
     Raises
@@ -97,46 +170,126 @@ def open_image(data: bytes, options: DecodeOptions) -> Iterator[ImageFile.ImageF
         With the reason, whatever Pillow raises while the image is open.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=openable_formats(data, options)) as image:
-            _check_size_limits(*image.size, options)
-            check_opened(image, data)
+        with _opened(content, options) as image:
+            check_size_limits(*image.size, options)
+            check_opened(image, content.getvalue())
             if image.format == "TIFF":
-                _check_tile_limits(image, options)
+                _check_tiff(image, options)
             yield image
     except BadImageError:
         raise
     except UnidentifiedImageError:
-        raise BadImageError(why_refused(data, options)) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImageError(f"decompression bomb: {_one_line(error)}") from error
+        raise BadImageError(why_refused(content.getvalue(), options)) from None
     except MemoryError as error:
         raise BadImageError("needs more memory than there is") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
-        raise BadImageError(f"cannot be decoded: {_one_line(error)}") from error
+        raise DamagedError(f"cannot be decoded: {_one_line(error)}") from error
 
 
-def _check_size_limits(width: int, height: int, options: DecodeOptions) -> None:
-    if max(width, height) > options.max_dimension:
-        raise BadImageError(
-            f"{width}×{height} pixels: a side is longer than {options.max_dimension:,} "
-            "(see --max-dimension)"
-        )
-    if width * height > options.max_pixels:
-        raise BadImageError(
-            f"{width}×{height} pixels are more than {options.max_pixels:,} (see --max-pixels)"
-        )
+def _opened(content: io.BytesIO, options: DecodeOptions) -> ImageFile.ImageFile:
+    """Open an image of any size: the limits are those of the options."""
+    formats = openable_formats(content.getvalue(), options)
+    try:
+        return Image.open(content, formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        prefix = content.getvalue()[:16]
+        for name in formats:
+            factory, accept = Image.OPEN.get(name, (None, None))
+            if factory is not None and (accept is None or accept(prefix) is True):
+                content.seek(0)
+                return factory(content, "")
+        raise
 
 
-def _check_tile_limits(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
-    """Refuse a TIFF with tiles beyond the limits: a tile is unpacked whole, for any image size."""
-    tags: Mapping[int, int] = vars(image)["tag_v2"]
+def _check_tiff(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
+    """Refuse a TIFF that is misread, or with tiles beyond the limits: a tile is unpacked whole."""
+    tags = tiff_tags(image)
     width, height = tags.get(_TILE_WIDTH, 1), tags.get(_TILE_LENGTH, 1)
+    if is_misread_tiff(image):
+        raise BadImageError("a TIFF with separate planes of 16 bits; save it with interleaved ones")
     if max(width, height) > options.max_dimension or width * height > options.max_pixels:
         raise BadImageError(f"tiles of {width}×{height} pixels are too large (see --max-pixels)")
 
 
-def _converted(image: Image.Image, options: DecodeOptions, flags: int, *, fit: bool) -> Image.Image:
-    """Return the image in the mode and the size of `options`."""
+def _decoded(
+    image: ImageFile.ImageFile, data: bytes, options: DecodeOptions, *, fit: bool, deep: bool
+) -> Decoded:
+    """Decode an image that is open; `data` is its file."""
+    width, height = image.size
+    if options.exif == "apply" and image.format == "PNG":
+        image.load()  # its EXIF may come after the pixels
+    flags, lost = source_flags(image), NOTHING_LOST
+    is_scalar = bool(flags & SIXTEEN_BIT) and not flags & CUT
+    modes = _MODES["grayscale" if is_scalar and deep else options.color_mode]
+    if flags & THIRTY_TWO_BIT:
+        _check_deep(image, options)
+    elif is_scalar and image.mode not in modes and options.depth == "clip":
+        values = np.asarray(image)
+        if clipped := int(np.count_nonzero(values > _MAX_BYTE)):
+            flags, lost = flags | CLIPPED, Lost(clipped, values.size)
+    pixels = np.asarray(_converted(image, options, flags, modes, fit=fit))
+    if image.format == "PNG" and exif_orientation(image) > 1:
+        flags |= EXIF_ROTATED
+    if pixels.dtype != np.uint8:
+        pixels = _deep_pixels(pixels, flags)
+    if flags & PAGES:
+        lost += Lost(pages=tiff_pages(data) - 1)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    return Decoded(pixels, (height, width), flags, lost)
+
+
+def _check_deep(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
+    """Refuse floating point and 32-bit integers that would be changed."""
+    if image.mode == "F":
+        if options.color_mode != "grayscale":
+            raise BadImageError(FLOAT_ADVICE)
+        return
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    tags = tiff_tags(image) if image.format == "TIFF" else {}
+    formats = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+    if low < 0 and formats[0] == _UNSIGNED:
+        raise BadImageError("it has values above 2,147,483,647, which Pillow does not read")
+    if options.color_mode != "grayscale" and not 0 <= low <= high <= _MAX_BYTE:
+        raise BadImageError(
+            f"values from {low:,} to {high:,}: signed and 32-bit integers need "
+            "--color-mode grayscale --dtype float32"
+        )
+
+
+FLOAT_ADVICE = "floating point needs --color-mode grayscale --dtype float32"
+
+
+def scaled_to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Map 0 to 65535 to 0 to 255, rounded to the nearest."""
+    found: NDArray[np.uint8] = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return found
+
+
+def _deep_pixels(pixels: NDArray[Any], flags: int) -> NDArray[Any]:
+    """Return deep pixels in the dtype of their depth.
+
+    Raises
+    ------
+    BadImageError
+        If some are not finite.
+    """
+    if flags & SIXTEEN_BIT:  # a filter may have exceeded the values of a PPM, which has mode I
+        values: NDArray[np.uint16] = np.clip(pixels, 0, 65535).astype(np.uint16)
+        return values
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        count = int(np.count_nonzero(~np.isfinite(pixels)))
+        raise BadImageError(
+            f"{count:,} of its {pixels.size:,} pixels are NaN or infinite; replace them first"
+        )
+    return pixels
+
+
+def _converted(
+    image: Image.Image, options: DecodeOptions, flags: int, modes: tuple[str, ...], *, fit: bool
+) -> Image.Image:
+    """Return the image in one of some modes, and in the size of `options`."""
     turn = options.exif == "apply" and bool(flags & EXIF_ROTATED)
     if options.scaled_decode and fit:
         shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
@@ -144,8 +297,9 @@ def _converted(image: Image.Image, options: DecodeOptions, flags: int, *, fit: b
         from PIL import ImageOps  # rarely needed, and workers start sooner without it
 
         image = ImageOps.exif_transpose(image)
-    modes = _MODES[options.color_mode]
     if image.mode not in modes:
+        if options.depth == "scale" and flags & SIXTEEN_BIT and not flags & CUT:
+            image = Image.fromarray(scaled_to_bytes(np.asarray(image)))
         image = image.convert(modes[0])
     return fit_image(image, options) if fit else image
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from batchify.decoding.fitting import fit_image
-from batchify.decoding.image import open_image
+from batchify.decoding.image import read_image
 from batchify.decoding.source_flags import exif_orientation
 from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions
@@ -40,12 +40,15 @@ def applied_orientation(data: bytes, options: DecodeOptions) -> int:
 
     1 for a TIFF, which Pillow rotates by itself: its mask must be as Pillow shows the image.
     """
-    with open_image(data, options) as image:
+
+    def read(image: ImageFile.ImageFile) -> int:
         if image.format == "TIFF":
             return 1
         if image.format == "PNG":
             image.load()  # its EXIF may come after the pixels
         return exif_orientation(image)
+
+    return read_image(data, options, read)
 
 
 def decode_mask(
@@ -75,7 +78,8 @@ def decode_mask(
     BadImageError
         With the reason.
     """
-    with open_image(data, options) as image:
+
+    def read(image: ImageFile.ImageFile) -> Image.Image:
         if image.format == "TIFF" and exif_orientation(image) > 1:
             raise BadImageError("a TIFF with an EXIF orientation; save it without")
         width, height = image.size
@@ -83,7 +87,9 @@ def decode_mask(
             raise BadImageError(
                 f"it has {width}×{height} pixels, its image {size[1]}×{size[0]}: they must agree"
             )
-        mask = Image.fromarray(_values(image))
+        return Image.fromarray(_values(image))
+
+    mask = read_image(data, options, read)
     if turn in _TURNS:
         mask = mask.transpose(_TURNS[turn])
     return np.asarray(

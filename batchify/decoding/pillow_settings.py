@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,46 +16,69 @@ from batchify.decoding.formats import plugin_versions
 from batchify.image_options import DecodeOptions
 
 _KEPT_BLOCKS = 4
+
+
+class _Truncation(threading.local):
+    """The value of Pillow's switch for files that lack their end, for each thread its own.
+
+    Pillow has one switch for the process, which it only tests for truth.
+
+    Attributes
+    ----------
+    accepted : bool
+    """
+
+    accepted = False
+
+    def __bool__(self) -> bool:
+        return self.accepted
+
+
+TRUNCATION = _Truncation()
 _core: Any = vars(Image)["core"]  # its block allocator is documented, but not exported
 
 
 def set_pillow_limits(options: DecodeOptions) -> None:
     """Set Pillow's process-wide switches so that the limits of `options` hold.
 
-    A truncated file is an error whatever the process chose before; Pillow's own pixel limit is
-    raised if `options` allow more pixels, and never lowered.
+    A truncated file is an error whatever the process chose before, except where a thread accepts
+    it. Pillow refuses images of twice its own pixel limit, which is raised if `options` allow more
+    pixels, and never lowered.
     """
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    if Image.MAX_IMAGE_PIXELS is not None and options.max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = options.max_pixels
+    vars(ImageFile)["LOAD_TRUNCATED_IMAGES"] = TRUNCATION
+    if Image.MAX_IMAGE_PIXELS is not None and options.max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = -(-options.max_pixels // 2)
 
 
 def silence_pillow() -> None:
     """Silence Pillow's warnings about odd images in this process, permanently.
 
     The images were accepted when they were stored; where warnings are errors, they would fail
-    now. The decompression bomb warning is of another category, and stays.
+    now. So is its warning about large images: batchify has limits of its own.
     """
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    for category in (UserWarning, Image.DecompressionBombWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
 
 
 @contextmanager
 def pillow_for_decoding() -> Iterator[None]:
     """Change Pillow's settings for a process that decodes: a worker, or a build's main thread.
 
-    Its warnings are silenced: the bomb warning is an error, flags count the rest. The memory of an
-    image is reused for the next one (at most 4 blocks of 16 MiB): returning and allocating it
-    again costs a photo of 2 megapixels a fifth of its time in page faults.
+    Its warnings are silenced: flags count odd images, and large ones have limits of their own. The
+    memory of an image is reused for the next one (at most 4 blocks of 16 MiB): returning and
+    allocating it again costs a photo of 2 megapixels a fifth of its time in page faults.
     """
-    blocks = _core.get_blocks_max()
+    logger = logging.getLogger("PIL.TiffImagePlugin")  # it says on stderr what is raised, too
+    blocks, level = _core.get_blocks_max(), logger.level
+    logger.setLevel(logging.CRITICAL)
     _core.set_blocks_max(max(blocks, _KEPT_BLOCKS))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     finally:
         _core.set_blocks_max(blocks)
+        logger.setLevel(level)
 
 
 def library_versions(plugins: tuple[str, ...] = ()) -> dict[str, str]:

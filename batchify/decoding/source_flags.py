@@ -7,10 +7,12 @@ import struct
 from PIL import ExifTags, Image, ImageFile
 
 from batchify import choices
+from batchify.decoding.tiff import SAMPLES, tiff_bits, tiff_tags
 
-_ANIMATED, _MPO, EXIF_ROTATED, _ALPHA, _CMYK, _SIXTEEN, _PALETTE, _GREY = map(
-    choices.flag_bit, choices.FLAGS
-)
+(
+    _ANIMATED, _MPO, EXIF_ROTATED, _ALPHA, _CMYK, SIXTEEN_BIT, _PALETTE, _GREY,
+    PAGES, _EXTRA_BANDS, THIRTY_TWO_BIT, CLIPPED, CUT, TRUNCATED,
+) = map(choices.flag_bit, choices.FLAGS)  # fmt: skip
 _MODE_FLAGS = {
     "P": _PALETTE,
     "PA": _PALETTE | _ALPHA,
@@ -18,7 +20,7 @@ _MODE_FLAGS = {
     **dict.fromkeys(("RGBA", "RGBa"), _ALPHA),
     **dict.fromkeys(("1", "L"), _GREY),
     **dict.fromkeys(("LA", "La"), _GREY | _ALPHA),
-    **dict.fromkeys(("I", "F"), _GREY | _SIXTEEN),
+    **dict.fromkeys(("I", "F"), _GREY | THIRTY_TWO_BIT),
 }
 
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
@@ -29,28 +31,39 @@ def source_flags(image: ImageFile.ImageFile) -> int:
     """Return the flags of an image that is opened, but not loaded."""
     mode, info = image.mode, image.info
     flags = _MODE_FLAGS.get(mode, 0)
-    if mode.startswith("I;16"):
-        flags |= _GREY | _SIXTEEN
-    elif _is_sixteen_bit(image):
-        flags |= _SIXTEEN
+    if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
+        flags = _GREY | SIXTEEN_BIT  # what Pillow opens as I is 16 bits in a PPM alone
+    elif not flags & THIRTY_TWO_BIT and _is_cut(image):
+        flags |= SIXTEEN_BIT | CUT
     if "transparency" in info:
         flags |= _ALPHA
     if image.format == "MPO":
         flags |= _MPO
     elif getattr(image, "is_animated", False):
-        flags |= _ANIMATED
-    if exif_orientation(image) > 1:
+        flags |= PAGES if image.format == "TIFF" else _ANIMATED
+    if image.format == "TIFF":
+        bands = 3 if mode == "RGBX" else len(image.getbands())
+        if tiff_tags(image).get(SAMPLES, 1) > bands:
+            flags |= _EXTRA_BANDS
+    elif exif_orientation(image) > 1:  # Pillow always applies that of a TIFF
         flags |= EXIF_ROTATED
     return flags
 
 
-def _is_sixteen_bit(image: ImageFile.ImageFile) -> bool:
-    """Tell whether the decoder cuts 16-bit channels to 8 (its raw mode says so, e.g. RGB;16B)."""
+def _is_cut(image: ImageFile.ImageFile) -> bool:
+    """Tell whether the decoder cuts channels of more than 8 bits to their high bytes.
+
+    Its arguments say so: a raw mode such as RGB;16B, or the largest value of a PPM.
+    """
     if not image.tile:
         return False
     arguments = image.tile[0][3]
-    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    return isinstance(raw, str) and ";16" in raw
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    if isinstance(first, str) and ";16" in first:
+        return True
+    if image.format == "PPM" and isinstance(arguments, tuple):
+        return len(arguments) == 2 and int(arguments[1]) > 255
+    return image.format == "TIFF" and tiff_bits(image) > 8
 
 
 def exif_orientation(image: Image.Image) -> int:

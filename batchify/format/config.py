@@ -11,7 +11,7 @@ from batchify import choices
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import FileFormatError
-from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.image_options import RECORDED_MAX_PIXELS, DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
 
 GroupT = TypeVar("GroupT", DiscoverOptions, DecodeOptions, StoreOptions)
@@ -53,6 +53,20 @@ def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config.get(name) for name in names}
 
 
+def shown_options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the options of a config as a user gives them, sorted by name."""
+    shown = dict(config)
+    if shown.get("max_pixels") == RECORDED_MAX_PIXELS:
+        shown["max_pixels"] = DecodeOptions().max_pixels
+    return sorted(shown.items())
+
+
+def rescale_text(config: Mapping[str, Any]) -> str:
+    """Return what the pixels of a file were multiplied by, for its statistics."""
+    rescale = str(config.get("rescale"))
+    return "the factor of their depth" if rescale == choices.AUTO else rescale
+
+
 def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     """Return the shell command that builds a file with this config, without default options.
 
@@ -63,9 +77,13 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     skipped : bool
         Whether files were skipped.
     """
+    dtype = str(config.get("dtype"))
+    rescales = {**choices.AUTO_RESCALES, "float32": choices.AUTO}
     defaults = {
         **BuildOptions().config(layout="classes"),
         **{each.name: each.default for group in _GROUPS for each in _own_fields(group)},
+        "rescale": rescales.get(dtype, choices.AUTO),
+        "max_pixels": RECORDED_MAX_PIXELS,
         "group_by": "",
         "group_duplicates": False,
         "max_per_class": None,
@@ -137,6 +155,8 @@ def _group(group: type[GroupT], config: Mapping[str, Any]) -> GroupT:
     kwargs: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
+    if kwargs.get("max_pixels") == RECORDED_MAX_PIXELS:
+        del kwargs["max_pixels"]
     return group(**kwargs)
 
 

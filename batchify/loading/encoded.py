@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.text import printable
-from batchify.decoding.batch import put_pixels
+from batchify.decoding.batch import PixelWriter
 from batchify.decoding.image import decode_image
 from batchify.decoding.pillow_settings import set_pillow_limits, silence_pillow
 from batchify.errors import BadImageError, FileAccessError, FileFormatError
@@ -43,7 +43,7 @@ class EncodedImages:
             self.files = EncodedFiles(reader, split)
             self.dtype = reader.image_dtype
             self._recorded = recorded.decode
-            self._scale = np.float32(recorded.store.scale)
+            self._store = recorded.store
             self._use(overrides)
 
     def decoded_with(self, overrides: DecodeOverrides) -> EncodedImages:
@@ -54,6 +54,7 @@ class EncodedImages:
 
     def _use(self, overrides: DecodeOverrides) -> None:
         self._options = overrides.apply(self._recorded)
+        self._writer = PixelWriter(self._store, self._options)
         set_pillow_limits(self._options)
         silence_pillow()
 
@@ -79,9 +80,9 @@ class EncodedImages:
         BadImageError
             If the image cannot be decoded.
         """
-        decoded = decode_image(data, self._options, fit=fit).pixels
-        out = np.empty(decoded.shape, self.dtype)
-        put_pixels(decoded, self._scale, out)
+        decoded = decode_image(data, self._options, fit=fit, deep=self._writer.keeps_deep)
+        out = np.empty((*decoded.pixels.shape[:2], self.image_shape[-1]), self.dtype)
+        self._writer.put(decoded, out)
         return out
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ and `batchify.decoding.batch.BatchReader` reads both.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,7 @@ class Loader:
         self._reader = BatchReader(
             dataset.source.open_reader(),
             self._options.decode,
-            dtype="float32",
-            scale=self._options.store.scale,
+            store=replace(self._options.store, dtype="float32"),
         )
         self._batch_index = 0
         self._batches_seen = 0
@@ -78,7 +78,7 @@ class Loader:
         fit: choices.Fit = "stretch",
         class_mode: choices.ClassMode = "sparse",
         batch_size: int = 33,
-        rescale: float | str | None = "1/255",
+        rescale: float | str | None = choices.AUTO,
         shuffle: bool = True,
         seed: int = 0,
         validation_split: float | None = None,
@@ -100,7 +100,8 @@ class Loader:
         target_size : tuple of int
             (height, width).
         rescale : float, str or None
-            The factor to multiply pixels by; None leaves them as they are.
+            The factor to multiply pixels by; None leaves them as they are. ``auto`` is 1/255, for
+            grayscale images of 16 bits 1/65535, and 1 for floating point and 32-bit integers.
         seed : int
             Random seed for the order, and for a ``stratified`` or ``hash`` split.
         validation_split, test_split, split, group_by, max_per_class, limit

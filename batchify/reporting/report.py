@@ -174,6 +174,7 @@ def _lead(dossier: Dossier) -> list[Html]:
         verdicts.append(_verdict("warn", "skipped", text))
     else:
         verdicts.append(_verdict("good", "skipped", "No image was skipped"))
+    verdicts += [_verdict("warn", "sources", text) for text in dossier.losses]
     return [tag("dl", *tiles), tag("ul", *verdicts, class_="verdicts")]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from batchify.checking.image_stats import Kinds, Sizes, tally_kinds, tally_sizes
+from batchify.checking.image_stats import Kinds, Sizes, count_sources, tally_kinds, tally_sizes
 from batchify.checking.repeats import RepeatCounts, classes_of, count_repeats
-from batchify.format.config import build_command
+from batchify.decoding.losses import find_losses
+from batchify.format.config import build_command, recorded_options
 from batchify.format.reader import Reader, class_indices, has_classes
 from batchify.planning.duplicates import Repeat, find_repeats, stored_digests
 from batchify.reporting.pictures import Pictures, sample_rows
@@ -206,6 +207,8 @@ class Dossier:
         By split.
     command : str
         Builds the file.
+    losses : tuple of str
+        What images lost as they were stored.
     """
 
     name: bytes
@@ -216,6 +219,7 @@ class Dossier:
     kinds: dict[str, Kinds]
     repeats: Repeats
     command: str
+    losses: tuple[str, ...]
 
     @property
     def damaged(self) -> int:
@@ -249,6 +253,18 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
         kinds={split: tally_kinds(reader, split) for split in reader.splits},
         repeats=repeats,
         command=build_command(summary.config, skipped=bool(summary.skipped)),
+        losses=_losses(reader),
+    )
+
+
+def _losses(reader: Reader) -> tuple[str, ...]:
+    with reader.refusing():
+        options = recorded_options(reader.header.config)
+    sources = count_sources(reader)
+    total = sum(sources.values())
+    return tuple(
+        f"{count:,} of {total:,} images {loss.problem}"
+        for loss, count in find_losses(sources, options.decode, options.store)
     )
 
 

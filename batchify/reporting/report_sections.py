@@ -9,6 +9,7 @@ from typing import Any
 from batchify import choices
 from batchify.checking.image_stats import KINDS, TRAITS, Bin
 from batchify.common.text import plural, printable, share_text, size_text
+from batchify.format.config import rescale_text, shown_options
 from batchify.reporting.html import (
     PATH_LENGTH,
     Html,
@@ -127,7 +128,7 @@ def channels(dossier: Dossier) -> Html:
     if not filled:
         return paragraph("There are no images.")
     first = filled[0]
-    rescale = str(dossier.summary.config.get("rescale"))
+    rescale = rescale_text(dossier.summary.config)
     text = "\n".join(
         f"{name} = [{', '.join(map(_decimal, values))}]"
         for name, values in (("mean", first.mean), ("std ", first.std))
@@ -183,7 +184,7 @@ def origin(dossier: Dossier) -> Html:
     summary = dossier.summary
     rows = [
         [tag("code", named(name.replace("_", "-"))), named(_value(name, value), _TEXT_LENGTH)]
-        for name, value in sorted(summary.config.items())
+        for name, value in shown_options(summary.config)
     ]
     made = f"{summary.creator} with {summary.decoder}"
     return join(

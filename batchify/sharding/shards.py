@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from batchify import choices
 from batchify.building.outcome import FIX_ADVICE, plan_as_json, too_many_skipped, unusable_error
 from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
+from batchify.decoding.losses import NOTHING_LOST, Lost, flag_counts, loss_warnings
 from batchify.errors import BatchifyWarning, Skipped
 from batchify.format import schema
 from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
@@ -115,7 +115,7 @@ class ShardOutcome:
     ----------
     file : ShardFile
         Its entry in the shard index; without rows if it could not be built for `bad` images.
-    flags : tuple of (str, int)
+    sources : tuple of (int, int)
         See `BuildReport`.
     skipped : tuple of Skipped
         Failed images that were left out.
@@ -128,13 +128,14 @@ class ShardOutcome:
     """
 
     file: ShardFile
-    flags: tuple[tuple[str, int], ...] = ()
+    sources: tuple[tuple[int, int], ...] = ()
     skipped: tuple[Skipped, ...] = ()
     bad: tuple[Skipped, ...] = ()
     kept: int = 0
     redone: int = 0
     copied: int = 0
     up_to_date: bool = False
+    lost: Lost | None = None
 
 
 @dataclass(frozen=True)
@@ -149,30 +150,40 @@ class ShardsReport:
         The plan of the one file that the shards are, before images were skipped.
     index : ShardIndex
         What ``manifest.json`` lists.
-    flags : dict of str to int
-        How many source images were special, by `choices.FLAGS`.
+    sources : dict of int to int
+        How many images have each value of ``source_flags``.
     skipped : tuple of Skipped
         Failed images that were left out, in the order of their rows.
     kept, redone, copied : int
         The sums over all shards; see `BuildReport`.
     stood : int
         Shards that were up to date already.
+    lost : Lost or None
+        How much the images lost; None if some were not decoded by this build.
     """
 
     path: str
     plan: BuildPlan
     index: ShardIndex
-    flags: dict[str, int]
+    sources: dict[int, int]
     skipped: tuple[Skipped, ...]
     kept: int
     redone: int
     copied: int
     stood: int
+    lost: Lost | None = None
+
+    @property
+    def flags(self) -> dict[str, int]:
+        """How many images have each flag of `choices.FLAGS`."""
+        return flag_counts(self.sources)
 
     @property
     def warnings(self) -> tuple[BatchifyWarning, ...]:
         """What may not be as the user intends."""
-        return self.plan.warnings
+        options = self.plan.options
+        found = loss_warnings(self.sources, options.decode, options.store, self.lost)
+        return (*self.plan.warnings, *found)
 
     @property
     def up_to_date(self) -> bool:
@@ -286,19 +297,22 @@ class Outcomes:
     def report(self, folder: bytes, index: ShardIndex) -> ShardsReport:
         """Return the report of a build whose shards are all built."""
         outcomes = [self.done[shard.name] for shard in self.shards]
-        flags = Counter(dict.fromkeys(choices.FLAGS, 0))
+        sources: Counter[int] = Counter()
         for outcome in outcomes:
-            flags.update(dict(outcome.flags))
+            sources.update(dict(outcome.sources))
+        counted = [outcome.lost for outcome in outcomes if outcome.lost is not None]
+        is_whole = len(counted) == len(outcomes)
         return ShardsReport(
             path=os.fsdecode(folder),
             plan=self.plan,
             index=index,
-            flags=dict(flags),
+            sources=dict(sources),
             skipped=tuple(entry for outcome in outcomes for entry in outcome.skipped),
             kept=sum(outcome.kept for outcome in outcomes),
             redone=sum(outcome.redone for outcome in outcomes),
             copied=sum(outcome.copied for outcome in outcomes),
             stood=sum(outcome.up_to_date for outcome in outcomes),
+            lost=sum(counted, start=NOTHING_LOST) if is_whole else None,
         )
 
 

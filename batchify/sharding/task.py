@@ -123,12 +123,13 @@ def _outcome(task: ShardTask, made: BuildReport, digest: str) -> ShardOutcome:
     """Return the outcome of a shard that exists."""
     return ShardOutcome(
         ShardFile(task.name, made.plan.images, made.nbytes, digest),
-        flags=tuple(made.flags.items()),
+        sources=tuple(made.sources.items()),
         skipped=made.plan.skipped[len(task.plan.skipped) :],
         kept=made.kept,
         redone=made.redone,
         copied=made.copied,
         up_to_date=made.up_to_date,
+        lost=made.lost,
     )
 
 

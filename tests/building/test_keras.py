@@ -47,7 +47,8 @@ def test_built_rows_are_those_of_keras(zoo: Path, tmp_path: Path, case: dict[str
     """Rows times scale_factor, labels and order equal Keras, for every format, mode and name."""
     dtype = "uint16" if case["color_mode"] == "grayscale" else "uint8"
     out = tmp_path / "out.h5"
-    batchify.build(zoo, out, build_options(case, validation=0.3, dtype=dtype))
+    options = build_options(case, validation=0.3, dtype=dtype, rescale="1/255")
+    batchify.build(zoo, out, options)
     with h5py.File(out) as file:
         for split, subset in SUBSETS.items():
             flow = keras.generator(
@@ -70,7 +71,9 @@ def test_stored_floats_are_those_of_keras(zoo: Path, tmp_path: Path, class_mode:
     """--dtype float32 stores the very floats, and labels of every class mode are Keras' own."""
     case = CASES[6]
     out = tmp_path / "out.h5"
-    options = build_options(case, validation=0.3, dtype="float32", class_mode=class_mode)
+    options = build_options(
+        case, validation=0.3, dtype="float32", rescale="1/255", class_mode=class_mode
+    )
     batchify.build(zoo, out, options)
     flow = keras.generator(
         zoo, "training", validation=0.3, target_size=(23, 31), batch_size=4,

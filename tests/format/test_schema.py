@@ -47,7 +47,7 @@ def test_every_column_is_filled_by_the_stage_that_it_names(
         filled[stage].update(columns)
         put(writer, split, start, columns)
 
-    def fill_then_seal(*arguments: Any) -> int:
+    def fill_then_seal(*arguments: Any) -> Any:
         nonlocal stage
         stage = "decoding"
         copied = fill(*arguments)

@@ -117,3 +117,33 @@ def sixteen_bit_rgb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
+
+
+def tiff(
+    pixels: NDArray[Any], *, photometric: int = 2, extra: int = 0, planes: bool = False
+) -> bytes:
+    """Return an uncompressed TIFF of any number of bands, which Pillow does not write.
+
+    `extra` are the bands beyond those of the photometric interpretation, unspecified.
+    """
+    height, width, bands = pixels.shape
+    ordered = np.ascontiguousarray(pixels.transpose(2, 0, 1) if planes else pixels)
+    data, strips = ordered.tobytes(), bands if planes else 1
+    start, bits = 2000, pixels.itemsize * 8
+    sizes = [len(data) // strips] * strips
+    offsets = [start + i * sizes[0] for i in range(strips)]
+    tags: dict[int, list[int]] = {
+        256: [width], 257: [height], 258: [bits] * bands, 259: [1], 262: [photometric],
+        273: offsets, 277: [bands], 278: [height], 279: sizes, 284: [2 if planes else 1],
+        **({338: [0] * extra} if extra else {}),
+        339: [{"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]] * bands,
+    }  # fmt: skip
+    entries, values = b"", b""
+    for tag, numbers in tags.items():
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        if len(packed) > 4:
+            where = 8 + 2 + 12 * len(tags) + 4 + len(values)
+            values, packed = values + packed, struct.pack("<I", where)
+        entries += struct.pack("<HHI", tag, 4, len(numbers)) + packed
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + values
+    return head.ljust(start, b"\0") + data

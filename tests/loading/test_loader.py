@@ -12,7 +12,7 @@ from helpers.drawing import draw_dataset
 from batchify.datasets.discovery import discover
 from batchify.decoding.batch import BatchReader
 from batchify.errors import BadImagesError, OptionError
-from batchify.image_options import DecodeOptions
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.loader import Loader
 from batchify.storage.source import SourceFile
 
@@ -75,9 +75,8 @@ def test_an_empty_split_ends_at_once(tmp_path: Path) -> None:
 def test_a_batch_of_the_reader_holds_what_the_file_stores(photos: Path) -> None:
     """Rows of bad files are zeros, and their position and reason are told."""
     (photos / "cat" / "img_001.jpg").write_bytes(b"no")
-    reader = BatchReader(
-        discover(photos).source.open_reader(), DecodeOptions((8, 6)), dtype="float32", scale=0.5
-    )
+    store = StoreOptions(dtype="float32", rescale=0.5)
+    reader = BatchReader(discover(photos).source.open_reader(), DecodeOptions((8, 6)), store=store)
     batch = reader.read(
         [SourceFile(b"cat/%b.jpg" % name) for name in (b"img_000", b"img_001", b"img_002")]
     )

@@ -37,7 +37,8 @@ def test_special_sources_are_counted(tmp_path: Path) -> None:
     assert flags == report.flags
     assert flags == {
         "animated": 0, "mpo": 0, "exif_rotated": 0, "alpha": 3, "cmyk": 1, "sixteen_bit": 2,
-        "palette": 2, "grayscale": 6,
+        "palette": 2, "grayscale": 6, "pages": 0, "extra_bands": 0, "thirty_two_bit": 0,
+        "clipped": 2, "cut": 0, "truncated": 0,
     }  # fmt: skip
 
 

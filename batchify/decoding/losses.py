@@ -1,0 +1,191 @@
+"""What images lose when they are stored: the one table for builds, checks and reports.
+
+It imports neither NumPy nor Pillow: the command line reads its codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from batchify.choices import FLAGS, flag_bit
+from batchify.errors import BatchifyWarning
+from batchify.image_options import DecodeOptions, StoreOptions
+
+_IsLost = Callable[[int, DecodeOptions, StoreOptions], bool]
+"""Tells whether an image with some flags loses something, stored with some options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """How much some images lost, as far as it is counted.
+
+    Parameters
+    ----------
+    clipped, pixels : int
+        Pixels whose 16-bit value became 255, and all pixels of the images that have any.
+    pages : int
+        Pages of TIFF images beyond the first.
+    """
+
+    clipped: int = 0
+    pixels: int = 0
+    pages: int = 0
+
+    def __add__(self, other: Lost) -> Lost:
+        return Lost(
+            self.clipped + other.clipped, self.pixels + other.pixels, self.pages + other.pages
+        )
+
+
+NOTHING_LOST = Lost()
+
+
+class Loss(NamedTuple):
+    """A way in which images lose something.
+
+    Parameters
+    ----------
+    code : str
+        That of the warning of a build and of the finding of a check.
+    problem : str
+        What is the case, after "3 of 12 images".
+    advice : str
+        What a user can do.
+    """
+
+    code: str
+    problem: str
+    advice: str
+    is_lost: _IsLost
+
+
+def _has(flag: str) -> _IsLost:
+    bit = flag_bit(flag)
+    return lambda flags, _decode, _store: bool(flags & bit)
+
+
+LEAST_BYTE_RESCALE = 1 / 256
+"""A smaller rescale is meant for values above 255."""
+
+_DEEP = flag_bit("sixteen_bit") | flag_bit("thirty_two_bit")
+
+
+def _is_shallow(flags: int, decode: DecodeOptions, store: StoreOptions) -> bool:
+    if store.dtype == "float32":
+        is_deep = not store.scales_by_depth and abs(store.scale) < LEAST_BYTE_RESCALE
+    else:
+        is_deep = store.dtype == "uint16" and decode.depth == "clip"
+    return is_deep and not flags & _DEEP
+
+
+def _ignores_exif(flags: int, decode: DecodeOptions, _store: StoreOptions) -> bool:
+    return decode.exif == "ignore" and bool(flags & flag_bit("exif_rotated"))
+
+
+def _drops_alpha(flags: int, decode: DecodeOptions, _store: StoreOptions) -> bool:
+    return decode.color_mode != "rgba" and bool(flags & flag_bit("alpha"))
+
+
+LOSSES = (
+    Loss(
+        "exif-ignored",
+        "have an EXIF orientation that is ignored",
+        "build with --exif apply, which turns them upright",
+        _ignores_exif,
+    ),
+    Loss(
+        "clipped",
+        "have 16 bits, and their values above 255 are clipped",
+        "build with --depth scale, or with --color-mode grayscale --dtype uint16",
+        _has("clipped"),
+    ),
+    Loss(
+        "cut",
+        "have 16 bits in several channels, of which only the high 8 are decoded",
+        "convert them beforehand if you need all 16 bits: --color-mode grayscale --dtype uint16 "
+        "keeps those of a single channel",
+        _has("cut"),
+    ),
+    Loss(
+        "eight-bit",
+        "have 8 bits, and are stored as 0 to 255 of 65535",
+        "build with --depth scale, or with --dtype uint8 (for float32, --rescale auto)",
+        _is_shallow,
+    ),
+    Loss(
+        "alpha-dropped",
+        "have an alpha channel that is dropped, not blended",
+        "build with --color-mode rgba, or blend them beforehand",
+        _drops_alpha,
+    ),
+    Loss(
+        "extra-bands",
+        "have more bands than the color mode, and those beyond it are dropped",
+        "choose the bands that you need beforehand: --color-mode rgba stores up to 4",
+        _has("extra_bands"),
+    ),
+    Loss(
+        "pages",
+        "have several pages, of which only the first is stored",
+        "save each page as a file of its own",
+        _has("pages"),
+    ),
+    Loss(
+        "frames",
+        "are animated, and only their first frame is stored",
+        "save each frame as a file of its own",
+        _has("animated"),
+    ),
+    Loss(
+        "truncated",
+        "lack their end, and what is missing is black or grey",
+        "replace them, or build with --truncated error",
+        _has("truncated"),
+    ),
+)
+
+
+def flag_counts(sources: Mapping[int, int]) -> dict[str, int]:
+    """Return how many images have each flag, given how many have each ``source_flags``."""
+    return {
+        name: sum(count for flags, count in sources.items() if flags & flag_bit(name))
+        for name in FLAGS
+    }
+
+
+def find_losses(
+    sources: Mapping[int, int], decode: DecodeOptions, store: StoreOptions
+) -> Iterator[tuple[Loss, int]]:
+    """Yield each way in which images lose something, and how many do.
+
+    Parameters
+    ----------
+    sources : Mapping of int to int
+        How many images have each value of ``source_flags``.
+    """
+    for loss in LOSSES:
+        found = (n for flags, n in sources.items() if loss.is_lost(flags, decode, store))
+        if count := sum(found):
+            yield loss, count
+
+
+def loss_warnings(
+    sources: Mapping[int, int], decode: DecodeOptions, store: StoreOptions, lost: Lost | None
+) -> tuple[BatchifyWarning, ...]:
+    """Return the warnings of a build; None for `lost` if it was not counted for all images."""
+    total = sum(sources.values())
+    details = {}
+    if lost is not None and lost.pixels:
+        details["clipped"] = f" ({100 * lost.clipped / lost.pixels:.3g}% of their pixels)"
+    if lost is not None and lost.pages:
+        details["pages"] = f" ({lost.pages:,} further pages are left out)"
+    return tuple(
+        BatchifyWarning(
+            loss.code,
+            f"{count:,} of {total:,} images {loss.problem}{details.get(loss.code, '')}; "
+            f"{loss.advice}",
+        )
+        for loss, count in find_losses(sources, decode, store)
+    )
