@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 from batchify import choices
-from batchify.common.text import plural
+from batchify.common.text import plural, printable
+from batchify.dataset_options import file_ending
 from batchify.datasets.dataset import Dataset
 from batchify.errors import BatchifyWarning, DatasetError
 
@@ -152,6 +153,20 @@ def taking_advice(endings: Iterable[str], given: Iterable[str] = ()) -> str:
     if others:
         parts.append(f"batchify does not decode {', '.join(others)}: convert them")
     return "; ".join(parts)
+
+
+def ending_reason(path: bytes, given: Iterable[str]) -> str:
+    """Return why a file that a table lists is not taken, by its ending.
+
+    Parameters
+    ----------
+    given : iterable of str
+        As for `taking_advice`.
+    """
+    ending = printable(file_ending(path)) or NO_ENDING
+    is_known = ending == NO_ENDING or is_image_ending(ending)
+    advice = taking_advice([ending], given) if is_known else "see --extensions"
+    return f"not of a kind that is decoded, by its ending ({advice})"
 
 
 def ignored_warnings(counts: Mapping[str, int], given: Iterable[str]) -> list[BatchifyWarning]:

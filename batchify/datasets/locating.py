@@ -13,6 +13,7 @@ from batchify.common.keys import KeyIndex, join_path_keys, path_keys
 from batchify.common.text import printable
 from batchify.datasets.columns import PathColumn, clean_path
 from batchify.datasets.dataset import Samples, join_samples
+from batchify.datasets.ignored import ending_reason
 from batchify.datasets.tables import ManifestErrors
 from batchify.datasets.walk import Walk, list_folder
 from batchify.storage.tree import NO_FILE
@@ -48,7 +49,7 @@ def locate_files(
         reasons, extents = walk.tree.find_files(paths)
         for i, path in enumerate(paths):
             if not is_image(path):
-                reasons.setdefault(i, _OTHER_KIND)
+                reasons.setdefault(i, ending_reason(path, walk.options.extensions))
         for i, reason in sorted(reasons.items()):
             if reason == NO_FILE:
                 absent.append(start + i)
@@ -60,9 +61,6 @@ def locate_files(
     if not absent:
         return named, found
     return _find_absent(walk, named, np.frombuffer(absent, np.int64), found, lines, what, errors)
-
-
-_OTHER_KIND = "not of a kind that is decoded, by its ending (see --extensions)"
 
 
 def _find_absent(

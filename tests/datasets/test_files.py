@@ -371,6 +371,23 @@ def test_more_images_ignored_than_taken_stop_the_build(tmp_path: Path, run: Run)
     assert "warning: ignored" not in done.stdout
 
 
+def test_a_table_names_the_option_too(tmp_path: Path, run: Run) -> None:
+    """For each of its files that is not taken."""
+    root = touch(tmp_path / "photos", "1.HEIC", "2", "3.psd", "4.txt")
+    (tmp_path / "t.csv").write_text("path,label\n1.HEIC,a\n2,a\n3.psd,b\n4.txt,b\n")
+    done = run("build", root, "a.h5", "--manifest", "t.csv")
+    assert done.returncode == 1
+    start = "not of a kind that is decoded, by its ending"
+    for line in (
+        f'1.HEIC: {start} (pass --extensions heic to take them (it needs pip install "batchify-h5'
+        '[heif]"))\n',
+        f"2: {start} (pass --extensions none to take them)\n",
+        f"3.psd: {start} (batchify does not decode .psd: convert them)\n",
+        f"4.txt: {start} (see --extensions)\n",
+    ):
+        assert line in done.stderr
+
+
 def test_endings_that_are_chosen_stop_nothing(tmp_path: Path, run: Run) -> None:
     """Who passes --extensions has decided: the rest is a warning, however much it is."""
     root = draw_phone(tmp_path / "photos", 10, 4)
@@ -391,8 +408,8 @@ def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
     assert "  ignored because of their ending: 10 .txt, 1 .cr2, 1 .jpg_large" in done.stdout
     assert done.stdout.endswith(
         "  warning: ignored because of their ending: 1 .cr2, 1 .jpg_large, 1 .pgm, 1 .webp that "
-        "look like images; pass --extensions jfif,jpg_large,none,pgm,webp to take them; batchify does "
-        "not decode .cr2: convert them\n"
+        "look like images; pass --extensions jfif,jpg_large,none,pgm,webp to take them; "
+        "batchify does not decode .cr2: convert them\n"
     )
     (warning,) = batchify.plan_build(
         root, BuildOptions(discover=DiscoverOptions(extensions=("jfif", "none")))
