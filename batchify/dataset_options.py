@@ -223,7 +223,8 @@ class SplitOptions:
         The most images of each class, drawn by `seed`.
     limit : int, optional
         The most images in all, drawn by `seed` in proportion to the classes and splits, with at
-        least one image of each if there may be so many.
+        least one image of each if there may be so many. An image stays in the split that it has
+        in a build of all.
     """
 
     policy: choices.Policy = "keras"

@@ -22,13 +22,13 @@ from batchify.checking.findings import Finding, Findings
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions, SplitOptions
+from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Annotations, Dataset, join_samples
 from batchify.datasets.discovery import discover, open_tree
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
-from batchify.planning.limits import draw_samples
+from batchify.planning.planner import drawn_dataset
 from batchify.storage.tree import Tree
 from batchify.workers import engine
 
@@ -141,7 +141,7 @@ class SourceCheck:
         self._found = found
         self._report = report
         self._index: SampleIndex | None = None
-        self._split = SplitOptions()
+        self._options = BuildOptions()
 
     def check(
         self,
@@ -172,7 +172,7 @@ class SourceCheck:
             index = SampleIndex(self._listed(reader, options))
             if options.manifest is None:  # the same for all shards
                 self._index = index
-        self._split = options.split
+        self._options = options
         if has_all_rows:
             self._add_new(stored_keys(reader), index)
         present, hashed = self._hash_sources(reader, index, options)
@@ -186,7 +186,8 @@ class SourceCheck:
             self._add_new(keys, self._index)
 
     def _add_new(self, keys: NDArray[np.uint64], index: SampleIndex) -> None:
-        for path in new_samples(keys, draw_samples(index.dataset, self._split)):
+        drawn = drawn_dataset(index.dataset, self._options, self._workers, self._report)
+        for path in new_samples(keys, drawn):
             self._found.add(Finding("new", "it is not in the file", path=path))
 
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:

@@ -136,8 +136,8 @@ class Loader:
             manifest=manifest,
         )
         check_extensions(options.discover.extensions)
-        dataset = draw_samples(read_dataset(directory, options), options.split)
-        splits = assign_splits(dataset, options)
+        found = read_dataset(directory, options)
+        dataset, splits = draw_samples(found, assign_splits(found, options), options.split)
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")

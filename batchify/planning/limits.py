@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +13,18 @@ from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Dataset
 from batchify.errors import BatchifyWarning
 from batchify.planning.groups import hash_points
+from batchify.planning.policies import Indices
 
 Counts = NDArray[np.int64]
 """Images of each class (columns) in each split (rows)."""
 
 
-def draw_samples(dataset: Dataset, options: SplitOptions) -> Dataset:
-    """Return a dataset with no more samples than the options allow, in the same order.
+def draw_samples(
+    dataset: Dataset, splits: Mapping[str, Indices], options: SplitOptions
+) -> tuple[Dataset, Mapping[str, Indices]]:
+    """Return a dataset with no more samples than the options allow, and their splits, in order.
 
+    A sample stays in the split that it has in a build of all.
     A sample is drawn by a hash of the seed and its path, or the name of its group, so that the
     samples of a group are drawn together as far as the numbers allow, and a file that is added
     moves few others.
@@ -34,13 +39,13 @@ def draw_samples(dataset: Dataset, options: SplitOptions) -> Dataset:
     Memory: 60 bytes per sample.
     """
     if options.limit is None and options.max_per_class is None:
-        return dataset
+        return dataset, splits
     labels = dataset.samples.labels
     unlabelled = len(dataset.classes)  # a column of their own
     split_numbers = np.zeros(len(labels), np.int64)
-    for number, members in enumerate((dataset.splits or {}).values()):
+    for number, members in enumerate(splits.values()):
         split_numbers[members] = number
-    shape = (max(1, len(dataset.splits or ())), unlabelled + 1)
+    shape = (len(splits), unlabelled + 1)
     cells = split_numbers * shape[1] + np.where(labels < 0, unlabelled, labels)
     found = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
     wanted = found
@@ -49,7 +54,7 @@ def draw_samples(dataset: Dataset, options: SplitOptions) -> Dataset:
     if options.limit is not None:
         wanted = share_out(wanted, options.limit)
     if (wanted == found).all():
-        return dataset
+        return dataset, splits
     classes, left = (int(each[:, :-1].any(axis=0).sum()) for each in (found, wanted))
     if left < classes:
         message = (
@@ -62,17 +67,20 @@ def draw_samples(dataset: Dataset, options: SplitOptions) -> Dataset:
     order = np.lexsort((points, cells))
     ordered = cells[order]
     ranks = np.arange(len(order)) - (np.cumsum(found) - found.ravel())[ordered]
-    return _only(dataset, np.sort(order[ranks < wanted.ravel()[ordered]]))
+    kept = np.sort(order[ranks < wanted.ravel()[ordered]])
+    numbers = np.full(len(labels), -1, np.int32)
+    numbers[kept] = np.arange(len(kept), dtype=np.int32)
+
+    def renumbered(splits: Mapping[str, Indices]) -> dict[str, Indices]:
+        found = {name: numbers[members] for name, members in splits.items()}
+        return {name: members[members >= 0] for name, members in found.items()}
+
+    own = None if dataset.splits is None else renumbered(dataset.splits)
+    return replace(_only(dataset, kept), splits=own), renumbered(splits)
 
 
 def _only(dataset: Dataset, kept: NDArray[np.int64]) -> Dataset:
-    """Return a dataset with some of its samples, ascending."""
-    numbers = np.full(len(dataset.samples), -1, np.int32)
-    numbers[kept] = np.arange(len(kept), dtype=np.int32)
-    splits = None
-    if dataset.splits is not None:
-        renumbered = {name: numbers[members] for name, members in dataset.splits.items()}
-        splits = {name: members[members >= 0] for name, members in renumbered.items()}
+    """Return a dataset with some of its samples, ascending, and the splits of all."""
     annotations = dataset.annotations.subset(kept)
     if (masks := dataset.annotations.masks) is not None:
         masks = masks.subset(kept, 1)
@@ -80,7 +88,6 @@ def _only(dataset: Dataset, kept: NDArray[np.int64]) -> Dataset:
     return replace(
         dataset,
         samples=dataset.samples.subset(kept, 1),
-        splits=splits,
         annotations=annotations,
         undrawn=dataset.undrawn + len(dataset.samples) - len(kept),
     )

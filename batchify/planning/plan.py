@@ -22,6 +22,7 @@ from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.options import BuildOptions
+from batchify.planning.limits import draw_samples
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits, splits_from_train
 
@@ -294,7 +295,9 @@ def make_plan(
             f"{schema.MAX_CLASSES:,}"
         )
     splits = []
-    for name, members in assign_splits(dataset, options, digests).items():
+    assigned: Mapping[str, Indices] = assign_splits(dataset, options, digests)
+    dataset, assigned = draw_samples(dataset, assigned, options.split)
+    for name, members in assigned.items():
         order = keras_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
         splits.append(split_plan(name, members[order], dataset, options))
     from_train = splits_from_train(dataset, options)

@@ -22,7 +22,7 @@ from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.limits import draw_samples
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan
-from batchify.planning.splitting import splits_from_train
+from batchify.planning.splitting import assign_splits, splits_from_train
 from batchify.workers import engine
 
 
@@ -114,10 +114,19 @@ def _scan(
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
     found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
-    found = draw_samples(found, options.split)
     return (
         with_file_sizes(found, options.decode.max_file_size) if options.store.is_encoded else found
     )
+
+
+def drawn_dataset(
+    found: Dataset, options: BuildOptions, workers: engine.Workers, report: ProgressCallback
+) -> Dataset:
+    """Return the samples of a dataset that a build takes: all, if there is no limit."""
+    if options.split.limit is None and options.split.max_per_class is None:
+        return found
+    digests = _split_digests(found, options, workers, report)
+    return draw_samples(found, assign_splits(found, options, digests), options.split)[0]
 
 
 def _split_digests(

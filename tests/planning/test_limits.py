@@ -29,7 +29,8 @@ from batchify.format.config import build_command, recorded_options
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.loader import Loader
 from batchify.options import BuildOptions
-from batchify.planning.limits import draw_samples, share_out
+from batchify.planning import limits
+from batchify.planning.limits import share_out
 from batchify.planning.planner import fingerprint, plan_build
 from batchify.sharding.build import build_shards
 from batchify.sharding.merge import merge
@@ -56,6 +57,12 @@ def touch(root: Path, counts: dict[str, int]) -> Path:
 def root(tmp_path: Path) -> Path:
     """Make a dataset of classes of unequal size."""
     return touch(tmp_path / "data", COUNTS)
+
+
+def draw_samples(dataset: Dataset, options: SplitOptions) -> Dataset:
+    """Draw from a dataset with its own splits, or none."""
+    splits = dataset.splits or {"train": np.arange(len(dataset.samples), dtype=np.int32)}
+    return limits.draw_samples(dataset, splits, options)[0]
 
 
 def counts(dataset: Dataset) -> list[int]:
@@ -144,6 +151,25 @@ def test_the_draw_does_not_decide_the_split(tmp_path: Path) -> None:
     plan = plan_build(root, limited(policy="hash", validation=0.5, limit=400))
     sizes = {split.name: len(split) for split in plan.splits}
     assert 150 < sizes["validation"] < 250
+
+
+@pytest.mark.parametrize("policy", ["keras", "stratified"])
+def test_every_split_has_its_images(root: Path, policy: Any) -> None:
+    """A class that has some in validation has one there; all are where a full build has them."""
+    whole = plan_build(root, limited(policy=policy))
+    split_of = {
+        path: split.name
+        for split in whole.splits
+        for path in whole.dataset.samples.paths(split.rows)
+    }
+    plan = plan_build(root, limited(policy=policy, limit=10))
+    rows = {split.name: len(split) for split in plan.splits}
+    assert sum(rows.values()) == 10
+    assert rows["validation"] >= 2
+    assert not plan.warnings
+    for split in plan.splits:
+        paths = plan.dataset.samples.paths(split.rows)
+        assert {split_of[path] for path in paths} == {split.name}
 
 
 def test_groups_are_drawn_together(tmp_path: Path) -> None:
@@ -313,3 +339,15 @@ def test_a_loader_draws_the_same(root: Path) -> None:
         assert [name.encode() for name in loader.filenames] == expected
     loader = Loader.from_directory(root, max_per_class=2, validation_split=0.0)
     assert len(loader.filenames) == 7
+
+
+def test_verify_draws_as_the_build_did(tmp_path: Path) -> None:
+    """By the split that the file records, with copies in one, or with validation of train."""
+    counts = {"train/a": 9, "train/b": 7, "test/a": 4}
+    root = draw_dataset(tmp_path / "photos", counts)
+    copy = (root / "train/a/img_000.jpg").read_bytes()
+    (root / "train/b/copy.jpg").write_bytes(copy)
+    options = limited(policy="stratified", validation=0.25, group_duplicates=True, limit=9)
+    for source in (root, root / "train"):
+        build(source, tmp_path / "out.h5", options, overwrite=True)
+        assert verify(tmp_path / "out.h5", source=source).is_whole
