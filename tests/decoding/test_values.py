@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -478,7 +480,8 @@ def test_a_loss_is_one_row_of_one_table() -> None:
 
 def truncated(format_name: str, by: int) -> bytes:
     """Return a photo without its last bytes."""
-    return encoded(photo(24, 16), format_name)[:-by]
+    data = encoded(photo(24, 16), format_name)
+    return data[: len(data) - by]
 
 
 def test_v10_a_file_without_its_end(run: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
@@ -614,3 +617,42 @@ def test_the_default_limit_is_recorded_as_before() -> None:
     assert build_command(explicit, skipped=False).endswith(
         "--dtype float32 --rescale 1/255 --depth scale --truncated accept"
     )
+
+
+# The page "My data looks like this"
+
+
+def deep_page() -> dict[str, tuple[bytes, str, str, int, str]]:
+    """Return, for each row of the page, an image, its ending, options, the exit code and a text."""
+    animated = {"save_all": True, "append_images": [photo(24, 16, seed=1)]}
+    bands = np.zeros((16, 24, 13), np.uint8)
+    grey = "--color-mode grayscale --dtype"
+    return {
+        "sixteen-bits": (grey16(), "png", "", 0, "(100% of their pixels)"),
+        "sixteen-bits-kept": (grey16(), "png", f"{grey} uint16", 0, ""),
+        "floats": (floats(), "tif", f"{grey} float32", 0, ""),
+        "sixteen-bit-colors": (PPM_16, "ppm", "", 0, "only the high 8 are decoded"),
+        "eight-bits-in-sixteen": (truncated("JPEG", 0), "jpg", "--dtype uint16", 0, "of 65535"),
+        "rotated": (encoded(photo(), "JPEG", exif=ROTATED), "jpg", "", 0, "--exif apply"),
+        "transparent": (encoded(photo(mode="RGBA"), "PNG"), "png", "", 0, "--color-mode rgba"),
+        "five-bands": (tiff(bands[..., :5], extra=2), "tif", "", 0, "more bands than the color"),
+        "many-bands": (tiff(bands, extra=10), "tif", "", 3, "a TIFF of 13 bands"),
+        "pages": (encoded(photo(), "TIFF", **animated), "tif", "", 0, "(12 further pages are"),
+        "truncated": (truncated("JPEG", 1), "jpg", "", 3, "--truncated accept"),
+        "large-profile": (encoded(photo(), "PNG", icc_profile=bytes(3 << 20)), "png", "", 0, ""),
+        "large-photos": (encoded(photo(), "PNG"), "png", "--max-pixels 99", 3, "--max-pixels"),
+    }
+
+
+def test_the_page_of_values_is_right(run: Run, draw: Callable[..., Path], tmp_path: Path) -> None:
+    """Each row is built with a warning or without one, or is refused."""
+    rows = deep_page()
+    for name, (data, ending, options, code, text) in rows.items():
+        shutil.rmtree(tmp_path / "d", ignore_errors=True)
+        done = run("build", draw(data, ending), f"{name}.h5", *SMALL, *options.split())
+        assert done.returncode == code, name
+        assert text in done.stdout + done.stderr, name
+        assert bool(text) == bool(warned(done.stdout) or code), name
+    page = Path(str(batchify.__file__)).with_name("docs") / "data.md"
+    section = page.read_text(encoding="utf-8").split("## What the images hold")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE) == list(rows)
