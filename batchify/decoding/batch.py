@@ -65,8 +65,8 @@ class PixelWriter:
         pixels = decoded.pixels
         if self.keeps_deep and decoded.flags & CUT:
             raise BadImageError(
-                "only 8 of its 16 bits are decoded, and --dtype or --rescale is for 16; build with "
-                "--dtype uint8, or convert it"
+                "only the high 8 bits of its channels are decoded, and --dtype or --rescale is for "
+                "16; build with --dtype uint8, or convert it"
             )
         self._put(pixels, out)
         if pixels.shape[-1] < out.shape[-1] == _RGBA:

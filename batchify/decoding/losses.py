@@ -103,8 +103,8 @@ LOSSES = (
     ),
     Loss(
         "cut",
-        "have 16 bits in several channels, of which only the high 8 are decoded",
-        "convert them beforehand if you need all 16 bits: --color-mode grayscale --dtype uint16 "
+        "have more than 8 bits in several channels, of which only the high 8 are decoded",
+        "convert them beforehand if you need all bits: --color-mode grayscale --dtype uint16 "
         "keeps those of a single channel",
         _has("cut"),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 from PIL import ExifTags, Image, ImageFile
@@ -53,8 +54,15 @@ def source_flags(image: ImageFile.ImageFile) -> int:
 def _is_cut(image: ImageFile.ImageFile) -> bool:
     """Tell whether the decoder cuts channels of more than 8 bits to their high bytes.
 
-    Its arguments say so: a raw mode such as RGB;16B, or the largest value of a PPM.
+    Its arguments say so: a raw mode such as RGB;16B, or the largest value of a PPM. HEIC and AVIF
+    have 8, 10 or 12 bits, and are always decoded to 8.
     """
+    if image.format == "HEIF":
+        return int(image.info.get("bit_depth") or 8) > 8
+    if image.format == "AVIF" and isinstance(image.fp, io.BytesIO):
+        head, _, _ = image.fp.getvalue()[:65536].partition(b"mdat")
+        _, _, bits = head.partition(b"pixi")  # version and flags, channels, bits of each
+        return len(bits) > 5 and bits[5] > 8
     if not image.tile:
         return False
     arguments = image.tile[0][3]
