@@ -372,7 +372,7 @@ def _build(
                 # An image may have killed the build before: now a process that outlives it names
                 # the image.
                 workers.start()
-            plan = plan_with_workers(dataset, options, workers, report)
+            plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
             if plan.images >= START_IMAGES:
                 workers.start()
             made = produce(work, plan, workers, run, report)

@@ -143,7 +143,7 @@ def _find_changes(
         Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
         contextlib.ExitStack() as lifetime,
     ):
-        plan = plan_with_workers(dataset, options, workers, report)
+        plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
         path: str | os.PathLike[str] = os.path.abspath(local_path(output))
         if is_url(output):
             # If there is none, comparing says so, as for a path.

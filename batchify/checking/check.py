@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 
-from batchify.checking import class_balance, image_loss, leaks
+from batchify.checking import class_balance, class_names, image_loss, leaks
 from batchify.checking.facts import Facts, folder_facts, shard_facts, stored_facts
 from batchify.checking.findings import (
     CHECK_CODES,
@@ -38,10 +38,13 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "label-conflict": leaks.find_label_conflicts,
     "duplicate": leaks.find_duplicates,
     "group-leak": leaks.find_group_leaks,
+    "linked-class": class_names.find_linked,
     "empty-split": class_balance.find_empty_splits,
     "empty-class": class_balance.find_empty_classes,
     "tiny-class": class_balance.find_tiny_classes,
     "missing-class": class_balance.find_missing_classes,
+    "similar-classes": class_names.find_similar,
+    "nested-classes": class_names.find_nested,
     "imbalance": class_balance.find_imbalance,
     "skipped": image_loss.find_skipped,
     "ignored": image_loss.find_ignored,
@@ -107,7 +110,7 @@ def check(
     report = progress or (lambda _: None)
     if is_dataset(path):
         with engine.Workers(workers, image_timeout_s) as pool:
-            plan = plan_with_workers(path, options or BuildOptions(), pool, report)
+            plan = plan_with_workers(path, options or BuildOptions(), pool, report, skip=True)
             if limits.group_by:
                 check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
             facts = folder_facts(plan, pool, report)

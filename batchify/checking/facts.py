@@ -15,7 +15,7 @@ from batchify.checking.findings import Finding
 from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.ignored import is_image_ending
-from batchify.errors import Skipped
+from batchify.errors import BatchifyWarning, Skipped
 from batchify.format.config import image_shape, recorded_choice, recorded_options
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
 from batchify.format.shard_index import ShardPath, read_index, shard_paths
@@ -73,6 +73,10 @@ class Facts:
         For each split, the rows that failed, and why; a file has none.
     ignored : Mapping of str to int
         How many files that look like images were ignored because of their ending, by ending.
+    warnings : tuple of BatchifyWarning
+        Those of the dataset; a file has none.
+    linked : tuple of bytes
+        Class folders that are links out of the dataset; a file has none.
     """
 
     classes: tuple[bytes, ...]
@@ -83,6 +87,8 @@ class Facts:
     skipped: tuple[Skipped, ...]
     unreadable: dict[str, list[tuple[int, str]]]
     ignored: Mapping[str, int]
+    warnings: tuple[BatchifyWarning, ...] = ()
+    linked: tuple[bytes, ...] = ()
 
     @property
     def images(self) -> int:
@@ -261,6 +267,8 @@ def folder_facts(
         ignored={
             end: n for end, n in plan.dataset.other.items() if end in plan.dataset.image_endings
         },
+        warnings=plan.dataset.warnings,
+        linked=plan.dataset.linked,
     )
 
 

@@ -181,9 +181,22 @@ CHECK_CODES = {
     "duplicate": Code(
         "warning", "remove the copies, or let them count several times", "max_duplicates"
     ),
+    "linked-class": Code(
+        "error", "read it with --follow-links, or build with --on-error skip, which leaves it out"
+    ),
     "empty-split": Code("error", "take a larger share for it, or more images"),
     "empty-class": Code("error", "add images of it, or remove its folder"),
-    "missing-class": Code("warning", "build with --split stratified, or add images of it"),
+    "missing-class": Code(
+        "warning",
+        "add images of it, or build with --split stratified (where folders are the splits, move "
+        "some there, or remove the class)",
+    ),
+    "similar-classes": Code(
+        "warning", "if they are one class, rename one of their folders, or labels, as the other"
+    ),
+    "nested-classes": Code(
+        "warning", "build with --class-from leaf or path if the inner folders are the classes"
+    ),
     "tiny-class": Code("warning", "add images of it, or remove its folder", "min_class_size"),
     "imbalance": Code(
         "warning", "add images, or weigh the classes while you train", "max_imbalance"

@@ -193,7 +193,9 @@ class SourceCheck:
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
         """Return what is in the dataset now: its folders, or the files of a manifest's rows."""
         if options.manifest is None:
-            return discover(self._path, options.discover, timeout_s=self._timeout_s)
+            return discover(
+                self._path, options.discover, needs_labels=False, timeout_s=self._timeout_s
+            )
         return relisted(reader, self._path, options.discover, timeout_s=self._timeout_s)
 
     def _hash_sources(

@@ -85,8 +85,9 @@ def _plan(
 
     run = RunOptions(**_common(values))  # what a build would refuse is refused here, too
     plan = plan_build(
-        dataset, options, workers=run.workers, image_timeout_s=run.image_timeout_s, progress=step
-    )
+        dataset, options, on_error=run.on_error, workers=run.workers,
+        image_timeout_s=run.image_timeout_s, progress=step,
+    )  # fmt: skip
     if not values["shards"]:
         return _Result(plan_as_json(plan), plan_text(plan))
     shards = cut_plan(plan, values["shards"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchify.choices import canonical_json
 from batchify.common.text import printable
-from batchify.errors import BatchifyWarning, Skipped
+from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.source import Source, SourceFile
 
 _ROWS_AT_ONCE = 1 << 16
@@ -299,6 +299,16 @@ class Dataset:
     def name(self) -> str:
         """The name of the dataset, for people."""
         return printable(self.source.location)
+
+    def check_linked(self) -> None:
+        """Refuse class folders that are links out of the dataset: their images would be missing."""
+        if self.linked:
+            names = ", ".join(map(printable, self.linked[:3]))
+            more = f" and {len(self.linked) - 3:,} more" if len(self.linked) > 3 else ""
+            raise DatasetError(
+                f"dataset {self.name}: {names}{more} leads out of the dataset folder by a link; "
+                "pass --follow-links to read it, or --on-error skip to leave its images out"
+            )
 
     @property
     def class_to_idx(self) -> dict[str, int]:

@@ -121,7 +121,7 @@ def discover(
     tree = open_tree(directory, options, timeout_s=timeout_s, patterns=patterns)
     walk = Walk(tree, options, patterns, skipped=list(tree.refused))
     layout = find_layout(walk, needs_labels=needs_labels)
-    found = find_samples(walk, layout)
+    found = find_samples(walk, layout, needs_labels=needs_labels)
     if not len(found.samples):
         raise DatasetError(_no_images(walk))
     if options.layout == "auto" and needs_labels:

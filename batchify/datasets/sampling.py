@@ -45,17 +45,17 @@ class FoundSamples:
     unlabelled: tuple[str, ...]
 
 
-def find_samples(walk: Walk, layout: Layout) -> FoundSamples:
+def find_samples(walk: Walk, layout: Layout, *, needs_labels: bool) -> FoundSamples:
     """Walk the folders of a layout.
 
     Raises
     ------
     DatasetError
-        If the path of an image does not match ``--label-from``.
+        If every image needs a class, and the path of one does not match ``--label-from``.
     """
     numbering: _Numbering
     if walk.options.label_from:
-        numbering = _ByPath(walk)
+        numbering = _ByPath(walk, needs_labels=needs_labels)
     elif walk.options.class_from != "top":
         numbering = _ByFolder(walk)
     else:
@@ -212,8 +212,9 @@ class _ByFolder(_Numbering):
 class _ByPath(_Numbering):
     """The class is the first group of a match on the path."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, *, needs_labels: bool) -> None:
         super().__init__(walk)
+        self._needs_labels = needs_labels
         self._search = re.compile(walk.options.label_from).search
         self._images: Counter[str] = Counter()
         self._unmatched: Counter[str] = Counter()
@@ -228,6 +229,9 @@ class _ByPath(_Numbering):
             match = self._search(os.fsdecode(path))
             if match is not None and match[1]:
                 labels[i] = self.number(os.fsencode(match[1]))
+                continue
+            if not self._needs_labels:
+                labels[i] = self.number(_NO_CLASS)
                 continue
             self._unmatched[part.split] += 1
             examples = self._examples.setdefault(part.split, [])

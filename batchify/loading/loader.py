@@ -137,6 +137,7 @@ class Loader:
         )
         check_extensions(options.discover.extensions)
         found = read_dataset(directory, options)
+        found.check_linked()
         dataset, splits = draw_samples(found, assign_splits(found, options), options.split)
         name = "train" if subset == "training" else subset
         if name not in splits:

@@ -236,10 +236,31 @@ class BuildPlan:
             names = ", ".join(bare[:5]) + (", …" if len(bare) > 5 else "")
             message = f"{len(bare)} of {len(counts)} classes have no images: {names}"
             found.append(BatchifyWarning("empty-class", message))
+        found += self._missing_classes()
         if self.options.store.class_mode == "binary" and len(counts) != 2:
             message = f"class mode binary, but there are {len(counts)} classes: labels go past 1"
             found.append(BatchifyWarning("not-binary", message))
         return tuple(found)
+
+    def _missing_classes(self) -> Iterator[BatchifyWarning]:
+        """Warn of classes that training lacks, though other splits have images of them."""
+        split_rows = {split.name: split.rows for split in self.splits if len(split)}
+        if "train" not in split_rows:
+            return
+        labels, classes = self.dataset.samples.labels, self.dataset.classes
+        missing = np.zeros(len(classes), np.bool_)
+        for rows in split_rows.values():
+            found = labels[rows]
+            missing[found[found >= 0]] = True
+        trained = labels[split_rows["train"]]
+        missing[trained[trained >= 0]] = False
+        if names := [printable(classes[i]) for i in np.flatnonzero(missing)]:
+            shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            yield BatchifyWarning(
+                "missing-class",
+                f"{len(names)} of {len(classes)} classes have no images in train, but in other "
+                f"splits: {shown}; a model cannot learn them",
+            )
 
     @property
     def _lacks_validation(self) -> bool:

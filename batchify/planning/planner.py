@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.choices import canonical_json, check_workers
+from batchify import choices
+from batchify.choices import canonical_json, check_choice, check_workers
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.manifest import read_dataset
@@ -56,6 +57,7 @@ def plan_build(
     dataset: str | os.PathLike[str],
     options: BuildOptions | None = None,
     *,
+    on_error: choices.OnError = "fail",
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | None = None,
@@ -66,7 +68,7 @@ def plan_build(
 
     Parameters
     ----------
-    dataset, options, workers, image_timeout_s, progress
+    dataset, options, on_error, workers, image_timeout_s, progress
         As for `batchify.build`.
 
     Raises
@@ -75,10 +77,13 @@ def plan_build(
     WorkerDiedError
         If a file cannot be read to its end in time.
     """
+    check_choice("on error", on_error, choices.ON_ERRORS)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as pool:
-        return plan_with_workers(dataset, options or BuildOptions(), pool, report)
+        return plan_with_workers(
+            dataset, options or BuildOptions(), pool, report, skip=on_error == "skip"
+        )
 
 
 def plan_with_workers(
@@ -86,9 +91,17 @@ def plan_with_workers(
     options: BuildOptions,
     workers: engine.Workers,
     report: ProgressCallback,
+    *,
+    skip: bool,
 ) -> BuildPlan:
-    """Return the plan of a build, made by the workers that will also build the file."""
-    return _plan(dataset, options, workers, report)[0]
+    """Return the plan of a build, made by the workers that will also build the file.
+
+    Parameters
+    ----------
+    skip : bool
+        Leave out class folders that are links out of the dataset; otherwise they are an error.
+    """
+    return _plan(dataset, options, workers, report, skip=skip)[0]
 
 
 def _plan(
@@ -96,9 +109,13 @@ def _plan(
     options: BuildOptions,
     workers: engine.Workers,
     report: ProgressCallback,
+    *,
+    skip: bool,
 ) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
     """Return the plan of a build, and the SHA-256 of each sample if the splits depend on them."""
     found = _scan(dataset, options, workers, report)
+    if not skip:
+        found.check_linked()
     digests = _split_digests(found, options, workers, report)
     decoder = decoder_text(options.decode.plugins)
     return make_plan(found, options, decoder=decoder, digests=digests), digests
@@ -190,7 +207,7 @@ def fingerprint(
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as pool:
-        plan, digests = _plan(dataset, options, pool, report)
+        plan, digests = _plan(dataset, options, pool, report, skip=True)
         found = plan.dataset
         max_file_size = options.decode.max_file_size
         if digests is None:

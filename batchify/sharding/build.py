@@ -188,7 +188,7 @@ def build_shards(
     ):
         if local.chosen:
             local.start()
-        plan = plan_with_workers(dataset, options, local, report)
+        plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
         if plan.images >= START_IMAGES and elsewhere is None:
             local.start()
         parts = cut_plan(plan, shards)
@@ -258,7 +258,7 @@ def find_shard_changes(
     report = progress or (lambda _: None)
     folder = shard_folder(output)
     with Workers(workers, image_timeout_s, imports=FILL) as local:
-        plan = plan_with_workers(dataset, options or BuildOptions(), local, report)
+        plan = plan_with_workers(dataset, options or BuildOptions(), local, report, skip=run.skip)
         parts = cut_plan(plan, shards)
         make = TaskMaker(plan, folder, run)
         outcomes = Outcomes(plan, parts, run.limit)

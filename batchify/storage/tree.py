@@ -157,11 +157,11 @@ class FolderTree:
         It, or the folder of its split, may be a link.
         """
         full = os.path.join(self._root, path)
-        if os.path.islink(full) and _is_loop(full):
+        if not os.path.islink(full):
+            return None if self._is_parent_inside(path) else LINK_OUT
+        if _is_loop(full):
             return "link to a folder that holds it (a loop)"
-        if not self._follow_links and not self._inside(full):
-            return LINK_OUT
-        return None
+        return None if self._follow_links or self._inside(full) else LINK_OUT
 
     def file_reason(self, path: bytes) -> str | None:
         """Return why an entry that is not a plain file is not taken; None for a link to take."""
@@ -194,11 +194,7 @@ class FolderTree:
 
     def _absence(self, path: bytes) -> str | None:
         """Return why a path is not a file to take; None where it is one."""
-        parent = path.rpartition(b"/")[0]
-        if parent not in self._parents:
-            full = os.path.join(self._root, parent)
-            self._parents[parent] = self._follow_links or self._inside(full)
-        if not self._parents[parent]:
+        if not self._is_parent_inside(path):
             return "behind a link that leads out of the dataset folder (see --follow-links)"
         try:
             mode = os.lstat(self._prefix + path).st_mode
@@ -207,6 +203,14 @@ class FolderTree:
         except OSError as error:
             return f"cannot be looked up: {error.strerror}"
         return None if stat.S_ISREG(mode) else self.file_reason(path)
+
+    def _is_parent_inside(self, path: bytes) -> bool:
+        """Tell whether the folder that a path is in may be read; each folder is looked at once."""
+        parent = path.rpartition(b"/")[0]
+        if parent not in self._parents:
+            full = os.path.join(self._root, parent)
+            self._parents[parent] = self._follow_links or self._inside(full)
+        return self._parents[parent]
 
     def _inside(self, path: bytes) -> bool:
         """Tell whether the file or folder that a link leads to is in the dataset folder."""

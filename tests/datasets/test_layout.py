@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
+import shutil
 import sys
 import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
-from helpers.drawing import save
+from helpers.drawing import encoded, photo, save
+from helpers.running import Run
 
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
 from batchify.errors import DatasetError, OptionError
+from batchify.format.config import build_command
+from batchify.loading.loader import Loader
+
+TOP = Path(__file__).parents[2]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 
@@ -362,3 +372,169 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         DiscoverOptions(class_from="leaf", layout="flat")
     with pytest.raises(OptionError, match="label from must have a group"):
         DiscoverOptions(label_from="a")
+
+
+def draw(root: Path, *names: str) -> Path:
+    """Draw small images, all of them different, and the folders above them."""
+    for seed, name in enumerate(names):
+        format_name = {".jpg": "JPEG", ".png": "PNG"}[os.path.splitext(name)[1]]
+        save(root / name, encoded(photo(12, 10, seed=seed), format_name))
+    return root
+
+
+SMALL = ("--target-size", "8x8", "--quiet")
+
+
+def test_a_flat_test_folder_is_stored_without_labels(tmp_path: Path, run: Run) -> None:
+    """Kaggle's folders: two classes, and a test split of images alone, as the build says."""
+    root = draw(tmp_path / "k", *of_classes("train"), *images("test", count=7))
+    done = run("build", root, "k.h5", *SMALL)
+    assert done.returncode == 0
+    assert "test: 7 images without labels" in done.stdout
+    assert "warning: test has 7 images but no class folders" in done.stdout
+    with h5py.File(tmp_path / "k.h5") as file:
+        assert file.attrs["classes"].tolist() == [b"cat", b"dog"]
+        assert len(file["test/images"]) == 7
+        assert "labels" not in file["test"]
+        assert sorted(file["train/labels"][:]) == [0, 0, 1, 1]
+    assert run("build", root, "k.h5", *SMALL, "--check").returncode == 0
+    assert run("verify", "k.h5", "--source", root).returncode == 0
+
+
+@pytest.mark.parametrize("only", [(), ("--dry-run",), ("--shards", "2")])
+def test_a_doubt_leaves_no_file(tmp_path: Path, run: Run, only: tuple[str, ...]) -> None:
+    """The command ends with 1 and the options; with one of them, it builds."""
+    root = draw(tmp_path / "D", *of_classes("train", "val"), *images("runs/exp1"))
+    done = run("build", root, "out.h5", *SMALL, *only)
+    assert done.returncode == 1
+    assert "train and val are named like splits, runs is not" in done.stderr
+    assert "--exclude runs" in done.stderr
+    assert os.listdir(tmp_path) == ["D"]
+    assert run("build", root, "out.h5", *SMALL, *only, "--exclude", "runs").returncode == 0
+
+
+def test_a_wrapper_makes_the_file_of_what_it_holds(tmp_path: Path, run: Run) -> None:
+    """A folder in a folder, and the same in an archive: the same bytes, and the build says so."""
+    inner = draw(tmp_path / "w" / "mydata", *of_classes("train", "val"))
+    (tmp_path / "w" / "README.txt").write_text("not an image")
+    archive = shutil.make_archive(str(tmp_path / "w"), "zip", tmp_path / "w")
+    made = {}
+    for name, dataset in {"in": inner, "w": tmp_path / "w", "zip": archive}.items():
+        done = run("build", dataset, f"{name}.h5", *SMALL)
+        assert done.returncode == 0
+        assert ("dataset: mydata, the only folder in it" in done.stdout) == (name != "in")
+        made[name] = (tmp_path / f"{name}.h5").read_bytes()
+    assert made["in"] == made["w"] == made["zip"]
+    for dataset in (inner, tmp_path / "w", archive):
+        assert run("verify", "w.h5", "--source", dataset, "--redecode", "all").returncode == 0
+        assert run("build", dataset, "w.h5", *SMALL, "--check").returncode == 0
+    plan = json.loads(run("build", tmp_path / "w", "x.h5", "--dry-run", "--json").stdout)
+    assert plan["entered"] == "mydata"
+
+
+def test_labels_from_names_are_stored_and_found_again(tmp_path: Path, run: Run) -> None:
+    """The pattern is in the config; verify, --check and the printed command use it."""
+    root = draw(tmp_path / "pets", "pug_1.jpg", "cat_2.jpg", "new/pug_3.jpg", "cat_4.jpg")
+    done = run("build", root, "out.h5", *SMALL)
+    assert done.returncode == 1
+    assert "--label-from" in done.stderr
+    pattern = "([a-z]+)_[0-9]+"
+    flags = (*SMALL, "--label-from", pattern, "--validation-split", "0")
+    assert run("build", root, "out.h5", *flags).returncode == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        config = json.loads(file.attrs["config"])
+        assert (config["layout"], config["label_from"]) == ("flat", pattern)
+        assert file.attrs["classes"].tolist() == [b"cat", b"pug"]
+        stored = dict(zip(file["train/paths"][:], file["train/labels"][:].tolist(), strict=True))
+    assert stored == {b"pug_1.jpg": 1, b"cat_2.jpg": 0, b"new/pug_3.jpg": 1, b"cat_4.jpg": 0}
+    assert run("build", root, "out.h5", *flags, "--check").returncode == 0
+    assert run("verify", "out.h5", "--source", root).returncode == 0
+    command = build_command(config, skipped=False)
+    assert "--layout flat" in command
+    assert f"--label-from {shlex.quote(pattern)}" in command
+    draw(root, "3.jpg")
+    done = run("verify", "out.h5", "--source", root)
+    assert done.returncode == 6
+    assert "3.jpg" in done.stdout
+
+
+def test_nested_classes_are_stored_and_found_again(tmp_path: Path, run: Run) -> None:
+    """--class-from leaf merges folders of one name, and is recorded."""
+    root = draw(tmp_path / "D", *images("a/airfield", "a/alley", "b/airfield"))
+    flags = (*SMALL, "--class-from", "leaf", "--validation-split", "0")
+    assert run("build", root, "out.h5", *flags).returncode == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file.attrs["classes"].tolist() == [b"airfield", b"alley"]
+        assert sorted(file["train/labels"][:]) == [0, 0, 0, 0, 1, 1]
+        assert json.loads(file.attrs["config"])["class_from"] == "leaf"
+    assert run("verify", "out.h5", "--source", root).returncode == 0
+
+
+def test_a_flat_folder_without_labels_is_built(tmp_path: Path, run: Run) -> None:
+    """--class-mode none takes images to predict on; the refusal without it names it."""
+    root = draw(tmp_path / "D", "1.jpg", "2.jpg", "3.jpg")
+    refused = run("build", root, "out.h5", *SMALL)
+    assert refused.returncode == 1
+    assert "--class-mode none" in refused.stderr
+    flags = (*SMALL, "--class-mode", "none", "--validation-split", "0")
+    assert run("build", root, "out.h5", *flags).returncode == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert sorted(file["train/paths"][:]) == [b"1.jpg", b"2.jpg", b"3.jpg"]
+        assert "labels" not in file["train"]
+    assert run("verify", "out.h5", "--source", root).returncode == 0
+    assert run("build", root, "out.h5", *flags, "--check").returncode == 0
+    assert run("inspect", "out.h5").returncode == 0
+
+
+@posix
+@pytest.mark.parametrize("name", ["linked-class"])
+def test_a_class_that_is_a_link_out_is_asked(tmp_path: Path, run: Run, name: str) -> None:
+    """Its images would be missing: an error in every command, unless an option says what to do."""
+    draw(tmp_path / "elsewhere", *images("cat"))
+    root = draw(tmp_path / name, *images("dog"))
+    (root / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    for only in ((), ("--dry-run",), ("--check",), ("--shards", "2")):
+        done = run("build", root, "out.h5", *SMALL, *only)
+        assert done.returncode == 1
+        assert "cat leads out of the dataset folder by a link" in done.stderr
+        assert "--follow-links" in done.stderr
+        assert "--on-error skip" in done.stderr
+    with pytest.raises(DatasetError, match="--follow-links"):
+        Loader.from_directory(root)
+    checked = run("check", root, "--json", "--quiet")
+    assert checked.returncode == 8
+    found = {each["code"]: each for each in json.loads(checked.stdout)["findings"]}
+    assert found["linked-class"]["examples"][0]["path"] == "cat"
+    assert run("build", root, "skip.h5", *SMALL, "--on-error", "skip").returncode == 0
+    assert run("build", root, "all.h5", *SMALL, "--follow-links").returncode == 0
+    with h5py.File(tmp_path / "all.h5") as file:
+        assert sum(len(file[split]["images"]) for split in ("train", "validation")) == 4
+
+
+def test_doubtful_classes_are_warnings_and_findings(tmp_path: Path, run: Run) -> None:
+    """Names that are nearly the same, classes that train lacks, nested folders: by one code."""
+    root = draw(tmp_path / "D", *images("train/Cat", "train/dog", "val/cat", "val/dog"))
+    done = run("build", root, "out.h5", *SMALL, "--json")
+    codes = [each["code"] for each in json.loads(done.stdout)["warnings"]]
+    assert codes == ["similar-classes", "missing-class"]
+    for checked in (run("check", root, "--json", "--quiet"), run("check", "out.h5", "--json")):
+        found = {each["code"]: each for each in json.loads(checked.stdout)["findings"]}
+        assert {"similar-classes", "missing-class"} <= found.keys()
+        assert "rename" in found["similar-classes"]["advice"]
+        assert "where folders are the splits" in found["missing-class"]["advice"]
+    nested = draw(tmp_path / "N", *images("a/airfield", "a/alley", "b/bank"))
+    found = {
+        each["code"]: each
+        for each in json.loads(run("check", nested, "--json", "--quiet").stdout)["findings"]
+    }
+    assert "--class-from leaf" in found["nested-classes"]["advice"]
+
+
+def test_every_row_of_the_page_is_a_test() -> None:
+    """The page "My data looks like this" says only what a test, or a case of one, holds."""
+    page = (TOP / "batchify" / "docs" / "data.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `([a-z0-9-]+)` \|", page, flags=re.MULTILINE)
+    assert len(names) == len(set(names)) >= 25
+    tests = [path.read_text(encoding="utf-8") for path in (TOP / "tests").rglob("test_*.py")]
+    spelled = {name: (f'"{name}"', f"def test_{name.replace('-', '_')}") for name in names}
+    assert [n for n in names if not any(s in text for s in spelled[n] for text in tests)] == []
