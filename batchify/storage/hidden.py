@@ -24,6 +24,15 @@ _EXACT = frozenset(
 )  # fmt: skip
 
 
+_STREAMS = (b":Zone.Identifier", b"@SynoEAStream", b"@SynoResource")
+"""Ends of names of what Windows and Synology keep about a file, in a file next to it."""
+
+
 def is_hidden(name: bytes) -> bool:
     """Tell whether a name is that of a hidden file or folder, or of what a system left behind."""
-    return name.startswith(b".") or name in _EXACT or name.lower() in _ON_ANY_SYSTEM
+    return (
+        name.startswith(b".")
+        or name in _EXACT
+        or name.lower() in _ON_ANY_SYSTEM
+        or name.endswith(_STREAMS)
+    )

@@ -65,11 +65,16 @@ def test_what_systems_leave_behind_is_ignored_at_any_depth(tmp_path: Path) -> No
         (root / name).mkdir()
         touch(root / "cat" / name, "img_000.jpg/SYNOPHOTO_THUMB_M.jpg", "x.jpg")
         touch(root / "dog" / "deeper" / name, "x.jpg")
-    touch(root / "dog", "Thumbs.db", "desktop.ini", ".DS_Store", "._img_000.jpg")
+    touch(
+        root / "dog", "Thumbs.db", "desktop.ini", ".DS_Store", "._img_000.jpg",
+        "img_000.jpg@SynoEAStream",
+    )  # fmt: skip
+    if os.name != "nt":  # there it is no file of its own
+        touch(root, "dog/img_000.jpg:Zone.Identifier")
     found = discover(root)
     assert list(found.class_to_idx) == ["cat", "dog"]
     assert len(found.samples) == 20
-    assert found.hidden == 3 * len(JUNK) + 4
+    assert found.hidden == 3 * len(JUNK) + 5 + (os.name != "nt")
     assert found.other == {}
 
 
@@ -194,6 +199,18 @@ def test_patterns_are_for_archives_too(tmp_path: Path, name: str) -> None:
         "cat/img_000.jpg", "cat/img_002.jpg", "dog/img_000.jpg", "dog/img_002.jpg"
     ]  # fmt: skip
     assert found.warnings == ()
+
+
+def test_patterns_are_for_urls_too() -> None:
+    """And what systems leave behind is ignored there, too."""
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    for name in (*TREE, "lost+found/x/1.jpg", "train/cat/@eaDir/1.jpg"):
+        store.pipe(f"/files/{name}", b"x")
+    found = discover("memory://files", DiscoverOptions(exclude=("/runs/", "*_mask.jpg")))
+    assert paths(found) == [TREE[i] for i in (0, 2, 3, 4)]
+    assert (found.layout, found.hidden, found.excluded) == ("splits", 2, 2)
+    store.rm("/files", recursive=True)
 
 
 def test_an_unused_pattern_is_a_warning(tmp_path: Path, run: Run) -> None:
