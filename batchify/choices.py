@@ -201,6 +201,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lan
 LayoutChoice = Literal["auto", "classes", "splits", "flat"]
 OnError = Literal["fail", "skip"]
 Policy = Literal["keras", "stratified", "hash"]
+Unlabelled = Literal["error", "drop"]
 Store = Literal["decoded", "encoded"]
 Truncated = Literal["error", "accept"]
 CLASS_FROMS: tuple[str, ...] = get_args(ClassFrom)
@@ -218,6 +219,30 @@ ON_ERRORS: tuple[str, ...] = get_args(OnError)
 POLICIES: tuple[str, ...] = get_args(Policy)
 STORES: tuple[str, ...] = get_args(Store)
 TRUNCATED: tuple[str, ...] = get_args(Truncated)
+UNLABELLED: tuple[str, ...] = get_args(Unlabelled)
+
+MAX_KEPT = 128
+"""Most further columns of a manifest in a file."""
+
+FILE_COLUMNS = frozenset({
+    "images", "encoded", "image_extents", "labels", "label_paths", "label_sha256", "weights",
+    "paths", "source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums",
+    "record_crc32",
+})  # fmt: skip
+"""The names of all columns that a split may have, other than those of a manifest."""
+
+
+def unfit_column(name: str) -> str:
+    """Return why a column of a manifest cannot have its name in a file; "" if it can."""
+    if name in FILE_COLUMNS:
+        return "a split of a file has a column of this name"
+    data = name.encode("utf-8", "surrogatepass")
+    if "/" in name or "\0" in name or name in (".", "..") or len(data) > 255:
+        return "HDF5 has no such name"
+    if not name.isprintable():
+        return "its name does not print"
+    return ""
+
 
 POLICY_GROUPS: Mapping[str, int] = {"keras": 0, "stratified": 2, "hash": 1}
 """How many kinds of groups a policy keeps together at once: named groups, and duplicates.

@@ -181,16 +181,32 @@ class ManifestOptions:
         default ``label``, or the one column that may be meant.
     path_column : str
         The column with the paths; by default ``path``, or the one whose values name files.
+    unlabelled : str
+        Rows without a label are an ``error``, or are ignored (``drop``).
+    keep_columns : tuple of str
+        Further columns that travel into the file.
     """
 
     path: str
     label_columns: tuple[str, ...] = ()
     path_column: str = ""
+    unlabelled: choices.Unlabelled = "error"
+    keep_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fsdecode(self.path))
         object.__setattr__(self, "label_columns", tuple(self.label_columns))
+        object.__setattr__(self, "keep_columns", tuple(self.keep_columns))
+        check_choice("unlabelled", self.unlabelled, choices.UNLABELLED)
         _check_names(self.label_columns, "label column", "label columns")
+        _check_names(self.keep_columns, "column to keep", "columns to keep")
+        if len(self.keep_columns) > choices.MAX_KEPT:
+            raise OptionError(
+                f"{len(self.keep_columns)} columns to keep; a file has {choices.MAX_KEPT} at most"
+            )
+        for name in self.keep_columns:
+            if why := choices.unfit_column(name):
+                raise OptionError(f"column {name!r} cannot be kept: {why}; rename it in the table")
         reserved = {self.path_column or "path", *OPTIONAL_COLUMNS}
         if taken := sorted(reserved.intersection(self.label_columns)):
             raise OptionError(f"column {taken[0]} of a manifest is not one of labels")

@@ -1,4 +1,4 @@
-"""Write the columns that a plan knows: labels, weights, paths, where encoded files go."""
+"""Write the columns that a plan knows: labels, paths, where encoded files go, …."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 
 
 def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:
-    """Write the columns that a plan knows: labels, weights, paths, where encoded files go."""
+    """Write the columns that a plan knows: labels, paths, where encoded files go, …."""
     for split in plan.splits:
         _write_split(writer, split, plan)
         if plan.options.store.is_encoded:
@@ -31,11 +31,11 @@ def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None
 
 
 def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
-    """Write labels, weights and paths in pieces of some thousand rows."""
+    """Write labels, paths and columns of a table in pieces of some thousand rows."""
     samples, annotations = plan.dataset.samples, plan.dataset.annotations
     mode = plan.options.store.class_mode
-    label_nbytes = max((c.row_nbytes for c in split.columns if c.name == "labels"), default=1)
-    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // label_nbytes))
+    row_nbytes = max(c.row_nbytes for c in split.columns if c.filled_by == "plan")
+    at_once = max(1, min(PATHS_AT_ONCE, schema.PIECE_NBYTES // row_nbytes))
     dtype = text_dtype(samples.path_nbytes)
     for start in range(0, len(split), at_once):
         rows = split.rows[start : start + at_once]
@@ -49,3 +49,5 @@ def _write_split(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
         if annotations.masks is not None:
             masks = np.array(annotations.masks.paths(rows), text_dtype(annotations.masks.width))
             writer.put(split.name, start, {"label_paths": as_bytes(masks)})
+        for column in annotations.kept:
+            writer.put(split.name, start, {column.name: as_bytes(column.rows(rows))})

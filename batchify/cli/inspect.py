@@ -100,6 +100,9 @@ def render_summary(summary: Summary) -> str:
         labels_text(summary),
         _options(summary),
     ]
+    if summary.columns:
+        kept = ", ".join(f"{printable(name)} ({kind})" for name, kind in summary.columns.items())
+        parts.append(f"further columns: {kept}")
     if special := _sources(summary):
         parts.append(special)
     if summary.ignored:

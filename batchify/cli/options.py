@@ -209,6 +209,10 @@ FILE_OPTIONS = (
     BuildOption("--label-columns", _MANIFEST, type=Names(), default="", metavar="NAMES",
                 help="Columns of the labels in the manifest, comma-separated.  [default: label, "
                 "or the one that may be meant]"),
+    BuildOption("--unlabelled", _MANIFEST, words=choices.UNLABELLED,
+                help="Rows of the manifest without a label: an error, or ignored (drop)."),
+    BuildOption("--keep-columns", _MANIFEST, type=Names(), default="", metavar="NAMES",
+                help="Further columns of the manifest to store, row by row, comma-separated."),
     BuildOption("--rescale", _STORE, metavar="FACTOR",
                 help="Factor for pixels: auto, a fraction or a number. auto is 1/255 for uint8 and "
                 "1/65535 for uint16; for float32, by the depth of each image, and 1 for floating "

@@ -16,6 +16,9 @@ _DIGITS = re.compile("([0-9]+)")
 _WHOLE = re.compile(rb"[+-]?[0-9]+(\.0+)?")
 _SHOWN = 5
 
+NO_CLASS = b"unlabelled"
+"""The only class of images that are stored without labels: a file has at least one."""
+
 
 def order_classes(
     found: Collection[bytes], options: DiscoverOptions, where: str, *, numbered: bool = False

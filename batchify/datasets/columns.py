@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
-from batchify.datasets.classes import order_classes
-from batchify.datasets.dataset import Samples
+from batchify.datasets.classes import NO_CLASS, order_classes
+from batchify.datasets.kept import KeptTexts
+from batchify.datasets.texts import PathColumn, is_missing
 from batchify.options import BuildOptions
 
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -123,29 +124,6 @@ def _bad(name: str, text: str, what: str) -> str:
     return f"{printable(name)} {shown} is {what}" if text.strip() else f"{printable(name)} is empty"
 
 
-class PathColumn:
-    """Paths in the order of their rows, in one run of bytes."""
-
-    def __init__(self) -> None:
-        self._names = bytearray()
-        self._ends = array("q")
-
-    def add(self, path: bytes) -> int:
-        """Add one; return its number."""
-        self._names += path
-        self._ends.append(len(self._names))
-        return len(self._ends) - 1
-
-    def path(self, number: int) -> bytes:
-        """Return one."""
-        return bytes(self._names[self._ends[number - 1] if number else 0 : self._ends[number]])
-
-    def samples(self) -> Samples:
-        """Return the paths as samples of class 0; no more can be added."""
-        ends = np.frombuffer(self._ends, np.int64)
-        return Samples(self._names, ends, np.zeros(len(ends), np.int32))
-
-
 class ClassColumn:
     """Classes in the order of their rows, numbered by their first row.
 
@@ -196,16 +174,28 @@ class Columns:
         The names of the label columns.
     optional : sequence of str
         Those of `OPTIONAL_COLUMNS` that the manifest has.
+    kept : sequence of KeptTexts
+        The further columns that travel into the file.
 
     Attributes
     ----------
     lines : array of int64
         The line on which each row begins.
+    unlabelled : int
+        Rows without a label: they were ignored, or need none.
     """
 
     def __init__(
-        self, labels: Sequence[str], optional: Sequence[str], options: BuildOptions
+        self,
+        labels: Sequence[str],
+        optional: Sequence[str],
+        kept: Sequence[KeptTexts],
+        options: BuildOptions,
     ) -> None:
+        assert options.manifest is not None
+        self.unlabelled = 0
+        self._drops = options.manifest.unlabelled == "drop"
+        self._kept, self._first_kept = kept, 1 + len(labels) + len(optional)
         self._mode = options.store.class_mode
         self._labels = labels
         self._at = {name: 1 + len(labels) + i for i, name in enumerate(optional)}
@@ -216,7 +206,7 @@ class Columns:
         self._splits, self._groups = bytearray(), bytearray()
 
     def add(self, line: int, texts: Sequence[str]) -> None:
-        """Add a row: its path, labels and optional columns.
+        """Add a row: its path, labels, optional and kept columns.
 
         Raises
         ------
@@ -224,10 +214,20 @@ class Columns:
             If a text is not valid; nothing is added.
         """
         at, mode = self._at, self._mode
+        is_labelled = not self._labels or not all(map(is_missing, texts[1 : 1 + len(self._labels)]))
+        if not is_labelled and mode != "none":
+            if not self._drops:
+                raise ValueError(f"{printable(self._labels[0])} is empty (see --unlabelled)")
+            self.unlabelled += 1
+            return
         path = clean_path("path", texts[0])
         split = parse_split(texts[at["split"]]) if "split" in at else None
         group = parse_text("group", texts[at["group"]]) if "group" in at else None
         weighs = parse_weight("weight", texts[at["weight"]]) if "weight" in at else None
+        kept = [
+            column.encode(text)
+            for column, text in zip(self._kept, texts[self._first_kept :], strict=True)
+        ]
         if mode in ("multilabel", "regression"):
             parse = parse_truth if mode == "multilabel" else parse_number
             values = [parse(*each) for each in zip(self._labels, texts[1:], strict=False)]
@@ -235,12 +235,15 @@ class Columns:
         elif mode == "mask":
             self.masks.add(clean_path(self._labels[0], texts[1]))
         elif self._labels:
-            name = parse_class(self._labels[0], texts[1])
+            self.unlabelled += not is_labelled
+            name = parse_class(self._labels[0], texts[1]) if is_labelled else NO_CLASS
             if not self.classes.takes(name):
                 return
             self.classes.add(name)
         self.paths.add(path)
         self.lines.append(line)
+        for column, data in zip(self._kept, kept, strict=True):
+            column.add(data)
         if split is not None:
             self._splits.append(split)
         if group is not None:

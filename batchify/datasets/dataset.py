@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.choices import canonical_json
 from batchify.common.text import printable
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.source import Source, SourceFile
@@ -130,6 +128,48 @@ ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
 
 @dataclass(frozen=True, eq=False)
+class KeptColumn:
+    """A further column of a manifest that travels into the file.
+
+    Parameters
+    ----------
+    values : ndarray of int64, float64 or bool, shape (n,), or Samples
+        Texts are `Samples`, in one run of bytes.
+    """
+
+    name: str
+    values: NDArray[Any] | Samples
+
+    @property
+    def dtype(self) -> str:
+        """Its type in the file, as NumPy spells it."""
+        if isinstance(self.values, Samples):
+            return f"S{self.values.path_nbytes}"
+        return self.values.dtype.str
+
+    def rows(self, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """Return the values of some samples, as the file stores them."""
+        if isinstance(self.values, Samples):
+            return np.array(self.values.paths(indices), self.dtype)
+        rows: NDArray[Any] = self.values[indices]
+        return rows
+
+    def subset(self, indices: NDArray[np.integer[Any]]) -> KeptColumn:
+        """Return the values of some samples, in the order of `indices`."""
+        if isinstance(self.values, Samples):
+            values = self.values
+            return replace(self, values=values.subset(indices, values.path_nbytes))
+        return replace(self, values=self.values[indices])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        if isinstance(self.values, Samples):
+            return len(self.values.names) + self.values.ends.nbytes + self.values.labels.nbytes
+        return self.values.nbytes
+
+
+@dataclass(frozen=True, eq=False)
 class Annotations:
     """Columns of a manifest, in the order of the samples; None for those it does not have.
 
@@ -148,6 +188,10 @@ class Annotations:
         The manifest has the split of each sample.
     label_columns : tuple of str
         The columns of the manifest that hold the labels.
+    kept : tuple of KeptColumn
+        Its further columns that travel into the file.
+    drops_unlabelled : bool
+        Rows without a label were ignored.
     """
 
     values: NDArray[np.float32] | None = None
@@ -157,14 +201,25 @@ class Annotations:
     digest: str = ""
     is_split: bool = False
     label_columns: tuple[str, ...] = ()
+    kept: tuple[KeptColumn, ...] = ()
+    drops_unlabelled: bool = False
 
     @property
     def recorded(self) -> dict[str, Any]:
         """What the config of a file records."""
         if not self.digest:
             return {}
-        found = {"manifest_sha256": self.digest, "label_columns": self.label_columns}
-        return {**found, "weights": True} if self.weights is not None else found
+        found: dict[str, Any] = {
+            "manifest_sha256": self.digest,
+            "label_columns": self.label_columns,
+        }
+        if self.weights is not None:
+            found["weights"] = True
+        if self.kept:
+            found["keep_columns"] = [column.name for column in self.kept]
+        if self.drops_unlabelled:
+            found["unlabelled"] = "drop"
+        return found
 
     def mask_files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
         """Return the masks of some samples as files of their source; empty if there are none."""
@@ -182,6 +237,7 @@ class Annotations:
             masks=None if self.masks is None else self.masks.subset(indices, self.masks.width),
             weights=some(self.weights),
             groups=some(self.groups),
+            kept=tuple(column.subset(indices) for column in self.kept),
         )
 
     @property
@@ -189,51 +245,8 @@ class Annotations:
         """Bytes in memory."""
         arrays = (self.values, self.weights, self.groups)
         masks = 0 if self.masks is None else len(self.masks.names) + self.masks.ends.nbytes
-        return masks + sum(array.nbytes for array in arrays if array is not None)
-
-
-def rows_digest(
-    samples: Samples, splits: NDArray[np.uint8] | None, annotations: Annotations
-) -> str:
-    """Return the SHA-256, in hex, of the rows of a manifest, in any format.
-
-    It depends on paths, classes and all other columns that are read, in the order of the samples;
-    not on the name of the manifest, its format, or columns that are ignored.
-
-    Parameters
-    ----------
-    splits : ndarray of uint8, shape (n,), or None
-    """
-    arrays = {
-        "labels": samples.labels,
-        "splits": splits,
-        "values": annotations.values,
-        "weights": annotations.weights,
-        "groups": annotations.groups,
-    }
-    found = {name: _sha256(_bytes(array)) for name, array in arrays.items() if array is not None}
-    found["paths"] = _sha256(_paths(samples))
-    if annotations.masks is not None:
-        found["masks"] = _sha256(_paths(annotations.masks))
-    return hashlib.sha256(canonical_json(found).encode()).hexdigest()
-
-
-def _sha256(pieces: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _bytes(array: NDArray[Any]) -> Iterator[bytes]:
-    little = array.dtype.newbyteorder("<")
-    for start in range(0, len(array), _AT_ONCE):
-        yield array[start : start + _AT_ONCE].astype(little, copy=False).tobytes()
-
-
-def _paths(samples: Samples) -> Iterator[bytes]:
-    for _, paths in samples.pieces():
-        yield b"".join(path + b"\0" for path in paths)
+        kept = sum(column.nbytes for column in self.kept)
+        return masks + kept + sum(array.nbytes for array in arrays if array is not None)
 
 
 @dataclass(frozen=True, eq=False)

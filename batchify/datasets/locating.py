@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from batchify.common.keys import KeyIndex, join_path_keys, path_keys
 from batchify.common.text import printable
-from batchify.datasets.columns import PathColumn, clean_path
+from batchify.datasets.columns import clean_path
 from batchify.datasets.dataset import Samples, join_samples
 from batchify.datasets.ignored import ending_reason
-from batchify.datasets.tables import ManifestErrors
+from batchify.datasets.manifest_errors import ManifestErrors
+from batchify.datasets.texts import PathColumn
 from batchify.datasets.walk import Walk, list_folder
 from batchify.storage.tree import NO_FILE
 

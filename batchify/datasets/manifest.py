@@ -10,21 +10,23 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.keys import KeyIndex, join_path_keys
-from batchify.common.text import printable
-from batchify.datasets.classes import number_warnings, similar_warnings, unlisted_warnings
-from batchify.datasets.columns import Columns
-from batchify.datasets.dataset import (
-    Annotations,
-    Dataset,
-    Samples,
-    reorder_samples,
-    rows_digest,
+from batchify.common.text import plural, printable
+from batchify.datasets.classes import (
+    NO_CLASS,
+    number_warnings,
+    similar_warnings,
+    unlisted_warnings,
 )
+from batchify.datasets.columns import Columns
+from batchify.datasets.dataset import Annotations, Dataset, Samples, reorder_samples
+from batchify.datasets.digest import rows_digest
 from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.ignored import check_ignored
+from batchify.datasets.kept import KeptTexts
 from batchify.datasets.locating import locate_files
+from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.roles import Roles, find_roles
-from batchify.datasets.tables import ManifestErrors, open_table
+from batchify.datasets.tables import open_table
 from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
@@ -88,13 +90,15 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     assert options.manifest is not None
     errors = ManifestErrors(options.manifest.path)
     walk = Walk(tree, options.discover)
-    roles, columns = _read_columns(walk, options, errors)
+    mode = options.store.class_mode
+    roles, columns, kept = _read_columns(walk, options, errors)
     lines = np.frombuffer(columns.lines, np.int64)
     samples, extents = locate_files(walk, columns.paths.samples(), lines, "", errors)
     _check_repeated(samples, lines, errors)
-    is_indexed = options.store.class_mode not in choices.MANIFEST_MODES
+    has_labels = bool(roles.labels) and not (mode == "none" and columns.unlabelled)
+    is_indexed = has_labels and mode not in choices.MANIFEST_MODES
     masks = mask_extents = None
-    if options.store.class_mode == "mask":
+    if mode == "mask":
         masks, mask_extents = locate_files(
             walk, columns.masks.samples(), lines, "its mask ", errors
         )
@@ -106,18 +110,22 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         f"mend the manifest; its paths are relative to {printable(tree.source.location)}"
     )
     if not len(samples) and not columns.classes.unlisted:
-        raise errors.error("lists no images")
+        raise errors.error("lists no images" + " with a label" * bool(columns.unlabelled))
     warnings: tuple[BatchifyWarning, ...] = ()
     if is_indexed:
         classes, labels = columns.classes.sorted(f"manifest {errors.name}")
         warnings = (
             *similar_warnings(classes),
             *number_warnings(classes, options.discover),
-            *unlisted_warnings(columns.classes.unlisted, "row"),
         )
     else:
-        classes = tuple(map(os.fsencode, roles.labels))
+        classes = tuple(map(os.fsencode, roles.labels if has_labels else ())) or (NO_CLASS,)
         labels = samples.labels
+    warnings += unlisted_warnings(columns.classes.unlisted, "row")
+    if has_labels and columns.unlabelled:
+        rows = plural(columns.unlabelled, "row")
+        message = f"ignored {rows} of the manifest without a label (--unlabelled drop)"
+        warnings = (*warnings, BatchifyWarning("unlabelled", message))
     order = np.lexsort((labels,) if splits is None else (labels, splits))
     if masks is not None:
         masks = replace(
@@ -129,7 +137,9 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         weights=None if weights is None else weights[order],
         groups=None if groups is None else groups[order],
         is_split=splits is not None,
-        label_columns=roles.labels,
+        label_columns=roles.labels if has_labels else (),
+        kept=tuple(column.column().subset(order) for column in kept),
+        drops_unlabelled=has_labels and bool(columns.unlabelled),
     )
     samples = reorder_samples(samples, labels, extents, order)
     splits = None if splits is None else splits[order]
@@ -151,18 +161,19 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
 
 def _read_columns(
     walk: Walk, options: BuildOptions, errors: ManifestErrors
-) -> tuple[Roles, Columns]:
+) -> tuple[Roles, Columns, list[KeptTexts]]:
     """Read the columns of a manifest; a row that is not valid is an error."""
     assert options.manifest is not None
     with open_table(options.manifest.path, errors) as table:
         roles = find_roles(walk, options, table, errors)
-        columns = Columns(roles.labels, tuple(roles.optional), options)
+        kept = [KeptTexts(n, is_text=n in table.text_columns) for n in roles.kept]
+        columns = Columns(roles.labels, tuple(roles.optional), kept, options)
         for line, texts in table.rows(roles.names, errors):
             try:
                 columns.add(line, texts)
             except ValueError as error:
                 errors.add(line, str(error))
-    return roles, columns
+    return roles, columns, kept
 
 
 def _split_members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchify import choices
 from batchify.common.text import printable
 from batchify.dataset_options import OPTIONAL_COLUMNS
-from batchify.datasets.columns import PathColumn, clean_path
+from batchify.datasets.columns import clean_path
 from batchify.datasets.locating import Matches
-from batchify.datasets.tables import ManifestErrors, Table, open_table
+from batchify.datasets.manifest_errors import ManifestErrors
+from batchify.datasets.tables import Table, open_table
+from batchify.datasets.texts import PathColumn
 from batchify.datasets.walk import Walk
+from batchify.errors import OptionError
 from batchify.options import BuildOptions
 
 _PATH_NAMES = re.compile(
@@ -39,16 +43,19 @@ class Roles:
         Empty if there are none: only with class mode ``none``.
     optional : Mapping of str to str
         Those of `OPTIONAL_COLUMNS` that it has, each with its name.
+    kept : tuple of str
+        Those that travel into the file; they may have another role, too.
     """
 
     path: str
     labels: tuple[str, ...]
     optional: Mapping[str, str]
+    kept: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """All of them, the path first and the labels next."""
-        return [self.path, *self.labels, *self.optional.values()]
+        return [self.path, *self.labels, *self.optional.values(), *self.kept]
 
 
 def find_roles(walk: Walk, options: BuildOptions, table: Table, errors: ManifestErrors) -> Roles:
@@ -63,9 +70,10 @@ def find_roles(walk: Walk, options: BuildOptions, table: Table, errors: Manifest
     finder = _Finder(walk, options, table, errors)
     optional = {role: name for role in OPTIONAL_COLUMNS if (name := finder.named(role)) is not None}
     given = tuple(finder.required(name) for name in options.manifest.label_columns)
+    kept = tuple(map(finder.kept, options.manifest.keep_columns))
     path = finder.path([*given, *optional.values()])
-    labels = given or finder.labels([path, *optional.values()])
-    roles = Roles(path, labels, optional)
+    labels = given or finder.labels([path, *optional.values()], kept)
+    roles = Roles(path, labels, optional, kept)
     for name in roles.names:
         if (count := table.columns.count(name)) > 1:
             raise errors.error(f"has {count} columns {printable(name)}; keep one of them")
@@ -101,6 +109,15 @@ class _Finder:
             raise self._missing(wanted, advice.get(wanted, "--label-columns names those of labels"))
         return name
 
+    def kept(self, wanted: str) -> str:
+        """Return a column that travels into the file, or raise ManifestError."""
+        name = self.named(wanted)
+        if name is None:
+            raise self._missing(wanted, "see --keep-columns")
+        if why := choices.unfit_column(name):
+            raise OptionError(f"column {name!r} cannot be kept: {why}; rename it in the table")
+        return name
+
     def path(self, taken: Sequence[str]) -> str:
         """Return the column of the paths; `taken` are other columns."""
         if self._manifest.path_column:
@@ -115,11 +132,14 @@ class _Finder:
             raise self._missing("path", "--path-column names that of the paths")
         return self._only(found, "the paths", "--path-column")
 
-    def labels(self, taken: Sequence[str]) -> tuple[str, ...]:
-        """Return the column of the labels; none if they are not needed."""
+    def labels(self, taken: Sequence[str], kept: Sequence[str]) -> tuple[str, ...]:
+        """Return the column of the labels; none if they are not needed.
+
+        `kept` are columns that probably have no labels.
+        """
         if (name := self.named("label")) is not None and name not in taken:
             return (name,)
-        if self._mode == "none":
+        if self._mode == "none" and not self._walk.options.classes:
             return ()
         free = [
             name
@@ -127,7 +147,8 @@ class _Finder:
             if name not in taken and name.strip() and not name.startswith("Unnamed:")
         ]
         names = _MASK_NAMES if self._mode == "mask" else _LABEL_NAMES
-        found = [name for name in free if names.fullmatch(_key(name))] or free
+        found = [name for name in free if names.fullmatch(_key(name))]
+        found = found or [name for name in free if name not in kept]
         if not found:
             raise self._missing("label", "--label-columns names those of labels")
         return (self._only(found, "the labels", "--label-columns"),)

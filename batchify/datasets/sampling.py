@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.text import plural, printable
-from batchify.datasets.classes import order_classes, unlisted_warnings
+from batchify.datasets.classes import NO_CLASS, order_classes, unlisted_warnings
 from batchify.datasets.dataset import Samples, reorder_samples
 from batchify.datasets.layout import Layout, Part
 from batchify.datasets.walk import ClassFolder, FolderImages, Walk, walk_class
 from batchify.errors import DatasetError
-
-_NO_CLASS = b"unlabelled"
-"""The only class of images that are stored without labels: a file has at least one."""
 
 _UNLABELLED = -1
 _DROPPED = -2
@@ -152,9 +149,9 @@ class _ByTopFolder(_Numbering):
     def __init__(self, walk: Walk, layout: Layout) -> None:
         super().__init__(walk)
         folders = [folder for part in layout.parts if part.is_labelled for folder in part.folders]
-        found = Counter(folder.name or _NO_CLASS for folder in folders)
+        found = Counter(folder.name or NO_CLASS for folder in folders)
         if any(folder.name for folder in folders):
-            found.pop(_NO_CLASS, None)
+            found.pop(NO_CLASS, None)
         self._classes = order_classes(found, walk.options, f"dataset {walk.name}")
         self._index = {name: i for i, name in enumerate(self._classes)}
         others = {name: count for name, count in found.items() if name not in self._index}
@@ -203,7 +200,7 @@ class _ByFolder(_Numbering):
             outer = len(folder.path) - len(folder.name)
             is_leaf = self.walk.options.class_from == "leaf"
             name = path.rpartition(b"/")[2] if is_leaf else path[outer:]
-            label = self.number(name or _NO_CLASS)
+            label = self.number(name or NO_CLASS)
         elif part.split not in self.unlabelled:
             self.unlabelled.append(part.split)
         return np.full(len(found.lengths), label, np.int32)
@@ -231,7 +228,7 @@ class _ByPath(_Numbering):
                 labels[i] = self.number(os.fsencode(match[1]))
                 continue
             if not self._needs_labels:
-                labels[i] = self.number(_NO_CLASS)
+                labels[i] = self.number(NO_CLASS)
                 continue
             self._unmatched[part.split] += 1
             examples = self._examples.setdefault(part.split, [])

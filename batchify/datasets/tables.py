@@ -7,7 +7,6 @@ References: RFC 4180 for CSV; https://arrow.apache.org/docs/python/parquet.html
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import csv
 import errno
@@ -15,55 +14,15 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from batchify.common.paths import is_url, shown_url
 from batchify.common.system import missing_extra
 from batchify.common.text import printable
 from batchify.dataset_options import OPTIONAL_COLUMNS
-from batchify.errors import ManifestError, OptionError
-
-SHOWN_ERRORS = 10
-
-
-class ManifestErrors:
-    """Collects the errors of a manifest, so that a user can fix them all at once.
-
-    Parameters
-    ----------
-    path : path
-        The manifest.
-    unit : str
-        What is numbered: ``line`` or ``row``.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], unit: str = "line") -> None:
-        self.name = printable(os.fspath(path))
-        self.unit = unit
-        self.count = 0
-        self._first: list[tuple[int, str]] = []
-
-    def add(self, line: int, message: str) -> None:
-        """Add an error; lines may come in any order."""
-        self.count += 1
-        bisect.insort(self._first, (line, message), key=lambda error: error[0])
-        del self._first[SHOWN_ERRORS:]
-
-    def error(self, message: str) -> ManifestError:
-        """Return an error that concerns no single line."""
-        return ManifestError(f"manifest {self.name} {message}")
-
-    def raise_if_any(self, advice: str) -> None:
-        """Raise a `ManifestError` with the first errors, if there are any."""
-        if not self.count:
-            return
-        many = "1 error" if self.count == 1 else f"{self.count:,} errors"
-        lines = [f"  - {self.unit} {line}: {message}" for line, message in self._first]
-        if self.count > len(self._first):
-            lines.append(f"  … and {self.count - len(self._first):,} more")
-        raise self.error("\n".join([f"has {many}:", *lines, advice]))
-
+from batchify.datasets.manifest_errors import ManifestErrors
+from batchify.errors import OptionError
 
 _LINE_NBYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -81,10 +40,13 @@ class Table(Protocol):
         The names of all columns.
     plain_columns : sequence of str
         Those whose values are texts, numbers or truth values.
+    text_columns : collection of str
+        Those whose values are texts, even if they look like numbers; none if that is not known.
     """
 
     columns: Sequence[str]
     plain_columns: Sequence[str]
+    text_columns: Collection[str]
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the named columns of each row; add an error for a row that is not valid.
@@ -170,6 +132,7 @@ class CsvTable:
         if not self.columns:
             raise errors.error("is empty; its first line must name the columns")
         self.plain_columns: Sequence[str] = self.columns
+        self.text_columns: Collection[str] = ()
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows."""
@@ -214,6 +177,7 @@ class JsonTable:
         self.plain_columns: Sequence[str] = [
             name for name in first if not isinstance(first[name], list | dict)
         ]
+        self.text_columns: Collection[str] = [n for n in first if isinstance(first[n], str)]
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows; each must have the columns of the first."""
@@ -316,6 +280,9 @@ class ParquetTable:
         self.plain_columns: Sequence[str] = [
             each.name for each in self._schema if self._is_plain(each.type)
         ]
+        self.text_columns: Collection[str] = [
+            each.name for each in self._schema if self._is_text(each.type)
+        ]
 
     def rows(self, names: Sequence[str], errors: ManifestErrors) -> Iterator[Row]:
         """Yield the rows.
@@ -334,7 +301,7 @@ class ParquetTable:
                 )
         row = 1
         try:
-            for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=list(names)):
+            for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=list(dict.fromkeys(names))):
                 columns = [map(_plain_text, batch.column(name).to_pylist()) for name in names]
                 for texts in zip(*columns, strict=True):
                     yield row, texts
@@ -346,9 +313,16 @@ class ParquetTable:
         types = self._arrow.types
         if types.is_dictionary(kind):
             kind = kind.value_type
-        checks = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer,
-                  types.is_floating, types.is_boolean, types.is_null)  # fmt: skip
-        return any(check(kind) for check in checks)
+        checks = (types.is_integer, types.is_floating, types.is_boolean, types.is_null)
+        return any(check(kind) for check in checks) or self._is_text(kind)
+
+    def _is_text(self, kind: Any) -> bool:
+        types = self._arrow.types
+        if types.is_dictionary(kind):
+            kind = kind.value_type
+        return any(
+            check(kind) for check in (types.is_string, types.is_large_string, types.is_string_view)
+        )
 
 
 def _first_line(error: Exception) -> str:

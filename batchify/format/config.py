@@ -89,6 +89,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         "max_per_class": None,
         "limit": None,
         "label_columns": ("label",),
+        "unlabelled": "error",
+        "keep_columns": (),
     }
     words = ["batchify", "build", "DATASET", "OUT"]
     if config.get("layout") == "manifest":
@@ -111,6 +113,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
             words += [option, "@CLASSES"]
         elif name in ("include", "exclude") and isinstance(value, list):
             words += [word for pattern in value for word in (option, str(pattern))]
+        elif name == "label_columns" and not value:
+            continue
         elif isinstance(value, list):
             words += [option, ",".join(map(str, value))]
         else:
@@ -140,7 +144,12 @@ def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:
     """Return the options of the manifest, whose path is not recorded; None for class folders."""
     if config.get("layout") != "manifest":
         return None
-    return ManifestOptions("", tuple(config["label_columns"]))
+    return ManifestOptions(
+        "",
+        tuple(config["label_columns"]),
+        unlabelled=config.get("unlabelled", "error"),
+        keep_columns=tuple(config.get("keep_columns", ())),
+    )
 
 
 def _own_fields(group: type[Any]) -> list[Field[Any]]:
@@ -177,6 +186,16 @@ def unlabelled_splits(config: Mapping[str, Any]) -> tuple[str, ...]:
     names = config.get("unlabelled_splits", [])
     if not isinstance(names, list) or any(name not in choices.SPLITS for name in names):
         raise FileFormatError("its unlabelled_splits are not splits")
+    return tuple(names)
+
+
+def kept_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the further columns of a manifest in a file."""
+    names = config.get("keep_columns", [])
+    if not isinstance(names, list) or len(set(map(str, names))) != len(names):
+        raise FileFormatError("its keep_columns are not names")
+    if any(not isinstance(name, str) or choices.unfit_column(name) for name in names):
+        raise FileFormatError("its keep_columns are not names of columns")
     return tuple(names)
 
 

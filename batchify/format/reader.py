@@ -24,7 +24,12 @@ from batchify.common.paths import shown_path
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, Skipped
 from batchify.format import schema, strict
-from batchify.format.config import image_shape, recorded_choice, unlabelled_splits
+from batchify.format.config import (
+    image_shape,
+    kept_names,
+    recorded_choice,
+    unlabelled_splits,
+)
 from batchify.format.rows import row_ends
 from batchify.format.schema import RowOffsets
 from batchify.format.shard_index import ShardIndex, ShardPath, shard_name
@@ -79,6 +84,8 @@ class Reader(Closing):
                 choices.STORED_DTYPES[recorded_choice(config, "dtype", choices.DTYPES)]
             )
             self._unlabelled = unlabelled_splits(config)
+            self.kept = kept_names(config)
+            """The further columns of a manifest."""
             self.columns: dict[str, tuple[schema.Column, ...]] = {}
             """The columns of each split, as schema 1 describes them."""
             self.splits = {
@@ -245,6 +252,7 @@ class Reader(Closing):
             encoded_nbytes,
             weights=self.header.config.get("weights") is True,
             label_path_nbytes=self._text_nbytes(group, name, "label_paths"),
+            kept=[(each, self._kept_dtype(group, name, each)) for each in self.kept],
         )
         columns = {}
         for column in self.columns[name]:
@@ -252,6 +260,16 @@ class Reader(Closing):
             strict.check_column(dataset, f"{name}/{column.name}", column)
             columns[column.name] = h5py.Dataset(dataset)
         return columns
+
+    def _kept_dtype(self, group: h5g.GroupID, split: str, name: str) -> str:
+        """Return the type of a further column of a manifest, which must be one of schema 1."""
+        dataset = strict.open_dataset(group, split, name, self.nbytes)
+        if dataset.get_type().get_class() == h5t.STRING:
+            return f"S{dataset.get_type().get_size()}"
+        dtype: str = dataset.dtype.str
+        if dtype not in schema.KEPT_DTYPES:
+            raise FileFormatError(f"{split}/{printable(name)} is not of a type of schema 1")
+        return dtype
 
     def _text_nbytes(self, group: h5g.GroupID, split: str, name: str) -> int:
         """Return the length of the texts of a column; 1 if there is no such column."""

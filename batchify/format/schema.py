@@ -6,7 +6,7 @@ Constants and small pure helpers, without NumPy, HDF5 or Pillow.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
@@ -50,6 +50,9 @@ _CLASSES_HEADER_NBYTES = 45
 _COMPACT_ATTRIBUTE_NBYTES = 65536
 """An attribute whose message has this size or more is stored with the raw data (measured)."""
 
+
+KEPT_DTYPES = {"<i8": 8, "<f8": 8, "|b1": 1}
+"""Bytes of the numbers and truth values that a further column of a manifest may have."""
 
 Filler = Literal["plan", "decoding", "seal"]
 """Which stage of a build writes a column: before decoding, with the images, or at the end."""
@@ -105,6 +108,7 @@ def split_columns(
     *,
     weights: bool = False,
     label_path_nbytes: int = 1,
+    kept: Sequence[tuple[str, str]] = (),
 ) -> tuple[Column, ...]:
     """Return the columns of a split of `rows` rows, in the order they are created.
 
@@ -124,6 +128,8 @@ def split_columns(
         Whether rows have weights.
     label_path_nbytes : int
         Bytes of the longest path of a mask.
+    kept : sequence of (str, str)
+        Name and dtype of the further columns of a manifest: one of `KEPT_DTYPES`, or ``S<n>``.
     """
     height, width, _ = image_shape
     labels = {
@@ -153,9 +159,14 @@ def split_columns(
         sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8, "decoding")]
     if weights:
         labels.append(Column("weights", (rows,), "<f4", 4, "plan"))
+    further = [
+        Column(name, (rows,), dtype, KEPT_DTYPES.get(dtype) or int(dtype[1:]), "plan")
+        for name, dtype in kept
+    ]
     return (
         *images,
         *labels,
+        *further,
         Column("paths", (rows,), f"S{path_nbytes}", path_nbytes, "plan"),
         Column("source_sha256", (rows, 32), "|u1", 1, "decoding"),
         Column("row_crc32", (rows,), "<u4", 4, "decoding"),

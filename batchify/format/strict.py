@@ -30,6 +30,7 @@ _MAX_ATTRIBUTES = 64
 _MAX_ATTRIBUTE_NBYTES = 32 << 20
 _MAX_SINGLE_TEXT_NBYTES = 1 << 16
 _MAX_TEXT_NBYTES = 1 << 16
+_NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)  # h5py stores truth values as an enumeration
 _DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
 
 
@@ -127,7 +128,7 @@ def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> N
         raise FileFormatError(f"{where} has chunks that are too large")
     if column.dtype.startswith("S"):
         check_text(type_id, where)
-    elif type_id.get_class() not in (h5t.INTEGER, h5t.FLOAT) or dataset.dtype != column.dtype:
+    elif type_id.get_class() not in _NUMBERS or dataset.dtype != column.dtype:
         raise FileFormatError(f"{where} is not of type {column.dtype}")
 
 

@@ -29,7 +29,7 @@ from batchify.format.structure import dataset_row_offsets, filters
 from batchify.loading.arrays import ChainedArray, Column, StoredArray
 from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.split import Split
-from batchify.loading.split_data import Paths
+from batchify.loading.split_data import KeptColumns, Paths, kept_kinds
 
 Mapped = np.memmap[Any, np.dtype[np.uint8]]
 """All bytes of a file."""
@@ -74,9 +74,11 @@ def _split(
         if not known.all():
             raise FileFormatError(f"{printable(reader.path)}: {name} has labels without a class")
     paths = Paths([_column(reader, mapped, name, "paths")])
+    further = {each: [_column(reader, mapped, name, each)] for each in reader.kept}
     return Split(
-        name, images, labels, paths, classes, scale, origin, weights=weights, class_mode=class_mode
-    )
+        name, images, labels, paths, classes, scale, origin,
+        weights=weights, class_mode=class_mode, columns=KeptColumns(further),
+    )  # fmt: skip
 
 
 def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Column:
@@ -318,6 +320,12 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
         origin,
         weights=_joined([part.weights for part in parts if part.weights is not None]),
         class_mode=first.class_mode,
+        columns=KeptColumns(
+            {
+                each: [array for part in parts for array in part.columns.stored[each]]
+                for each in first.columns
+            }
+        ),
     )
 
 
@@ -344,6 +352,7 @@ def _kinds(split: Split) -> dict[str, str]:
         "labels": labels,
         "class mode": split.class_mode,
         "weights": "none" if split.weights is None else "given",
+        "columns": ", ".join(map(" ".join, kept_kinds(split.columns).items())) or "none",
     }
 
 

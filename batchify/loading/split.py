@@ -38,6 +38,9 @@ class Split(SplitData):
     class_mode : str
         The kind of the labels; see `batchify.choices`. If they are not classes, `classes` are the
         label columns.
+    columns : KeptColumns
+        The further columns that ``--keep-columns`` took from a manifest, by name: arrays of int64,
+        float64, bool or str, shape (N,).
     """
 
     def batches(

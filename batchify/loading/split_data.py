@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, overload
 
@@ -47,6 +47,46 @@ class Paths(Sequence[str]):
         return os.fsdecode(bytes(self.stored[part][inner]))
 
 
+class KeptColumns(Mapping[str, NDArray[Any]]):
+    """The further columns of a manifest, by name; texts are decoded when they are asked for.
+
+    Parameters
+    ----------
+    stored : Mapping of str to sequence of ndarray
+        Each column in each file, as it is stored.
+    """
+
+    def __init__(self, stored: Mapping[str, Sequence[NDArray[Any]]]) -> None:
+        self.stored = {name: tuple(parts) for name, parts in stored.items()}
+        self._found: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return all rows of a column: int64, float64 or bool, or str objects."""
+        if name not in self._found:
+            if name not in self.stored:
+                there = ", ".join(self.stored) or "none"
+                raise KeyError(f"there is no column {name!r}, only {there} (see --keep-columns)")
+            parts = self.stored[name]
+            values = np.concatenate(parts) if len(parts) > 1 else parts[0]
+            if values.dtype.kind == "S":
+                texts = [text.decode("utf-8", "replace") for text in values.tolist()]
+                values = np.array(texts, object)
+            self._found[name] = values
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+
+def kept_kinds(columns: KeptColumns) -> dict[str, str]:
+    """Return the kind of each column, by name: int64, float64, bool or text."""
+    found = {name: parts[0].dtype for name, parts in columns.stored.items()}
+    return {name: "text" if kind.kind == "S" else kind.name for name, kind in found.items()}
+
+
 class SplitData:
     """The columns of one split, by row; `batchify.loading.split.Split` describes them."""
 
@@ -62,6 +102,7 @@ class SplitData:
         *,
         weights: NDArray[np.float32] | None = None,
         class_mode: str = "sparse",
+        columns: KeptColumns | None = None,
     ) -> None:
         self.name = name
         self.images = images
@@ -72,6 +113,7 @@ class SplitData:
         self.origin = origin
         self.weights = weights
         self.class_mode = class_mode
+        self.columns = KeptColumns({}) if columns is None else columns
 
     @property
     def class_to_idx(self) -> dict[str, int]:
@@ -176,6 +218,7 @@ class SplitData:
             images.origin,
             weights=self.weights,
             class_mode=self.class_mode,
+            columns=self.columns,
         )
 
     def _at(self, row: int) -> tuple[RowArray, int]:

@@ -345,6 +345,7 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
         int(_sizes(dataset)[rows].sum()) if options.store.is_encoded else None,
         weights=dataset.annotations.weights is not None,
         label_path_nbytes=masks.width if masks is not None else 1,
+        kept=[(column.name, column.dtype) for column in dataset.annotations.kept],
     )
     return SplitPlan(name, columns, rows)
 

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -150,6 +150,8 @@ class Summary:
     skipped : tuple of Skipped
     ignored : Mapping of str to int
         How many files were ignored because of their ending, by ending.
+    columns : Mapping of str to str
+        The further columns of a manifest, each with its kind: int64, float64, bool or text.
     """
 
     path: bytes
@@ -162,6 +164,7 @@ class Summary:
     splits: tuple[SplitSummary, ...]
     skipped: tuple[Skipped, ...]
     ignored: Mapping[str, int]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as plain JSON values; the schema is in the README."""
@@ -175,6 +178,7 @@ class Summary:
             "decoder": self.decoder,
             "classes": classes,
             "config": dict(self.config),
+            "columns": {printable(name): kind for name, kind in self.columns.items()},
             "splits": {
                 split.name: {
                     "rows": split.rows,
@@ -246,6 +250,7 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
         ),
         skipped=tuple(entry for summary in summaries for entry in summary.skipped),
         ignored=summaries[0].ignored,
+        columns=summaries[0].columns,
     )
 
 
@@ -298,7 +303,14 @@ def summary_of(reader: Reader) -> Summary:
         splits=tuple(_split_summary(reader, name) for name in reader.splits),
         skipped=reader.skipped(),
         ignored=header.ignored,
+        columns=_kept_kinds(reader),
     )
+
+
+def _kept_kinds(reader: Reader) -> dict[str, str]:
+    split = next(iter(reader.splits.values()))
+    kinds = {name: split[name].dtype for name in reader.kept}
+    return {name: "text" if kind.kind == "S" else kind.name for name, kind in kinds.items()}
 
 
 def _split_summary(reader: Reader, name: str) -> SplitSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -11,6 +12,7 @@ from helpers.packing import members, pack
 from helpers.running import Run
 from helpers.tabled import SUFFIXES, listed, options_of, write_table
 
+import batchify
 from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.verify import verify
@@ -250,3 +252,38 @@ def test_masks_are_found_by_their_column(tmp_path: Path) -> None:
     assert found.classes == (b"mask",)
     assert found.annotations.masks is not None
     assert [found.annotations.masks.path(i) for i in range(2)] == [b"masks/m0.png", b"masks/m1.png"]
+
+
+PAGE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "table": ("path,label\ncat/1.jpg,a", {}, "cat/1.jpg=a"),
+    "ids": ("id,breed\n0000,pug", {}, "train/0000.jpg=pug"),
+    "spreadsheet": ("File;Class\ncat/1.jpg;cat", {}, "cat/1.jpg=cat"),
+    "backslashes": ("path,label\ncat\\1.jpg,a", {}, "cat/1.jpg=a"),
+    "several-columns": (
+        "file,image,class,category\ncat/1.jpg,cat/2.jpg,a,b",
+        {"path_column": "image", "label_columns": ("class",)},
+        "cat/2.jpg=a",
+    ),
+    "unlabelled-rows": (
+        "path,label\ncat/1.jpg,\ncat/2.jpg,a",
+        {"unlabelled": "drop"},
+        "cat/2.jpg=a",
+    ),
+    "paths-alone": ("file\ncat/1.jpg", {"mode": "none"}, "cat/1.jpg=unlabelled"),
+}
+
+
+@pytest.mark.parametrize("name", PAGE)
+def test_the_page_about_data_is_true(tmp_path: Path, name: str) -> None:
+    """Each row of its tables: what is found, or with which option the build goes on."""
+    for path in ("cat/1.jpg", "cat/2.jpg", "train/0000.jpg"):
+        save(tmp_path / "data" / path, encoded(photo(8, 8), "JPEG"))
+    text, options, wanted = PAGE[name]
+    table = tmp_path / "t.csv"
+    table.write_text(text)
+    if options:
+        refused(tmp_path / "data", table)
+    found = read(tmp_path / "data", table, **options)
+    assert [f"{path}={label}" for path, label in found.items()] == [wanted]
+    page = (Path(batchify.__file__).parent / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in page

@@ -9,6 +9,7 @@ import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.tabled import write_table
 
+from batchify import choices
 from batchify.building import build as building
 from batchify.building.build import build
 from batchify.dataset_options import ManifestOptions
@@ -19,14 +20,15 @@ from batchify.options import BuildOptions
 
 
 def masked(root: Path) -> BuildOptions:
-    """Give each photo a mask and a weight, in a table."""
+    """Give each photo a mask, a weight and a further column, in a table."""
     rows = []
     for number, path in enumerate(sorted(root.rglob("*.jpg"))):
         mask = save(root / f"masks/{number}.png", encoded(photo(mode="L"), "PNG"))
         name, label = (str(each.relative_to(root)) for each in (path, mask))
-        rows.append({"path": name, "label": label, "weight": number})
+        rows.append({"path": name, "label": label, "weight": number, "site": f"site {number}"})
     table = write_table(root.parent / "table.csv", rows)
-    return BuildOptions(store=StoreOptions(class_mode="mask"), manifest=ManifestOptions(str(table)))
+    manifest = ManifestOptions(str(table), keep_columns=("site",))
+    return BuildOptions(store=StoreOptions(class_mode="mask"), manifest=manifest)
 
 
 @pytest.mark.parametrize("kind", ["decoded", "encoded", "mask"])
@@ -63,3 +65,16 @@ def test_every_column_is_filled_by_the_stage_that_it_names(
             assert column.name in filled[column.filled_by], column.name
     known = {c.name for split in report.plan.splits for c in (*split.columns, *split.statistics)}
     assert set.union(*filled.values()) <= known | {schema.DIGEST}
+
+
+def test_no_column_of_a_table_can_take_the_name_of_another() -> None:
+    """The list of names that are taken is that of all columns that there may be."""
+    known = {
+        column.name
+        for class_mode in choices.CLASS_MODES
+        for encoded_nbytes in (None, 1)
+        for column in schema.split_columns(
+            1, (8, 8, 3), "uint8", class_mode, 2, 1, encoded_nbytes, weights=True
+        )
+    }
+    assert known == choices.FILE_COLUMNS

@@ -1,0 +1,49 @@
+"""Collect the errors of a manifest, each with its line."""
+
+from __future__ import annotations
+
+import bisect
+import os
+
+from batchify.common.text import printable
+from batchify.errors import ManifestError
+
+SHOWN_ERRORS = 10
+
+
+class ManifestErrors:
+    """Collects the errors of a manifest, so that a user can fix them all at once.
+
+    Parameters
+    ----------
+    path : path
+        The manifest.
+    unit : str
+        What is numbered: ``line`` or ``row``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], unit: str = "line") -> None:
+        self.name = printable(os.fspath(path))
+        self.unit = unit
+        self.count = 0
+        self._first: list[tuple[int, str]] = []
+
+    def add(self, line: int, message: str) -> None:
+        """Add an error; lines may come in any order."""
+        self.count += 1
+        bisect.insort(self._first, (line, message), key=lambda error: error[0])
+        del self._first[SHOWN_ERRORS:]
+
+    def error(self, message: str) -> ManifestError:
+        """Return an error that concerns no single line."""
+        return ManifestError(f"manifest {self.name} {message}")
+
+    def raise_if_any(self, advice: str) -> None:
+        """Raise a `ManifestError` with the first errors, if there are any."""
+        if not self.count:
+            return
+        many = "1 error" if self.count == 1 else f"{self.count:,} errors"
+        lines = [f"  - {self.unit} {line}: {message}" for line, message in self._first]
+        if self.count > len(self._first):
+            lines.append(f"  … and {self.count - len(self._first):,} more")
+        raise self.error("\n".join([f"has {many}:", *lines, advice]))
