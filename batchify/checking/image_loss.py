@@ -67,9 +67,10 @@ def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]
     """Find images that lose something as they are stored, in one way."""
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
-        values, which = np.unique(split.flags, return_inverse=True)
-        lost = [loss.is_lost(flags, facts.decode, facts.store) for flags in values.tolist()]
-        return np.array(lost, np.bool_)[which] & (split.sizes[:, 0] > 0)
+        is_lost = np.zeros(1 << 16, np.bool_)  # by flags, of which few values occur
+        for flags in np.unique(split.flags).tolist():
+            is_lost[flags] = loss.is_lost(flags, facts.decode, facts.store)
+        return is_lost[split.flags] & (split.sizes[:, 0] > 0)
 
     return _images(facts, mark, loss.problem)
 

@@ -135,7 +135,7 @@ def decode_image(
         except (BadImageError, EOFError):
             raise error from None
         if options.truncated == "error":
-            raise BadImageError(f"{error} (--truncated accept takes what is there)") from error
+            raise BadImageError(f"{error}; --truncated accept takes what is there") from error
         return found._replace(flags=found.flags | TRUNCATED)
 
 
