@@ -24,10 +24,9 @@ def draw_samples(
 ) -> tuple[Dataset, Mapping[str, Indices]]:
     """Return a dataset with no more samples than the options allow, and their splits, in order.
 
-    A sample stays in the split that it has in a build of all.
-    A sample is drawn by a hash of the seed and its path, or the name of its group, so that the
-    samples of a group are drawn together as far as the numbers allow, and a file that is added
-    moves few others.
+    A sample stays in the split that it has in a build of all. It is drawn by a hash of the seed and
+    its path, or the name of its group, so that the samples of a group are drawn together as far as
+    the numbers allow, and a file that is added moves few others.
 
     Raises
     ------
