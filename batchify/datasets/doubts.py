@@ -99,23 +99,28 @@ def _plain(name: bytes) -> str:
 
 
 def check_only_folder(walk: Walk) -> None:
-    """Refuse a dataset with a single folder of folders next to loose images."""
+    """Refuse a single folder that may be a class, or hold them: with images in it or next to it."""
     root = walk.look(b"")
-    names = root.subfolders
-    if len(names) != 1 or not root.images.blob:
+    if len(root.subfolders) != 1:
         return
-    name = names[0]
+    name = root.subfolders[0]
     inner = walk.look(name)
-    if inner.subfolders and not inner.images.blob:
-        full = shlex.quote(printable(os.path.join(walk.tree.source.location, name)))
-        raise doubt(
-            walk,
-            root,
-            f"{printable(name)} is the only folder, but there are images next to it",
-            ("--layout classes", f"{printable(name)} is the only class"),
-            ("--layout flat --label-from REGEX", "take classes from the names of all files"),
-            (f"batchify build {full}", "take its folders, not the images next to it"),
-        )
+    if root.images.blob and inner.subfolders and not inner.images.blob:
+        reason = f"{printable(name)} is the only folder, but there are images next to it"
+    elif inner.images.blob and len(inner.subfolders) > 1:
+        reason = f"{printable(name)} is the only folder, and holds both folders and images"
+    else:
+        return
+    source = walk.tree.source
+    full = source.below(name).location
+    ways = [
+        ("--layout classes", f"{printable(name)} is the only class"),
+        ("--layout flat --label-from REGEX", "take classes from the names of all files"),
+    ]
+    if full != source.location:  # not in an archive
+        build = f"batchify build {shlex.quote(printable(full))}"
+        ways.append((build, "take its folders, and not the loose images"))
+    raise doubt(walk, root, reason, *ways)
 
 
 def check_kinds(walk: Walk, parent: Listing, *, is_first: bool = True) -> None:

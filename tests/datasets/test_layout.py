@@ -294,6 +294,11 @@ ASKED = {
         "mydata is the only folder, but there are images next to it",
         ("--layout classes", "batchify build"),
     ),
+    "wrapper-of-images": Asked(
+        [*of_classes("mydata"), "mydata/stray.jpg"],
+        "mydata is the only folder, and holds both folders and images",
+        ("--layout classes", "batchify build"),
+    ),
     "flat-with-labels": Asked(
         ["0.jpg", "1.jpg"], "has 2 images, such as 0.jpg, but no class folders",
         ("--class-mode none", "--label-from", "--manifest"),

@@ -154,8 +154,11 @@ def test_only_a_folder_that_is_alone_is_the_dataset(tmp_path: Path) -> None:
     assert discover(pack(path, inner + beside)).classes == (b"cat", b"dog")
     taken = discover(path, DiscoverOptions(hidden=True))
     assert taken.classes == (b"__MACOSX", b"photos")
-    assert discover(pack(path, [*inner, ("cover.jpg", b"x")])).classes == (b"photos",)
-    assert discover(pack(path, [*inner, ("photos/x.jpg", b"x")])).classes == (b"photos",)
+    for name in ("cover.jpg", "photos/x.jpg"):
+        pack(path, [*inner, (name, b"x")])
+        with pytest.raises(DatasetError, match=r"photos is the only folder, .* images"):
+            discover(path)
+        assert discover(path, DiscoverOptions(layout="classes")).classes == (b"photos",)
     assert discover(pack(path, [("one/a.jpg", b"x")])).classes == (b"one",)
 
 

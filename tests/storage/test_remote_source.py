@@ -289,3 +289,18 @@ def test_workers_import_no_fsspec_for_a_folder() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_only_folder_below_a_url_is_the_dataset(
+    s3: S3Server, zoo: Path, tmp_path: Path
+) -> None:
+    """As in a folder: the file is that of the folder itself, and verifies from both URLs."""
+    (zoo / "loose.png").unlink()  # with an image of its own, it would be a class
+    s3.put_folder("bucket", "w/photos", zoo)
+    s3.put("bucket", {"w/README.txt": b"", "w/photos/empty/": b""})
+    build(zoo, tmp_path / "local.h5", workers=1)
+    report = build("s3://bucket/w", tmp_path / "remote.h5", workers=1)
+    assert report.plan.dataset.entered == b"photos"
+    assert (tmp_path / "remote.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
+    for url in ("s3://bucket/w", "s3://bucket/w/photos"):
+        assert batchify.verify(tmp_path / "remote.h5", source=url, workers=1).is_whole
