@@ -262,6 +262,8 @@ class SplitOptions:
             share = self.share(name)
             if not isinstance(share, float | int) or not 0 <= share < 1:
                 raise OptionError(f"{name} split must be from 0 up to less than 1, not {share!r}")
+            if getattr(self, name) is not None:  # 0, 0.0 and -0.0 are one build
+                object.__setattr__(self, name, float(share) + 0.0)
         validation, test = map(self.share, choices.SHARES)
         if validation + test >= 1:
             raise OptionError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.building.failures import BadImages, check_limit, listed_failures
 from batchify.building.fill import FillJob
 from batchify.building.jobs import (
     FILL,
@@ -25,7 +26,7 @@ from batchify.building.jobs import (
     fill_tasks,
     no_rows,
 )
-from batchify.building.outcome import BadImages, BuildReport
+from batchify.building.outcome import BuildReport
 from batchify.building.staging import open_destination
 from batchify.building.target import Destination, Target
 from batchify.building.workfile import Resumed, WorkFile
@@ -33,10 +34,12 @@ from batchify.common.progress import Progress, ProgressCallback
 from batchify.decoding.channels import ChannelTotals
 from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import (
+    BadImagesError,
     DatasetNotFoundError,
     OutputExistsError,
     RemoteError,
     Skipped,
+    WorkerDiedError,
     issue_warnings,
 )
 from batchify.format.rows import RowReader
@@ -98,7 +101,7 @@ def produce(
         found = production.find_up_to_date(images=images, repair=repair)
         if found is not None:
             return found
-        from batchify.building.changes import is_reusable
+        from batchify.building.set_aside import is_reusable
 
         old = target.path if is_reusable(plan, target.path) else None
     return production.make(old)
@@ -133,7 +136,7 @@ class _Production:
             skip=run.skip, every=False, images=images, report=self.report,
         )  # fmt: skip
         if not changes.is_due:
-            BadImages(file_plan, run)
+            check_limit(file_plan, run.limit)
             self.work.discard_published(self.plan)
             return up_to_date_report(target, file_plan)
         if repair and changes.damaged:
@@ -148,14 +151,17 @@ class _Production:
     def make(self, old: bytes | None) -> BuildReport:
         """Resume or allocate, fill and seal the file; images of the `old` file are reused."""
         work, plan, report = self.work, self.plan, self.report
+        check_limit(plan, self.run.limit)
         bad = BadImages(plan, self.run)
         report(Progress("allocate", total=plan.images))
-        resumed = None if self.run.restart else work.resume(plan, self._stale_rows)
+        if self.run.restart:
+            work.start_over()
+        resumed = work.resume(plan, self._stale_rows)
         if resumed is None:
             work.allocate(plan)
             resumed = Resumed(no_rows(plan), redone=0)
-        kept = count_rows(resumed.committed)
-        copied, lost = self._fill(resumed.committed, bad, old)
+        continued, copied, lost = self._fill(resumed.committed, bad, old)
+        kept = count_rows(resumed.committed) + continued
         if keeps_duplicates_apart(plan):
             check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
         sources = count_sources(work.rows, plan, bad.rows)
@@ -194,13 +200,15 @@ class _Production:
             self.report(Progress("check", checked, total))
         return stale
 
-    def _fill(self, committed: RowFlags, bad: BadImages, old: bytes | None) -> tuple[int, Lost]:
+    def _fill(
+        self, committed: RowFlags, bad: BadImages, old: bytes | None
+    ) -> tuple[int, int, Lost]:
         """Fill the rows that are not committed.
 
         Returns
         -------
-        int
-            How many were copied from the old file.
+        int, int
+            How many were copied from unfinished builds, and from the old file.
         Lost
             What the others lost.
         """
@@ -212,21 +220,26 @@ class _Production:
             plan.options.batch_size,
             work.path,
             work.rows.row_offsets,
-            bad.skip,
+            self.run.skip,
             old,
+            work.kept,
         )
         wanted = {name: ~rows for name, rows in committed.items()}
-        finished, copied, lost = count_rows(committed), 0, NOTHING_LOST
+        finished, continued, copied, lost = count_rows(committed), 0, 0, NOTHING_LOST
         tasks, total = fill_tasks(plan, wanted), count_tasks(plan, wanted)
         try:
             for _, rows in self.workers.run(job, tasks, total=total):
                 finished += rows.stop - rows.start
+                continued += rows.continued
                 copied += rows.copied
                 lost += rows.lost
                 self.totals.add(rows.split, rows.sums)
                 work.record(rows)
                 bad.add(rows)
                 self.report(Progress("fill", finished, plan.images, bad.count, rows.split))
+        except (BadImagesError, WorkerDiedError):
+            work.commit()
+            raise
         except RemoteError as error:
             work.commit()
             raise RemoteError(
@@ -239,7 +252,7 @@ class _Production:
                 "run the same command again when it is back"
             )
         bad.check_at_end()
-        return copied, lost
+        return continued, copied, lost
 
 
 def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
@@ -367,6 +380,7 @@ def _build(
         with (
             WorkFile(destination.target) as work,
             Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
+            listed_failures(destination.target.path),
         ):
             if workers.chosen or work.is_left:
                 # An image may have killed the build before: now a process that outlives it names

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from batchify import choices
+from batchify.building.failures import check_limit
 from batchify.building.jobs import FILL, RedecodeJob, RowFlags, count_rows
 from batchify.building.journal import differences, plain_config
-from batchify.building.outcome import NAMED, BadImages, Changes
+from batchify.building.outcome import NAMED, Changes
 from batchify.building.row_sources import (
     TASK_SOURCES,
     SampleIndex,
@@ -26,7 +27,6 @@ from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format import schema
 from batchify.format.checksums import content_digest
-from batchify.format.config import pixel_options
 from batchify.format.images import damaged_images
 from batchify.format.reader import Reader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
@@ -152,22 +152,8 @@ def _find_changes(
                 path = lifetime.enter_context(local_copy(output, report))
         changes, file_plan = compare(plan, path, workers, skip=run.skip, every=True, report=report)
     if not changes.is_due:
-        BadImages(file_plan, run)
+        check_limit(file_plan, run.limit)
     return changes
-
-
-def is_reusable(plan: BuildPlan, path: bytes) -> bool:
-    """Return whether rows of a file can be reused: same pixel options, same decoder."""
-    try:
-        with Reader(path) as reader:
-            header = reader.header
-    except (FileMissingError, FileFormatError, FileAccessError):
-        return False
-    return (
-        header.creator == schema.CREATOR
-        and header.decoder == plan.decoder
-        and pixel_options(header.config) == pixel_options(plain_config(plan))
-    )
 
 
 def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from batchify.building.jobs import FilledRows
 from batchify.datasets.tasks import FileTask, name_file
-from batchify.decoding.batch import BatchReader, FindCached
+from batchify.decoding.batch import BatchReader, ImageRecord
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decoding.losses import NOTHING_LOST
 from batchify.decoding.pillow_settings import pillow_for_decoding
@@ -18,6 +21,9 @@ from batchify.format.schema import RowOffsets
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.storage.source import ReadAhead, Source
 from batchify.workers.pool import NOTHING, Mark
+
+if TYPE_CHECKING:
+    from batchify.building.old_rows import OldRows
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class FillJob:
     skip: bool
     old: bytes | None = None
     """A finished file whose images need not be decoded again."""
+    kept: tuple[bytes, ...] = ()
+    """Files with rows of unfinished builds, which need not be decoded again either."""
 
     @property
     def advice(self) -> str:
@@ -47,6 +55,7 @@ class FillJob:
         """Open the work file; yield a function that fills the rows of a task."""
         with contextlib.ExitStack() as lifetime:
             writer = lifetime.enter_context(RowWriter(self.path, self.row_offsets))
+            cache = _Cache(self.kept, self.old, lifetime)
             raw = self.source.open_reader()
             files = lifetime.enter_context(contextlib.closing(ReadAhead(raw)))
             reader = BatchReader(
@@ -54,29 +63,22 @@ class FillJob:
                 self.decode,
                 store=self.store,
                 keep_files=self.store.is_encoded,
-                cached=self._cached(lifetime),
+                cached=cache.take,
                 mask_source=raw,  # apart from the files that are read ahead
             )
             lifetime.enter_context(pillow_for_decoding())
-            yield lambda task: self._fill(task, files, reader, writer, mark)
-
-    def _cached(self, lifetime: contextlib.ExitStack) -> FindCached:
-        """Return a function that finds images that need not be decoded again."""
-        if self.old is None:
-            return lambda *_: None
-        from batchify.building.old_rows import OldRows  # HDF5 loads only if it is needed
-
-        try:
-            rows = OldRows(self.old)
-        except (FileFormatError, FileMissingError, FileAccessError):
-            return lambda *_: None  # damaged or removed meanwhile: everything is decoded
-        lifetime.callback(rows.close)
-        return rows.take
+            yield lambda task: self._fill(task, files, reader, writer, cache, mark)
 
     def _fill(
-        self, task: FileTask, ahead: ReadAhead, reader: BatchReader, writer: RowWriter, mark: Mark
+        self,
+        task: FileTask,
+        ahead: ReadAhead,
+        reader: BatchReader,
+        writer: RowWriter,
+        cache: _Cache,
+        mark: Mark,
     ) -> FilledRows:
-        copied = 0
+        continued, copied = cache.continued, cache.copied
         sums, lost = ChannelSums(), NOTHING_LOST
         bad: list[tuple[int, Skipped]] = []
         stored = ImageRows(writer)
@@ -103,11 +105,19 @@ class FillJob:
                 sums += stored_sums(batch.columns["channel_sums"], images=good)
             else:
                 sums += channel_sums(batch.columns["images"], self.store.scale, images=good)
-            copied += batch.copied
             lost += batch.lost
             bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in batch.bad]
         stop = task.start + len(task.files)
-        return FilledRows(task.split, task.start, stop, tuple(bad), copied, sums, lost)
+        return FilledRows(
+            task.split,
+            task.start,
+            stop,
+            tuple(bad),
+            continued=cache.continued - continued,
+            copied=cache.copied - copied,
+            sums=sums,
+            lost=lost,
+        )
 
     def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""
@@ -118,6 +128,49 @@ class FillJob:
         if not self.skip:
             return None
         return replace(task, refused=(*task.refused, (item, reason)))
+
+
+class _Cache:
+    """Finds images in older files, and counts them.
+
+    Parameters
+    ----------
+    kept : tuple of bytes
+        Files with rows of unfinished builds.
+    old : bytes or None
+        A finished file.
+    lifetime : ExitStack
+        Closes the files.
+    """
+
+    def __init__(
+        self, kept: tuple[bytes, ...], old: bytes | None, lifetime: contextlib.ExitStack
+    ) -> None:
+        self.continued = self.copied = 0
+        self._kept = [rows.take for path in kept for rows in _open_rows(path, lifetime)]
+        self._old = [rows.take for path in (old,) if path for rows in _open_rows(path, lifetime)]
+
+    def take(self, digest: bytes, out: NDArray[Any]) -> ImageRecord | None:
+        """Look up an image: see `batchify.decoding.batch.FindCached`."""
+        for take in self._kept:
+            if (record := take(digest, out)) is not None:
+                self.continued += 1
+                return record
+        for take in self._old:
+            if (record := take(digest, out)) is not None:
+                self.copied += 1
+                return record
+        return None
+
+
+def _open_rows(path: bytes, lifetime: contextlib.ExitStack) -> Iterator[OldRows]:
+    """Yield the rows of a file; nothing if it was damaged or removed meanwhile."""
+    from batchify.building.old_rows import OldRows  # HDF5 loads only if it is needed
+
+    with contextlib.suppress(FileFormatError, FileMissingError, FileAccessError):
+        rows = OldRows(path)
+        lifetime.callback(rows.close)
+        yield rows
 
 
 def _from(first: int, mark: Mark) -> Mark:

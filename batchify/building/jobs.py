@@ -44,8 +44,8 @@ class FilledRows:
     ----------
     bad : tuple of (int, Skipped)
         Rows whose file failed.
-    copied : int
-        How many images were copied from an older file.
+    continued, copied : int
+        How many images were copied from unfinished builds, and from a finished file.
     sums : ChannelSums
         Over the good images, copied ones included.
     lost : Lost
@@ -56,6 +56,7 @@ class FilledRows:
     start: int
     stop: int
     bad: tuple[tuple[int, Skipped], ...]
+    continued: int = 0
     copied: int = 0
     sums: ChannelSums = field(default_factory=ChannelSums)
     lost: Lost = NOTHING_LOST

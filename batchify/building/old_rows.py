@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import zlib
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.keys import KeyIndex
+from batchify.common.keys import KeyIndex, first_bytes
 from batchify.decoding.batch import ImageRecord
 from batchify.decoding.channels import stored_sums
 from batchify.errors import FileFormatError
@@ -18,6 +19,9 @@ from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
 from batchify.format.rows import RowReader
 
+_TRIES = 16
+"""Rows of the same content that are tried: some may be damaged, or of an unfinished build."""
+
 
 class OldRows:
     """The rows of an older file, by the SHA-256 of their source.
@@ -25,7 +29,8 @@ class OldRows:
     Parameters
     ----------
     path : bytes
-        A file that was built with the same pixel options by the same decoder.
+        A file that was built with the same pixel options by the same decoder, or one that
+        `batchify.building.set_aside` made of an unfinished build.
 
     Notes
     -----
@@ -33,23 +38,24 @@ class OldRows:
     """
 
     def __init__(self, path: bytes) -> None:
-        keys = []
+        keys = [np.zeros(0, np.uint64)]
         with contextlib.ExitStack() as undo, Reader(path) as reader:
             self._rows_of = {name: reader.rows(name) for name in reader.splits}
             self._images: dict[str, StoredPixels] = {}
+            self._records: dict[str, list[str]] = {}
             for name in reader.splits:
                 if not reader.is_encoded:
                     self._images[name] = StoredPixels(reader, name)
                     undo.callback(self._images[name].close)
-                keys += [_keys(piece) for piece in reader.pieces(name, "source_sha256")]
-            self._records = [
-                name
-                for name in reader.splits[name]
-                if name not in (*schema.IMAGE_COLUMNS, "record_crc32")
-            ]
+                keys += [first_bytes(piece) for piece in reader.pieces(name, "source_sha256")]
+                self._records[name] = [
+                    column
+                    for column in reader.splits[name]
+                    if column not in (*schema.IMAGE_COLUMNS, "record_crc32")
+                ]
             self._rows = RowReader(path, reader.row_offsets(), reader.identity)
             undo.pop_all()
-        self._index = KeyIndex(np.concatenate(keys) if keys else np.zeros(0, np.uint64))
+        self._index = KeyIndex(np.concatenate(keys))
 
     def take(self, digest: bytes, out: NDArray[Any]) -> ImageRecord | None:
         """Copy the image of a source into `out` and return its metadata; None if it is not there.
@@ -62,11 +68,13 @@ class OldRows:
             SHA-256 of the source.
         out : ndarray, shape (H, W, C)
         """
-        key = _keys(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]
-        for number in self._index.positions(key):
+        key = first_bytes(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]
+        for number in islice(self._index.positions(key), _TRIES):
             split, row = self._split_and_row(number)
             if self._rows.get(split, "source_sha256", row, row + 1) == digest:
-                return self._copy(split, row, out)
+                record = self._copy(split, row, out)
+                if record is not None:
+                    return record
         return None
 
     def _split_and_row(self, number: int) -> tuple[str, int]:
@@ -78,7 +86,9 @@ class OldRows:
         raise IndexError(number)
 
     def _copy(self, split: str, row: int, out: NDArray[Any]) -> ImageRecord | None:
-        record = b"".join(self._rows.get(split, name, row, row + 1) for name in self._records)
+        record = b"".join(
+            self._rows.get(split, name, row, row + 1) for name in self._records[split]
+        )
         record_crc32 = self._rows.get(split, "record_crc32", row, row + 1)
         if zlib.crc32(record) != int.from_bytes(record_crc32, "little"):
             return None
@@ -103,8 +113,3 @@ class OldRows:
         self._rows.close()
         for images in self._images.values():
             images.close()
-
-
-def _keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return the first 8 bytes of each digest, shape (n,)."""
-    return np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel()

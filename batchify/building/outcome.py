@@ -1,101 +1,15 @@
-"""Results of a build: BuildReport, Changes, and the failed images."""
+"""Results of a build: BuildReport and Changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchify.common.text import printable
 from batchify.decoding.losses import Lost, flag_counts, loss_warnings
-from batchify.errors import BadImagesError, BatchifyWarning, Skipped
-from batchify.options import RunOptions
+from batchify.errors import BatchifyWarning
 from batchify.planning.plan import BuildPlan
-
-if TYPE_CHECKING:
-    from batchify.building.jobs import FilledRows
-
-
-FIX_ADVICE = "mend or remove them, or pass --on-error skip to leave them out"
-
-
-class BadImages:
-    """The failed images of a build, and whether the build may go on without them.
-
-    Attributes
-    ----------
-    rows : dict of str to list of (int, Skipped)
-        For each split, the rows whose file failed, and why.
-
-    Raises
-    ------
-    BadImagesError
-        If the plan skips more images than it may.
-    """
-
-    def __init__(self, plan: BuildPlan, run: RunOptions) -> None:
-        self._plan = plan
-        self.skip = run.skip
-        limit = run.limit
-        self._most = limit.count(plan.images + len(plan.skipped)) if limit else None
-        self.rows: dict[str, list[tuple[int, Skipped]]] = {split.name: [] for split in plan.splits}
-        self.count = 0
-        self._check_limit()
-
-    def add(self, rows: FilledRows) -> None:
-        """Add the failed ones of some rows.
-
-        Raises
-        ------
-        BadImagesError
-            If more images are skipped now than may be.
-        """
-        if rows.bad:
-            self.rows[rows.split] += rows.bad
-            self.count += len(rows.bad)
-            self._check_limit()
-
-    def check_at_end(self) -> None:
-        """Refuse failed images that must not be skipped, or a file without images."""
-        is_part = self._plan.shard is not None  # a shard may end up empty
-        if not self.count or (self.skip and (is_part or self.count < self._plan.images)):
-            return
-        advice = FIX_ADVICE
-        if self.count == self._plan.images:
-            advice = "there would be nothing in the file"
-        raise unusable_error(self._found, self._plan.images, advice)
-
-    @property
-    def _found(self) -> list[Skipped]:
-        return [entry for rows in self.rows.values() for _, entry in rows]
-
-    def _check_limit(self) -> None:
-        if self._most is not None and len(self._plan.skipped) + self.count > self._most:
-            raise too_many_skipped([*self._plan.skipped, *self._found])
-
-
-def unusable_error(found: Sequence[Skipped], images: int, advice: str) -> BadImagesError:
-    """Return the error that lists failed images, out of `images`."""
-    return BadImagesError(
-        f"{len(found):,} of {images:,} images cannot be used:\n{listing(found)}\n{advice}",
-        tuple(found),
-    )
-
-
-def too_many_skipped(skipped: Sequence[Skipped]) -> BadImagesError:
-    """Return the error of more skipped images than allowed."""
-    return BadImagesError(
-        f"{len(skipped):,} images are left out already, more than --max-skipped allows:\n"
-        + listing(skipped),
-        tuple(skipped),
-    )
-
-
-def listing(entries: Iterable[Skipped]) -> str:
-    """Return files with their reasons, one per line."""
-    # A bullet before the path: at the start of a line a name could be a command to a CI system.
-    return "\n".join(f"  - {printable(entry.path)}: {entry.reason}" for entry in entries)
-
 
 JSON_VERSION = 1
 

@@ -13,6 +13,19 @@ from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
 PARTIAL = b".partial"
 """Ending of the unfinished file next to its target; other endings are appended to it."""
 
+MOST_KEPT = 9
+"""Few are needed: one takes the rows of the next as long as it has room."""
+
+
+def kept_names(target: bytes) -> list[bytes]:
+    """Return the names for files that keep the rows of unfinished builds of other plans."""
+    return [b"%s%s.rows-%d" % (target, PARTIAL, number) for number in range(1, MOST_KEPT + 1)]
+
+
+def kept_files(target: bytes) -> tuple[bytes, ...]:
+    """Return the `kept_names` that are there."""
+    return tuple(path for path in kept_names(target) if os.path.lexists(path))
+
 
 def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
     """Refuse a folder that shards cannot be written to, before any work; it need not exist.

@@ -8,19 +8,21 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from batchify.building.jobs import FilledRows, RowFlags, Stale, count_rows, no_rows, runs
-from batchify.building.journal import Journal, check_same_plan, header
-from batchify.building.target import PARTIAL, Target
+import numpy as np
+
+from batchify.building.jobs import FilledRows, RowFlags, Stale, count_rows, runs
+from batchify.building.journal import Journal, header, is_same_plan
+from batchify.building.target import PARTIAL, Target, kept_files
 from batchify.common import durable, system
 from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import OutputIOError, OutputLockedError, ResumeError
 from batchify.format import schema
 from batchify.format.rows import RowWriter
-from batchify.format.schema import RowOffsets
+from batchify.format.schema import SplitShape
 from batchify.planning.plan import BuildPlan
 
 JOURNAL = PARTIAL + b".journal"
@@ -57,9 +59,11 @@ class WorkFile(Closing):
         self.path = target.path + PARTIAL
         self.sealing_path = target.path + SEALING
         self.journal = Journal(target.path + JOURNAL)
-        self.is_left = os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
-        """Whether an earlier build left something that may be resumed."""
-        self._decoding = self.is_left
+        self.kept = kept_files(target.path)
+        """Files with rows of unfinished builds of other plans."""
+        self._decoding = os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
+        self.is_left = self._decoding or bool(self.kept)
+        """Whether an earlier build left something of use."""
         self._writer: RowWriter | None = None
         self._row_nbytes = 0
         self._decoded: dict[str, tuple[str, ...]] = {}
@@ -67,9 +71,10 @@ class WorkFile(Closing):
         self._uncommitted_nbytes = 0
 
     def resume(self, plan: BuildPlan, recheck: Recheck) -> Resumed | None:
-        """Take over the rows that an earlier build of the same plan committed.
+        """Take over the rows that an earlier build committed.
 
-        Rows that `recheck` returns are done again.
+        Rows that `recheck` returns are done again. The file of another plan is set aside: its rows
+        can be copied from `kept`.
 
         Returns
         -------
@@ -79,28 +84,36 @@ class WorkFile(Closing):
         Raises
         ------
         ResumeError
-            If the earlier build was of another plan, or is damaged; with what to do.
+            If the earlier build had other options for pixels, or is damaged; with what to do.
+        OutputIOError
+            If there is no room for the new file next to that of another plan.
         """
         if not self.is_left:
             return None
         from batchify.building.planned_columns import write_planned_columns
+        from batchify.building.set_aside import check_reusable
         from batchify.format.structure import write_skipped
 
+        path = self.path
         try:
-            records = self.journal.records()
+            for path in self.kept:
+                check_reusable(plan, path)
+            path = self.path
+            records = self.journal.records() if self._decoding else []
             if not records:  # its first record was not written in full: nothing was committed
                 return None
-            self._reopen(plan, records[0])
+            committed = self._reopen(plan, records)
         except OutputIOError:
             raise
         except (OSError, RuntimeError, ValueError, ResumeError) as error:
             raise ResumeError(
-                f"{printable(self.path)} cannot be continued: {error}; "
+                f"{printable(path)} cannot be continued: {error}; "
                 "pass --restart to discard it and begin anew"
             ) from error
+        if committed is None:
+            return None
         write_skipped(self.rows, plan.file_layout)
         write_planned_columns(self.rows, plan)  # quicker than checking them
-        committed = self._committed(records[1:], plan)
         count = count_rows(committed)
         if count:
             for stale in recheck(committed):
@@ -110,32 +123,73 @@ class WorkFile(Closing):
             self.journal.append({"anew": True, "rows": rows})
         return Resumed(committed, count - count_rows(committed))
 
-    def _reopen(self, plan: BuildPlan, header: dict[str, Any]) -> None:
-        """Open the file of an earlier build; refuse one of another plan, or a damaged one."""
-        from batchify.format.reader import Reader
-        from batchify.format.structure import read_row_offsets
+    def _reopen(self, plan: BuildPlan, records: list[dict[str, Any]]) -> RowFlags | None:
+        """Open the file of an earlier build; return the committed rows.
 
-        check_same_plan(header, plan)
+        None if it is of another plan: then it is set aside.
+        """
+        from batchify.building.set_aside import check_reusable
+        from batchify.format.reader import Reader
+
+        check_reusable(plan, self.path)
+        with Reader(self.path) as reader:  # checks the file strictly: it is trusted from here on
+            counts = {split: reader.rows(split) for split in reader.splits}
+            shapes = [SplitShape(split, columns) for split, columns in reader.columns.items()]
+            classes = reader.header.classes
+        self._open(shapes)
+        committed = self._committed(records[1:], counts)
+        if not is_same_plan(records[0], plan):
+            self._set_aside(plan, committed)
+            return None
         nbytes = os.path.getsize(self.path)
         if nbytes != plan.nbytes:
             raise ResumeError(f"it has {nbytes:,} bytes, not {plan.nbytes:,}")
-        with Reader(self.path) as reader:  # checks the file strictly: it is trusted from here on
-            if reader.header.classes != plan.dataset.classes:
-                raise ResumeError("its classes are damaged")
-        self._open(plan, read_row_offsets(self.path))
+        if classes != plan.dataset.classes:
+            raise ResumeError("its classes are damaged")
+        self._row_nbytes = plan.row_nbytes
+        return committed
 
-    def _committed(self, records: Iterable[dict[str, Any]], plan: BuildPlan) -> RowFlags:
-        """Return the rows that a journal lists and whose decoded columns are undamaged."""
-        committed = no_rows(plan)
+    def _set_aside(self, plan: BuildPlan, committed: RowFlags) -> None:
+        """Keep the rows of another plan's build in a file of another name."""
+        from batchify.building.set_aside import give_rows, mark_rows, set_aside
+
+        if count_rows(committed):
+            mark_rows(self.path, self.rows, committed)
+            self.rows.sync()
+        self._close_writer()
+        if count_rows(committed) and not give_rows(self.path, self.kept):
+            self._check_room(plan.nbytes)
+            set_aside(self.path, self.target.path, self.kept)
+            self.kept = kept_files(self.target.path)
+        self._decoding = False  # until the new file is allocated, nothing of it is kept
+
+    def _committed(self, records: Iterable[dict[str, Any]], counts: Mapping[str, int]) -> RowFlags:
+        """Return the rows that a journal lists and whose decoded columns are undamaged.
+
+        Parameters
+        ----------
+        counts : Mapping of str to int
+            The rows of each split.
+        """
+        committed = {split: np.zeros(rows, np.bool_) for split, rows in counts.items()}
         for record in records:
             if record.get("anew"):
-                committed = no_rows(plan)
+                for marked in committed.values():
+                    marked[:] = False
             for split, start, stop, crc32 in record.get("rows", ()):
+                if stop > counts.get(split, 0):
+                    raise ResumeError("its journal is that of another file")
                 if self._decoded_crc32(split, start, stop) == crc32:
                     committed[split][start:stop] = True
-            for split, row, *_ in record.get("bad", ()):
+            for split, row in record.get("bad", ()):
                 committed[split][row] = False
         return committed
+
+    def start_over(self) -> None:
+        """Discard all that earlier builds left."""
+        self.journal.empty()
+        self._decoding = False
+        self._remove_kept()
 
     def allocate(self, plan: BuildPlan) -> None:
         """Make the complete file, reserve its blocks, and begin the journal.
@@ -148,13 +202,14 @@ class WorkFile(Closing):
         self.journal.empty()  # it describes the file that is removed now
         durable.remove(self.path)
         durable.remove(self.sealing_path)
-        durable.check_room(self.path, plan.nbytes)
+        self._check_room(plan.nbytes)
         from batchify.building.planned_columns import write_planned_columns  # HDF5 loads late
-        from batchify.format.structure import create_file, read_row_offsets
+        from batchify.format.structure import create_file
 
         try:
             create_file(self.path, plan.file_layout)
-            writer = self._open(plan, read_row_offsets(self.path))
+            writer = self._open(plan.splits)
+            self._row_nbytes = plan.row_nbytes
             write_planned_columns(writer, plan)
             fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
             try:
@@ -171,14 +226,25 @@ class WorkFile(Closing):
             raise durable.io_error("making", self.path, error) from error
         self._decoding = True
 
-    def _open(self, plan: BuildPlan, row_offsets: dict[str, RowOffsets]) -> RowWriter:
-        self._row_nbytes = plan.row_nbytes
+    def _open(self, splits: Iterable[SplitShape]) -> RowWriter:
+        from batchify.format.structure import read_row_offsets
+
         self._decoded = {
-            split.name: tuple(column.name for column in split.decoded_columns)
-            for split in plan.splits
+            split.name: tuple(column.name for column in split.decoded_columns) for split in splits
         }
-        self._writer = RowWriter(self.path, row_offsets)
+        self._writer = RowWriter(self.path, read_row_offsets(self.path))
         return self._writer
+
+    def _check_room(self, nbytes: int) -> None:
+        """Check that the new file fits on the disk, next to what earlier builds left."""
+        try:
+            durable.check_room(self.path, nbytes)
+        except OutputIOError as error:
+            if self.kept or self._decoding:
+                raise OutputIOError(
+                    f"{error}, or pass --restart to discard the rows of unfinished builds"
+                ) from error
+            raise
 
     def _decoded_crc32(self, split: str, start: int, stop: int) -> int:
         """Return the CRC-32 of the decoded columns of some rows; nothing else covers them yet."""
@@ -217,11 +283,7 @@ class WorkFile(Closing):
         self.journal.append(
             {
                 "rows": [[*run, self._decoded_crc32(*run)] for run in _joined(self._uncommitted)],
-                "bad": [
-                    [rows.split, row, skipped.path.hex(), skipped.reason]
-                    for rows in self._uncommitted
-                    for row, skipped in rows.bad
-                ],
+                "bad": [[rows.split, row] for rows in self._uncommitted for row, _ in rows.bad],
             }
         )
         self._uncommitted.clear()
@@ -233,7 +295,8 @@ class WorkFile(Closing):
         An unfinished build of another plan is kept.
         """
         with contextlib.suppress(ResumeError):
-            if self.is_left and self.journal.records()[:1] == [header(plan)]:
+            if self.journal.records()[:1] == [header(plan)]:
+                self._remove_kept()
                 self.discard()
 
     def discard(self) -> None:
@@ -281,7 +344,19 @@ class WorkFile(Closing):
             except OSError as error:
                 raise durable.io_error("publishing", self.target.path, error) from error
             durable.remove(self.path)
+            self._remove_kept()
             self.journal.remove()
+
+    def _remove_kept(self) -> None:
+        if not self.kept:
+            return
+        for path in self.kept:
+            durable.remove(path)
+        try:
+            durable.sync_folder(self.path)  # the journal, which knows that they may go, goes later
+        except OSError as error:
+            raise durable.io_error("removing", self.kept[0], error) from error
+        self.kept = ()
 
     def close(self) -> None:
         """Release the target; keep the files if decoding has begun."""

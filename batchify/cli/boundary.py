@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from batchify.common.text import printable
-from batchify.errors import BatchifyError, BatchifyWarning, OptionError
+from batchify.errors import BadImagesError, BatchifyError, BatchifyWarning, OptionError
 
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -124,6 +124,26 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         if not received:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def failure_as_json(wanted: bool) -> Iterator[None]:
+    """Print the failure of a command to stdout as an object, in addition to stderr.
+
+    Its keys are ``error`` (the message), ``code`` (of the exit) and ``failed``: the images that
+    could not be read or decoded, with ``path`` and ``reason``.
+    """
+    try:
+        yield
+    except click.ClickException as error:
+        if wanted:
+            from batchify.cli.text import echo
+
+            bad = error.__cause__.bad if isinstance(error.__cause__, BadImagesError) else ()
+            failed = [{"path": printable(each.path), "reason": each.reason} for each in bad]
+            with contextlib.suppress(OSError):  # nobody reads: the exit code says it
+                echo({"error": error.message, "code": error.exit_code, "failed": failed})
+        raise
 
 
 def _ignore(_lost: sys.UnraisableHookArgs) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from batchify.cli.boundary import boundary
+from batchify.cli.boundary import boundary, failure_as_json
 from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, give_options, to_options
 from batchify.cli.progress import shown_progress
 
@@ -46,7 +46,10 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     """
     on_signal = "; run the same command again to continue"
     only_asks = values["dry_run"] or values["check"]
-    with boundary("" if only_asks else on_signal) as check_signals:
+    with (
+        failure_as_json(values["json"]),
+        boundary("" if only_asks else on_signal) as check_signals,
+    ):
         options = to_options(context, values)
         if values["check"] and values["dry_run"]:
             raise click.UsageError("--check asks about OUT, --dry-run about the plan; give one")

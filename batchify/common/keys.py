@@ -33,6 +33,11 @@ def join_path_keys(pieces: Iterable[Iterable[bytes]], count: int) -> NDArray[np.
     return keys
 
 
+def first_bytes(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each SHA-256, shape (n,)."""
+    return np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel()
+
+
 class KeyIndex:
     """An index that finds 64-bit keys by binary search.
 

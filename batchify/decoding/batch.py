@@ -137,8 +137,6 @@ class Batch:
         uint8 and ``label_sha256``.
     bad : list of (int, str)
         Position and reason of each file that failed.
-    copied : int
-        How many images were cached, and not decoded.
     files : dict of int to bytes
         Position and content of each good file, if files are kept.
     lost : Lost
@@ -147,7 +145,6 @@ class Batch:
 
     columns: dict[str, NDArray[Any]]
     bad: list[tuple[int, str]]
-    copied: int = 0
     files: dict[int, bytes] = field(default_factory=dict)
     lost: Lost = NOTHING_LOST
 
@@ -222,7 +219,6 @@ class BatchReader:
         records = [ImageRecord(0, (0, 0), 0)] * count
         bad: dict[int, str] = {}
         kept: dict[int, bytes] = {}
-        copied = 0
         wanted = [file for i, file in enumerate(files) if i not in refused]
         contents = self._source.read_files(wanted, self._options.max_file_size)
         for i in range(count):
@@ -236,7 +232,6 @@ class BatchReader:
                 digest = hashlib.sha256(data).digest()
                 out = images[i % room]
                 record = self._cached(digest, out)
-                copied += record is not None
                 record = record or self._decode(data, out)
             except BadImageError as error:
                 bad[i] = str(error)
@@ -262,7 +257,7 @@ class BatchReader:
         if masks:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
         lost = sum((records[i].lost for i in range(count) if i not in bad), start=NOTHING_LOST)
-        return Batch(columns, sorted(bad.items()), copied, kept, lost)
+        return Batch(columns, sorted(bad.items()), kept, lost)
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:
         """Decode an image into its row."""

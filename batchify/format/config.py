@@ -45,12 +45,19 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
         raise FileFormatError(f"its config cannot be understood: {error}") from error
 
 
+CAPS = ("max_pixels", "max_dimension", "max_file_size")
+"""Options that refuse images, and change no pixel of others."""
+
+
 def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a config that decide what rows hold, and which images fail."""
     names = [field.name for field in fields(DecodeOptions)] + ["dtype", "store"]
     if config.get("dtype") == "float32":
         names.append("rescale")
-    return {name: config.get(name) for name in names}
+    found = {name: config[name] for name in names if name in config}
+    if found.get("max_pixels") == RECORDED_MAX_PIXELS:
+        found["max_pixels"] = DecodeOptions().max_pixels
+    return found
 
 
 def shown_options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.building.build import START_IMAGES, keeps_duplicates_apart
+from batchify.building.failures import listed_failures
 from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
 from batchify.choices import check_at_least
+from batchify.common.paths import is_url
 from batchify.common.progress import ProgressCallback
 from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError, issue_warnings
@@ -185,6 +187,7 @@ def build_shards(
         folder.claim() as ticket,
         connect_workers(executor, scheduler) as elsewhere,
         Workers(workers, image_timeout_s, imports=FILL) as local,
+        listed_failures(None if is_url(output) else folder.shown),
     ):
         if local.chosen:
             local.start()

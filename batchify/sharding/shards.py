@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from batchify.building.outcome import FIX_ADVICE, plan_as_json, too_many_skipped, unusable_error
+from batchify.building.failures import check_limit, failed_error
+from batchify.building.outcome import plan_as_json
 from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
@@ -252,12 +253,8 @@ class Outcomes:
 
     def check_limit(self) -> None:
         """Refuse to skip more images than may be."""
-        if self.limit is None:
-            return
-        most = self.limit.count(self.plan.images + len(self.plan.skipped))
-        if self.skipped > most:
-            skipped = (entry for outcome in self.done.values() for entry in outcome.skipped)
-            raise too_many_skipped([*self.plan.skipped, *skipped])
+        skipped = [entry for outcome in self.done.values() for entry in outcome.skipped]
+        check_limit(self.plan, self.limit, skipped)
 
     def check_images(self) -> None:
         """Refuse images that failed, at the end, when all of them are known.
@@ -269,13 +266,11 @@ class Outcomes:
         """
         names = [shard.name for shard in self.shards if shard.name in self.bad]
         found = tuple(entry for name in names for entry in self.bad[name].bad)
-        advice = FIX_ADVICE
         if not found:
             found = tuple(entry for outcome in self.done.values() for entry in outcome.skipped)
-            advice = "there would be nothing in the files"
             if len(found) < self.plan.images:
                 return
-        raise unusable_error(found, self.plan.images, advice)
+        raise failed_error(found, self.plan.images)
 
     def index(self) -> ShardIndex:
         """Return the index of the shards, all of which are built."""

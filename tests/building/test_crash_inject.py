@@ -24,7 +24,11 @@ UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @pytest.fixture(
-    scope="module", params=["plain", "gzip", "skip", "restart", "continue", "encoded, skip"]
+    scope="module",
+    params=[
+        *("plain", "gzip", "skip", "restart", "continue", "encoded, skip"),
+        pytest.param("another plan each time", marks=pytest.mark.long),
+    ],
 )
 def stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

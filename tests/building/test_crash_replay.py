@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from helpers.crashing import IMAGES, OUT, SCENARIOS, Stage, read, staged
+from helpers.crashing import IMAGES, LONG_SCENARIOS, OUT, SCENARIOS, Stage, read, staged
 from helpers.disk import Disk, Folder
 from helpers.operations import Operation, Trace
 from helpers.ptrace import why_not
@@ -47,7 +47,13 @@ class Checker:
         return self.checked[digest]
 
 
-@pytest.fixture(scope="module", params=SCENARIOS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.long] if name in LONG_SCENARIOS else [])
+        for name in SCENARIOS
+    ],
+)
 def stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
@@ -121,12 +127,15 @@ def test_a_power_loss_between_any_two_calls(
 
 
 def test_crash_after_crash(stage: Stage, record_property: Record, long: bool) -> None:
-    """A build that continues after a power loss may be ended by the next one, and so on."""
+    """A build that continues after a power loss may be ended by the next one, and so on.
+
+    Where the plan changes, each of them is of another plan than the one before.
+    """
     random, crashes = Random(1), 0
     for _ in range(40 if long else 1):
         files = stage.before
-        for _ in range(4):
-            ended = stage.trace(stage.folder(files))
+        for number in range(4):
+            ended = stage.trace(stage.folder(files), then=number % 2 == 1)
             assert ended.trace.exit_code == 0
             count = random.randint(0, len(ended.trace.operations))
             disk = next(itertools.islice(boundaries(ended.trace), count, None))

@@ -22,6 +22,7 @@ from batchify.building.build import build
 from batchify.building.remote_staging import WorkFolder
 from batchify.common.progress import Progress
 from batchify.errors import (
+    BadImagesError,
     FileAccessError,
     FileMissingError,
     OptionError,
@@ -413,3 +414,16 @@ def test_a_store_that_is_read_only_is_refused_at_once(
     assert batchify.summarize(f"{serving}/local.h5?signature=secret").nbytes == report.nbytes
     with pytest.raises(FileMissingError):
         batchify.summarize(f"{serving}/none.h5")
+
+
+def test_rows_of_another_plan_are_taken_over(s3: S3Server, photos: Path, tmp_path: Path) -> None:
+    """The list of what failed, and the rows, are in the work folder until a build succeeds."""
+    (photos / "cat" / "img_000.jpg").write_bytes(b"bad")
+    with pytest.raises(BadImagesError, match=r"all of them are listed in .*/out\.h5\.errors\.txt"):
+        build(photos, OUT, workers=1)
+    assert "out.h5.errors.txt" in work_files(tmp_path)
+    (photos / "cat" / "img_000.jpg").unlink()
+    assert build(photos, OUT, workers=1).kept == 14
+    assert work_files(tmp_path) == []
+    build(photos, tmp_path / "local.h5", workers=1)
+    assert s3.get("bucket", KEY) == (tmp_path / "local.h5").read_bytes()

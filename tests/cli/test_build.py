@@ -86,7 +86,7 @@ def test_a_dry_run_decodes_and_writes_nothing(run: Run, photos: Path, tmp_path: 
     assert report["identity"] == plan["identity"]
 
 
-def test_bad_images_exit_3_and_are_named(run: Run, photos: Path) -> None:
+def test_bad_images_exit_3_and_are_named(run: Run, photos: Path, tmp_path: Path) -> None:
     """Each on a line of its own on stderr, escaped; no traceback."""
     save(photos / "cat" / "::error::\n.jpg", b"bad")
     done = run("build", photos, "out.h5", *SMALL)
@@ -96,7 +96,9 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path) -> None:
         "Error: 1 of 16 images cannot be used:\n"
         "  - cat/::error::\\n.jpg: not an image, or a damaged one, of an allowed format "
         "(JPEG, PNG, BMP, PPM, TIFF, GIF, WEBP, AVIF)\n"
-        "mend or remove them, or pass --on-error skip to leave them out\n"
+        "the other 15 rows are kept: remove or repair these files and run the same command again, "
+        "or pass --on-error skip to leave them out\n"
+        f"all of them are listed in {tmp_path / 'out.h5.errors.txt'}\n"
     )
     done = run("build", photos, "out.h5", *SMALL, "--on-error", "skip")
     assert done.returncode == 0

@@ -27,8 +27,8 @@ COMMIT_NBYTES = 4 * 20 * 16 * 3
 """Two batches of two rows each, so that the dozen images are committed in several records."""
 
 OPTIONS = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=2)
-OTHER = replace(OPTIONS, split=SplitOptions(seed=1))
-"""Another plan, of a file of the same size."""
+OTHER, THIRD, FOURTH = (replace(OPTIONS, split=SplitOptions(seed=seed)) for seed in (1, 2, 3))
+"""Other plans, of files of the same size."""
 
 GZIP = replace(OPTIONS, store=StoreOptions(compression="gzip"))
 ENCODED = replace(OPTIONS, store=StoreOptions(store="encoded"))
@@ -49,10 +49,12 @@ class Scenario:
     options : BuildOptions
     flags : tuple of str
         What the command has besides; the options of the library follow from it.
-    left : BuildOptions, optional
-        Of a build that was ended in the middle and left its rows.
+    left : tuple of BuildOptions
+        Of builds, one after another, that were ended in the middle and left their rows.
+    then : BuildOptions, optional
+        Of the builds after a crash, if they are of another plan.
     sealed : bool
-        Whether that one was ended after its last row instead.
+        Whether those were ended after the last row instead.
     torn : bool
         Whether the last record of its journal was not written whole.
     old : bool
@@ -63,7 +65,8 @@ class Scenario:
 
     options: BuildOptions = OPTIONS
     flags: tuple[str, ...] = ()
-    left: BuildOptions | None = None
+    left: tuple[BuildOptions, ...] = ()
+    then: BuildOptions | None = None
     sealed: bool = False
     torn: bool = False
     old: bool = False
@@ -81,14 +84,21 @@ SCENARIOS = {
     "skip": Scenario(bad=True),
     "overwrite": Scenario(flags=("--overwrite",), old=True),
     # Torn, so that no journal of the new build is ever the same.
-    "restart": Scenario(flags=("--restart",), left=OPTIONS, torn=True),
-    "restart of another plan": Scenario(flags=("--restart",), left=OTHER),
-    "continue": Scenario(left=OPTIONS),
-    "continue a torn journal": Scenario(left=OPTIONS, torn=True),
-    "continue the seal": Scenario(GZIP, left=GZIP, sealed=True),
+    "restart": Scenario(flags=("--restart",), left=(OPTIONS,), torn=True),
+    "restart of other plans": Scenario(flags=("--restart",), left=(OTHER, THIRD)),
+    "continue": Scenario(left=(OPTIONS,)),
+    "continue a torn journal": Scenario(left=(OPTIONS,), torn=True),
+    "continue the seal": Scenario(GZIP, left=(GZIP,), sealed=True),
     "encoded, skip": Scenario(ENCODED, bad=True),
-    "continue encoded": Scenario(ENCODED, left=ENCODED),
+    "continue encoded": Scenario(ENCODED, left=(ENCODED,)),
+    "another plan": Scenario(left=(OTHER,)),
+    "another plan each time": Scenario(
+        flags=("--overwrite",), left=(OTHER, THIRD), then=FOURTH, old=True
+    ),
 }
+
+LONG_SCENARIOS = ("another plan",)
+"""Those whose calls are among those of another."""
 
 
 @dataclass
@@ -101,26 +111,35 @@ class Stage:
     scratch: Path
     before: Folder = field(default_factory=dict)
     reference: bytes = b""
+    last: bytes = b""
+    """The bytes of the builds after a crash."""
     _folders: int = 0
 
     def __post_init__(self) -> None:
         """Make the folder as it is before, and the file of a build that nothing disturbed."""
         folder = self.folder({})
-        self._build(folder / "reference.h5")
+        self._build(folder / "reference.h5", self.scenario.options)
+        self._build(folder / "last.h5", self._then)
         self.reference = (folder / "reference.h5").read_bytes()
+        self.last = (folder / "last.h5").read_bytes()
         folder = self.folder({OUT: b"old file, " * 400} if self.scenario.old else {})
-        if self.scenario.left:
+        for options in self.scenario.left:
             with pytest.raises(_StopError):
                 build(
                     self.root,
                     folder / OUT,
-                    self.scenario.left,
+                    options,
                     workers=1,
+                    overwrite="--overwrite" in self.scenario.flags,
                     progress=self._stop,
                 )
         self.before = read(folder)
         if self.scenario.torn:
             self.before[JOURNAL] += self.before[JOURNAL][:700]
+
+    @property
+    def _then(self) -> BuildOptions:
+        return self.scenario.then or self.scenario.options
 
     def _stop(self, progress: Progress) -> None:
         """End a build after half its rows, or in its seal."""
@@ -136,9 +155,9 @@ class Stage:
             (path / name).write_bytes(data)
         return path
 
-    def trace(self, folder: Path, fault: Fault | None = None) -> Ended:
-        """Run the command in a folder under the tracer."""
-        options = self.scenario.options
+    def trace(self, folder: Path, fault: Fault | None = None, *, then: bool = False) -> Ended:
+        """Run the command in a folder under the tracer; or that of the builds after a crash."""
+        options = self._then if then else self.scenario.options
         height, width = options.decode.target_size
         flags = list(self.scenario.flags)
         if "--restart" in flags and not self._restarts(read(folder)):
@@ -148,7 +167,7 @@ class Stage:
                 "build", str(self.root), str(folder / OUT), "--quiet", "--workers=1",
                 f"--target-size={height}x{width}", f"--batch-size={options.batch_size}",
                 f"--compression={options.store.compression}", f"--store={options.store.store}",
-                f"--on-error={self.scenario.on_error}", *flags,
+                f"--on-error={self.scenario.on_error}", f"--seed={options.split.seed}", *flags,
             ],
             folder,
             fault,
@@ -157,7 +176,7 @@ class Stage:
     def check_target(self, files: Folder) -> None:
         """Assert that the target is absent, the old file or the whole new one."""
         found = files.get(OUT)
-        assert found in (self.before.get(OUT), self.reference)
+        assert found in (self.before.get(OUT), self.reference, self.last)
 
     def finish(self, files: Folder) -> int:
         """Build in a folder as a crash left it; assert that the file is that of no crash.
@@ -168,10 +187,10 @@ class Stage:
             How many rows needed not be made again; all, where the file was published already.
         """
         folder = self.folder(files)
-        kept = self._build(folder / OUT, restart=self._restarts(files))
-        if files.get(OUT) == self.reference:
+        kept = self._build(folder / OUT, self._then, restart=self._restarts(files))
+        if files.get(OUT) == self.last:
             kept = IMAGES
-        assert read(folder) == {OUT: self.reference}
+        assert read(folder) == {OUT: self.last}
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -183,20 +202,20 @@ class Stage:
         It is where that is still what the first one was to discard; else that one began to, and
         the user may go on without.
         """
-        untouched = all(files.get(name) == self.before.get(name) for name in (PARTIAL, JOURNAL))
+        untouched = files == self.before or any(".rows-" in name for name in files)
         return "--restart" in self.scenario.flags and untouched
 
-    def _build(self, path: Path, *, restart: bool = False) -> int:
+    def _build(self, path: Path, options: BuildOptions, *, restart: bool = False) -> int:
         report = build(
             self.root,
             path,
-            self.scenario.options,
+            options,
             workers=1,
             overwrite="--overwrite" in self.scenario.flags,
             restart=restart,
             on_error=self.scenario.on_error,
         )
-        return report.kept
+        return report.kept + report.copied
 
 
 def read(folder: Path) -> Folder:

@@ -426,7 +426,7 @@ BUILDS = [
 ]  # fmt: skip
 
 WAYS = [
-    Case("resumed", (stop_large, f"{_LARGE} --seed 2", f"{_LARGE} --batch-size 1"), shown=True),
+    Case("resumed", (stop_large, f"{_LARGE} --fit pad", f"{_LARGE} --batch-size 1"), shown=True),
     Case("unbroken", (draw_few, _LARGE)),
     Case("overwritten", (copy_photos, _COPIED, change_photos,
                          _COPIED,

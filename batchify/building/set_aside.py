@@ -1,0 +1,188 @@
+"""Keep the rows of unfinished builds of other plans, for the next build to copy.
+
+The unfinished file gets another name, and says by its checksums which of its rows count:
+``record_crc32`` is right for those that its journal lists, and wrong for all others. So it needs no
+journal, and `batchify.building.old_rows.OldRows` reads it like a finished file. Which row holds
+which image does not matter: rows are found by the SHA-256 of their source.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.building.jobs import RowFlags
+from batchify.building.journal import differences, plain_config
+from batchify.building.target import kept_names
+from batchify.common import durable
+from batchify.common.keys import KeyIndex, first_bytes
+from batchify.errors import FileAccessError, FileFormatError, FileMissingError, ResumeError
+from batchify.format import schema
+from batchify.format.checksums import record_sums
+from batchify.format.config import CAPS, pixel_options
+from batchify.format.reader import Reader
+from batchify.format.rows import RowWriter
+from batchify.planning.plan import BuildPlan
+
+
+def pixel_differences(reader: Reader, plan: BuildPlan) -> list[str]:
+    """Return why rows of a file are not those that a build makes; empty if they are.
+
+    The same options for pixels, by the same decoder. A cap that was raised since refuses no image
+    that has a row, --truncated accept changes none, and a plugin for another format decodes none.
+    """
+    header = reader.header
+    decoder = plan.decoder
+    if set(header.decoder.split(", ")) <= set(decoder.split(", ")):
+        decoder = header.decoder
+    before, now = pixel_options(header.config), pixel_options(plain_config(plan))
+    for name in CAPS:
+        if isinstance(before.get(name), int) and before[name] <= now[name]:
+            before[name] = now[name]
+    if "truncated" not in before and now.get("truncated") == "accept":
+        del now["truncated"]
+    made_by = {"creator": header.creator, "decoder": header.decoder}
+    return [
+        *differences(made_by, {"creator": schema.CREATOR, "decoder": decoder}),
+        *differences(before, now),
+    ]
+
+
+def is_reusable(plan: BuildPlan, path: bytes) -> bool:
+    """Return whether rows of a file can be copied into that of a plan."""
+    try:
+        with Reader(path) as reader:
+            return not pixel_differences(reader, plan)
+    except (FileMissingError, FileFormatError, FileAccessError):
+        return False
+
+
+def check_reusable(plan: BuildPlan, path: bytes) -> None:
+    """Refuse rows of a file that is damaged, or was built with other options for pixels.
+
+    Raises
+    ------
+    ResumeError, FileFormatError, FileAccessError
+        With the differences.
+    """
+    with Reader(path) as reader:
+        if found := pixel_differences(reader, plan):
+            raise ResumeError("; ".join(found))
+
+
+def mark_rows(path: bytes, rows: RowWriter, counted: RowFlags) -> None:
+    """Make ``record_crc32`` right for the rows that count, and wrong for all others."""
+    with Reader(path) as reader:
+        for split in reader.splits:
+            for start, records in reader.records(split):
+                sums = record_sums(records)
+                sums[~counted[split][start : start + len(sums)]] ^= np.uint32(0xFFFFFFFF)
+                rows.put(split, start, {"record_crc32": sums})
+
+
+def give_rows(path: bytes, kept: tuple[bytes, ...]) -> bool:
+    """Copy the rows of an unfinished file into one that was set aside; tell if one has the room.
+
+    The rows are marked and durable.
+    """
+    return any(_move_rows(path, other) for other in kept)
+
+
+def set_aside(path: bytes, target: bytes, kept: tuple[bytes, ...]) -> None:
+    """Rename an unfinished file, whose rows are marked and durable; it takes the rows of others.
+
+    Parameters
+    ----------
+    kept : tuple of bytes
+        The files that were set aside before: removed if there is room for their rows.
+
+    Raises
+    ------
+    ResumeError
+        If there are too many of them.
+    OutputIOError
+        If the file cannot be renamed, or rows cannot be written.
+    """
+    free = [name for name in kept_names(target) if name not in kept]
+    if not free:
+        raise ResumeError(f"there are {len(kept)} files of earlier unfinished builds")
+    try:
+        os.replace(path, free[0])
+        durable.sync_folder(path)
+    except OSError as error:
+        raise durable.io_error("renaming", path, error) from error
+    for other in kept:
+        if _move_rows(other, free[0]):
+            durable.remove(other)
+
+
+class _Rows(NamedTuple):
+    """Which rows of a file count.
+
+    Parameters
+    ----------
+    counted : dict of str to ndarray of bool, shape (N,)
+    keys : ndarray of uint64, shape (n,)
+        The first bytes of the SHA-256 of each row that counts, in order.
+    """
+
+    counted: RowFlags
+    keys: NDArray[np.uint64]
+
+
+def _read_rows(reader: Reader) -> _Rows:
+    counted, keys = {}, [np.zeros(0, np.uint64)]
+    for split in reader.splits:
+        counted[split] = np.zeros(reader.rows(split), np.bool_)
+        for start, records in reader.records(split):
+            good = record_sums(records) == records["record_crc32"]
+            counted[split][start : start + len(good)] = good
+            keys.append(first_bytes(records["source_sha256"][good]))
+    return _Rows(counted, np.concatenate(keys))
+
+
+def _positions(flags: Mapping[str, NDArray[np.bool_]]) -> Iterator[tuple[str, int]]:
+    for split, marked in flags.items():
+        for row in np.flatnonzero(marked).tolist():
+            yield split, row
+
+
+def _move_rows(source: bytes, into: bytes) -> bool:
+    """Copy the rows that another file lacks into its free rows, durably; tell if they all fit.
+
+    Nothing is copied if they do not. Whatever a crash leaves half written has a wrong checksum.
+
+    Notes
+    -----
+    Memory: about 40 bytes a row.
+    """
+    with Reader(source) as reader:
+        rows, offsets, encoded = _read_rows(reader), reader.row_offsets(), reader.is_encoded
+    with Reader(into) as reader:
+        taken, target_offsets = _read_rows(reader), reader.row_offsets()
+    lacking = ~KeyIndex(taken.keys, positions=False).has(rows.keys)
+    first = np.zeros_like(lacking)
+    first[np.unique(rows.keys, return_index=True)[1]] = True
+    lacking &= first  # of several rows of one content, one is enough
+    free = {split: ~counted for split, counted in taken.counted.items()}
+    if np.count_nonzero(lacking) > sum(map(np.count_nonzero, free.values())):
+        return False
+    if not lacking.any():
+        return True
+    names = ["source_sha256", "row_crc32", "source_size", "source_flags"]
+    names.append("channel_sums" if encoded else "images")
+    with RowWriter(source, offsets) as old, RowWriter(into, target_offsets) as new:
+        counted = zip(_positions(rows.counted), lacking, strict=True)
+        wanted = (where for where, lacks in counted if lacks)
+        for (split, row), (to_split, to_row) in zip(wanted, _positions(free), strict=False):
+            for name in names:
+                data = np.frombuffer(old.get(split, name, row, row + 1), np.uint8)
+                new.put(to_split, to_row, {name: data.reshape(1, -1)})
+            taken.counted[to_split][to_row] = True
+        mark_rows(into, new, taken.counted)
+        new.sync()
+    return True
