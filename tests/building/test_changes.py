@@ -40,9 +40,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
     calls: Decoded = []
     real = image.decode_image
 
-    def counted(data: bytes, options: DecodeOptions) -> Any:
+    def counted(data: bytes, options: DecodeOptions, **more: Any) -> Any:
         calls.append(len(data))
-        return real(data, options)
+        return real(data, options, **more)
 
     monkeypatch.setattr("batchify.decoding.batch.decode_image", counted)
     return calls
