@@ -153,7 +153,7 @@ def _done(report: BuildReport | ShardsReport) -> list[str]:
 def _labels(plan: BuildPlan) -> str:
     if plan.options.store.class_mode in choices.MANIFEST_MODES:
         return labelled(plan.options.store.class_mode, len(plan.dataset.classes))
-    return f"{len(plan.dataset.classes):,} classes"
+    return labelled("sparse", len(plan.dataset.classes))
 
 
 def changes_text(changes: Changes) -> str:

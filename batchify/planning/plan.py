@@ -237,8 +237,15 @@ class BuildPlan:
             message = f"{len(bare)} of {len(counts)} classes have no images: {names}"
             found.append(BatchifyWarning("empty-class", message))
         found += self._missing_classes()
+        if len(counts) == 1 and self.options.store.class_mode in choices.INDEXED_MODES:
+            message = (
+                f"there is only one class, {printable(self.dataset.classes[0])}, and every label "
+                "is 0; if the images have classes, put those of each into a subfolder of its own, "
+                "or name them by --label-from or --manifest; --class-mode none stores no labels"
+            )
+            found.append(BatchifyWarning("one-class", message))
         if self.options.store.class_mode == "binary" and len(counts) != 2:
-            message = f"class mode binary, but there are {len(counts)} classes: labels go past 1"
+            message = f"class mode binary needs exactly 2 classes, found {len(counts)}"
             found.append(BatchifyWarning("not-binary", message))
         return tuple(found)
 

@@ -54,7 +54,7 @@ def labels_of(path: Path) -> dict[str, int]:
     return found
 
 
-def test_numbered_folders_have_keras_labels_and_a_warning(run: Run, numbered: Path) -> None:
+def test_number_folders_have_keras_labels_and_a_warning(run: Run, numbered: Path) -> None:
     """Folder 10 has label 2, as with Keras; both ways to change that are named."""
     done = run("build", "numbered", "out.h5")
     assert done.returncode == 0, done.stderr
@@ -142,7 +142,7 @@ def test_numbers_of_a_table_that_do_not_count_are_a_warning(tmp_path: Path, numb
 
 
 @pytest.mark.parametrize("listing", ["dog,bird", "@classes.txt"])
-def test_classes_are_those_listed_in_that_order(run: Run, animals: Path, listing: str) -> None:
+def test_some_classes_are_taken_in_the_order_listed(run: Run, animals: Path, listing: str) -> None:
     """As Keras' classes=: other folders are ignored and counted; the file is up to date."""
     (animals.parent / "classes.txt").write_bytes("\ufeffdog\r\n\r\n bird \r\n".encode())
     done = run("build", "animals", "out.h5", "--classes", listing, "--target-size", "8")

@@ -80,7 +80,7 @@ def check_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_columns_travel_row_by_row_in_their_types(
+def test_further_columns_travel_row_by_row_in_their_types(
     tmp_path: Path, photos: Path, suffix: str
 ) -> None:
     """Whole numbers, other numbers, truth values and texts, with the same digest in any format."""

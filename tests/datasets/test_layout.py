@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pytest
-from helpers.drawing import encoded, photo, save
+from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
 
 from batchify.dataset_options import DiscoverOptions
@@ -543,3 +543,13 @@ def test_every_row_of_the_page_is_a_test() -> None:
     tests = [path.read_text(encoding="utf-8") for path in (TOP / "tests").rglob("test_*.py")]
     spelled = {name: (f'"{name}"', f"def test_{name.replace('-', '_')}") for name in names}
     assert [n for n in names if not any(s in text for s in spelled[n] for text in tests)] == []
+
+
+def test_a_single_class_is_doubted(run: Run, tmp_path: Path) -> None:
+    """Photos in one folder, perhaps of several classes: all labels are 0, and the build says so."""
+    draw_dataset(tmp_path / "d", {"birds": 5})
+    done = run("build", tmp_path / "d", tmp_path / "out.h5")
+    assert done.returncode == 0
+    assert "  warning: there is only one class, birds, and every label is 0" in done.stdout
+    done = run("build", tmp_path / "d", tmp_path / "none.h5", "--class-mode", "none")
+    assert "only one class" not in done.stdout

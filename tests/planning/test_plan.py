@@ -131,7 +131,7 @@ def test_what_a_user_should_know_is_said() -> None:
     assert tuple(map(str, plan.warnings)) == (
         "the validation split is empty: too few images for its share",
         "1 of 3 classes have no images: class1",
-        "class mode binary, but there are 3 classes: labels go past 1",
+        "class mode binary needs exactly 2 classes, found 3",
     )
     assert plan_of(made_up([10, 10])).warnings == ()
 
