@@ -123,7 +123,7 @@ class Changes:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Return the changes as plain JSON values; the schema is in the README."""
+        """Return the changes as plain JSON values; see the page `json` of the documentation."""
         return {
             "json_version": JSON_VERSION,
             "path": printable(self.path),
@@ -136,7 +136,7 @@ class Changes:
 
 
 def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
-    """Return a plan as plain JSON values; the schema is in the README."""
+    """Return a plan as plain JSON values; see the page `json` of the documentation."""
     dataset = plan.dataset
     return {
         "dataset": dataset.name,

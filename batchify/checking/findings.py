@@ -130,7 +130,7 @@ class Verification:
         return not self.counts
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; the schema is in the README."""
+        """Return the result as plain JSON values; see the page `json` of the documentation."""
         return {
             "json_version": VERIFY_JSON_VERSION,
             "path": printable(self.path),
@@ -330,7 +330,7 @@ class CheckReport:
         return not any(p.severity in failing and not p.ignored for p in self.problems)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; the schema is in the README."""
+        """Return the result as plain JSON values; see the page `json` of the documentation."""
         return {
             "json_version": CHECK_JSON_VERSION,
             "path": printable(self.path),

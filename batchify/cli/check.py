@@ -84,7 +84,7 @@ Examples:
     help="Let findings of this code pass; may be given several times.",
 )
 @click.option("--strict", is_flag=True, help="Fail for warnings, too.")
-@click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
+@click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @give_options(WORKER_OPTIONS)
 @give_options((*FILE_OPTIONS, CONFIG))

@@ -42,7 +42,7 @@ SKIPPED_SHOWN = 20
     metavar="N",
     help="Draws which images are shown, where there are many.",
 )
-@click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
+@click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
 def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: bool) -> None:
     """Show what is inside OUT, a file that `batchify build` made.
 

@@ -35,7 +35,7 @@ DAMAGED = 6
     help="Decode N images of --source again, or all, and compare the pixels.",
 )
 @give_options(WORKER_OPTIONS)
-@click.option("--json", is_flag=True, help="Print JSON; the README has its schema.")
+@click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
 def verify(

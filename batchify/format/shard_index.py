@@ -39,7 +39,7 @@ class ShardFile:
     digest: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values; the schema is in the README."""
+        """Return it as plain JSON values; see the page `json` of the documentation."""
         return {
             "file": self.name,
             "rows": self.rows,
@@ -82,7 +82,7 @@ class ShardIndex:
         return {name: sum(file.rows for file in files) for name, files in self.splits.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values; the schema is in the README."""
+        """Return it as plain JSON values; see the page `json` of the documentation."""
         return {
             "format": FORMAT,
             "version": VERSION,

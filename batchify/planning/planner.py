@@ -45,7 +45,7 @@ class Fingerprint:
         return self.hexdigest
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values; the schema is in the README."""
+        """Return it as plain JSON values; see the page `json` of the documentation."""
         return {
             "fingerprint": self.hexdigest,
             "images": self.plan.images,

@@ -167,7 +167,7 @@ class Summary:
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the summary as plain JSON values; the schema is in the README."""
+        """Return the summary as plain JSON values; see the page `json` of the documentation."""
         classes = [printable(name) for name in self.classes]
         return {
             "json_version": JSON_VERSION,

@@ -201,9 +201,9 @@ def test_no_checkout_leaves_its_token() -> None:
                 assert step["with"]["persist-credentials"] is False
 
 
-def test_the_readme_names_inputs_and_outputs() -> None:
+def test_the_page_names_inputs_and_outputs() -> None:
     """All of them, inputs with their defaults; its example uses no other."""
-    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    readme = (TOP / "batchify" / "docs" / "ci.md").read_text(encoding="utf-8")
     for name, declared in MANIFEST["inputs"].items():
         default = declared.get("default", "")
         assert f"| `{name}` | {default}{' ' if default else ''}|" in readme, name

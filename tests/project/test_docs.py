@@ -45,8 +45,11 @@ def test_the_reference_lists_every_public_name() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the site is built elsewhere")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Every page is in the index, and every reference leads somewhere."""
-    pages = tmp_path / "pages"
-    pages.mkdir()
+    pages = tmp_path / "build" / "pages"  # as deep as in the checkout, for the pictures
+    pages.mkdir(parents=True)
+    (tmp_path / ".github").mkdir()
+    for picture in (TOP / ".github").glob("*.png"):
+        shutil.copy(picture, tmp_path / ".github")
     for page in [*PAGES, *SITE.glob("*.md")]:
         shutil.copy(page, pages)
     command = ["-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-c", str(SITE)]
