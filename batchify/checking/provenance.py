@@ -193,8 +193,11 @@ class SourceCheck:
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
         """Return what is in the dataset now: its folders, or the files of a manifest's rows."""
         if options.manifest is None:
+            split = options.split
+            is_drawn = split.limit is not None or split.max_per_class is not None
+            needs_labels = is_drawn and options.store.class_mode != "none"  # the draw needs them
             return discover(
-                self._path, options.discover, needs_labels=False, timeout_s=self._timeout_s
+                self._path, options.discover, needs_labels=needs_labels, timeout_s=self._timeout_s
             )
         return relisted(reader, self._path, options.discover, timeout_s=self._timeout_s)
 

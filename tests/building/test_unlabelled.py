@@ -186,6 +186,17 @@ def test_it_goes_with_validation_of_train_and_a_limit(kaggle: Path, tmp_path: Pa
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
 
 
+@pytest.mark.parametrize(("most", "limit"), [(2, 4), (3, 6), (4, 9)])
+def test_verify_draws_the_sample_that_the_build_drew(
+    kaggle: Path, tmp_path: Path, most: int, limit: int
+) -> None:
+    """The test images have no class there, either: none of the dataset is new."""
+    shutil.rmtree(kaggle / "val")
+    options = replace(SMALL, split=SplitOptions(max_per_class=most, limit=limit))
+    build(kaggle, tmp_path / "out.h5", options, workers=1)
+    assert verify(tmp_path / "out.h5", source=kaggle, workers=1).is_whole
+
+
 def test_a_loader_yields_its_images_alone(kaggle: Path) -> None:
     """As with class mode none."""
     loader = Loader.from_directory(kaggle, subset="test", target_size=(20, 16), batch_size=7)
