@@ -35,8 +35,9 @@ class DecodeOptions:
         for pixels is where Pillow refuses an image; files record it as `RECORDED_MAX_PIXELS`.
     depth : str
         What becomes of values whose depth is not that of the file. ``clip``: 16-bit values above
-        255 become 255, as in Keras, and 8-bit values stay as they are in a uint16 file. ``scale``:
-        0 to 65535 becomes 0 to 255, rounded to the nearest, and 0 to 255 becomes 0 to 65535.
+        255 become 255, as in Keras, and 8-bit values stay as they are. ``scale``: 0 to 65535
+        becomes 0 to 255, rounded to the nearest, and 0 to 255 becomes 0 to 65535 in a uint16 file,
+        and in a float32 file with one rescale factor for 16-bit values (below 1/256).
     truncated : str
         Whether a file that lacks its end is an ``error``; ``accept`` takes what is there.
     plugins : tuple of str

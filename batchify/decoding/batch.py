@@ -26,7 +26,7 @@ from batchify.storage.source import FileReader, SourceFile
 
 _RGBA = 4
 _MAX_DEEP = 65535
-_HIGH_BYTE = 257
+_HIGH_BYTE = np.uint16(257)
 """65535 / 255."""
 
 
@@ -73,15 +73,14 @@ class PixelWriter:
             self._put(np.full((1, 1, 1), _MAX_DEEP, np.uint16), out[..., -1:])
 
     def _put(self, pixels: NDArray[Any], out: NDArray[Any]) -> None:
+        if self._scales and self.keeps_deep and pixels.dtype == np.uint8:
+            pixels = pixels * _HIGH_BYTE
         if out.dtype.kind == "f":
             factor = self._factors.get(pixels.dtype, self._factor)
             np.multiply(pixels, factor, out=out, dtype=np.float32, casting="same_kind")
             return
         if pixels.dtype.kind == "f":
             raise BadImageError(FLOAT_ADVICE)
-        if self._scales and pixels.dtype == np.uint8 and out.dtype == np.uint16:
-            np.multiply(pixels, _HIGH_BYTE, out=out, dtype=np.uint16)
-            return
         if self._scales and pixels.dtype == np.uint16 and out.dtype == np.uint8:
             pixels = scaled_to_bytes(pixels)
         if pixels.dtype.itemsize > out.dtype.itemsize:

@@ -73,11 +73,10 @@ _DEEP = flag_bit("sixteen_bit") | flag_bit("thirty_two_bit")
 
 
 def _is_shallow(flags: int, decode: DecodeOptions, store: StoreOptions) -> bool:
+    is_deep = store.dtype == "uint16"
     if store.dtype == "float32":
         is_deep = not store.scales_by_depth and abs(store.scale) < LEAST_BYTE_RESCALE
-    else:
-        is_deep = store.dtype == "uint16" and decode.depth == "clip"
-    return is_deep and not flags & _DEEP
+    return is_deep and decode.depth == "clip" and not flags & _DEEP
 
 
 def _ignores_exif(flags: int, decode: DecodeOptions, _store: StoreOptions) -> bool:
@@ -111,7 +110,7 @@ LOSSES = (
     Loss(
         "eight-bit",
         "have 8 bits, and are stored as 0 to 255 of 65535",
-        "build with --depth scale, or with --dtype uint8 (for float32, --rescale auto)",
+        "build with --depth scale, or with --dtype uint8 (for float32, with --rescale auto)",
         _is_shallow,
     ),
     Loss(
@@ -177,10 +176,13 @@ def loss_warnings(
     """Return the warnings of a build; None for `lost` if it was not counted for all images."""
     total = sum(sources.values())
     details = {}
-    if lost is not None and lost.pixels:
+    if lost is None:
+        clipped = sum(n for flags, n in sources.items() if flags & flag_bit("clipped"))
+        details["clipped"] = f" ({100 * clipped / max(total, 1):.3g}% of the images)"
+    elif lost.pixels:
         details["clipped"] = f" ({100 * lost.clipped / lost.pixels:.3g}% of their pixels)"
     if lost is not None and lost.pages:
-        details["pages"] = f" ({lost.pages:,} further pages are left out)"
+        details["pages"] = f" ({lost.pages:,} further pages are not stored)"
     return tuple(
         BatchifyWarning(
             loss.code,

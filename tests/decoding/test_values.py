@@ -25,7 +25,7 @@ from batchify import choices
 from batchify.decoding.batch import PixelWriter
 from batchify.decoding.channels import channel_sums, mean_and_std, stored_sums, sums_column
 from batchify.decoding.image import Decoded, decode_image
-from batchify.decoding.losses import LOSSES
+from batchify.decoding.losses import LOSSES, loss_warnings
 from batchify.decoding.pillow_settings import pillow_for_decoding, set_pillow_limits
 from batchify.decoding.source_flags import source_flags
 from batchify.errors import BadImageError, BatchifyWarning
@@ -113,6 +113,7 @@ def test_v1_clipped_16_bits_are_a_warning(
     again = run("build", root, "out.h5", *SMALL, "--json")
     found = json.loads(again.stdout)
     assert [each["code"] for each in found["warnings"]] == ["clipped"]
+    assert "are clipped (100% of the images);" in found["warnings"][0]["message"]
     assert (found["sources"]["clipped"], found["up_to_date"]) == (12, True)
 
 
@@ -173,6 +174,23 @@ def test_8_bits_in_a_uint16_file(run: Run, draw: Callable[..., Path], tmp_path: 
         assert run(*words).returncode == 0
 
 
+def test_8_bits_in_float32_with_a_factor_for_16() -> None:
+    """Both ways that the warning names give the values of 0 to 1."""
+    data = encoded(photo(24, 16), "PNG")
+    expected = stored(data, StoreOptions(dtype="float32")).astype(np.float64)
+    for rescale, depth in (("1/65535", "clip"), ("1/65535", "scale"), ("auto", "clip")):
+        store = StoreOptions(dtype="float32", rescale=rescale)
+        decode = DecodeOptions(depth=depth)  # type: ignore[arg-type]
+        warnings = loss_warnings({0: 3}, decode, store, None)
+        if (rescale, depth) == ("1/65535", "clip"):
+            (warning,) = warnings
+            assert "--depth scale" in str(warning)
+            assert "--rescale auto" in str(warning)
+            continue
+        assert not warnings
+        np.testing.assert_allclose(stored(data, store, depth=depth), expected, rtol=1e-6)
+
+
 def test_grey_of_8_bits_refuses_what_does_not_fit() -> None:
     """As before: nothing is clipped in silence; both ways out are named."""
     with pytest.raises(BadImageError, match=r"do not fit uint8.*--dtype uint16 or --depth scale"):
@@ -198,7 +216,7 @@ def test_float32_rows_have_the_factor_of_their_depth(run: Run, tmp_path: Path, s
     root = tmp_path / "d"
     byte = encoded(photo(24, 16, mode="L"), "PNG")
     for i, data in enumerate((byte, grey16(), floats())):
-        save(root / "a" / f"{i}.{('png', 'png', 'tif')[i]}", data)
+        save(root / "abc"[i] / f"{i}.{('png', 'png', 'tif')[i]}", data)
     options = ("--color-mode", "grayscale", "--dtype", "float32", "--validation-split", "0")
     done = run("build", root, "out.h5", *SMALL, *options, "--no-shuffle", "--store", store)
     assert (done.returncode, warned(done.stdout)) == (0, [])
@@ -383,7 +401,7 @@ def test_planes_of_16_bits_are_refused() -> None:
 def losses(tmp_path: Path, data: bytes, name: str = "png", **decode: Any) -> list[str]:
     """Return the codes of a build's warnings, which a check of the file and the dataset finds."""
     for i in range(10):
-        save(tmp_path / "d" / "a" / f"{i}.{name}", data + bytes([i]))
+        save(tmp_path / "d" / "ab"[i % 2] / f"{i}.{name}", data + bytes([i]))
     options = BuildOptions(decode=DecodeOptions(**{"target_size": (16, 24), **decode}))
     with pytest.warns(BatchifyWarning) as found:
         report = batchify.build(tmp_path / "d", tmp_path / "out.h5", options, workers=1)
@@ -417,7 +435,8 @@ def test_v6_a_tiff_is_turned_whatever_its_name(tmp_path: Path) -> None:
     """Pillow always turns it: nothing is ignored."""
     data = encoded(photo(24, 16), "TIFF", tiffinfo={274: 6})
     assert flags_of(data) == set()
-    save(tmp_path / "d" / "a" / "t.png", data)
+    for name in ("a", "b"):
+        save(tmp_path / "d" / name / "t.png", data)
     assert not batchify.build(tmp_path / "d", tmp_path / "out.h5", workers=1).warnings[1:]
 
 
@@ -464,7 +483,7 @@ def test_v9_pages_are_not_animations(tmp_path: Path) -> None:
     assert losses(tmp_path, data, "tif") == ["pages"]
     os.remove(tmp_path / "out.h5")
     report = batchify.build(tmp_path / "d", tmp_path / "out.h5", workers=1)
-    assert "(20 further pages are left out)" in str(report.warnings[0])
+    assert "(20 further pages are not stored)" in str(report.warnings[0])
 
 
 def test_frames_are_a_warning(tmp_path: Path) -> None:
