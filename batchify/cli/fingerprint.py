@@ -35,7 +35,7 @@ def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
         options = to_options(context, values)
         with shown_progress(check_signals, quiet=values["quiet"]) as step:
             found = find_fingerprint(
-                dataset, options, workers=values["workers"],
+                dataset, options, on_error=values["on_error"], workers=values["workers"],
                 image_timeout_s=values["image_timeout"], progress=step,
             )  # fmt: skip
         echo(found.as_json() if values["json"] else str(found))

@@ -313,14 +313,22 @@ class Dataset:
         """The name of the dataset, for people."""
         return printable(self.source.location)
 
-    def check_linked(self) -> None:
-        """Refuse class folders that are links out of the dataset: their images would be missing."""
+    def check_linked(
+        self, advice: str = "pass --follow-links to read it, or --on-error skip to skip it"
+    ) -> None:
+        """Refuse class folders that are links out of the dataset: their images would be missing.
+
+        Parameters
+        ----------
+        advice : str
+            What settles it, for the error.
+        """
         if self.linked:
             names = ", ".join(map(printable, self.linked[:3]))
             more = f" and {len(self.linked) - 3:,} more" if len(self.linked) > 3 else ""
             raise DatasetError(
                 f"dataset {self.name}: {names}{more} leads out of the dataset folder by a link; "
-                "pass --follow-links to read it, or --on-error skip to leave its images out"
+                f"{advice}"
             )
 
     @property

@@ -24,6 +24,7 @@ from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.indexing import count_batches, cut_batches
 from batchify.options import BuildOptions
+from batchify.planning.doubts import plan_warnings
 from batchify.planning.limits import draw_samples
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits
@@ -137,12 +138,12 @@ class Loader:
         )
         check_extensions(options.discover.extensions)
         found = read_dataset(directory, options)
-        found.check_linked()
+        found.check_linked("pass discover_options=DiscoverOptions(follow_links=True) to read it")
         dataset, splits = draw_samples(found, assign_splits(found, options), options.split)
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")
-        issue_warnings(dataset.warnings)
+        issue_warnings(plan_warnings(dataset, splits, options))
         return cls(dataset, splits[name], options)
 
     @property

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.choices import canonical_json
-from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.ignored import recorded_counts
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.options import BuildOptions
+from batchify.planning.doubts import plan_warnings
 from batchify.planning.limits import draw_samples
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits, splits_from_train
@@ -215,67 +215,8 @@ class BuildPlan:
     @property
     def warnings(self) -> tuple[BatchifyWarning, ...]:
         """Problems that a user should know before training."""
-        found = list(self.dataset.warnings)
-        empty = [split.name for split in self.splits if not len(split)]
-        if empty:
-            names = " and ".join(empty)
-            message = f"the {names} split is empty: too few images for its share"
-            found.append(BatchifyWarning("empty-split", message))
-        if self._lacks_validation:
-            message = (
-                f"there is no validation split, only {' and '.join(s.name for s in self.splits)}; "
-                "--validation-split 0.2 takes one from train"
-            )
-            found.append(BatchifyWarning("no-validation", message))
-        if self.options.store.class_mode in choices.MANIFEST_MODES:
-            return tuple(found)
-        labels = self.dataset.samples.labels
-        counts = np.bincount(labels[labels >= 0], minlength=len(self.dataset.classes))
-        bare = [printable(self.dataset.classes[i]) for i in np.flatnonzero(counts == 0)]
-        if bare:
-            names = ", ".join(bare[:5]) + (", …" if len(bare) > 5 else "")
-            message = f"{len(bare)} of {len(counts)} classes have no images: {names}"
-            found.append(BatchifyWarning("empty-class", message))
-        found += self._missing_classes()
-        if len(counts) == 1 and self.options.store.class_mode in choices.INDEXED_MODES:
-            message = (
-                f"there is only one class, {printable(self.dataset.classes[0])}, and every label "
-                "is 0; if the images have classes, put those of each into a subfolder of its own, "
-                "or name them by --label-from or --manifest; --class-mode none stores no labels"
-            )
-            found.append(BatchifyWarning("one-class", message))
-        if self.options.store.class_mode == "binary" and len(counts) != 2:
-            message = f"class mode binary needs exactly 2 classes, found {len(counts)}"
-            found.append(BatchifyWarning("not-binary", message))
-        return tuple(found)
-
-    def _missing_classes(self) -> Iterator[BatchifyWarning]:
-        """Warn of classes that training lacks, though other splits have images of them."""
-        split_rows = {split.name: split.rows for split in self.splits if len(split)}
-        if "train" not in split_rows:
-            return
-        labels, classes = self.dataset.samples.labels, self.dataset.classes
-        missing = np.zeros(len(classes), np.bool_)
-        for rows in split_rows.values():
-            found = labels[rows]
-            missing[found[found >= 0]] = True
-        trained = labels[split_rows["train"]]
-        missing[trained[trained >= 0]] = False
-        if names := [printable(classes[i]) for i in np.flatnonzero(missing)]:
-            shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-            yield BatchifyWarning(
-                "missing-class",
-                f"{len(names)} of {len(classes)} classes have no images in train, but in other "
-                f"splits: {shown}; a model cannot learn them",
-            )
-
-    @property
-    def _lacks_validation(self) -> bool:
-        """Whether the dataset has splits, but none for validation, and nobody said that."""
-        names = [split.name for split in self.splits]
-        asked = self.options.split.validation is not None
-        has_splits = self.dataset.splits is not None
-        return has_splits and not asked and "train" in names and "validation" not in names
+        rows = {split.name: split.rows for split in self.splits}
+        return plan_warnings(self.dataset, rows, self.options)
 
     def without(self, dropped: Mapping[str, NDArray[np.bool_]], bad: list[Skipped]) -> BuildPlan:
         """Return the plan without some of its rows.

@@ -99,7 +99,7 @@ def plan_with_workers(
     Parameters
     ----------
     skip : bool
-        Leave out class folders that are links out of the dataset; otherwise they are an error.
+        Skip class folders that are links out of the dataset; otherwise they are an error.
     """
     return _plan(dataset, options, workers, report, skip=skip)[0]
 
@@ -178,6 +178,7 @@ def fingerprint(
     dataset: str | os.PathLike[str],
     options: BuildOptions | None = None,
     *,
+    on_error: choices.OnError = "fail",
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | None = None,
@@ -190,8 +191,8 @@ def fingerprint(
 
     Parameters
     ----------
-    dataset, options, workers, image_timeout_s, progress
-        As for `batchify.build`.
+    dataset, options, on_error, workers, image_timeout_s, progress
+        As for `batchify.build`: a dataset that it refuses has no fingerprint.
 
     Raises
     ------
@@ -204,10 +205,11 @@ def fingerprint(
     Memory: the plan, and 32 bytes an image.
     """
     options = options or BuildOptions()
+    check_choice("on error", on_error, choices.ON_ERRORS)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as pool:
-        plan, digests = _plan(dataset, options, pool, report, skip=True)
+        plan, digests = _plan(dataset, options, pool, report, skip=on_error == "skip")
         found = plan.dataset
         max_file_size = options.decode.max_file_size
         if digests is None:

@@ -504,8 +504,12 @@ def test_a_class_that_is_a_link_out_is_asked(tmp_path: Path, run: Run, name: str
         assert "cat leads out of the dataset folder by a link" in done.stderr
         assert "--follow-links" in done.stderr
         assert "--on-error skip" in done.stderr
-    with pytest.raises(DatasetError, match="--follow-links"):
+    with pytest.raises(DatasetError, match="discover_options=DiscoverOptions"):
         Loader.from_directory(root)
+    refused = run("fingerprint", root)  # no key for a build that is refused
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "--on-error skip" in refused.stderr
+    assert run("fingerprint", root, "--on-error", "skip").returncode == 0
     checked = run("check", root, "--json", "--quiet")
     assert checked.returncode == 8
     found = {each["code"]: each for each in json.loads(checked.stdout)["findings"]}

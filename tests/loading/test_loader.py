@@ -11,9 +11,10 @@ from helpers.drawing import draw_dataset
 
 from batchify.datasets.discovery import discover
 from batchify.decoding.batch import BatchReader
-from batchify.errors import BadImagesError, OptionError
+from batchify.errors import BadImagesError, BatchifyWarning, OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.loader import Loader
+from batchify.planning.planner import plan_build
 from batchify.storage.source import SourceFile
 
 
@@ -52,7 +53,20 @@ def test_subsets(photos: Path, tmp_path: Path) -> None:
         Loader.from_directory(photos, subset="test")
     for name, count in (("train", 3), ("val", 2)):
         draw_dataset(tmp_path / "split" / name, {"cat": count})
-    assert Loader.from_directory(tmp_path / "split", subset="validation").samples == 2
+    with pytest.warns(BatchifyWarning, match="only one class"):
+        loader = Loader.from_directory(tmp_path / "split", subset="validation")
+    assert loader.samples == 2
+
+
+def test_it_warns_as_a_build_does(tmp_path: Path) -> None:
+    """Of splits and classes, too."""
+    root = draw_dataset(tmp_path / "d", {"train/cat": 1, "train/dog": 1, "test/cat": 1})
+    (root / "test" / "owl").mkdir()
+    with pytest.warns(BatchifyWarning) as found:
+        Loader.from_directory(root)
+    codes = [each.message.code for each in found]  # type: ignore[union-attr]
+    assert codes == [each.code for each in plan_build(root).warnings]
+    assert codes == ["no-validation", "empty-class"]
 
 
 def test_a_bad_image_is_named(photos: Path) -> None:
@@ -67,8 +81,9 @@ def test_a_bad_image_is_named(photos: Path) -> None:
 
 def test_an_empty_split_ends_at_once(tmp_path: Path) -> None:
     """Iterating over it does not hang."""
-    root = draw_dataset(tmp_path, {"cat": 1})
-    loader = Loader.from_directory(root, subset="validation")
+    root = draw_dataset(tmp_path, {"cat": 1, "dog": 1})
+    with pytest.warns(BatchifyWarning, match="validation split is empty"):
+        loader = Loader.from_directory(root, subset="validation")
     assert list(loader) == []
 
 
