@@ -201,11 +201,4 @@ def _no_images(walk: Walk) -> str:
         message += f"; ignored because of their ending: {counts_text(counts, 5)}"
         if endings := image_endings(walk.ignored):
             message += f"; {taking_advice(endings, walk.options.extensions)}"
-    return message + _skipped_text(walk)
-
-
-def _skipped_text(walk: Walk) -> str:
-    if not walk.skipped:
-        return ""
-    first = walk.skipped[0]
-    return f"; {len(walk.skipped):,} left out, e.g. {printable(first.path)}: {first.reason}"
+    return message + walk.skipped_text

@@ -217,7 +217,7 @@ class _Judge:
             found = f" ({plural(files, 'file')} of other kinds in it)" if files else ""
             return (
                 f"dataset {self._walk.name} has no class folders{found}; put the images of each "
-                "class into a folder of their own"
+                f"class into a folder of their own{self._walk.skipped_text}"
             )
         first = printable(bytes(images.blob[: images.lengths[0]]))
         empty = f" ({shown_names(self._tops, 'and')} hold none)" if self._tops else ""

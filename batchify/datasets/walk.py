@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.paths import sort_names
-from batchify.common.text import printable
+from batchify.common.text import plural, printable
 from batchify.dataset_options import DiscoverOptions, file_ending
 from batchify.datasets.ignored import NO_ENDING, SAMPLES, SPELLINGS, Ignored
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
@@ -136,6 +136,15 @@ class Walk:
     def skip(self, path: bytes, reason: str) -> None:
         """Record a file that is not read."""
         self.skipped.append(Skipped(path, reason))
+
+    @property
+    def skipped_text(self) -> str:
+        """What is not read, as the end of a message: its count and an example."""
+        if not self.skipped:
+            return ""
+        first = self.skipped[0]
+        count = plural(len(self.skipped), "entry", "entries")
+        return f"; {count} cannot be read, e.g. {printable(first.path)}: {first.reason}"
 
     def warn(self, code: str, message: str) -> None:
         """Record what may not be as the user intends."""

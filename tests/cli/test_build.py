@@ -217,11 +217,11 @@ def test_a_wrong_file_of_options_is_refused(
 
 
 def test_a_share_from_a_file_counts_as_given(run: Run, tmp_path: Path) -> None:
-    """On folders that are splits already it is a usage error, wherever it came from."""
+    """For a split that has a folder already it is a usage error, wherever it came from."""
     for name in ("train", "val"):
         draw_dataset(tmp_path / "data" / name, {"cat": 2})
     assert run("build", "data", "out.h5", *SMALL).returncode == 0
-    done = run("build", "data", "b.h5", *SMALL, BATCHIFY_BUILD_TEST_SPLIT="0.1")
+    done = run("build", "data", "b.h5", *SMALL, BATCHIFY_BUILD_VALIDATION_SPLIT="0.1")
     assert done.returncode == 2
 
 

@@ -25,7 +25,7 @@ from batchify.checking.check import check
 from batchify.checking.verify import verify
 from batchify.dataset_options import ManifestOptions
 from batchify.datasets.manifest import read_dataset
-from batchify.errors import FileFormatError, ManifestError, OutputExistsError, ResumeError
+from batchify.errors import FileFormatError, ManifestError, OutputExistsError
 from batchify.loading.loader import Loader
 from batchify.options import BuildOptions
 from batchify.reporting.report import write_report
@@ -191,8 +191,8 @@ def test_a_changed_label_or_weight_is_a_reason_to_build(
     assert 9 in weights
 
 
-def test_an_unfinished_build_of_other_labels_is_not_continued(tmp_path: Path, photos: Path) -> None:
-    """Exit code 7; of the same ones it is."""
+def test_an_unfinished_build_continues_with_other_labels(tmp_path: Path, photos: Path) -> None:
+    """Its images are kept; the labels are those of the new table."""
     options, rows = make(tmp_path, photos, "regression")
     bad = photos / rows[7]["path"]
     good = bad.read_bytes()
@@ -201,12 +201,8 @@ def test_an_unfinished_build_of_other_labels_is_not_continued(tmp_path: Path, ph
         build(photos, tmp_path / "out.h5", options)
     bad.write_bytes(good)
     changed, _ = make(tmp_path, photos, "regression", x=4)
-    with pytest.raises(ResumeError, match="manifest_sha256") as caught:
-        build(photos, tmp_path / "out.h5", changed)
-    assert caught.value.exit_code == 7
-    options, _ = make(tmp_path, photos, "regression")
-    assert build(photos, tmp_path / "out.h5", options).kept == 14
-    build(photos, tmp_path / "fresh.h5", options, workers=2)
+    assert build(photos, tmp_path / "out.h5", changed).kept == 14
+    build(photos, tmp_path / "fresh.h5", changed, workers=2)
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
 
 

@@ -50,7 +50,7 @@ def test_the_json_has_a_stable_schema(photos: Path, tmp_path: Path) -> None:
     found = json.loads(json.dumps(summarize(tmp_path / "out.h5").as_json()))
     assert set(found) == {
         "json_version", "path", "bytes", "schema_version", "creator", "decoder", "classes",
-        "config", "splits", "skipped", "ignored",
+        "config", "splits", "skipped", "ignored", "columns",
     }  # fmt: skip
     assert set(found["splits"]["train"]) == {
         "rows", "shape", "dtype", "bytes", "chunk_rows", "class_counts", "sources", "mean",

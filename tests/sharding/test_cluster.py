@@ -281,8 +281,8 @@ def test_an_image_that_kills_its_workers_ends_the_build(
         f"evil = open({str(photos / 'dog' / 'img_007.jpg')!r}, 'rb').read()\n"
         "decode = getattr(batch, 'kind_decode', batch.decode_image)\n"
         "batch.kind_decode = decode\n"
-        "batch.decode_image = lambda data, options: (\n"
-        "    os.kill(os.getpid(), 11) if data == evil else decode(data, options)\n"
+        "batch.decode_image = lambda data, options, **rest: (\n"
+        "    os.kill(os.getpid(), 11) if data == evil else decode(data, options, **rest)\n"
         ")\n"
     )
     for _ in range(5):
@@ -306,8 +306,8 @@ def test_a_worker_after_one_that_was_lost_notes_what_it_has_in_hand(
         "from batchify.decoding import batch\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
         "evil, decode = open(sys.argv[1] + '/dog/img_007.jpg', 'rb').read(), batch.decode_image\n"
-        "batch.decode_image = lambda data, options: (\n"
-        "    os.kill(os.getpid(), 9) if data == evil else decode(data, options)\n"
+        "batch.decode_image = lambda data, options, **rest: (\n"
+        "    os.kill(os.getpid(), 9) if data == evil else decode(data, options, **rest)\n"
         ")\n"
         "build_shards(sys.argv[1], sys.argv[2], shards=1, executor=ThreadPoolExecutor(1))\n"
     )

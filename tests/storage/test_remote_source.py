@@ -17,7 +17,7 @@ from helpers.s3server import S3Server
 
 import batchify
 from batchify.building.build import build
-from batchify.dataset_options import SplitOptions
+from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.datasets.discovery import discover
 from batchify.errors import (
     BadImageError,
@@ -85,7 +85,7 @@ def test_every_command_takes_it(remote: S3Server, zoo: Path, tmp_path: Path) -> 
 def test_listing_goes_page_by_page(s3: S3Server) -> None:
     """2,300 keys are three pages of S3's thousand, in one request each, whatever the folders."""
     s3.put("bucket", {f"many/{i % 7}/{i % 50}/{i}.jpg": b"x" * (i % 9 + 1) for i in range(2300)})
-    dataset = discover("s3://bucket/many")
+    dataset = discover("s3://bucket/many", DiscoverOptions(layout="classes"))
     assert len(dataset.samples) == 2300
     assert len(dataset.classes) == 7
     assert dataset.samples.extents is not None
