@@ -23,6 +23,7 @@ from batchify.datasets.doubts import (
     shown_names,
     verb,
 )
+from batchify.datasets.neighbors import check_neighbors
 from batchify.datasets.walk import ClassFolder, Listing, Walk
 from batchify.errors import DatasetError
 
@@ -202,6 +203,7 @@ class _Judge:
         if self._asks:
             check_only_folder(self._walk)
             check_kinds(self._walk, root)
+            check_neighbors(self._walk, root)
         self._check_nested(root)
         self._walk.pass_by(b"")
         return Layout("classes", [Part("", [ClassFolder(name, name) for name in self._tops])])
@@ -289,6 +291,7 @@ class _Judge:
                 return Part(split, [ClassFolder(b"", only.path)], is_labelled=False)
         if self._asks:
             check_kinds(walk, listing, is_first=first is None)
+            check_neighbors(walk, listing)
         if split == "train":
             self._check_nested(listing)
         walk.pass_by(listing.path)

@@ -133,6 +133,26 @@ RECOGNIZED = {
         images("train/a/x", "train/b/y", "val/a/x", "val/b/y"), "splits", ("x", "y"),
         {"train": 4, "validation": 4}, options={"class_from": "leaf"},
     ),
+    "subfolders-of-some": Found(
+        images("bird", "cat", "dog/husky", "dog/pug"), "classes", ("bird", "cat", "dog"), {"": 8}
+    ),
+    "subfolders-beside-images": Found(
+        images("cat", "dog", "dog/husky", "dog/pug"), "classes", CLASSES, {"": 8}
+    ),
+    "doubled-classes": Found(images("cat/cat", "dog/dog"), "classes", CLASSES, {"": 4}),
+    "dated-photos": Found(
+        images("cat/2020/05", "cat/2021/06", "dog", "dog/2020"), "classes", CLASSES, {"": 8}
+    ),
+    "an-empty-class": Found(
+        [*images("cat", "dog"), "bird/"], "classes", ("bird", *CLASSES), {"": 4}
+    ),
+    "readme-beside": Found(
+        [*images("cat", "dog"), "README.md", "labels.csv", ".git/0.jpg"], "classes", CLASSES,
+        {"": 4},
+    ),
+    "numbered-classes": Found(
+        [*images("class_1", "class_2"), "classes.csv"], "classes", ("class_1", "class_2"), {"": 4}
+    ),
     "photos-of-classes": Found(
         images("n01/images", "n02/images"), "classes", ("n01", "n02"), {"": 4}
     ),
@@ -282,6 +302,59 @@ ASKED = {
         [*images("train/images", "valid/images"), "train/labels/0.txt", "valid/labels/0.txt"],
         "images and labels in train look like images", ("--exclude labels", "--class-mode none"),
     ),
+    "work-folders": Asked(
+        [*of_classes("data"), *images("plots")],
+        "data holds several folders and no images of its own; plots is beside it, and does not",
+        ("--exclude plots", "batchify build", "--layout classes"),
+    ),
+    "work-folders-of-folders": Asked(
+        [*of_classes("data"), *images("results/1", "results/2")],
+        "data holds several folders and no images of its own; results is beside it",
+        ("--exclude results", "--layout classes"),
+    ),
+    "train-beside-work-folders": Asked(
+        [*of_classes("data/train"), *images("results")], "data holds several folders",
+        ("--exclude results",),
+    ),
+    "splits-beside-work-folders": Asked(
+        [*of_classes("data/train", "data/val"), "notebooks/x.ipynb"],
+        "data holds folders that are named like splits (train and val); notebooks is beside it",
+        ("--exclude notebooks", "--layout classes"),
+    ),
+    "empty-beside": Asked(
+        [*of_classes("in"), "empty/"], "in holds several folders", ("--exclude empty",)
+    ),
+    "annotations-beside-classes": Asked(
+        [*of_classes("101_ObjectCategories"), "Annotations/x/1.mat"],
+        "101_ObjectCategories holds several folders", ("--exclude Annotations",),
+    ),
+    "meta-beside-classes": Asked(
+        [*of_classes("images"), "attributes/", "parts/parts.txt"],
+        "images holds several folders and no images of its own; attributes and parts are beside",
+        ("--exclude attributes --exclude parts",),
+    ),
+    "copy-inside": Asked(
+        [*images("no", "yes"), *images("brain/no", "brain/yes")],
+        "brain holds folders that are named like those next to it (no and yes)",
+        ("--exclude brain", "--layout classes"),
+    ),
+    "copy-of-the-wrapper": Asked(
+        of_classes("cells", "cells/cells"), "cells holds folders that are named like those next",
+        ("--exclude cells/cells",),
+    ),
+    "copy-in-a-split": Asked(
+        of_classes("train", "train/all"), "all holds folders that are named like those next to it",
+        ("--exclude all", "--layout splits"),
+    ),
+    "parts-with-a-table": Asked(
+        [*images("HAM_part_1", "HAM_part_2"), "meta.csv"],
+        "HAM_part_1 and HAM_part_2 have names that differ by a number only, and there is a table",
+        ("--manifest FILE", "--layout flat --class-mode none", "--layout classes"),
+    ),
+    "parts-of-images": Asked(
+        images("images_001/images", "images_002/images"), "names that differ by a number only",
+        ("--manifest FILE", "--layout flat --label-from REGEX"),
+    ),
     "segmentation": Asked(
         images("images", "masks"), "images and masks look like images and their annotations",
         ("--class-mode mask", "--exclude masks"),
@@ -367,6 +440,29 @@ def test_what_the_message_offers_settles_it(tmp_path: Path) -> None:
     assert excluded.classes == splits.classes == (b"cat", b"dog")
     assert bytes(excluded.samples.names) == bytes(splits.samples.names)
     assert len(discover(root, DiscoverOptions(layout="classes")).classes) == 3
+
+
+SETTLED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "work-folders": ({"exclude": ("plots",)}, CLASSES),
+    "work-folders-of-folders": ({"exclude": ("results",)}, CLASSES),
+    "train-beside-work-folders": ({"exclude": ("results",)}, CLASSES),
+    "splits-beside-work-folders": ({"exclude": ("notebooks",)}, CLASSES),
+    "empty-beside": ({"exclude": ("empty",)}, CLASSES),
+    "annotations-beside-classes": ({"exclude": ("Annotations",)}, CLASSES),
+    "meta-beside-classes": ({"exclude": ("attributes", "parts")}, CLASSES),
+    "copy-inside": ({"exclude": ("brain",)}, ("no", "yes")),
+    "copy-of-the-wrapper": ({"exclude": ("cells/cells",)}, CLASSES),
+    "copy-in-a-split": ({"exclude": ("all",)}, CLASSES),
+    "parts-with-a-table": ({"layout": "classes"}, ("HAM_part_1", "HAM_part_2")),
+}
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_what_is_offered_settles_what_is_asked(tmp_path: Path, name: str) -> None:
+    """The first option that a message offers leads to the dataset, without another question."""
+    options, classes = SETTLED[name]
+    found = discover(touch(tmp_path / "D", *ASKED[name].files), DiscoverOptions(**options))
+    assert tuple(map(os.fsdecode, found.classes)) == classes
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:

@@ -1,0 +1,190 @@
+"""Doubts about folders that stand beside class folders, or beside the folder that holds them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import Counter
+
+from batchify import choices
+from batchify.common.text import printable
+from batchify.datasets.doubts import doubt, exclude_option, shown_names, verb
+from batchify.datasets.walk import Listing, Walk
+
+_HOLDERS = frozenset((
+    "data", "dataset", "datasets", "image", "images", "img", "imgs", "input", "inputs", "photos",
+    "pictures", "processed", "raw",
+))  # fmt: skip
+_WORK_FOLDERS = frozenset((
+    "annotations", "checkpoints", "code", "docs", "figures", "logs", "meta", "metadata",
+    "notebooks", "output", "outputs", "plots", "predictions", "results", "runs", "screenshots",
+    "scripts", "src", "weights",
+))  # fmt: skip
+"""Names of folders that hold classes, and of those that stand beside them."""
+
+_TABLES = frozenset((".csv", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx"))
+_NUMBERED_CLASSES = frozenset((
+    "c", "cat", "category", "class", "cls", "grade", "group", "id", "label", "level", "n", "person",
+    "s", "score", "stage", "subject", "type",
+))  # fmt: skip
+
+
+def check_neighbors(walk: Walk, parent: Listing) -> None:
+    """Refuse class folders of which one holds a copy of the others, or all of the classes."""
+    folders = {name: walk.look(parent.inside(name)) for name in parent.subfolders}
+    _check_parts(walk, parent, folders)
+    holders = {}
+    for name, found in folders.items():
+        inner = _innermost(walk, found)
+        if inner.subfolders and not inner.images.blob:
+            holders[name] = inner
+    if len(folders) > 1 and holders:
+        _check_copies(walk, parent, holders)
+        if walk.options.class_from == "top":
+            _check_splits_inside(walk, parent, holders)
+            _check_holders(walk, parent, holders)
+
+
+def _innermost(walk: Walk, listing: Listing) -> Listing:
+    """Return a folder, or the only folder in it, and so on."""
+    while len(listing.subfolders) == 1 and not listing.images.blob:
+        listing = walk.look(listing.inside(listing.subfolders[0]))
+    return listing
+
+
+def has_images(walk: Walk, listing: Listing) -> bool:
+    """Return whether there are images in a folder, or below it."""
+    pending = [listing]
+    while pending:
+        found = pending.pop()
+        if found.images.blob:
+            return True
+        pending += [walk.look(found.inside(name)) for name in found.folders]
+    return False
+
+
+def has_table(listing: Listing) -> bool:
+    """Return whether a folder holds what may be a table of labels."""
+    return any(ending in _TABLES for ending in listing.other)
+
+
+def _folded(name: bytes) -> str:
+    return os.fsdecode(name).casefold()
+
+
+def _kept(walk: Walk, parent: Listing, names: list[bytes]) -> tuple[str, str]:
+    """Return the option that takes all folders as classes."""
+    chosen = "splits" if parent.path and not walk.options.label_from else "classes"
+    return (f"--layout {chosen}", f"take {shown_names(names, 'and')} as classes")
+
+
+def _excluding(walk: Walk, parent: Listing, names: list[bytes], others: list[bytes]) -> str:
+    """Return options that exclude folders, and nothing of the others."""
+    above = walk.base.split(b"/") + parent.path.split(b"/")
+    if set(names).intersection([*above, *others]):
+        names = [walk.base + parent.inside(name) for name in names]
+    return exclude_option(names)
+
+
+def _check_copies(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -> None:
+    """Refuse a folder that holds folders that are named like those beside it."""
+    beside = {_folded(name) for name in parent.subfolders}
+    for name, inner in holders.items():
+        same = [each for each in inner.subfolders if _folded(each) in beside - {_folded(name)}]
+        if len(same) < min(2, len(inner.subfolders)):
+            continue
+        raise doubt(
+            walk,
+            parent,
+            f"{printable(name)} holds folders that are named like those next to it "
+            f"({shown_names(same, 'and')}): it may be a copy of them",
+            (_excluding(walk, parent, [name], inner.subfolders), f"ignore {printable(name)}"),
+            _kept(walk, parent, parent.subfolders),
+        )
+
+
+def _check_splits_inside(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -> None:
+    """Refuse a folder of splits beside folders without them."""
+    found = {}
+    for name, inner in holders.items():
+        names = inner.subfolders
+        splits = [each for each in names if choices.named_split(os.fsdecode(each))]
+        if len(splits) > 1 or splits == names or (splits and _folded(name) in _HOLDERS):
+            found[name] = splits
+    if len(found) == 1:
+        name, splits = found.popitem()
+        raise _unlike(
+            walk, parent, name, holders[name], f"{printable(name)} holds folders that are named "
+            f"like splits ({shown_names(splits, 'and')})",
+        )  # fmt: skip
+
+
+def _check_holders(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -> None:
+    """Refuse a folder that holds several folders of images beside folders that do not."""
+    several = [
+        name
+        for name, inner in holders.items()
+        if len(inner.subfolders) > 1 and has_images(walk, inner)
+    ]
+    folders = {name: walk.look(parent.inside(name)) for name in parent.subfolders}
+    filled = [name for name, found in folders.items() if has_images(walk, found)]
+    names = set(map(_folded, filled))
+    for name in several:
+        others = [each for each in filled if each != name]
+        alone = len(several) == 1
+        is_named = alone and _folded(name) in _HOLDERS
+        is_lone = alone and len(others) < 2 and not any(folders[each].subfolders for each in others)
+        if is_lone or is_named or (len(others) < 4 and names - {_folded(name)} <= _WORK_FOLDERS):
+            raise _unlike(
+                walk, parent, name, holders[name],
+                f"{printable(name)} holds several folders and no images of its own",
+            )  # fmt: skip
+
+
+def _unlike(walk: Walk, parent: Listing, name: bytes, inner: Listing, reason: str) -> Exception:
+    """Return the error of a folder that may be the dataset, and others beside it."""
+    others = [each for each in parent.subfolders if each != name]
+    named = shown_names(inner.subfolders, "and")
+    ways = [
+        (
+            _excluding(walk, parent, others, inner.subfolders),
+            f"take {named} of {printable(name)}, and ignore {shown_names(others, 'and')}",
+        )
+    ]
+    source = walk.tree.source
+    path = source.below(parent.inside(name)).location
+    if path != source.location:  # not in an archive
+        ways.append((f"batchify build {shlex.quote(printable(path))}", "the same"))
+    if any(has_images(walk, walk.look(parent.inside(each))) for each in others):
+        ways.append(("--class-from leaf", f"take {named} as classes, and those beside them"))
+    ways.append(_kept(walk, parent, parent.subfolders))
+    beside = verb(others, "is beside it, and does not", "are beside it, and do not")
+    return doubt(walk, parent, f"{reason}; {beside}", *ways)
+
+
+def _check_parts(walk: Walk, parent: Listing, folders: dict[bytes, Listing]) -> None:
+    """Refuse folders that are parts of one: their names differ by a number only."""
+    stems = Counter(re.sub(r"\d+", "#", _folded(name)) for name in folders)
+    stem = next(iter(stems), "")
+    words = re.findall(r"[^\W\d_]+", stem)
+    if len(folders) < 2 or len(stems) > 1 or not words or "#" not in stem:
+        return
+    inner = {name for found in folders.values() for name in found.subfolders}
+    is_deep = not any(found.images.blob for found in folders.values()) and len(inner) == 1
+    if words[-1] in _NUMBERED_CLASSES:
+        return
+    is_image = is_deep and _folded(inner.pop()) in {*_HOLDERS, "jpegimages", "pngimages"}
+    if is_image or has_table(parent):
+        table = ", and there is a table next to them" if has_table(parent) else ""
+        names = list(folders)
+        raise doubt(
+            walk,
+            parent,
+            f"{shown_names(names, 'and')} have names that differ by a number only{table}: they "
+            "may be parts of one dataset",
+            ("--manifest FILE", "take the labels from a table"),
+            ("--layout flat --label-from REGEX", "take classes from the names of the files"),
+            ("--layout flat --class-mode none", "store no labels"),
+            _kept(walk, parent, names),
+        )
