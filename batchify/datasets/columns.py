@@ -28,6 +28,7 @@ _CLASS_NBYTES = 255
 """The longest name of a folder on most file systems."""
 
 _TRUTH = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
+_FILE_MARKS = re.compile(r"[0-9/\\.]")
 _DRIVE = re.compile("[A-Za-z]:[/\\\\]")
 
 
@@ -56,7 +57,13 @@ def parse_truth(name: str, text: str) -> float:
     """Return 0 or 1, or raise ValueError."""
     value = _TRUTH.get(text.strip().lower())
     if value is None:
-        raise ValueError(_bad(name, text, "neither 0 nor 1"))
+        what = "neither 0 nor 1"
+        if text.strip() in ("-1", "-1.0"):
+            what += (
+                "; write 0 if it means no (in pandas: replace(-1, 0)), or store the numbers by "
+                "--class-mode regression"
+            )
+        raise ValueError(_bad(name, text, what))
     return value
 
 
@@ -110,9 +117,19 @@ def clean_path(name: str, text: str) -> bytes:
     return path
 
 
+def split_number(text: str) -> int | None:
+    """Return the number in `choices.SPLITS` of a split that a text names; None if it names none."""
+    text = text.strip().lower()
+    if text in _SPLITS:
+        return _SPLITS[text]
+    is_file = _FILE_MARKS.search(text) is not None  # train_0001 is an image, not the train split
+    split = None if is_file else choices.named_split(text)
+    return None if split is None else choices.SPLITS.index(split)
+
+
 def parse_split(text: str) -> int:
     """Return the number of a split in `choices.SPLITS`, or raise ValueError."""
-    found = _SPLITS.get(text.strip().lower())
+    found = split_number(text)
     if found is None:
         what = f"none of {', '.join(choices.SPLIT_FOLDERS)}"
         raise ValueError(_bad("split", text, what))
@@ -151,13 +168,22 @@ class ClassColumn:
         """Add one."""
         self._labels.append(self._numbers.setdefault(name, len(self._numbers)))
 
+    @property
+    def found(self) -> list[bytes]:
+        """All classes, with those that are not listed."""
+        return [*self._numbers, *self.unlisted]
+
+    @property
+    def rows(self) -> int:
+        """How many rows have one of them."""
+        return len(self._labels) + self.unlisted.total()
+
     def sorted(self, where: str) -> tuple[tuple[bytes, ...], NDArray[np.int32]]:
         """Return the classes in order, and the class index of each row.
 
         `where` names the manifest in errors.
         """
-        found = [*self._numbers, *self.unlisted]
-        names = order_classes(found, self._options, where, numbered=True)
+        names = order_classes(self.found, self._options, where, numbered=True)
         index = np.empty(len(self._numbers), np.int32)
         for i, name in enumerate(names):
             if name in self._numbers:

@@ -23,6 +23,7 @@ from batchify.datasets.digest import rows_digest
 from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.ignored import check_ignored
 from batchify.datasets.kept import KeptTexts
+from batchify.datasets.label_columns import value_doubt
 from batchify.datasets.locating import locate_files
 from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.roles import Roles, find_roles
@@ -111,10 +112,14 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     )
     if not len(samples) and not columns.classes.unlisted:
         raise errors.error("lists no images" + " with a label" * bool(columns.unlabelled))
-    warnings: tuple[BatchifyWarning, ...] = ()
+    if is_indexed and (doubt := _label_doubt(roles, columns, options)):
+        if mode != "none":
+            raise errors.error(doubt)
+        has_labels = is_indexed = False
+    warnings = roles.warnings
     if is_indexed:
         classes, labels = columns.classes.sorted(f"manifest {errors.name}")
-        warnings = (
+        warnings += (
             *similar_warnings(classes),
             *number_warnings(classes, options.discover),
         )
@@ -174,6 +179,14 @@ def _read_columns(
             except ValueError as error:
                 errors.add(line, str(error))
     return roles, columns, kept
+
+
+def _label_doubt(roles: Roles, columns: Columns, options: BuildOptions) -> str:
+    """Return why labels are probably no classes; "" if they may be, or if options name them."""
+    if roles.chosen == "given" or options.discover.classes:
+        return ""
+    classes, is_guessed = columns.classes, roles.chosen == "guessed"
+    return value_doubt(roles.labels[0], classes.found, classes.rows, is_guessed=is_guessed)
 
 
 def _split_members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.dataset_options import OPTIONAL_COLUMNS
-from batchify.datasets.columns import clean_path
+from batchify.dataset_options import OPTIONAL_COLUMNS, file_ending
+from batchify.datasets.columns import clean_path, split_number
+from batchify.datasets.ignored import is_image_ending
+from batchify.datasets.label_columns import many_advice, name_doubt
 from batchify.datasets.locating import Matches
 from batchify.datasets.manifest_errors import ManifestErrors
-from batchify.datasets.tables import Table, open_table
+from batchify.datasets.tables import CsvTable, Table, open_table
 from batchify.datasets.texts import PathColumn
 from batchify.datasets.walk import Walk
-from batchify.errors import OptionError
+from batchify.errors import BatchifyWarning, OptionError
 from batchify.options import BuildOptions
 
 _PATH_NAMES = re.compile(
@@ -29,6 +33,11 @@ _LABEL_NAMES = re.compile(
     "|diagnosis|dx|sentiment|y"
 )
 _MASK_NAMES = re.compile("(mask|segmentation|annotation)s?(_?(file_?)?(path|name|file|id))?")
+_SPLIT_NAMES = re.compile(
+    "(data_?|sub)?sets?|data_set|(data_?(set_?)?)?split(_?name)?|partition|phase|part|fold|usage|stage"
+)
+_SPLIT_FLAGS = re.compile("is_?(train(ing)?|val|valid|validation|test|dev)")
+_TRUTHS = frozenset({"0", "1", "0.0", "1.0", "-1", "true", "false"})
 _SAMPLED_ROWS = 100
 _SHOWN_COLUMNS = 20
 
@@ -45,12 +54,19 @@ class Roles:
         Those of `OPTIONAL_COLUMNS` that it has, each with its name.
     kept : tuple of str
         Those that travel into the file; they may have another role, too.
+    chosen : str
+        How the labels were found: ``given`` by an option, ``known`` by their name, or ``guessed``,
+        since no other column is left.
+    warnings : tuple of BatchifyWarning
+        What was understood, though no option says so.
     """
 
     path: str
     labels: tuple[str, ...]
     optional: Mapping[str, str]
     kept: tuple[str, ...] = ()
+    chosen: Literal["given", "known", "guessed"] = "given"
+    warnings: tuple[BatchifyWarning, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -64,16 +80,26 @@ def find_roles(walk: Walk, options: BuildOptions, table: Table, errors: Manifest
     Raises
     ------
     ManifestError
-        If one is missing or repeated, or if several may hold the paths or the labels.
+        If one is missing or repeated, if several may hold the paths, the labels or the splits, or
+        if the first line of a table is an image, not the names of columns.
     """
     assert options.manifest is not None
     finder = _Finder(walk, options, table, errors)
+    finder.check_header()
     optional = {role: name for role in OPTIONAL_COLUMNS if (name := finder.named(role)) is not None}
     given = tuple(finder.required(name) for name in options.manifest.label_columns)
     kept = tuple(map(finder.kept, options.manifest.keep_columns))
+    warnings: tuple[BatchifyWarning, ...] = ()
+    if "split" not in optional and (name := finder.split([*given, *optional.values()])):
+        optional = {"split": name, **optional}
+        message = (
+            f"column {printable(name)} of the manifest is its split column, since its values name "
+            "splits; rename it if that is not meant"
+        )
+        warnings = (BatchifyWarning("split-column", message),)
     path = finder.path([*given, *optional.values()])
     labels = given or finder.labels([path, *optional.values()], kept)
-    roles = Roles(path, labels, optional, kept)
+    roles = Roles(path, labels, optional, kept, "given" if given else finder.chosen, warnings)
     for name in roles.names:
         if (count := table.columns.count(name)) > 1:
             raise errors.error(f"has {count} columns {printable(name)}; keep one of them")
@@ -92,6 +118,59 @@ class _Finder:
         self._mode = options.store.class_mode
         self._table = table
         self._errors = errors
+        self._first: dict[str, list[str]] | None = None
+        self.chosen: Literal["known", "guessed"] = "known"
+
+    def check_header(self) -> None:
+        """Refuse a table whose first line is that of an image, unless options name its columns."""
+        if self._manifest.path_column or not isinstance(self._table, CsvTable):
+            return
+        for name in self._table.columns:
+            if name and self._is_image(name):
+                raise self._errors.error(
+                    f"has no header: {printable(name)} on its first line is an image, and that "
+                    "line would be lost; the first line must name the columns (path,label)"
+                )
+
+    def _is_image(self, name: str) -> bool:
+        ending = file_ending(os.fsencode(name))
+        if ending[1:] in choices.KERAS_EXTENSIONS or (ending and is_image_ending(ending)):
+            return True
+        try:
+            path = clean_path("path", name)
+        except ValueError:
+            return False
+        is_taken = self._walk.options.name_test(path)
+        return is_taken and not self._walk.tree.find_files([path])[0]
+
+    def split(self, taken: Sequence[str]) -> str | None:
+        """Return the column of the splits under another name: all of its first values are splits.
+
+        `taken` are other columns. A usual name need not have several splits in its first rows.
+        """
+        found, flags = [], []
+        for name, texts in self._sampled().items():
+            key = _key(name)
+            if name in taken or key == "path" or key == "label" or _LABEL_NAMES.fullmatch(key):
+                continue
+            splits = {split_number(text) for text in texts}
+            is_split = splits and None not in splits
+            if is_split and (len(splits) > 1 or _SPLIT_NAMES.fullmatch(key)):
+                found.append(name)
+            elif _SPLIT_FLAGS.fullmatch(key) and name not in self._manifest.keep_columns:
+                flags.append(name)
+        if len(found) > 1:
+            raise self._errors.error(
+                f"has several columns that may be the splits: {_listed(found)}; name one of them "
+                "split in the table"
+            )
+        if not found and flags:
+            name = printable(flags[0])
+            raise self._errors.error(
+                f"has a column {name} that may be the splits: write train, validation or test in a "
+                f"column split, or pass --keep-columns {name} to store it and make the splits anew"
+            )
+        return found[0] if found else None
 
     def named(self, wanted: str) -> str | None:
         """Return the column of a name, in any case if there is just one; None without it."""
@@ -130,7 +209,7 @@ class _Finder:
         found = self._path_candidates(taken)
         if not found:
             raise self._missing("path", "--path-column names that of the paths")
-        return self._only(found, "the paths", "--path-column")
+        return self._only(found, "the paths", "choose by --path-column")
 
     def labels(self, taken: Sequence[str], kept: Sequence[str]) -> tuple[str, ...]:
         """Return the column of the labels; none if they are not needed.
@@ -148,15 +227,23 @@ class _Finder:
         ]
         names = _MASK_NAMES if self._mode == "mask" else _LABEL_NAMES
         found = [name for name in free if names.fullmatch(_key(name))]
-        found = found or [name for name in free if name not in kept]
+        if not found:
+            self.chosen = "guessed"
+            found = [name for name in free if name not in kept]
         if not found:
             raise self._missing("label", "--label-columns names those of labels")
-        return (self._only(found, "the labels", "--label-columns"),)
+        first = self._sampled()
+        are_truths = all(set(map(str.lower, first.get(name, "?"))) <= _TRUTHS for name in found)
+        advice = many_advice(found, self._mode, is_truth=are_truths)
+        name = self._only(found, "the labels", advice)
+        if self.chosen == "guessed" and (doubt := name_doubt(name, _key(name), self._mode)):
+            raise self._errors.error(doubt)
+        return (name,)
 
-    def _only(self, found: Sequence[str], what: str, option: str) -> str:
+    def _only(self, found: Sequence[str], what: str, advice: str) -> str:
         if len(found) > 1:
             raise self._errors.error(
-                f"has several columns that may be {what}: {_listed(found)}; choose by {option}"
+                f"has several columns that may be {what}: {_listed(found)}; {advice}"
             )
         return found[0]
 
@@ -181,20 +268,28 @@ class _Finder:
         by_name = [name for name in known if self._means_files(values[name])]
         return by_name + direct or known
 
+    def _sampled(self) -> dict[str, list[str]]:
+        """Return the texts in the first rows of each column, by its name."""
+        if self._first is None:
+            errors = ManifestErrors(self._manifest.path)  # they are found again, when rows are read
+            with open_table(self._manifest.path, errors) as table:
+                names = [name for name in table.plain_columns if table.columns.count(name) == 1]
+                rows = [
+                    texts for _, texts in itertools.islice(table.rows(names, errors), _SAMPLED_ROWS)
+                ]
+            self._first = {name: [texts[i] for texts in rows] for i, name in enumerate(names)}
+        return self._first
+
     def _sampled_paths(self) -> dict[str, list[bytes]]:
         """Return what may be paths in the first rows of each column, by its name."""
         sampled: dict[str, list[bytes]] = {}
-        errors = ManifestErrors(self._manifest.path)  # they are found again, when rows are read
-        with open_table(self._manifest.path, errors) as table:
-            names = [name for name in table.plain_columns if table.columns.count(name) == 1]
-            for name in names:
-                sampled[name] = []
-            for _, texts in itertools.islice(table.rows(names, errors), _SAMPLED_ROWS):
-                for name, text in zip(names, texts, strict=True):
-                    try:
-                        sampled[name].append(clean_path(name, text))
-                    except ValueError:
-                        continue
+        for name, texts in self._sampled().items():
+            sampled[name] = []
+            for text in texts:
+                try:
+                    sampled[name].append(clean_path(name, text))
+                except ValueError:
+                    continue
         return sampled
 
     def _names_files(self, paths: list[bytes]) -> bool:
