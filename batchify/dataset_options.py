@@ -141,9 +141,12 @@ class DiscoverOptions:
 
 
 def file_ending(name: bytes) -> str:
-    """Return the ending of a file's name with its dot, in lower case; "" if it has none."""
+    """Return the ending of a file's name with its dot, in lower case; "" if it has none.
+
+    Digits alone are none: they are a part of a number, such as the UIDs that name DICOM files.
+    """
     ending = os.path.splitext(os.fsdecode(name))[1].lower()
-    return ending if len(ending) > 1 else ""
+    return "" if ending == "." or ending[1:].isdecimal() else ending
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:

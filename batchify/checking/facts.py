@@ -73,6 +73,8 @@ class Facts:
         For each split, the rows that failed, and why; a file has none.
     ignored : Mapping of str to int
         How many files that look like images were ignored because of their ending, by ending.
+    extensions : tuple of str
+        The endings that ``--extensions`` adds.
     warnings : tuple of BatchifyWarning
         Those of the dataset; a file has none.
     linked : tuple of bytes
@@ -87,6 +89,7 @@ class Facts:
     skipped: tuple[Skipped, ...]
     unreadable: dict[str, list[tuple[int, str]]]
     ignored: Mapping[str, int]
+    extensions: tuple[str, ...]
     warnings: tuple[BatchifyWarning, ...] = ()
     linked: tuple[bytes, ...] = ()
 
@@ -155,7 +158,12 @@ def stored_facts(reader: Reader) -> Facts:
         splits={split: _stored_split(reader, split, digests[split]) for split in reader.splits},
         skipped=reader.skipped(),
         unreadable={},
-        ignored={end: n for end, n in reader.header.ignored.items() if is_image_ending(end)},
+        ignored={
+            end: n
+            for end, n in reader.header.ignored.items()
+            if end in reader.header.ignored_images or is_image_ending(end)
+        },
+        extensions=options.discover.extensions,
     )
 
 
@@ -264,9 +272,8 @@ def folder_facts(
         splits=splits,
         skipped=plan.skipped,
         unreadable={name: unreadable[name] for name in splits if name in unreadable},
-        ignored={
-            end: n for end, n in plan.dataset.other.items() if end in plan.dataset.image_endings
-        },
+        ignored=plan.dataset.ignored_images,
+        extensions=plan.options.discover.extensions,
         warnings=plan.dataset.warnings,
         linked=plan.dataset.linked,
     )

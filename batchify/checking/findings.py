@@ -204,9 +204,7 @@ CHECK_CODES = {
     "skipped": Code(
         "warning", "mend the images: batchify inspect lists them with the reasons", "max_skipped"
     ),
-    "ignored": Code(
-        "warning", "build with --extensions and these endings, or leave them out with --exclude"
-    ),
+    "ignored": Code("warning", "or exclude those that are not meant with --exclude"),
     **{loss.code: Code("warning", loss.advice) for loss in LOSSES},
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
 }

@@ -12,7 +12,7 @@ from batchify.checking.facts import Facts, SplitFacts
 from batchify.checking.findings import CheckLimits, Finding, Found, allowed
 from batchify.checking.image_stats import is_enlarged
 from batchify.common.text import plural
-from batchify.datasets.ignored import counts_text
+from batchify.datasets.ignored import ignored_text
 from batchify.decoding.losses import Loss
 
 Mark = Callable[[SplitFacts], NDArray[np.bool_]]
@@ -42,7 +42,7 @@ def find_skipped(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
 def find_ignored(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that were ignored because of their ending."""
     if facts.ignored:
-        message = f"ignored because of their ending: {counts_text(facts.ignored)}"
+        message = ignored_text(facts.ignored, facts.extensions)
         yield message, sum(facts.ignored.values()), iter(())
 
 

@@ -9,7 +9,7 @@ import click
 from batchify import choices
 from batchify.cli.boundary import boundary
 from batchify.cli.text import echo, table
-from batchify.common.text import plural, printable, size_text
+from batchify.common.text import counts_text, plural, printable, size_text
 
 if TYPE_CHECKING:
     from batchify.reporting.inspection import Inspection
@@ -106,7 +106,7 @@ def render_summary(summary: Summary) -> str:
     if special := _sources(summary):
         parts.append(special)
     if summary.ignored:
-        kinds = ", ".join(f"{count:,} {printable(end)}" for end, count in summary.ignored.items())
+        kinds = counts_text(summary.ignored, len(summary.ignored))
         parts.append(f"ignored because of their ending: {kinds}")
     if summary.skipped:
         lines = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchify import choices
-from batchify.common.text import labelled, plural, printable, size_text
+from batchify.common.text import counts_text, labelled, plural, printable, size_text
 
 if TYPE_CHECKING:
     from batchify.building.outcome import BuildReport, Changes
@@ -190,9 +190,9 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
         lines.append(f"  ignored: {dataset.excluded:,} files and folders by --include or --exclude")
     if dataset.loose:
         lines.append(f"  ignored: {dataset.loose:,} files outside of the class folders")
-    if dataset.other:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in list(dataset.other.items())[:8])
-        lines.append(f"  ignored because of their ending: {kinds}")
+    # of those that look like images, a warning tells
+    if other := {k: n for k, n in dataset.other.items() if k not in dataset.image_endings}:
+        lines.append(f"  ignored because of their ending: {counts_text(other)}")
     if plan.skipped:
         lines.append(f"  skipped: {len(plan.skipped):,}")
         lines += [f"    - {printable(entry.path)}: {entry.reason}" for entry in plan.skipped[:10]]

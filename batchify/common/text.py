@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
+
+_SHOWN_NAMES = 4
 
 
 def size_text(nbytes: float) -> str:
@@ -29,6 +32,23 @@ def share_text(count: int, total: int) -> str:
 def plural(count: int, word: str, many: str = "") -> str:
     """Return a number with its noun: ``1 class``, ``2 classes``."""
     return f"{count:,} {word if count == 1 else many or word + 's'}"
+
+
+def counts_text(counts: Mapping[str, int], most: int = 8) -> str:
+    """Return how many files of each ending there are: ``10 .heic, 2 .txt``."""
+    some = list(counts.items())[:most]
+    shown = ", ".join(f"{count:,} {printable(ending)}" for ending, count in some)
+    return shown + (", …" if len(counts) > most else "")
+
+
+def shown_names(names: Collection[bytes], word: str = "") -> str:
+    """Return some names as text: ``a, b and c``, ``a, b, c, d and 5 more``."""
+    shown = [printable(name) for name in list(names)[:_SHOWN_NAMES]]
+    if len(names) > _SHOWN_NAMES:
+        return f"{', '.join(shown)} and {len(names) - _SHOWN_NAMES:,} more"
+    if word and len(shown) > 1:
+        return f"{', '.join(shown[:-1])} {word} {shown[-1]}"
+    return ", ".join(shown)
 
 
 def labelled(class_mode: str, count: int) -> str:

@@ -8,13 +8,12 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
 from batchify.common.paths import sort_names
-from batchify.common.text import plural, printable
+from batchify.common.text import plural, printable, shown_names
 from batchify.dataset_options import DiscoverOptions
 from batchify.errors import BatchifyWarning, DatasetError
 
 _DIGITS = re.compile("([0-9]+)")
 _WHOLE = re.compile(rb"[+-]?[0-9]+(\.0+)?")
-_SHOWN = 5
 
 NO_CLASS = b"unlabelled"
 """The only class of images that are stored without labels: a file has at least one."""
@@ -45,9 +44,9 @@ def order_classes(
         missing = [name for name in listed if name not in found]
         others = sorted(set(found).difference(listed))
         if missing and (others or not found):
-            has = f"it has {_names(others)}, not listed" if others else "it has no classes"
+            has = f"it has {shown_names(others)}, not listed" if others else "it has no classes"
             raise DatasetError(
-                f"{where} has no class {_names(missing)}, which --classes lists; {has}"
+                f"{where} has no class {shown_names(missing)}, which --classes lists; {has}"
             )
         return listed
     classes = list(found)
@@ -130,7 +129,7 @@ def unlisted_warnings(found: Mapping[bytes, int], what: str) -> tuple[BatchifyWa
         BatchifyWarning(
             "unlisted-classes",
             f"ignored {plural(total, what)} of {classes} that --classes does not list: "
-            f"{_names(sorted(found))}",
+            f"{shown_names(sorted(found))}",
         ),
     )
 
@@ -146,8 +145,3 @@ def _numbers(names: Collection[bytes]) -> dict[bytes, int]:
     if not all(map(_WHOLE.fullmatch, names)):
         return {}
     return {name: int(name.partition(b".")[0]) for name in names}
-
-
-def _names(names: Collection[bytes]) -> str:
-    shown = ", ".join(printable(name) for name in list(names)[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")

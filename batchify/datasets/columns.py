@@ -18,7 +18,7 @@ from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.classes import NO_CLASS, order_classes
 from batchify.datasets.kept import KeptTexts
-from batchify.datasets.texts import PathColumn, is_missing
+from batchify.datasets.texts import TextColumn, is_missing
 from batchify.options import BuildOptions
 
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -226,7 +226,7 @@ class Columns:
         self._labels = labels
         self._at = {name: 1 + len(labels) + i for i, name in enumerate(optional)}
         self.lines = array("q")
-        self.paths, self.masks = PathColumn(), PathColumn()
+        self.paths, self.masks = TextColumn(), TextColumn()
         self.classes = ClassColumn(options.discover)
         self._values, self._weights = array("f"), array("f")
         self._splits, self._groups = bytearray(), bytearray()

@@ -313,6 +313,11 @@ class Dataset:
         """The name of the dataset, for people."""
         return printable(self.source.location)
 
+    @property
+    def ignored_images(self) -> dict[str, int]:
+        """Those of `other` whose files look like images."""
+        return {name: count for name, count in self.other.items() if name in self.image_endings}
+
     def check_linked(
         self, advice: str = "pass --follow-links to read it, or --on-error skip to skip it"
     ) -> None:

@@ -12,17 +12,12 @@ import os
 import numpy as np
 
 from batchify.common.paths import is_url, local_path
-from batchify.common.text import plural, printable
+from batchify.common.text import counts_text, plural, printable, shown_names
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.classes import number_warnings, similar_names, similar_warnings
 from batchify.datasets.dataset import Dataset
-from batchify.datasets.doubts import FLAT_ADVICE, exclude_option, shown_names
-from batchify.datasets.ignored import (
-    counts_text,
-    ignored_warnings,
-    image_endings,
-    taking_advice,
-)
+from batchify.datasets.doubts import FLAT_ADVICE, exclude_option
+from batchify.datasets.ignored import ignored_text, taking_advice
 from batchify.datasets.layout import Layout, find_layout
 from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
@@ -132,9 +127,11 @@ def discover(
     if patterns:
         walk.warnings += patterns.warnings()
     other = dict(sorted(walk.other.items(), key=lambda item: (-item[1], item[0])))
-    found_endings = image_endings(walk.ignored)
+    found_endings = walk.ignored.image_endings()
     endings = {each: found_endings[each] for each in other if each in found_endings}
-    walk.warnings += ignored_warnings({each: other[each] for each in endings}, options.extensions)
+    if endings:
+        text = ignored_text({each: other[each] for each in endings}, options.extensions)
+        walk.warn("ignored", f"ignored because of their ending: {text}")
     return Dataset(
         source=tree.source,
         layout=layout.name,
@@ -199,6 +196,6 @@ def _no_images(walk: Walk) -> str:
     if walk.other:
         counts = dict(walk.other.most_common())
         message += f"; ignored because of their ending: {counts_text(counts, 5)}"
-        if endings := image_endings(walk.ignored):
+        if endings := walk.ignored.image_endings():
             message += f"; {taking_advice(endings, walk.options.extensions)}"
     return message + walk.skipped_text

@@ -6,12 +6,12 @@ import os
 import shlex
 from collections.abc import Collection
 
-from batchify.common.text import plural, printable
+from batchify.common.text import plural, printable, shown_names
 from batchify.datasets.walk import Listing, Walk
 from batchify.errors import DatasetError
 
 _SHOWN_FOLDERS = 8
-_SHOWN_NAMES = 4
+_EXCLUDED = 4
 
 _IMAGE_FOLDERS = frozenset((
     "image", "images", "img", "imgs", "jpegimages", "photos", "pictures", "rgb",
@@ -72,16 +72,6 @@ def _content(listing: Listing) -> str:
     return ", ".join(found) or "nothing"
 
 
-def shown_names(names: Collection[bytes], word: str = "") -> str:
-    """Return some names as text: ``a, b and c``, ``a, b, c, d, …``."""
-    shown = [printable(name) for name in list(names)[:_SHOWN_NAMES]]
-    if len(names) > _SHOWN_NAMES:
-        return ", ".join([*shown, "…"])
-    if word and len(shown) > 1:
-        return f"{', '.join(shown[:-1])} {word} {shown[-1]}"
-    return ", ".join(shown)
-
-
 def verb(names: Collection[bytes], one: str, many: str) -> str:
     """Return names with the form of a verb that goes with them: ``val is``, ``a and b are``."""
     return f"{shown_names(names, 'and')} {one if len(names) == 1 else many}"
@@ -89,7 +79,7 @@ def verb(names: Collection[bytes], one: str, many: str) -> str:
 
 def exclude_option(names: Collection[bytes]) -> str:
     """Return the options that exclude some folders."""
-    some = list(names)[:_SHOWN_NAMES]
+    some = list(names)[:_EXCLUDED]
     return " ".join(f"--exclude {shlex.quote(printable(name))}" for name in some)
 
 

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import stat
 from collections.abc import Iterable, Mapping
 
 from batchify import choices
-from batchify.common.text import plural, printable
+from batchify.common.magic import is_image_head
+from batchify.common.text import counts_text, plural, printable
 from batchify.dataset_options import file_ending
 from batchify.datasets.dataset import Dataset
-from batchify.errors import BatchifyWarning, DatasetError
+from batchify.errors import DatasetError
 
 NO_ENDING = "(no extension)"
 """What ignored files without an ending are counted as."""
 
-SAMPLES = 4
+OTHERS = "(others)"
+"""What ignored files are counted as if there are too many endings to count each."""
+
+_ENDINGS = 100
+"""How many endings are counted; those of images, by their name, always are."""
+
+_SAMPLES = 4
 """How many files of an ending are looked into, if the ending says nothing."""
 
-SPELLINGS = 8
+_SPELLINGS = 8
 """How many spellings of an ending, in upper and lower case, are remembered."""
+
+_ADVISED = 16
+"""How many endings ``--extensions`` is advised with."""
 
 _DECODED = frozenset(
     {
@@ -45,17 +57,7 @@ _OTHERS = frozenset(
     }
 )  # fmt: skip
 
-_MAGIC = (
-    b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\xff\x0a",
-    b"\0\0\0\x0cJXL", b"P5\n", b"P6\n", b"P4\n",
-)  # fmt: skip
-
-
-def _is_image_head(data: bytes) -> bool:
-    if data[4:8] == b"ftyp":
-        return data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
-    is_bitmap = data[:2] == b"BM" and data[6:10] == bytes(4)
-    return is_bitmap or data[:4] + data[8:12] == b"RIFFWEBP" or data.startswith(_MAGIC)
+_NAMED = _DECODED | _OTHERS
 
 
 def _bare(ending: str) -> str:
@@ -88,46 +90,74 @@ class Ignored:
         heads = []
         for path in self.samples:
             try:
-                with open(path, "rb") as file:
-                    heads.append(file.read(32))
+                if stat.S_ISREG(os.lstat(path).st_mode):  # a FIFO would be waited for
+                    with open(path, "rb") as file:
+                        heads.append(file.read(32))
             except OSError:
                 continue
-        return sum(map(_is_image_head, heads)) * 2 > len(heads)
+        return sum(map(is_image_head, heads)) * 2 > len(heads)
+
+
+class IgnoredFiles:
+    """What is known of all files that were ignored because of their ending.
+
+    Memory and the number of files that are opened are bounded, whatever the files are called.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, Ignored] = {}
+
+    def add(self, name: bytes, path: bytes | None) -> str:
+        """Return what a file is counted as: its ending, or `OTHERS`.
+
+        Parameters
+        ----------
+        path : bytes or None
+            Where it can be opened, if it can.
+        """
+        ending = printable(file_ending(name)) or NO_ENDING
+        if len(self._found) >= _ENDINGS and ending not in self._found and ending[1:] not in _NAMED:
+            ending = OTHERS
+        found = self._found.setdefault(ending, Ignored())
+        if len(found.spelled) < _SPELLINGS:
+            found.spelled.add(printable(os.path.splitext(name)[1]) or NO_ENDING)
+        if path is not None and len(found.samples) < _SAMPLES:
+            found.samples.append(path)
+        return ending
+
+    def image_endings(self) -> dict[str, tuple[str, ...]]:
+        """Return the endings of files that look like images, each as files spell it.
+
+        Where the name of an ending says nothing, the first bytes of some files do.
+        """
+        return {
+            ending: tuple(sorted(each.spelled))
+            for ending, each in sorted(self._found.items())
+            if is_image_ending(ending) or each.look_like_images()
+        }
 
 
 def is_image_ending(ending: str) -> bool:
     """Return whether files of an ending are images, by its name alone."""
     name = ending.removeprefix(".")
-    return name in _DECODED or name in _OTHERS or _VARIANTS.fullmatch(name) is not None
-
-
-def image_endings(found: Mapping[str, Ignored]) -> dict[str, tuple[str, ...]]:
-    """Return the endings of files that look like images, each as files spell it.
-
-    Where the name of an ending says nothing, the first bytes of some files do.
-    """
-    return {
-        ending: tuple(sorted(each.spelled))
-        for ending, each in sorted(found.items())
-        if is_image_ending(ending) or each.look_like_images()
-    }
+    return name in _NAMED or _VARIANTS.fullmatch(name) is not None
 
 
 _RECORDED = 32
 
 
-def recorded_counts(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return how many files of each ending were ignored, as a file records it: not too many."""
-    if len(counts) <= _RECORDED:
-        return dict(counts)
-    items = list(counts.items())
-    return dict(items[: _RECORDED - 1]) | {"(others)": sum(n for _, n in items[_RECORDED - 1 :])}
+def recorded_ignored(dataset: Dataset) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return what a file records: the number of files of each ending, and which are images.
 
-
-def counts_text(counts: Mapping[str, int], most: int = 8) -> str:
-    """Return how many files of each ending there are: ``10 .heic, 2 .txt``."""
-    shown = ", ".join(f"{count:,} {ending}" for ending, count in list(counts.items())[:most])
-    return shown + (", …" if len(counts) > most else "")
+    Of many endings, those of images are kept first. An ending that says by its name that its files
+    are images needs no record of that.
+    """
+    counts, images = dict(dataset.other), dataset.image_endings
+    if len(counts) > _RECORDED:
+        names = sorted((name for name in counts if name != OTHERS), key=lambda n: n not in images)
+        kept = {name: counts[name] for name in names[: _RECORDED - 1]}
+        counts = kept | {OTHERS: sum(counts.values()) - sum(kept.values())}
+    return counts, tuple(n for n in sorted(counts) if n in images and not is_image_ending(n))
 
 
 def taking_advice(endings: Iterable[str], given: Iterable[str] = ()) -> str:
@@ -139,9 +169,11 @@ def taking_advice(endings: Iterable[str], given: Iterable[str] = ()) -> str:
         The value of ``--extensions`` so far.
     """
     endings = list(endings)
-    taken = sorted(_bare(ending) for ending in endings if _is_decoded(ending))
+    taken = sorted({_bare(ending) for ending in endings if _is_decoded(ending)} - {OTHERS})
     parts = []
-    if taken:
+    if OTHERS in endings or len(taken) > _ADVISED:
+        parts.append("pass --extensions all to take all files")
+    elif taken:
         names = ",".join(sorted({*given, *taken}))
         parts.append(f"pass --extensions {shlex.quote(names)} to take them")
     extras = {
@@ -169,41 +201,47 @@ def ending_reason(path: bytes, given: Iterable[str]) -> str:
     return f"not of a kind that is decoded, by its ending ({advice})"
 
 
-def ignored_warnings(counts: Mapping[str, int], given: Iterable[str]) -> list[BatchifyWarning]:
-    """Return a warning if images were ignored, by how many of each ending.
+def ignored_text(counts: Mapping[str, int], given: Iterable[str]) -> str:
+    """Return how many images of each ending were ignored, and how they are taken.
 
     Parameters
     ----------
     given : iterable of str
         As for `taking_advice`.
     """
-    if not counts:
-        return []
-    message = (
-        f"ignored because of their ending: {counts_text(counts)} that look like images; "
-        f"{taking_advice(counts, given)}"
-    )
-    return [BatchifyWarning("ignored", message)]
+    return f"{counts_text(counts)} that look like images; {taking_advice(counts, given)}"
 
 
-def check_ignored(dataset: Dataset) -> None:
+def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
     """Refuse a dataset of which more images are ignored than taken.
+
+    Parameters
+    ----------
+    given : iterable of str
+        As for `taking_advice`.
 
     Raises
     ------
     DatasetError
         With the option that takes them.
     """
-    counts = {name: n for name, n in dataset.other.items() if name in dataset.image_endings}
-    total, taken = sum(counts.values()), len(dataset.samples)
-    if total <= taken:
+    counts = dataset.ignored_images
+    if sum(counts.values()) <= len(dataset.samples):
         return
-    names = sorted({name for spelled in dataset.image_endings.values() for name in spelled})
-    without = [f"--exclude {shlex.quote('*' + name)}" for name in names if name != NO_ENDING]
-    if NO_ENDING in counts:
-        without.append("--include '*.*'")
+    names = {name for spelled in dataset.image_endings.values() for name in spelled}
+    if {NO_ENDING, OTHERS}.isdisjoint(counts) and len(names) <= _ADVISED:
+        without = [f"--exclude {shlex.quote('*' + name)}" for name in sorted(names)]
+    else:
+        without = [f"--include {shlex.quote('*' + name)}" for name in _taken_endings(dataset)]
     raise DatasetError(
         f"dataset {dataset.name}: more images are ignored because of their ending than taken: "
-        f"{counts_text(counts)} against {plural(taken, 'image')}; {taking_advice(counts)}, or pass "
-        f"{' '.join(without)} to build without them"
+        f"{counts_text(counts)} against {plural(len(dataset.samples), 'image')}; "
+        f"{taking_advice(counts, given)}, or pass {' '.join(without)} to build without them"
     )
+
+
+def _taken_endings(dataset: Dataset) -> list[str]:
+    """Return the endings of the images, as files spell them."""
+    paths = (path for _, piece in dataset.samples.pieces() for path in piece)
+    endings = {os.path.splitext(path)[1] for path in paths}
+    return sorted(printable(ending) for ending in endings if ending)

@@ -9,7 +9,7 @@ import numpy as np
 
 from batchify.common.text import printable
 from batchify.datasets.dataset import KeptColumn
-from batchify.datasets.texts import PathColumn, is_missing
+from batchify.datasets.texts import TextColumn, is_missing
 
 _TRUTH = {"true": True, "false": False}
 _WHOLE = re.compile("-?(0|[1-9][0-9]{0,18})")
@@ -37,7 +37,7 @@ class KeptTexts:
     def __init__(self, name: str, *, is_text: bool) -> None:
         self._name = name
         self._is_text = is_text
-        self._texts = PathColumn()
+        self._texts = TextColumn()
         self._kinds: set[str] = set()
 
     def encode(self, text: str) -> bytes:

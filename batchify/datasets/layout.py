@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batchify import choices
-from batchify.common.text import plural, printable
+from batchify.common.text import plural, printable, shown_names
 from batchify.datasets.doubts import (
     FLAT_ADVICE,
     check_kinds,
@@ -20,7 +20,6 @@ from batchify.datasets.doubts import (
     check_only_folder,
     doubt,
     exclude_option,
-    shown_names,
     verb,
 )
 from batchify.datasets.neighbors import check_neighbors

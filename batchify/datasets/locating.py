@@ -15,7 +15,7 @@ from batchify.datasets.columns import clean_path
 from batchify.datasets.dataset import Samples, join_samples
 from batchify.datasets.ignored import ending_reason
 from batchify.datasets.manifest_errors import ManifestErrors
-from batchify.datasets.texts import PathColumn
+from batchify.datasets.texts import TextColumn
 from batchify.datasets.walk import Walk, list_folder
 from batchify.storage.tree import NO_FILE
 
@@ -69,7 +69,7 @@ def _find_absent(
     lines: NDArray[np.int64], what: str, errors: ManifestErrors,
 ) -> tuple[Samples, Extents]:  # fmt: skip
     """Find what is meant by the paths of some rows, which are no files."""
-    wanted = PathColumn()
+    wanted = TextColumn()
     is_slashed = np.zeros(len(rows), np.bool_)
     for i, path in enumerate(map(named.path, rows.tolist())):
         is_slashed[i] = b"\\" in path
@@ -133,7 +133,7 @@ class Matches:
 
     def __init__(self, wanted: Samples) -> None:
         self._wanted = wanted
-        self._files = PathColumn()
+        self._files = TextColumn()
         self._first = np.full(len(wanted), -1, np.int32)
         self._second = self._first.copy()
 

@@ -61,8 +61,7 @@ def read_dataset(
         found = discover(
             directory, options.discover, needs_labels=needs_labels, timeout_s=timeout_s
         )
-        if not options.discover.extensions:  # else the user has chosen
-            check_ignored(found)
+        check_ignored(found, options.discover.extensions)
         return found
     tree = open_tree(directory, options.discover, timeout_s=timeout_s)
     return read_manifest(tree, options)

@@ -8,8 +8,8 @@ import shlex
 from collections import Counter
 
 from batchify import choices
-from batchify.common.text import printable
-from batchify.datasets.doubts import doubt, exclude_option, shown_names, verb
+from batchify.common.text import printable, shown_names
+from batchify.datasets.doubts import doubt, exclude_option, verb
 from batchify.datasets.walk import Listing, Walk
 
 _HOLDERS = frozenset((

@@ -20,7 +20,7 @@ from batchify.datasets.label_columns import many_advice, name_doubt
 from batchify.datasets.locating import Matches
 from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.tables import CsvTable, Table, open_table
-from batchify.datasets.texts import PathColumn
+from batchify.datasets.texts import TextColumn
 from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning, OptionError
 from batchify.options import BuildOptions
@@ -303,7 +303,7 @@ class _Finder:
 
     def _means_files(self, paths: list[bytes]) -> bool:
         """Return whether some names are those of images, without ending or folder."""
-        wanted = PathColumn()
+        wanted = TextColumn()
         for path in paths:
             wanted.add(path)
         matches = Matches(wanted.samples())

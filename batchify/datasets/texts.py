@@ -16,16 +16,16 @@ def is_missing(text: str) -> bool:
     return text.strip().lower() in _MISSING
 
 
-class PathColumn:
-    """Paths in the order of their rows, in one run of bytes."""
+class TextColumn:
+    """Paths, or other texts, in the order of their rows, in one run of bytes."""
 
     def __init__(self) -> None:
         self._names = bytearray()
         self._ends = array("q")
 
-    def add(self, path: bytes) -> int:
+    def add(self, text: bytes) -> int:
         """Add one; return its number."""
-        self._names += path
+        self._names += text
         self._ends.append(len(self._names))
         return len(self._ends) - 1
 
@@ -34,6 +34,6 @@ class PathColumn:
         return bytes(self._names[self._ends[number - 1] if number else 0 : self._ends[number]])
 
     def samples(self) -> Samples:
-        """Return the paths as samples of class 0; no more can be added."""
+        """Return the texts as samples of class 0; no more can be added."""
         ends = np.frombuffer(self._ends, np.int64)
         return Samples(self._names, ends, np.zeros(len(ends), np.int32))

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from batchify.common.paths import sort_names
 from batchify.common.text import plural, printable
-from batchify.dataset_options import DiscoverOptions, file_ending
-from batchify.datasets.ignored import NO_ENDING, SAMPLES, SPELLINGS, Ignored
+from batchify.dataset_options import DiscoverOptions
+from batchify.datasets.ignored import IgnoredFiles
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.hidden import is_hidden
 from batchify.storage.patterns import PathFilter
-from batchify.storage.tree import LINK_OUT, Entry, FolderTree, Tree, is_folder
+from batchify.storage.tree import LINK_OUT, FolderTree, Tree, is_folder
 
 
 class FolderImages(NamedTuple):
@@ -86,8 +86,8 @@ class Walk:
     ----------
     patterns : PathFilter or None
         None if there are no patterns.
-    ignored : dict of str to Ignored
-        What was ignored because of its ending, by ending.
+    ignored : IgnoredFiles
+        What was ignored because of its ending.
     emptied : set of bytes
         Names of classes with a folder that holds no image because of the patterns.
     linked : list of bytes
@@ -111,7 +111,7 @@ class Walk:
     warnings: list[BatchifyWarning] = field(default_factory=list)
     emptied: set[bytes] = field(default_factory=set)
     base: bytes = b""
-    ignored: dict[str, Ignored] = field(default_factory=dict)
+    ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
     _seen: dict[bytes, Listing] = field(default_factory=dict)
 
     @property
@@ -119,19 +119,12 @@ class Walk:
         """The name of the dataset, for people."""
         return printable(self.tree.source.location)
 
-    def ignore(self, path: bytes, entry: Entry) -> str:
-        """Return the ending that a file is ignored for, and remember some files of each."""
-        ending = printable(file_ending(entry.name)) or NO_ENDING
-        found = self.ignored.setdefault(ending, Ignored())
-        if len(found.spelled) < SPELLINGS:
-            found.spelled.add(printable(os.path.splitext(entry.name)[1]) or NO_ENDING)
-        if (
-            len(found.samples) < SAMPLES
-            and isinstance(self.tree, FolderTree)
-            and (entry.is_file(follow_symlinks=False))
-        ):
-            found.samples.append(os.path.join(self.tree.source.location, path))
-        return ending
+    def ignore(self, path: bytes, name: bytes) -> str:
+        """Return what a file is counted as that is ignored because of its ending."""
+        is_here = isinstance(self.tree, FolderTree)
+        return self.ignored.add(
+            name, os.path.join(self.tree.source.location, path) if is_here else None
+        )
 
     def skip(self, path: bytes, reason: str) -> None:
         """Record a file that is not read."""
@@ -248,9 +241,9 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
     tree, patterns = walk.tree, walk.patterns
     prefix = path + b"/" if path else b""
     base = walk.base + prefix
-    hidden, excluded, other = 0, 0, Counter[str]()
+    hidden, excluded = 0, 0
     skipped: list[Skipped] = []
-    names, folders, links = [], [], []
+    names, others, folders, links = [], [], [], []
     try:
         for entry in tree.list_folder(path):
             name = entry.name
@@ -263,7 +256,7 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
             elif entry.is_symlink() and is_folder(entry):
                 links.append(name)
             elif not is_image(name):
-                other[walk.ignore(prefix + name, entry)] += 1
+                others.append(name)
             elif not entry.is_file(follow_symlinks=False) and (
                 reason := tree.file_reason(prefix + name)
             ):
@@ -275,7 +268,9 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
         raise DatasetError(
             f"cannot list folder {printable(full)}: {error.strerror or error}"
         ) from error
-    sort_names(names)
+    for found in (names, others, folders, links):
+        sort_names(found)
+    other = Counter(walk.ignore(prefix + name, name) for name in others)
     extents = tree.take_extents(path, names) if take_extents else None
     lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
     blob = bytearray()  # bytes.join would take 80 bytes a name while it works

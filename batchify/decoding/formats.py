@@ -10,6 +10,7 @@ from typing import NamedTuple
 from PIL import ImageFile
 
 from batchify import choices
+from batchify.common.magic import AVIF_BRANDS, JXL_BOXES, JXL_CODESTREAM, is_heic
 from batchify.decoding.tiff import tiff_tags, unread_tiff
 from batchify.errors import BadImageError, ExtraMissingError, OptionError
 from batchify.image_options import DecodeOptions
@@ -129,22 +130,11 @@ def _load(extra: str) -> bool:
     return True
 
 
-_HEIC_BRANDS = {
-    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
-    b"mif2", b"mif3",
-}  # fmt: skip
-_AVIF_BRANDS = {b"avif", b"avis"}
-_JXL_CODESTREAM, _JXL_BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
-
-
 def _extra(data: bytes) -> str:
     """Return the extra whose plugin reads a file; "" if there is none."""
-    if data[4:8] == b"ftyp":
-        end = min(int.from_bytes(data[:4], "big"), 256)
-        brands = {data[8:12], *(data[i : i + 4] for i in range(16, end, 4))}
-        if not brands & _AVIF_BRANDS and brands & _HEIC_BRANDS:
-            return "heif"
-    return "jxl" if data.startswith((_JXL_CODESTREAM, _JXL_BOXES)) else ""
+    if is_heic(data):
+        return "heif"
+    return "jxl" if data.startswith((JXL_CODESTREAM, JXL_BOXES)) else ""
 
 
 _KNOWN_MAGIC = (
@@ -218,7 +208,7 @@ def _container(data: bytes) -> str:
     """Return what a file of boxes or chunks is, if it is no image that is known."""
     if data[4:8] == b"ftyp" and data[8:12] == b"crx ":
         return "format not allowed: a camera raw file (CR3)"
-    if data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS:
+    if data[4:8] == b"ftyp" and data[8:12] in AVIF_BRANDS:
         return "format not allowed: AVIF, which this Pillow was built without"
     if data[4:8] in (b"ftyp", b"moov", b"mdat") or data[:4] + data[8:12] == b"RIFFAVI ":
         return "format not allowed: a video"
@@ -269,8 +259,8 @@ def jxl_size(data: bytes) -> tuple[int, int]:
     BadImageError
         If there is no header.
     """
-    stream = data if data.startswith(_JXL_CODESTREAM) else _jxl_codestream(data)
-    if not stream.startswith(_JXL_CODESTREAM) or len(stream) < 4:
+    stream = data if data.startswith(JXL_CODESTREAM) else _jxl_codestream(data)
+    if not stream.startswith(JXL_CODESTREAM) or len(stream) < 4:
         raise BadImageError("a damaged JPEG XL image: it has no header")
     bits = int.from_bytes(stream[2:12], "little")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.choices import canonical_json
 from batchify.datasets.dataset import Dataset
-from batchify.datasets.ignored import recorded_counts
+from batchify.datasets.ignored import recorded_ignored
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
@@ -134,7 +134,7 @@ class BuildPlan:
             self.options.store,
             self.splits,
             self.skipped,
-            recorded_counts(self.dataset.other),
+            *recorded_ignored(self.dataset),
         )
 
     @property

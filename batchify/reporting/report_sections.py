@@ -8,7 +8,7 @@ from typing import Any
 
 from batchify import choices
 from batchify.checking.image_stats import KINDS, TRAITS, Bin
-from batchify.common.text import plural, printable, share_text, size_text
+from batchify.common.text import counts_text, plural, printable, share_text, size_text
 from batchify.format.config import rescale_text, shown_options
 from batchify.reporting.html import (
     PATH_LENGTH,
@@ -175,7 +175,7 @@ def _ignored(counts: Mapping[str, int]) -> list[Html]:
     """Return how many files were ignored because of their ending."""
     if not counts:
         return []
-    kinds = ", ".join(f"{count:,} {printable(ending)}" for ending, count in counts.items())
+    kinds = counts_text(counts, len(counts))
     return [paragraph(f"Files ignored because of their ending: {kinds}.")]
 
 

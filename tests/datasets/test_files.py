@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,7 @@ from batchify.checking.verify import verify
 from batchify.dataset_options import DiscoverOptions, ManifestOptions
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
+from batchify.datasets.ignored import IgnoredFiles
 from batchify.errors import DatasetError, FileFormatError, OptionError
 from batchify.format.config import build_command, recorded_options
 from batchify.format.reader import Reader
@@ -405,13 +407,13 @@ def test_a_table_names_the_option_too(tmp_path: Path, run: Run) -> None:
         assert line in done.stderr
 
 
-def test_endings_that_are_chosen_stop_nothing(tmp_path: Path, run: Run) -> None:
-    """Who passes --extensions has decided: the rest is a warning, however much it is."""
+def test_a_choice_of_other_endings_decides_nothing(tmp_path: Path, run: Run) -> None:
+    """Who passes --extensions webp has not said that HEIC images may be missing."""
     root = draw_phone(tmp_path / "photos", 10, 4)
     save(root / "cat" / "1.webp", encoded(photo(), "WEBP"))
-    done = run("build", root, "a.h5", "--extensions", "webp", "--target-size", "8")
-    assert done.returncode == 0, done.stderr
-    assert "10 .heic that look like images; pass --extensions heic,webp to take" in done.stdout
+    done = run("build", root, "a.h5", "--extensions", "webp", "--dry-run")
+    assert done.returncode == 1
+    assert "10 .heic against 5 images; pass --extensions heic,webp to take" in done.stderr
 
 
 def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
@@ -422,7 +424,7 @@ def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
     touch(root, *(f"dog/{i}.jpg.txt" for i in range(9)))
     done = run("build", root, "a.h5", "--extensions", "jfif,none", "--target-size", "8")
     assert done.returncode == 0, done.stderr
-    assert "  ignored because of their ending: 10 .txt, 1 .cr2, 1 .jpg_large" in done.stdout
+    assert "  ignored because of their ending: 10 .txt\n" in done.stdout
     assert done.stdout.endswith(
         "  warning: ignored because of their ending: 1 .cr2, 1 .jpg_large, 1 .pgm, 1 .webp that "
         "look like images; pass --extensions jfif,jpg_large,none,pgm,webp to take them; "
@@ -434,7 +436,10 @@ def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
     assert warning.code == "ignored"
 
 
-@pytest.mark.parametrize(("name", "option"), [("{}", "none"), ("{}.1", "1"), ("{}.data", "data")])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("{0}", "none"), ("1.2.840.{0}", "none"), ("{0}.data", "data"), ("1.x{0}", "x0,x1,x2,x3,x4")],
+)
 def test_images_without_a_telling_ending_are_found_by_their_bytes(
     tmp_path: Path, run: Run, name: str, option: str
 ) -> None:
@@ -452,6 +457,45 @@ def test_images_without_a_telling_ending_are_found_by_their_bytes(
         save(root / "cat" / name.format(i), b"a label")
     done = run("build", root, "a.h5", "--dry-run")
     assert (done.returncode, "warning: ignored" in done.stdout) == (0, False)
+
+
+def test_any_number_of_endings_is_bounded(tmp_path: Path, run: Run) -> None:
+    """A few files of a few endings are opened; the rest is counted in one, and advised as one."""
+    files = IgnoredFiles()
+    counts = Counter(files.add(b"1.e%d" % i, b"/no/file") for i in range(2_000))
+    assert len(counts) == 101
+    assert counts["(others)"] == 1_900
+    assert files.add(b"1.CR2", None) == ".cr2"  # of a known name
+    root = draw_dataset(tmp_path / "photos", {"cat": 1, "dog": 1})
+    for i in range(110):
+        save(root / "cat" / f"1.e{i}", JPEG)
+    done = run("build", root, "a.h5", "--dry-run")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        ": 10 (others), 1 .e0, 1 .e1, 1 .e10, 1 .e100, 1 .e101, 1 .e102, 1 .e103, … against 2 "
+        "images; pass --extensions all to take all files, or pass --include '*.jpg' "
+        "to build without them\n"
+    )
+
+
+def test_images_by_their_bytes_are_recorded(tmp_path: Path, run: Run) -> None:
+    """So that check finds them in the file as it does in the dataset; others are not."""
+    root = draw_dataset(tmp_path / "photos", {"cat": 4, "dog": 4})
+    save(root / "cat" / "1.dat", JPEG)
+    touch(root, "cat/2.txt", "cat/3.cr2")
+    options = BuildOptions(decode=SMALL)
+    build(root, tmp_path / "a.h5", options)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert json.loads(file.attrs["ignored_images"]) == [".dat"]
+    batchify.build_shards(root, tmp_path / "shards", options, shards=2)
+    batchify.merge(tmp_path / "shards", tmp_path / "merged.h5")
+    assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
+    text = (
+        "warning ignored: 1 .cr2, 1 .dat that look like images; pass --extensions dat to take "
+        "them; batchify does not decode .cr2: convert them\n"
+    )
+    for what in (root, "a.h5", "shards"):
+        assert text in run("check", what).stdout
 
 
 def test_no_images_but_ignored_ones_name_the_option(tmp_path: Path, run: Run) -> None:
@@ -473,7 +517,7 @@ def test_what_was_ignored_is_recorded_and_shown(tmp_path: Path, run: Run) -> Non
     with h5py.File(tmp_path / "a.h5") as file:
         assert json.loads(file.attrs["ignored"]) == {".gif": 2, ".txt": 1}
     with h5py.File(tmp_path / "plain.h5") as file:
-        assert "ignored" not in file.attrs
+        assert not {"ignored", "ignored_images"} & set(file.attrs)
     assert "ignored because of their ending: 2 .gif, 1 .txt" in run("inspect", "a.h5").stdout
     assert json.loads(run("inspect", "a.h5", "--json").stdout)["ignored"] == {".gif": 2, ".txt": 1}
     assert run("inspect", "a.h5", "--report", "a.html").returncode == 0
@@ -482,7 +526,7 @@ def test_what_was_ignored_is_recorded_and_shown(tmp_path: Path, run: Run) -> Non
     for what in ("a.h5", root):
         (found,) = [each for each in batchify.check(tmp_path / what).problems
                     if each.code == "ignored"]  # fmt: skip
-        assert found.message == "ignored because of their ending: 2 .gif"
+        assert found.message == ("2 .gif that look like images; pass --extensions gif to take them")
         assert (found.count, found.severity) == (2, "warning")
     assert run("verify", "a.h5").returncode == 0
 
@@ -518,14 +562,17 @@ def test_shards_have_the_record_too(tmp_path: Path) -> None:
 
 
 def test_a_hostile_record_is_refused(tmp_path: Path) -> None:
-    """It holds counts by ending, and nothing else."""
+    """It holds counts by ending, and endings, and nothing else."""
     root = draw_dataset(tmp_path / "photos", {"cat": 4, "dog": 4})
     build(root, tmp_path / "a.h5", BuildOptions(decode=SMALL))
-    for value in ("[1]", '{".gif": -1}', '{".gif": "many"}', '{".gif": true}', "{"):
+    counts = ("[1]", '{".gif": -1}', '{".gif": "many"}', '{".gif": true}', "{")
+    for name, value in (*(("ignored", each) for each in counts), ("ignored_images", "[1]")):
         with h5py.File(tmp_path / "a.h5", "r+") as file:
-            file.attrs.create("ignored", np.bytes_(value))
+            file.attrs.create(name, np.bytes_(value))
         with pytest.raises(FileFormatError):
             Reader(tmp_path / "a.h5")
+        with h5py.File(tmp_path / "a.h5", "r+") as file:
+            del file.attrs[name]
 
 
 JPEG, HEIC = encoded(photo(), "JPEG"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
