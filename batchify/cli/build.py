@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from batchify.cli.boundary import boundary, failure_as_json
-from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, give_options, to_options
+from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, BuildCommand, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchify.options import BuildOptions
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("dataset", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
 @give_options((*FILE_OPTIONS, *RUN_OPTIONS))

@@ -16,6 +16,7 @@ from batchify.cli.options import (
     CONFIG,
     FILE_OPTIONS,
     WORKER_OPTIONS,
+    BuildCommand,
     give_options,
     to_options,
 )
@@ -63,7 +64,7 @@ Examples:
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=BuildCommand, help=_HELP)
 @click.argument("path", metavar="OUT|DATASET", type=click.Path())
 @click.option(
     "--max-imbalance",

@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, give_options, to_options
+from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, BuildCommand, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 
-@click.command(context_settings={"auto_envvar_prefix": "BATCHIFY_BUILD"})  # none of its own
+@click.command(
+    cls=BuildCommand, context_settings={"auto_envvar_prefix": "BATCHIFY_BUILD"}
+)  # none of its own
 @click.argument("dataset", type=click.Path())
 @give_options((*FILE_OPTIONS, *RUN_OPTIONS))
 @click.pass_context

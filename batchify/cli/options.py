@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -144,6 +145,31 @@ class BuildOption(click.Option):
             [flags], envvar=f"BATCHIFY_BUILD_{name.upper()}",
             show_default=default is not False and default not in (None, "", ()), **settings,
         )  # fmt: skip
+
+
+class BuildCommand(click.Command):
+    """A command with options of ``build``: one with a single value may be given once."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; click alone would take the last value in silence."""
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(given)
+            for option, count in Counter(order).items():
+                if isinstance(option, click.Option) and count > 1 and _has_one_value(option):
+                    how = ""
+                    if isinstance(option.type, Names):
+                        how = f", with all names: {option.opts[0]} a,b"
+                    times = "twice" if count == 2 else f"{count} times"
+                    raise click.UsageError(
+                        f"{option.opts[0]} is given {times}; give it once{how}", ctx
+                    )
+        return rest
+
+
+def _has_one_value(option: click.Option) -> bool:
+    return not (option.multiple or option.is_flag or option.count)
 
 
 _COUNT: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N"}

@@ -14,6 +14,8 @@ from batchify.errors import BatchifyWarning, DatasetError
 
 _DIGITS = re.compile("([0-9]+)")
 _WHOLE = re.compile(rb"[+-]?[0-9]+(\.0+)?")
+_FEWEST_NUMBERS, _NUMBER_SHARE = 3, 0.8
+"""From so many names that are numbers on, and if most names are, all are probably meant to be."""
 
 NO_CLASS = b"unlabelled"
 """The only class of images that are stored without labels: a file has at least one."""
@@ -63,19 +65,32 @@ def order_classes(
 def number_warnings(
     classes: Collection[bytes], options: DiscoverOptions
 ) -> tuple[BatchifyWarning, ...]:
-    """Warn of classes that are whole numbers, but not those of their labels."""
-    values = _numbers(classes)
-    wrong = [(i, name) for i, name in enumerate(classes) if values.get(name, i) != i]
-    if not wrong or options.classes or options.class_order != "name":
+    """Warn of classes that are whole numbers, but not those of their labels.
+
+    A few other names among them, such as that of an odd folder, do not matter.
+    """
+    names = list(classes)
+    values = {name: _value(name) for name in names if _WHOLE.fullmatch(name)}
+    wrong = [i for i, name in enumerate(names) if values.get(name, i) != i]
+    most = len(values) >= max(_FEWEST_NUMBERS, _NUMBER_SHARE * len(names))
+    is_chosen = options.classes or options.class_order != "name"
+    if is_chosen or not wrong or not (most or len(values) == len(names)):
         return ()
-    label, name = wrong[0]
+    count = f"all {len(names):,}"
+    if len(values) < len(names):
+        count = f"{len(values):,} of {len(names):,}"
+    natural = sorted(names, key=_natural_key)
+    found = [values[name] for name in natural if name in values]
+    order, advice = "", "--classes sets any order"
+    if natural != names and found == sorted(found):
+        order = ", which sort as text"
+        advice = f"--class-order natural sorts them by value, and {advice}"
     return (
         BatchifyWarning(
             "number-classes",
-            f"all {len(values):,} class names are whole numbers, but {len(wrong):,} of them have "
-            f"another number as their label: class {printable(name)} has label {label}, since "
-            "names sort as text; --class-order natural puts 10 after 9, and --classes sets any "
-            "order",
+            f"{count} class names are whole numbers, but {len(wrong):,} of them have "
+            f"another number as their label: class {printable(names[wrong[0]])} has label "
+            f"{wrong[0]}, since labels count from 0 in the order of the names{order}; {advice}",
         ),
     )
 
@@ -144,4 +159,8 @@ def _numbers(names: Collection[bytes]) -> dict[bytes, int]:
     """Return the value of each name; empty if one is not a whole number."""
     if not all(map(_WHOLE.fullmatch, names)):
         return {}
-    return {name: int(name.partition(b".")[0]) for name in names}
+    return {name: _value(name) for name in names}
+
+
+def _value(name: bytes) -> int:
+    return int(name.partition(b".")[0])

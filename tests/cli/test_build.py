@@ -125,6 +125,17 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path, tmp_path: Path)
         (("photos", "out.h5", "--color-mode", "bgr"), 2, "'bgr' is not one of"),
         (("photos",), 2, "Missing argument 'OUT'"),
         (("presplit", "out.h5", "--validation-split", "0.2"), 2, "is split into folders already"),
+        (("photos", "out.h5", "--seed", "1", "--seed", "1"), 2, "--seed is given twice; give it"),
+        (
+            ("photos", "out.h5", *("--classes", "cat") * 3),
+            2,
+            "--classes is given 3 times; give it once, with all names: --classes a,b",
+        ),
+        (
+            ("photos", "out.h5", "--manifest", "train.csv", "--manifest", "val.csv", "--dry-run"),
+            2,
+            "--manifest is given twice",
+        ),
         (("photos", "out.h5", "--config", "none.toml"), 2, "'none.toml' does not exist"),
     ],
 )
@@ -141,6 +152,17 @@ def test_what_cannot_be_is_refused(
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("out.h5*"))
     assert photos.is_dir()
+
+
+def test_a_single_value_given_twice_is_refused(run: Run, photos: Path) -> None:
+    """In every command; patterns and flags may repeat, and the environment does not count."""
+    for command in ("fingerprint", "check"):
+        done = run(command, photos, "--extensions", "webp", "--extensions", "gif")
+        assert done.returncode == 2
+        assert "--extensions is given twice; give it once, with all names" in done.stderr
+    twice = ("--exclude", "a/", "--exclude", "b/", "--quiet", "--quiet", "--seed", "1")
+    done = run("build", photos, "o.h5", "--dry-run", *twice, BATCHIFY_BUILD_SEED="2")
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_room_exits_4(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

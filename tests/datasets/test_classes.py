@@ -17,6 +17,7 @@ from batchify.building.changes import find_changes
 from batchify.checking.verify import verify
 from batchify.choices import canonical_json
 from batchify.dataset_options import DiscoverOptions
+from batchify.datasets.classes import number_warnings
 from batchify.datasets.discovery import discover
 from batchify.datasets.manifest import read_dataset
 from batchify.errors import BatchifyWarning, DatasetError, OptionError
@@ -99,6 +100,33 @@ def test_orders_of_other_names(
     found = discover(root, DiscoverOptions(class_order="natural"))
     assert list(found.class_to_idx) == natural
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "says", "natural"),
+    [
+        ([*BY_NAME, "unknown"], "12 of 13 class names", True),
+        ([*BY_NAME, "tmp", "x"], "12 of 14 class names", True),
+        (["0", "1", "10", "9", "a", "b"], "", False),
+        (["1", "2", "x"], "", False),
+        (["0", "1", "2", "3", "x"], "", False),
+        (["1", "2", "3"], "class 1 has label 0, since labels count from 0", False),
+        (["2019", "2020"], "class 2019 has label 0, since labels count from 0", False),
+        (["-1", "1"], "class -1 has label 0", False),
+        (["-1", "0", "1"], "class -1 has label 0", False),
+        (["00", "01", "02", "10"], "class 10 has label 3", False),
+        (sorted(map(str, range(1, 13))), "which sort as text", True),
+    ],
+)
+def test_the_order_of_numbers_is_explained_truly(
+    names: list[str], says: str, natural: bool
+) -> None:
+    """Natural order is named where it helps; one odd folder does not hide the warning."""
+    found = number_warnings([name.encode() for name in names], DiscoverOptions())
+    assert [each.code for each in found] == ["number-classes"] * bool(says)
+    assert not found or says in str(found[0])
+    assert ("--class-order natural" in "".join(map(str, found))) == natural
+    assert number_warnings([b"1", b"2"], DiscoverOptions(classes=("1", "2"))) == ()
 
 
 @pytest.mark.parametrize("suffix", ["", ".0"])
