@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Collection
 
+from batchify import choices
 from batchify.common.text import plural, printable, shown_names
 from batchify.datasets.walk import Listing, Walk
 from batchify.errors import DatasetError
 
 _SHOWN_FOLDERS = 8
 _EXCLUDED = 4
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _IMAGE_FOLDERS = frozenset((
-    "image", "images", "img", "imgs", "jpegimages", "photos", "pictures", "rgb",
+    "image", "images", "img", "imgs", "input", "inputs", "jpegimages", "photos", "pictures", "rgb",
 ))  # fmt: skip
 _ANNOTATION_FOLDERS = frozenset((
     "ann", "annotation", "annotations", "annots", "anns", "bboxes", "boxes", "groundtruth",
@@ -88,6 +91,14 @@ def _plain(name: bytes) -> str:
     return "".join(filter(str.isalnum, os.fsdecode(name).lower()))
 
 
+def _kinds(name: bytes, names: list[bytes]) -> set[str]:
+    """Return a name in lower case, and that of it which the other names have not."""
+    words = [_WORD.findall(os.fsdecode(each)) for each in names[:_SHOWN_FOLDERS]]
+    common = set(words[0]).intersection(*words[1:])
+    own = [word for word in _WORD.findall(os.fsdecode(name)) if word not in common]
+    return {_plain(name), "".join(own).lower() if common else ""}
+
+
 def check_only_folder(walk: Walk) -> None:
     """Refuse a single folder that may be a class, or hold them: with images in it or next to it."""
     root = walk.look(b"")
@@ -113,40 +124,82 @@ def check_only_folder(walk: Walk) -> None:
     raise doubt(walk, root, reason, *ways)
 
 
-def check_kinds(walk: Walk, parent: Listing, *, is_first: bool = True) -> None:
+def check_kinds(
+    walk: Walk,
+    parent: Listing,
+    *,
+    is_first: bool = True,
+    needs_classes: bool = True,
+    is_split: bool = False,
+) -> None:
     """Refuse class folders that are named after kinds of files, such as images and labels.
 
     Parameters
     ----------
     is_first : bool
         No split before has class folders.
+    needs_classes : bool
+        The folders are to be classes; otherwise they matter if annotations would be images.
+    is_split : bool
+        They are those of a split.
     """
     names = parent.subfolders
-    images = [name for name in names if _plain(name) in _IMAGE_FOLDERS]
-    others = [name for name in names if _plain(name) in _ANNOTATION_FOLDERS]
+    images = [name for name in names if _kinds(name, names) & _IMAGE_FOLDERS]
+    others = [name for name in names if _kinds(name, names) & _ANNOTATION_FOLDERS]
     where = f" in {printable(parent.path)}" if parent.path else ""
     if images and others:
         reason = (
             f"{shown_names([*images, *others], 'and')}{where} look like images and their "
             "annotations, not like classes"
         )
-        ways = [(exclude_option(others), f"ignore {shown_names(others, 'and')}")]
-    elif images and len(images) == len(names) and is_first:
+        without = exclude_option(others) + " "
+        found = [walk.look(parent.inside(name)) for name in names]
+        if not needs_classes and not _mixes(walk, found, others):
+            return
+        if any(len(each.subfolders) > 1 for each in found if each.name in images):
+            ways = [(without.strip(), f"ignore {shown_names(others, 'and')}")]
+        else:
+            ways = []
+    elif needs_classes and images and len(images) == len(names) and is_first:
         reason = f"{shown_names(images)}{where} has images, but its name is not that of a class"
-        ways = []
+        without, ways = "", []
     else:
         return
-    kept = "splits" if parent.path else "classes"
+    kept = "splits" if is_split else "classes"
+    taken = f"take {shown_names(names, 'and')} as classes"
+    if not needs_classes:
+        kept, taken = "splits" if is_split else "flat", "take the images of all folders"
     raise doubt(
         walk,
         parent,
         reason,
         ("--manifest FILE", "take the labels from a table (masks: with --class-mode mask)"),
-        ("--label-from REGEX", "take classes from the names of the files"),
+        (f"{without}--label-from REGEX", "take classes from the names of the files"),
         *ways,
-        (f"--layout {kept}", f"take {shown_names(names, 'and')} as classes"),
-        ("--class-mode none", "store no labels"),
+        (f"--layout {kept}", taken),
+        (f"{without}--class-mode none", "store no labels"),
     )
+
+
+def _mixes(walk: Walk, folders: list[Listing], others: list[bytes]) -> bool:
+    """Return whether annotations are images, or folders of images are splits."""
+    return any(
+        has_images(walk, each)
+        if each.name in others
+        else any(choices.named_split(os.fsdecode(name)) for name in each.subfolders)
+        for each in folders
+    )
+
+
+def has_images(walk: Walk, listing: Listing) -> bool:
+    """Return whether there are images in a folder, or below it."""
+    pending = [listing]
+    while pending:
+        found = pending.pop()
+        if found.images.blob:
+            return True
+        pending += [walk.look(found.inside(name)) for name in found.folders]
+    return False
 
 
 def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:

@@ -22,7 +22,14 @@ from batchify.datasets.doubts import (
     exclude_option,
     verb,
 )
-from batchify.datasets.neighbors import check_neighbors
+from batchify.datasets.neighbors import (
+    check_doubled,
+    check_neighbors,
+    check_only_class,
+    has_table,
+    holds_parts,
+    innermost,
+)
 from batchify.datasets.walk import ClassFolder, Listing, Walk
 from batchify.errors import DatasetError
 
@@ -81,12 +88,17 @@ def find_layout(walk: Walk, *, needs_labels: bool) -> Layout:
     options = walk.options
     is_flat = options.layout == "flat"
     if options.layout == "auto" and options.label_from:
-        is_flat = not _named_splits(walk.look(_wrapper(walk)).subfolders)
+        root = walk.look(_wrapper(walk))
+        is_flat = not _named_splits(root.subfolders)
+        if is_flat:
+            check_kinds(walk, root, needs_classes=False)
     if is_flat:
         return _flat(walk, needs_labels=needs_labels)
+    has_labels = False
     for name in filter(None, _wrapper(walk).split(b"/")):
+        has_labels |= has_table(walk.look(b""))
         walk.enter(name)
-    return _Judge(walk, needs_labels=needs_labels).layout()
+    return _Judge(walk, needs_labels=needs_labels, has_labels=has_labels).layout()
 
 
 def _wrapper(walk: Walk) -> bytes:
@@ -139,10 +151,17 @@ def _named_splits(names: Iterable[bytes]) -> dict[bytes, str]:
 
 
 class _Judge:
-    """Judges the folders of a dataset whose root is known."""
+    """Judges the folders of a dataset whose root is known.
 
-    def __init__(self, walk: Walk, *, needs_labels: bool) -> None:
+    Parameters
+    ----------
+    has_labels : bool
+        There is a table above the root.
+    """
+
+    def __init__(self, walk: Walk, *, needs_labels: bool, has_labels: bool) -> None:
         self._walk = walk
+        self._has_labels = has_labels
         self._root = walk.look(b"")
         self._tops = self._root.subfolders
         self._named = _named_splits(self._tops)
@@ -177,15 +196,31 @@ class _Judge:
             return True
         is_lone = len(self._named) == 1 and not any(self._look(n).subfolders for n in self._tops)
         # a class may be called train or test: it is alone, and the others look like it
-        if is_lone and ("train" not in self._named.values() or len(others) > 1):
+        is_class = is_lone and ("train" not in self._named.values() or len(others) > 1)
+        if is_class and not holds_parts(others):
             return False
-        raise doubt(
-            self._walk,
+        raise self._mixed(list(self._named), others)
+
+    def _mixed(self, splits: list[bytes], others: list[bytes]) -> DatasetError:
+        """Return the error of folders of which some are named like splits."""
+        walk = self._walk
+        kept, dropped = (splits, others) if "train" in self._named.values() else (others, splits)
+        ignored, option = f"ignore {shown_names(dropped, 'and')}", exclude_option(dropped)
+        ways = [
+            ("--manifest FILE", "take the labels from a table"),
+            (f"{option} --label-from REGEX", f"{ignored}, and take classes from names of files"),
+            (f"{option} --class-mode none", f"{ignored}, and store no labels"),
+        ]
+        if any(innermost(walk, self._look(name)).subfolders for name in kept):
+            ways = [(option, ignored)]
+        if kept is splits:
+            ways.append(("--layout splits", "take the splits, and ignore the other folders"))
+        return doubt(
+            walk,
             self._root,
-            f"{verb(self._named, 'is named like a split', 'are named like splits')}, "
+            f"{verb(splits, 'is named like a split', 'are named like splits')}, "
             f"{verb(others, 'is', 'are')} not",
-            (exclude_option(others), f"ignore {shown_names(others, 'and')}"),
-            ("--layout splits", "take the splits, and ignore the other folders"),
+            *ways,
             ("--layout classes", f"take all {len(self._tops)} folders as classes"),
         )
 
@@ -202,7 +237,10 @@ class _Judge:
         if self._asks:
             check_only_folder(self._walk)
             check_kinds(self._walk, root)
+            check_only_class(self._walk, has_labels=self._has_labels)
             check_neighbors(self._walk, root)
+        elif self._chosen == "auto":
+            check_kinds(self._walk, root, needs_classes=False)
         self._check_nested(root)
         self._walk.pass_by(b"")
         return Layout("classes", [Part("", [ClassFolder(name, name) for name in self._tops])])
@@ -274,6 +312,10 @@ class _Judge:
         while inner := self._inner(listing):
             walk.pass_by(listing.path)
             listing = walk.look(inner)
+        if self._chosen == "auto" and not self._needs_classes:
+            check_kinds(walk, listing, needs_classes=False, is_split=True)
+        if self._asks:
+            check_doubled(walk, listing, self._tops)
         whole = [ClassFolder(b"", listing.path)]
         if walk.options.label_from:
             return Part(split, whole)
@@ -289,7 +331,7 @@ class _Judge:
                 walk.pass_by(listing.path)
                 return Part(split, [ClassFolder(b"", only.path)], is_labelled=False)
         if self._asks:
-            check_kinds(walk, listing, is_first=first is None)
+            check_kinds(walk, listing, is_first=first is None, is_split=True)
             check_neighbors(walk, listing)
         if split == "train":
             self._check_nested(listing)

@@ -6,10 +6,11 @@ import os
 import re
 import shlex
 from collections import Counter
+from collections.abc import Collection
 
 from batchify import choices
 from batchify.common.text import printable, shown_names
-from batchify.datasets.doubts import doubt, exclude_option, verb
+from batchify.datasets.doubts import doubt, exclude_option, has_images, verb
 from batchify.datasets.walk import Listing, Walk
 
 _HOLDERS = frozenset((
@@ -23,6 +24,7 @@ _WORK_FOLDERS = frozenset((
 ))  # fmt: skip
 """Names of folders that hold classes, and of those that stand beside them."""
 
+_PARTS = frozenset(("all", "extra", "other", "unlabeled", "unlabelled", "unsup"))
 _TABLES = frozenset((".csv", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx"))
 _NUMBERED_CLASSES = frozenset((
     "c", "cat", "category", "class", "cls", "grade", "group", "id", "label", "level", "n", "person",
@@ -36,7 +38,7 @@ def check_neighbors(walk: Walk, parent: Listing) -> None:
     _check_parts(walk, parent, folders)
     holders = {}
     for name, found in folders.items():
-        inner = _innermost(walk, found)
+        inner = innermost(walk, found)
         if inner.subfolders and not inner.images.blob:
             holders[name] = inner
     if len(folders) > 1 and holders:
@@ -46,27 +48,77 @@ def check_neighbors(walk: Walk, parent: Listing) -> None:
             _check_holders(walk, parent, holders)
 
 
-def _innermost(walk: Walk, listing: Listing) -> Listing:
+def innermost(walk: Walk, listing: Listing) -> Listing:
     """Return a folder, or the only folder in it, and so on."""
     while len(listing.subfolders) == 1 and not listing.images.blob:
         listing = walk.look(listing.inside(listing.subfolders[0]))
     return listing
 
 
-def has_images(walk: Walk, listing: Listing) -> bool:
-    """Return whether there are images in a folder, or below it."""
-    pending = [listing]
-    while pending:
-        found = pending.pop()
-        if found.images.blob:
-            return True
-        pending += [walk.look(found.inside(name)) for name in found.folders]
-    return False
-
-
 def has_table(listing: Listing) -> bool:
     """Return whether a folder holds what may be a table of labels."""
     return any(ending in _TABLES for ending in listing.other)
+
+
+def check_only_class(walk: Walk, *, has_labels: bool) -> None:
+    """Refuse a single folder of images with a table, or in a folder of the same name.
+
+    Parameters
+    ----------
+    has_labels : bool
+        There is a table above.
+    """
+    root = walk.look(b"")
+    if len(root.subfolders) != 1:
+        return
+    name = root.subfolders[0]
+    found = walk.look(name)
+    if found.subfolders or not found.images.blob:
+        return
+    above = walk.tree.entered.rpartition(b"/")[2]
+    if has_labels or has_table(root) or has_table(found):
+        reason = f"{printable(name)} is the only folder, and there is a table of labels with it"
+    elif above == name:
+        reason = f"{printable(name)} is the only folder, and is in a folder of the same name"
+    else:
+        return
+    raise doubt(
+        walk,
+        root,
+        reason,
+        ("--manifest FILE", "take the labels from a table"),
+        ("--label-from REGEX", "take classes from the names of the files"),
+        ("--class-mode none", "store no labels"),
+        ("--layout classes", f"{printable(name)} is the only class"),
+    )
+
+
+def check_doubled(walk: Walk, split: Listing, tops: Collection[bytes]) -> None:
+    """Refuse a split whose only folder, of such a name, holds both class folders and images."""
+    names = split.subfolders
+    if len(names) != 1 or split.images.blob:
+        return
+    inner = walk.look(split.inside(names[0]))
+    is_split = choices.named_split(os.fsdecode(names[0])) or names[0] in tops
+    if is_split and inner.subfolders and inner.images.blob:
+        folder = walk.base + inner.path
+        endings = {os.path.splitext(path)[1] for path in inner.images.paths()}
+        loose = [printable(folder + b"/*" + ending) for ending in sorted(endings)]
+        raise doubt(
+            walk,
+            split,
+            f"{printable(inner.path)} holds both folders and images",
+            (
+                " ".join(f"--exclude {shlex.quote(each)}" for each in loose),
+                "take its folders as classes, and not the loose images",
+            ),
+            ("--layout splits", f"take {printable(names[0])} as a class"),
+        )
+
+
+def holds_parts(names: Collection[bytes]) -> bool:
+    """Return whether folders are named after what a dataset has besides splits, not classes."""
+    return all(_folded(name) in _HOLDERS | _PARTS for name in names)
 
 
 def _folded(name: bytes) -> str:

@@ -67,6 +67,11 @@ class Listing:
     skipped: list[Skipped]
 
     @property
+    def name(self) -> bytes:
+        """The name of the folder."""
+        return self.path.rpartition(b"/")[2]
+
+    @property
     def subfolders(self) -> list[bytes]:
         """The names of its folders, with the links to folders, sorted."""
         names = [*self.folders, *self.links]

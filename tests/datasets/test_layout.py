@@ -248,6 +248,7 @@ class Asked(NamedTuple):
     reason: str
     ways: tuple[str, ...]
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    needs_labels: bool = True
 
 
 ASKED = {
@@ -301,6 +302,51 @@ ASKED = {
     "detection-in-splits": Asked(
         [*images("train/images", "valid/images"), "train/labels/0.txt", "valid/labels/0.txt"],
         "images and labels in train look like images", ("--exclude labels", "--class-mode none"),
+    ),
+    "annotations-by-label-from": Asked(
+        ["images/pug_1.jpg", "images/cat_1.jpg", "annotations/trimaps/pug_1.png"],
+        "images and annotations look like images and their annotations",
+        ("--exclude annotations --label-from REGEX", "--layout flat"), {"label_from": "([a-z]+)_"},
+    ),
+    "masks-without-labels": Asked(
+        images("images", "masks"), "images and masks look like images and their annotations",
+        ("--exclude masks --class-mode none", "--layout flat"), needs_labels=False,
+    ),
+    "masks-without-labels-in-splits": Asked(
+        images("train/images", "train/masks"), "images and masks in train look like images",
+        ("--exclude masks --class-mode none", "--layout splits"), needs_labels=False,
+    ),
+    "kinds-in-longer-names": Asked(
+        images("ISIC_Task1_Training_Input", "ISIC_Task1_Training_GroundTruth"),
+        "look like images and their annotations",
+        ("--exclude ISIC_Task1_Training_GroundTruth --label-from REGEX",),
+    ),
+    "test-beside-images": Asked(
+        images("images", "test"), "test is named like a split, images is not",
+        ("--manifest FILE", "--exclude test --label-from REGEX", "--layout classes"),
+    ),
+    "unlabelled-beside-train": Asked(
+        images("train", "extra", "unlabeled"),
+        "train is named like a split, extra and unlabeled are not",
+        ("--exclude extra --exclude unlabeled --label-from REGEX", "--layout classes"),
+    ),
+    "test-beside-a-dataset": Asked(
+        [*of_classes("plants/plants/train", "plants/plants/valid"), *images("test/test")],
+        "test is named like a split, plants is not", ("--exclude test",),
+    ),
+    "doubled-with-images": Asked(
+        [*of_classes("train/train"), "train/train/0.jpg"],
+        "train/train holds both folders and images",
+        ("--exclude 'train/train/*.jpg'", "--layout splits"),
+    ),
+    "only-folder-with-a-table": Asked(
+        [*images("photos_2020"), "labels.csv"],
+        "photos_2020 is the only folder, and there is a table of labels with it",
+        ("--manifest FILE", "--label-from REGEX", "--class-mode none", "--layout classes"),
+    ),
+    "only-folder-doubled": Asked(
+        images("celeba/celeba"), "celeba is the only folder, and is in a folder of the same name",
+        ("--manifest FILE", "--class-mode none"),
     ),
     "work-folders": Asked(
         [*of_classes("data"), *images("plots")],
@@ -414,7 +460,7 @@ def test_what_is_not_clear_is_asked(tmp_path: Path, name: str) -> None:
     case = ASKED[name]
     root = touch(tmp_path / "D", *case.files)
     with pytest.raises(DatasetError) as error:
-        discover(root, DiscoverOptions(**case.options))
+        discover(root, DiscoverOptions(**case.options), needs_labels=case.needs_labels)
     message = str(error.value)
     assert case.reason in message
     assert str(root) in message
@@ -443,6 +489,13 @@ def test_what_the_message_offers_settles_it(tmp_path: Path) -> None:
 
 
 SETTLED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "test-beside-a-dataset": ({"exclude": ("test",)}, CLASSES),
+    "doubled-with-images": ({"exclude": ("train/train/*.jpg",)}, CLASSES),
+    "annotations-by-label-from": (
+        {"exclude": ("annotations",), "label_from": "([a-z]+)_"},
+        ("cat", "pug"),
+    ),
+    "test-beside-images": ({"exclude": ("test",), "label_from": r"([0-9])\."}, ("0", "1")),
     "work-folders": ({"exclude": ("plots",)}, CLASSES),
     "work-folders-of-folders": ({"exclude": ("results",)}, CLASSES),
     "train-beside-work-folders": ({"exclude": ("results",)}, CLASSES),
