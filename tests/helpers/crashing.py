@@ -97,7 +97,7 @@ SCENARIOS = {
     ),
 }
 
-LONG_SCENARIOS = ("another plan",)
+LONG_SCENARIOS = ("another plan", "restart of other plans")
 """Those whose calls are among those of another."""
 
 
