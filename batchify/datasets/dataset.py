@@ -278,6 +278,9 @@ class Dataset:
         What may not be as the user intends.
     image_endings : Mapping of str to tuple of str
         Those of `other` whose files look like images, each as files spell it.
+    short : tuple of (bytes, int, Mapping of str to int)
+        Folders of classes and splits of which more images were ignored because of their ending
+        than taken: the path, how many were taken, and how many were ignored, by ending.
     annotations : Annotations
         Other columns of a manifest.
     unlabelled : tuple of str
@@ -307,6 +310,7 @@ class Dataset:
     entered: bytes = b""
     linked: tuple[bytes, ...] = ()
     image_endings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    short: tuple[tuple[bytes, int, Mapping[str, int]], ...] = ()
 
     @property
     def name(self) -> str:

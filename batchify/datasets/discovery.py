@@ -148,6 +148,12 @@ def discover(
         entered=tree.entered,
         linked=tuple(walk.linked),
         image_endings=endings,
+        short=tuple(
+            (each.path, each.taken, images)
+            for each in walk.short
+            if (images := {name: n for name, n in each.ignored.items() if name in endings})
+            and sum(images.values()) > each.taken
+        ),
     )
 
 

@@ -213,7 +213,9 @@ def ignored_text(counts: Mapping[str, int], given: Iterable[str]) -> str:
 
 
 def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
-    """Refuse a dataset of which more images are ignored than taken.
+    """Refuse a dataset of which more images are ignored than taken, or a class or split of it.
+
+    If endings were given, a class or split is refused only without any image.
 
     Parameters
     ----------
@@ -225,17 +227,24 @@ def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
     DatasetError
         With the option that takes them.
     """
-    counts = dataset.ignored_images
-    if sum(counts.values()) <= len(dataset.samples):
-        return
-    names = {name for spelled in dataset.image_endings.values() for name in spelled}
+    counts, taken, where = dataset.ignored_images, len(dataset.samples), ""
+    if sum(counts.values()) <= taken:
+        given = tuple(given)
+        short = [each for each in dataset.short if not (given and each[1])]  # else it is chosen
+        if not short:
+            return
+        path, taken, images = short[0]
+        counts, where = dict(sorted(images.items())), f" in {printable(path)}"
+        if more := len(short) - 1:
+            where += f" (and in {plural(more, 'more folder')})"
+    names = {name for ending in counts for name in dataset.image_endings[ending]}
     if {NO_ENDING, OTHERS}.isdisjoint(counts) and len(names) <= _ADVISED:
         without = [f"--exclude {shlex.quote('*' + name)}" for name in sorted(names)]
     else:
         without = [f"--include {shlex.quote('*' + name)}" for name in _taken_endings(dataset)]
     raise DatasetError(
-        f"dataset {dataset.name}: more images are ignored because of their ending than taken: "
-        f"{counts_text(counts)} against {plural(len(dataset.samples), 'image')}; "
+        f"dataset {dataset.name}: more images are ignored because of their ending than taken"
+        f"{where}: {counts_text(counts)} against {plural(taken, 'image')}; "
         f"{taking_advice(counts, given)}, or pass {' '.join(without)} to build without them"
     )
 

@@ -74,7 +74,7 @@ def _walk_parts(
     extents, width = bytearray(), 0
     sizes = {}
     for part in layout.parts:
-        total = 0
+        total, before = 0, walk.other.copy()
         for folder in part.folders:
             for path, found in walk_class(walk, folder):
                 pieces["labels"].append(numbering.labels(part, folder, path, found))
@@ -86,6 +86,8 @@ def _walk_parts(
                     width = found.extents.shape[1]
                 total += len(found.lengths)
         sizes[part.split] = total
+        if part.folders and len(layout.parts) > 1:
+            walk.count_ignored(part.folder, total, walk.other - before)
     none = np.empty(0, np.int32)
     ends = np.concatenate([none, *pieces.pop("lengths")]).cumsum(dtype=np.int64)
     labels = np.concatenate([none, *pieces.pop("labels")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -83,6 +83,14 @@ class Listing:
         return self.path + b"/" + name if self.path else name
 
 
+class ShortFolder(NamedTuple):
+    """A folder of which more files were ignored than taken: how many, by ending."""
+
+    path: bytes
+    taken: int
+    ignored: Mapping[str, int]
+
+
 @dataclass
 class Walk:
     """A walk through a dataset: its tree, its options, and what was ignored so far.
@@ -99,6 +107,8 @@ class Walk:
         Those of the skipped that are folders of classes, or of splits, outside of the dataset.
     loose_images : int
         Those of the loose files that are images.
+    short : list of ShortFolder
+        Folders of classes and splits of which more files were ignored than taken.
     base : bytes
         The path of the root in the dataset, which patterns are relative to.
     """
@@ -117,6 +127,7 @@ class Walk:
     emptied: set[bytes] = field(default_factory=set)
     base: bytes = b""
     ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
+    short: list[ShortFolder] = field(default_factory=list)
     _seen: dict[bytes, Listing] = field(default_factory=dict)
 
     @property
@@ -134,6 +145,11 @@ class Walk:
     def skip(self, path: bytes, reason: str) -> None:
         """Record a file that is not read."""
         self.skipped.append(Skipped(path, reason))
+
+    def count_ignored(self, path: bytes, taken: int, ignored: Mapping[str, int]) -> None:
+        """Record the folder of a class or a split if most of it was ignored."""
+        if sum(ignored.values()) > taken:
+            self.short.append(ShortFolder(path, taken, ignored))
 
     @property
     def skipped_text(self) -> str:
@@ -209,6 +225,7 @@ def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[tuple[bytes, FolderI
     excluded = walk.excluded
     found: dict[bytes, FolderImages] = {}
     pending = [folder.path]
+    taken, other = 0, Counter[str]()
     while pending:
         path = pending.pop()
         listing = walk.take(path)
@@ -220,8 +237,14 @@ def walk_class(walk: Walk, folder: ClassFolder) -> Iterator[tuple[bytes, FolderI
                 pending.append(link)
         if listing.images.blob:
             found[path] = listing.images
+        if walk.options.class_from == "top":
+            taken += len(listing.images.lengths)
+            other.update(listing.other)
+        else:
+            walk.count_ignored(path, len(listing.images.lengths), listing.other)
     if not found and walk.excluded > excluded:
         walk.emptied.add(folder.name)
+    walk.count_ignored(folder.path, taken, other)
     paths = list(found)
     sort_names(paths)
     for path in paths:

@@ -22,7 +22,7 @@ from batchify.checking.verify import verify
 from batchify.dataset_options import DiscoverOptions, ManifestOptions
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
-from batchify.datasets.ignored import IgnoredFiles
+from batchify.datasets.ignored import IgnoredFiles, check_ignored
 from batchify.errors import DatasetError, FileFormatError, OptionError
 from batchify.format.config import build_command, recorded_options
 from batchify.format.reader import Reader
@@ -388,6 +388,42 @@ def test_more_images_ignored_than_taken_stop_the_build(tmp_path: Path, run: Run)
     done = run("build", root, "a.h5", "--exclude", "*.HEIC", "--target-size", "8")
     assert done.returncode == 0, done.stderr
     assert "warning: ignored" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "given"),
+    [
+        (["a/1.jpg", "b/1.jpg", "b/2.jpg", "bird/1.HEIC"], "in bird: 1 .heic against 0", "heic"),
+        (["a/1.jpg", "a/x/1.webp", "a/x/2.webp", *(f"b/{i}.jpg" for i in range(9))],
+         "in a: 2 .webp against 1 image;", "webp"),
+        ([*(f"train/{c}/{i}.jpg" for c in "ab" for i in range(9)), "val/a/1.webp", "val/b/1.webp"],
+         "in val/a (and in 2 more folders): 1 .webp against 0 images", "webp"),
+    ],
+)  # fmt: skip
+def test_a_class_or_a_split_that_is_mostly_ignored_stops_the_build(
+    tmp_path: Path, files: list[str], message: str, given: str
+) -> None:
+    """Although most images of the dataset are taken; both options that it names go on."""
+    root = touch(tmp_path / "photos", *files)
+    for options, says in (
+        (DiscoverOptions(), message),
+        (DiscoverOptions(extensions=(given,)), ""),
+        (DiscoverOptions(exclude=(f"*.{given}", f"*.{given.upper()}")), ""),
+    ):
+        found = discover(root, options)
+        if says:
+            with pytest.raises(DatasetError) as caught:
+                check_ignored(found, ())
+            assert says in str(caught.value)
+            assert f"pass --extensions {given}" in str(caught.value)
+        else:
+            check_ignored(found, ())
+
+
+def test_no_image_among_what_a_class_lacks_stops_nothing(tmp_path: Path) -> None:
+    """Notes next to a few images are no loss."""
+    root = touch(tmp_path / "photos", "a/1.jpg", "a/1.txt", "a/2.txt", "b/1.jpg", "b/2.jpg")
+    check_ignored(discover(root), ())
 
 
 def test_a_table_names_the_option_too(tmp_path: Path, run: Run) -> None:
