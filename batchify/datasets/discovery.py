@@ -122,6 +122,7 @@ def discover(
     if options.layout == "auto" and needs_labels:
         _check_loose(walk, len(found.samples))
         _check_shared(walk, layout, found)
+    _warn_empty(walk, layout, found)
     walk.warnings += similar_warnings(found.classes)
     walk.warnings += number_warnings(found.classes, options)
     if patterns:
@@ -155,6 +156,19 @@ def discover(
             and sum(images.values()) > each.taken
         ),
     )
+
+
+def _warn_empty(walk: Walk, layout: Layout, found: FoundSamples) -> None:
+    """Warn of splits whose folders hold no images."""
+    for part in layout.parts:
+        if part.split and not len(found.splits[part.split]):
+            option = "" if part.split == "train" else f" --{part.split}-split 0.2"
+            taken = ", and takes one from train" if option else ""
+            walk.warn(
+                "empty-split",
+                f"the {part.split} split is empty: {printable(part.folder)} holds no images; "
+                f"{exclude_option([part.folder])}{option} ignores it{taken}",
+            )
 
 
 def _check_loose(walk: Walk, taken: int) -> None:

@@ -29,6 +29,7 @@ from batchify.datasets.neighbors import (
     has_table,
     holds_parts,
     innermost,
+    warn_linked,
 )
 from batchify.datasets.walk import ClassFolder, Listing, Walk
 from batchify.errors import DatasetError
@@ -246,6 +247,8 @@ class _Judge:
         return Layout("classes", [Part("", [ClassFolder(name, name) for name in self._tops])])
 
     def _check_nested(self, parent: Listing) -> None:
+        if self._needs_classes:
+            warn_linked(self._walk, parent)
         if self._needs_classes and self._walk.options.class_from == "top":
             check_nested(self._walk, parent, asks=self._asks)
 

@@ -48,6 +48,24 @@ def check_neighbors(walk: Walk, parent: Listing) -> None:
             _check_holders(walk, parent, holders)
 
 
+def warn_linked(walk: Walk, parent: Listing) -> None:
+    """Warn of class folders that are links to others: their images have two classes."""
+    if not parent.links:
+        return
+    real = {
+        name: os.path.realpath(walk.tree.source.below(parent.inside(name)).location)
+        for name in parent.subfolders
+    }
+    names = {path: name for name, path in real.items() if name not in parent.links}
+    for link in parent.links:
+        if (name := names.get(real[link])) is not None:
+            walk.warn(
+                "repeated-class",
+                f"{printable(parent.inside(link))} is a link to {printable(name)}, so the same "
+                f"images have two classes; {_excluding(walk, parent, [link], [])} ignores it",
+            )
+
+
 def innermost(walk: Walk, listing: Listing) -> Listing:
     """Return a folder, or the only folder in it, and so on."""
     while len(listing.subfolders) == 1 and not listing.images.blob:

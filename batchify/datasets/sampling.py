@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.text import plural, printable
+from batchify.common.paths import sort_names
+from batchify.common.text import plural, printable, shown_names
 from batchify.datasets.classes import NO_CLASS, order_classes, unlisted_warnings
 from batchify.datasets.dataset import Samples, reorder_samples
 from batchify.datasets.layout import Layout, Part
@@ -193,6 +194,10 @@ class _ByTopFolder(_Numbering):
 class _ByFolder(_Numbering):
     """The class is the folder that the image is in, or its whole path."""
 
+    def __init__(self, walk: Walk) -> None:
+        super().__init__(walk)
+        self._above: dict[bytes, set[bytes]] = {}
+
     def labels(
         self, part: Part, folder: ClassFolder, path: bytes, found: FolderImages
     ) -> NDArray[np.int32]:
@@ -201,11 +206,29 @@ class _ByFolder(_Numbering):
         if part.is_labelled:
             outer = len(folder.path) - len(folder.name)
             is_leaf = self.walk.options.class_from == "leaf"
-            name = path.rpartition(b"/")[2] if is_leaf else path[outer:]
+            above, _, leaf = path[outer:].rpartition(b"/")
+            name = leaf if is_leaf else path[outer:]
+            self._above.setdefault(name, set()).add(above)
             label = self.number(name or NO_CLASS)
         elif part.split not in self.unlabelled:
             self.unlabelled.append(part.split)
         return np.full(len(found.lengths), label, np.int32)
+
+    def finish(self, samples: Samples, sizes: dict[str, int]) -> FoundSamples:
+        """Return the samples in order; warn of folders of one name, unless all are alike."""
+        merged = [name for name, above in self._above.items() if len(above) > 1]
+        if merged and len(set(map(frozenset, self._above.values()))) > 1:
+            sort_names(merged)
+            first = ", ".join(
+                printable(above + b"/" + merged[0] if above else merged[0])
+                for above in sorted(self._above[merged[0]])[:_EXAMPLES]
+            )
+            self.walk.warn(
+                "merged-classes",
+                f"folders of one name became one class: {shown_names(merged, 'and')} (such as "
+                f"{first}); --class-from path keeps them apart",
+            )
+        return super().finish(samples, sizes)
 
 
 class _ByPath(_Numbering):

@@ -28,7 +28,7 @@ def plan_warnings(
         The samples of each split.
     """
     found = [*dataset.warnings, *_split_warnings(dataset, splits, options)]
-    if options.store.class_mode not in choices.MANIFEST_MODES:
+    if options.store.class_mode not in (*choices.MANIFEST_MODES, "none"):
         found += _class_warnings(dataset, splits, options)
     return tuple(found)
 
@@ -36,7 +36,9 @@ def plan_warnings(
 def _split_warnings(
     dataset: Dataset, splits: Mapping[str, Indices], options: BuildOptions
 ) -> Iterator[BatchifyWarning]:
-    if empty := [name for name, rows in splits.items() if not len(rows)]:
+    folders = dataset.splits or {}
+    bare = [name for name, rows in folders.items() if not len(rows)]  # the dataset warns of them
+    if empty := [name for name, rows in splits.items() if not len(rows) and name not in bare]:
         names = " and ".join(empty)
         yield BatchifyWarning(
             "empty-split", f"the {names} split is empty: too few images for its share"

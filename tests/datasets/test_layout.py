@@ -123,11 +123,19 @@ RECOGNIZED = {
     ),
     "class-from-leaf": Found(
         images("a/airfield", "a/alley", "b/airfield"), "classes", ("airfield", "alley"), {"": 6},
-        options={"class_from": "leaf"},
+        codes=("merged-classes",), options={"class_from": "leaf"},
     ),
     "class-from-path": Found(
         images("a/airfield", "a/alley", "b/airfield"), "classes",
         ("a/airfield", "a/alley", "b/airfield"), {"": 6}, options={"class_from": "path"},
+    ),
+    "class-from-leaf-of-the-same": Found(
+        images("p1/l", "p1/r", "p2/l", "p2/r"), "classes", ("l", "r"), {"": 8},
+        options={"class_from": "leaf"},
+    ),
+    "empty-folders-of-a-split": Found(
+        [*of_classes("train"), "val/cat/", "val/dog/"], "splits", CLASSES,
+        {"train": 4, "validation": 0}, codes=("empty-split",),
     ),
     "class-from-leaf-in-splits": Found(
         images("train/a/x", "train/b/y", "val/a/x", "val/b/y"), "splits", ("x", "y"),
@@ -238,7 +246,7 @@ def labels_are_sorted(found: Dataset) -> None:
     for split, rows in (found.splits or {"": np.arange(len(labels), dtype=np.int32)}).items():
         some = labels[rows].tolist()
         assert some == sorted(some)
-        assert (min(some) < 0) == (split in found.unlabelled)
+        assert (min(some, default=0) < 0) == (split in found.unlabelled)
 
 
 class Asked(NamedTuple):
@@ -516,6 +524,48 @@ def test_what_is_offered_settles_what_is_asked(tmp_path: Path, name: str) -> Non
     options, classes = SETTLED[name]
     found = discover(touch(tmp_path / "D", *ASKED[name].files), DiscoverOptions(**options))
     assert tuple(map(os.fsdecode, found.classes)) == classes
+
+
+def test_an_empty_split_names_its_folder(tmp_path: Path, run: Run) -> None:
+    """Empty folders are not too few images for a share, and what helps is named."""
+    root = draw(tmp_path / "D", *of_classes("train"))
+    touch(root, "val/cat/", "val/dog/")
+    done = run("build", root, "out.h5", *SMALL)
+    assert "the validation split is empty: val holds no images; --exclude val" in done.stdout
+    assert "too few images" not in done.stdout
+    ways = ("--exclude", "val", "--validation-split", "0.5")
+    done = run("build", root, "other.h5", *SMALL, *ways)
+    assert done.returncode == 0
+    assert "is empty" not in done.stdout
+
+
+def test_nothing_is_said_of_classes_without_labels(tmp_path: Path, run: Run) -> None:
+    """--class-mode none stores no classes, so that none can be missing in train."""
+    root = draw(tmp_path / "D", "train/cat_0.jpg", "train/dog_1.jpg", "val/2.jpg")
+    ways = ("--class-mode", "none", "--label-from", "([a-z]+)_")
+    done = run("build", root, "out.h5", *SMALL, *ways)
+    assert done.returncode == 0
+    assert "classes have no images" not in done.stdout
+
+
+def test_merged_classes_are_named(tmp_path: Path) -> None:
+    """--class-from leaf says which folders of one name became one class."""
+    root = touch(tmp_path, *images("animal/bat", "animal/cat", "sport/bat"))
+    (warning,) = discover(root, DiscoverOptions(class_from="leaf")).warnings
+    assert "one class: bat (such as animal/bat, sport/bat)" in str(warning)
+    assert "--class-from path" in str(warning)
+
+
+@posix
+def test_a_link_to_another_class_is_a_warning(tmp_path: Path) -> None:
+    """Keras takes it as a class, too: the same images have two labels."""
+    root = touch(tmp_path, *images("cat", "dog"))
+    (root / "kitty").symlink_to("cat")
+    found = discover(root)
+    assert found.classes == (b"cat", b"dog", b"kitty")
+    assert [each.code for each in found.warnings] == ["repeated-class"]
+    assert "kitty is a link to cat" in str(found.warnings[0])
+    assert discover(root, DiscoverOptions(exclude=("kitty",))).warnings == ()
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
