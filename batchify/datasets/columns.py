@@ -243,7 +243,9 @@ class Columns:
         is_labelled = not self._labels or not all(map(is_missing, texts[1 : 1 + len(self._labels)]))
         if not is_labelled and mode != "none":
             if not self._drops:
-                raise ValueError(f"{printable(self._labels[0])} is empty (see --unlabelled)")
+                text = texts[1].strip()
+                what = f"{text}, which means that there is no value" if text else "empty"
+                raise ValueError(f"{printable(self._labels[0])} is {what} (see --unlabelled)")
             self.unlabelled += 1
             return
         path = clean_path("path", texts[0])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,12 @@ Extents = NDArray[np.int64] | None
 
 
 def locate_files(
-    walk: Walk, named: Samples, lines: NDArray[np.int64], what: str, errors: ManifestErrors
+    walk: Walk,
+    images: ImageNames,
+    named: Samples,
+    lines: NDArray[np.int64],
+    what: str,
+    errors: ManifestErrors,
 ) -> tuple[Samples, Extents]:
     """Return the files that some paths name, and their extents, if the source has any.
 
@@ -32,6 +39,8 @@ def locate_files(
 
     Parameters
     ----------
+    images : ImageNames
+        Of the walk; all columns share it.
     named : Samples
         The paths of a column.
     lines : ndarray of int64, shape (n,)
@@ -41,7 +50,8 @@ def locate_files(
 
     Notes
     -----
-    Memory: 16 bytes for each path that names no file, and what is found in place of it.
+    Memory: 16 bytes for each path that names no file, what is found in place of it, and
+    `ImageNames` if there is one.
     """
     is_image = walk.options.name_test
     absent = array("q")
@@ -61,11 +71,13 @@ def locate_files(
     found = np.concatenate(pieces) if pieces else None
     if not absent:
         return named, found
-    return _find_absent(walk, named, np.frombuffer(absent, np.int64), found, lines, what, errors)
+    return _find_absent(
+        walk, images, named, np.frombuffer(absent, np.int64), found, lines, what, errors
+    )
 
 
 def _find_absent(
-    walk: Walk, named: Samples, rows: NDArray[np.int64], extents: Extents,
+    walk: Walk, images: ImageNames, named: Samples, rows: NDArray[np.int64], extents: Extents,
     lines: NDArray[np.int64], what: str, errors: ManifestErrors,
 ) -> tuple[Samples, Extents]:  # fmt: skip
     """Find what is meant by the paths of some rows, which are no files."""
@@ -82,7 +94,7 @@ def _find_absent(
     slashed = np.flatnonzero(is_slashed)
     matches.add_files(walk, slashed)
     if len(slashed) < len(rows) or not matches.is_found[slashed].all():
-        matches.find_by_name(walk)
+        matches.find_by_name(images)
     for i in np.flatnonzero(~matches.is_single).tolist():
         shown = printable(named.path(int(rows[i])))
         errors.add(int(lines[rows[i]]), f"{what}{shown}: {matches.reason(i, walk)}")
@@ -120,6 +132,49 @@ def _slashed(path: bytes) -> bytes:
     if b"\\" not in path:
         return path
     return clean_path("path", os.fsdecode(path.replace(b"\\", b"/")))
+
+
+class ImageNames:
+    """The images of a dataset by their names; it is walked once, if they are asked for.
+
+    Notes
+    -----
+    Memory: the bytes of all paths and 40 more a file.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+
+    @cached_property
+    def _files(self) -> Samples:
+        files = TextColumn()
+        for paths in _images(self._walk):
+            for path in paths:
+                files.add(path)
+        return files.samples()
+
+    @cached_property
+    def _indexes(self) -> tuple[KeyIndex, KeyIndex]:
+        """By name, and by name without ending."""
+        files = self._files
+        names = ([os.path.basename(path) for path in paths] for _, paths in files.pieces())
+        stems = ([_stem(os.path.basename(path)) for path in paths] for _, paths in files.pieces())
+        by_name = KeyIndex(join_path_keys(names, len(files)))
+        return by_name, KeyIndex(join_path_keys(stems, len(files)))
+
+    def find(self, wanted: bytes) -> Iterator[bytes]:
+        """Yield the images that a path means: it is the end of theirs, with or without ending."""
+        (key,) = path_keys([wanted.rpartition(b"/")[2]])
+        for i in sorted({i for index in self._indexes for i in index.positions(key)}):
+            path = self._files.path(i)
+            if any(
+                b"/" + wanted == (b"/" + each)[-1 - len(wanted) :] for each in (path, _stem(path))
+            ):
+                yield path
+
+
+def _stem(path: bytes) -> bytes:
+    return os.path.splitext(path)[0]
 
 
 class Matches:
@@ -175,27 +230,11 @@ class Matches:
                 if i not in reasons and is_image(path):
                     self._first[some[i]] = self._files.add(path)
 
-    def find_by_name(self, walk: Walk) -> None:
-        """Walk through the whole dataset, and compare the name of each image."""
-        last = ([path.rpartition(b"/")[2] for path in paths] for _, paths in self._wanted.pieces())
-        index = KeyIndex(join_path_keys(last, len(self._wanted)))
-        settled = self.is_found
-        for paths in _images(walk):
-            names = [path.rpartition(b"/")[2] for path in paths]
-            stems = [os.path.splitext(name)[0] for name in names]
-            for tails in (names, stems):
-                keys = path_keys(tails)
-                for i in np.flatnonzero(index.has(keys)).tolist():
-                    if tails is stems and stems[i] == names[i]:
-                        continue
-                    whole = paths[i][: len(paths[i]) - len(names[i]) + len(tails[i])]
-                    for row in index.positions(keys[i]):
-                        if not settled[row] and self._is_tail(row, whole):
-                            self._add(row, paths[i])
-
-    def _is_tail(self, row: int, path: bytes) -> bool:
-        wanted = self._wanted.path(row)
-        return path == wanted or path.endswith(b"/" + wanted)
+    def find_by_name(self, images: ImageNames) -> None:
+        """Take the images that the other paths mean, by their names."""
+        for row in np.flatnonzero(~self.is_found).tolist():
+            for path in itertools.islice(images.find(self._wanted.path(row)), 2):
+                self._add(row, path)
 
     def _add(self, row: int, path: bytes) -> None:
         if self._first[row] < 0:
@@ -204,8 +243,8 @@ class Matches:
             self._second[row] = self._files.add(path)
 
 
-def _images(walk: Walk) -> Iterator[Sequence[bytes]]:
-    """Yield the paths of the images of each folder of a dataset, in the order of their paths."""
+def _images(walk: Walk) -> Iterator[list[bytes]]:
+    """Yield the paths of the images of a dataset, folder by folder, in the order of their paths."""
     pending = [b""]
     while pending:
         listing = list_folder(walk, pending.pop(), take_extents=False)
@@ -213,4 +252,4 @@ def _images(walk: Walk) -> Iterator[Sequence[bytes]]:
         folders = [link for link in links if not walk.tree.link_reason(link)]
         folders += map(listing.inside, listing.folders)
         pending += sorted(folders, reverse=True)
-        yield listing.images.paths()
+        yield from listing.images.pieces()

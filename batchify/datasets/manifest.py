@@ -24,7 +24,7 @@ from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.ignored import check_ignored
 from batchify.datasets.kept import KeptTexts
 from batchify.datasets.label_columns import value_doubt
-from batchify.datasets.locating import locate_files
+from batchify.datasets.locating import ImageNames, locate_files
 from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.roles import Roles, find_roles
 from batchify.datasets.tables import open_table
@@ -90,17 +90,18 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     assert options.manifest is not None
     errors = ManifestErrors(options.manifest.path)
     walk = Walk(tree, options.discover)
+    images = ImageNames(walk)
     mode = options.store.class_mode
-    roles, columns, kept = _read_columns(walk, options, errors)
+    roles, columns, kept = _read_columns(walk, images, options, errors)
     lines = np.frombuffer(columns.lines, np.int64)
-    samples, extents = locate_files(walk, columns.paths.samples(), lines, "", errors)
+    samples, extents = locate_files(walk, images, columns.paths.samples(), lines, "", errors)
     _check_repeated(samples, lines, errors)
     has_labels = bool(roles.labels) and not (mode == "none" and columns.unlabelled)
     is_indexed = has_labels and mode not in choices.MANIFEST_MODES
     masks = mask_extents = None
     if mode == "mask":
         masks, mask_extents = locate_files(
-            walk, columns.masks.samples(), lines, "its mask ", errors
+            walk, images, columns.masks.samples(), lines, "its mask ", errors
         )
     values, weights = columns.values, columns.weights
     splits, groups = columns.splits, columns.groups
@@ -164,12 +165,12 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
 
 
 def _read_columns(
-    walk: Walk, options: BuildOptions, errors: ManifestErrors
+    walk: Walk, images: ImageNames, options: BuildOptions, errors: ManifestErrors
 ) -> tuple[Roles, Columns, list[KeptTexts]]:
     """Read the columns of a manifest; a row that is not valid is an error."""
     assert options.manifest is not None
     with open_table(options.manifest.path, errors) as table:
-        roles = find_roles(walk, options, table, errors)
+        roles = find_roles(walk, images, options, table, errors)
         kept = [KeptTexts(n, is_text=n in table.text_columns) for n in roles.kept]
         columns = Columns(roles.labels, tuple(roles.optional), kept, options)
         for line, texts in table.rows(roles.names, errors):

@@ -120,7 +120,8 @@ def check_doubled(walk: Walk, split: Listing, tops: Collection[bytes]) -> None:
     is_split = choices.named_split(os.fsdecode(names[0])) or names[0] in tops
     if is_split and inner.subfolders and inner.images.blob:
         folder = walk.base + inner.path
-        endings = {os.path.splitext(path)[1] for path in inner.images.paths()}
+        pieces = inner.images.pieces()
+        endings = {os.path.splitext(path)[1] for paths in pieces for path in paths}
         loose = [printable(folder + b"/*" + ending) for ending in sorted(endings)]
         raise doubt(
             walk,

@@ -9,18 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from batchify import choices
 from batchify.common.text import printable
 from batchify.dataset_options import OPTIONAL_COLUMNS, file_ending
 from batchify.datasets.columns import clean_path, split_number
 from batchify.datasets.ignored import is_image_ending
 from batchify.datasets.label_columns import many_advice, name_doubt
-from batchify.datasets.locating import Matches
+from batchify.datasets.locating import ImageNames
 from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.tables import CsvTable, Table, open_table
-from batchify.datasets.texts import TextColumn
 from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning, OptionError
 from batchify.options import BuildOptions
@@ -74,7 +71,9 @@ class Roles:
         return [self.path, *self.labels, *self.optional.values(), *self.kept]
 
 
-def find_roles(walk: Walk, options: BuildOptions, table: Table, errors: ManifestErrors) -> Roles:
+def find_roles(
+    walk: Walk, images: ImageNames, options: BuildOptions, table: Table, errors: ManifestErrors
+) -> Roles:
     """Return the columns to read: those that options name, or else the obvious ones.
 
     Raises
@@ -84,7 +83,7 @@ def find_roles(walk: Walk, options: BuildOptions, table: Table, errors: Manifest
         if the first line of a table is an image, not the names of columns.
     """
     assert options.manifest is not None
-    finder = _Finder(walk, options, table, errors)
+    finder = _Finder(walk, images, options, table, errors)
     finder.check_header()
     optional = {role: name for role in OPTIONAL_COLUMNS if (name := finder.named(role)) is not None}
     given = tuple(finder.required(name) for name in options.manifest.label_columns)
@@ -110,10 +109,16 @@ class _Finder:
     """Looks for columns by their names, and for that of the paths by its values, too."""
 
     def __init__(
-        self, walk: Walk, options: BuildOptions, table: Table, errors: ManifestErrors
+        self,
+        walk: Walk,
+        images: ImageNames,
+        options: BuildOptions,
+        table: Table,
+        errors: ManifestErrors,
     ) -> None:
         assert options.manifest is not None
         self._walk = walk
+        self._images = images
         self._manifest = options.manifest
         self._mode = options.store.class_mode
         self._table = table
@@ -303,12 +308,7 @@ class _Finder:
 
     def _means_files(self, paths: list[bytes]) -> bool:
         """Return whether some names are those of images, without ending or folder."""
-        wanted = TextColumn()
-        for path in paths:
-            wanted.add(path)
-        matches = Matches(wanted.samples())
-        matches.find_by_name(self._walk)
-        return bool(np.any(matches.is_found))
+        return any(True for path in paths for _ in self._images.find(path))
 
 
 def _key(name: str) -> str:

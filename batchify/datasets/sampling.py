@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -128,20 +129,25 @@ class _Numbering:
         options, labels = self.walk.options, samples.labels
         classes = order_classes(self._numbers, options, f"dataset {self.walk.name}")
         index = {name: i for i, name in enumerate(classes)}
-        final = np.array([index.get(name, _DROPPED) for name in self._numbers], np.int32)
+        final = np.array(
+            [*(index.get(name, _DROPPED) for name in self._numbers), _UNLABELLED], np.int32
+        )
         counts = np.bincount(labels[labels >= 0], minlength=len(final))
         others = {
             name: int(counts[number]) for name, number in self._numbers.items() if name not in index
         }
         self.walk.warnings += unlisted_warnings(others, "image")
-        is_labelled = labels >= 0
-        labels = labels.copy()
-        labels[is_labelled] = final[labels[is_labelled]]
-        part = np.repeat(np.arange(len(sizes)), list(sizes.values()))
-        order = np.lexsort((labels, part))
-        order = order[labels[order] != _DROPPED]
-        kept = np.bincount(part[order], minlength=len(sizes)).tolist()
-        sizes = dict(zip(sizes, kept, strict=True))
+        labels = final[labels]  # _UNLABELLED, -1, is the last of them
+        pieces, start = [], 0
+        for split, size in sizes.items():  # one after another: order is the peak of memory
+            some = labels[start : start + size]
+            order = np.argsort(some, kind="stable")
+            if others:
+                order = order[some[order] != _DROPPED]
+            pieces.append(order.astype(np.int32) + np.int32(start))
+            sizes[split] = len(order)
+            start += size
+        order = np.concatenate(pieces)
         samples = reorder_samples(samples, labels, samples.extents, order)
         return FoundSamples(tuple(classes), samples, _ranges(sizes), tuple(self.unlabelled))
 
@@ -247,7 +253,7 @@ class _ByPath(_Numbering):
     ) -> NDArray[np.int32]:
         """Return the label of each image; that of no class where nothing matches."""
         labels = np.full(len(found.lengths), _UNLABELLED, np.int32)
-        for i, path in enumerate(found.paths()):
+        for i, path in enumerate(itertools.chain.from_iterable(found.pieces())):
             match = self._search(os.fsdecode(path))
             if match is not None and match[1]:
                 labels[i] = self.number(os.fsencode(match[1]))

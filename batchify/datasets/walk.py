@@ -20,6 +20,8 @@ from batchify.storage.hidden import is_hidden
 from batchify.storage.patterns import PathFilter
 from batchify.storage.tree import LINK_OUT, FolderTree, Tree, is_folder
 
+_AT_ONCE = 4096
+
 
 class FolderImages(NamedTuple):
     """The images of one folder, in order.
@@ -38,11 +40,15 @@ class FolderImages(NamedTuple):
     lengths: NDArray[np.int32]
     extents: NDArray[np.int64] | None
 
-    def paths(self) -> list[bytes]:
-        """Return the paths one by one."""
-        ends = self.lengths.cumsum().tolist()
-        starts = [0, *ends][:-1]
-        return [bytes(self.blob[start:end]) for start, end in zip(starts, ends, strict=True)]
+    def pieces(self) -> Iterator[list[bytes]]:
+        """Yield the paths, some thousand at a time."""
+        end = 0
+        for first in range(0, len(self.lengths), _AT_ONCE):
+            paths = []
+            for length in self.lengths[first : first + _AT_ONCE].tolist():
+                start, end = end, end + length
+                paths.append(bytes(self.blob[start:end]))
+            yield paths
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,7 +310,8 @@ class _Entry:
         return True
 
 
-@pytest.mark.parametrize("per_folder", [pytest.param(1_300, marks=pytest.mark.long), 500_000])
+@pytest.mark.long
+@pytest.mark.parametrize("per_folder", [1_300, 500_000])
 def test_memory_is_at_most_100_bytes_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_folder: int
 ) -> None:
@@ -338,6 +339,47 @@ def test_memory_is_at_most_100_bytes_a_file(
         tracemalloc.stop()
     assert len(found.samples) == count // per_folder * per_folder
     assert peak / len(found.samples) <= 100
+
+
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [
+        ("", DiscoverOptions(layout="flat", label_from=r"([0-9])\.jpg")),
+        ("a/in", DiscoverOptions(class_from="leaf")),
+        ("a/in", DiscoverOptions(label_from=r"([0-9])\.jpg")),
+        ("a", DiscoverOptions()),
+        ("b", DiscoverOptions()),
+    ],
+)
+def test_memory_of_short_names_is_bounded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, options: DiscoverOptions
+) -> None:
+    """However the classes are named, and for files that are ignored by endings of their own."""
+    (tmp_path / "b").mkdir()
+    big = tmp_path / folder
+    big.mkdir(parents=True, exist_ok=True)
+    form = b"1.2.84%05d.e%05d" if folder == "a" else b"%05d%05d.jpg"
+    touch(tmp_path, "b/1.jpg")
+    discover(tmp_path, options)  # what is imported is not counted
+    scandir, count = os.scandir, 30_000
+
+    @contextmanager
+    def listing(path: bytes) -> Iterator[Iterator[object]]:
+        if os.path.normpath(path) == os.fsencode(big):
+            yield (_Entry(form % (i, i)) for i in range(count))
+        else:
+            with scandir(path) as entries:
+                yield entries
+
+    monkeypatch.setattr(os, "scandir", listing)
+    tracemalloc.start()
+    try:
+        found = discover(tmp_path, options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.samples) + sum(found.other.values()) >= count
+    assert peak / count <= 100
 
 
 def test_a_real_folder_of_photos(tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ CASES: dict[str, tuple[str, str]] = {
     "kind": ("path,label\nnotes.txt,a\n", "line 2: notes.txt: not of a kind that is"),
     "no path": ("path,label\n,a\n", "line 2: path is empty"),
     "no label": ("path,label\ncat/img_000.jpg,\n", "line 2: label is empty"),
+    "nan label": ("path,label\ncat/img_000.jpg,NaN\n", "label is NaN, which means that there is"),
     "blank label": ("path,label\ncat/img_000.jpg,'  '\n".replace("'", '"'), "label is empty"),
     "long label": ("path,label\ncat/img_000.jpg," + "x" * 256 + "\n", "label has 256 bytes"),
     "twice": (

@@ -21,6 +21,7 @@ from batchify.datasets.manifest import read_dataset
 from batchify.errors import ManifestError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
+from batchify.storage.tree import FolderTree
 
 
 def read(root: Path, table: Path, mode: str = "sparse", **manifest: object) -> dict[str, str]:
@@ -113,6 +114,22 @@ def test_where_several_columns_qualify_the_build_stops(
     done = run("build", "photos", "out.h5", "--manifest", "t.csv", "--path-column", "image",
                "--label-columns", "Class")  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_dataset_is_walked_once_for_all_columns(
+    tmp_path: Path, dogs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns that may hold the paths, and the rows themselves, are looked up in one listing."""
+    (tmp_path / "t.csv").write_text("id,image,name,breed\n0000,7,x,pug\n0001,8,y,beagle\n")
+    list_folder, seen = FolderTree.list_folder, []
+
+    def listing(tree: FolderTree, path: bytes) -> Any:
+        seen.append(path)
+        return list_folder(tree, path)
+
+    monkeypatch.setattr(FolderTree, "list_folder", listing)
+    assert len(read(dogs, tmp_path / "t.csv")) == 2
+    assert len(seen) == len(set(seen)) > 0
 
 
 def test_names_decide_where_values_do_not(tmp_path: Path, dogs: Path) -> None:
