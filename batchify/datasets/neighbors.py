@@ -44,6 +44,7 @@ def check_neighbors(walk: Walk, parent: Listing) -> None:
     if len(folders) > 1 and holders:
         _check_copies(walk, parent, holders)
         if walk.options.class_from == "top":
+            _check_repeated(walk, parent, list(folders.values()))
             _check_splits_inside(walk, parent, holders)
             _check_holders(walk, parent, holders)
 
@@ -173,6 +174,29 @@ def _check_copies(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) ->
             (_excluding(walk, parent, [name], inner.subfolders), f"ignore {printable(name)}"),
             _kept(walk, parent, parent.subfolders),
         )
+
+
+def _check_repeated(walk: Walk, parent: Listing, folders: list[Listing]) -> None:
+    """Refuse folders of which several hold folders of the same names, though not all the same.
+
+    Those that share at least two in all folders are left to `check_nested`.
+    """
+    inner = [set(each.subfolders) for each in folders if each.subfolders]
+    if any(each.images.blob for each in folders) or max(map(len, inner)) < 2:
+        return
+    counts = Counter(name for names in inner for name in names)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if len(repeated) * 2 < len(counts) or len(set.intersection(*inner)) > 1:
+        return
+    raise doubt(
+        walk,
+        parent,
+        f"several folders hold {shown_names(repeated, 'and')}, and none has images of its own: "
+        "either the outer or the inner ones are the classes",
+        ("--class-from leaf", f"take the inner folders as classes: {shown_names(sorted(counts))}"),
+        _kept(walk, parent, parent.subfolders),
+        ("or move", "splits to the top: train/CLASS, val/CLASS and test/CLASS"),
+    )
 
 
 def _check_splits_inside(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -> None:

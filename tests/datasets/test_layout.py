@@ -298,6 +298,14 @@ ASKED = {
         "all 2 folders hold the same folders and no images of their own",
         ("--class-from leaf", "--layout classes"),
     ),
+    "repeated-folders": Asked(
+        images("cat/test", "cat/train", "dog/train"), "several folders hold train, and none has",
+        ("--class-from leaf", "--layout classes"),
+    ),
+    "repeated-folders-of-some": Asked(
+        images("p1/cat", "p1/dog", "p2/cat", "p3/dog"), "several folders hold cat and dog",
+        ("--class-from leaf", "--layout classes"),
+    ),
     "same-folders-in-splits": Asked(
         images("train/p1/l", "train/p1/r", "train/p2/l", "train/p2/r"),
         "all 2 folders hold the same folders", ("--class-from leaf", "--layout splits"),
@@ -497,6 +505,7 @@ def test_what_the_message_offers_settles_it(tmp_path: Path) -> None:
 
 
 SETTLED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "repeated-folders-of-some": ({"class_from": "leaf"}, CLASSES),
     "test-beside-a-dataset": ({"exclude": ("test",)}, CLASSES),
     "doubled-with-images": ({"exclude": ("train/train/*.jpg",)}, CLASSES),
     "annotations-by-label-from": (
