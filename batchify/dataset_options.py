@@ -89,6 +89,8 @@ class DiscoverOptions:
         listed = self.classes.split(",") if isinstance(self.classes, str) else self.classes
         object.__setattr__(self, "classes", tuple(listed))
         _check_names(self.classes, "class", "classes")
+        if self.classes and self.class_order != "name":
+            raise OptionError("--classes sets the order of the classes; leave --class-order out")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions

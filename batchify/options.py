@@ -85,6 +85,8 @@ class BuildOptions:
             raise OptionError(
                 "a manifest names the images and their labels; leave out --layout and --label-from"
             )
+        elif self.discover.class_from != "top":
+            raise OptionError("--class-from takes classes from folders; a manifest has columns")
         elif mode == "mask" and self.store.is_encoded:
             raise OptionError(
                 "masks are stored in the target size, and --store encoded serves images of any; "

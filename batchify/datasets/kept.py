@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from batchify.datasets.texts import TextColumn, is_missing
 
 _TRUTH = {"true": True, "false": False}
 _WHOLE = re.compile("-?(0|[1-9][0-9]{0,18})")
+_LONG = re.compile("-?[0-9]{20,}")
 _NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|-?inf(inity)?", re.IGNORECASE)
 _PADDED = re.compile("-?0[0-9]")
 _EXACT = 1 << 53
@@ -93,9 +95,13 @@ def _kind(text: str) -> str:
         return "missing"
     if _WHOLE.fullmatch(text):
         return "int" if -(1 << 63) <= int(text) < 1 << 63 else "text"
+    if _LONG.fullmatch(text):
+        return "text"  # a float would be another number
     if text.lower() in _TRUTH:
         return "bool"
-    return "float" if _NUMBER.fullmatch(text) and not _PADDED.match(text) else "text"
+    if not _NUMBER.fullmatch(text) or _PADDED.match(text):
+        return "text"
+    return "text" if math.isinf(float(text)) and "inf" not in text.lower() else "float"
 
 
 def _truth(text: str) -> bool:

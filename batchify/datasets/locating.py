@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from array import array
 from collections.abc import Iterator
 from functools import cached_property
@@ -16,7 +17,7 @@ from batchify.common.text import printable
 from batchify.datasets.columns import clean_path
 from batchify.datasets.dataset import Samples, join_samples
 from batchify.datasets.ignored import ending_reason
-from batchify.datasets.manifest_errors import ManifestErrors
+from batchify.datasets.manifest_errors import SHOWN_ERRORS, ManifestErrors
 from batchify.datasets.texts import TextColumn
 from batchify.datasets.walk import Walk, list_folder
 from batchify.storage.tree import NO_FILE
@@ -127,6 +128,33 @@ def _extents(walk: Walk, located: Samples, rows: NDArray[np.int64], extents: Ext
     return extents
 
 
+def _hint(path: bytes, walk: Walk) -> str:
+    """Return which file a path may mean that names none; "" if none is like it."""
+    root = os.path.basename(walk.tree.source.location) + b"/"
+    stem, ending = os.path.splitext(path)
+    text = os.fsdecode(path)
+    tries: dict[bytes, str] = {
+        path.removeprefix(root): f"paths are relative to DATASET: leave {printable(root)} out",
+    }
+    tries |= dict.fromkeys(
+        (path.lower(), stem + ending.lower(), stem + ending.upper()), "mind upper and lower case"
+    )
+    forms = (os.fsencode(unicodedata.normalize(form, text)) for form in ("NFC", "NFD"))
+    tries |= dict.fromkeys(forms, "its Unicode form differs")
+    if stem.isdigit():
+        endings = (ending,) if ending else (b".jpg", b".png", b".jpeg")
+        padded = (stem.zfill(n) + each for n in range(2, 9) for each in endings)
+        tries |= dict.fromkeys(padded, "zeros in front of it are lost: read the column as text")
+    others = ("webp", "gif", "avif", "heic", "jfif", "jxl")
+    tries |= {path + b"." + name.encode(): f"pass --extensions {name}" for name in others}
+    tries.pop(path, None)
+    reasons, _ = walk.tree.find_files(list(tries))
+    for i, (other, advice) in enumerate(tries.items()):
+        if i not in reasons:
+            return f"there is {printable(other)}: {advice}"
+    return ""
+
+
 def _slashed(path: bytes) -> bytes:
     """Return a path with slashes for its backslashes, or raise ValueError."""
     if b"\\" not in path:
@@ -191,6 +219,7 @@ class Matches:
         self._files = TextColumn()
         self._first = np.full(len(wanted), -1, np.int32)
         self._second = self._first.copy()
+        self._hints = 0
 
     @property
     def is_found(self) -> NDArray[np.bool_]:
@@ -209,12 +238,18 @@ class Matches:
     def reason(self, row: int, walk: Walk) -> str:
         """Return why a path has no file, or several."""
         if self._first[row] >= 0:
-            first, second = (
+            first, second = sorted(
                 printable(self._files.path(int(numbers[row])))
                 for numbers in (self._first, self._second)
             )
-            return f"it may be {first} or {second}; give the whole path"
+            return (
+                f"it may be {first} or {second}; give the whole path, or as DATASET the folder "
+                "that has only one of them"
+            )
         wanted = self._wanted.path(row)
+        if self._hints < SHOWN_ERRORS and (hint := _hint(wanted, walk)):
+            self._hints += 1
+            return f"{NO_FILE}; {hint}"
         if walk.options.name_test(wanted):
             return NO_FILE
         return f"{NO_FILE}, and none with this name and the ending of an image"

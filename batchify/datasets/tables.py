@@ -13,6 +13,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import IO, Any, Protocol
@@ -89,19 +90,25 @@ class _Lines:
 
 
 _DELIMITERS = ",;\t"
+_TOLD = re.compile('"?sep=([,;\t])"?', re.IGNORECASE)
 _SAMPLED_NBYTES = 1 << 16
 
 
-def _delimiter(file: IO[bytes]) -> str:
-    """Return what parts the fields of a table: a comma, a semicolon or a tab of its header."""
+def _delimiter(file: IO[bytes]) -> tuple[str, bool]:
+    """Return what parts the fields of a table, and whether a first line only says that.
+
+    A comma, a semicolon or a tab of its header, or what Excel is told by ``sep=;``.
+    """
     lines = file.read(_SAMPLED_NBYTES).removeprefix(_BOM).decode("utf-8", "replace").splitlines()
     file.seek(0)
     lines = [line for line in lines if line][:_SAMPLED_LINES]
+    if lines and (told := _TOLD.fullmatch(lines[0])):
+        return told[1], True
     found = [mark for mark in _DELIMITERS if lines and mark in lines[0]]
     if len(found) > 1:
         with contextlib.suppress(csv.Error):
-            return csv.Sniffer().sniff("\n".join(lines), "".join(found)).delimiter
-    return found[0] if found else ","
+            return csv.Sniffer().sniff("\n".join(lines), "".join(found)).delimiter, False
+    return (found[0] if found else ","), False
 
 
 _SAMPLED_LINES = 20
@@ -119,15 +126,17 @@ class CsvTable:
     """
 
     def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
-        delimiter = _delimiter(file)
+        delimiter, is_told = _delimiter(file)
         self._lines = _Lines(file, errors)
         self._reader = csv.reader(
             self._lines, delimiter=delimiter, strict=True, skipinitialspace=True
         )
         self.columns: Sequence[str] = ()
         for _, fields in self._records(errors):
-            self.columns = [name.strip() for name in fields]
-            break
+            if not is_told:
+                self.columns = [name.strip() for name in fields]
+                break
+            is_told = False
         errors.raise_if_any("the first line must name the columns")
         if not self.columns:
             raise errors.error("is empty; its first line must name the columns")

@@ -10,9 +10,9 @@ from helpers.running import Run
 
 from batchify import choices
 from batchify.dataset_options import DiscoverOptions, ManifestOptions
-from batchify.datasets.dataset import Dataset
+from batchify.datasets.dataset import Dataset, Samples
 from batchify.datasets.manifest import read_dataset
-from batchify.errors import ManifestError
+from batchify.errors import ManifestError, OptionError
 from batchify.image_options import StoreOptions
 from batchify.options import BuildOptions
 
@@ -162,3 +162,46 @@ def test_a_doubt_about_a_table_leaves_no_file(run: Run, root: Path) -> None:
     assert done.returncode == 1
     assert "has no header: 0.jpg on its first line is an image" in done.stderr
     assert not list(root.parent.glob("out.h5*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("data/0.jpg", "there is 0.jpg: paths are relative to DATASET: leave data/ out"),
+        ("0.JPG", "there is 0.jpg: mind upper and lower case"),
+        ("12", "there is 0012.jpg: zeros in front of it are lost"),
+        ("photo", "there is photo.webp: pass --extensions webp"),
+        ("e\u0301.jpg", "its Unicode form differs"),
+        ("nothing", "none with this name and the ending"),
+    ],
+)
+def test_a_path_that_names_no_file_has_a_hint(read: Read, root: Path, name: str, hint: str) -> None:
+    """Where a file is nearly called so."""
+    for file in ("0012.jpg", "photo.webp", "\u00e9.jpg"):
+        (root / file).touch()
+    with pytest.raises(ManifestError) as caught:
+        read("path,label", lambda i: f"{name if i == 3 else f'{i}.jpg'},{i % 2}")
+    assert f"line 5: {name}: there is no such file" in str(caught.value)
+    assert hint in str(caught.value)
+
+
+def test_the_first_line_that_excel_reads_is_understood(read: Read) -> None:
+    """`sep=;` says what parts the values, and is no header."""
+    assert len(read("sep=;\npath;label", lambda i: f"{i}.jpg;{i % 2},x").samples) == ROWS
+
+
+def test_long_numbers_are_kept_as_text(read: Read) -> None:
+    """No digit is lost, and no number becomes infinite."""
+    for value in ("123456789012345678901", "9223372036854775808", "1e400"):
+        found = read("path,label,n", lambda i: f"{i}.jpg,{i % 2},{value}", keep_columns=("n",))  # noqa: B023
+        column = found.annotations.kept[0].values
+        assert isinstance(column, Samples)
+        assert column.path(0) == value.encode()
+
+
+def test_options_that_would_do_nothing_are_refused() -> None:
+    """Folders name no class of a table, and a list of classes has an order."""
+    with pytest.raises(OptionError, match="--class-from takes classes from folders"):
+        BuildOptions(discover=DiscoverOptions(class_from="leaf"), manifest=ManifestOptions("t.csv"))
+    with pytest.raises(OptionError, match="leave --class-order out"):
+        DiscoverOptions(classes=("a",), class_order="natural")
