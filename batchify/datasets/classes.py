@@ -47,8 +47,13 @@ def order_classes(
         others = sorted(set(found).difference(listed))
         if missing and (others or not found):
             has = f"it has {shown_names(others)}, not listed" if others else "it has no classes"
+            hint = ""
+            if any(one in missing for one, _ in similar_names([*missing, *others])):
+                hint = "; names must agree in case, spaces and Unicode form: copy them from there"
+            elif any(b"," in name for name in others):
+                hint = "; pass names with commas by --classes @FILE, one on each line"
             raise DatasetError(
-                f"{where} has no class {shown_names(missing)}, which --classes lists; {has}"
+                f"{where} has no class {shown_names(missing)}, which --classes lists; {has}{hint}"
             )
         return listed
     classes = list(found)

@@ -17,7 +17,7 @@ from batchify.building.changes import find_changes
 from batchify.checking.verify import verify
 from batchify.choices import canonical_json
 from batchify.dataset_options import DiscoverOptions
-from batchify.datasets.classes import number_warnings
+from batchify.datasets.classes import number_warnings, order_classes
 from batchify.datasets.discovery import discover
 from batchify.datasets.manifest import read_dataset
 from batchify.errors import BatchifyWarning, DatasetError, OptionError
@@ -259,3 +259,19 @@ def test_lists_that_cannot_be(run: Run, animals: Path) -> None:
         )
     with pytest.raises(OptionError, match="take more than 32,768 bytes"):
         DiscoverOptions(classes=tuple(f"{i:0200}" for i in range(200)))
+
+
+@pytest.mark.parametrize(
+    ("listed", "found", "hint"),
+    [
+        ("caf\u00e9", "cafe\u0301", "case, spaces and Unicode form"),
+        ("dog", "Dog", "case, spaces and Unicode form"),
+        ("a", "a,b", "--classes @FILE"),
+    ],
+)
+def test_a_listed_class_that_is_nearly_there_has_a_hint(listed: str, found: str, hint: str) -> None:
+    """By another case or Unicode form, or cut at a comma."""
+    options = DiscoverOptions(classes=(listed,))
+    with pytest.raises(DatasetError) as caught:
+        order_classes([found.encode(), b"x"], options, "dataset d")
+    assert hint in str(caught.value)
