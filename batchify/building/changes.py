@@ -23,7 +23,7 @@ from batchify.building.row_sources import (
 )
 from batchify.common.paths import DownloadedPath, is_url, local_path, shown, shown_path
 from batchify.common.progress import Progress, ProgressCallback
-from batchify.common.text import printable
+from batchify.common.text import plural, printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format import schema
 from batchify.format.checksums import content_digest
@@ -75,9 +75,9 @@ def compare(
                 _compare_sources(reader, file_plan, changes, workers, every, report)
                 _compare_failed(failed, plan, changes, workers)
                 if failed and not skip:
+                    was = "was" if len(failed) == 1 else "were"
                     changes.reasons.append(
-                        f"{len(failed):,} images that cannot be used were left out of it "
-                        "(--on-error)"
+                        f"{plural(len(failed), 'image')} failed and {was} skipped (--on-error)"
                     )
             if images and not changes.is_due:
                 _compare_images(reader, changes, report)
@@ -177,12 +177,12 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     """Compare the skipped files and the paths of all rows; return the plan of the file's rows."""
     skipped = reader.skipped()
     if skipped[: len(plan.skipped)] != plan.skipped:
-        changes.reasons.append("other files are left out")
+        changes.reasons.append("other files are skipped")
         return plan
     failed = skipped[len(plan.skipped) :]
     dropped = _rows_of({entry.path for entry in failed}, plan)
     if count_rows(dropped) != len(failed):
-        changes.reasons.append("other files are left out")
+        changes.reasons.append("other files are skipped")
         return plan
     file_plan = plan.without(dropped, list(failed))
     same = {split.name: _has_rows(reader, split, plan) for split in file_plan.splits}

@@ -65,7 +65,8 @@ def check_limit(plan: BuildPlan, limit: Limit | None, failed: Sequence[Skipped] 
     skipped = (*plan.skipped, *failed)
     if limit is not None and len(skipped) > limit.count(plan.images + len(plan.skipped)):
         raise BadImagesError(
-            f"{len(skipped):,} images are left out already, more than --max-skipped allows:\n"
+            f"{plural(len(skipped), 'image is', 'images are')} skipped, more than --max-skipped "
+            f"allows:\n"
             f"{listing(skipped)}\n"
             "the rows that are decoded are kept: remove or repair these files, or raise "
             "--max-skipped, and run the same command again",
@@ -80,10 +81,10 @@ def failed_error(found: Sequence[Skipped], images: int) -> BadImagesError:
         others = "the other row is" if left == 1 else f"the other {left:,} rows are"
         advice = (
             f"{others} kept: remove or repair these files and run the same command again, or pass "
-            "--on-error skip to leave them out"
+            "--on-error skip to skip them"
         )
     return BadImagesError(
-        f"{len(found):,} of {images:,} images cannot be used:\n{listing(found)}\n{advice}",
+        f"{len(found):,} of {images:,} images failed:\n{listing(found)}\n{advice}",
         tuple(found),
     )
 

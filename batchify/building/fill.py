@@ -46,8 +46,8 @@ class FillJob:
     def advice(self) -> str:
         """What a user can do about an image whose decoder died."""
         return (
-            "what is decoded is kept: run the same command again to continue, and where the same "
-            "file ends it again, remove the file or pass --on-error skip to leave it out"
+            "what is decoded is kept: run the same command again to continue; if the same file "
+            "ends it again, remove the file or pass --on-error skip to skip it"
         )
 
     @contextlib.contextmanager

@@ -108,7 +108,7 @@ class WorkFile(Closing):
         except (OSError, RuntimeError, ValueError, ResumeError) as error:
             raise ResumeError(
                 f"{printable(path)} cannot be continued: {error}; "
-                "pass --restart to discard it and begin anew"
+                "pass --restart to discard it and start over"
             ) from error
         if committed is None:
             return None

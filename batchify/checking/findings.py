@@ -166,43 +166,39 @@ class Code(NamedTuple):
 
 
 CHECK_CODES = {
-    "unreadable": Code("error", "mend or remove them, or build with --on-error skip"),
+    "unreadable": Code("error", "fix or remove them, or build with --on-error skip"),
     "leak": Code(
         "error",
-        "remove the copies, or build with --split stratified --group-duplicates (where folders are "
-        "the splits, remove them)",
+        "remove the copies, or build with --split stratified --group-duplicates (if folders are "
+        "the splits, remove the copies)",
     ),
     "group-leak": Code(
         "error",
-        "build with --split stratified --group-by and the same pattern (where folders are the "
-        "splits, move each group into one)",
+        "build with --split stratified --group-by and the same pattern (if folders are the "
+        "splits, move each group into one of them)",
     ),
-    "label-conflict": Code("error", "keep each image in the one class that it is of"),
+    "label-conflict": Code("error", "keep each image in one class only"),
     "duplicate": Code(
         "warning", "remove the copies, or let them count several times", "max_duplicates"
     ),
-    "linked-class": Code(
-        "error", "read it with --follow-links, or build with --on-error skip, which leaves it out"
-    ),
+    "linked-class": Code("error", "read it with --follow-links, or skip it with --on-error skip"),
     "empty-split": Code("error", "take a larger share for it, or more images"),
     "empty-class": Code("error", "add images of it, or remove its folder"),
     "missing-class": Code(
         "warning",
-        "add images of it, or build with --split stratified (where folders are the splits, move "
-        "some there, or remove the class)",
+        "add images of it to train, or build with --split stratified (if folders are the splits, "
+        "move some there, or remove the class)",
     ),
     "similar-classes": Code(
-        "warning", "if they are one class, rename one of their folders, or labels, as the other"
+        "warning", "if they are one class, give their folders, or labels, the same name"
     ),
     "nested-classes": Code(
         "warning", "build with --class-from leaf or path if the inner folders are the classes"
     ),
     "tiny-class": Code("warning", "add images of it, or remove its folder", "min_class_size"),
-    "imbalance": Code(
-        "warning", "add images, or weigh the classes while you train", "max_imbalance"
-    ),
+    "imbalance": Code("warning", "add images, or use class weights", "max_imbalance"),
     "skipped": Code(
-        "warning", "mend the images: batchify inspect lists them with the reasons", "max_skipped"
+        "warning", "fix the images: batchify inspect lists them with the reasons", "max_skipped"
     ),
     "ignored": Code("warning", "or exclude those that are not meant with --exclude"),
     **{loss.code: Code("warning", loss.advice) for loss in LOSSES},

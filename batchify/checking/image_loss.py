@@ -27,7 +27,7 @@ def find_unreadable(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
             for name, rows in facts.unreadable.items()
             for row, reason in rows
         )
-        message = f"{count:,} of {plural(facts.images, 'image')} cannot be used"
+        message = f"{count:,} of {plural(facts.images, 'image')} failed"
         yield message, count, examples
 
 
@@ -36,7 +36,7 @@ def find_skipped(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
     count, total = len(facts.skipped), facts.images + len(facts.skipped)
     if count > allowed(limits.max_skipped, total):
         examples = (Finding("", entry.reason, path=entry.path) for entry in facts.skipped)
-        yield f"{count:,} of {total:,} images are left out", count, examples
+        yield f"{count:,} of {total:,} images are skipped", count, examples
 
 
 def find_ignored(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:

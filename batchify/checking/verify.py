@@ -266,7 +266,7 @@ def bad_labels(
         return ~np.isfinite(rows).all(axis=1), "its label is not a finite number"
     is_truth = ((rows == 0) | (rows == 1)).all(axis=1)
     if class_mode == "multilabel":
-        return ~is_truth, "its label has values beside 0 and 1"
+        return ~is_truth, "its label has values other than 0 and 1"
     message = f"its label is not one of {n_classes} classes"
     if class_mode == "categorical":
         return ~(is_truth & (rows.sum(axis=1) == 1)), message

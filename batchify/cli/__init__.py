@@ -49,7 +49,7 @@ def main() -> None:
         batchify verify out.h5
         batchify check out.h5
 
-    DATASET is a folder with a folder of images for each class. The file is plain HDF5: h5py,
+    DATASET is a folder with one subfolder per class. The file is plain HDF5: h5py,
     MATLAB, Julia and R read it. To train on it, in Python:
 
     \b

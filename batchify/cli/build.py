@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 def build(context: click.Context, /, dataset: str, output: str, **values: Any) -> None:
     """Write the images of DATASET into OUT, an HDF5 file.
 
-    DATASET holds a folder of images for each class, or such folders within train, val and test. It
-    is a folder, or a .zip or .tar, which is read in place and never unpacked.
-    OUT appears when it is whole, and holds images, labels and file names of every split. Without
-    options it holds what ImageDataGenerator(rescale=1/255, validation_split=0.2) of Keras feeds.
+    DATASET is a folder with one subfolder per class, or with such folders in train, val and test.
+    It may be a .zip or .tar, which is read in place and never unpacked.
+    OUT appears only when it is complete. It contains the images, labels and file names of every
+    split. Without options, these are what Keras' ImageDataGenerator(rescale=1/255,
+    validation_split=0.2) feeds.
 
     \b
     Examples:
@@ -38,8 +39,8 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         batchify build dataset/ out.h5 --check
         batchify build dataset/ shards/ --shards 64
 
-    Where OUT is what the build would make, it says so and does nothing; with --overwrite, images
-    that did not change since are copied from OUT, not decoded.
+    If OUT is already up to date, nothing is done. With --overwrite, images that did not change are
+    copied from OUT, not decoded.
 
     Every option is also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
     [tool.batchify.build] of batchify.toml or pyproject.toml.
@@ -52,9 +53,9 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     ):
         options = to_options(context, values)
         if values["check"] and values["dry_run"]:
-            raise click.UsageError("--check asks about OUT, --dry-run about the plan; give one")
+            raise click.UsageError("--check and --dry-run cannot be combined")
         if values["scheduler"] and not values["shards"]:
-            raise click.UsageError("--scheduler has shards made; say how many by --shards N")
+            raise click.UsageError("--scheduler requires --shards")
         run = _plan if values["dry_run"] else _compare if values["check"] else _build
         with shown_progress(check_signals, quiet=values["quiet"]) as step:
             result = run(dataset, output, options, values, step)

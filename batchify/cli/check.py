@@ -42,19 +42,20 @@ def _codes(severity: str) -> str:
     ).replace("\n", "\n    ")
 
 
-_HELP = f"""Look for what spoils training: in OUT, a file, or in DATASET before it is built.
+_HELP = f"""Find problems in a dataset or file that would hurt training.
 
 \b
-Of a file its records are read, of a dataset every image is decoded. Codes:
+OUT is a file that `batchify build` made: its records are read. Every image of a DATASET is
+decoded. Codes:
     {_codes("error")}
     {_codes("warning")}
 
-A limit that you give makes an error of what is beyond it. Exit code 8 means that there are
-errors, or with --strict warnings, that are not ignored. With --group-by, images whose paths
-have its first group in common must be in one split.
+Exceeding a limit that you set is an error. Exit code 8 means that there are errors (with
+--strict, also warnings) that are not ignored. With --group-by, images whose paths share the
+first group of the match must be in one split.
 
-DATASET is looked at as `batchify build` would split and decode it: the options below, of
-build, are for that alone.
+DATASET is checked as `batchify build` would split and decode it, with the options of build
+below.
 
 \b
 Examples:
@@ -70,21 +71,21 @@ Examples:
     "--max-imbalance",
     type=float,
     metavar="RATIO",
-    help="Images of the largest class for each of the smallest, in training.  [default: 10]",
+    help="Largest class divided by smallest class, in training.  [default: 10]",
 )
 @click.option(
-    "--min-class-size", type=int, metavar="N", help="Images of each class.  [default: 10]"
+    "--min-class-size", type=int, metavar="N", help="Fewest images of a class.  [default: 10]"
 )
-@click.option("--max-duplicates", metavar="N|P%", help="Copies within a split.  [default: 0]")
-@click.option("--max-skipped", metavar="N|P%", help="Images left out.  [default: 0]")
+@click.option("--max-duplicates", metavar="N|P%", help="Most copies within a split.  [default: 0]")
+@click.option("--max-skipped", metavar="N|P%", help="Most skipped images.  [default: 0]")
 @click.option(
     "--ignore",
     multiple=True,
     type=click.Choice(tuple(CHECK_CODES)),
     metavar="CODE",
-    help="Let findings of this code pass; may be given several times.",
+    help="Accept findings of this code. May be given several times.",
 )
-@click.option("--strict", is_flag=True, help="Fail for warnings, too.")
+@click.option("--strict", is_flag=True, help="Fail on warnings, too.")
 @click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @give_options(WORKER_OPTIONS)
@@ -146,7 +147,7 @@ def render(report: CheckReport) -> str:
     ]
     classes = f", {report.classes:,} classes" if report.classes else ""
     lines = [
-        f"{printable(report.path)}: {', '.join(tally) or 'nothing found'} "
+        f"{printable(report.path)}: {', '.join(tally) or 'no problems found'} "
         f"({report.images:,} images{classes})"
     ]
     for problem in report.problems:

@@ -18,12 +18,12 @@ from batchify.cli.progress import shown_progress
 @give_options((*FILE_OPTIONS, *RUN_OPTIONS))
 @click.pass_context
 def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
-    """Print the identity of a build of DATASET before it is made: a key for a cache.
+    """Print the fingerprint a build would have, for cache keys.
 
-    64 hexadecimal digits, a hash of the options that decide about the file, of versions, and of the
-    names, order and contents of all images. It takes the options of `batchify build`, from the
-    command line, the environment (BATCHIFY_BUILD_…) and [tool.batchify.build] alike; those that
-    change no byte of the file change nothing here, and nothing is decoded or written.
+    It has 64 hexadecimal digits: a hash of the options that affect the file, of versions, and of
+    the names, order and contents of all images. The options are those of `batchify build`, from the
+    command line, the environment (BATCHIFY_BUILD_…) and [tool.batchify.build]; options that do not
+    affect the file do not affect the fingerprint. Nothing is decoded or written.
 
     \b
     Examples:

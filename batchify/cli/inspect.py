@@ -40,15 +40,16 @@ SKIPPED_SHOWN = 20
     default=0,
     show_default=True,
     metavar="N",
-    help="Draws which images are shown, where there are many.",
+    help="Random seed that chooses the images to show, if there are many.",
 )
 @click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
 def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: bool) -> None:
-    """Show what is inside OUT, a file that `batchify build` made.
+    """Show what a file contains.
 
-    Splits with their rows, shape and bytes; classes with their balance; how the file was built;
-    what was skipped. OUT may come from a stranger: links out of it, plugins and lengths that do
-    not fit are refused, and no image is read but those that a sheet or a report shows.
+    OUT is a file that `batchify build` made. You see splits with their rows, shape and bytes;
+    classes with their balance; how the file was built; and what was skipped. You can inspect files
+    that you do not trust: links out of them, plugins and lengths that do not fit are refused, and
+    no image is read except for a sheet or a report.
 
     \b
     Examples:

@@ -17,19 +17,20 @@ from batchify.cli.progress import shown_progress
     "--work-dir",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Where an OUT that is a URL is made before it is uploaded.  [default: the cache folder "
-    "of this user]",
+    help="Folder in which OUT is made before its upload, if it is a URL.  [default: the cache "
+    "folder of this user]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists, when the file is whole.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT once the new file is complete.")
 @click.option("--json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def merge(
     folder: str, output: str, work_dir: str | None, overwrite: bool, json: bool, quiet: bool
 ) -> None:
-    """Put the files of SHARDS, a folder that `batchify build --shards` made, together as OUT.
+    """Merge a folder of shards into one file.
 
-    OUT is the file that `batchify build` makes of the same dataset, byte for byte. Rows are copied
-    and held against their checksums; nothing is decoded.
+    SHARDS is a folder that `batchify build --shards` made. OUT is the file that `batchify build`
+    makes of the same dataset, byte for byte. Rows are copied and compared with their checksums;
+    nothing is decoded.
 
     \b
     Examples:

@@ -99,10 +99,10 @@ def _value(value: Any, option: click.Option, where: str) -> Any:
         if type(value) is not str and not (
             isinstance(value, list) and all(type(item) is str for item in value)
         ):
-            raise click.UsageError(f"{where} must be a text or a list of texts")
+            raise click.UsageError(f"{where} must be a string or a list of strings")
         return [value] if isinstance(value, str) else value
     if type(value) not in (str, int, float):
-        raise click.UsageError(f"{where} must be a text or a number")
+        raise click.UsageError(f"{where} must be a string or a number")
     return str(value)
 
 
@@ -182,99 +182,103 @@ FILE_OPTIONS = (
     BuildOption("--color-mode", _DECODE, words=choices.COLOR_MODES, help="Channels to store."),
     BuildOption("--interpolation", _DECODE, words=choices.INTERPOLATIONS, help="How to resize."),
     BuildOption("--fit", _DECODE, words=choices.FITS,
-                help="Where the aspect differs: stretch; crop the centre; or pad with black."),
+                help="If the aspect ratio differs: stretch, crop the center, or pad with black."),
     BuildOption("--exif", _DECODE, words=choices.EXIFS,
-                help="Ignore EXIF orientation, as Keras, or apply it."),
+                help="Ignore EXIF orientation (as Keras does) or apply it."),
     BuildOption("--depth", _DECODE, words=choices.DEPTHS,
-                help="16-bit values in 8 bits: clip at 255 (as Keras does), or scale from 65535 to "
-                "255. 8-bit values in a uint16 file: keep, or scale from 255 to 65535."),
+                help="16-bit images stored as 8 bits: clip values at 255 (as Keras does), or scale "
+                "65535 to 255. 8-bit images stored as 16 bits: keep values, or scale 255 to "
+                "65535."),
     BuildOption("--truncated", _DECODE, words=choices.TRUNCATED,
-                help="Files that lack their end: an error, or accept what is there."),
+                help="Incomplete image files: fail with an error, or accept what is there."),
     BuildOption("--scaled-decode", _DECODE,
-                help="Let the JPEG decoder shrink large photos: much faster, pixels differ by a "
-                "few levels."),
+                help="Let the JPEG decoder shrink large photos: much faster, but pixels differ by "
+                "a few levels."),
     BuildOption("--validation-split", _SPLIT, "validation", type=float, metavar="SHARE",
-                help="Share of each class for validation; of train, if DATASET has splits but not "
-                "this one.  [default: 0.2; none if DATASET has splits]"),
+                help="Share of each class for validation. Taken from train if DATASET has splits "
+                "but none for validation.  [default: 0.2; none if DATASET has splits]"),
     BuildOption("--test-split", _SPLIT, "test", type=float, metavar="SHARE",
-                help="Share of each class for testing; of train, if DATASET has splits but not "
-                "this one.  [default: 0]"),
+                help="Share of each class for testing. Taken from train if DATASET has splits but "
+                "none for testing.  [default: 0]"),
     BuildOption("--split", _SPLIT, "policy", words=choices.POLICIES,
                 help="keras: the first files of each class are validation. stratified: at random, "
-                "by seed. hash: each file by a hash of its path, so that files that are added move "
-                "no other; shares hold on average."),
+                "by seed. hash: by a hash of each file's path, so adding files never moves "
+                "existing ones; shares are approximate."),
     BuildOption("--group-by", _SPLIT, metavar="REGEX",
-                help="Keep files in one split that have the first group of the match on their path "
-                "in common, e.g. '(patient\\d+)'; with --split stratified or hash."),
+                help="Keep files in one split if the first group of the match on their paths is "
+                "the same, e.g. '(patient\\d+)'. Requires --split stratified or hash."),
     BuildOption("--group-duplicates", _SPLIT,
-                help="Keep files of the same bytes in one split; with --split stratified or hash. "
+                help="Keep identical files in one split. Requires --split stratified or hash. "
                 "Reads all files first."),
     BuildOption("--max-per-class", _SPLIT, **_COUNT,
-                help="Take at most N images of each class, drawn by seed."),
+                help="Take at most N images of each class, chosen by seed."),
     BuildOption("--limit", _SPLIT, **_COUNT,
-                help="A trial run: take at most N images, drawn by seed from every class and "
+                help="For a trial run: take at most N images, chosen by seed from every class and "
                 "split."),
     BuildOption("--shuffle/--no-shuffle", _SPLIT,
-                help="Order of the rows: by seed, as in Keras' first epoch, or by class and name."),
+                help="Shuffle rows by seed, as in Keras' first epoch, or sort them by class and "
+                "name."),
     BuildOption("--seed", _SPLIT, type=int, metavar="N",
-                help="Of the order, and of a stratified or hash split."),
+                help="Random seed for the row order and for stratified and hash splits."),
     BuildOption("--class-mode", _STORE, words=choices.CLASS_MODES,
-                help="Labels to store; multilabel, regression and mask are of a manifest."),
+                help="Labels to store. multilabel, regression and mask require --manifest."),
     BuildOption("--classes", _DISCOVER, type=ClassNames(), default="",
-                help="Take these classes only, in this order of their labels, as Keras' classes: "
-                "comma-separated, or @FILE with a name on each line."),
+                help="Take only these classes, with labels in this order, like classes= in Keras: "
+                "comma-separated, or @FILE with one name per line."),
     BuildOption("--class-order", _DISCOVER, words=choices.CLASS_ORDERS,
-                help="Order of the labels. name: as Keras; natural: 10 after 9."),
+                help="Order of the labels. name: as Keras does. natural: 10 after 9."),
     BuildOption("--manifest", type=click.Path(), metavar="FILE",
-                help="Take the images that a .csv, .tsv, .jsonl or .parquet table lists, with its "
-                "labels: columns path, relative to DATASET, and label; optionally split, group and "
-                "weight."),
+                help="Take images and labels from a .csv, .tsv, .jsonl or .parquet table. Columns: "
+                "path (relative to DATASET) and label; optionally split, group and weight."),
     BuildOption("--path-column", _MANIFEST, metavar="NAME",
-                help="Column of the paths in the manifest.  [default: path, or the one whose "
-                "values name files]"),
+                help="Manifest column with the paths.  [default: path, or the one whose values "
+                "name files]"),
     BuildOption("--label-columns", _MANIFEST, type=Names(), default="", metavar="NAMES",
-                help="Columns of the labels in the manifest, comma-separated.  [default: label, "
-                "or the one that may be meant]"),
+                help="Manifest columns with the labels, comma-separated.  [default: label, or the "
+                "only column that fits]"),
     BuildOption("--unlabelled", _MANIFEST, words=choices.UNLABELLED,
-                help="Rows of the manifest without a label: an error, or ignored (drop)."),
+                help="Manifest rows without a label: fail with an error, or ignore them (drop)."),
     BuildOption("--keep-columns", _MANIFEST, type=Names(), default="", metavar="NAMES",
-                help="Further columns of the manifest to store, row by row, comma-separated."),
+                help="More manifest columns to store, one value per row, comma-separated."),
     BuildOption("--rescale", _STORE, metavar="FACTOR",
                 help="Factor for pixels: auto, a fraction or a number. auto is 1/255 for uint8 and "
-                "1/65535 for uint16; for float32, by the depth of each image, and 1 for floating "
-                "point. Recorded as scale_factor; with --dtype float32 the products are stored."),
-    BuildOption("--dtype", _STORE, words=choices.DTYPES, help="Of the stored images."),
-    BuildOption("--compression", _STORE, words=choices.COMPRESSIONS, help="Of the images."),
+                "1/65535 for uint16. For float32, it depends on the depth of each image, and is 1 "
+                "for floating point. Recorded as scale_factor; --dtype float32 stores scaled "
+                "pixels."),
+    BuildOption("--dtype", _STORE, words=choices.DTYPES, help="Data type of the stored images."),
+    BuildOption("--compression", _STORE, words=choices.COMPRESSIONS,
+                help="Compression of the stored images."),
     BuildOption("--compression-level", _STORE, type=click.IntRange(1, 9),
-                help="1 is fast, 9 is small."),
+                help="1 is fastest, 9 is smallest."),
     BuildOption("--store", _STORE, words=choices.STORES,
-                help="decoded: pixels. encoded: the files' own bytes, untouched; they are decoded "
-                "whenever they are read, at this size or any other."),
+                help="decoded: store pixels. encoded: store the image files unchanged and decode "
+                "them when they are read, at this size or any other."),
     BuildOption("--layout", _DISCOVER, words=choices.LAYOUTS,
-                help="Which folder is what. classes: a folder for each class. splits: train, val "
-                "and test, with class folders. flat: images without class folders. auto finds out, "
-                "and stops if it could be several of these."),
+                help="Layout of DATASET. classes: one folder per class. splits: train, val and "
+                "test with class folders. flat: images without class folders. auto detects it, and "
+                "stops if it is not clear."),
     BuildOption("--class-from", _DISCOVER, words=choices.CLASS_FROMS,
-                help="Which folder names the class of an image: the top one, the last one (leaf), "
+                help="Folder that names the class of an image: the top one, the last one (leaf), "
                 "or all of them (path)."),
     BuildOption("--label-from", _DISCOVER, metavar="REGEX",
-                help="Take the class from the path of each image, not from folders: the first "
-                "group of the match, e.g. '([a-z]+)_[0-9]+'."),
+                help="Take the class from the path of each image: the first group of the match, "
+                "e.g. '([a-z]+)_[0-9]+'."),
     BuildOption("--extensions", _DISCOVER, type=Names(), default="", metavar="NAMES",
-                help="Take files of these endings too, comma-separated, e.g. webp,jfif,heic; none: "
-                "files without an ending; all: every file. The content decides what is an image."),
+                help="Also take files with these endings, comma-separated, e.g. webp,jfif,heic. "
+                "none: files without an ending. all: every file. The content decides what is an "
+                "image."),
     BuildOption("--include", _DISCOVER, type=Pattern(), multiple=True, metavar="GLOB",
-                help="Take only files that match: a pattern as in a .gitignore file, relative to "
+                help="Take only files that match this .gitignore-style pattern, relative to "
                 "DATASET. May be given several times."),
     BuildOption("--exclude", _DISCOVER, type=Pattern(), multiple=True, metavar="GLOB",
                 help="Ignore files and folders that match, e.g. 'runs/' or '*_mask.png'. May be "
                 "given several times."),
     BuildOption("--hidden", _DISCOVER,
-                help="Take hidden files and folders, and what systems leave behind (@eaDir, "
-                "lost+found, Thumbs.db, ...), as Keras does."),
+                help="Include hidden and system files and folders (@eaDir, lost+found, Thumbs.db, "
+                "...), as Keras does."),
     BuildOption("--follow-links", _DISCOVER,
-                help="Follow links that lead out of DATASET, and links to folders."),
-    BuildOption("--max-pixels", _DECODE, **_COUNT, help="Refuse images of more pixels."),
+                help="Follow links that point outside DATASET, and links to folders."),
+    BuildOption("--max-pixels", _DECODE, **_COUNT, help="Refuse images with more pixels."),
     BuildOption("--max-dimension", _DECODE, **_COUNT,
                 help="Refuse images with a longer side, in pixels."),
     BuildOption("--max-file-size", _DECODE, **_COUNT, help="Refuse larger files, in bytes."),
@@ -284,40 +288,41 @@ FILE_OPTIONS = (
 CONFIG = BuildOption(
     "--config", type=click.Path(exists=True, dir_okay=False), is_eager=True, expose_value=False,
     callback=load_config, metavar="FILE",
-    help="Read options from [tool.batchify.build] of a TOML file.  [default: batchify.toml or "
-    "pyproject.toml of the current folder]",
+    help="Read options from [tool.batchify.build] in a TOML file.  [default: batchify.toml or "
+    "pyproject.toml in the current folder]",
 )
 
 RUN_OPTIONS = (
     BuildOption("--batch-size", **_COUNT, default=BATCH_SIZE,
-                help="Images a batch: what a process holds in memory. Changes no byte."),
+                help="Images per batch. Affects memory only, never the output."),
     BuildOption("--workers", **_COUNT,
-                help="Processes. Changes no byte.  [default: the CPUs of this process]"),
+                help="Worker processes. Affects speed only, never the output.  [default: the CPUs "
+                "available]"),
     BuildOption("--on-error", words=choices.ON_ERRORS, default="fail",
-                help="Images that cannot be used: fail and name them all, or skip and list them in "
-                "OUT."),
+                help="Images that cannot be read or decoded: fail and name them all, or skip them "
+                "and list them in OUT."),
     BuildOption("--max-skipped", metavar="N|P%",
-                help="With --on-error skip: fail where more images are left out."),
+                help="Fail if more images are skipped. Requires --on-error skip."),
     BuildOption("--image-timeout", default=IMAGE_TIMEOUT_S, metavar="SECONDS",
-                help="Give an image up that is not read and decoded by then, or that ends its "
-                "worker: fail, naming it, or skip it, by --on-error."),
+                help="Give up on an image that takes longer than this or crashes its worker; "
+                "--on-error decides whether to fail or skip it."),
     BuildOption("--shards", **_COUNT,
-                help="Make OUT a folder of N files for each split, and a manifest.json; batchify "
-                "merge makes one file of them."),
+                help="Make OUT a folder with N files per split and a manifest.json. batchify merge "
+                "combines them into one file."),
     BuildOption("--scheduler", metavar="ADDRESS",
-                help="Have the shards made by the workers of a Dask cluster: tcp://host:8786. They "
-                "need DATASET and OUT on storage that all share."),
+                help="Build the shards on a Dask cluster, e.g. tcp://host:8786. Its workers need "
+                "DATASET and OUT on shared storage. Requires --shards."),
     BuildOption("--work-dir", type=click.Path(file_okay=False), metavar="DIR",
-                help="Where an OUT that is a URL is made before it is uploaded.  [default: the "
-                "cache folder of this user]"),
+                help="Folder in which OUT is made before its upload, if it is a URL.  [default: "
+                "the cache folder of this user]"),
     BuildOption("--overwrite", default=False,
-                help="Replace OUT if it exists, when the new file is whole."),
+                help="Replace OUT once the new file is complete."),
     BuildOption("--restart", default=False,
-                help="Begin anew: discard an unfinished build; with --overwrite, decode "
-                "everything."),
+                help="Start over: discard an unfinished build. With --overwrite, decode "
+                "everything again."),
     BuildOption("--check", default=False,
-                help="Only ask whether OUT is up to date: exit code 1 and the reasons where it is "
-                "not."),
+                help="Only check whether OUT is up to date: if not, print the reasons and exit "
+                "with code 1."),
     BuildOption("--dry-run", default=False,
                 help="Print what would be done; decode and write nothing."),
     BuildOption("--json", default=False, help="Print the plan or the report as JSON."),
@@ -328,9 +333,9 @@ RUN_OPTIONS = (
 
 WORKER_OPTIONS = (
     click.Option(["--workers"], **_COUNT,
-                 help="Processes that read and decode.  [default: the CPUs of this process]"),
+                 help="Worker processes that read and decode.  [default: the CPUs available]"),
     click.Option(["--image-timeout"], default=IMAGE_TIMEOUT_S, show_default=True, metavar="SECONDS",
-                 help="Give an image up that is not read and decoded by then."),
+                 help="Give up on an image that takes longer than this."),
 )
 """The options of a command that reads and decodes, but builds nothing."""
 # fmt: on

@@ -103,7 +103,7 @@ def shards_text(report: ShardsReport, seconds: float) -> str:
         ]
         if report.stood:
             stood = plural(report.stood, "shard")
-            lines.append(f"  kept: {stood} that stood, whole and up to date")
+            lines.append(f"  kept: {stood}, intact and up to date")
         lines += _done(report)
     return "\n".join([*lines, *_warnings(report.warnings)])
 
@@ -141,9 +141,9 @@ def _done(report: BuildReport | ShardsReport) -> list[str]:
     if report.kept:
         lines.append(f"  continued: {report.kept:,} rows of an earlier build were kept")
     if report.redone:
-        lines.append(f"  made anew: {report.redone:,} of its rows, damaged or of changed files")
+        lines.append(f"  redone: {report.redone:,} of its rows, damaged or from changed files")
     if report.copied:
-        lines.append(f"  copied: {report.copied:,} rows of the file before, not decoded again")
+        lines.append(f"  copied: {report.copied:,} rows of the old file, not decoded again")
     special = [f"{n:,} {name.replace('_', ' ')}" for name, n in report.flags.items() if n]
     if special:
         lines.append("  sources: " + ", ".join(special))
@@ -185,11 +185,11 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
         total = drawn + dataset.undrawn
         lines.append(f"  drawn: {drawn:,} of {total:,} images (--limit, --max-per-class, --seed)")
     if dataset.hidden:
-        lines.append(f"  ignored: {dataset.hidden:,} hidden or system files and folders (--hidden)")
+        lines.append(f"  ignored: {_entries(dataset.hidden, 'hidden or system ')} (--hidden)")
     if dataset.excluded:
-        lines.append(f"  ignored: {dataset.excluded:,} files and folders by --include or --exclude")
+        lines.append(f"  ignored: {_entries(dataset.excluded)} by --include or --exclude")
     if dataset.loose:
-        lines.append(f"  ignored: {dataset.loose:,} files outside of the class folders")
+        lines.append(f"  ignored: {plural(dataset.loose, 'file')} outside of the class folders")
     # of those that look like images, a warning tells
     if other := {k: n for k, n in dataset.other.items() if k not in dataset.image_endings}:
         lines.append(f"  ignored because of their ending: {counts_text(other)}")
@@ -199,6 +199,10 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
         if len(plan.skipped) > 10:
             lines.append(f"    … and {len(plan.skipped) - 10:,} more (batchify inspect lists them)")
     return lines
+
+
+def _entries(count: int, kind: str = "") -> str:
+    return plural(count, f"{kind}file or folder", f"{kind}files and folders")
 
 
 def _warnings(found: Sequence[BatchifyWarning]) -> list[str]:

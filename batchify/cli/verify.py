@@ -21,12 +21,12 @@ DAMAGED = 6
 
 @click.command()
 @click.argument("file", metavar="OUT", type=click.Path())
-@click.option("--quick", is_flag=True, help="Leave the stored images out; check all else.")
+@click.option("--quick", is_flag=True, help="Check all but the stored images.")
 @click.option(
     "--source",
     type=click.Path(),
     metavar="DIR",
-    help="Hash the images of DIR, the dataset, again: list changed, missing and new ones.",
+    help="Hash the images of the dataset DIR again: list changed, missing and new ones.",
 )
 @click.option(
     "--redecode",
@@ -50,11 +50,12 @@ def verify(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Prove that OUT, a file that `batchify build` made, is whole.
+    """Check that a file is intact.
 
-    OUT may be a folder of shards. Every byte that is read is covered by a checksum: structure,
-    labels, paths and hashes by the digest and by a checksum of each row, images by one of their
-    own. Findings name split and row. Exit code 6 means that there are findings.
+    OUT is a file, or a folder of shards, that `batchify build` made. A checksum covers every byte
+    that is read: the digest and a checksum of each row cover structure, labels, paths and hashes,
+    and each image has its own. Findings name split and row. Exit code 6 means that there are
+    findings.
 
     \b
     Examples:

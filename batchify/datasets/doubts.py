@@ -218,11 +218,12 @@ def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:
     same = len(full) > 1 and all(each.subfolders == full[0].subfolders for each in full)
     if same and asks:
         kept = "splits" if parent.path else "classes"
+        every = "both" if len(full) == 2 else f"all {len(full):,}"
         inner_names, outer_names = (shown_names(each.subfolders) for each in (full[0], parent))
         raise doubt(
             walk,
             parent,
-            f"all {len(full)} folders hold the same folders and no images of their own: either "
+            f"{every} folders hold the same folders and no images of their own: either "
             "the outer or the inner ones are the classes",
             ("--class-from leaf", f"take the inner folders as classes: {inner_names}"),
             (f"--layout {kept}", f"take the outer folders as classes: {outer_names}"),

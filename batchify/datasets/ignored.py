@@ -244,7 +244,8 @@ def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
         without = [f"--include {shlex.quote('*' + name)}" for name in _taken_endings(dataset)]
     raise DatasetError(
         f"dataset {dataset.name}: more images are ignored because of their ending than taken"
-        f"{where}: {counts_text(counts)} against {plural(taken, 'image')}; "
+        f"{where}: {counts_text(counts)}, but only "
+        f"{plural(taken, 'image is', 'images are')} taken; "
         f"{taking_advice(counts, given)}, or pass {' '.join(without)} to build without them"
     )
 

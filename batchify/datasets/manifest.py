@@ -108,7 +108,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     if splits is not None and groups is not None:
         _check_group_splits(splits, groups, lines, errors)
     errors.raise_if_any(
-        f"mend the manifest; its paths are relative to {printable(tree.source.location)}"
+        f"fix the manifest; its paths are relative to {printable(tree.source.location)}"
     )
     if not len(samples) and not columns.classes.unlisted:
         raise errors.error("lists no images" + " with a label" * bool(columns.unlabelled))

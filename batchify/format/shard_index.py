@@ -114,8 +114,7 @@ class ShardPath:
     def damaged(self, reason: str) -> FileFormatError:
         """Return the error for a shard that is not what was built."""
         return FileFormatError(
-            f"{printable(self.path)} is damaged: {reason}; run batchify build again, which makes "
-            "it anew"
+            f"{printable(self.path)} is damaged: {reason}; run batchify build again to rebuild it"
         )
 
 

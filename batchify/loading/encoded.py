@@ -141,7 +141,7 @@ class EncodedArray(RowArray):
         try:
             return self._images.pixels(self.encoded(row), fit=fit)
         except BadImageError as error:
-            raise FileFormatError(f"{self._where(row)} cannot be used: {error}") from error
+            raise FileFormatError(f"{self._where(row)} cannot be decoded: {error}") from error
 
     def _where(self, row: int) -> str:
         return f"{printable(self.origin.files[0])}, row {row} of {self.origin.split}"

@@ -235,7 +235,7 @@ class Loader:
             bad = tuple(Skipped(files[i].path, reason) for i, reason in batch.bad)
             first = bad[0]
             raise BadImagesError(
-                f"{len(bad)} of {len(files)} images of a batch cannot be used, "
+                f"{len(bad)} of {len(files)} images of a batch failed, "
                 f"the first {printable(first.path)}: {first.reason}",
                 bad,
             )

@@ -367,7 +367,7 @@ def reopen(origin: Origin) -> Split:
     file = _open(origin.files, origin.overrides)
     if origin.split not in file or file[origin.split].origin != origin:
         raise FileFormatError(
-            f"{', '.join(map(printable, origin.files))} was built anew since it was opened; "
+            f"{', '.join(map(printable, origin.files))} was rebuilt after it was opened; "
             "open it again"
         )
     return file[origin.split]

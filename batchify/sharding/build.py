@@ -197,7 +197,7 @@ def build_shards(
         parts = cut_plan(plan, shards)
         finished = folder.read_index() is not None
         if restart and finished and not overwrite:
-            raise _exists(folder.shown, ["they are to be made anew (--restart)"])
+            raise _exists(folder.shown, ["--restart would rebuild them"])
         # The shards of an unfinished build are its own, and --restart may replace them.
         replaces = overwrite or (restart and not finished)
         make = TaskMaker(plan, folder, replace(run, overwrite=replaces), folder.listed_names())

@@ -111,7 +111,7 @@ class DaskWorkers:
                 f"at {error.last_worker.address}; {ADVICE}"
             )
         if isinstance(error, CancelledError):
-            return ClusterError(f"the scheduler lost {name}, as one that starts anew; {ADVICE}")
+            return ClusterError(f"the scheduler lost {name}, as it does when it restarts; {ADVICE}")
         return ClusterError(f"{name}: {type(error).__name__}: {error}; {ADVICE}")
 
 
@@ -131,7 +131,7 @@ def connected(address: str) -> Iterator[DaskWorkers]:
         except (OSError, ValueError) as error:
             raise ClusterError(
                 f"there is no Dask scheduler at {printable(address)} ({error}); start one with "
-                "dask scheduler, or mend the address"
+                "dask scheduler, or fix the address"
             ) from error
         try:
             yield DaskWorkers(client)

@@ -105,8 +105,8 @@ class ShardFolder(ABC):
             return None if data is None else parse_index(data, os.path.join(self.shown, INDEX_NAME))
         except FileFormatError as error:
             raise FileFormatError(
-                f"{error}; name another folder, or remove that file: shards that stand, whole and "
-                "up to date, are kept"
+                f"{error}; name another folder, or remove that file: shards that are "
+                "intact and up to date are kept"
             ) from error
 
     def listed_names(self) -> frozenset[str]:

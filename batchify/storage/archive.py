@@ -87,7 +87,7 @@ class ArchiveFile:
         """Return the error of an archive that is damaged, and what to do."""
         return DatasetError(
             f"archive {printable(self._path)} is truncated or damaged: {what}; copy or download "
-            "it again, or make it anew"
+            "it again, or create it again"
         )
 
     def refused(self, what: str) -> DatasetError:
@@ -99,7 +99,7 @@ class ArchiveFile:
         if _stamp(os.fstat(self._fd)) != stamp:
             raise DatasetError(
                 f"archive {printable(self._path)} changed while it was read; run the same command "
-                "again when it is whole (what is decoded is kept)"
+                "again when it is complete (decoded rows are kept)"
             )
 
 

@@ -170,7 +170,7 @@ def _check_global(file: Content, records: dict[bytes, bytes]) -> None:
     """Refuse a header for all members that gives the name or size of each."""
     for key in records:
         if key in (b"path", b"size") or key.startswith(b"GNU.sparse."):
-            raise file.refused("one name or size is said to be that of all members; make it anew")
+            raise file.refused("it gives all members one name or size; create it again")
 
 
 def _said(

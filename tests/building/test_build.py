@@ -269,7 +269,7 @@ def test_all_bad_images_are_named_at_the_end(photos: Path, tmp_path: Path) -> No
         build(photos, tmp_path / "out.h5", SMALL)
     assert sorted(entry.path.decode() for entry in caught.value.bad) == bad
     message = str(caught.value)
-    assert message.startswith("3 of 18 images cannot be used:\n")
+    assert message.startswith("3 of 18 images failed:\n")
     assert "  - cat/empty.jpg: empty file (0 bytes)\n" in message
     assert "--on-error skip" in message
     assert not (tmp_path / "out.h5").exists()
@@ -322,7 +322,7 @@ def test_special_files_are_listed_as_skipped(photos: Path, tmp_path: Path) -> No
     build(photos, tmp_path / "out.h5", SMALL)
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["skipped"][0].tolist() == (b"cat/pipe.jpg", b"not a regular file but a FIFO")
-    with pytest.raises(errors.BadImagesError, match="1 images are left out already"):
+    with pytest.raises(errors.BadImagesError, match="1 image is skipped, more"):
         build(
             photos, tmp_path / "other.h5", SMALL, on_error="skip", max_skipped="0"
         )  # fmt: skip

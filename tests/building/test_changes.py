@@ -186,7 +186,7 @@ def test_skipped_images_are_tried_again(photos: Path, tmp_path: Path) -> None:
     assert not find_changes(photos, out, SMALL, on_error="skip").is_due
     assert build(photos, out, SMALL, on_error="skip").up_to_date
     (reason,) = find_changes(photos, out, SMALL).reasons
-    assert reason == "2 images that cannot be used were left out of it (--on-error)"
+    assert reason == "2 images failed and were skipped (--on-error)"
     with pytest.raises(BadImagesError):
         build(photos, out, SMALL, overwrite=True)
     with pytest.raises(BadImagesError, match="more than --max-skipped allows"):
@@ -201,7 +201,7 @@ def test_skipped_images_are_tried_again(photos: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == fresh(photos)
     (photos / "cat" / "link.jpg").unlink()
     reasons = find_changes(photos, out, SMALL, on_error="skip").reasons
-    assert reasons == ["other files are left out"]
+    assert reasons == ["other files are skipped"]
 
 
 @settings(
@@ -455,7 +455,7 @@ def test_the_check_of_the_command(run: Run, photos: Path, tmp_path: Path) -> Non
     result = json.loads(done.stdout)
     assert (result["up_to_date"], len(result["changed"])) == (False, 7)
     done = run("build", "photos", "out.h5", *size, "--overwrite")
-    assert "  copied: 7 rows of the file before, not decoded again\n" in done.stdout
+    assert "  copied: 7 rows of the old file, not decoded again\n" in done.stdout
 
 
 def test_many_files_of_one_content(tmp_path: Path) -> None:

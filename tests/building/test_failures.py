@@ -91,7 +91,7 @@ def test_the_message_says_what_is_kept_and_what_to_do() -> None:
     assert "\nthe other row is kept: remove or repair these files and " in str(failed_error(bad, 2))
     assert str(failed_error(bad, 1201)).endswith(
         "\nthe other 1,200 rows are kept: remove or repair these files and run the same command "
-        "again, or pass --on-error skip to leave them out"
+        "again, or pass --on-error skip to skip them"
     )
 
 

@@ -222,7 +222,7 @@ def test_bad_images_are_tried_again(root: Path, tmp_path: Path) -> None:
     """After a failed build the same command with skip continues, and lists the same files."""
     (root / "cat" / "img_001.jpg").write_bytes(b"bad")
     out = tmp_path / "out.h5"
-    with pytest.raises(Exception, match="1 of 40 images cannot be used"):
+    with pytest.raises(Exception, match="1 of 40 images failed"):
         build(root, out, SMALL, workers=1)
     report = build(root, out, SMALL, on_error="skip")
     assert report.kept == 39

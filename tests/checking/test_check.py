@@ -228,7 +228,7 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
         save(root / "eel" / f"{i}.jpg", b"bad")
     again, _ = reports(root, tmp_path / "again.h5", BuildOptions(decode=SMALL))
     assert found(again)["empty-class"].examples[0].path == b"eel"
-    assert found(file)["skipped"].message == "2 of 26 images are left out"
+    assert found(file)["skipped"].message == "2 of 26 images are skipped"
     assert found(file)["skipped"].severity == "warning"
     assert not check(tmp_path / "out.h5", limits=CheckLimits(max_skipped="1%")).is_ok
     assert check(tmp_path / "out.h5", limits=CheckLimits(max_skipped="10%")).problems == ()
@@ -301,7 +301,7 @@ def test_the_command_tells_and_fails(run: Run, tmp_path: Path) -> None:
     assert problem["examples"][0]["split"] == "validation"
     done = run("check", "out.h5", "--ignore", "leak")
     assert done.returncode == 0
-    assert "nothing found" in done.stdout
+    assert "no problems found" in done.stdout
     assert "ignored leak" in done.stdout
 
 
@@ -338,7 +338,7 @@ def test_the_command_reads_the_options_of_build(run: Run, tmp_path: Path) -> Non
     done = run("check", root, "--quiet")
     assert "24 of 24 images are smaller than 60×60" in done.stdout, done.stderr
     done = run("check", root, "--quiet", BATCHIFY_BUILD_TARGET_SIZE="16x16")
-    assert "nothing found" in done.stdout, done.stderr
+    assert "no problems found" in done.stdout, done.stderr
 
 
 def test_a_limit_of_build_is_not_one_of_check(run: Run, tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_limit_of_build_is_not_one_of_check(run: Run, tmp_path: Path) -> None:
     )
     done = run("check", "out.h5")
     assert done.returncode == 0, done.stdout
-    assert "  warning skipped: 1 of 25 images are left out" in done.stdout
+    assert "  warning skipped: 1 of 25 images are skipped" in done.stdout
 
 
 def test_a_file_of_another_fit_is_named(photos: Path, tmp_path: Path) -> None:

@@ -93,11 +93,11 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path, tmp_path: Path)
     assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr == (
-        "Error: 1 of 16 images cannot be used:\n"
+        "Error: 1 of 16 images failed:\n"
         "  - cat/::error::\\n.jpg: not an image, or a damaged one, of an allowed format "
         "(JPEG, PNG, BMP, PPM, TIFF, GIF, WEBP, AVIF)\n"
         "the other 15 rows are kept: remove or repair these files and run the same command again, "
-        "or pass --on-error skip to leave them out\n"
+        "or pass --on-error skip to skip them\n"
         f"all of them are listed in {tmp_path / 'out.h5.errors.txt'}\n"
     )
     done = run("build", photos, "out.h5", *SMALL, "--on-error", "skip")
@@ -220,8 +220,8 @@ def test_options_from_a_file(run: Run, photos: Path, tmp_path: Path, name: str) 
         ("[tool.batchify.build]\nhidden = [1]\n", "hidden must be true or false"),
         ("[tool.batchify.build]\nshuffle = ''\n", "shuffle must be true or false"),
         ("[tool.batchify.build]\nworkers = 1.5\n", "'1.5' is not a valid integer"),
-        ("[tool.batchify.build]\nseed = true\n", "seed must be a text or a number"),
-        ("[tool.batchify.build]\nvalidation-split = [0.1]\n", "must be a text or a number"),
+        ("[tool.batchify.build]\nseed = true\n", "seed must be a string or a number"),
+        ("[tool.batchify.build]\nvalidation-split = [0.1]\n", "must be a string or a number"),
         ("[tool.batchify.build]\nfit = 'pad'\n\"fit\" = 'crop'\n", "cannot be read"),
         ("[tool.batchify.build]\ncolor-mode = 'rgb'\ncolor_mode = 'rgba'\n", "color_mode twice"),
         ("[tool.other]\n", "has no table [tool.batchify.build]"),

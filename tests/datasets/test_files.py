@@ -224,7 +224,7 @@ def test_an_unused_pattern_is_a_warning(tmp_path: Path, run: Run) -> None:
         "--exclude", "*.txt", "--exclude", "notes.txt", "--include", "*.jpg",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "  ignored: 1 files and folders by --include or --exclude\n" in done.stdout
+    assert "  ignored: 1 file or folder by --include or --exclude\n" in done.stdout
     assert done.stdout.endswith(
         "  warning: --exclude photos/cat matches nothing in the dataset; patterns are relative to "
         "DATASET, as in a .gitignore file\n"
@@ -377,8 +377,9 @@ def test_more_images_ignored_than_taken_stop_the_build(tmp_path: Path, run: Run)
     assert done.returncode == 1
     assert done.stderr == (
         f"Error: dataset {root}: more images are ignored because of their ending than taken: "
-        "10 .heic against 2 images; pass --extensions heic to take them (it needs pip install "
-        "\"batchify-h5[heif]\"), or pass --exclude '*.HEIC' to build without them\n"
+        "10 .heic, but only 2 images are taken; pass --extensions heic to take them (it "
+        "needs pip install \"batchify-h5[heif]\"), or pass --exclude '*.HEIC' to build without "
+        "them\n"
     )
     assert list(tmp_path.glob("a.h5*")) == []
     for command in (["check", root], ["fingerprint", root], ["build", root, "a.h5", "--dry-run"]):

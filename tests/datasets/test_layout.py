@@ -295,7 +295,7 @@ ASKED = {
     ),
     "same-folders": Asked(
         images("p1/l", "p1/r", "p2/l", "p2/r"),
-        "all 2 folders hold the same folders and no images of their own",
+        "both folders hold the same folders and no images of their own",
         ("--class-from leaf", "--layout classes"),
     ),
     "repeated-folders": Asked(
@@ -308,7 +308,7 @@ ASKED = {
     ),
     "same-folders-in-splits": Asked(
         images("train/p1/l", "train/p1/r", "train/p2/l", "train/p2/r"),
-        "all 2 folders hold the same folders", ("--class-from leaf", "--layout splits"),
+        "both folders hold the same folders", ("--class-from leaf", "--layout splits"),
     ),
     "detection": Asked(
         [*images("images/train", "images/val"), "labels/train/0.txt", "labels/val/0.txt"],
@@ -738,7 +738,7 @@ def test_doubtful_classes_are_warnings_and_findings(tmp_path: Path, run: Run) ->
         found = {each["code"]: each for each in json.loads(checked.stdout)["findings"]}
         assert {"similar-classes", "missing-class"} <= found.keys()
         assert "rename" in found["similar-classes"]["advice"]
-        assert "where folders are the splits" in found["missing-class"]["advice"]
+        assert "if folders are the splits" in found["missing-class"]["advice"]
     nested = draw(tmp_path / "N", *images("a/airfield", "a/alley", "b/bank"))
     found = {
         each["code"]: each

@@ -258,7 +258,7 @@ def test_ten_errors_are_named_in_the_order_of_lines(tmp_path: Path, photos: Path
     assert [line.split()[2] for line in text[1:11]] == [f"{n}:" for n in range(2, 12)]
     assert text[11:] == [
         "  … and 32 more",
-        f"mend the manifest; its paths are relative to {photos}",
+        f"fix the manifest; its paths are relative to {photos}",
     ]
 
 

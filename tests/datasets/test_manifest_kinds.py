@@ -143,7 +143,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path, photos: Path, mode: str) -> Non
 @pytest.mark.parametrize(
     ("mode", "column", "value", "message"),
     [
-        ("multilabel", "labels", 0.5, "its label has values beside 0 and 1"),
+        ("multilabel", "labels", 0.5, "its label has values other than 0 and 1"),
         ("regression", "labels", np.inf, "its label is not a finite number"),
         ("sparse", "weights", -1, "its weight is negative, or not a number"),
         ("sparse", "weights", np.nan, "its weight is negative, or not a number"),

@@ -169,7 +169,7 @@ def test_a_bomb_is_not_decoded(photos: Path, tmp_path: Path) -> None:
     build(photos, out, options)
     split = batchify.open(out)["train"]
     row = list(split.paths).index("dog/wide.png")
-    with pytest.raises(FileFormatError, match=r"cannot be used: .*(bomb|max-pixels)"):
+    with pytest.raises(FileFormatError, match=r"cannot be decoded: .*(bomb|max-pixels)"):
         split[row]
     assert verify(out).is_whole
     sheet = write_sheet(out, tmp_path / "sheet.png")

@@ -230,7 +230,7 @@ def test_a_damaged_row_is_named(photos: Path, tmp_path: Path) -> None:
     """With its file, its split and the reason; the other rows are served."""
     build(photos, tmp_path / "out.h5", SMALL)
     split = batchify.open(damaged(tmp_path / "out.h5", 3))["train"]
-    message = r"out\.h5, row 3 of train cannot be used: not an image"
+    message = r"out\.h5, row 3 of train cannot be decoded: not an image"
     for call in (split.__getitem__, split.decode):
         with pytest.raises(FileFormatError, match=message):
             call(3)
@@ -264,7 +264,9 @@ def test_caps_of_a_file_are_believed_when_told(tmp_path: Path) -> None:
     )
     out = tmp_path / "out.h5"
     build(tmp_path / "data", out, options, workers=1)
-    with pytest.raises(FileFormatError, match="row 0 of train cannot be used: 70000×2 pixels: a s"):
+    with pytest.raises(
+        FileFormatError, match="row 0 of train cannot be decoded: 70000×2 pixels: a s"
+    ):
         batchify.open(out)["train"][0]
     split = batchify.open(out, trusted=True)["train"]
     assert split[0][0].shape == pickle.loads(pickle.dumps(split))[0][0].shape == (20, 16, 3)

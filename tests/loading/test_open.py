@@ -294,7 +294,7 @@ def test_a_file_that_is_replaced_serves_its_old_rows(tmp_path: Path) -> None:
         assert (batchify.open(out)["train"].images[:] != before).any()
         assert copy.deepcopy(split)[3][0].shape == (20, 16, 3)
         np.testing.assert_array_equal(split.images[:], before)
-        with pytest.raises(FileFormatError, match="was built anew since it was opened; open it"):
+        with pytest.raises(FileFormatError, match="was rebuilt after it was opened; open it"):
             pickle.loads(pickled)
 
 
@@ -338,7 +338,7 @@ def test_a_file_that_grew_is_another_one(tmp_path: Path) -> None:
         for dataset in file["train"].values():
             dataset.resize(len(dataset) + 1, axis=0)
             dataset[-1] = dataset[0]
-    with pytest.raises(FileFormatError, match="was built anew since it was opened"):
+    with pytest.raises(FileFormatError, match="was rebuilt after it was opened"):
         pickle.loads(pickled)
 
 

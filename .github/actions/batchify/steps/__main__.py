@@ -95,7 +95,7 @@ def verify() -> None:
     status, _ = _batchify("verify", "--json", "--", _output())
     if status == DAMAGED and get("RESTORED_KEY"):
         key = get("RESTORED_KEY")
-        annotate("warning", "batchify", f"the file of cache entry {key} is damaged: made anew")
+        annotate("warning", "batchify", f"the file of cache entry {key} is damaged and is rebuilt")
         _build("--restart")
         put(up_to_date="false")
         status, _ = _batchify("verify", "--json", "--", _output())
