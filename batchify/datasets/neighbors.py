@@ -216,7 +216,7 @@ def _check_splits_inside(walk: Walk, parent: Listing, holders: dict[bytes, Listi
 
 
 def _check_holders(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -> None:
-    """Refuse a folder that holds several folders of images beside folders that do not."""
+    """Refuse a folder that holds several folders of images next to folders that do not."""
     several = [
         name
         for name, inner in holders.items()
@@ -252,9 +252,9 @@ def _unlike(walk: Walk, parent: Listing, name: bytes, inner: Listing, reason: st
     if path != source.location:  # not in an archive
         ways.append((f"batchify build {shlex.quote(printable(path))}", "the same"))
     if any(has_images(walk, walk.look(parent.inside(each))) for each in others):
-        ways.append(("--class-from leaf", f"take {named} as classes, and those beside them"))
+        ways.append(("--class-from leaf", f"take {named} as classes, and those next to them"))
     ways.append(_kept(walk, parent, parent.subfolders))
-    beside = verb(others, "is beside it, and does not", "are beside it, and do not")
+    beside = verb(others, "is next to it and does not", "are next to it and do not")
     return doubt(walk, parent, f"{reason}; {beside}", *ways)
 
 

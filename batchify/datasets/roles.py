@@ -173,7 +173,7 @@ class _Finder:
             name = printable(flags[0])
             raise self._errors.error(
                 f"has a column {name} that may be the splits: write train, validation or test in a "
-                f"column split, or pass --keep-columns {name} to store it and make the splits anew"
+                f"column split, or pass --keep-columns {name} to store it and split again"
             )
         return found[0] if found else None
 

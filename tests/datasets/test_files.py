@@ -450,7 +450,9 @@ def test_a_choice_of_other_endings_decides_nothing(tmp_path: Path, run: Run) -> 
     save(root / "cat" / "1.webp", encoded(photo(), "WEBP"))
     done = run("build", root, "a.h5", "--extensions", "webp", "--dry-run")
     assert done.returncode == 1
-    assert "10 .heic against 5 images; pass --extensions heic,webp to take" in done.stderr
+    assert (
+        "10 .heic, but only 5 images are taken; pass --extensions heic,webp to take" in done.stderr
+    )
 
 
 def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
@@ -509,8 +511,8 @@ def test_any_number_of_endings_is_bounded(tmp_path: Path, run: Run) -> None:
     done = run("build", root, "a.h5", "--dry-run")
     assert done.returncode == 1
     assert done.stderr.endswith(
-        ": 10 (others), 1 .e0, 1 .e1, 1 .e10, 1 .e100, 1 .e101, 1 .e102, 1 .e103, … against 2 "
-        "images; pass --extensions all to take all files, or pass --include '*.jpg' "
+        ": 10 (others), 1 .e0, 1 .e1, 1 .e10, 1 .e100, 1 .e101, 1 .e102, 1 .e103, …, but only 2 "
+        "images are taken; pass --extensions all to take all files, or pass --include '*.jpg' "
         "to build without them\n"
     )
 

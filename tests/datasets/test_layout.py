@@ -366,12 +366,12 @@ ASKED = {
     ),
     "work-folders": Asked(
         [*of_classes("data"), *images("plots")],
-        "data holds several folders and no images of its own; plots is beside it, and does not",
+        "data holds several folders and no images of its own; plots is next to it and does not",
         ("--exclude plots", "batchify build", "--layout classes"),
     ),
     "work-folders-of-folders": Asked(
         [*of_classes("data"), *images("results/1", "results/2")],
-        "data holds several folders and no images of its own; results is beside it",
+        "data holds several folders and no images of its own; results is next to it",
         ("--exclude results", "--layout classes"),
     ),
     "train-beside-work-folders": Asked(
@@ -380,7 +380,7 @@ ASKED = {
     ),
     "splits-beside-work-folders": Asked(
         [*of_classes("data/train", "data/val"), "notebooks/x.ipynb"],
-        "data holds folders that are named like splits (train and val); notebooks is beside it",
+        "data holds folders that are named like splits (train and val); notebooks is next to it",
         ("--exclude notebooks", "--layout classes"),
     ),
     "empty-beside": Asked(
@@ -392,7 +392,7 @@ ASKED = {
     ),
     "meta-beside-classes": Asked(
         [*of_classes("images"), "attributes/", "parts/parts.txt"],
-        "images holds several folders and no images of its own; attributes and parts are beside",
+        "images holds several folders and no images of its own; attributes and parts are next",
         ("--exclude attributes --exclude parts",),
     ),
     "copy-inside": Asked(
@@ -737,7 +737,7 @@ def test_doubtful_classes_are_warnings_and_findings(tmp_path: Path, run: Run) ->
     for checked in (run("check", root, "--json", "--quiet"), run("check", "out.h5", "--json")):
         found = {each["code"]: each for each in json.loads(checked.stdout)["findings"]}
         assert {"similar-classes", "missing-class"} <= found.keys()
-        assert "rename" in found["similar-classes"]["advice"]
+        assert "the same name" in found["similar-classes"]["advice"]
         assert "if folders are the splits" in found["missing-class"]["advice"]
     nested = draw(tmp_path / "N", *images("a/airfield", "a/alley", "b/bank"))
     found = {
