@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from helpers.running import Run
 
 import batchify
+from batchify.decoding.losses import LOSSES
 
 TOP = Path(__file__).parents[2]
 PAGES = sorted((Path(batchify.__file__).parent / "docs").glob("*.md"))
@@ -33,6 +35,20 @@ def test_the_command_shows_a_page(run: Run) -> None:
     done = run("docs", "nothing")
     assert done.returncode == 2
     assert "there is no page 'nothing', only architecture" in done.stderr
+
+
+def test_the_page_of_json_has_every_code_of_a_warning() -> None:
+    """Those that the source warns with, and no others."""
+    warned = {loss.code for loss in LOSSES}
+    for module in Path(batchify.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_bytes())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                ("BatchifyWarning", "walk.warn")
+            ):
+                warned |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+    page = next(page for page in PAGES if page.stem == "json").read_text(encoding="utf-8")
+    section = page.split("## Codes of warnings")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE) == sorted(warned)
 
 
 def test_the_reference_lists_every_public_name() -> None:
