@@ -53,7 +53,7 @@ def paths(out: Path) -> dict[str, list[str]]:
 
 
 def test_validation_is_a_share_of_train(run: Run, root: Path, tmp_path: Path) -> None:
-    """As Keras takes it: the first files of each class; the test folder stays as it is."""
+    """As Keras takes it: the first files of each class; the test folder stays (case L10)."""
     small = ("--target-size", "20x16")
     done = run("build", root, "out.h5", "--validation-split", "0.2", *small)
     assert done.returncode == 0, done.stderr

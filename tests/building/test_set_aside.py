@@ -88,7 +88,7 @@ def left(out: Path) -> list[str]:
 def test_removing_what_failed_keeps_every_other_row(
     run: Run, tmp_path: Path, decoded: Decoded
 ) -> None:
-    """As the message of exit 3 says: one of 601 images failed, and 600 are not decoded again."""
+    """As the message of exit 3 says: one of 601 images failed, and 600 are kept (case L15)."""
     root = tmp_path / "data"
     for i in range(600):
         image = Image.fromarray(np.random.RandomState(i).randint(0, 256, (2, 2, 3), np.uint8))

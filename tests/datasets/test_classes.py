@@ -56,7 +56,7 @@ def labels_of(path: Path) -> dict[str, int]:
 
 
 def test_number_folders_have_keras_labels_and_a_warning(run: Run, numbered: Path) -> None:
-    """Folder 10 has label 2, as with Keras; both ways to change that are named."""
+    """Folder 10 has label 2, as with Keras; both ways to change that are named (case L7)."""
     done = run("build", "numbered", "out.h5")
     assert done.returncode == 0, done.stderr
     assert labels_of(numbered.parent / "out.h5") == {n: i for i, n in enumerate(BY_NAME)}
@@ -131,7 +131,7 @@ def test_the_order_of_numbers_is_explained_truly(
 
 @pytest.mark.parametrize("suffix", ["", ".0"])
 def test_numbers_of_a_table_are_the_labels(tmp_path: Path, numbered: Path, suffix: str) -> None:
-    """10 is 10, and so is the 10.0 that pandas writes where a label is missing."""
+    """10 is 10, and so is the 10.0 that pandas writes where a label is missing (L8)."""
     rows = [{"path": path, "label": path.split("/")[0] + suffix} for path in listed(numbered)]
     options = options_of(write_table(tmp_path / "labels.csv", rows))
     build(numbered, tmp_path / "out.h5", options)

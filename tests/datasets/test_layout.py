@@ -226,7 +226,7 @@ RECOGNIZED = {
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS takes both forms for one folder")
 @pytest.mark.parametrize("name", RECOGNIZED)
 def test_what_is_clear_is_recognized(tmp_path: Path, name: str) -> None:
-    """Layout, classes, splits and warnings of each case, and every image once."""
+    """Layout, classes, splits and warnings of each (L1, L5, L6, L18), and every image once."""
     case = RECOGNIZED[name]
     root = touch(tmp_path / "D", *case.files)
     found = discover(root, DiscoverOptions(**case.options), needs_labels=case.needs_labels)
@@ -472,7 +472,7 @@ ASKED = {
 
 @pytest.mark.parametrize("name", ASKED)
 def test_what_is_not_clear_is_asked(tmp_path: Path, name: str) -> None:
-    """The message says what was seen, and names the options that settle it."""
+    """The message says what was seen, and names the options (cases L2, L4, L12, L13)."""
     case = ASKED[name]
     root = touch(tmp_path / "D", *case.files)
     with pytest.raises(DatasetError) as error:

@@ -55,7 +55,7 @@ def dogs(tmp_path: Path) -> Path:
 
 
 def test_a_table_of_ids_and_breeds_is_understood(run: Run, dogs: Path) -> None:
-    """The column of the paths is the one whose ids find files, that of the labels the other."""
+    """The paths are in the column whose ids find files, the labels in the other (case L11)."""
     rows = [{"id": f"{i:04}", "breed": ["pug", "boxer"][i % 2]} for i in range(6)]
     write_table(dogs.parent / "labels.csv", rows)
     for out, more in (("a.h5", []), ("b.h5", ["--path-column", "id", "--label-columns", "breed"])):
