@@ -394,11 +394,11 @@ def test_more_images_ignored_than_taken_stop_the_build(tmp_path: Path, run: Run)
 @pytest.mark.parametrize(
     ("files", "message", "given"),
     [
-        (["a/1.jpg", "b/1.jpg", "b/2.jpg", "bird/1.HEIC"], "in bird: 1 .heic against 0", "heic"),
+        (["a/1.jpg", "b/1.jpg", "b/2.jpg", "bird/1.HEIC"], "in bird: 1 .heic, but only 0", "heic"),
         (["a/1.jpg", "a/x/1.webp", "a/x/2.webp", *(f"b/{i}.jpg" for i in range(9))],
-         "in a: 2 .webp against 1 image;", "webp"),
+         "in a: 2 .webp, but only 1 image is taken;", "webp"),
         ([*(f"train/{c}/{i}.jpg" for c in "ab" for i in range(9)), "val/a/1.webp", "val/b/1.webp"],
-         "in val/a (and in 2 more folders): 1 .webp against 0 images", "webp"),
+         "in val/a (and in 2 more folders): 1 .webp, but only 0 images", "webp"),
     ],
 )  # fmt: skip
 def test_a_class_or_a_split_that_is_mostly_ignored_stops_the_build(
