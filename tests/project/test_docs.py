@@ -45,7 +45,7 @@ def test_the_page_of_json_has_every_code_of_a_warning() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
                 ("BatchifyWarning", "walk.warn")
             ):
-                warned |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+                warned |= {str(a.value) for a in node.args[:1] if isinstance(a, ast.Constant)}
     page = next(page for page in PAGES if page.stem == "json").read_text(encoding="utf-8")
     section = page.split("## Codes of warnings")[1].split("\n## ")[0]
     assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE) == sorted(warned)
