@@ -152,7 +152,7 @@ def test_only_a_folder_that_is_alone_is_the_dataset(tmp_path: Path) -> None:
     ]
     path = tmp_path / "a.zip"
     assert discover(pack(path, inner + beside)).classes == (b"cat", b"dog")
-    taken = discover(path, DiscoverOptions(hidden=True))
+    taken = discover(path, DiscoverOptions(hidden=True, layout="classes"))
     assert taken.classes == (b"__MACOSX", b"photos")
     for name in ("cover.jpg", "photos/x.jpg"):
         pack(path, [*inner, (name, b"x")])
