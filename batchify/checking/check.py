@@ -44,7 +44,10 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "tiny-class": class_balance.find_tiny_classes,
     "missing-class": class_balance.find_missing_classes,
     "similar-classes": class_names.find_similar,
-    "nested-classes": class_names.find_nested,
+    **{
+        code: partial(class_names.find_warnings, code)
+        for code in ("nested-classes", "kinds", "loose", "links")
+    },
     "imbalance": class_balance.find_imbalance,
     "skipped": image_loss.find_skipped,
     "ignored": image_loss.find_ignored,

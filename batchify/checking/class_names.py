@@ -26,8 +26,8 @@ def find_similar(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
         yield message, len(pairs), examples
 
 
-def find_nested(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find class folders that hold several folders, and no images of their own."""
+def find_warnings(code: str, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find what reading the folders of the dataset already warned of."""
     for warning in facts.warnings:
-        if warning.code == "nested-classes":
+        if warning.code == code:
             yield str(warning), 1, iter(())

@@ -195,6 +195,13 @@ CHECK_CODES = {
     "nested-classes": Code(
         "warning", "build with --class-from leaf or path if the inner folders are the classes"
     ),
+    "kinds": Code("warning", "exclude the folder, or take the labels from a table"),
+    "loose": Code(
+        "warning",
+        "move them into class folders, or build with --layout classes (or splits), --exclude or "
+        "--label-from",
+    ),
+    "links": Code("warning", "build with --follow-links"),
     "tiny-class": Code("warning", "add images of it, or remove its folder", "min_class_size"),
     "imbalance": Code("warning", "add images, or use class weights", "max_imbalance"),
     "skipped": Code(

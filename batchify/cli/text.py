@@ -171,11 +171,6 @@ def _ignored_and_skipped(plan: BuildPlan) -> list[str]:
     if dataset.entered:
         lines.append(f"  dataset: {printable(dataset.entered)}, the only folder in it")
     lines += [
-        f"  {split.name}: {plural(len(split), 'image')} without labels"
-        for split in plan.splits
-        if split.name in plan.unlabelled
-    ]
-    lines += [
         f"  {split.name}: {plural(len(split), 'image')} taken from train"
         for split in plan.splits
         if split.name in plan.from_train

@@ -16,17 +16,17 @@ from batchify.common.text import counts_text, plural, printable, shown_names
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.classes import number_warnings, similar_names, similar_warnings
 from batchify.datasets.dataset import Dataset
-from batchify.datasets.doubts import FLAT_ADVICE, exclude_option
+from batchify.datasets.doubts import FLAT_ADVICE, exclude_images, exclude_option, first_image
 from batchify.datasets.ignored import ignored_text, taking_advice
 from batchify.datasets.layout import Layout, find_layout
 from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
-from batchify.errors import DatasetError
+from batchify.errors import BatchifyWarning, DatasetError
 from batchify.format.shard_index import is_shard_folder
 from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind, list_archive
 from batchify.storage.patterns import PathFilter
-from batchify.storage.tree import FolderTree, Tree
+from batchify.storage.tree import FOLLOW_LINKS, FolderTree, Tree
 
 
 def open_tree(
@@ -114,14 +114,17 @@ def discover(
     options = options or DiscoverOptions()
     patterns = PathFilter(options) if options.has_patterns else None
     tree = open_tree(directory, options, timeout_s=timeout_s, patterns=patterns)
-    walk = Walk(tree, options, patterns, skipped=list(tree.refused))
+    base = tree.entered + b"/" if tree.entered else b""
+    walk = Walk(tree, options, patterns, skipped=list(tree.refused), base=base)
     layout = find_layout(walk, needs_labels=needs_labels)
     found = find_samples(walk, layout, needs_labels=needs_labels)
     if not len(found.samples):
         raise DatasetError(_no_images(walk))
-    if options.layout == "auto" and needs_labels:
-        _check_loose(walk, len(found.samples))
-        _check_shared(walk, layout, found)
+    if options.layout == "auto":
+        _check_loose(walk, layout, found, asks=needs_labels)
+        if needs_labels:
+            _check_shared(walk, layout, found)
+    walk.warnings += _link_warnings(walk)
     _warn_empty(walk, layout, found)
     walk.warnings += similar_warnings(found.classes)
     walk.warnings += number_warnings(found.classes, options)
@@ -161,7 +164,10 @@ def discover(
 def _warn_empty(walk: Walk, layout: Layout, found: FoundSamples) -> None:
     """Warn of splits whose folders hold no images."""
     for part in layout.parts:
-        if part.split and not len(found.splits[part.split]):
+        if not part.folders:
+            message = f"the {part.split} split is empty: it has no class that --classes lists"
+            walk.warn("empty-split", message)
+        elif part.split and not len(found.splits[part.split]):
             option = "" if part.split == "train" else f" --{part.split}-split 0.2"
             taken = ", and takes one from train" if option else ""
             walk.warn(
@@ -171,14 +177,39 @@ def _warn_empty(walk: Walk, layout: Layout, found: FoundSamples) -> None:
             )
 
 
-def _check_loose(walk: Walk, taken: int) -> None:
-    """Refuse a dataset with more images next to its class folders than in them."""
-    if walk.loose_images > taken:
-        raise DatasetError(
-            f"dataset {walk.name} has {plural(walk.loose_images, 'image')} next to its class "
-            f"folders, and only {taken:,} in them; move them into class folders, pass --layout "
-            "classes (or splits) to ignore them, or --layout flat to take all images: "
-            f"{FLAT_ADVICE}"
+def _check_loose(walk: Walk, layout: Layout, found: FoundSamples, *, asks: bool) -> None:
+    """Refuse a dataset, or a split, with more images next to its class folders than in them.
+
+    If there are fewer, warn.
+
+    Parameters
+    ----------
+    asks : bool
+        Refuse it, and not only warn.
+    """
+    loose = walk.loose_images
+    total = sum(each.image_count for each in loose)
+    counts = [("", loose, len(found.samples))]
+    parts = [part for part in layout.parts if part.split and part.folders]
+    for part in parts:
+        some = [each for each in loose if each.path.partition(b"/")[0] == part.folder]
+        counts.append((printable(part.folder), some, len(found.splits[part.split])))
+    for where, some, taken in counts if asks else ():
+        if (count := sum(each.image_count for each in some)) > taken:
+            raise DatasetError(
+                f"dataset {walk.name} has {plural(count, 'image')} next to its class folders"
+                f"{' in ' + where if where else ''}, such as {first_image(some)}, and only "
+                f"{taken:,} in them; move them into class folders, pass --layout {layout.name} or "
+                f"{exclude_images(some)} to ignore them, or --layout flat to take all images: "
+                f"{FLAT_ADVICE}"
+            )
+    if total:
+        flat = "--layout flat --label-from REGEX takes all images, with classes from their paths"
+        walk.warn(
+            "loose",
+            f"ignored {plural(total, 'image')} next to the class folders, such as "
+            f"{first_image(loose)}: move them into class folders; --layout {layout.name} or "
+            f"{exclude_images(loose)} ignores them without a warning; {flat}",
         )
 
 
@@ -189,7 +220,7 @@ def _check_shared(walk: Walk, layout: Layout, found: FoundSamples) -> None:
         split: [found.classes[i] for i in np.unique(labels[rows]).tolist() if i >= 0]
         for split, rows in found.splits.items()
     }
-    folders = {part.split: part.folder for part in layout.parts}
+    folders = {part.split: part.folder for part in layout.parts if part.folders}
     train = classes.pop("train", [])
     for split, names in classes.items():
         if not train or not names or set(names).intersection(train):
@@ -206,11 +237,28 @@ def _check_shared(walk: Walk, layout: Layout, found: FoundSamples) -> None:
         )
 
 
+def _link_warnings(walk: Walk) -> list[BatchifyWarning]:
+    """Warn of links in class folders that are not followed; for a class, there is an error."""
+    links = [
+        each
+        for each in walk.skipped
+        if each.reason.endswith(FOLLOW_LINKS) and each.path not in walk.linked
+    ]
+    if not links:
+        return []
+    verb = "leads" if len(links) == 1 else "lead"
+    message = (
+        f"ignored {plural(len(links), 'link')} that {verb} out of the dataset folder or to another "
+        f"folder, such as {printable(links[0].path)}: --follow-links reads what they lead to"
+    )
+    return [BatchifyWarning("links", message)]
+
+
 def _no_images(walk: Walk) -> str:
     message = f"dataset {walk.name} has class folders but no images in them"
-    if walk.loose_images:
+    if loose := sum(each.image_count for each in walk.loose_images):
         message = (
-            f"dataset {walk.name} has {plural(walk.loose_images, 'image')}, but none in a class "
+            f"dataset {walk.name} has {plural(loose, 'image')}, but none in a class "
             f"folder; put the images of each class into a folder of their own, or {FLAT_ADVICE}"
         )
     if walk.other:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 
 from batchify import choices
 from batchify.common.text import plural, printable, shown_names
 from batchify.datasets.walk import Listing, Walk
 from batchify.errors import DatasetError
+from batchify.storage.patterns import escaped, exclude_options
 
 _SHOWN_FOLDERS = 8
-_EXCLUDED = 4
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _IMAGE_FOLDERS = frozenset((
-    "image", "images", "img", "imgs", "input", "inputs", "jpegimages", "photos", "pictures", "rgb",
+    "image", "images", "img", "imgs", "input", "inputs", "jpegimages", "original", "originals",
+    "photo", "photos", "picture", "pictures", "rawimages", "rgb",
 ))  # fmt: skip
 _ANNOTATION_FOLDERS = frozenset((
-    "ann", "annotation", "annotations", "annots", "anns", "bboxes", "boxes", "groundtruth",
-    "gt", "imagesets", "label", "labels", "mask", "masks", "segmentation", "segmentationclass",
-    "segmentationobject", "segmentations",
+    "alpha", "ann", "annotation", "annotations", "annots", "anns", "bbox", "bboxes", "boxes",
+    "contours", "depth", "depthmaps", "depths", "edge", "edges", "groundtruth", "groundtruths",
+    "gt", "gts", "heatmaps", "imagesets", "instances", "keypoints", "label", "labelmaps", "labels",
+    "landmarks", "maps", "mask", "masks", "mattes", "normals", "seg", "segmentation",
+    "segmentationclass", "segmentationmasks", "segmentationobject", "segmentations", "segs",
+    "semantic", "target", "targets", "trimap", "trimaps",
 ))  # fmt: skip
 """Names of folders that are kinds of files, not classes."""
 
@@ -82,8 +86,25 @@ def verb(names: Collection[bytes], one: str, many: str) -> str:
 
 def exclude_option(names: Collection[bytes]) -> str:
     """Return the options that exclude some folders."""
-    some = list(names)[:_EXCLUDED]
-    return " ".join(f"--exclude {shlex.quote(printable(name))}" for name in some)
+    return exclude_options(map(escaped, names))
+
+
+def exclude_images(folders: Iterable[Listing]) -> str:
+    """Return the options that exclude the images of some folders, and not what is deeper."""
+    patterns = set()
+    for folder in folders:
+        top = f"/{escaped(folder.path)}/" if folder.path else "/"
+        for path in folder.images.paths():
+            name = os.path.basename(path)
+            ending = os.path.splitext(name)[1]
+            patterns.add(top + ("*" + escaped(ending) if ending else escaped(name)))
+    return exclude_options(sorted(patterns))
+
+
+def first_image(folders: Sequence[Listing]) -> str:
+    """Return the path of the first image of some folders, for people."""
+    images = next(each.images for each in folders if each.images.blob)
+    return printable(bytes(images.blob[: images.lengths[0]]))
 
 
 def _plain(name: bytes) -> str:
@@ -146,7 +167,13 @@ def check_kinds(
     names = parent.subfolders
     images = [name for name in names if _kinds(name, names) & _IMAGE_FOLDERS]
     others = [name for name in names if _kinds(name, names) & _ANNOTATION_FOLDERS]
+    if len(names) == 2 and (images or others) and _are_paired(walk, parent):
+        if not images and not _contain(names, others[0]):
+            images = [name for name in names if name not in others]
+        elif not others:
+            others = [name for name in names if name not in images]
     where = f" in {printable(parent.path)}" if parent.path else ""
+    kept = "splits" if is_split else "classes"
     if images and others:
         reason = (
             f"{shown_names([*images, *others], 'and')}{where} look like images and their "
@@ -164,8 +191,14 @@ def check_kinds(
         reason = f"{shown_names(images)}{where} has images, but its name is not that of a class"
         without, ways = "", []
     else:
+        if needs_classes and images and is_first:
+            walk.warn(
+                "kinds",
+                f"{shown_names(images, 'and')}{where} became a class, but the name is not that of "
+                f"a class: {exclude_option(images)} ignores it, --manifest FILE takes the labels "
+                f"from a table, and --layout {kept} settles that it is a class",
+            )
         return
-    kept = "splits" if is_split else "classes"
     taken = f"take {shown_names(names, 'and')} as classes"
     if not needs_classes:
         kept, taken = "splits" if is_split else "flat", "take the images of all folders"
@@ -202,8 +235,31 @@ def has_images(walk: Walk, listing: Listing) -> bool:
     return False
 
 
+def _are_paired(walk: Walk, parent: Listing) -> bool:
+    """Return whether the images of two folders have mostly the same names, but for the ending.
+
+    One of them may add a word: ``1_mask.png`` goes with ``1.jpg``.
+    """
+    one, other = (
+        {os.path.splitext(os.path.basename(path))[0] for path in found.images.paths()}
+        for found in (walk.look(parent.inside(name)) for name in parent.subfolders)
+    )
+    both = len(one & other)
+    for some, rest in ((one, other), (other, one)):
+        shorter = {stem.replace(b"-", b"_").rpartition(b"_")[0] for stem in some}
+        both = max(both, len(shorter & rest))
+    return both * 2 > max(len(one), len(other))
+
+
+def _contain(names: Collection[bytes], word: bytes) -> bool:
+    """Return whether all names contain a word: ``mask`` and ``no_mask`` are classes."""
+    return all(_plain(word) in _plain(name) for name in names)
+
+
 def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:
     """Warn of class folders that hold folders alone; refuse them if all hold the same ones.
+
+    They may differ in some folders, and a few images may be next to them.
 
     Parameters
     ----------
@@ -211,24 +267,35 @@ def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:
         Refuse them, and not only warn.
     """
     inner = [walk.look(parent.inside(name)) for name in parent.subfolders]
-    several = [each for each in inner if len(each.subfolders) > 1]
-    if not several or any(each.images.blob for each in inner):
-        return
     full = [each for each in inner if each.subfolders]
-    same = len(full) > 1 and all(each.subfolders == full[0].subfolders for each in full)
-    if same and asks:
+    several = [each for each in full if len(each.subfolders) > 1]
+    if not several:
+        return
+    own = sum(each.image_count for each in inner)
+    common = [
+        name for name in full[0].subfolders if all(name in each.subfolders for each in full[1:])
+    ]
+    if asks and len(full) > 1 and len(common) > 1 and _is_small(own, walk, full, common):
         kept = "splits" if parent.path else "classes"
         every = "both" if len(full) == 2 else f"all {len(full):,}"
         inner_names, outer_names = (shown_names(each.subfolders) for each in (full[0], parent))
+        leaf, held = "--class-from leaf", "no images of their own"
+        if own:
+            leaf += f" {exclude_images(inner)}"
+            held = f"few images of their own ({own:,}, such as {first_image(inner)})"
+        is_same = all(each.subfolders == full[0].subfolders for each in full)
+        what = "the same folders" if is_same else f"folders {shown_names(common, 'and')}"
         raise doubt(
             walk,
             parent,
-            f"{every} folders hold the same folders and no images of their own: either "
-            "the outer or the inner ones are the classes",
-            ("--class-from leaf", f"take the inner folders as classes: {inner_names}"),
+            f"{every} folders hold {what} and {held}: either the outer or the inner ones "
+            "are the classes",
+            (leaf, f"take the inner folders as classes: {inner_names}"),
             (f"--layout {kept}", f"take the outer folders as classes: {outer_names}"),
             ("or rename", "the folders of splits to train, val and test"),
         )
+    if own:
+        return
     first = several[0]
     walk.warn(
         "nested-classes",
@@ -236,3 +303,11 @@ def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:
         f"{printable(first.path)} holds {shown_names(first.subfolders, 'and')}; the outer "
         "folders are the classes, --class-from leaf or path takes the inner ones",
     )
+
+
+def _is_small(own: int, walk: Walk, outer: list[Listing], names: list[bytes]) -> bool:
+    """Return whether `own` images are few, next to those in some folders of others."""
+    if not own:
+        return True
+    deep = sum(walk.look(each.inside(name)).image_count for each in outer for name in names)
+    return own * 5 <= deep

@@ -14,6 +14,7 @@ from batchify.common.text import counts_text, plural, printable
 from batchify.dataset_options import file_ending
 from batchify.datasets.dataset import Dataset
 from batchify.errors import DatasetError
+from batchify.storage.patterns import escaped, exclude_options
 
 NO_ENDING = "(no extension)"
 """What ignored files without an ending are counted as."""
@@ -239,9 +240,11 @@ def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
             where += f" (and in {plural(more, 'more folder')})"
     names = {name for ending in counts for name in dataset.image_endings[ending]}
     if {NO_ENDING, OTHERS}.isdisjoint(counts) and len(names) <= _ADVISED:
-        without = [f"--exclude {shlex.quote('*' + name)}" for name in sorted(names)]
+        without = [exclude_options("*" + escaped(name) for name in sorted(names))]
     else:
-        without = [f"--include {shlex.quote('*' + name)}" for name in _taken_endings(dataset)]
+        without = [
+            f"--include {shlex.quote('*' + escaped(name))}" for name in _taken_endings(dataset)
+        ]
     raise DatasetError(
         f"dataset {dataset.name}: more images are ignored because of their ending than taken"
         f"{where}: {counts_text(counts)}, but only "

@@ -385,5 +385,5 @@ class _Judge:
         self._walk.warn(
             "unlabelled",
             f"{printable(listing.path)} has {plural(len(listing.images.lengths), 'image')} but no "
-            f"class folders: they are stored as the {split} split, without labels",
+            f"class folders: the images of the {split} split are stored without labels",
         )

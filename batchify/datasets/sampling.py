@@ -188,7 +188,7 @@ class _ByTopFolder(_Numbering):
         """Return the samples as they were walked, without classes that patterns emptied."""
         classes, labels = self._classes, samples.labels
         counts = np.bincount(labels[labels >= 0], minlength=len(classes)).tolist()
-        emptied = self.walk.emptied
+        emptied = set() if self.walk.options.classes else self.walk.emptied  # listed ones stay
         kept = [name for name, n in zip(classes, counts, strict=True) if n or name not in emptied]
         if len(kept) < len(classes):
             index = {name: i for i, name in enumerate(kept)}
@@ -275,8 +275,8 @@ class _ByPath(_Numbering):
             self.unlabelled.append("test")
             self.walk.warn(
                 "unlabelled",
-                f"none of the {plural(count, 'path')} of test matches --label-from: they are "
-                "stored as the test split, without labels",
+                f"none of the {plural(count, 'path')} of test matches --label-from: its images "
+                "are stored without labels",
             )
         wrong = sum(self._unmatched.values()) - (count if self.unlabelled else 0)
         if wrong:

@@ -40,6 +40,12 @@ class FolderImages(NamedTuple):
     lengths: NDArray[np.int32]
     extents: NDArray[np.int64] | None
 
+    def paths(self) -> list[bytes]:
+        """Return the paths one by one."""
+        ends = self.lengths.cumsum().tolist()
+        starts = [0, *ends][:-1]
+        return [bytes(self.blob[start:end]) for start, end in zip(starts, ends, strict=True)]
+
     def pieces(self) -> Iterator[list[bytes]]:
         """Yield the paths, some thousand at a time."""
         end = 0
@@ -84,6 +90,11 @@ class Listing:
         sort_names(names)
         return names
 
+    @property
+    def image_count(self) -> int:
+        """How many images are in the folder itself."""
+        return len(self.images.lengths)
+
     def inside(self, name: bytes) -> bytes:
         """Return the path of something in the folder."""
         return self.path + b"/" + name if self.path else name
@@ -111,12 +122,12 @@ class Walk:
         Names of classes with a folder that holds no image because of the patterns.
     linked : list of bytes
         Those of the skipped that are folders of classes, or of splits, outside of the dataset.
-    loose_images : int
-        Those of the loose files that are images.
+    loose_images : list of Listing
+        The folders with images of their own that are not taken.
     short : list of ShortFolder
         Folders of classes and splits of which more files were ignored than taken.
     base : bytes
-        The path of the root in the dataset, which patterns are relative to.
+        The path of the root in the dataset; patterns are relative to either.
     """
 
     tree: Tree
@@ -128,7 +139,7 @@ class Walk:
     other: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
     linked: list[bytes] = field(default_factory=list)
-    loose_images: int = 0
+    loose_images: list[Listing] = field(default_factory=list)
     warnings: list[BatchifyWarning] = field(default_factory=list)
     emptied: set[bytes] = field(default_factory=set)
     base: bytes = b""
@@ -184,7 +195,23 @@ class Walk:
         found = self.look(name)
         self.tree.make_root(name)
         self.base += name + b"/"
+        folders, links = map(self._taken, (found.folders, found.links))
+        gone = len(found.folders) + len(found.links) - len(folders) - len(links)
+        found = replace(found, folders=folders, links=links, excluded=found.excluded + gone)
         self._seen = {b"": replace(found, path=b"")}
+
+    def _taken(self, folders: list[bytes]) -> list[bytes]:
+        """Return the folders of the root that patterns take."""
+        if not self.patterns:
+            return folders
+        return [name for name in folders if self.takes(name, is_folder=True)]
+
+    def takes(self, path: bytes, *, is_folder: bool) -> bool:
+        """Return whether patterns take a path, relative to the dataset or to its only folder."""
+        if self.patterns is None:
+            return True
+        paths = (self.base + path, path) if self.base else (path,)
+        return self.patterns.takes(*paths, is_folder=is_folder)
 
     def look(self, path: bytes) -> Listing:
         """List a folder, and remember it for whoever takes it; nothing is counted yet."""
@@ -207,7 +234,8 @@ class Walk:
         found = self._seen.pop(path, None) or list_folder(self, path)
         self.hidden += found.hidden
         self.excluded += found.excluded
-        self.loose_images += len(found.images.lengths)
+        if found.images.blob:
+            self.loose_images.append(found)
         self.loose += len(found.images.lengths) + found.other.total() + len(found.skipped)
         return found
 
@@ -274,7 +302,6 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
     take_hidden = walk.options.hidden
     tree, patterns = walk.tree, walk.patterns
     prefix = path + b"/" if path else b""
-    base = walk.base + prefix
     hidden, excluded = 0, 0
     skipped: list[Skipped] = []
     names, others, folders, links = [], [], [], []
@@ -283,7 +310,7 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
             name = entry.name
             if not take_hidden and is_hidden(name):
                 hidden += 1
-            elif patterns and not patterns.takes(base + name, is_folder=is_folder(entry)):
+            elif patterns and not walk.takes(prefix + name, is_folder=is_folder(entry)):
                 excluded += 1
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(name)

@@ -360,7 +360,8 @@ def _folders(
     for entry in tree.list_folder(path):
         if is_hidden(entry.name) and not options.hidden:
             continue
-        if patterns is not None and not patterns.takes(entry.name, is_folder=entry.is_dir()):
+        paths = (tree.entered + b"/" + entry.name, entry.name) if tree.entered else (entry.name,)
+        if patterns is not None and not patterns.takes(*paths, is_folder=entry.is_dir()):
             continue
         if entry.is_dir():
             folders.append(entry.name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from batchify.common.text import printable
@@ -13,12 +15,15 @@ from batchify.errors import BatchifyWarning, OptionError
 if TYPE_CHECKING:
     from pathspec.pattern import Pattern
 
+_SHOWN = 16
+
 
 class PathFilter:
     """Tells which paths of a dataset the patterns take, and which patterns matched nothing.
 
     Patterns are those of ``.gitignore`` (https://git-scm.com/docs/gitignore), relative to the
-    dataset; of several that match a path, the last one counts.
+    dataset, or to its only folder if that is taken as the dataset. Of several that match a path,
+    the last one counts.
 
     Raises
     ------
@@ -40,18 +45,22 @@ class PathFilter:
             for text, pattern in zip(texts, patterns, strict=True)
         }
 
-    def takes(self, path: bytes, *, is_folder: bool) -> bool:
-        """Return whether a file is taken, or whether a folder may hold files that are."""
-        name = os.fsdecode(path)
-        if is_folder:
-            name += "/"
-        excluded = self._last_match(self._exclude, name, _matches_itself)
-        included = self._last_match(self._include, name, _matches)
+    def takes(self, *paths: bytes, is_folder: bool) -> bool:
+        """Return whether a file is taken, or whether a folder may hold files that are.
+
+        Parameters
+        ----------
+        paths : bytes
+            The path of the one file or folder, relative to each folder that patterns start at.
+        """
+        names = [os.fsdecode(path) + ("/" if is_folder else "") for path in paths]
+        excluded = self._last_match(self._exclude, names, _matches_itself)
+        included = self._last_match(self._include, names, _matches)
         if excluded:
             return False
         if not self._include or included:
             return True
-        return is_folder and self._may_hold(name)
+        return is_folder and any(map(self._may_hold, names))
 
     def warnings(self) -> list[BatchifyWarning]:
         """Return a warning for each pattern that matched nothing so far."""
@@ -65,14 +74,14 @@ class PathFilter:
         ]
 
     def _last_match(
-        self, patterns: Sequence[Pattern], name: str, match: Callable[[Pattern, str], bool]
+        self, patterns: Sequence[Pattern], names: list[str], match: Callable[[Pattern, str], bool]
     ) -> bool:
-        """Return whether the last pattern that matches a name takes it."""
+        """Return whether the last pattern that matches one of the names takes it."""
         for pattern in reversed(patterns):
-            if match(pattern, name):
+            if any(match(pattern, name) for name in names):
                 if self._unused:
                     for each in patterns:
-                        if id(each) in self._unused and match(each, name):
+                        if id(each) in self._unused and any(match(each, name) for name in names):
                             del self._unused[id(each)]
                 return bool(pattern.include)
         return False
@@ -87,6 +96,22 @@ class PathFilter:
             texts = ["/" + "/".join(head) for head in heads if head]
             self._by_depth[depth] = _compiled("--include", texts)
         return any(_matches(pattern, folder) for pattern in self._by_depth[depth])
+
+
+def escaped(name: bytes | str) -> str:
+    """Return a pattern that matches a name or path, with ``?`` for what does not print."""
+    text = re.sub(r"([\\*?\[\]])", r"\\\1", os.fsdecode(name))
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    if text.startswith(("!", "#")):
+        text = "\\" + text
+    return re.sub(" $", r"\\ ", text)
+
+
+def exclude_options(patterns: Iterable[str]) -> str:
+    """Return the options that exclude what some patterns match, for a command line."""
+    found = list(patterns)
+    options = " ".join(f"--exclude {shlex.quote(pattern)}" for pattern in found[:_SHOWN])
+    return options + (" …" if len(found) > _SHOWN else "")
 
 
 def _matches(pattern: Pattern, name: str) -> bool:

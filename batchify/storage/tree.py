@@ -16,7 +16,8 @@ from batchify.errors import DatasetNotFoundError, Skipped
 from batchify.storage.source import FolderSource, Source
 
 NO_FILE = "there is no such file"
-LINK_OUT = "link that leads out of the dataset folder (see --follow-links)"
+FOLLOW_LINKS = "(see --follow-links)"
+LINK_OUT = f"link that leads out of the dataset folder {FOLLOW_LINKS}"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -179,7 +180,7 @@ class FolderTree:
     def link_reason(self, path: bytes) -> str | None:
         """Return why a link to a folder is not followed: not asked for, or a loop."""
         if not self._follow_links:
-            return "link to a folder (see --follow-links)"
+            return f"link to a folder {FOLLOW_LINKS}"
         if _is_loop(os.path.join(self._root, path)):
             return "link to a folder that holds it (a loop)"
         return None
@@ -195,7 +196,7 @@ class FolderTree:
     def _absence(self, path: bytes) -> str | None:
         """Return why a path is not a file to take; None where it is one."""
         if not self._is_parent_inside(path):
-            return "behind a link that leads out of the dataset folder (see --follow-links)"
+            return f"behind a {LINK_OUT}"
         try:
             mode = os.lstat(self._prefix + path).st_mode
         except (FileNotFoundError, NotADirectoryError):

@@ -215,6 +215,53 @@ RECOGNIZED = {
     "unicode-form": Found(
         images(NFC, NFD), "classes", (NFD, NFC), {"": 4}, codes=("similar-classes",)
     ),
+    "listed-class-is-excluded": Found(
+        images("a", "b", "c"), "classes", ("a", "b", "c"), {"": 4},
+        options={"classes": ("a", "b", "c"), "exclude": ("a/*",)},
+    ),
+    "listed-class-is-in-one-split": Found(
+        images("train/a", "train/b", "val/a"), "splits", ("b",), {"train": 2, "validation": 0},
+        codes=("unlisted-classes", "empty-split"), options={"classes": ("b",)},
+    ),
+    "loose-few": Found(
+        [*images("cat", "dog", count=10), *images(".", count=19)], "classes", CLASSES, {"": 20},
+        codes=("loose",),
+    ),
+    "loose-in-a-split": Found(
+        [*images("train/cat", "train/dog", count=10), *images("train", count=5)], "splits",
+        CLASSES, {"train": 20}, codes=("loose",),
+    ),
+    "loose-without-labels": Found(
+        [*images("cat"), *images(".", count=3)], "classes", ("cat",), {"": 2}, codes=("loose",),
+        needs_labels=False,
+    ),
+    "loose-excluded": Found(
+        ["cat/0.jpg", *images(".", count=5), "5.[x].png"], "classes", ("cat",), {"": 1},
+        options={"exclude": ("/*.jpg", "/*.png")},
+    ),
+    "days-in-classes": Found(
+        [*images("cat", "dog", "cat/day1", "cat/day2", "dog/day1", "dog/day2")], "classes",
+        CLASSES, {"": 12},
+    ),
+    "one-folder-in-all": Found(
+        images("cat/a", "cat/x", "dog/b", "dog/x"), "classes", CLASSES, {"": 8},
+        codes=("nested-classes",),
+    ),
+    "images-of-something": Found(
+        ["photos/a.jpg", "paintings/b.jpg"], "classes", ("paintings", "photos"), {"": 2},
+        codes=("kinds",),
+    ),
+    "images-beside-classes": Found(
+        images("cat", "dog", "images"), "classes", ("cat", "dog", "images"), {"": 6},
+        codes=("kinds",),
+    ),
+    "mask-is-a-class": Found(
+        images("mask", "no_mask"), "classes", ("mask", "no_mask"), {"": 4}
+    ),
+    "wrapper-patterns": Found(
+        [*of_classes("mydata/train", "mydata/val"), *images("mydata/runs")], "splits", CLASSES,
+        {"train": 4, "validation": 4}, entered="mydata", options={"exclude": ("/runs",)},
+    ),
     "junk": Found(
         [*images("cat", "dog", count=10), "cat/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
          "__pycache__/", "System Volume Information/"],
@@ -444,8 +491,41 @@ ASKED = {
         ("--label-from",),
     ),
     "loose-images": Asked(
-        ["cat/0.jpg", *images(".", count=5)], "has 5 images next to its class folders, and only 1",
+        ["cat/0.jpg", *images(".", count=5)],
+        "has 5 images next to its class folders, such as 0.jpg, and only 1",
         ("--layout classes", "--layout flat"),
+    ),
+    "loose-in-a-small-split": Asked(
+        [*images("train/n1", count=9), "val/n1/0.jpg", *images("val", count=6)],
+        "has 6 images next to its class folders in val, such as val/0.jpg, and only 1 in them",
+        ("--layout splits", "--exclude '/val/*.jpg'", "--layout flat", "--label-from"),
+    ),
+    "folds": Asked(
+        [*of_classes("fold1", "fold2"), "fold1/stray.jpg"],
+        "both folders hold the same folders and few images of their own (1, such as "
+        "fold1/stray.jpg)",
+        ("--class-from leaf --exclude '/fold1/*.jpg'", "--layout classes"),
+    ),
+    "folds-that-differ": Asked(
+        [*of_classes("fold1", "fold2"), *images("fold2/owl")],
+        "both folders hold folders cat and dog and no images of their own",
+        ("--class-from leaf", "--layout classes"),
+    ),
+    "targets": Asked(
+        images("images", "targets"), "images and targets look like images and their annotations",
+        ("--class-mode mask", "--exclude targets", "--layout classes"),
+    ),
+    "edges": Asked(
+        images("edges", "photos"), "photos and edges look like images and their annotations",
+        ("--exclude edges",),
+    ),
+    "pairs": Asked(
+        ["images/1.jpg", "images/2.jpg", "results/1_out.png", "results/2_out.png"],
+        "images and results look like images and their annotations", ("--exclude results",),
+    ),
+    "scans-and-masks": Asked(
+        images("scans", "masks"), "scans and masks look like images and their annotations",
+        ("--exclude masks",),
     ),
     "repeated-split": Asked(
         images("train/a", "val/a", "validation/a"),
@@ -577,6 +657,48 @@ def test_a_link_to_another_class_is_a_warning(tmp_path: Path) -> None:
     assert discover(root, DiscoverOptions(exclude=("kitty",))).warnings == ()
 
 
+ODD = ("runs [old]", "a*b", "w?", "!x", "#y", " lead", "trail ", r"a\\b", "-x", "tab\there", "**")
+
+
+@posix
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names(tmp_path: Path, name: str) -> None:
+    """Characters that mean something in patterns, and to a shell, are escaped."""
+    root = touch(tmp_path, *of_classes("train"), *images(name))
+    assert offered(root) == {"train": 4}
+
+
+def offered(root: Path) -> dict[str, int]:
+    """Return the images of each split with the first --exclude that the message offers."""
+    with pytest.raises(DatasetError) as error:
+        discover(root)
+    (way,) = (line for line in str(error.value).splitlines() if line.startswith("  --exclude"))
+    words = shlex.split(re.split(r"  ignore ", way.strip())[0])
+    found = discover(root, DiscoverOptions(exclude=tuple(words[1::2])))
+    return {split: len(rows) for split, rows in (found.splits or {}).items()}
+
+
+def test_more_folders_than_are_shown_are_excluded(tmp_path: Path) -> None:
+    """The message offers an option for each of them."""
+    root = touch(tmp_path, *of_classes("train", "val"), *images("r1", "r2", "r3", "r4", "r5"))
+    assert offered(root) == {"train": 4, "validation": 4}
+
+
+@pytest.mark.parametrize("name", ["loose-in-a-small-split", "loose-images", "folds"])
+def test_the_patterns_for_loose_images_settle_it(tmp_path: Path, name: str) -> None:
+    """What is next to the class folders is excluded, and nothing else."""
+    root = touch(tmp_path, *ASKED[name].files)
+    with pytest.raises(DatasetError) as error:
+        discover(root)
+    (pattern,) = re.findall(r"--exclude '([^']+)'", str(error.value))
+    options = DiscoverOptions(exclude=(pattern,))
+    if name == "folds":
+        options = DiscoverOptions(exclude=(pattern,), class_from="leaf")
+    found = discover(root, options)
+    assert len(found.samples) == {"loose-images": 1, "folds": 8}.get(name, 10)
+    assert not found.loose
+
+
 def test_options_that_contradict_each_other_are_refused() -> None:
     """--class-from is about folders, --label-from and flat layouts are not."""
     with pytest.raises(OptionError, match="--class-from takes classes from folders"):
@@ -603,8 +725,9 @@ def test_a_flat_test_folder_is_stored_without_labels(tmp_path: Path, run: Run) -
     root = draw(tmp_path / "k", *of_classes("train"), *images("test", count=7))
     done = run("build", root, "k.h5", *SMALL)
     assert done.returncode == 0
-    assert "test: 7 images without labels" in done.stdout
-    assert "warning: test has 7 images but no class folders" in done.stdout
+    told = [line for line in done.stdout.splitlines() if "without labels" in line]
+    assert len(told) == 1
+    assert told[0].startswith("  warning: test has 7 images but no class folders: the images of ")
     with h5py.File(tmp_path / "k.h5") as file:
         assert file.attrs["classes"].tolist() == [b"cat", b"dog"]
         assert len(file["test/images"]) == 7
@@ -726,6 +849,45 @@ def test_a_class_that_is_a_link_out_is_asked(tmp_path: Path, run: Run, name: str
     assert run("build", root, "all.h5", *SMALL, "--follow-links").returncode == 0
     with h5py.File(tmp_path / "all.h5") as file:
         assert sum(len(file[split]["images"]) for split in ("train", "validation")) == 4
+
+
+@posix
+def test_links_in_a_class(tmp_path: Path, run: Run) -> None:
+    """A folder and a file outside of the dataset: a warning, a finding, and an option."""
+    outside = draw(tmp_path / "elsewhere", *images("cat", count=3))
+    root = draw(tmp_path / "D", *of_classes("."))
+    (root / "cat" / "more").symlink_to(outside / "cat")
+    (root / "cat" / "far.jpg").symlink_to(outside / "cat" / "0.jpg")
+    done = run("build", root, "out.h5", *SMALL)
+    assert done.returncode == 0
+    assert "warning: ignored 2 links that lead out of the dataset" in done.stdout
+    assert "such as cat/far.jpg: --follow-links" in done.stdout
+    checked = json.loads(run("check", root, "--json", "--quiet").stdout)
+    assert "links" in {each["code"] for each in checked["findings"]}
+    done = run("build", root, "all.h5", *SMALL, "--follow-links")
+    assert "ignored" not in done.stdout
+    assert "all.h5: 7 train + 1 validation images" in done.stdout
+
+
+def test_patterns_mean_the_same(tmp_path: Path, run: Run) -> None:
+    """They start at DATASET, or at its only folder; verify finds the same files in each."""
+    files = [*of_classes("train", "val"), *images("runs", "train/runs")]
+    inner = draw(tmp_path / "w" / "mydata", *files)
+    archive = shutil.make_archive(str(tmp_path / "w"), "zip", tmp_path / "w")
+    made = set()
+    for dataset in (tmp_path / "w", archive):
+        for pattern in ("/mydata/runs", "/runs", "mydata/runs"):
+            done = run("build", dataset, "out.h5", *SMALL, "--exclude", pattern, "--overwrite")
+            assert done.returncode == 0
+            assert "unused-pattern" not in done.stdout
+            with h5py.File(tmp_path / "out.h5") as file:
+                made.add((tuple(file["train/paths"][:]), tuple(file.attrs["classes"])))
+    assert len(made) == 1
+    assert (
+        run("build", inner, "out.h5", *SMALL, "--exclude", "/runs", "--overwrite").returncode == 0
+    )
+    for dataset in (tmp_path / "w", archive, inner):
+        assert run("verify", "out.h5", "--source", dataset).returncode == 0
 
 
 def test_doubtful_classes_are_warnings_and_findings(tmp_path: Path, run: Run) -> None:
