@@ -158,11 +158,7 @@ def stored_facts(reader: Reader) -> Facts:
         splits={split: _stored_split(reader, split, digests[split]) for split in reader.splits},
         skipped=reader.skipped(),
         unreadable={},
-        ignored={
-            end: n
-            for end, n in reader.header.ignored.items()
-            if end in reader.header.ignored_images or is_image_ending(end)
-        },
+        ignored={end: n for end, n in reader.header.ignored.items() if is_image_ending(end)},
         extensions=options.discover.extensions,
     )
 

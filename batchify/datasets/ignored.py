@@ -147,18 +147,18 @@ def is_image_ending(ending: str) -> bool:
 _RECORDED = 32
 
 
-def recorded_ignored(dataset: Dataset) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return what a file records: the number of files of each ending, and which are images.
+def recorded_ignored(dataset: Dataset) -> dict[str, int]:
+    """Return what a file records: the number of files of each ending.
 
-    Of many endings, those of images are kept first. An ending that says by its name that its files
-    are images needs no record of that.
+    Of many endings, those of images are kept first. The names alone decide: the bytes of files are
+    looked at in folders, and the file of an archive is that of its folder.
     """
-    counts, images = dict(dataset.other), dataset.image_endings
+    counts = dict(dataset.other)
     if len(counts) > _RECORDED:
-        names = sorted((name for name in counts if name != OTHERS), key=lambda n: n not in images)
+        names = sorted(set(counts) - {OTHERS}, key=lambda n: (not is_image_ending(n), n))
         kept = {name: counts[name] for name in names[: _RECORDED - 1]}
         counts = kept | {OTHERS: sum(counts.values()) - sum(kept.values())}
-    return counts, tuple(n for n in sorted(counts) if n in images and not is_image_ending(n))
+    return counts
 
 
 def taking_advice(endings: Iterable[str], given: Iterable[str] = ()) -> str:

@@ -22,7 +22,6 @@ CREATOR = f"batchify {__version__}"
 SKIPPED = "skipped"
 STATISTICS = "statistics"
 IGNORED = "ignored"
-IGNORED_IMAGES = "ignored_images"
 DIGEST = "content_sha256"
 DIGEST_NBYTES = 32
 
@@ -255,8 +254,6 @@ class FileLayout:
         Names and versions of the libraries that decode, as the file records them.
     ignored : Mapping of str to int
         How many files were ignored because of their ending, by ending.
-    ignored_images : tuple of str
-        Endings of files that look like images by their bytes, not by the ending.
     """
 
     classes: tuple[bytes, ...]
@@ -266,7 +263,6 @@ class FileLayout:
     splits: tuple[SplitShape, ...]
     skipped: tuple[Skipped, ...]
     ignored: Mapping[str, int] = field(default_factory=dict)
-    ignored_images: tuple[str, ...] = ()
 
     @property
     def skipped_itemsizes(self) -> tuple[int, int]:
@@ -281,8 +277,6 @@ class FileLayout:
         attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
         if self.ignored:
             attributes += len(canonical_json(self.ignored)) * 4
-        if self.ignored_images:
-            attributes += len(canonical_json(self.ignored_images)) * 4
         columns = (*self._columns, digest_column())
         return metadata_nbytes(columns, attributes)
 

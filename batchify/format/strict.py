@@ -190,8 +190,6 @@ class Header:
     ----------
     ignored : dict of str to int
         How many files were ignored because of their ending, by ending.
-    ignored_images : tuple of str
-        See `batchify.format.schema.FileLayout`.
     """
 
     schema_version: int
@@ -200,7 +198,6 @@ class Header:
     classes: tuple[bytes, ...]
     config: dict[str, Any]
     ignored: dict[str, int] = field(default_factory=dict)
-    ignored_images: tuple[str, ...] = ()
 
 
 def read_header(root: h5g.GroupID) -> Header:
@@ -224,7 +221,6 @@ def read_header(root: h5g.GroupID) -> Header:
         tuple(bytes(name) for name in classes),
         config,
         _ignored(root),
-        _ignored_images(root),
     )
 
 
@@ -236,16 +232,6 @@ def _ignored(root: h5g.GroupID) -> dict[str, int]:
     if not isinstance(found, dict) or not all(type(n) is int and n > 0 for n in found.values()):
         raise FileFormatError("its ignored files are not counts")
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _ignored_images(root: h5g.GroupID) -> tuple[str, ...]:
-    """Return the endings of ignored files that look like images."""
-    if not h5a.exists(root, schema.IGNORED_IMAGES.encode()):
-        return ()
-    found = json.loads(text(root, schema.IGNORED_IMAGES))
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise FileFormatError("its ignored images are not endings")
-    return tuple(found)
 
 
 def _config(text: str) -> dict[str, Any]:

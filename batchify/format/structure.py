@@ -151,8 +151,6 @@ def _write_root(file: h5py.File, file_layout: FileLayout) -> None:
         _set(file, "default", file_layout.splits[0].name)
     if file_layout.ignored:
         _set(file, schema.IGNORED, canonical_json(file_layout.ignored))
-    if file_layout.ignored_images:
-        _set(file, schema.IGNORED_IMAGES, canonical_json(file_layout.ignored_images))
     if file_layout.skipped:
         count = len(file_layout.skipped)
         _make_dataset(

@@ -134,7 +134,7 @@ class BuildPlan:
             self.options.store,
             self.splits,
             self.skipped,
-            *recorded_ignored(self.dataset),
+            recorded_ignored(self.dataset),
         )
 
     @property

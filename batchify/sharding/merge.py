@@ -67,14 +67,12 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
     lengths: Counter[tuple[str, str]] = Counter()
     skipped: list[Skipped] = []
     ignored: dict[str, int] = {}
-    ignored_images: tuple[str, ...] = ()
     for shard, reader in open_shards(shards, index):
         split = shard.split
         if (count := reader.rows(split)) != shard.file.rows:
             raise shard.damaged(f"it has {count:,} rows, not {shard.file.rows:,}")
         skipped += reader.skipped()
-        # all shards have those of the dataset
-        ignored, ignored_images = reader.header.ignored, reader.header.ignored_images
+        ignored = reader.header.ignored  # all shards have those of the dataset
         found = tuple(
             replace(column, shape=(0, *column.shape[1:])) for column in reader.columns[split]
         )
@@ -98,7 +96,6 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
         ),
         skipped=tuple(skipped),
         ignored=ignored,
-        ignored_images=ignored_images,
     )
 
 
