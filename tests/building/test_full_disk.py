@@ -71,9 +71,8 @@ main(sys.argv[2:])
 
 def main_options(*more: str) -> list[str]:
     """Return the arguments of a build of the dataset next to the disk."""
-    return [
-        "build", "../data", "out.h5", "--target-size", "100", "--batch-size", "1", *more,
-    ]  # fmt: skip
+    size = () if "--target-size" in more else ("--target-size", "100")
+    return ["build", "../data", "out.h5", "--batch-size", "1", *size, *more]
 
 
 def batchify(

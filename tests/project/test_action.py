@@ -148,6 +148,7 @@ def test_permissions_are_least() -> None:
     wanted = {
         "ci.yml": {"*": read},
         "dataset.yml": {"*": read},
+        "docs.yml": {"*": read, "publish": {"pages": "write", "id-token": "write"}},
         "nightly.yml": {"*": read},
         "release.yml": {
             "*": {},

@@ -481,7 +481,7 @@ def test_the_command_builds_shards(photos: Path, tmp_path: Path, run: Run) -> No
     assert run("inspect", "out").stdout.startswith("out: batchify schema 1")
     refused = run("build", photos, "out", "--scheduler", "tcp://127.0.0.1:8786")
     assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
-        2, "Error: --scheduler has shards made; say how many by --shards N",
+        2, "Error: --scheduler requires --shards",
     )  # fmt: skip
     other = run(*arguments[:-3], "3")
     assert other.returncode == 1
