@@ -17,8 +17,28 @@ NAMED = 5
 """Files of a kind that are named in text; JSON has all."""
 
 
+class MadeImages:
+    """Counts and warnings about the images of a build, in one file or in shards."""
+
+    plan: BuildPlan
+    sources: Mapping[int, int]
+    lost: Lost | None
+
+    @property
+    def flags(self) -> dict[str, int]:
+        """How many images have each flag of `batchify.choices.FLAGS`."""
+        return flag_counts(self.sources)
+
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What may not be as the user intends."""
+        options = self.plan.options
+        found = loss_warnings(self.sources, options.decode, options.store, self.lost)
+        return (*self.plan.warnings, *found)
+
+
 @dataclass(frozen=True)
-class BuildReport:
+class BuildReport(MadeImages):
     """The result of a build.
 
     Parameters
@@ -51,18 +71,6 @@ class BuildReport:
     copied: int = 0
     up_to_date: bool = False
     lost: Lost | None = None
-
-    @property
-    def flags(self) -> dict[str, int]:
-        """How many images have each flag of `batchify.choices.FLAGS`."""
-        return flag_counts(self.sources)
-
-    @property
-    def warnings(self) -> tuple[BatchifyWarning, ...]:
-        """What may not be as the user intends."""
-        options = self.plan.options
-        found = loss_warnings(self.sources, options.decode, options.store, self.lost)
-        return (*self.plan.warnings, *found)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""

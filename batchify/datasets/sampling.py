@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -106,7 +107,7 @@ def _ranges(sizes: dict[str, int]) -> dict[str, NDArray[np.int32]]:
     return found
 
 
-class _Numbering:
+class _Numbering(ABC):
     """Gives images their labels, and puts them into the order of the labels at the end."""
 
     def __init__(self, walk: Walk) -> None:
@@ -114,11 +115,11 @@ class _Numbering:
         self.unlabelled: list[str] = []
         self._numbers: dict[bytes, int] = {}
 
+    @abstractmethod
     def labels(
         self, part: Part, folder: ClassFolder, path: bytes, found: FolderImages
     ) -> NDArray[np.int32]:
         """Return the label of each image of one folder."""
-        raise NotImplementedError
 
     def number(self, name: bytes) -> int:
         """Return the number of a class, by when it was first met."""

@@ -115,7 +115,7 @@ _SAMPLED_LINES = 20
 
 
 class CsvTable:
-    """A table of values parted by commas, semicolons or tabs, with a header.
+    """A table of values separated by commas, semicolons or tabs, with a header.
 
     Spaces after what parts the values are ignored.
 

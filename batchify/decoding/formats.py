@@ -230,7 +230,7 @@ _DNG_VERSION, _SUBFILE_TYPE, _SUB_FOLDERS = 50706, 254, 330
 
 
 def check_opened(image: ImageFile.ImageFile, data: bytes) -> None:
-    """Refuse a camera raw file, which opens as a TIFF of its thumbnail; mend a plugin's metadata.
+    """Refuse a camera raw file, which opens as a TIFF of its thumbnail; fix a plugin's metadata.
 
     Raises
     ------

@@ -48,7 +48,7 @@ def repeats(dossier: Dossier) -> Html:
             parts += [tag("h3", title), tag("ul", *map(_repeated, shown), class_="groups")]
         if total > len(shown):
             parts.append(paragraph(f"… and {plural(total - len(shown), 'image')} more.", "note"))
-    text = "Exact duplicates: sources with the very same bytes, by SHA-256."
+    text = "Exact duplicates: sources with the same bytes, by SHA-256."
     return join([*parts, paragraph(text, "note")])
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from batchify.building.failures import check_limit, failed_error
-from batchify.building.outcome import plan_as_json
+from batchify.building.outcome import MadeImages, plan_as_json
 from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
-from batchify.decoding.losses import NOTHING_LOST, Lost, flag_counts, loss_warnings
-from batchify.errors import BatchifyWarning, Skipped
+from batchify.decoding.losses import NOTHING_LOST, Lost
+from batchify.errors import Skipped
 from batchify.format import schema
 from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
 from batchify.planning.plan import BuildPlan, split_plan
@@ -140,7 +140,7 @@ class ShardOutcome:
 
 
 @dataclass(frozen=True)
-class ShardsReport:
+class ShardsReport(MadeImages):
     """What a sharded build made.
 
     Parameters
@@ -173,18 +173,6 @@ class ShardsReport:
     copied: int
     stood: int
     lost: Lost | None = None
-
-    @property
-    def flags(self) -> dict[str, int]:
-        """How many images have each flag of `choices.FLAGS`."""
-        return flag_counts(self.sources)
-
-    @property
-    def warnings(self) -> tuple[BatchifyWarning, ...]:
-        """What may not be as the user intends."""
-        options = self.plan.options
-        found = loss_warnings(self.sources, options.decode, options.store, self.lost)
-        return (*self.plan.warnings, *found)
 
     @property
     def up_to_date(self) -> bool:

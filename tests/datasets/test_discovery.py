@@ -15,28 +15,16 @@ import numpy as np
 import pytest
 from helpers import keras_reference as keras
 from helpers.drawing import draw_dataset, save
+from helpers.files import paths, touch
 from helpers.properties import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchify.dataset_options import DiscoverOptions
-from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OptionError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file kinds and names")
-
-
-def paths(dataset: Dataset) -> list[str]:
-    """Return the paths of all samples."""
-    return [os.fsdecode(dataset.samples.path(i)) for i in range(len(dataset.samples))]
-
-
-def touch(root: Path, *names: str) -> Path:
-    """Make empty files, and the folders above them."""
-    for name in names:
-        save(root / name, b"")
-    return root
 
 
 def test_classes_are_folders_by_code_point(tmp_path: Path) -> None:

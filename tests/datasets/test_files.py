@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.files import paths, touch
 from helpers.packing import members, pack
 from helpers.running import Run
 
@@ -20,7 +21,6 @@ from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.verify import verify
 from batchify.dataset_options import DiscoverOptions, ManifestOptions
-from batchify.datasets.dataset import Dataset
 from batchify.datasets.discovery import discover
 from batchify.datasets.ignored import IgnoredFiles, check_ignored
 from batchify.errors import DatasetError, FileFormatError, OptionError
@@ -32,18 +32,6 @@ from batchify.planning.planner import fingerprint
 from batchify.storage.tree import FolderTree
 
 SMALL = DecodeOptions((12, 10))
-
-
-def paths(dataset: Dataset) -> list[str]:
-    """Return the paths of all samples."""
-    return [os.fsdecode(dataset.samples.path(i)) for i in range(len(dataset.samples))]
-
-
-def touch(root: Path, *names: str) -> Path:
-    """Make empty files, and the folders above them."""
-    for name in names:
-        save(root / name, b"")
-    return root
 
 
 def taken(root: Path, *exclude: str, include: tuple[str, ...] = ()) -> list[str]:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.files import touch
 from helpers.running import Run
 
 from batchify.dataset_options import DiscoverOptions
@@ -41,16 +42,6 @@ def images(*folders: str, count: int = 2) -> list[str]:
 def of_classes(*folders: str) -> list[str]:
     """Return paths of images in the folders of two classes in each folder."""
     return images(*(f"{folder}/{name}" for folder in folders for name in CLASSES))
-
-
-def touch(root: Path, *names: str) -> Path:
-    """Make empty files, and the folders above them; a name with a final slash is a folder."""
-    for name in names:
-        if name.endswith("/"):
-            (root / name).mkdir(parents=True)
-        else:
-            save(root / name, b"")
-    return root
 
 
 class Found(NamedTuple):
