@@ -20,6 +20,7 @@ from batchify.datasets.doubts import (
     check_only_folder,
     doubt,
     exclude_option,
+    first_image,
     verb,
 )
 from batchify.datasets.neighbors import (
@@ -261,7 +262,7 @@ class _Judge:
                 f"dataset {self._walk.name} has no class folders{found}; put the images of each "
                 f"class into a folder of their own{self._walk.skipped_text}"
             )
-        first = printable(bytes(images.blob[: images.lengths[0]]))
+        first = first_image([self._root])
         empty = f" ({shown_names(self._tops, 'and')} hold none)" if self._tops else ""
         return (
             f"dataset {self._walk.name} has {plural(len(images.lengths), 'image')}, such as "

@@ -1,4 +1,4 @@
-"""Doubts about folders that stand beside class folders, or beside the folder that holds them."""
+"""Doubts about folders next to class folders, or next to the folder that holds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from batchify import choices
 from batchify.common.text import printable, shown_names
-from batchify.datasets.doubts import doubt, exclude_option, has_images, verb
+from batchify.datasets.doubts import doubt, exclude_images, exclude_option, has_images, verb
 from batchify.datasets.walk import Listing, Walk
 
 _HOLDERS = frozenset((
@@ -22,7 +22,7 @@ _WORK_FOLDERS = frozenset((
     "notebooks", "output", "outputs", "plots", "predictions", "results", "runs", "screenshots",
     "scripts", "src", "weights",
 ))  # fmt: skip
-"""Names of folders that hold classes, and of those that stand beside them."""
+"""Names of folders that hold classes, and of those that are often next to them."""
 
 _PARTS = frozenset(("all", "extra", "other", "unlabeled", "unlabelled", "unsup"))
 _TABLES = frozenset((".csv", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx"))
@@ -120,16 +120,12 @@ def check_doubled(walk: Walk, split: Listing, tops: Collection[bytes]) -> None:
     inner = walk.look(split.inside(names[0]))
     is_split = choices.named_split(os.fsdecode(names[0])) or names[0] in tops
     if is_split and inner.subfolders and inner.images.blob:
-        folder = walk.base + inner.path
-        pieces = inner.images.pieces()
-        endings = {os.path.splitext(path)[1] for paths in pieces for path in paths}
-        loose = [printable(folder + b"/*" + ending) for ending in sorted(endings)]
         raise doubt(
             walk,
             split,
             f"{printable(inner.path)} holds both folders and images",
             (
-                " ".join(f"--exclude {shlex.quote(each)}" for each in loose),
+                exclude_images([inner]),
                 "take its folders as classes, and not the loose images",
             ),
             ("--layout splits", f"take {printable(names[0])} as a class"),
@@ -160,10 +156,10 @@ def _excluding(walk: Walk, parent: Listing, names: list[bytes], others: list[byt
 
 
 def _check_copies(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -> None:
-    """Refuse a folder that holds folders that are named like those beside it."""
-    beside = {_folded(name) for name in parent.subfolders}
+    """Refuse a folder that holds folders that are named like those next to it."""
+    neighbors = {_folded(name) for name in parent.subfolders}
     for name, inner in holders.items():
-        same = [each for each in inner.subfolders if _folded(each) in beside - {_folded(name)}]
+        same = [each for each in inner.subfolders if _folded(each) in neighbors - {_folded(name)}]
         if len(same) < min(2, len(inner.subfolders)):
             continue
         raise doubt(
@@ -200,7 +196,7 @@ def _check_repeated(walk: Walk, parent: Listing, folders: list[Listing]) -> None
 
 
 def _check_splits_inside(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -> None:
-    """Refuse a folder of splits beside folders without them."""
+    """Refuse a folder of splits next to folders without them."""
     found = {}
     for name, inner in holders.items():
         names = inner.subfolders
@@ -238,7 +234,7 @@ def _check_holders(walk: Walk, parent: Listing, holders: dict[bytes, Listing]) -
 
 
 def _unlike(walk: Walk, parent: Listing, name: bytes, inner: Listing, reason: str) -> Exception:
-    """Return the error of a folder that may be the dataset, and others beside it."""
+    """Return the error of a folder that may be the dataset, and others next to it."""
     others = [each for each in parent.subfolders if each != name]
     named = shown_names(inner.subfolders, "and")
     ways = [
@@ -254,8 +250,8 @@ def _unlike(walk: Walk, parent: Listing, name: bytes, inner: Listing, reason: st
     if any(has_images(walk, walk.look(parent.inside(each))) for each in others):
         ways.append(("--class-from leaf", f"take {named} as classes, and those next to them"))
     ways.append(_kept(walk, parent, parent.subfolders))
-    beside = verb(others, "is next to it and does not", "are next to it and do not")
-    return doubt(walk, parent, f"{reason}; {beside}", *ways)
+    contrast = verb(others, "is next to it and does not", "are next to it and do not")
+    return doubt(walk, parent, f"{reason}; {contrast}", *ways)
 
 
 def _check_parts(walk: Walk, parent: Listing, folders: dict[bytes, Listing]) -> None:

@@ -255,7 +255,8 @@ class BatchReader:
             columns["images"] = images
         if masks:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
-        lost = sum((records[i].lost for i in range(count) if i not in bad), start=NOTHING_LOST)
+        losses = (each.lost for i, each in enumerate(records) if i not in bad)
+        lost = sum((each for each in losses if each is not NOTHING_LOST), start=NOTHING_LOST)
         return Batch(columns, sorted(bad.items()), kept, lost)
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:

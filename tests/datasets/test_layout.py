@@ -391,7 +391,7 @@ ASKED = {
     "doubled-with-images": Asked(
         [*of_classes("train/train"), "train/train/0.jpg"],
         "train/train holds both folders and images",
-        ("--exclude 'train/train/*.jpg'", "--layout splits"),
+        ("--exclude '/train/train/*.jpg'", "--layout splits"),
     ),
     "only-folder-with-a-table": Asked(
         [*images("photos_2020"), "labels.csv"],
@@ -578,7 +578,7 @@ def test_what_the_message_offers_settles_it(tmp_path: Path) -> None:
 SETTLED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "repeated-folders-of-some": ({"class_from": "leaf"}, CLASSES),
     "test-beside-a-dataset": ({"exclude": ("test",)}, CLASSES),
-    "doubled-with-images": ({"exclude": ("train/train/*.jpg",)}, CLASSES),
+    "doubled-with-images": ({"exclude": ("/train/train/*.jpg",)}, CLASSES),
     "annotations-by-label-from": (
         {"exclude": ("annotations",), "label_from": "([a-z]+)_"},
         ("cat", "pug"),
