@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 bad images, 4 input/output failed (resumable),
 5 another build holds the target, 6 verification found damage, 7 cannot resume, 8 check found
-errors. On signal n a command exits with 128 + n.
+errors, 9 `build --check` found a file out of date. On signal n a command exits with 128 + n.
 """
 
 from __future__ import annotations

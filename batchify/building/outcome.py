@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchify._version import JSON_VERSION
 from batchify.common.text import printable
 from batchify.decoding.losses import Lost, flag_counts, loss_warnings
 from batchify.errors import BatchifyWarning
 from batchify.planning.plan import BuildPlan
-
-JSON_VERSION = 1
 
 NAMED = 5
 """Files of a kind that are named in text; JSON has all."""
@@ -147,6 +146,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
     """Return a plan as plain JSON values; see the page `json` of the documentation."""
     dataset = plan.dataset
     return {
+        "json_version": JSON_VERSION,
         "dataset": dataset.name,
         "identity": plan.identity,
         "layout": dataset.layout,

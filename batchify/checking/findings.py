@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from batchify._version import JSON_VERSION
 from batchify.choices import Limit, check_at_least, check_pattern, check_positive
 from batchify.common.text import printable
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
-
-VERIFY_JSON_VERSION = 1
 
 KEPT = 1000
 """How many findings of one code are listed; all are counted."""
@@ -132,7 +131,7 @@ class Verification:
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values; see the page `json` of the documentation."""
         return {
-            "json_version": VERIFY_JSON_VERSION,
+            "json_version": JSON_VERSION,
             "path": printable(self.path),
             "whole": self.is_whole,
             "rows": self.rows,
@@ -142,9 +141,6 @@ class Verification:
             "counts": dict(self.counts),
             "findings": [finding.as_json() for finding in self.findings],
         }
-
-
-CHECK_JSON_VERSION = 1
 
 
 class Code(NamedTuple):
@@ -333,7 +329,7 @@ class CheckReport:
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values; see the page `json` of the documentation."""
         return {
-            "json_version": CHECK_JSON_VERSION,
+            "json_version": JSON_VERSION,
             "path": printable(self.path),
             "ok": self.is_ok,
             "images": self.images,

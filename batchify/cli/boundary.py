@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from batchify._version import JSON_VERSION
 from batchify.common.text import printable
 from batchify.errors import BadImagesError, BatchifyError, BatchifyWarning, OptionError
 
@@ -38,7 +39,7 @@ class _Failure(click.ClickException):
 
 
 @contextmanager
-def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
+def boundary(on_signal: str = "", *, json: bool = False) -> Iterator[Callable[[], None]]:
     """Turn an exception into ``Error: …`` on stderr and its exit code.
 
     The first signal unwinds the command, which closes its files; a second one ends the process
@@ -48,6 +49,8 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
     ----------
     on_signal : str
         What to say after a signal has ended the command.
+    json : bool
+        Print the failure to stdout as an object, too.
 
     Yields
     ------
@@ -55,6 +58,12 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
         Call it now and then: it raises for a signal whose exception was lost, which happens if the
         signal comes while a callback of C code or a finalizer runs.
     """
+    with failure_as_json(json), _boundary(on_signal) as check:
+        yield check
+
+
+@contextmanager
+def _boundary(on_signal: str) -> Iterator[Callable[[], None]]:
     from batchify.common.system import fill_standard_files
 
     # HDF5 loads no filter plugin for a file; read when the library starts.
@@ -130,8 +139,8 @@ def boundary(on_signal: str = "") -> Iterator[Callable[[], None]]:
 def failure_as_json(wanted: bool) -> Iterator[None]:
     """Print the failure of a command to stdout as an object, in addition to stderr.
 
-    Its keys are ``error`` (the message), ``code`` (of the exit) and ``failed``: the images that
-    could not be read or decoded, with ``path`` and ``reason``.
+    Its keys are ``json_version``, ``error`` (the message), ``code`` (of the exit) and ``failed``:
+    the images that could not be read or decoded, with ``path`` and ``reason``.
     """
     try:
         yield
@@ -142,8 +151,27 @@ def failure_as_json(wanted: bool) -> Iterator[None]:
             bad = error.__cause__.bad if isinstance(error.__cause__, BadImagesError) else ()
             failed = [{"path": printable(each.path), "reason": each.reason} for each in bad]
             with contextlib.suppress(OSError):  # nobody reads: the exit code says it
-                echo({"error": error.message, "code": error.exit_code, "failed": failed})
+                echo(
+                    {
+                        "json_version": JSON_VERSION,
+                        "error": error.format_message(),
+                        "code": error.exit_code,
+                        "failed": failed,
+                    }
+                )
         raise
+
+
+class JsonCommand(click.Command):
+    """A command with ``--json``: a command line that it refuses is an object, too."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:  # fmt: skip
+        """Parse the command line."""
+        with failure_as_json("--json" in args):
+            return super().make_context(info_name, args, parent, **extra)
 
 
 def _ignore(_lost: sys.UnraisableHookArgs) -> None:

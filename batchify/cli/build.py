@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from batchify.cli.boundary import boundary, failure_as_json
+from batchify.cli.boundary import boundary
 from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, BuildCommand, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from batchify.common.progress import ProgressCallback
     from batchify.options import BuildOptions
+
+
+DUE = 9
+"""The exit code of ``--check`` if OUT is not up to date."""
 
 
 @click.command(cls=BuildCommand)
@@ -47,10 +51,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     """
     on_signal = "; run the same command again to continue"
     only_asks = values["dry_run"] or values["check"]
-    with (
-        failure_as_json(values["json"]),
-        boundary("" if only_asks else on_signal) as check_signals,
-    ):
+    with boundary("" if only_asks else on_signal, json=values["json"]) as check_signals:
         options = to_options(context, values)
         if values["check"] and values["dry_run"]:
             raise click.UsageError("--check and --dry-run cannot be combined")
@@ -114,7 +115,7 @@ def _compare(
         from batchify.building.changes import find_changes  # HDF5 loads when workers have started
 
         changes = find_changes(dataset, output, options, **common)
-    return _Result(changes.as_json(), changes_text(changes), int(changes.is_due))
+    return _Result(changes.as_json(), changes_text(changes), DUE if changes.is_due else 0)
 
 
 def _build(

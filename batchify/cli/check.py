@@ -93,7 +93,7 @@ Examples:
 @click.pass_context
 def check(context: click.Context, /, path: str, **values: Any) -> None:
     """Check a file or a dataset."""
-    with boundary() as check_signals:
+    with boundary(json=values["json"]) as check_signals:
         from batchify.checking.check import check as run_check
         from batchify.cli.text import echo
         from batchify.common.paths import is_url

@@ -30,7 +30,7 @@ def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
         batchify fingerprint dataset/
         batchify fingerprint dataset/ --target-size 224x224 --split hash --json
     """
-    with boundary() as check_signals:
+    with boundary(json=values["json"]) as check_signals:
         from batchify.cli.text import echo
         from batchify.planning.planner import fingerprint as find_fingerprint
 

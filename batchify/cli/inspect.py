@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify import choices
-from batchify.cli.boundary import boundary
+from batchify.cli.boundary import JsonCommand, boundary
 from batchify.cli.text import echo, table
 from batchify.common.text import counts_text, plural, printable, size_text
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SKIPPED_SHOWN = 20
 
 
-@click.command()
+@click.command(cls=JsonCommand)
 @click.argument("file", metavar="OUT", type=click.Path())
 @click.option(
     "--sheet",
@@ -57,7 +57,7 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
         batchify inspect out.h5 --sheet sheet.png
         batchify inspect out.h5 --report report.html
     """
-    with boundary():
+    with boundary(json=json):
         from batchify.reporting.inspection import inspect
 
         found = inspect(file, sheet_path=sheet, report_path=report, seed=seed)

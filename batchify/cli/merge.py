@@ -6,11 +6,11 @@ import time
 
 import click
 
-from batchify.cli.boundary import boundary
+from batchify.cli.boundary import JsonCommand, boundary
 from batchify.cli.progress import shown_progress
 
 
-@click.command()
+@click.command(cls=JsonCommand)
 @click.argument("folder", metavar="SHARDS", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
 @click.option(
@@ -37,7 +37,7 @@ def merge(
         batchify build dataset/ shards/ --shards 64
         batchify merge shards/ out.h5
     """
-    with boundary() as check_signals:
+    with boundary(json=json) as check_signals:
         from batchify.cli.text import echo, merged_text
         from batchify.sharding.merge import merge as merge_shards
 

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from batchify import choices
+from batchify.cli.boundary import JsonCommand
 from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
@@ -147,7 +148,7 @@ class BuildOption(click.Option):
         )  # fmt: skip
 
 
-class BuildCommand(click.Command):
+class BuildCommand(JsonCommand):
     """A command with options of ``build``: one with a single value may be given once."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -322,7 +323,7 @@ RUN_OPTIONS = (
                 "everything again."),
     BuildOption("--check", default=False,
                 help="Only check whether OUT is up to date: if not, print the reasons and exit "
-                "with code 1."),
+                "with code 9."),
     BuildOption("--dry-run", default=False,
                 help="Print what would be done; decode and write nothing."),
     BuildOption("--json", default=False, help="Print the plan or the report as JSON."),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchify.cli.boundary import boundary
+from batchify.cli.boundary import JsonCommand, boundary
 from batchify.cli.option_types import CountOrAll
 from batchify.cli.options import WORKER_OPTIONS, give_options
 from batchify.cli.progress import shown_progress
@@ -19,7 +19,7 @@ SHOWN = 20
 DAMAGED = 6
 
 
-@click.command()
+@click.command(cls=JsonCommand)
 @click.argument("file", metavar="OUT", type=click.Path())
 @click.option("--quick", is_flag=True, help="Check all but the stored images.")
 @click.option(
@@ -63,7 +63,7 @@ def verify(
         batchify verify out.h5 --quick
         batchify verify out.h5 --source dataset/ --redecode 100
     """
-    with boundary() as check_signals:
+    with boundary(json=json) as check_signals:
         from batchify.checking.verify import verify as verify_file
         from batchify.cli.text import echo
 

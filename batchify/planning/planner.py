@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify._version import JSON_VERSION
 from batchify.choices import canonical_json, check_choice, check_workers
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.dataset import Dataset
@@ -47,6 +48,7 @@ class Fingerprint:
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values; see the page `json` of the documentation."""
         return {
+            "json_version": JSON_VERSION,
             "fingerprint": self.hexdigest,
             "images": self.plan.images,
             "classes": len(self.plan.dataset.classes),

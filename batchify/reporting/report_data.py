@@ -263,7 +263,7 @@ def _losses(reader: Reader) -> tuple[str, ...]:
     sources = count_sources(reader)
     total = sum(sources.values())
     return tuple(
-        f"{count:,} of {total:,} images {loss.problem}"
+        f"{count:,} of {total:,} images {loss.problem}; {loss.advice}"
         for loss, count in find_losses(sources, options.decode, options.store)
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from batchify import choices
+from batchify._version import JSON_VERSION
 from batchify.common.paths import local_path
 from batchify.common.text import printable
 from batchify.errors import Skipped
@@ -85,9 +86,6 @@ def joined_stats(
         )
         for i in range(len(filled[0][1]))
     )
-
-
-JSON_VERSION = 1
 
 
 @dataclass(frozen=True)

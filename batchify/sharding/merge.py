@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify._version import JSON_VERSION
 from batchify.building.seal import write_statistics
 from batchify.building.staging import open_destination
 from batchify.building.target import Target
@@ -184,6 +185,7 @@ class MergeReport:
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {
+            "json_version": JSON_VERSION,
             "path": printable(self.path),
             "bytes": self.nbytes,
             "rows": self.rows,

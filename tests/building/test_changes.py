@@ -428,10 +428,10 @@ def test_arguments_that_cannot_be_meant(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_check_of_the_command(run: Run, photos: Path, tmp_path: Path) -> None:
-    """Exit 1 where a build is due, with the reasons; 0 where not; nothing is written."""
+    """Exit 9 where a build is due, with the reasons; 0 where not; nothing is written."""
     size, out = ("--target-size", "20x16"), tmp_path / "out.h5"
     done = run("build", "photos", "out.h5", *size, "--check")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (9, "")
     assert done.stdout == f"{out} is not up to date:\n  - there is no such file\n"
     assert not (tmp_path / "out.h5").exists()
     assert run("build", "photos", "out.h5", *size).returncode == 0
@@ -444,14 +444,14 @@ def test_the_check_of_the_command(run: Run, photos: Path, tmp_path: Path) -> Non
         change(photos / "dog" / f"img_{i:03}.jpg", 40 + i)
     (photos / "cat" / "img_000.jpg").unlink()
     done = run("build", "photos", "out.h5", *size, "--seed", "1", "--check")
-    assert done.returncode == 1
+    assert done.returncode == 9
     lines = done.stdout.splitlines()[1:]
     assert lines[0] == "  - seed was 0, now 1"
     assert lines[1].startswith("  - 7 changed: dog/")
     assert lines[1].endswith(", …")
     assert lines[2] == "  - 1 vanished: cat/img_000.jpg"
     done = run("build", "photos", "out.h5", *size, "--check", "--json")
-    assert done.returncode == 1
+    assert done.returncode == 9
     result = json.loads(done.stdout)
     assert (result["up_to_date"], len(result["changed"])) == (False, 7)
     done = run("build", "photos", "out.h5", *size, "--overwrite")

@@ -203,7 +203,7 @@ def test_json_has_the_failure_and_all_that_failed(run: Run, photos: Path, tmp_pa
     lines = spoil(photos)
     done = run("build", photos, "out.h5", *SIZE, "--json")
     result = json.loads(done.stdout)
-    assert list(result) == ["error", "code", "failed"]
+    assert list(result) == ["json_version", "error", "code", "failed"]
     assert result["code"] == done.returncode == 3
     assert done.stderr == f"Error: {result['error']}\n"
     failed = [f"{entry['path']}\t{entry['reason']}" for entry in result["failed"]]

@@ -1,0 +1,51 @@
+"""What every command prints with ``--json``: one object, also if it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.running import Run
+
+from batchify.cli import main
+
+SMALL = ("--target-size", "8")
+DONE = {
+    "build": ("photos", "new.h5", *SMALL),
+    "check": ("out.h5",),
+    "fingerprint": ("photos", *SMALL),
+    "inspect": ("out.h5",),
+    "merge": ("shards", "merged.h5"),
+    "verify": ("out.h5",),
+}
+FAILS = {
+    "build": ("nowhere", "new.h5"),
+    "check": ("nowhere.h5",),
+    "fingerprint": ("nowhere",),
+    "inspect": ("nowhere.h5",),
+    "merge": ("nowhere", "merged.h5"),
+    "verify": ("nowhere.h5",),
+}
+
+
+@pytest.mark.usefixtures("photos")
+def test_every_command_prints_one_object(run: Run) -> None:
+    """With ``json_version``, whether it succeeds, fails or refuses its command line."""
+    commands = {
+        name
+        for name, command in main.commands.items()
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert set(DONE) == set(FAILS) == commands
+    run("build", "photos", "out.h5", *SMALL)
+    run("build", "photos", "shards", *SMALL, "--shards", "2")
+    for name in sorted(commands):
+        done = run(name, *DONE[name], "--json")
+        assert next(iter(json.loads(done.stdout).items())) == ("json_version", 1), name
+        for arguments, code in ((FAILS[name], 1), ((), 2), ((*DONE[name], "--colour"), 2)):
+            failed = run(name, *arguments, "--json")
+            found = json.loads(failed.stdout)
+            assert list(found) == ["json_version", "error", "code", "failed"]
+            assert (found["code"], found["failed"]) == (failed.returncode, []) == (code, [])
+            assert found["error"] in failed.stderr
