@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.checking.findings import Problem as Problem
     from batchify.checking.findings import Verification as Verification
     from batchify.checking.verify import verify as verify
+    from batchify.common.keywords import OptionKeywords as OptionKeywords
     from batchify.common.progress import Progress as Progress
     from batchify.dataset_options import DiscoverOptions as DiscoverOptions
     from batchify.dataset_options import ManifestOptions as ManifestOptions
@@ -63,6 +64,7 @@ _MODULES = {
     "checking.check": "check",
     "checking.findings": "CheckLimits CheckReport Finding Problem Verification",
     "checking.verify": "verify",
+    "common.keywords": "OptionKeywords",
     "common.progress": "Progress",
     "dataset_options": "DiscoverOptions ManifestOptions SplitOptions",
     "datasets.dataset": "Dataset",

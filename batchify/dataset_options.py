@@ -19,6 +19,13 @@ OPTIONAL_COLUMNS = ("split", "group", "weight")
 """Columns of a manifest with a meaning of their own, in addition to paths and labels."""
 
 
+def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names that are given as a sequence, or comma-separated in one string."""
+    if isinstance(names, str):
+        return tuple(name.strip() for name in names.split(","))
+    return tuple(names)
+
+
 def _check_names(names: Sequence[str], one: str, many: str) -> None:
     """Refuse names that are empty or repeated, or too many to record."""
     if not all(isinstance(name, str) and name for name in names):
@@ -86,15 +93,13 @@ class DiscoverOptions:
     def __post_init__(self) -> None:
         self._check_layout()
         check_choice("class order", self.class_order, choices.CLASS_ORDERS)
-        listed = self.classes.split(",") if isinstance(self.classes, str) else self.classes
-        object.__setattr__(self, "classes", tuple(listed))
+        object.__setattr__(self, "classes", _listed(self.classes))
         _check_names(self.classes, "class", "classes")
         if self.classes and self.class_order != "name":
             raise OptionError("--classes sets the order of the classes; leave --class-order out")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
-        names = self.extensions.split(",") if isinstance(self.extensions, str) else self.extensions
-        cleaned = {name.strip().lower().lstrip(".") for name in names}
+        cleaned = {name.strip().lower().lstrip(".") for name in _listed(self.extensions)}
         for name in cleaned:
             if not re.fullmatch(r"[^\s*?/\\,]{1,64}", name):
                 raise OptionError(
@@ -179,8 +184,8 @@ class ManifestOptions:
 
     Parameters
     ----------
-    path : str
-        ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
+    path : path
+        The table: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
     label_columns : tuple of str
         Columns with the labels: several for ``multilabel`` and ``regression``, else one. By
         default ``label``, or the one column that may be meant.
@@ -200,8 +205,8 @@ class ManifestOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fsdecode(self.path))
-        object.__setattr__(self, "label_columns", tuple(self.label_columns))
-        object.__setattr__(self, "keep_columns", tuple(self.keep_columns))
+        for name in ("label_columns", "keep_columns"):
+            object.__setattr__(self, name, _listed(getattr(self, name)))
         check_choice("unlabelled", self.unlabelled, choices.UNLABELLED)
         _check_names(self.label_columns, "label column", "label columns")
         _check_names(self.keep_columns, "column to keep", "columns to keep")

@@ -26,8 +26,14 @@ class DecodeOptions:
     ----------
     target_size : tuple of int
         (height, width).
-    color_mode, interpolation, fit, exif : str
-        See `batchify.choices`.
+    color_mode : str
+        Channels to store: ``rgb``, ``rgba`` or ``grayscale``.
+    interpolation : str
+        How to resize: ``nearest``, ``bilinear``, ``bicubic``, ``box``, ``hamming`` or ``lanczos``.
+    fit : str
+        If the aspect ratio differs: ``stretch``, ``crop`` the center, or ``pad`` with black.
+    exif : str
+        ``ignore`` EXIF orientation, as Keras does, or ``apply`` it.
     scaled_decode : bool
         Let the JPEG decoder shrink by 2, 4 or 8 before an antialiased resize.
     max_pixels, max_dimension, max_file_size : int
@@ -59,6 +65,8 @@ class DecodeOptions:
     plugins: tuple[str, ...] = field(default=(), metadata=DERIVED)
 
     def __post_init__(self) -> None:
+        if isinstance(self.target_size, list):
+            object.__setattr__(self, "target_size", tuple(self.target_size))
         if not isinstance(self.target_size, tuple) or len(self.target_size) != 2:
             raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
         for side in self.target_size:
@@ -89,12 +97,18 @@ class StoreOptions:
 
     Parameters
     ----------
-    class_mode, dtype, compression : str
-        See `batchify.choices`.
-    rescale : str or float
-        A fraction ("1/255") or a number for all images, recorded in the file as it was written. Or
-        ``auto``: 1/255 in a uint8 file, 1/65535 in a uint16 file, and in a float32 file by the
-        depth of each image: 1/255, 1/65535, or 1 for floating point and 32-bit integers.
+    class_mode : str
+        Labels to store: ``sparse`` (class numbers), ``categorical``, ``binary`` or ``none``; with a
+        manifest also ``multilabel``, ``regression`` or ``mask``.
+    dtype : str
+        Data type of the images: ``uint8``, ``uint16``, or ``float32`` for pixels times `rescale`.
+    compression : str
+        ``none`` or ``gzip``.
+    rescale : str, float or None
+        A fraction ("1/255") or a number for all images, recorded in the file as it was written;
+        None is 1. Or ``auto``: 1/255 in a uint8 file, 1/65535 in a uint16 file, and in a float32
+        file by the depth of each image: 1/255, 1/65535, or 1 for floating point and 32-bit
+        integers.
     compression_level : int
         1 (fast) to 9 (small).
     store : str
@@ -104,7 +118,7 @@ class StoreOptions:
 
     class_mode: choices.ClassMode = "sparse"
     dtype: choices.Dtype = "uint8"
-    rescale: str | float = choices.AUTO
+    rescale: str | float | None = choices.AUTO
     compression: choices.Compression = "none"
     compression_level: int = 4
     store: choices.Store = field(default="decoded", metadata=LATER)
@@ -121,7 +135,8 @@ class StoreOptions:
             )
         if not 1 <= self.compression_level <= 9:
             raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
-        object.__setattr__(self, "rescale", str(self.rescale))
+        rescale = 1.0 if self.rescale is None else self.rescale
+        object.__setattr__(self, "rescale", str(rescale))
         parse_rescale(self.recorded_rescale)
 
     @property

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import batchify
 from batchify.choices import Limit, canonical_json, parse_rescale
+from batchify.cli.build import build as build_command
+from batchify.cli.options import FILE_OPTIONS
+from batchify.common.keywords import OPTION_HOMES, OptionKeywords, make_options, option_default
+from batchify.dataset_options import ManifestOptions, SplitOptions
 from batchify.errors import OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
+
+TAKE_OPTIONS = (
+    batchify.build, batchify.build_shards, batchify.check, batchify.find_changes,
+    batchify.find_shard_changes, batchify.fingerprint, batchify.plan_build,
+    batchify.Loader.from_directory,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -98,3 +112,90 @@ def test_config_records_what_shapes_the_file() -> None:
     store = StoreOptions(compression="gzip")
     assert BuildOptions(store=store).config(layout="classes")["compression_level"] == 4
     assert canonical_json({"b": 1, "a": (1, 2)}) == '{"a":[1,2],"b":1}'
+
+
+def test_keywords_command_and_groups_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same options everywhere, with the same names, types and defaults."""
+    monkeypatch.chdir(tmp_path)  # no options from a file
+    types = get_type_hints(OptionKeywords)
+    command = {str(option.name) for option in FILE_OPTIONS} | {"batch_size"}
+    assert set(types) == set(OPTION_HOMES) == command
+    defaults = build_command.make_context("build", ["dataset", "out.h5"]).params
+    groups = {**get_type_hints(BuildOptions), "": BuildOptions, "manifest": ManifestOptions}
+    for name, (group, field) in OPTION_HOMES.items():
+        assert option_default(name) == defaults[name], name
+        if name != "manifest":
+            kind = get_type_hints(groups[group])[field]
+            assert types[name] == (Sequence[str] if kind == tuple[str, ...] else kind), name
+
+
+@pytest.mark.parametrize("function", TAKE_OPTIONS, ids=lambda function: function.__name__)
+def test_a_signature_shows_every_option(function: Callable[..., object]) -> None:
+    """With its type and its default, for `help` and for editors; no ``**keywords`` hides them."""
+    shown = inspect.signature(function).parameters
+    for name, kind in get_type_hints(OptionKeywords).items():
+        assert (shown[name].annotation, shown[name].default) == (kind, option_default(name))
+    assert "keywords" not in shown
+    assert "options" in shown
+
+
+def test_the_help_of_build_describes_every_option() -> None:
+    """In the words of the groups, under the name of the keyword."""
+    text = inspect.getdoc(batchify.build) or ""
+    for name in OPTION_HOMES:
+        assert any(name in line.partition(" :")[0].split(", ") for line in text.splitlines()), name
+    assert "\nvalidation_split, test_split : float, optional\n    Share of each class" in text
+
+
+def test_keywords_are_the_options_of_the_groups(photos: Path) -> None:
+    """A chosen split is remembered as one; names are taken with commas or as a list."""
+    made = make_options(
+        None, {"target_size": (24, 20), "split": "stratified", "test_split": 0.3, "rescale": None}
+    )
+    groups = BuildOptions(
+        decode=DecodeOptions((24, 20)), split=SplitOptions("stratified", test=0.3),
+        store=StoreOptions(rescale=1.0), split_given=True,
+    )  # fmt: skip
+    assert made == groups
+    assert not make_options(None, {"group_by": ""}).split_given
+    plan = batchify.plan_build(photos, target_size=(24, 20), split="stratified", test_split=0.3,
+                               rescale=None)  # fmt: skip
+    assert plan.identity == batchify.plan_build(photos, groups).identity
+    commas = make_options(None, {"extensions": "webp, jxl", "classes": "dog,cat"})
+    assert commas == make_options(None, {"extensions": ["jxl", "webp"], "classes": ["dog", "cat"]})
+
+
+def test_keywords_override_the_options_of_an_object() -> None:
+    """What they do not name stays as it is there, in the same group, too."""
+    base = BuildOptions(decode=DecodeOptions((8, 8), "rgba"), split_given=True, batch_size=3)
+    made = make_options(base, {"color_mode": "grayscale", "seed": 5})
+    assert made.decode == DecodeOptions((8, 8), "grayscale")
+    assert (made.split.seed, made.split_given, made.batch_size) == (5, True, 3)
+    assert make_options(base, {}) == base
+
+
+def test_a_manifest_is_a_path_with_keywords_or_an_object() -> None:
+    """Its columns need one."""
+    table = ManifestOptions("t.csv", ("red", "big"), keep_columns=("x",))
+    made = make_options(None, {
+        "manifest": Path("t.csv"), "label_columns": "red, big", "keep_columns": ["x"],
+        "class_mode": "multilabel",
+    })  # fmt: skip
+    assert made.manifest == table
+    again = make_options(made, {"manifest": "other.csv", "unlabelled": "drop"})
+    assert again.manifest == ManifestOptions("other.csv", ("red", "big"), "", "drop", ("x",))
+    assert make_options(None, {"manifest": table, "class_mode": "regression"}).manifest == table
+    assert make_options(made, {"manifest": None, "class_mode": "sparse", "label_columns": ()}
+                        ).manifest is None  # fmt: skip
+    with pytest.raises(OptionError, match=r"^--path-column requires --manifest$"):
+        make_options(None, {"path_column": "file"})
+
+
+def test_a_keyword_that_is_no_option_is_a_type_error(photos: Path) -> None:
+    """With the name that may be meant, as Python does it for other functions."""
+    with pytest.raises(TypeError, match="'target_sise'; did you mean 'target_size'"):
+        batchify.build(photos, "out.h5", target_sise=(8, 8))  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'worker'; did you mean 'workers'"):
+        batchify.fingerprint(photos, worker=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="options must be BuildOptions, not tuple"):
+        batchify.build(photos, "out.h5", (8, 8))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from batchify.building.outcome import BuildReport
 from batchify.building.staging import open_destination
 from batchify.building.target import Destination, Target
 from batchify.building.workfile import Resumed, WorkFile
+from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.decoding.channels import ChannelTotals
 from batchify.decoding.losses import NOTHING_LOST, Lost
@@ -281,6 +283,7 @@ START_IMAGES = 5_000
 """Worker processes pay off from this number of images, at any size (``scripts/bench start``)."""
 
 
+@shows_options
 def build(
     dataset: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -294,6 +297,7 @@ def build(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     work_dir: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> BuildReport:
     """Write the splits of a dataset folder into one HDF5 file.
 
@@ -308,6 +312,9 @@ def build(
         While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are next to it; for
         a URL, in a folder of their own in `work_dir`, until the file is uploaded.
     options : BuildOptions, optional
+        All options at once, to use them again.
+    **keywords
+        Single options, as on the command line; they override those of `options`.
     workers : int, optional
         Processes; by default as many as this process may use CPUs. Never affects the output.
     overwrite : bool
@@ -355,7 +362,7 @@ def build(
     Memory: a batch and a decoded image in each process; in this one also the bytes of all paths
     and about 20 bytes per image.
     """
-    options = options or BuildOptions()
+    options = make_options(options, keywords)
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,

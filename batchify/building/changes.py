@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from typing import Unpack
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from batchify.building.row_sources import (
     present_rows,
     stored_keys,
 )
+from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import DownloadedPath, is_url, local_path, shown, shown_path
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import plural, printable
@@ -93,6 +95,7 @@ def compare(
     return changes, plan
 
 
+@shows_options
 def find_changes(
     dataset: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -103,6 +106,7 @@ def find_changes(
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> Changes:
     """Find out whether a build would make a different file than the existing one, and why.
 
@@ -111,7 +115,7 @@ def find_changes(
 
     Parameters
     ----------
-    dataset, output, options, on_error, max_skipped, workers, image_timeout_s, progress
+    dataset, output, options, keywords, on_error, max_skipped, workers, image_timeout_s, progress
         As for `batchify.build`.
 
     Returns
@@ -128,7 +132,7 @@ def find_changes(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
     )
     return _find_changes(
-        dataset, output, options or BuildOptions(), run, progress or (lambda _: None)
+        dataset, output, make_options(options, keywords), run, progress or (lambda _: None)
     )
 
 

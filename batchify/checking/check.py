@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Unpack
 
 from batchify.checking import class_balance, class_names, image_loss, leaks
 from batchify.checking.facts import Facts, folder_facts, shard_facts, stored_facts
@@ -19,6 +20,7 @@ from batchify.checking.findings import (
     Problem,
 )
 from batchify.choices import check_workers
+from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import local_path, shown_path
 from batchify.common.progress import ProgressCallback
 from batchify.datasets.discovery import is_dataset
@@ -60,6 +62,7 @@ A new check is a function and a line here; `findings.CHECK_CODES` has its severi
 """
 
 
+@shows_options
 def check(
     path: str | os.PathLike[str],
     options: BuildOptions | None = None,
@@ -70,6 +73,7 @@ def check(
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> CheckReport:
     """Find problems that would hurt training in a file, or in a dataset before it is built.
 
@@ -78,8 +82,8 @@ def check(
     path : path
         A file that `batchify.build` made, or a folder of shards: no image is read. Or a dataset,
         a folder or an archive: every image is decoded, as a build with `options` would.
-    options : BuildOptions, optional
-        For a dataset.
+    options, keywords
+        As for `batchify.build`, for a dataset.
     limits : CheckLimits, optional
     ignore : iterable of str
         Codes, keys of `batchify.checking.findings.CHECK_CODES`, that never fail.
@@ -113,12 +117,12 @@ def check(
     report = progress or (lambda _: None)
     if is_dataset(path):
         with engine.Workers(workers, image_timeout_s) as pool:
-            plan = plan_with_workers(path, options or BuildOptions(), pool, report, skip=True)
+            plan = plan_with_workers(path, make_options(options, keywords), pool, report, skip=True)
             if limits.group_by:
                 check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
             facts = folder_facts(plan, pool, report)
         problems = _problems(facts, limits, ignored)
-    elif options is not None:
+    elif options is not None or keywords:
         raise OptionError("options of a build are for a dataset; a file has its own")
     elif is_shard_folder(folder := local_path(path)):
         facts = shard_facts(os.fsencode(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from batchify import choices
 from batchify.cli.boundary import JsonCommand
 from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
+from batchify.common.keywords import OPTION_HOMES, OptionKeywords, make_options
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.image_options import DecodeOptions, StoreOptions
@@ -358,33 +359,10 @@ def give_options(options: Sequence[click.Option]) -> Callable[[_Command], _Comma
 
 
 def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
-    """Return the options for the library, made from the values of a command."""
-
-    def fields(group: object) -> dict[str, Any]:
-        taken = (option for option in FILE_OPTIONS if option.group is group)
-        return {option.field: values[str(option.name)] for option in taken}
-
-    split_given = any(
-        context.get_parameter_source(name) is not ParameterSource.DEFAULT
-        and values[name] != ""
-        and values[name] is not False
-        for name in ("split", "group_by", "group_duplicates")
-    )
-    manifest = None
-    if values["manifest"] is not None:
-        manifest = ManifestOptions(**fields(_MANIFEST), path=values["manifest"])
-    else:
-        for option in FILE_OPTIONS:
-            if option.group is _MANIFEST and values[str(option.name)] != getattr(
-                _MANIFEST, option.field
-            ):
-                raise click.UsageError(f"{option.opts[0]} requires --manifest")
-    return BuildOptions(
-        discover=DiscoverOptions(**fields(_DISCOVER)),
-        split=SplitOptions(**fields(_SPLIT)),
-        decode=DecodeOptions(**fields(_DECODE)),
-        store=StoreOptions(**fields(_STORE)),
-        split_given=split_given,
-        batch_size=values.get("batch_size", BATCH_SIZE),
-        manifest=manifest,
-    )
+    """Return the options for the library, made from those that a command was given."""
+    given = {
+        name: values[name]
+        for name in OPTION_HOMES
+        if name in values and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    return make_options(None, cast("OptionKeywords", given))

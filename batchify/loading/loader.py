@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify import choices
+from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.datasets.dataset import Dataset, sample_labels
 from batchify.datasets.manifest import read_dataset
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.formats import check_extensions
 from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
-from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading.indexing import count_batches, cut_batches
 from batchify.options import BuildOptions
 from batchify.planning.doubts import plan_warnings
-from batchify.planning.limits import draw_samples
+from batchify.planning.planner import draw_splits
 from batchify.planning.policies import Indices, keras_order
-from batchify.planning.splitting import assign_splits
+from batchify.workers.engine import Workers
 
 
 class Loader:
@@ -61,85 +59,50 @@ class Loader:
         self._reader = BatchReader(
             dataset.source.open_reader(),
             self._options.decode,
-            store=replace(self._options.store, dtype="float32"),
+            store=replace(
+                self._options.store, dtype="float32", store="decoded", compression="none"
+            ),
         )
         self._batch_index = 0
         self._batches_seen = 0
         self._batches: list[Indices] = []
 
     @classmethod
+    @shows_options
     def from_directory(
         cls,
         directory: str | os.PathLike[str],
+        options: BuildOptions | None = None,
         *,
         subset: str = "train",
-        target_size: tuple[int, int] = (150, 150),
-        color_mode: choices.ColorMode = "rgb",
-        interpolation: choices.Interpolation = "nearest",
-        fit: choices.Fit = "stretch",
-        class_mode: choices.ClassMode = "sparse",
-        batch_size: int = 33,
-        rescale: float | str | None = choices.AUTO,
-        shuffle: bool = True,
-        seed: int = 0,
-        validation_split: float | None = None,
-        test_split: float | None = None,
-        split: choices.Policy = "keras",
-        group_by: str = "",
-        max_per_class: int | None = None,
-        limit: int | None = None,
-        discover_options: DiscoverOptions | None = None,
-        manifest: ManifestOptions | None = None,
-    ) -> Loader:
+        **keywords: Unpack[OptionKeywords],
+    ) -> Self:
         """Make a loader for one split of a dataset folder, with Keras' parameters.
 
         Parameters
         ----------
         directory : path
+        options : BuildOptions, optional
+            All options at once, to use them again.
+        **keywords
+            Single options, as for `batchify.build`, which override those of `options`. How a file
+            stores images makes no difference here: batches are float32.
         subset : str
             ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``.
-        target_size : tuple of int
-            (height, width).
-        rescale : float, str or None
-            The factor to multiply pixels by; None leaves them as they are. ``auto`` is 1/255, for
-            grayscale images of 16 bits 1/65535, and 1 for floating point and 32-bit integers.
-        seed : int
-            Random seed for the order, and for a ``stratified`` or ``hash`` split.
-        validation_split, test_split, split, group_by, max_per_class, limit
-            See `SplitOptions`.
-        discover_options : DiscoverOptions, optional
-            Which files are images.
-        manifest : ManifestOptions, optional
-            The table that lists the images and their labels; its weights are not used.
 
         Raises
         ------
         OptionError
             If there is no such split, or an option is not valid.
         DatasetNotFoundError, DatasetError
-            As `batchify.datasets.discovery.discover`.
+            As `batchify.discover`.
         """
-        options = BuildOptions(
-            discover=discover_options or DiscoverOptions(),
-            split=SplitOptions(
-                split,
-                validation_split,
-                test_split,
-                shuffle,
-                seed,
-                group_by,
-                max_per_class=max_per_class,
-                limit=limit,
-            ),
-            decode=DecodeOptions(target_size, color_mode, interpolation, fit),
-            store=StoreOptions(class_mode, rescale=1.0 if rescale is None else rescale),
-            batch_size=batch_size,
-            manifest=manifest,
-        )
+        options = make_options(options, keywords)
         check_extensions(options.discover.extensions)
         found = read_dataset(directory, options)
-        found.check_linked("pass discover_options=DiscoverOptions(follow_links=True) to read it")
-        dataset, splits = draw_samples(found, assign_splits(found, options), options.split)
+        found.check_linked("pass follow_links=True to read it")
+        with Workers(None) as workers:
+            dataset, splits = draw_splits(found, options, workers, lambda _: None)
         name = "train" if subset == "training" else subset
         if name not in splits:
             raise OptionError(f"there is no split {subset!r}, only {', '.join(splits)}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify._version import JSON_VERSION
 from batchify.choices import canonical_json, check_choice, check_workers
+from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.manifest import read_dataset
@@ -24,6 +26,7 @@ from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.limits import draw_samples
 from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan
+from batchify.planning.policies import Indices
 from batchify.planning.splitting import assign_splits, splits_from_train
 from batchify.workers import engine
 
@@ -55,6 +58,7 @@ class Fingerprint:
         }
 
 
+@shows_options
 def plan_build(
     dataset: str | os.PathLike[str],
     options: BuildOptions | None = None,
@@ -63,6 +67,7 @@ def plan_build(
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> BuildPlan:
     """Return everything that a build will do, without decoding or writing anything.
 
@@ -70,7 +75,7 @@ def plan_build(
 
     Parameters
     ----------
-    dataset, options, on_error, workers, image_timeout_s, progress
+    dataset, options, keywords, on_error, workers, image_timeout_s, progress
         As for `batchify.build`.
 
     Raises
@@ -79,13 +84,12 @@ def plan_build(
     WorkerDiedError
         If a file cannot be read to its end in time.
     """
+    options = make_options(options, keywords)
     check_choice("on error", on_error, choices.ON_ERRORS)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)
     with engine.Workers(workers, image_timeout_s) as pool:
-        return plan_with_workers(
-            dataset, options or BuildOptions(), pool, report, skip=on_error == "skip"
-        )
+        return plan_with_workers(dataset, options, pool, report, skip=on_error == "skip")
 
 
 def plan_with_workers(
@@ -144,8 +148,15 @@ def drawn_dataset(
     """Return the samples of a dataset that a build takes: all, if there is no limit."""
     if options.split.limit is None and options.split.max_per_class is None:
         return found
+    return draw_splits(found, options, workers, report)[0]
+
+
+def draw_splits(
+    found: Dataset, options: BuildOptions, workers: engine.Workers, report: ProgressCallback
+) -> tuple[Dataset, Mapping[str, Indices]]:
+    """Return the samples of a dataset that a build takes, and those of each split."""
     digests = _split_digests(found, options, workers, report)
-    return draw_samples(found, assign_splits(found, options, digests), options.split)[0]
+    return draw_samples(found, assign_splits(found, options, digests), options.split)
 
 
 def _split_digests(
@@ -176,6 +187,7 @@ def with_file_sizes(dataset: Dataset, max_file_size: int) -> Dataset:
     return replace(dataset, samples=replace(samples, sizes=sizes))
 
 
+@shows_options
 def fingerprint(
     dataset: str | os.PathLike[str],
     options: BuildOptions | None = None,
@@ -184,6 +196,7 @@ def fingerprint(
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> Fingerprint:
     """Return the identity of a build before it is made: a key for a cache.
 
@@ -193,7 +206,7 @@ def fingerprint(
 
     Parameters
     ----------
-    dataset, options, on_error, workers, image_timeout_s, progress
+    dataset, options, keywords, on_error, workers, image_timeout_s, progress
         As for `batchify.build`: a dataset that it refuses has no fingerprint.
 
     Raises
@@ -206,7 +219,7 @@ def fingerprint(
     -----
     Memory: the plan, and 32 bytes an image.
     """
-    options = options or BuildOptions()
+    options = make_options(options, keywords)
     check_choice("on error", on_error, choices.ON_ERRORS)
     check_workers(workers, image_timeout_s)
     report = progress or (lambda _: None)

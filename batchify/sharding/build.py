@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from batchify.building.failures import listed_failures
 from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
 from batchify.choices import check_at_least
+from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import is_url
 from batchify.common.progress import ProgressCallback
 from batchify.common.text import plural, printable
@@ -118,6 +120,7 @@ def check_shards_apart(folder: ShardFolder, parts: Sequence[Shard]) -> None:
     check_apart({name: np.concatenate(found) for name, found in digests.items()}, path_of)
 
 
+@shows_options
 def build_shards(
     dataset: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -134,6 +137,7 @@ def build_shards(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     work_dir: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> ShardsReport:
     """Write the splits of a dataset into several HDF5 files, the shards, and an index of them.
 
@@ -148,7 +152,8 @@ def build_shards(
         See `batchify.discover`.
     output : path
         The folder of the shards, which is created if it does not exist; or the URL of one.
-    options : BuildOptions, optional
+    options, keywords
+        As for `batchify.build`.
     shards : int
         The number of shards of each split; a split with fewer rows has one a row.
     executor : concurrent.futures.Executor, optional
@@ -174,7 +179,7 @@ def build_shards(
     Memory: in this process the plan, as for one file, and the paths of the shards that the executor
     has; in each worker a shard's paths, a batch and a decoded image.
     """
-    options = options or BuildOptions()
+    options = make_options(options, keywords)
     check_at_least("shards", shards, 1)
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
@@ -227,6 +232,7 @@ def build_shards(
     return made
 
 
+@shows_options
 def find_shard_changes(
     dataset: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -238,13 +244,16 @@ def find_shard_changes(
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> Changes:
     """Find out whether a build of shards is due; nothing is written.
 
     Parameters
     ----------
-    dataset, output, options, shards, on_error, max_skipped, workers, image_timeout_s, progress
-        As for `build_shards`.
+    dataset, output, options, keywords, shards, on_error, max_skipped
+        As for `batchify.build_shards`.
+    workers, image_timeout_s, progress
+        As for `batchify.build`.
 
     Returns
     -------
@@ -254,6 +263,7 @@ def find_shard_changes(
     ------
     As `batchify.find_changes`.
     """
+    options = make_options(options, keywords)
     check_at_least("shards", shards, 1)
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
@@ -261,7 +271,7 @@ def find_shard_changes(
     report = progress or (lambda _: None)
     folder = shard_folder(output)
     with Workers(workers, image_timeout_s, imports=FILL) as local:
-        plan = plan_with_workers(dataset, options or BuildOptions(), local, report, skip=run.skip)
+        plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
         parts = cut_plan(plan, shards)
         make = TaskMaker(plan, folder, run)
         outcomes = Outcomes(plan, parts, run.limit)

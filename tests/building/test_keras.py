@@ -99,7 +99,7 @@ def test_loader_yields_what_keras_yields_for_epochs(
     )  # fmt: skip
     loader = batchify.Loader.from_directory(
         zoo, subset=subset, validation_split=0.3, target_size=(20, 20), batch_size=4, seed=11,
-        shuffle=shuffle, class_mode=class_mode, discover_options=DiscoverOptions(hidden=True),
+        shuffle=shuffle, class_mode=class_mode, hidden=True,
     )  # fmt: skip
     assert len(loader) == len(flow)
     assert loader.class_indices == flow.class_indices

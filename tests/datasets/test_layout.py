@@ -826,7 +826,7 @@ def test_a_class_that_is_a_link_out_is_asked(tmp_path: Path, run: Run, name: str
         assert "cat leads out of the dataset folder by a link" in done.stderr
         assert "--follow-links" in done.stderr
         assert "--on-error skip" in done.stderr
-    with pytest.raises(DatasetError, match="discover_options=DiscoverOptions"):
+    with pytest.raises(DatasetError, match="pass follow_links=True"):
         Loader.from_directory(root)
     refused = run("fingerprint", root)  # no key for a build that is refused
     assert (refused.returncode, refused.stdout) == (1, "")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.drawing import draw_dataset
 
+import batchify
 from batchify.datasets.discovery import discover
 from batchify.decoding.batch import BatchReader
 from batchify.errors import BadImagesError, BatchifyWarning, OptionError
@@ -56,6 +57,23 @@ def test_subsets(photos: Path, tmp_path: Path) -> None:
     with pytest.warns(BatchifyWarning, match="only one class"):
         loader = Loader.from_directory(tmp_path / "split", subset="validation")
     assert loader.samples == 2
+
+
+def test_it_takes_every_option_of_a_build(photos: Path) -> None:
+    """Copies stay in one split; how a file would store the images makes no difference."""
+    (photos / "dog" / "copy.jpg").write_bytes((photos / "dog" / "img_003.jpg").read_bytes())
+    options: batchify.OptionKeywords = {
+        "target_size": (8, 8), "split": "hash", "group_duplicates": True, "exclude": ["img_000.*"],
+        "seed": 2, "store": "encoded", "dtype": "uint16",
+    }  # fmt: skip
+    loader = Loader.from_directory(photos, **options)
+    plan = plan_build(photos, **options)
+    rows = {split.name: len(split) for split in plan.splits}
+    assert loader.samples == rows["train"]
+    images, _ = next(loader)
+    assert images.shape == (rows["train"], 8, 8, 3)
+    assert images.dtype == np.float32
+    assert 0.2 < images.mean() < 0.8
 
 
 def test_it_warns_as_a_build_does(tmp_path: Path) -> None:
