@@ -42,8 +42,17 @@ SKIPPED_SHOWN = 20
     metavar="N",
     help="Random seed that chooses the images to show, if there are many.",
 )
+@click.option(
+    "--font",
+    type=click.Path(),
+    metavar="FILE",
+    help="Font of the sheet, .ttf, .otf or .ttc, for scripts other than Latin, Greek and Cyrillic; "
+    "without it, a system font.",
+)
 @click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
-def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: bool) -> None:
+def inspect(
+    file: str, sheet: str | None, report: str | None, seed: int, font: str | None, json: bool
+) -> None:
     """Show what a file contains.
 
     OUT is a file that `batchify build` made. You see splits with their rows, shape and bytes;
@@ -60,7 +69,9 @@ def inspect(file: str, sheet: str | None, report: str | None, seed: int, json: b
     with boundary(json=json):
         from batchify.reporting.inspection import inspect
 
-        found = inspect(file, sheet_path=sheet, report_path=report, seed=seed)
+        if font is not None and sheet is None:
+            raise click.UsageError("--font requires --sheet")
+        found = inspect(file, sheet_path=sheet, report_path=report, seed=seed, font=font)
         echo(found.summary.as_json() if json else render(found, report, seed))
 
 

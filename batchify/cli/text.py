@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchify import choices
-from batchify.common.text import counts_text, labelled, plural, printable, size_text
+from batchify.common.text import columns_of, counts_text, labelled, plural, printable, size_text
 
 if TYPE_CHECKING:
     from batchify.building.outcome import BuildReport, Changes
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Return rows as aligned columns, of which those numbered in `right` are flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
+        spaces = [" " * (width - columns_of(cell)) for cell, width in zip(row, widths, strict=True)]
         cells = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            space + cell if i in right else cell + space
+            for i, (cell, space) in enumerate(zip(row, spaces, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
@@ -36,7 +37,7 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
 def echo(result: str | Mapping[str, Any]) -> None:
     """Print a text, or plain values as JSON, to stdout.
 
-    Characters that its encoding lacks are replaced (a Windows pipe may be cp1252).
+    Characters that its encoding lacks are escaped (a Windows pipe may be cp1252).
     """
     if not isinstance(result, str):
         import json  # not for the help
@@ -48,7 +49,7 @@ def echo(result: str | Mapping[str, Any]) -> None:
     except UnicodeEncodeError:
         for fancy, plain in (("█", "#"), ("×", "x"), ("…", "...")):
             result = result.replace(fancy, plain)
-        result = result.encode(encoding, "replace").decode(encoding)
+        result = result.encode(encoding, "backslashreplace").decode(encoding)
     click.echo(result)
 
 

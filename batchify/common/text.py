@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Collection, Mapping
 
 _SHOWN_NAMES = 4
@@ -15,6 +16,15 @@ def size_text(nbytes: float) -> str:
             return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
         nbytes /= 1000
     return f"{nbytes:,.1f} TB"
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns a text takes in a terminal: two for each Chinese character."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    narrow = sum(unicodedata.category(char) in ("Mn", "Me", "Cf") for char in text)
+    return len(text) + wide - narrow
 
 
 def share_text(count: int, total: int) -> str:
@@ -65,18 +75,52 @@ if os.sep != "\\":  # on Windows it separates folders and is in no name
 
 
 def printable(name: bytes | str) -> str:
-    """Return `name` on one line, with all that does not print escaped as Python would."""
+    """Return `name` on one line, with all that does not print escaped as Python would.
+
+    Letters, signs and marks of every script print. So do characters without a shape of their own
+    where they can be seen: joiners in Persian or Hindi words and in emoji, and the wide space of
+    Japanese.
+    """
     text = os.fsdecode(name)
     if text.isprintable() and not any(char in text for char in _ESCAPES):
         return text
-    return "".join(map(_escape, text))
+    return "".join(printable_characters(text))
+
+
+def printable_characters(text: str) -> list[str]:
+    """Return each character of a text as `printable` shows it."""
+    around = zip(["", *text], text, [*text[1:], ""], strict=False)
+    return [
+        char if _is_seen(before, char, after) else _escape(char) for before, char, after in around
+    ]
+
+
+def _is_seen(before: str, char: str, after: str) -> bool:
+    """Return whether a joiner or a wide space changes how its neighbors look."""
+    if char not in "\u200c\u200d\u3000" or not before:
+        return False
+    if char == "\u3000":
+        return after != "" and not before.isspace() and not after.isspace()
+    if unicodedata.combining(before) == _VIRAMA:
+        return True
+    if unicodedata.bidirectional(before) == "AL":
+        return after != "" and unicodedata.bidirectional(after) == "AL"
+    pictures = {unicodedata.category(each) for each in (before, after) if each}
+    return char == "\u200d" and "So" in pictures and pictures <= {"So", "Sk", "Mn"}
+
+
+_VIRAMA = 9
+"""The combining class of signs that make conjuncts of Indic letters."""
 
 
 def _escape(char: str) -> str:
     if char in _ESCAPES:
         return _ESCAPES[char]
-    if char.isprintable():
-        return char
+    return char if char.isprintable() else escape_code(char)
+
+
+def escape_code(char: str) -> str:
+    """Return the escape of a character: ``\\x1b``, ``\\u732b``."""
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode carries it
         return f"\\x{code - 0xDC00:02x}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from batchify.common.durable import write_atomically
 from batchify.format.reader import Reader
+from batchify.reporting.fonts import Fonts
 from batchify.reporting.pictures import check_seed
 from batchify.reporting.report import check_report_path, render_report
 from batchify.reporting.sheet import Sheet, check_sheet_path, draw_sheet
@@ -37,10 +38,11 @@ def inspect(
     sheet_path: str | None = None,
     report_path: str | None = None,
     seed: int = 0,
+    font: str | None = None,
 ) -> Inspection:
     """Summarize a file, and write its contact sheet and its report, opening the file once.
 
-    Paths and seed are checked before anything is read or written.
+    Paths, seed and font are checked before anything is read or written.
 
     Parameters
     ----------
@@ -50,6 +52,8 @@ def inspect(
         As for `write_sheet` and `write_report`.
     seed : int
         Draws the images that both show.
+    font : str, optional
+        As for `write_sheet`.
 
     Raises
     ------
@@ -60,14 +64,15 @@ def inspect(
     """
     check_seed(seed)
     sheet_target = None if sheet_path is None else check_sheet_path(sheet_path, path)
+    fonts = None if sheet_path is None else Fonts(font)
     report_target = None if report_path is None else check_report_path(report_path, path)
     if sheet_path is None and report_path is None:
         return Inspection(summarize(path))
     sheet = report_nbytes = None
     with local_copy(path) as copy, Reader(copy) as reader:
         summary = summary_of(reader)
-        if sheet_path is not None and sheet_target is not None:
-            sheet, data = draw_sheet(reader, sheet_path, seed=seed)
+        if sheet_path is not None and sheet_target is not None and fonts is not None:
+            sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed)
             write_atomically(sheet_target, data)
         if report_target is not None:
             page = render_report(reader, summary, seed=seed)

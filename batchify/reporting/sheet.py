@@ -17,6 +17,7 @@ from batchify.common.paths import within_class
 from batchify.common.text import plural
 from batchify.errors import OptionError
 from batchify.format.reader import Reader, class_counts
+from batchify.reporting.fonts import Fonts
 from batchify.reporting.pictures import Pictures, Shown, check_seed, sample_rows
 from batchify.reporting.typesetting import FRAME, Block, Layout, Tile, flow, shares
 from batchify.storage.transfer import local_copy
@@ -68,11 +69,13 @@ def write_sheet(
     sheet_path: str | bytes | os.PathLike[str],
     *,
     seed: int = 0,
+    font: str | os.PathLike[str] | None = None,
 ) -> Sheet:
     """Draw images of every split of a file, with their labels and paths, as one picture.
 
-    The same file and seed give the same picture. If there are many classes, or many images
-    of a class, `batchify.reporting.pictures.sample_rows` draws some, and the sheet says so.
+    The same file and seed give the same picture, unless a name needs a font of the system. If there
+    are many classes, or many images of a class, `batchify.reporting.pictures.sample_rows` draws
+    some, and the sheet says so.
 
     Parameters
     ----------
@@ -82,6 +85,9 @@ def write_sheet(
         ``.png`` or ``.webp``; an existing file is replaced when the picture is complete.
     seed : int
         Draws which images are shown; 0 to 2**32 - 1.
+    font : path, optional
+        A .ttf, .otf or .ttc file for names in scripts other than Latin, Greek and Cyrillic. Without
+        it, a font of the system is used if it has the characters.
 
     Returns
     -------
@@ -92,7 +98,7 @@ def write_sheet(
     FileMissingError, FileAccessError, FileFormatError
         As `batchify.format.reader.Reader`.
     OptionError, OutputPathError, OutputIOError
-        If the sheet cannot be written there, or the seed is not valid.
+        If the sheet cannot be written there, or the seed or the font is not valid.
 
     Notes
     -----
@@ -100,9 +106,9 @@ def write_sheet(
     and one image of the file.
     """
     check_seed(seed)
-    target = check_sheet_path(sheet_path, path)
+    target, fonts = check_sheet_path(sheet_path, path), Fonts(font)
     with local_copy(path) as copy, Reader(copy) as reader:
-        sheet, data = draw_sheet(reader, sheet_path, seed=seed)
+        sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed)
     write_atomically(target, data)
     return sheet
 
@@ -118,12 +124,12 @@ def check_sheet_path(
 
 
 def draw_sheet(
-    reader: Reader, sheet_path: str | bytes | os.PathLike[str], *, seed: int
+    reader: Reader, sheet_path: str | bytes | os.PathLike[str], fonts: Fonts, *, seed: int
 ) -> tuple[Sheet, bytes]:
     """Draw the contact sheet of an open file; return its description and its bytes."""
     with contextlib.ExitStack() as stack:
         pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
-        layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE))
+        layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE), fonts)
         for index, name in enumerate(pictures):
             most = _FEWER_LINES if index else _LINES
             _lay_out(layout, reader, pictures[name], most=most, seed=seed)

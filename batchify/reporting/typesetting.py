@@ -1,19 +1,21 @@
 """Lay out the contact sheet: position text and tiles in pixels.
 
-Pillow's own font has little but ASCII and draws one and the same box for everything else. So other
-characters are shown by their code (``\u732b``): names that differ must look different.
+Characters that no font has are shown by their code (``\u732b``): a font draws one and the same box
+for all of them, and names that differ must look different.
 """
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from PIL import ImageDraw, ImageFont, features
+from PIL import ImageDraw, ImageFont
 
-from batchify.common.text import printable
+from batchify.common.text import escape_code, printable_characters
+from batchify.reporting.fonts import Fonts, extends
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +87,34 @@ def shares(classes: int, columns: int, lines: int) -> tuple[int, int]:
 ELISION = "..."
 _SEPARATORS = "/_- "
 
-_BITMAP = 11
-"""The height of the only font size without FreeType."""
-
 
 class Lettering:
-    """Text of one size: the height of a line in pixels, about; fixed without FreeType."""
+    """Text of one size."""
 
-    def __init__(self, size: int, *, bold: bool = False) -> None:
-        scalable = features.check("freetype2")
-        self._font = ImageFont.load_default(size) if scalable else ImageFont.load_default()
+    def __init__(self, fonts: Fonts, size: int, *, bold: bool = False) -> None:
+        self._fonts = fonts
+        self._size = size
         self._bold = bold
-        self.line_height = round((size if scalable else _BITMAP) * 1.3)
+        height = fonts.main.fixed_height or size
+        self.line_height = round(height * 1.3)
+        self._baseline = round(height * 0.95)
 
     def width(self, text: str) -> int:
         """Return the width of a text in pixels."""
-        return int(-(-self._font.getlength(text) // 1)) + self._bold
+        runs = self._fonts.runs(text)
+        length = sum(face.sized(self._size).getlength(run) for face, run in runs)
+        return int(-(-length // 1)) + self._bold
 
     def draw(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, fill: str) -> None:
         """Draw a line of text, its upper left corner at (x, y)."""
-        draw.text(at, text, fill, self._font)
-        if self._bold:  # there is no bold font: print twice, as on a typewriter
-            draw.text((at[0] + 0.6, at[1]), text, fill, self._font)
+        x: float = at[0]
+        for face, run in self._fonts.runs(text):
+            font = face.sized(self._size)
+            scalable = isinstance(font, ImageFont.FreeTypeFont)
+            y, anchor = (at[1] + self._baseline, "ls") if scalable else (at[1], None)
+            for shift in (0, 0.6) if self._bold else (0,):  # there is no bold font: print twice
+                draw.text((x + shift, y), run, fill, font, anchor)
+            x += font.getlength(run)
 
     def lines(self, name: bytes | str, width: int, *, most: int) -> list[str]:
         """Return a name as 1 to `most` lines of at most `width` pixels, broken between words.
@@ -116,7 +124,7 @@ class Lettering:
         """
         text = os.fsdecode(name)
         text = text if text.strip() else f"'{text}'"  # a class of spaces must show as well
-        units = list(map(_legible, text))
+        units = self._legible(unicodedata.normalize("NFC", text))
         lines: list[str] = []
         while units and len(lines) + 1 < most:
             fitting = self._fitting(units, width)
@@ -125,6 +133,21 @@ class Lettering:
             lines.append("".join(units[:fitting]).rstrip(" "))
             units = units[fitting:]
         return [*lines, self._elided(units, width)]
+
+    def _legible(self, text: str) -> list[str]:
+        """Return letters with their marks, escaped if they do not print or no font has them."""
+        units: list[str] = []
+        for char, shown in zip(text, printable_characters(text), strict=True):
+            if units and shown == char and extends(char):
+                units[-1] += char
+            else:
+                units.append(shown)
+        return [
+            unit
+            if self._fonts.face(unit)
+            else "".join(char if char.isascii() else escape_code(char) for char in unit)
+            for unit in units
+        ]
 
     def _fitting(self, units: list[str], width: int) -> int:
         """Return how many units fit into a line, ending at a separator if one is near its end."""
@@ -157,14 +180,6 @@ def _longest(most: int, fits: Callable[[int], bool]) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
-
-
-def _legible(char: str) -> str:
-    """Return a character, escaped if it does not print or has no glyph."""
-    code = ord(char)
-    if char.isascii() or 0xDC80 <= code <= 0xDCFF:  # the latter: a byte that is not UTF-8
-        return printable(char)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 MARGIN = 32
@@ -218,6 +233,8 @@ class Layout:
     ----------
     tile : tuple of int
         (width, height) of every tile.
+    fonts : Fonts
+        For all text of the sheet.
 
     Attributes
     ----------
@@ -227,15 +244,15 @@ class Layout:
         Tiles next to each other.
     """
 
-    def __init__(self, tile: tuple[int, int]) -> None:
+    def __init__(self, tile: tuple[int, int], fonts: Fonts) -> None:
         self.words: list[Words] = []
         self.rules: list[Rule] = []
         self.boxes: list[Box] = []
-        self._title = Lettering(30, bold=True)
-        self._text = Lettering(15)
-        self._name = Lettering(15, bold=True)
-        self._note = Lettering(13)
-        self._caption = Lettering(12)
+        self._title = Lettering(fonts, 30, bold=True)
+        self._text = Lettering(fonts, 15)
+        self._name = Lettering(fonts, 15, bold=True)
+        self._note = Lettering(fonts, 12)
+        self._caption = Lettering(fonts, 12)
         self._tile = tile
         self._cell = max(_CELL, tile[0])
         self.columns = (_WIDTH + _GAP) // (self._cell + _GAP)

@@ -115,6 +115,17 @@ def test_a_damaged_image_of_a_sheet_is_told(run: Run, photos: Path, tmp_path: Pa
     )
 
 
+def test_the_font_of_a_sheet_is_checked_first(run: Run, out: Path, tmp_path: Path) -> None:
+    """It needs a sheet, and must be a font; nothing is written for another."""
+    for arguments, code, message in [
+        (["--font", "x.ttf"], 2, "--font requires --sheet"),
+        (["--font", "x.ttf", "--sheet", "s.png"], 2, "cannot use the font x.ttf: No such file"),
+    ]:
+        done = run("inspect", "out.h5", *arguments)
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert not (tmp_path / "s.png").exists()
+
+
 def test_a_sheet_that_cannot_be_is_refused(run: Run, photos: Path, tmp_path: Path) -> None:
     """Usage errors exit with 2, places that cannot be with 1; the message says why."""
     run("build", photos, "out.h5", "--target-size", "8")
