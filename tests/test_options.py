@@ -16,7 +16,13 @@ import batchify
 from batchify.choices import Limit, canonical_json, parse_rescale
 from batchify.cli.build import build as build_command
 from batchify.cli.options import FILE_OPTIONS
-from batchify.common.keywords import OPTION_HOMES, OptionKeywords, make_options, option_default
+from batchify.common.keywords import (
+    OPTION_HOMES,
+    LoaderKeywords,
+    OptionKeywords,
+    make_options,
+    option_default,
+)
 from batchify.dataset_options import ManifestOptions, SplitOptions
 from batchify.errors import OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
@@ -133,7 +139,8 @@ def test_keywords_command_and_groups_agree(tmp_path: Path, monkeypatch: pytest.M
 def test_a_signature_shows_every_option(function: Callable[..., object]) -> None:
     """With its type and its default, for `help` and for editors; no ``**keywords`` hides them."""
     shown = inspect.signature(function).parameters
-    for name, kind in get_type_hints(OptionKeywords).items():
+    of_loader = function == batchify.Loader.from_directory
+    for name, kind in get_type_hints(LoaderKeywords if of_loader else OptionKeywords).items():
         assert (shown[name].annotation, shown[name].default) == (kind, option_default(name))
     assert "keywords" not in shown
     assert "options" in shown

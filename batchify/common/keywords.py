@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypedDict, TypeVar, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, get_args, get_type_hints
 
 from batchify import choices
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
@@ -66,6 +66,12 @@ class OptionKeywords(TypedDict, total=False):
     max_dimension: int
     max_file_size: int
     batch_size: int
+
+
+class LoaderKeywords(OptionKeywords, total=False):
+    """The options of a `batchify.Loader`: its class mode may also be Keras' ``input`` or None."""
+
+    class_mode: choices.ClassMode | Literal["input"] | None  # type: ignore[misc]
 
 
 _GROUPS: dict[str, Any] = {
@@ -159,6 +165,7 @@ def shows_options(function: _Function) -> _Function:
     """
     signature = inspect.signature(function)
     types = get_type_hints(function)
+    (keywords,) = get_args(types["keywords"])
     own = [
         each.replace(annotation=types[each.name]) if each.name in types else each
         for each in signature.parameters.values()
@@ -167,7 +174,7 @@ def shows_options(function: _Function) -> _Function:
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind,
                           default=option_default(name))
-        for name, kind in get_type_hints(OptionKeywords).items()
+        for name, kind in get_type_hints(keywords).items()
     ]  # fmt: skip
     first = sum(each.kind is not each.KEYWORD_ONLY for each in own)
     vars(function)["__signature__"] = signature.replace(

@@ -20,7 +20,7 @@ from batchify.decoding.losses import LEAST_BYTE_RESCALE, NOTHING_LOST, Lost
 from batchify.decoding.mask import applied_orientation, decode_mask
 from batchify.decoding.pillow_settings import set_pillow_limits
 from batchify.decoding.source_flags import CUT, EXIF_ROTATED
-from batchify.errors import BadImageError
+from batchify.errors import BadImageError, OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.storage.source import FileReader, SourceFile
 
@@ -30,6 +30,10 @@ _HIGH_BYTE = np.uint16(257)
 """65535 / 255."""
 
 
+Transform = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""A function of an image, an array of shape (H, W, C), that returns another of that shape."""
+
+
 class PixelWriter:
     """Converts decoded pixels to the dtype of rows.
 
@@ -37,20 +41,28 @@ class PixelWriter:
     its image's error. float32 rows hold ``float32(pixel) * float32(scale)``, where the scale may be
     that of the image's depth (`StoreOptions.scales_by_depth`).
 
+    Parameters
+    ----------
+    transform : callable, optional
+        For float32 rows: called with the pixels of each image, before they are scaled.
+
     Attributes
     ----------
     keeps_deep : bool
         Rows are for 16 bits, by their dtype or scale: images are to be decoded with ``deep``.
     """
 
-    def __init__(self, store: StoreOptions, decode: DecodeOptions) -> None:
+    def __init__(
+        self, store: StoreOptions, decode: DecodeOptions, transform: Transform | None = None
+    ) -> None:
+        self._transform = transform
         self._scales = decode.depth == "scale"
-        self._factor = np.float32(store.scale)
+        self._factor = store.scale
         self._factors = {}
         if store.scales_by_depth:
-            deep = np.float32(parse_rescale(choices.AUTO_RESCALES["uint16"]))
+            deep = parse_rescale(choices.AUTO_RESCALES["uint16"])
             self._factors = {np.dtype(np.uint8): self._factor, np.dtype(np.uint16): deep}
-            self._factor = np.float32(1)
+            self._factor = 1.0
         is_small = abs(store.scale) < LEAST_BYTE_RESCALE
         self.keeps_deep = store.dtype == "uint16" or (store.dtype == "float32" and is_small)
 
@@ -68,16 +80,25 @@ class PixelWriter:
                 "only the high 8 bits of its channels are decoded, and --dtype or --rescale is for "
                 "16; build with --dtype uint8, or convert it"
             )
-        self._put(pixels, out)
-        if pixels.shape[-1] < out.shape[-1] == _RGBA:
-            self._put(np.full((1, 1, 1), _MAX_DEEP, np.uint16), out[..., -1:])
+        factor = self._factors.get(pixels.dtype, self._factor)
+        if self._transform is None:
+            self._put_bands(pixels, out, factor)
+            return
+        unscaled = np.empty(out.shape, np.float32)
+        self._put_bands(pixels, unscaled, 1.0)
+        found = _transformed(unscaled, self._transform)
+        out[...] = found * found.dtype.type(factor)
 
-    def _put(self, pixels: NDArray[Any], out: NDArray[Any]) -> None:
+    def _put_bands(self, pixels: NDArray[Any], out: NDArray[Any], factor: float) -> None:
+        self._put(pixels, out, factor)
+        if pixels.shape[-1] < out.shape[-1] == _RGBA:
+            self._put(np.full((1, 1, 1), _MAX_DEEP, np.uint16), out[..., -1:], factor)
+
+    def _put(self, pixels: NDArray[Any], out: NDArray[Any], factor: float) -> None:
         if self._scales and self.keeps_deep and pixels.dtype == np.uint8:
             pixels = pixels * _HIGH_BYTE
         if out.dtype.kind == "f":
-            factor = self._factors.get(pixels.dtype, self._factor)
-            np.multiply(pixels, factor, out=out, dtype=np.float32, casting="same_kind")
+            np.multiply(pixels, np.float32(factor), out=out, dtype=np.float32, casting="same_kind")
             return
         if pixels.dtype.kind == "f":
             raise BadImageError(FLOAT_ADVICE)
@@ -97,6 +118,24 @@ class PixelWriter:
                     f"{limit} (see {advice})"
                 )
         out[...] = pixels
+
+
+def _transformed(image: NDArray[np.float32], transform: Transform) -> NDArray[Any]:
+    """Return what a user's function makes of an image, as floats.
+
+    Raises
+    ------
+    OptionError
+        If it is not an array of numbers of the image's shape.
+    """
+    shape = image.shape
+    found = np.asarray(transform(image))
+    if found.shape != shape or found.dtype.kind not in "biuf":
+        raise OptionError(
+            f"transform must return an array of numbers of shape {shape}, as it is called with, "
+            f"not {found.dtype} of shape {found.shape}"
+        )
+    return found if found.dtype.kind == "f" else found.astype(np.float32)
 
 
 class ImageRecord(NamedTuple):
@@ -161,6 +200,8 @@ class BatchReader:
         See `FindCached`.
     mask_source : FileReader, optional
         Where masks are read; `source` by default.
+    transform : callable, optional
+        See `PixelWriter`.
 
     Notes
     -----
@@ -177,6 +218,7 @@ class BatchReader:
         keep_files: bool = False,
         cached: FindCached = lambda *_: None,
         mask_source: FileReader | None = None,
+        transform: Transform | None = None,
     ) -> None:
         set_pillow_limits(options)
         self._source = source
@@ -184,7 +226,7 @@ class BatchReader:
         self._options = options
         self._dtype = np.dtype(choices.STORED_DTYPES[store.dtype])
         self._scale = store.scale
-        self._pixels = PixelWriter(store, options)
+        self._pixels = PixelWriter(store, options, transform)
         self._keep_files = keep_files
         self._cached = cached
 

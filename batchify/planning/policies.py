@@ -108,8 +108,12 @@ def keras_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) 
     """
     if not shuffle:
         return np.arange(count, dtype=np.int32)
-    state = (seed + batches_seen) % 2**32
-    return np.random.RandomState(state).permutation(count).astype(np.int32)
+    return keras_random(seed, batches_seen).permutation(count).astype(np.int32)
+
+
+def keras_random(seed: int, batches_seen: int) -> np.random.RandomState:
+    """Return the random stream that the iterator of Keras seeds before each batch."""
+    return np.random.RandomState((seed + batches_seen) % 2**32)
 
 
 def keep_groups(

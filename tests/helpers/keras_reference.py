@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,29 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def generator(directory: Path, subset: str | None, *, validation: float = 0.2, **flow: Any) -> Any:
+def generator(
+    directory: Path,
+    subset: str | None,
+    *,
+    validation: float = 0.2,
+    preprocess: Callable[[Any], Any] | None = None,
+    **flow: Any,
+) -> Any:
     """Return the generator of a subset, as the tutorial makes it."""
     with _quiet():
-        images = ImageDataGenerator(rescale=1 / 255, validation_split=validation)
+        images = ImageDataGenerator(
+            rescale=1 / 255, validation_split=validation, preprocessing_function=preprocess
+        )
         defaults: dict[str, Any] = {
             "target_size": (150, 150), "batch_size": 33, "class_mode": "sparse", "seed": 0,
         }  # fmt: skip
         return images.flow_from_directory(str(directory), subset=subset, **{**defaults, **flow})
 
 
-def batch(keras: Any) -> Any:
-    """Return the next batch."""
+def batch(keras: Any, number: int | None = None) -> Any:
+    """Return the next batch, or a batch of the current epoch."""
     with _quiet():
-        return next(keras)
+        return next(keras) if number is None else keras[number]
 
 
 def epoch(keras: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

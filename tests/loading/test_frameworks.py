@@ -19,6 +19,7 @@ from batchify.errors import BatchifyError, ExtraMissingError
 from batchify.image_options import StoreOptions
 from batchify.loading import frameworks
 from batchify.loading import split as split_module
+from batchify.loading.loader import Loader
 from batchify.loading.split import Split
 from batchify.options import BuildOptions
 
@@ -100,6 +101,34 @@ def test_a_keras_model_learns(splits: dict[str, Split], kind: str, workers: int)
     assert history["loss"][-1] < 0.4
     assert model.evaluate(splits[kind].to_keras(64), verbose=0)[1] > 0.95
     assert model.predict(splits[kind].to_keras(64), verbose=0).shape == (ROWS, 2)
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_keras_model_learns_from_a_loader(splits: dict[str, Split], workers: int) -> None:
+    """As from Keras' own iterator: fit with validation, evaluate, predict, and an autoencoder."""
+    folder = Path(splits["none"].origin.files[0].decode()).parent / "data"
+    given: dict[str, Any] = {"target_size": SHAPE[:2], "batch_size": 10, "validation_split": 0.2}
+    train = Loader.from_directory(folder, **given)  # maybe before Keras is imported
+    keras = framework("keras")
+    validation = Loader.from_directory(folder, subset="validation", **given)
+    assert isinstance(train, keras.utils.PyDataset)
+    assert isinstance(train, Loader)
+    train.workers = workers
+    keras.utils.set_random_seed(1)
+    mean = keras.layers.GlobalAveragePooling2D()
+    model = keras.Sequential([keras.Input(SHAPE), mean, keras.layers.Dense(2, "softmax")])
+    loss = "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(0.3), loss, metrics=["accuracy"])
+    history = model.fit(train, validation_data=validation, epochs=3, verbose=0).history
+    assert history["val_loss"][-1] < 0.4
+    assert train.total_batches_seen >= 3 * len(train)
+    assert model.evaluate(validation, verbose=0)[1] > 0.95
+    images = Loader.from_directory(folder, subset="validation", class_mode=None, **given)
+    assert model.predict(images, verbose=0).shape == (30, 2)
+    coder = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(3, 1)])
+    coder.compile("adam", "mse")
+    coder.fit(Loader.from_directory(folder, class_mode="input", **given), verbose=0)
 
 
 @pytest.mark.frameworks

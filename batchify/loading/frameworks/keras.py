@@ -5,6 +5,8 @@ https://keras.io/api/utils/python_utils/#pydataset-class
 
 from __future__ import annotations
 
+import functools
+
 import keras
 
 from batchify.loading.batches import Batch, Batches, BatchOptions
@@ -47,3 +49,9 @@ class KerasBatches(keras.utils.PyDataset):
 
     def __repr__(self) -> str:
         return f"<Keras batches of {self._batches.split!r}>"
+
+
+@functools.cache
+def as_py_dataset(own: type) -> type:
+    """Return a class that is also ``keras.utils.PyDataset``, for ``isinstance`` alone."""
+    return type(own.__name__, (own, keras.utils.PyDataset), {"__module__": own.__module__})
