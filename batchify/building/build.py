@@ -32,7 +32,7 @@ from batchify.building.staging import open_destination
 from batchify.building.target import Destination, Target
 from batchify.building.workfile import Resumed, WorkFile
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
-from batchify.common.progress import Progress, ProgressCallback
+from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.decoding.channels import ChannelTotals
 from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import (
@@ -50,12 +50,6 @@ from batchify.planning.duplicates import check_apart
 from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import plan_with_workers
 from batchify.workers.engine import Workers
-
-
-def keeps_duplicates_apart(plan: BuildPlan) -> bool:
-    """Return whether copies of an image must stay in one split."""
-    by_policy = plan.dataset.splits is None or bool(plan.from_train and plan.shard is None)
-    return plan.options.split.group_duplicates and by_policy
 
 
 def filled_digests(
@@ -164,7 +158,7 @@ class _Production:
             resumed = Resumed(no_rows(plan), redone=0)
         continued, copied, lost = self._fill(resumed.committed, bad, old)
         kept = count_rows(resumed.committed) + continued
-        if keeps_duplicates_apart(plan):
+        if plan.keeps_duplicates_apart:
             check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
         sources = count_sources(work.rows, plan, bad.rows)
 
@@ -296,7 +290,7 @@ def build(
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     work_dir: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> BuildReport:
     """Write the splits of a dataset folder into one HDF5 file.
@@ -332,8 +326,8 @@ def build(
         stops, or with ``skip`` skips it.
     work_dir : path, optional
         Where the file of a URL is made; by default the cache folder of this user.
-    progress : callable, optional
-        Called with a `Progress` for every stage and every task.
+    progress : callable or bool
+        True shows a bar (tqdm). A function is called with a `Progress` for every stage and task.
 
     Returns
     -------
@@ -367,7 +361,8 @@ def build(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
     )  # fmt: skip
-    made = _build(dataset, output, options, run, progress or (lambda _: None))
+    with reporting(progress) as report:
+        made = _build(dataset, output, options, run, report)
     issue_warnings(made.warnings)
     return made
 

@@ -24,7 +24,7 @@ from batchify.building.row_sources import (
 )
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import DownloadedPath, is_url, local_path, shown, shown_path
-from batchify.common.progress import Progress, ProgressCallback
+from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.common.text import plural, printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format import schema
@@ -105,7 +105,7 @@ def find_changes(
     max_skipped: str | int | None = None,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> Changes:
     """Find out whether a build would make a different file than the existing one, and why.
@@ -131,9 +131,9 @@ def find_changes(
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
     )
-    return _find_changes(
-        dataset, output, make_options(options, keywords), run, progress or (lambda _: None)
-    )
+    options = make_options(options, keywords)
+    with reporting(progress) as report:
+        return _find_changes(dataset, output, options, run, report)
 
 
 def _find_changes(

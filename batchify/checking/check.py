@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from batchify.checking.findings import (
 from batchify.choices import check_workers
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import local_path, shown_path
-from batchify.common.progress import ProgressCallback
+from batchify.common.progress import ProgressCallback, reporting
 from batchify.datasets.discovery import is_dataset
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
@@ -72,7 +73,7 @@ def check(
     strict: bool = False,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> CheckReport:
     """Find problems that would hurt training in a file, or in a dataset before it is built.
@@ -114,23 +115,21 @@ def check(
     for code in sorted(ignored - set(CHECK_CODES)):
         raise OptionError(f"there is no code {code!r} to ignore, only {', '.join(CHECK_CODES)}")
     check_workers(workers, image_timeout_s)
-    report = progress or (lambda _: None)
-    if is_dataset(path):
-        with engine.Workers(workers, image_timeout_s) as pool:
+    with reporting(progress) as report, contextlib.ExitStack() as lifetime:
+        if is_dataset(path):
+            pool = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
             plan = plan_with_workers(path, make_options(options, keywords), pool, report, skip=True)
             if limits.group_by:
                 check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
             facts = folder_facts(plan, pool, report)
+        elif options is not None or keywords:
+            raise OptionError("options of a build are for a dataset; a file has its own")
+        elif is_shard_folder(folder := local_path(path)):
+            facts = shard_facts(os.fsencode(folder))
+        else:
+            copy = lifetime.enter_context(local_copy(path, report))
+            facts = stored_facts(lifetime.enter_context(Reader(copy)))
         problems = _problems(facts, limits, ignored)
-    elif options is not None or keywords:
-        raise OptionError("options of a build are for a dataset; a file has its own")
-    elif is_shard_folder(folder := local_path(path)):
-        facts = shard_facts(os.fsencode(folder))
-        problems = _problems(facts, limits, ignored)
-    else:
-        with local_copy(path, report) as copy, Reader(copy) as reader:
-            facts = stored_facts(reader)
-            problems = _problems(facts, limits, ignored)
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict)
 
 

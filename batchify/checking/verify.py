@@ -15,7 +15,7 @@ from batchify.checking.findings import Finding, Findings, Verification
 from batchify.checking.provenance import SourceCheck
 from batchify.choices import check_at_least, check_workers
 from batchify.common.paths import shown_path
-from batchify.common.progress import Progress, ProgressCallback
+from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.format.checksums import Records, content_digest, link_faults, record_sums
 from batchify.format.config import recorded_options
@@ -41,7 +41,7 @@ def verify(
     redecode: int | str | None = None,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
 ) -> Verification:
     """Check that a file is what was written, and on request that its sources are unchanged.
 
@@ -59,8 +59,8 @@ def verify(
         Processes that hash and decode; by default, as many as this process may use CPUs.
     image_timeout_s : float
         Seconds after which an image that is still being read or decoded is skipped.
-    progress : callable, optional
-        Called with a `Progress` from time to time.
+    progress : callable or bool
+        True shows a bar (tqdm). A function is called with a `Progress` for every stage and task.
 
     Returns
     -------
@@ -79,8 +79,7 @@ def verify(
     Memory: some MiB per thread that reads images; with `source`, 50 bytes per image more.
     """
     _check_options(source, redecode, workers, image_timeout_s)
-    report = progress or (lambda _: None)
-    with contextlib.ExitStack() as lifetime:
+    with reporting(progress) as report, contextlib.ExitStack() as lifetime:
         name = lifetime.enter_context(local_copy(path, report))
         verifier = Verifier(report, quick=quick)
         if source is not None:

@@ -6,55 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from batchify.common.progress import Progress, ProgressCallback
-
+from batchify.common.progress import COUNTED, SENT, Progress, ProgressBar, ProgressCallback
 
 LINE_S = 5.0
-
-COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
-"""The stages that count images."""
-
-SENT = ("download", "upload")
-"""The stages that count bytes."""
-
-
-class ProgressBar:
-    """Shows progress as a tqdm bar."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._stage = ""
-
-    def __call__(self, progress: Progress) -> None:
-        """Show how far the build is."""
-        if progress.stage != self._stage:
-            self.close()
-            self._stage = progress.stage
-        if progress.stage not in (*COUNTED, *SENT) or not progress.total:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            sent = progress.stage in SENT
-            self._bar = tqdm(
-                total=progress.total, unit="B" if sent else "image", unit_scale=sent,
-                file=sys.stderr, leave=False,
-            )  # fmt: skip
-        self._bar.set_description(progress.split or progress.stage, refresh=False)
-        if progress.bad:
-            self._bar.set_postfix(bad=progress.bad, refresh=False)
-        self._bar.update(progress.done - self._bar.n)
-
-    def close(self) -> None:
-        """Remove the bar from the screen."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 class ProgressLines:

@@ -1,9 +1,18 @@
-"""Progress, the value that progress callbacks receive."""
+"""Progress, the value that progress callbacks receive, and the bar that shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
+"""The stages that count images."""
+
+SENT = ("download", "upload")
+"""The stages that count bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +42,59 @@ class Progress:
 
 ProgressCallback = Callable[[Progress], None]
 """Called with how far a run is, for every stage and every task; it may raise to end the run."""
+
+
+class ProgressBar:
+    """Shows progress on stderr as a tqdm bar, in a notebook as a widget."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        if progress.stage != self._stage:
+            self.close()
+            self._stage = progress.stage
+        if progress.stage not in (*COUNTED, *SENT) or not progress.total:
+            return
+        if self._bar is None:
+            sent = progress.stage in SENT
+            self._bar = _tqdm()(
+                total=progress.total, unit="B" if sent else "image", unit_scale=sent,
+                file=sys.stderr, leave=False,
+            )  # fmt: skip
+        self._bar.set_description(progress.split or progress.stage, refresh=False)
+        if progress.bad:
+            self._bar.set_postfix(bad=progress.bad, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """Remove the bar from the screen."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _tqdm() -> Any:
+    """Return tqdm's class for where this runs."""
+    if "ipykernel" in sys.modules:
+        from tqdm.auto import tqdm as notebook_bar
+
+        return notebook_bar
+    from tqdm import tqdm as bar  # without asyncio, which tqdm.auto imports
+
+    return bar
+
+
+@contextmanager
+def reporting(progress: ProgressCallback | bool | None) -> Iterator[ProgressCallback]:
+    """Yield the callback for the `progress` of a public function: True shows a bar meanwhile."""
+    if progress is True:
+        bar = ProgressBar()
+        try:
+            yield bar
+        finally:
+            bar.close()
+    else:
+        yield progress or (lambda _: None)

@@ -97,6 +97,12 @@ class BuildPlan:
         has_labels = self.options.store.class_mode in choices.INDEXED_MODES
         return self.dataset.unlabelled if has_labels else ()
 
+    @property
+    def keeps_duplicates_apart(self) -> bool:
+        """Whether copies of an image must stay in one split."""
+        by_policy = self.dataset.splits is None or bool(self.from_train and self.shard is None)
+        return self.options.split.group_duplicates and by_policy
+
     def has_classes(self, split: str) -> bool:
         """Return whether a split has labels that are classes."""
         return split_class_mode(split, self.dataset, self.options) in choices.INDEXED_MODES

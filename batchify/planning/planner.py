@@ -16,7 +16,7 @@ from batchify import choices
 from batchify._version import JSON_VERSION
 from batchify.choices import canonical_json, check_choice, check_workers
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
-from batchify.common.progress import Progress, ProgressCallback
+from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
@@ -66,7 +66,7 @@ def plan_build(
     on_error: choices.OnError = "fail",
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> BuildPlan:
     """Return everything that a build will do, without decoding or writing anything.
@@ -87,8 +87,7 @@ def plan_build(
     options = make_options(options, keywords)
     check_choice("on error", on_error, choices.ON_ERRORS)
     check_workers(workers, image_timeout_s)
-    report = progress or (lambda _: None)
-    with engine.Workers(workers, image_timeout_s) as pool:
+    with reporting(progress) as report, engine.Workers(workers, image_timeout_s) as pool:
         return plan_with_workers(dataset, options, pool, report, skip=on_error == "skip")
 
 
@@ -195,7 +194,7 @@ def fingerprint(
     on_error: choices.OnError = "fail",
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> Fingerprint:
     """Return the identity of a build before it is made: a key for a cache.
@@ -222,8 +221,7 @@ def fingerprint(
     options = make_options(options, keywords)
     check_choice("on error", on_error, choices.ON_ERRORS)
     check_workers(workers, image_timeout_s)
-    report = progress or (lambda _: None)
-    with engine.Workers(workers, image_timeout_s) as pool:
+    with reporting(progress) as report, engine.Workers(workers, image_timeout_s) as pool:
         plan, digests = _plan(dataset, options, pool, report, skip=on_error == "skip")
         found = plan.dataset
         max_file_size = options.decode.max_file_size

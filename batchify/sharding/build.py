@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.building.build import START_IMAGES, keeps_duplicates_apart
+from batchify.building.build import START_IMAGES
 from batchify.building.failures import listed_failures
 from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
 from batchify.choices import check_at_least
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import is_url
-from batchify.common.progress import ProgressCallback
+from batchify.common.progress import ProgressCallback, reporting
 from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError, issue_warnings
 from batchify.format.reader import Reader
@@ -136,7 +136,7 @@ def build_shards(
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     work_dir: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> ShardsReport:
     """Write the splits of a dataset into several HDF5 files, the shards, and an index of them.
@@ -185,10 +185,10 @@ def build_shards(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
     )  # fmt: skip
-    report = progress or (lambda _: None)
     folder = shard_folder(output, work_dir)
     folder.check(dataset)
     with (
+        reporting(progress) as report,
         folder.claim() as ticket,
         connect_workers(executor, scheduler) as elsewhere,
         Workers(workers, image_timeout_s, imports=FILL) as local,
@@ -223,7 +223,7 @@ def build_shards(
             for outcome in build_elsewhere(elsewhere, pending, make, ticket, step):
                 outcomes.add(outcome)
         outcomes.check_images()
-        if keeps_duplicates_apart(plan):
+        if plan.keeps_duplicates_apart:
             check_shards_apart(folder, parts)
         index = outcomes.index()
         folder.publish_index(index)
@@ -243,7 +243,7 @@ def find_shard_changes(
     max_skipped: str | int | None = None,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> Changes:
     """Find out whether a build of shards is due; nothing is written.
@@ -268,9 +268,11 @@ def find_shard_changes(
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
     )
-    report = progress or (lambda _: None)
     folder = shard_folder(output)
-    with Workers(workers, image_timeout_s, imports=FILL) as local:
+    with (
+        reporting(progress) as report,
+        Workers(workers, image_timeout_s, imports=FILL) as local,
+    ):
         plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
         parts = cut_plan(plan, shards)
         make = TaskMaker(plan, folder, run)

@@ -20,7 +20,7 @@ from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
 from batchify.common import durable
 from batchify.common.paths import is_url, local_path, shown
-from batchify.common.progress import Progress, ProgressCallback
+from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.common.system import in_order, usable_cpus
 from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, ChannelTotals, channel_sums, stored_sums
@@ -199,7 +199,7 @@ def merge(
     *,
     overwrite: bool = False,
     work_dir: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
 ) -> MergeReport:
     """Merge the shards of a folder into the file that `batchify.build` makes, byte for byte.
 
@@ -216,8 +216,8 @@ def merge(
         Replace an existing file, when the new one is complete.
     work_dir : path, optional
         Where a file is made that goes to a URL; the cache folder of this user by default.
-    progress : callable, optional
-        Called with a `Progress` now and then.
+    progress : callable or bool
+        True shows a bar (tqdm). A function is called with a `Progress` for every stage and task.
 
     Returns
     -------
@@ -237,7 +237,6 @@ def merge(
     -----
     Memory: some MiB for each thread, and the list of skipped files.
     """
-    report = progress or (lambda _: None)
     if is_url(folder):
         raise FileAccessError(
             f"{os.fsdecode(shown(folder))}: shards are merged from a disk of this machine; "
@@ -245,9 +244,11 @@ def merge(
         )
     source = os.path.abspath(os.fsencode(local_path(folder)))
     index = read_index(source)
-    with open_destination(
-        output, RunOptions(overwrite=overwrite, restart=True, work_dir=work_dir), report
-    ) as destination:
+    run = RunOptions(overwrite=overwrite, restart=True, work_dir=work_dir)
+    with (
+        reporting(progress) as report,
+        open_destination(output, run, report) as destination,
+    ):
         made = _merged(source, destination.target, index, report)
         destination.publish()
     return made

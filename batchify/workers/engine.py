@@ -8,6 +8,7 @@ processing. That ends the run or, if the job allows, the item is skipped and the
 from __future__ import annotations
 
 import math
+import multiprocessing
 import pickle
 import queue
 import time
@@ -97,7 +98,8 @@ class Workers:
     workers : int or None
         Number of processes. 1 means a thread of this process. None means one per CPU, or a thread
         of this process while the work left, judged by the tasks done so far, is too small to be
-        worth starting them.
+        worth starting them. A daemonic process, such as a worker of a ``multiprocessing.Pool``, may
+        start no processes: it always uses a thread.
     image_timeout_s : float
         Seconds without a sign of life after which a worker is killed.
     trace : callable, optional
@@ -115,6 +117,9 @@ class Workers:
     ) -> None:
         self._imports = imports
         self._trace = trace
+        self._alone = multiprocessing.current_process().daemon
+        if self._alone:
+            workers = 1
         self.count = min(usable_cpus() if workers is None else workers, most_processes())
         self.chosen = workers is not None and workers > 1
         self.timeout_s = image_timeout_s
@@ -123,8 +128,8 @@ class Workers:
         self._accidents = 0
 
     def start(self) -> None:
-        """Start the processes without waiting for them; at least one, even for `workers` of 1."""
-        if self._pool is None:
+        """Start the processes, at least one, without waiting for them; none if this is daemonic."""
+        if self._pool is None and not self._alone:
             self._pool = Pool(self.count, self._imports)
 
     def run(
@@ -180,6 +185,9 @@ class Workers:
                         break
                     except queue.Empty:
                         if watch.look({0: (done, thread.item)}):
+                            if self._alone:  # no other process could skip it
+                                named = job.describe(task, thread.item)
+                                raise WorkerDiedError(f"{named}: {HUNG}") from None
                             flight = _Flight[TaskT, ResultT](task)
                             self._blame_item(job, flight, thread.item, None)
                             return flight, total - done

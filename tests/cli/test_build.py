@@ -18,7 +18,8 @@ from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
 
 from batchify.cli import main
-from batchify.cli.progress import ProgressBar, ProgressLines, make_progress
+from batchify.cli.progress import ProgressLines, make_progress
+from batchify.common.progress import ProgressBar
 
 SMALL = ("--target-size", "20x16")
 
@@ -304,7 +305,7 @@ def test_progress_on_a_terminal_is_a_bar(
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = make_progress(quiet=False)
-    assert isinstance(bar, ProgressBar)
+    assert isinstance(bar, ProgressBar)  # as with progress=True in Python
     bar(Progress("scan"))
     bar(Progress("fill", 10, 100, 3, "train"))
     time.sleep(0.2)  # longer than tqdm's shortest interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -141,6 +142,23 @@ def test_a_task_that_hangs_in_this_process_is_found_too(count: int | None) -> No
         engine.Workers(count, 0.5) as workers,
     ):
         list(workers.run(Doubling(), [1, -2, 3], total=3))
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_a_daemonic_process_works_alone(count: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python refuses it children, so a thread does all; what hangs there is named at once."""
+    monkeypatch.setattr(engine, "START_S", 0.0)
+    this = multiprocessing.current_process()
+    monkeypatch.setitem(this._config, "daemon", True)  # type: ignore[attr-defined]
+    with engine.Workers(count, 0.5) as workers:
+        workers.start()
+        results = list(workers.run(Doubling(0.01), range(9), total=9))
+    assert {pid for _, (_, pid) in results} == {os.getpid()}
+    with (
+        pytest.raises(WorkerDiedError, match="not done in time"),
+        engine.Workers(count, 0.5) as workers,
+    ):
+        list(workers.run(Doubling(forgiving=True), [1, -2, 3], total=3))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
