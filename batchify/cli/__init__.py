@@ -7,36 +7,34 @@ from __future__ import annotations
 
 import click
 
-from batchify._version import __version__
 from batchify.cli.build import build
 from batchify.cli.check import check
 from batchify.cli.docs import docs
 from batchify.cli.fingerprint import fingerprint
+from batchify.cli.help import Group
 from batchify.cli.inspect import inspect
 from batchify.cli.merge import merge
+from batchify.cli.verbosity import versions_text
 from batchify.cli.verify import verify
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if not value or context.resilient_parsing:
-        return
-    from batchify.decoding import pillow_settings
-    from batchify.format import structure
-
-    libraries = pillow_settings.library_versions() | structure.versions()
-    listed = ", ".join(f"{name} {version}" for name, version in libraries.items())
-    click.echo(f"batchify {__version__} ({listed})")
-    context.exit()
+    if value and not context.resilient_parsing:
+        click.echo(versions_text())
+        context.exit()
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "BATCHIFY", "help_option_names": ["-h", "--help"]}
+    cls=Group,
+    context_settings={"auto_envvar_prefix": "BATCHIFY", "help_option_names": ["-h", "--help"]},
 )
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     expose_value=False,
     is_eager=True,
+    allow_from_autoenv=False,
     callback=_print_version,
     help="Print the versions of batchify and of the libraries that decode and store, and exit.",
 )

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from batchify._version import JSON_VERSION
+from batchify.cli.verbosity import is_verbose
 from batchify.common.text import printable
 from batchify.errors import BadImagesError, BatchifyError, BatchifyWarning, OptionError
 
@@ -58,8 +59,15 @@ def boundary(on_signal: str = "", *, json: bool = False) -> Iterator[Callable[[]
         Call it now and then: it raises for a signal whose exception was lost, which happens if the
         signal comes while a callback of C code or a finalizer runs.
     """
-    with failure_as_json(json), _boundary(on_signal) as check:
-        yield check
+    try:
+        with failure_as_json(json), _boundary(on_signal) as check:
+            yield check
+    except click.ClickException as error:
+        if is_verbose() and error.__cause__ is not None:
+            import traceback
+
+            traceback.print_exception(error.__cause__)
+        raise
 
 
 @contextmanager

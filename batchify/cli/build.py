@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, BuildCommand, give_options, to_options
+from batchify.cli.help import Command
+from batchify.cli.options import FILE_OPTIONS, JSON, RUN_OPTIONS, give_options, to_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -20,33 +21,26 @@ DUE = 9
 """The exit code of ``--check`` if OUT is not up to date."""
 
 
-@click.command(cls=BuildCommand)
+@click.command(cls=Command)
 @click.argument("dataset", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
-@give_options((*FILE_OPTIONS, *RUN_OPTIONS))
+@give_options((*FILE_OPTIONS, *RUN_OPTIONS, JSON))
 @click.pass_context
 def build(context: click.Context, /, dataset: str, output: str, **values: Any) -> None:
     """Write the images of DATASET into OUT, an HDF5 file.
 
-    DATASET is a folder with one subfolder per class, or with such folders in train, val and test.
-    It may be a .zip or .tar, which is read in place and never unpacked.
-    OUT appears only when it is complete. It contains the images, labels and file names of every
-    split. Without options, these are what Keras' ImageDataGenerator(rescale=1/255,
-    validation_split=0.2) feeds.
+    DATASET is a folder with one subfolder per class, or with such folders in train, val and test;
+    a .zip or .tar of it; or a URL. OUT appears only when it is complete, and nothing is done if it
+    is up to date. Without options, its images are those that Keras' ImageDataGenerator feeds.
 
     \b
     Examples:
         batchify build dataset/ out.h5
-        batchify build dataset/ out.h5 --target-size 224x224 --interpolation bilinear
-        batchify build photos.zip out.h5
-        batchify build dataset/ out.h5 --dry-run
-        batchify build dataset/ out.h5 --check
+        batchify build dataset/ out.h5 --target-size 224x224 --split stratified
+        batchify build photos.zip out.h5 --dry-run
         batchify build dataset/ shards/ --shards 64
 
-    If OUT is already up to date, nothing is done. With --overwrite, images that did not change are
-    copied from OUT, not decoded.
-
-    Every option is also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
+    Options are also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
     [tool.batchify.build] of batchify.toml or pyproject.toml.
     """
     on_signal = "; run the same command again to continue"
@@ -58,7 +52,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         if values["scheduler"] and not values["shards"]:
             raise click.UsageError("--scheduler requires --shards")
         run = _plan if values["dry_run"] else _compare if values["check"] else _build
-        with shown_progress(check_signals, quiet=values["quiet"]) as step:
+        with shown_progress(check_signals) as step:
             result = run(dataset, output, options, values, step)
         from batchify.cli.text import echo
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,14 +12,16 @@ from click.core import ParameterSource
 
 from batchify.checking.findings import CHECK_CODES, CheckLimits
 from batchify.cli.boundary import boundary
+from batchify.cli.config import is_own
+from batchify.cli.help import Command, Option, option
 from batchify.cli.options import (
     BUILD_OPTIONS,
-    CONFIG,
     FILE_OPTIONS,
+    JSON,
     WORKER_OPTIONS,
-    BuildCommand,
     give_options,
     to_options,
+    with_help,
 )
 from batchify.cli.progress import shown_progress
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from batchify.checking.findings import CheckReport, Problem
 
 
-_OWN = ("group_by", "max_skipped", "workers", "image_timeout", "json", "quiet", "config")
+_OWN = ("group_by", "max_skipped", "workers", "image_timeout")
 """Options of this command that have the name of an option of build."""
 
 SHOWN = 5
@@ -38,58 +41,60 @@ def _codes(severity: str) -> str:
     names = ", ".join(code for code, each in CHECK_CODES.items() if each.severity == severity)
     first = f"{severity}:".ljust(10)
     return textwrap.fill(
-        names, 82, initial_indent=first, subsequent_indent=" " * 10, break_on_hyphens=False
+        names, 74, initial_indent=first, subsequent_indent=" " * 10, break_on_hyphens=False
     ).replace("\n", "\n    ")
 
 
 _HELP = f"""Find problems in a dataset or file that would hurt training.
 
 \b
-OUT is a file that `batchify build` made: its records are read. Every image of a DATASET is
-decoded. Codes:
+OUT is a file that `batchify build` made: its records are read. DATASET is split
+and decoded as `batchify build` would, with the options that --help-all shows.
+Problems:
     {_codes("error")}
     {_codes("warning")}
 
 Exceeding a limit that you set is an error. Exit code 8 means that there are errors (with
---strict, also warnings) that are not ignored. With --group-by, images whose paths share the
-first group of the match must be in one split.
-
-DATASET is checked as `batchify build` would split and decode it, with the options of build
-below.
+--strict, also warnings) that are not ignored.
 
 \b
 Examples:
     batchify check out.h5
-    batchify check out.h5 --max-imbalance 3 --max-skipped 1% --ignore upscaled --json
+    batchify check out.h5 --max-imbalance 3 --max-skipped 1% --ignore upscaled
     batchify check dataset/ --split hash --target-size 224x224
 """
 
 
-@click.command(cls=BuildCommand, help=_HELP)
+def _of_build() -> Iterator[Option]:
+    """Yield the options of build that decide how a dataset is read."""
+    for each in FILE_OPTIONS:
+        if each.name == "group_by":
+            text = "Images whose paths share the group that this finds must be in one split."
+            yield with_help(each, section="Options", help=text)
+        else:
+            yield with_help(each, rare=True)
+
+
+@click.command(cls=Command, help=_HELP)
 @click.argument("path", metavar="OUT|DATASET", type=click.Path())
-@click.option(
+@option(
     "--max-imbalance",
     type=float,
     metavar="RATIO",
     help="Largest class divided by smallest class, in training.  [default: 10]",
 )
-@click.option(
-    "--min-class-size", type=int, metavar="N", help="Fewest images of a class.  [default: 10]"
-)
-@click.option("--max-duplicates", metavar="N|P%", help="Most copies within a split.  [default: 0]")
-@click.option("--max-skipped", metavar="N|P%", help="Most skipped images.  [default: 0]")
-@click.option(
+@option("--min-class-size", type=int, metavar="N", help="Fewest images of a class.  [default: 10]")
+@option("--max-duplicates", metavar="N|P%", help="Most copies within a split.  [default: 0]")
+@option("--max-skipped", metavar="N|P%", help="Most skipped images.  [default: 0]")
+@option(
     "--ignore",
     multiple=True,
     type=click.Choice(tuple(CHECK_CODES)),
     metavar="CODE",
-    help="Accept findings of this code. May be given several times.",
+    help="Accept problems of this code; repeatable.",
 )
-@click.option("--strict", is_flag=True, help="Fail on warnings, too.")
-@click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
-@give_options(WORKER_OPTIONS)
-@give_options((*FILE_OPTIONS, CONFIG))
+@option("--strict", is_flag=True, help="Fail on warnings, too.")
+@give_options((*_of_build(), *WORKER_OPTIONS, JSON))
 @click.pass_context
 def check(context: click.Context, /, path: str, **values: Any) -> None:
     """Check a file or a dataset."""
@@ -100,8 +105,8 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         from batchify.datasets.discovery import is_dataset
 
         of_dataset = is_dataset(path)
-        source = context.get_parameter_source("group_by")
-        if not of_dataset and source is not ParameterSource.COMMANDLINE:
+        given = context.get_parameter_source("group_by") is ParameterSource.COMMANDLINE
+        if not (of_dataset or given or is_own(context, "group_by")):
             values["group_by"] = ""  # that of a build, maybe of another file
         limits = CheckLimits(
             max_imbalance=values["max_imbalance"],
@@ -117,7 +122,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
             options = to_options(context, values)
         elif is_url(path) or os.path.exists(path):
             _refuse_options(context)
-        with shown_progress(check_signals, quiet=values["quiet"]) as step:
+        with shown_progress(check_signals) as step:
             report = run_check(
                 path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
                 workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchify.cli.help import Command
+
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
@@ -22,7 +24,7 @@ def _title(page: Traversable) -> str:
     return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
-@click.command()
+@click.command(cls=Command, general=False)
 @click.argument("page", required=False)
 def docs(page: str | None) -> None:
     """List the pages of the documentation, or show PAGE.

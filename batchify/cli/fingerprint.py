@@ -7,23 +7,40 @@ from typing import Any
 import click
 
 from batchify.cli.boundary import boundary
-from batchify.cli.options import FILE_OPTIONS, RUN_OPTIONS, BuildCommand, give_options, to_options
+from batchify.cli.help import Command
+from batchify.cli.options import (
+    FILE_OPTIONS,
+    IMAGE_TIMEOUT,
+    JSON,
+    ON_ERROR,
+    RUN_OPTIONS,
+    WORKERS,
+    give_options,
+    to_options,
+    with_help,
+)
 from batchify.cli.progress import shown_progress
 
+_USED = (ON_ERROR, WORKERS, IMAGE_TIMEOUT)
+_IGNORED = tuple(
+    with_help(each, hidden=True, envvar=None, allow_from_autoenv=False)
+    for each in RUN_OPTIONS
+    if each not in _USED
+)
+"""Accepted, so that one list of options serves build and this command."""
 
-@click.command(
-    cls=BuildCommand, context_settings={"auto_envvar_prefix": "BATCHIFY_BUILD"}
-)  # none of its own
+
+@click.command(cls=Command)
 @click.argument("dataset", type=click.Path())
-@give_options((*FILE_OPTIONS, *RUN_OPTIONS))
+@give_options((*FILE_OPTIONS, *_USED, *_IGNORED, JSON))
 @click.pass_context
 def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
     """Print the fingerprint a build would have, for cache keys.
 
     It has 64 hexadecimal digits: a hash of the options that affect the file, of versions, and of
-    the names, order and contents of all images. The options are those of `batchify build`, from the
-    command line, the environment (BATCHIFY_BUILD_…) and [tool.batchify.build]; options that do not
-    affect the file do not affect the fingerprint. Nothing is decoded or written.
+    the names, order and contents of all images. Nothing is decoded or written. Options are read
+    from [tool.batchify.build] and BATCHIFY_BUILD_…, too. The other options of `batchify build` are
+    accepted and have no effect.
 
     \b
     Examples:
@@ -35,9 +52,9 @@ def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
         from batchify.planning.planner import fingerprint as find_fingerprint
 
         options = to_options(context, values)
-        with shown_progress(check_signals, quiet=values["quiet"]) as step:
+        with shown_progress(check_signals) as step:
             found = find_fingerprint(
                 dataset, options, on_error=values["on_error"], workers=values["workers"],
                 image_timeout_s=values["image_timeout"], progress=step,
             )  # fmt: skip
-        echo(found.as_json() if values["json"] else str(found))
+        echo(found.as_json() if values["json"] else str(found), always=True)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from batchify import choices
-from batchify.cli.boundary import JsonCommand, boundary
+from batchify.cli.boundary import boundary
+from batchify.cli.help import Command, option
+from batchify.cli.options import JSON, give_options
 from batchify.cli.text import echo, table
 from batchify.common.text import counts_text, plural, printable, size_text
 
@@ -20,21 +22,21 @@ if TYPE_CHECKING:
 SKIPPED_SHOWN = 20
 
 
-@click.command(cls=JsonCommand)
+@click.command(cls=Command)
 @click.argument("file", metavar="OUT", type=click.Path())
-@click.option(
+@option(
     "--sheet",
     type=click.Path(),
     metavar="FILE",
     help="Write a contact sheet, .png or .webp: images of every split with class and path.",
 )
-@click.option(
+@option(
     "--report",
     type=click.Path(),
     metavar="FILE",
     help="Write a report, .html: balance, images, duplicates, leaks, how it was built.",
 )
-@click.option(
+@option(
     "--seed",
     type=int,
     default=0,
@@ -42,14 +44,14 @@ SKIPPED_SHOWN = 20
     metavar="N",
     help="Random seed that chooses the images to show, if there are many.",
 )
-@click.option(
+@option(
     "--font",
     type=click.Path(),
     metavar="FILE",
     help="Font of the sheet, .ttf, .otf or .ttc, for scripts other than Latin, Greek and Cyrillic; "
     "without it, a system font.",
 )
-@click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
+@give_options((JSON,))
 def inspect(
     file: str, sheet: str | None, report: str | None, seed: int, font: str | None, json: bool
 ) -> None:

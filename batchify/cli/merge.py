@@ -6,26 +6,25 @@ import time
 
 import click
 
-from batchify.cli.boundary import JsonCommand, boundary
+from batchify.cli.boundary import boundary
+from batchify.cli.help import Command, option
+from batchify.cli.options import JSON, give_options
 from batchify.cli.progress import shown_progress
 
 
-@click.command(cls=JsonCommand)
+@click.command(cls=Command)
 @click.argument("folder", metavar="SHARDS", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
-@click.option(
+@option(
     "--work-dir",
     type=click.Path(file_okay=False),
     metavar="DIR",
     help="Folder in which OUT is made before its upload, if it is a URL.  [default: the cache "
     "folder of this user]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace OUT once the new file is complete.")
-@click.option("--json", is_flag=True, help="Print the report as JSON.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
-def merge(
-    folder: str, output: str, work_dir: str | None, overwrite: bool, json: bool, quiet: bool
-) -> None:
+@option("--overwrite", is_flag=True, help="Replace OUT once the new file is complete.")
+@give_options((JSON,))
+def merge(folder: str, output: str, work_dir: str | None, overwrite: bool, json: bool) -> None:
     """Merge a folder of shards into one file.
 
     SHARDS is a folder that `batchify build --shards` made. OUT is the file that `batchify build`
@@ -42,7 +41,7 @@ def merge(
         from batchify.sharding.merge import merge as merge_shards
 
         started = time.monotonic()
-        with shown_progress(check_signals, quiet=quiet) as step:
+        with shown_progress(check_signals) as step:
             report = merge_shards(
                 folder, output, overwrite=overwrite, work_dir=work_dir, progress=step
             )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import click
 
+from batchify.cli.verbosity import is_quiet
 from batchify.common.progress import COUNTED, SENT, Progress, ProgressBar, ProgressCallback
 
 LINE_S = 5.0
@@ -57,18 +58,18 @@ class NoProgress:
         """Nothing is open."""
 
 
-def make_progress(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress:
-    """Return a bar for a terminal, lines for a file or a pipe."""
-    if quiet:
+def make_progress() -> ProgressBar | ProgressLines | NoProgress:
+    """Return a bar for a terminal, lines for a file or a pipe; nothing with ``--quiet``."""
+    if is_quiet():
         return NoProgress()
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     return ProgressBar() if on_terminal else ProgressLines()
 
 
 @contextmanager
-def shown_progress(check_signals: Callable[[], None], *, quiet: bool) -> Iterator[ProgressCallback]:
+def shown_progress(check_signals: Callable[[], None]) -> Iterator[ProgressCallback]:
     """Show progress while a library call runs; the value is its callback."""
-    progress = make_progress(quiet=quiet)
+    progress = make_progress()
 
     def step(state: Progress) -> None:
         check_signals()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchify import choices
+from batchify.cli.verbosity import is_quiet
 from batchify.common.text import columns_of, counts_text, labelled, plural, printable, size_text
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     return "\n".join(lines)
 
 
-def echo(result: str | Mapping[str, Any]) -> None:
-    """Print a text, or plain values as JSON, to stdout.
+def echo(result: str | Mapping[str, Any], *, always: bool = False) -> None:
+    """Print a text, or plain values as JSON, to stdout; with ``--quiet``, a text only if `always`.
 
     Characters that its encoding lacks are escaped (a Windows pipe may be cp1252).
     """
-    if not isinstance(result, str):
+    if isinstance(result, str):
+        if is_quiet() and not always:
+            return
+    else:
         import json  # not for the help
 
         result = json.dumps(result, indent=2)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchify.cli.boundary import JsonCommand, boundary
+from batchify.cli.boundary import boundary
+from batchify.cli.help import Command, option
 from batchify.cli.option_types import CountOrAll
-from batchify.cli.options import WORKER_OPTIONS, give_options
+from batchify.cli.options import JSON, WORKER_OPTIONS, give_options
 from batchify.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -19,24 +20,22 @@ SHOWN = 20
 DAMAGED = 6
 
 
-@click.command(cls=JsonCommand)
+@click.command(cls=Command)
 @click.argument("file", metavar="OUT", type=click.Path())
-@click.option("--quick", is_flag=True, help="Check all but the stored images.")
-@click.option(
+@option("--quick", is_flag=True, help="Check all but the stored images.")
+@option(
     "--source",
     type=click.Path(),
     metavar="DIR",
     help="Hash the images of the dataset DIR again: list changed, missing and new ones.",
 )
-@click.option(
+@option(
     "--redecode",
     type=CountOrAll(),
     metavar="N|all",
     help="Decode N images of --source again, or all, and compare the pixels.",
 )
-@give_options(WORKER_OPTIONS)
-@click.option("--json", is_flag=True, help="Print JSON; batchify docs json describes it.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@give_options((*WORKER_OPTIONS, JSON))
 @click.pass_context
 def verify(
     context: click.Context,
@@ -48,7 +47,6 @@ def verify(
     workers: int | None,
     image_timeout: float,
     json: bool,
-    quiet: bool,
 ) -> None:
     """Check that a file is intact.
 
@@ -67,7 +65,7 @@ def verify(
         from batchify.checking.verify import verify as verify_file
         from batchify.cli.text import echo
 
-        with shown_progress(check_signals, quiet=quiet) as step:
+        with shown_progress(check_signals) as step:
             result = verify_file(
                 file, quick=quick, source=source, redecode=redecode, workers=workers,
                 image_timeout_s=image_timeout, progress=step,

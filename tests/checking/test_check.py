@@ -284,7 +284,7 @@ def test_the_command_tells_and_fails(run: Run, tmp_path: Path) -> None:
     save(root / "cat" / "z\n.jpg", (root / "cat" / "img_000.jpg").read_bytes())
     build(root, tmp_path / "out.h5", BuildOptions(decode=SMALL))
     for arguments in (["out.h5"], [root, "--target-size", "16"]):
-        done = run("check", *arguments, "--quiet")
+        done = run("check", *arguments)
         assert done.returncode == 8, done.stderr
         assert ": 1 error (25 images, 2 classes)\n  error leak: 1 image in several" in done.stdout
         assert "same bytes as train row" in done.stdout
@@ -335,9 +335,9 @@ def test_the_command_reads_the_options_of_build(run: Run, tmp_path: Path) -> Non
     (tmp_path / "batchify.toml").write_text(
         '[tool.batchify.build]\ntarget-size = "60x60"\non-error = "skip"\n'
     )
-    done = run("check", root, "--quiet")
+    done = run("check", root)
     assert "24 of 24 images are smaller than 60×60" in done.stdout, done.stderr
-    done = run("check", root, "--quiet", BATCHIFY_BUILD_TARGET_SIZE="16x16")
+    done = run("check", root, BATCHIFY_BUILD_TARGET_SIZE="16x16")
     assert "no problems found" in done.stdout, done.stderr
 
 

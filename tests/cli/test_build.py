@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import h5py
 import pytest
 from click.testing import CliRunner
@@ -188,57 +187,6 @@ def test_options_from_the_environment(run: Run, photos: Path, tmp_path: Path) ->
         assert file["X_train"].shape[1:] == (7, 7, 3)
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "batchify.toml", "other.toml"])
-def test_options_from_a_file(run: Run, photos: Path, tmp_path: Path, name: str) -> None:
-    """[tool.batchify.build] of the current folder, or of --config; environment wins over it."""
-    text = (
-        "[tool.batchify.build]\ntarget-size = [8, 9]\nextensions = ['webp']\nrescale = 0.5\n"
-        "scaled_decode = false\nseed = 3\n"
-    )
-    (tmp_path / name).write_text(text)
-    more = ("--config", name) if name == "other.toml" else ()
-    done = run("build", photos, "out.h5", *more, BATCHIFY_BUILD_SEED="4")
-    assert done.returncode == 0, done.stderr
-    with h5py.File(tmp_path / "out.h5") as file:
-        config = json.loads(file.attrs["config"])
-    assert config["target_size"] == [8, 9]
-    assert config["extensions"] == ["webp"]
-    assert config["rescale"] == "0.5"
-    assert config["seed"] == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "[tool.batchify.build]\ntarget_sise = 8\n",
-            "has 'target_sise', which is not an option; did",
-        ),
-        ("[tool.batchify.build]\nseed = 'x'\n", "'x' is not a valid integer"),
-        ("[tool.batchify]\nbuild = 3\n", "is not a table"),
-        ("[tool\n", "cannot be read"),
-        ("[tool.batchify.build]\nextensions = '*.svg'\n", "is not an ending"),
-        ("[tool.batchify.build]\nhidden = [1]\n", "hidden must be true or false"),
-        ("[tool.batchify.build]\nshuffle = ''\n", "shuffle must be true or false"),
-        ("[tool.batchify.build]\nworkers = 1.5\n", "'1.5' is not a valid integer"),
-        ("[tool.batchify.build]\nseed = true\n", "seed must be a string or a number"),
-        ("[tool.batchify.build]\nvalidation-split = [0.1]\n", "must be a string or a number"),
-        ("[tool.batchify.build]\nfit = 'pad'\n\"fit\" = 'crop'\n", "cannot be read"),
-        ("[tool.batchify.build]\ncolor-mode = 'rgb'\ncolor_mode = 'rgba'\n", "color_mode twice"),
-        ("[tool.other]\n", "has no table [tool.batchify.build]"),
-    ],
-)
-def test_a_wrong_file_of_options_is_refused(
-    run: Run, photos: Path, tmp_path: Path, text: str, message: str
-) -> None:
-    """A misspelt option is never ignored."""
-    (tmp_path / "x.toml").write_text(text)
-    done = run("build", photos, "out.h5", "--config", "x.toml")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_share_from_a_file_counts_as_given(run: Run, tmp_path: Path) -> None:
     """For a split that has a folder already it is a usage error, wherever it came from."""
     for name in ("train", "val"):
@@ -284,7 +232,7 @@ def test_a_signal_ends_the_build(
 def test_progress_off_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every few seconds, with the split, the rate and the bad images; --quiet has none."""
+    """Every few seconds, with the split, the rate and the bad images."""
     from batchify.common.progress import Progress
 
     clock = iter([0.0, 1.0, 6.0, 7.0])
@@ -293,8 +241,6 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     for done in (10, 60, 70):
         lines(Progress("fill", done, 1000, 2, "train"))
     assert capsys.readouterr().err == "train: 60 of 1,000 images, 12 images/s, 2 bad\n"
-    make_progress(quiet=True)(Progress("fill", 1, 2))
-    assert capsys.readouterr().err == ""
 
 
 def test_progress_on_a_terminal_is_a_bar(
@@ -304,7 +250,7 @@ def test_progress_on_a_terminal_is_a_bar(
     from batchify.common.progress import Progress
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    bar = make_progress(quiet=False)
+    bar = make_progress()
     assert isinstance(bar, ProgressBar)  # as with progress=True in Python
     bar(Progress("scan"))
     bar(Progress("fill", 10, 100, 3, "train"))
@@ -315,38 +261,6 @@ def test_progress_on_a_terminal_is_a_bar(
     assert "train" in shown
     assert "bad=3" in shown
     assert "image/s" in shown
-
-
-def test_help_names_every_option_and_an_example() -> None:
-    """Of both commands; in a terminal of 80 columns no line is longer."""
-    result = CliRunner().invoke(main, ["build", "--help"])
-    assert result.exit_code == 0
-    command = main.commands["build"]
-    for parameter in command.params:
-        if isinstance(parameter, click.Option):
-            assert parameter.opts[0] in result.output
-            assert parameter.help
-    assert "batchify build dataset/ out.h5" in result.output
-    assert max(map(len, result.output.splitlines())) <= 84
-    assert "batchify inspect out.h5" in CliRunner().invoke(main, ["inspect", "-h"]).output
-
-
-def test_version_names_the_libraries(run: Run) -> None:
-    """Batchify, Pillow, libjpeg-turbo, h5py and HDF5."""
-    done = run("--version")
-    assert done.returncode == 0
-    for name in ("batchify ", "Pillow ", "libjpeg", "h5py ", "HDF5 "):
-        assert name in done.stdout
-
-
-def test_shell_completion_offers_choices(run: Run) -> None:
-    """As the README documents it for bash."""
-    done = run(
-        _BATCHIFY_COMPLETE="bash_complete",
-        COMP_WORDS="batchify build --color-mode ",
-        COMP_CWORD="3",
-    )
-    assert "plain,grayscale" in done.stdout
 
 
 def test_a_closed_pipe_is_no_traceback(run: Run, photos: Path, tmp_path: Path) -> None:

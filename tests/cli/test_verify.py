@@ -81,6 +81,6 @@ def test_long_lists_are_cut(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         data[where.offsets[0] + row * where.row_nbytes] ^= 1
     out.write_bytes(data)
     monkeypatch.setattr(sys.modules["batchify.cli.verify"], "SHOWN", 5)
-    done = CliRunner().invoke(main, ["verify", str(out), "--quiet"])
+    done = CliRunner().invoke(main, ["verify", str(out)])
     assert done.stdout.count("    - train row") == 5
     assert "    … and 7 more (--json lists them)" in done.stdout

@@ -708,7 +708,7 @@ def draw(root: Path, *names: str) -> Path:
     return root
 
 
-SMALL = ("--target-size", "8x8", "--quiet")
+SMALL = ("--target-size", "8x8")
 
 
 def test_a_flat_test_folder_is_stored_without_labels(tmp_path: Path, run: Run) -> None:

@@ -494,7 +494,7 @@ def test_the_commands_take_a_manifest(run: Run, tmp_path: Path, photos: Path) ->
     assert "up to date" in run("build", "photos", "out.h5", *manifest, "--check").stdout
     print_one = run("fingerprint", "photos", *manifest, "--quiet")
     assert len(print_one.stdout.strip()) == 64
-    checked = run("check", "photos", *manifest, "--quiet", "--ignore", "tiny-class")
+    checked = run("check", "photos", *manifest, "--ignore", "tiny-class")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     shown = run("inspect", "out.h5", "--report", "page.html")
     assert "layout             manifest" in shown.stdout

@@ -97,7 +97,9 @@ def test_the_command_prints_it(run: Run, photos: Path) -> None:
         done = run("fingerprint", photos, *size, *more)
         assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
     found = json.loads(run("fingerprint", photos, *size, "--json").stdout)
-    assert found == {"fingerprint": expected, "images": 15, "classes": 2}
+    assert found == {
+        "json_version": 1, "fingerprint": expected, "images": 15, "classes": 2,
+    }  # fmt: skip
 
 
 def test_options_of_build_count_wherever_they_are(

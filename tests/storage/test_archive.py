@@ -308,7 +308,7 @@ def test_every_command_takes_an_archive(tmp_path: Path, run: Run, name: str) -> 
     (root / "cat" / "img_003.jpg").unlink()
     pack(archive, members(root))
     done = run("build", archive, "out.h5", *size, "--check")
-    assert done.returncode == 1
+    assert done.returncode == 9
     assert "cat/img_003.jpg" in done.stdout
     assert run("verify", "out.h5", "--source", archive).returncode == 6
     done = run("build", archive, "out.h5", *size, "--overwrite")

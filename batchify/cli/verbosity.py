@@ -1,0 +1,71 @@
+"""How much a command prints: ``--quiet`` and ``--verbose``."""
+
+from __future__ import annotations
+
+import click
+from click.core import ParameterSource
+
+from batchify._version import __version__
+from batchify.cli.config import config_path
+
+_LEVEL = "batchify.verbosity."
+
+
+def keep_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Keep the value of ``--quiet`` or ``--verbose`` for all that the command prints."""
+    context.meta[_LEVEL + str(parameter.name)] = value
+    if is_quiet() and is_verbose():
+        raise click.UsageError("--quiet and --verbose cannot be combined")
+
+
+def is_quiet() -> bool:
+    """Return whether the running command prints nothing but errors and what it was asked for."""
+    return _is("quiet")
+
+
+def is_verbose() -> bool:
+    """Return whether the running command prints more than usual."""
+    return _is("verbose")
+
+
+def _is(name: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_LEVEL + name))
+
+
+def versions_text() -> str:
+    """Return the versions of batchify and of the libraries that decode and store."""
+    from batchify.decoding import pillow_settings
+    from batchify.format import structure
+
+    libraries = pillow_settings.library_versions() | structure.versions()
+    listed = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    return f"batchify {__version__} ({listed})"
+
+
+def tell_origins(context: click.Context) -> None:
+    """Say on stderr if options come from a file; with ``--verbose``, which, and all others."""
+    if is_quiet() or (context.params.get("json") and not is_verbose()):
+        return
+    sources = {
+        ParameterSource.COMMANDLINE: "the command line",
+        ParameterSource.ENVIRONMENT: "the environment",
+        ParameterSource.DEFAULT_MAP: config_path(context),
+    }
+    if is_verbose():
+        click.echo(versions_text(), err=True)
+    for source, name in sources.items():
+        options = ", ".join(_from(context, source))
+        if options and is_verbose():
+            click.echo(f"options from {name}: {options}", err=True)
+        elif options and source is ParameterSource.DEFAULT_MAP:
+            click.echo(f"options from {name}", err=True)
+
+
+def _from(context: click.Context, source: ParameterSource) -> list[str]:
+    """Return the options of a command that come from a source."""
+    return [
+        each.opts[-1].removeprefix("--")
+        for each in context.command.params
+        if isinstance(each, click.Option) and context.get_parameter_source(str(each.name)) is source
+    ]

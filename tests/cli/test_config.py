@@ -1,0 +1,113 @@
+"""Options from a configuration file, and how much a command prints about them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+from helpers.running import Run
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "batchify.toml", "other.toml"])
+def test_options_from_a_file(run: Run, photos: Path, tmp_path: Path, name: str) -> None:
+    """[tool.batchify.build] of the current folder, or of --config; environment wins over it."""
+    text = (
+        "[tool.batchify.build]\ntarget-size = [8, 9]\nextensions = ['webp']\nrescale = 0.5\n"
+        "scaled_decode = false\nseed = 3\n"
+    )
+    (tmp_path / name).write_text(text)
+    more = ("--config", name) if name == "other.toml" else ()
+    done = run("build", photos, "out.h5", *more, BATCHIFY_BUILD_SEED="4")
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "out.h5") as file:
+        config = json.loads(file.attrs["config"])
+    assert config["target_size"] == [8, 9]
+    assert config["extensions"] == ["webp"]
+    assert config["rescale"] == "0.5"
+    assert config["seed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[tool.batchify.build]\ntarget_sise = 8\n",
+            "has 'target_sise', which is not an option; did",
+        ),
+        ("[tool.batchify.build]\nseed = 'x'\n", "'x' is not a valid integer"),
+        ("[tool.batchify]\nbuild = 3\n", "is not a table"),
+        ("[tool\n", "cannot be read"),
+        ("[tool.batchify.build]\nextensions = '*.svg'\n", "is not an ending"),
+        ("[tool.batchify.build]\nhidden = [1]\n", "hidden must be true or false"),
+        ("[tool.batchify.build]\nshuffle = ''\n", "shuffle must be true or false"),
+        ("[tool.batchify.build]\nworkers = 1.5\n", "'1.5' is not a valid integer"),
+        ("[tool.batchify.build]\nseed = true\n", "seed must be a string or a number"),
+        ("[tool.batchify.build]\nvalidation-split = [0.1]\n", "must be a string or a number"),
+        ("[tool.batchify.build]\nfit = 'pad'\n\"fit\" = 'crop'\n", "cannot be read"),
+        ("[tool.batchify.build]\ncolor-mode = 'rgb'\ncolor_mode = 'rgba'\n", "color_mode twice"),
+        ("[tool.other]\n", "has no table [tool.batchify]"),
+        ("[tool]\nbatchify = 1\n", "[tool.batchify] of x.toml is not a table"),
+        ("[tool.batchify.bild]\nseed = 1\n", "options; did you mean [tool.batchify.build]?"),
+        ("[tool.batchify]\ntarget-size = 8\n", "options of build belong to [tool.batchify.build]"),
+        ("[tool.batchify]\nodd = 8\n", "has 'odd', which is no command with options"),
+        ("[tool.batchify.check]\nmax-imbalace = 3\n", "an option; did you mean max-imbalance?"),
+        ("[tool.batchify.verify]\nconfig = 'x'\n", "has 'config', which is not an option"),
+    ],
+)
+def test_a_wrong_file_of_options_is_refused(
+    run: Run, photos: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    """A misspelt option or table is never ignored, that of another command neither."""
+    (tmp_path / "x.toml").write_text(text)
+    done = run("build", photos, "out.h5", "--config", "x.toml")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_has_a_table(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Its own options are there; those of build are taken from that table, too, unless it has one.
+
+    A first line on stderr names the file; not with --json, and not if nothing of it is used.
+    """
+    (tmp_path / "batchify.toml").write_text(
+        "[tool.batchify.build]\ntarget-size = 20\nquiet = true\n"
+        "[tool.batchify.check]\nstrict = true\nignore = ['upscaled']\n"
+        "[tool.batchify.inspect]\nsheet = 'sheet.png'\n[tool.batchify.verify]\nquick = true\n"
+        "[tool.batchify.merge]\noverwrite = true\n[tool.batchify.fingerprint]\njson = true\n"
+    )
+    line = "options from batchify.toml\n"
+    done = run("build", photos, "out.h5")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["X_train"].shape[1:] == (20, 20, 3)
+    done = run("inspect", "out.h5")
+    assert "sheet: sheet.png" in done.stdout
+    assert done.stderr == line
+    done = run("verify", "out.h5")
+    assert done.stderr.startswith(line)
+    assert run("verify", "out.h5", "--quick").stderr == ""
+    done = run("check", "out.h5")
+    assert done.returncode == 8
+    assert done.stderr.startswith(line)
+    done = run("check", photos, "--verbose", BATCHIFY_BUILD_SEED="1")
+    assert done.stderr.startswith("batchify ")
+    assert "\noptions from the command line: verbose\n" in done.stderr
+    assert "\noptions from the environment: seed\n" in done.stderr
+    assert "\noptions from batchify.toml: ignore, strict, target-size\n" in done.stderr
+    done = run("fingerprint", photos)
+    assert json.loads(done.stdout)["images"] == 15
+    assert done.stderr == ""
+
+
+def test_a_group_of_the_table_of_check_is_one_for_files(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    """One of build is that of a build, maybe of another file."""
+    run("build", photos, "out.h5", "--target-size", "8")
+    for table, found in (("check", True), ("build", False)):
+        (tmp_path / "batchify.toml").write_text(f"[tool.batchify.{table}]\ngroup-by = '(img)'\n")
+        done = run("check", "out.h5")
+        assert ("group-leak" in done.stdout) == found
