@@ -129,18 +129,41 @@ def check(
         else:
             copy = lifetime.enter_context(local_copy(path, report))
             facts = stored_facts(lifetime.enter_context(Reader(copy)))
-        problems = _problems(facts, limits, ignored)
+        problems = find_problems(facts, limits, ignored)
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict)
 
 
-def _problems(facts: Facts, limits: CheckLimits, ignored: frozenset[str]) -> tuple[Problem, ...]:
-    """Run all checks, and read their examples while the file is open; errors first."""
+def check_made(path: str | os.PathLike[str]) -> CheckReport:
+    """Find the problems of a file, or of a folder of shards, that was just made.
+
+    They are those that `check` finds without limits, but without examples, which take longer.
+
+    Notes
+    -----
+    Memory: 80 bytes per image. Time: less than a second for a million images.
+    """
+    folder = local_path(path)
+    if is_shard_folder(folder):
+        facts = shard_facts(os.fsencode(folder))
+    else:
+        with Reader(path) as reader:
+            facts = stored_facts(reader)
+    problems = find_problems(facts, CheckLimits(), most=0)
+    return CheckReport(shown_path(path), facts.images, len(facts.classes), problems)
+
+
+def find_problems(
+    facts: Facts, limits: CheckLimits, ignored: frozenset[str] = frozenset(), *, most: int = KEPT
+) -> tuple[Problem, ...]:
+    """Run all checks, and read their first examples while the file is open; errors first."""
     problems = []
     for code, find in CHECKS.items():
-        severity, _, limit = CHECK_CODES[code]
+        severity, advice, limit, split_advice = CHECK_CODES[code]
         if limit and getattr(limits, limit) is not None:
             severity = "error"
+        if facts.has_splits:
+            advice = split_advice or advice
         for message, count, examples in find(facts, limits):
-            first = tuple(replace(each, code=code) for each in islice(examples, KEPT))
-            problems.append(Problem(code, severity, message, count, first, code in ignored))
+            first = tuple(replace(each, code=code) for each in islice(examples, most))
+            problems.append(Problem(code, severity, message, advice, count, first, code in ignored))
     return tuple(sorted(problems, key=lambda problem: problem.severity != "error"))

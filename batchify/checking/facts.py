@@ -79,6 +79,8 @@ class Facts:
         Those of the dataset; a file has none.
     linked : tuple of bytes
         Class folders that are links out of the dataset; a file has none.
+    has_splits : bool
+        The dataset itself says which image is in which split: its folders, or its manifest.
     """
 
     classes: tuple[bytes, ...]
@@ -92,6 +94,7 @@ class Facts:
     extensions: tuple[str, ...]
     warnings: tuple[BatchifyWarning, ...] = ()
     linked: tuple[bytes, ...] = ()
+    has_splits: bool = False
 
     @property
     def images(self) -> int:
@@ -160,6 +163,7 @@ def stored_facts(reader: Reader) -> Facts:
         unreadable={},
         ignored={end: n for end, n in reader.header.ignored.items() if is_image_ending(end)},
         extensions=options.discover.extensions,
+        has_splits="split" not in config,
     )
 
 
@@ -272,6 +276,7 @@ def folder_facts(
         extensions=plan.options.discover.extensions,
         warnings=plan.dataset.warnings,
         linked=plan.dataset.linked,
+        has_splits="split" not in plan.config,
     )
 
 

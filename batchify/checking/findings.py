@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from batchify._version import JSON_VERSION
 from batchify.choices import Limit, check_at_least, check_pattern, check_positive
-from batchify.common.text import printable
+from batchify.common.text import plural, printable
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
 
@@ -154,24 +154,27 @@ class Code(NamedTuple):
         What a user can do.
     limit : str
         The field of `CheckLimits` that makes an error of a warning, when it is given.
+    split_advice : str
+        What a user can do instead if the dataset itself says which image is in which split.
     """
 
     severity: str
     advice: str
     limit: str = ""
+    split_advice: str = ""
 
 
 CHECK_CODES = {
     "unreadable": Code("error", "fix or remove them, or build with --on-error skip"),
     "leak": Code(
         "error",
-        "remove the copies, or build with --split stratified --group-duplicates (if folders are "
-        "the splits, remove the copies)",
+        "remove the copies, or build with --split stratified --group-duplicates",
+        split_advice="remove the copies from all splits but one",
     ),
     "group-leak": Code(
         "error",
-        "build with --split stratified --group-by and the same pattern (if folders are the "
-        "splits, move each group into one of them)",
+        "build with --split stratified --group-by and the same pattern",
+        split_advice="move each group into one split",
     ),
     "label-conflict": Code("error", "keep each image in one class only"),
     "duplicate": Code(
@@ -179,11 +182,11 @@ CHECK_CODES = {
     ),
     "linked-class": Code("error", "read it with --follow-links, or skip it with --on-error skip"),
     "empty-split": Code("error", "take a larger share for it, or more images"),
-    "empty-class": Code("error", "add images of it, or remove its folder"),
+    "empty-class": Code("error", "add images, or remove these classes"),
     "missing-class": Code(
         "warning",
-        "add images of it to train, or build with --split stratified (if folders are the splits, "
-        "move some there, or remove the class)",
+        "add images of these classes, or build with --split stratified",
+        split_advice="move images of these classes there, or remove them",
     ),
     "similar-classes": Code(
         "warning", "if they are one class, give their folders, or labels, the same name"
@@ -198,7 +201,7 @@ CHECK_CODES = {
         "--label-from",
     ),
     "links": Code("warning", "build with --follow-links"),
-    "tiny-class": Code("warning", "add images of it, or remove its folder", "min_class_size"),
+    "tiny-class": Code("warning", "add images, or remove these classes", "min_class_size"),
     "imbalance": Code("warning", "add images, or use class weights", "max_imbalance"),
     "skipped": Code(
         "warning", "fix the images: batchify inspect lists them with the reasons", "max_skipped"
@@ -266,6 +269,8 @@ class Problem:
         ``error`` or ``warning``.
     message : str
         One line.
+    advice : str
+        What a user can do.
     count : int
         How many images, classes or groups are affected.
     examples : tuple of Finding
@@ -277,14 +282,13 @@ class Problem:
     code: str
     severity: str
     message: str
+    advice: str
     count: int
     examples: tuple[Finding, ...]
     ignored: bool = False
 
-    @property
-    def advice(self) -> str:
-        """What a user can do."""
-        return CHECK_CODES[self.code].advice
+    def __str__(self) -> str:
+        return f"{self.message}; {self.advice}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the problem as plain JSON values."""
@@ -325,6 +329,13 @@ class CheckReport:
         """Whether nothing fails: errors, or with `strict` warnings too, that are not ignored."""
         failing = ("error", "warning") if self.strict else ("error",)
         return not any(p.severity in failing and not p.ignored for p in self.problems)
+
+    @property
+    def tally(self) -> str:
+        """How many errors and warnings there are, as text."""
+        counted = Counter(problem.severity for problem in self.problems if not problem.ignored)
+        found = [plural(counted[kind], kind) for kind in ("error", "warning") if counted[kind]]
+        return ", ".join(found) or "no problems found"
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values; see the page `json` of the documentation."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.format.config import recorded_choice
 from batchify.format.reader import Reader
 
 IntT = TypeVar("IntT", np.int32, np.int64)
@@ -65,15 +64,12 @@ class Sizes:
         (height, width, images) of at most `MOST_SIZES` sizes, the most frequent first.
     bins : tuple of Bin
         By the longer side; without gaps, at most `MOST_BINS`.
-    smaller : int
-        Images that were enlarged, by `is_enlarged`; EXIF orientation is ignored.
     """
 
     images: int
     distinct: int
     frequent: tuple[tuple[int, int, int], ...]
     bins: tuple[Bin, ...]
-    smaller: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,7 @@ def is_enlarged(
     return lower & narrower if fit == "pad" else lower | narrower
 
 
-def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
+def tally_sizes(reader: Reader) -> Sizes:
     """Count the sizes of all images.
 
     Notes
@@ -116,14 +112,11 @@ def tally_sizes(reader: Reader, image_shape: Sequence[int]) -> Sizes:
     heights, widths = values >> 32, values & 0xFFFFFFFF
     largest = np.argsort(-counts, kind="stable")[:MOST_SIZES]
     frequent = zip(heights[largest], widths[largest], counts[largest], strict=True)
-    fit = recorded_choice(reader.header.config, "fit", choices.FITS)
-    small = is_enlarged(heights, widths, image_shape, fit)
     return Sizes(
         images=len(sizes),
         distinct=len(values),
         frequent=tuple((int(height), int(width), int(count)) for height, width, count in frequent),
         bins=tuple(_bins(np.maximum(heights, widths), counts)),
-        smaller=int(counts[small].sum()),
     )
 
 
@@ -143,14 +136,6 @@ def tally_kinds(reader: Reader, split: str) -> Kinds:
         tuple(int(tally[mask].sum()) for mask in masks),
         tuple(int(tally[has(name)].sum()) for name in _TRAIT_FLAGS),
     )
-
-
-def count_sources(reader: Reader) -> dict[int, int]:
-    """Return how many images have each value of ``source_flags``, in all splits."""
-    total = np.zeros(1 << 16, np.int64)
-    for split in reader.splits:
-        total += _tally(reader, split)
-    return {flags: int(total[flags]) for flags in np.flatnonzero(total).tolist()}
 
 
 def _tally(reader: Reader, split: str) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from batchify.cli.boundary import boundary
 from batchify.cli.help import Command
 from batchify.cli.options import FILE_OPTIONS, JSON, RUN_OPTIONS, give_options, to_options
 from batchify.cli.progress import shown_progress
+from batchify.cli.verbosity import is_quiet
 
 if TYPE_CHECKING:
     from batchify.common.progress import ProgressCallback
@@ -57,15 +58,20 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         from batchify.cli.text import echo
 
         echo(result.json if values["json"] else result.text)
+        if result.is_made and not values["json"] and not is_quiet():
+            from batchify.cli.next_steps import next_steps
+
+            echo(next_steps(output, is_folder=bool(values["shards"])))
     context.exit(result.exit_code)
 
 
 class _Result(NamedTuple):
-    """What the command prints, as JSON and as text, and its exit code."""
+    """What the command prints, as JSON and as text, its exit code, and whether OUT is made."""
 
     json: dict[str, Any]
     text: str
     exit_code: int = 0
+    is_made: bool = False
 
 
 def _plan(
@@ -128,11 +134,11 @@ def _build(
             dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
             **common,
         )  # fmt: skip
-        return _Result(made.as_json(), shards_text(made, time.monotonic() - started))
+        return _Result(made.as_json(), shards_text(made, time.monotonic() - started), is_made=True)
     from batchify.building.build import build as build_file
 
     report = build_file(dataset, output, options, **common)
-    return _Result(report.as_json(), report_text(report, time.monotonic() - started))
+    return _Result(report.as_json(), report_text(report, time.monotonic() - started), is_made=True)
 
 
 def _common(values: dict[str, Any]) -> dict[str, Any]:

@@ -142,18 +142,11 @@ def _refuse_options(context: click.Context) -> None:
 
 def render(report: CheckReport) -> str:
     """Return the result of a check as text."""
-    from batchify.common.text import printable
+    from batchify.common.text import plural, printable
 
-    counted = [problem for problem in report.problems if not problem.ignored]
-    tally = [
-        f"{count} {severity}{'s' * (count > 1)}"
-        for severity in ("error", "warning")
-        if (count := sum(problem.severity == severity for problem in counted))
-    ]
-    classes = f", {report.classes:,} classes" if report.classes else ""
+    classes = f", {plural(report.classes, 'class', 'classes')}" if report.classes else ""
     lines = [
-        f"{printable(report.path)}: {', '.join(tally) or 'no problems found'} "
-        f"({report.images:,} images{classes})"
+        f"{printable(report.path)}: {report.tally} ({plural(report.images, 'image')}{classes})"
     ]
     for problem in report.problems:
         lines += _lines(problem)

@@ -10,6 +10,7 @@ from batchify.cli.boundary import boundary
 from batchify.cli.help import Command, option
 from batchify.cli.options import JSON, give_options
 from batchify.cli.progress import shown_progress
+from batchify.cli.verbosity import is_quiet
 
 
 @click.command(cls=Command)
@@ -47,3 +48,7 @@ def merge(folder: str, output: str, work_dir: str | None, overwrite: bool, json:
             )
         seconds = time.monotonic() - started
         echo(report.as_json() if json else merged_text(report, seconds))
+        if not json and not is_quiet():
+            from batchify.cli.next_steps import next_steps
+
+            echo(next_steps(output))

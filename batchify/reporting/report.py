@@ -24,7 +24,7 @@ from batchify.reporting.html import (
     void,
 )
 from batchify.reporting.pictures import check_seed
-from batchify.reporting.report_data import Dossier, gather
+from batchify.reporting.report_data import Dossier, gather, section_of, verdict_class
 from batchify.reporting.summary import Summary, summary_of
 from batchify.storage.transfer import local_copy
 
@@ -32,6 +32,9 @@ SUFFIXES = (".html", ".htm")
 
 MOST_NBYTES = 3_000_000
 """A page is smaller than this for every file, since all lists and pictures are bounded."""
+
+_TEXT_LENGTH = 600
+"""The most characters of a problem in the first lines; names of classes may be long."""
 
 _SECTIONS = (
     ("splits", "Splits", report_sections.splits),
@@ -153,28 +156,20 @@ def _lead(dossier: Dossier) -> list[Html]:
         (size_text(summary.nbytes), "on disk"),
     ]
     tiles = [tag("div", tag("dt", label), tag("dd", value)) for value, label in figures]
-    verdicts = []
-    if found.leaks:
-        verb = "is" if found.leaks == 1 else "are"
-        text = f"Leak: {plural(found.leaks, 'image')} {verb} in more than one split"
-        verdicts.append(_verdict("bad", "duplicates", text))
-    elif found.within:
-        verdicts.append(_verdict("good", "duplicates", "No image is in more than one split"))
-    else:
-        verdicts.append(_verdict("good", "duplicates", "No duplicates, within or across splits"))
-    if found.within:
-        verb = "has" if found.within == 1 else "have"
-        text = f"{plural(found.within, 'image')} {verb} copies within one split"
-        verdicts.append(_verdict("warn", "duplicates", text))
+    verdicts = [
+        _verdict(verdict_class(each), section_of(each), shorten(str(each), _TEXT_LENGTH))
+        for each in dossier.problems
+    ]
     if dossier.damaged:
         text = f"{plural(dossier.damaged, 'image')} of those shown: damaged; run batchify verify"
-        verdicts.append(_verdict("bad", "images", text))
-    if summary.skipped:
-        text = f"{plural(len(summary.skipped), 'image')} skipped"
-        verdicts.append(_verdict("warn", "skipped", text))
-    else:
+        verdicts.insert(0, _verdict("bad", "images", text))
+    if not found.leaks:
+        text = "No image is in more than one split"
+        if not found.within:
+            text = "No duplicates, within or across splits"
+        verdicts.append(_verdict("good", "duplicates", text))
+    if not summary.skipped:
         verdicts.append(_verdict("good", "skipped", "No image was skipped"))
-    verdicts += [_verdict("warn", "sources", text) for text in dossier.losses]
     return [tag("dl", *tiles), tag("ul", *verdicts, class_="verdicts")]
 
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from batchify.checking.image_stats import Kinds, Sizes, count_sources, tally_kinds, tally_sizes
-from batchify.checking.repeats import RepeatCounts, classes_of, count_repeats
-from batchify.decoding.losses import find_losses
-from batchify.format.config import build_command, recorded_options
-from batchify.format.reader import Reader, class_indices, has_classes
-from batchify.planning.duplicates import Repeat, find_repeats, stored_digests
+from batchify.checking.check import find_problems
+from batchify.checking.facts import Facts, stored_facts
+from batchify.checking.findings import CheckLimits, Problem
+from batchify.checking.image_stats import Kinds, Sizes, tally_kinds, tally_sizes
+from batchify.checking.repeats import RepeatCounts, classes_of
+from batchify.format.config import build_command
+from batchify.format.reader import Reader
+from batchify.planning.duplicates import Repeat
 from batchify.reporting.pictures import Pictures, sample_rows
 from batchify.reporting.summary import Summary
 
@@ -147,6 +149,27 @@ IMAGES_SHOWN = 12
 
 ROWS_SHOWN = 6
 
+_SECTIONS = {
+    **dict.fromkeys(("leak", "group-leak", "label-conflict", "duplicate"), "duplicates"),
+    **dict.fromkeys(
+        ("empty-class", "missing-class", "similar-classes", "tiny-class", "imbalance"), "classes"
+    ),
+    "empty-split": "splits",
+    "skipped": "skipped",
+    "ignored": "skipped",
+}
+"""The section of the page that a problem belongs to, by its code; the others are of sources."""
+
+
+def section_of(problem: Problem) -> str:
+    """Return the section of the page that a problem belongs to."""
+    return _SECTIONS.get(problem.code, "sources")
+
+
+def verdict_class(problem: Problem) -> str:
+    """Return the class of the style sheet that shows how bad a problem is."""
+    return "bad" if problem.severity == "error" else "warn"
+
 
 @dataclass(frozen=True, slots=True)
 class RepeatedRow:
@@ -207,8 +230,8 @@ class Dossier:
         By split.
     command : str
         Builds the file.
-    losses : tuple of str
-        What images lost as they were stored.
+    problems : tuple of Problem
+        What `batchify check` finds, without examples.
     """
 
     name: bytes
@@ -219,7 +242,7 @@ class Dossier:
     kinds: dict[str, Kinds]
     repeats: Repeats
     command: str
-    losses: tuple[str, ...]
+    problems: tuple[Problem, ...]
 
     @property
     def damaged(self) -> int:
@@ -238,8 +261,9 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
     Memory: 80 bytes per row; 260 (measured) if every image is stored twice.
     """
     # Repeated images first: they matter more if there is no room for all pictures.
+    facts = stored_facts(reader)
     with Album(reader) as album:
-        repeats = _repeats(reader, album)
+        repeats = _repeats(reader, facts, album)
         galleries = tuple(
             album.gallery(split.name, _classes_of(split.class_counts), seed)
             for split in summary.splits
@@ -249,22 +273,11 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
         seed=seed,
         summary=summary,
         galleries=galleries,
-        sizes=tally_sizes(reader, summary.splits[0].image_shape),
+        sizes=tally_sizes(reader),
         kinds={split: tally_kinds(reader, split) for split in reader.splits},
         repeats=repeats,
         command=build_command(summary.config, skipped=bool(summary.skipped)),
-        losses=_losses(reader),
-    )
-
-
-def _losses(reader: Reader) -> tuple[str, ...]:
-    with reader.refusing():
-        options = recorded_options(reader.header.config)
-    sources = count_sources(reader)
-    total = sum(sources.values())
-    return tuple(
-        f"{count:,} of {total:,} images {loss.problem}; {loss.advice}"
-        for loss, count in find_losses(sources, options.decode, options.store)
+        problems=find_problems(facts, CheckLimits(), most=0),
     )
 
 
@@ -272,15 +285,8 @@ def _classes_of(class_counts: Sequence[int] | None) -> int | None:
     return None if class_counts is None else sum(map(bool, class_counts))
 
 
-def _repeats(reader: Reader, album: Album) -> Repeats:
-    found = find_repeats(stored_digests(reader))
-    labels = {}
-    if found:
-        labels = {
-            split: class_indices(reader, split)
-            for split in reader.splits
-            if has_classes(reader, split)
-        }
+def _repeats(reader: Reader, facts: Facts, album: Album) -> Repeats:
+    found, labels = facts.repeats, facts.labels
 
     def class_of(split: str, row: int) -> int | None:
         return int(labels[split][row]) if split in labels else None
@@ -302,7 +308,7 @@ def _repeats(reader: Reader, album: Album) -> Repeats:
     leaks = (repeat for repeat in found if len(repeat.splits) > 1)
     others = (repeat for repeat in found if len(repeat.splits) == 1)
     return Repeats(
-        counts=count_repeats(found, labels),
+        counts=facts.repeat_counts,
         shown_leaks=tuple(map(image, islice(leaks, IMAGES_SHOWN))),
         shown_others=tuple(map(image, islice(others, IMAGES_SHOWN))),
     )

@@ -19,7 +19,14 @@ from batchify.reporting.html import (
     tag,
     void,
 )
-from batchify.reporting.report_data import Dossier, Gallery, Picture, RepeatedImage
+from batchify.reporting.report_data import (
+    Dossier,
+    Gallery,
+    Picture,
+    RepeatedImage,
+    section_of,
+    verdict_class,
+)
 
 _CAPTION_LENGTH = 24
 """The most characters of a path below a picture; its title and `alt` have the whole path."""
@@ -54,32 +61,15 @@ def repeats(dossier: Dossier) -> Html:
 
 def _repeat_verdicts(dossier: Dossier) -> list[Html]:
     found = dossier.repeats.counts
-    parts = []
-    if found.leaks:
-        images = plural(found.leaks, "image")
-        text = (
-            f"{images} {'is' if found.leaks == 1 else 'are'} in more than one split: what is "
-            "measured there is better than the truth. Delete the copies"
-        )
-        if "split" not in dossier.summary.config:  # where no --split can be given
-            text += " from all splits but one."
-        else:
-            text += ", or build again with --split stratified --group-duplicates."
-        parts.append(tag("p", tag("strong", "Leak. "), text, class_="bad"))
-    else:
+    parts = [
+        paragraph(f"{each}.", verdict_class(each))
+        for each in dossier.problems
+        if section_of(each) == "duplicates"
+    ]
+    if not found.leaks:
         parts.append(paragraph("No image is in more than one split.", "good"))
-    if found.within:
-        images = plural(found.within, "image")
-        text = f"{images} {'has' if found.within == 1 else 'have'} copies within one split."
-        parts.append(paragraph(text, "warn"))
-    else:
+    if not found.within:
         parts.append(paragraph("No duplicates within a split.", "good"))
-    if found.conflicts:
-        text = (
-            f"{plural(found.conflicts, 'image')} "
-            f"{'has' if found.conflicts == 1 else 'have'} copies in different classes."
-        )
-        parts.append(paragraph(text, "warn"))
     return parts
 
 

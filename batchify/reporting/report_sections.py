@@ -287,7 +287,8 @@ def sources(dossier: Dossier) -> Html:
     if more:
         frequent.append((plural(more, "other size"), sizes.images - sum(c for _, c in frequent)))
     kinds = _summed(dossier, "kinds", KINDS)
-    traits = [*_summed(dossier, "traits", TRAITS), ("smaller than stored", sizes.smaller)]
+    smaller = sum(each.count for each in dossier.problems if each.code == "upscaled")
+    traits = [*_summed(dossier, "traits", TRAITS), ("smaller than stored", smaller)]
     panels = [
         _histogram("Longer side, in pixels", "Longer side", longer, sizes.images),
         _histogram("Height × width, most frequent", "Size", frequent, sizes.images),

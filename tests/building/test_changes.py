@@ -439,7 +439,10 @@ def test_the_check_of_the_command(run: Run, photos: Path, tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (0, f"{out} is up to date\n")
     done = run("build", "photos", "out.h5", *size)
     assert done.returncode == 0
-    assert done.stdout == f"{out} is up to date: 12 train + 3 validation images\n"
+    assert done.stdout == (
+        f"{out} is up to date: 12 train + 3 validation images\n"
+        "check: 1 warning; run batchify check out.h5\n"
+    )
     for i in range(7):
         change(photos / "dog" / f"img_{i:03}.jpg", 40 + i)
     (photos / "cat" / "img_000.jpg").unlink()

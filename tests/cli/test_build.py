@@ -17,6 +17,7 @@ from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
 
 from batchify.cli import main
+from batchify.cli.next_steps import next_steps
 from batchify.cli.progress import ProgressLines, make_progress
 from batchify.common.progress import ProgressBar
 
@@ -34,6 +35,35 @@ def test_build_then_inspect(run_process: Run, photos: Path, tmp_path: Path) -> N
     with h5py.File(out) as file:
         assert file["X_train"].shape == (12, 150, 150, 3)
     assert run_process("inspect", "out.h5").returncode == 0
+
+
+def test_what_comes_after_a_build(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line of check, of what `batchify check` finds; on a terminal what to do next."""
+    save(photos / "cat" / "same.jpg", (photos / "dog" / "img_009.jpg").read_bytes())
+    save(photos / "cat" / "alpha.png", encoded(photo(mode="RGBA"), "PNG"))
+    done = run("build", photos, "my out.h5", *SMALL)
+    made, copied, warned, line = done.stdout.splitlines()
+    assert (made[-9:], copied) == ("images/s)", "  sources: 1 alpha")
+    assert warned.startswith("  warning: 1 of 17 images have an alpha channel that is dropped")
+    assert line == "check: 1 error, 3 warnings; run batchify check 'my out.h5'"
+    checked = run("check", "my out.h5").stdout.splitlines()[0]
+    assert checked == "my out.h5: 1 error, 3 warnings (17 images, 2 classes)"
+    shards = run("build", photos, "shards", *SMALL, "--shards", "2").stdout.splitlines()[-1]
+    assert shards == "check: 1 error, 3 warnings; run batchify check shards"
+    merged = run("merge", "shards", "merged.h5").stdout.splitlines()[-1]
+    assert merged == "check: 1 error, 3 warnings; run batchify check merged.h5"
+    assert "check:" not in run("build", photos, "my out.h5", *SMALL, "--quiet").stdout
+    monkeypatch.setattr("batchify.cli.next_steps.is_terminal", lambda: True)
+    assert run("build", photos, "my out.h5", *SMALL).stdout.splitlines()[2:] == [
+        line,
+        "next:  batchify inspect 'my out.h5' --sheet sheet.png",
+        '       batchify.open("my out.h5") in Python',
+    ]
+    (tmp_path / "my out.h5").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert next_steps("my out.h5").startswith("check: ")  # and no error, whatever it is
 
 
 def test_every_option_reaches_the_file(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
 from batchify.reporting import report_data
+from batchify.reporting.html import escape
 from batchify.reporting.report import MOST_NBYTES, render, write_report
 from batchify.reporting.report_data import Dossier, RepeatedImage, RepeatedRow, Repeats, gather
 from batchify.reporting.summary import summarize, summary_of
@@ -147,6 +148,20 @@ def test_enlarged_images_are_those_of_the_check(tmp_path: Path, fit: Any, enlarg
     assert traits["smaller than stored"] == found["upscaled"] == enlarged
 
 
+def test_it_says_what_the_check_says(zoo: Path, tmp_path: Path) -> None:
+    """Every problem that `batchify check` finds, in the same words and order, and no other."""
+    shutil.copy(zoo / "dog" / "z.png", zoo / "dog" / "zz.png")
+    html = report(zoo, tmp_path).read_text("utf-8")
+    verdicts = re.search(r'<ul class="verdicts">(.*?)</ul>', html)
+    assert verdicts
+    told = re.findall(r'<li class="(?:bad|warn)"><a href="#\w+">(.*?)</a>', verdicts[1])
+    problems = check(tmp_path / "out.h5").problems
+    assert told == [escape(str(each)) for each in problems]
+    assert {"empty-class", "duplicate", "clipped", "alpha-dropped", "upscaled"} <= {
+        each.code for each in problems
+    }
+
+
 def test_pictures_are_the_stored_images(tmp_path: Path) -> None:
     """A thumbnail that is not reduced holds the very pixels, enlarged by a whole factor."""
     root = draw_dataset(tmp_path / "d", {"cat": 3}, size=(16, 20), format_name="PNG")
@@ -184,7 +199,7 @@ def test_leaks_and_duplicates_are_told_apart(tmp_path: Path) -> None:
             for place in group.shown_rows:
                 assert file[place.split]["paths"][place.row] == place.path
                 assert printable(place.path) in page.text
-    assert "Leak:" in page.text
+    assert "2 images in several splits; remove the copies, or build with" in page.text
     assert "cat/leak.jpg" in page.text
     assert "The same image in 2 classes." in page.text
 
@@ -195,8 +210,8 @@ def test_a_leak_may_have_copies_within_a_split_too(tmp_path: Path) -> None:
     for name in ("leak.jpg", "twice.jpg"):  # of training; the first images are of validation
         shutil.copy(root / "cat" / "img_000.jpg", root / "cat" / name)
     text = read_page(report(root, tmp_path)).text
-    assert "Leak: 1 image is in more than one split" in text
-    assert text.count("1 image has copies within one split") == 2
+    assert text.count("1 image in several splits; ") == 2
+    assert text.count("1 of 12 images are copies of others in a split; ") == 2
     assert "No duplicates" not in text
 
 
@@ -215,7 +230,7 @@ def test_a_leak_of_a_folder_of_splits_is_not_mended_by_a_split(tmp_path: Path) -
     for split in ("train", "validation"):
         save(tmp_path / "d" / split / "cat" / "a.png", encoded(photo(), "PNG"))
     text = read_page(report(tmp_path / "d", tmp_path)).text
-    assert "Delete the copies from all splits but one." in text
+    assert "1 image in several splits; remove the copies from all splits but one." in text
     assert "--split" not in text
 
 
@@ -229,7 +244,7 @@ def test_nothing_is_said_plainly(photos: Path, tmp_path: Path) -> None:
         "No image was skipped.",
     ):
         assert sentence in text
-    assert "Leak" not in text
+    assert "several splits" not in text
 
 
 def test_how_it_was_built_is_told(photos: Path, tmp_path: Path) -> None:
