@@ -6,11 +6,13 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -167,6 +169,26 @@ def test_the_demo_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "classes: " in done.stdout
         assert "sheet.png" in done.stdout.splitlines()[-2]
+
+
+def test_the_demo_says_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a sentence: a dataset that is not there, a package index that is not reached."""
+    demo = runpy.run_path(str(TOP / "scripts" / "demo.py"))
+    monkeypatch.setattr("sys.argv", ["demo.py", "/nowhere"])
+    assert demo["main"]() == 1
+    assert capsys.readouterr().err == "scripts/demo: there is no /nowhere\n"
+    failed = subprocess.CalledProcessError(1, ["pip"], stderr="WARNING: slow\nERROR: no network\n")
+    monkeypatch.setattr("sys.argv", ["demo.py"])
+    monkeypatch.setitem(demo["main"].__globals__, "environment", Mock(side_effect=failed))
+    assert demo["main"]() == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.strip() for line in lines] == [
+        "scripts/demo: pip could not install batchify and its dependencies:",
+        "ERROR: no network",
+        "It needs the network, or a package index that you set in PIP_INDEX_URL.",
+    ]
 
 
 def test_the_configuration_block_is_valid() -> None:
