@@ -115,6 +115,12 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(engine, "START_S", math.inf)
 
 
+@pytest.fixture(autouse=True)
+def plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment of the tests ask for no color."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two classes of five and ten photos."""

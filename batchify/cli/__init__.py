@@ -9,6 +9,7 @@ import click
 
 from batchify.cli.build import build
 from batchify.cli.check import check
+from batchify.cli.completion import completion
 from batchify.cli.docs import docs
 from batchify.cli.fingerprint import fingerprint
 from batchify.cli.help import Group
@@ -59,6 +60,7 @@ def main() -> None:
 
 main.add_command(build)
 main.add_command(check)
+main.add_command(completion)
 main.add_command(docs)
 main.add_command(fingerprint)
 main.add_command(inspect)

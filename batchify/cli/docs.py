@@ -11,6 +11,8 @@ from batchify.cli.help import Command
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from click.shell_completion import CompletionItem
+
 
 def _pages() -> dict[str, Traversable]:
     """Return the pages by their names, sorted."""
@@ -24,8 +26,14 @@ def _title(page: Traversable) -> str:
     return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
+def _complete(
+    _context: click.Context, _parameter: click.Parameter, begun: str
+) -> list[str | CompletionItem]:
+    return [name for name in _pages() if name.startswith(begun)]
+
+
 @click.command(cls=Command, general=False)
-@click.argument("page", required=False)
+@click.argument("page", required=False, shell_complete=_complete)
 def docs(page: str | None) -> None:
     """List the pages of the documentation, or show PAGE.
 

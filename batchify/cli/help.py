@@ -11,7 +11,8 @@ import click
 from batchify.cli.boundary import JsonCommand
 from batchify.cli.config import load_config
 from batchify.cli.option_types import Names
-from batchify.cli.verbosity import keep_level, tell_origins
+from batchify.cli.style import Context, colored_errors, wanted_color
+from batchify.cli.verbosity import keep_level, origin_text, tell_origins
 
 if TYPE_CHECKING:
     from click.types import OptionHelpExtra
@@ -53,6 +54,8 @@ class Command(JsonCommand):
     general : bool
         Whether it has ``--quiet``, ``--verbose`` and ``--config``.
     """
+
+    context_class = Context
 
     def __init__(self, *arguments: Any, general: bool = True, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -99,7 +102,12 @@ class Command(JsonCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line; click alone would take the last value in silence."""
         given = list(args)
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            if origin := origin_text(ctx, error.param):
+                vars(error)["message"] = f"{error.message.rstrip('.')} ({origin})"
+            raise
         if not ctx.resilient_parsing:
             _, _, order = self.make_parser(ctx).parse_args(given)
             for each, count in Counter(order).items():
@@ -120,7 +128,22 @@ class Command(JsonCommand):
 
 
 class Group(click.Group):
-    """A group of commands whose summaries are never cut."""
+    """The group of commands: in color on a terminal, with summaries that are never cut."""
+
+    context_class = Context
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:  # fmt: skip
+        """Parse the command line; choose whether to print in color."""
+        with colored_errors():
+            return super().make_context(info_name, args, parent, color=wanted_color(), **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with colored_errors():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command with the whole first sentence of its help."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchify import choices
+from batchify.cli.style import with_labels
 from batchify.cli.verbosity import is_quiet
 from batchify.common.text import columns_of, counts_text, labelled, plural, printable, size_text
 
@@ -43,6 +44,7 @@ def echo(result: str | Mapping[str, Any], *, always: bool = False) -> None:
     if isinstance(result, str):
         if is_quiet() and not always:
             return
+        result = with_labels(result)
     else:
         import json  # not for the help
 

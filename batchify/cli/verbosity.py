@@ -62,6 +62,19 @@ def tell_origins(context: click.Context) -> None:
             click.echo(f"options from {name}", err=True)
 
 
+def origin_text(context: click.Context, param: click.Parameter | None) -> str:
+    """Return where a value comes from, unless that is the command line."""
+    if param is None:
+        return ""
+    source = context.get_parameter_source(str(param.name))
+    if source is ParameterSource.DEFAULT_MAP:
+        return f"from {config_path(context)}"
+    if source is ParameterSource.ENVIRONMENT:
+        automatic = f"{context.auto_envvar_prefix}_{str(param.name).upper()}"
+        return f"from {param.envvar or automatic}"
+    return ""
+
+
 def _from(context: click.Context, source: ParameterSource) -> list[str]:
     """Return the options of a command that come from a source."""
     return [

@@ -36,7 +36,7 @@ def test_options_from_a_file(run: Run, photos: Path, tmp_path: Path, name: str) 
             "[tool.batchify.build]\ntarget_sise = 8\n",
             "has 'target_sise', which is not an option; did",
         ),
-        ("[tool.batchify.build]\nseed = 'x'\n", "'x' is not a valid integer"),
+        ("[tool.batchify.build]\nseed = 'x'\n", "'x' is not a valid integer (from x.toml)"),
         ("[tool.batchify]\nbuild = 3\n", "is not a table"),
         ("[tool\n", "cannot be read"),
         ("[tool.batchify.build]\nextensions = '*.svg'\n", "is not an ending"),

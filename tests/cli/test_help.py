@@ -86,14 +86,44 @@ def test_version_names_the_libraries(run: Run, option: str) -> None:
         assert name in done.stdout
 
 
-def test_shell_completion_offers_choices(run: Run) -> None:
-    """As the README documents it for bash."""
-    done = run(
-        _BATCHIFY_COMPLETE="bash_complete",
-        COMP_WORDS="batchify build --color-mode ",
-        COMP_CWORD="3",
-    )
-    assert "plain,grayscale" in done.stdout
+def test_shell_completion(run: Run) -> None:
+    """Scripts for three shells; what they ask for has options, their words and pages."""
+    for shell in ("bash", "zsh", "fish"):
+        done = run("completion", shell)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"_BATCHIFY_COMPLETE={shell}_complete" in done.stdout
+    assert run("completion", "sh").returncode == 2
+    for words, offered in (
+        ("build --color-mode ", "plain,grayscale"),
+        ("build --max-pix", "plain,--max-pixels"),
+        ("docs arch", "plain,architecture"),
+    ):
+        done = run(
+            _BATCHIFY_COMPLETE="bash_complete",
+            COMP_WORDS=f"batchify {words}",
+            COMP_CWORD=str(len(words.split(" "))),
+        )
+        assert offered in done.stdout.splitlines()
+
+
+def test_color_is_for_terminals_and_as_the_environment_asks(run: Run, photos: Path) -> None:
+    """Bold headings, red errors, yellow warnings; none in pipes and JSON; NO_COLOR wins."""
+    force = {"FORCE_COLOR": "1"}
+    run("build", photos, "out.h5", "--target-size", "8")
+    commands = {
+        ("inspect", "--help"): "\x1b[1mGeneral\x1b[0m:",
+        ("inspect", "none.h5"): "\x1b[31m\x1b[1mError:\x1b[0m there is no file",
+        ("build",): "\x1b[31m\x1b[1mError:\x1b[0m Missing argument",
+        ("check", "out.h5"): "  \x1b[33mwarning\x1b[0m tiny-class:",
+    }
+    for command, colored in commands.items():
+        done = run(*command, **force)
+        assert colored in done.stdout + done.stderr
+        for plain in (run(*command), run(*command, **force, NO_COLOR="1")):
+            assert "\x1b" not in plain.stdout + plain.stderr
+            assert plain.stdout == click.unstyle(done.stdout)
+            assert plain.stderr == click.unstyle(done.stderr)
+    assert "\x1b" not in run("check", "out.h5", "--json", **force).stdout
 
 
 def test_quiet_prints_errors_and_what_is_asked_for(run: Run, photos: Path) -> None:
