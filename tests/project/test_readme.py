@@ -192,11 +192,13 @@ def test_the_demo_says_what_is_wrong(
 
 
 def test_the_configuration_block_is_valid() -> None:
-    """Its keys are options."""
+    """Its tables are commands, and their keys options of them."""
     (text,) = [text for kind, text in BLOCKS if kind == "toml"]
-    options = {parameter.name for parameter in main.commands["build"].params}
-    table = tomllib.loads(text)["tool"]["batchify"]["build"]
-    assert {name.replace("-", "_") for name in table} <= options
+    tables = tomllib.loads(text)["tool"]["batchify"]
+    assert {"build", "check"} <= set(tables)
+    for command, table in tables.items():
+        options = {parameter.name for parameter in main.commands[command].params}
+        assert {name.replace("-", "_") for name in table} <= options
 
 
 def test_every_option_is_in_the_documentation() -> None:
