@@ -381,7 +381,9 @@ def _build(
             destination.target.check_not_manifest(options.manifest.path)
         with (
             WorkFile(destination.target) as work,
-            Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
+            Workers(
+                run.workers, run.image_timeout_s, imports=FILL, batch_nbytes=options.batch_nbytes
+            ) as workers,
             listed_failures(destination.target.path),
         ):
             if workers.chosen or work.is_left:
@@ -389,7 +391,9 @@ def _build(
                 # the image.
                 workers.start()
             plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
-            if plan.images >= START_IMAGES:
+            if plan.images >= START_IMAGES and workers.has_room:
                 workers.start()
             made = produce(work, plan, workers, run, report)
+        if not made.up_to_date:
+            made = replace(made, plan=made.plan.warned(workers.warnings))
         return deliver(destination, made)

@@ -144,7 +144,9 @@ def _find_changes(
     report: ProgressCallback,
 ) -> Changes:
     with (
-        Workers(run.workers, run.image_timeout_s, imports=FILL) as workers,
+        Workers(
+            run.workers, run.image_timeout_s, imports=FILL, batch_nbytes=options.batch_nbytes
+        ) as workers,
         contextlib.ExitStack() as lifetime,
     ):
         plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)

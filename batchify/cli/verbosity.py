@@ -43,6 +43,16 @@ def versions_text() -> str:
     return f"batchify {__version__} ({listed})"
 
 
+def limits_text() -> str:
+    """Return how many CPUs this process may use, and how much memory."""
+    from batchify.common import system
+    from batchify.common.text import plural, size_text
+
+    memory = system.usable_memory()
+    text = "" if memory is None else f", {size_text(memory)} of memory"
+    return plural(system.usable_cpus(), "CPU") + text
+
+
 def tell_origins(context: click.Context) -> None:
     """Say on stderr if options come from a file; with ``--verbose``, which, and all others."""
     if is_quiet() or (context.params.get("json") and not is_verbose()):
@@ -54,6 +64,7 @@ def tell_origins(context: click.Context) -> None:
     }
     if is_verbose():
         click.echo(versions_text(), err=True)
+        click.echo(limits_text(), err=True)
     for source, name in sources.items():
         options = ", ".join(_from(context, source))
         if options and is_verbose():

@@ -1,8 +1,9 @@
-"""Helpers for this process: CPUs, signals, standard files, ordered threads, missing extras."""
+"""Helpers for this process: its CPUs, memory, signals, standard files, threads, extras."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from batchify.common.cgroups import cpu_quota, memory_limit
 from batchify.errors import ExtraMissingError
 
 
@@ -50,10 +52,28 @@ def signals_blocked(*names: str) -> Iterator[None]:
 
 
 def usable_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
+    """Return how many CPUs this process may use: its affinity, or the quota of its container."""
+    count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    return max(1, min(count, math.ceil(cpu_quota() or count)))
+
+
+def usable_memory() -> int | None:
+    """Return how many bytes of memory this process and its workers may use; None if unknown.
+
+    The least of what the machine has, of the limit of the container and of ``ulimit -v``. The last
+    one holds for each process, but batch systems set it to what they grant to all of them.
+    """
+    limits = [memory_limit()]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if sys.platform != "win32":
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        limits.append(None if soft == resource.RLIM_INFINITY else soft)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def most_processes() -> int:

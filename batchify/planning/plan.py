@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,16 +19,13 @@ from batchify.datasets.ignored import recorded_ignored
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
-from batchify.options import BuildOptions
+from batchify.options import PROCESS_NBYTES, BuildOptions
 from batchify.planning.doubts import plan_warnings
 from batchify.planning.limits import draw_samples
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits, splits_from_train
 
 PATHS_AT_ONCE = 4096
-
-PROCESS_NBYTES = 70 << 20
-"""Memory of a process of a build before its first image (measured: 55 to 65 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,21 +107,14 @@ class BuildPlan:
     def row_nbytes(self) -> int:
         """Bytes of one stored image; the average if files are stored."""
         if self.dataset.samples.sizes is None:
-            return self.served_nbytes
+            return self.options.image_nbytes
         nbytes = sum(split.columns[0].shape[0] for split in self.splits)
         return max(1, nbytes // max(1, self.images))
 
     @property
-    def served_nbytes(self) -> int:
-        """Bytes of one decoded image."""
-        itemsize = choices.itemsize(self.options.store.dtype)
-        return math.prod(self.options.decode.image_shape) * itemsize
-
-    @property
     def batch_nbytes(self) -> int:
         """Most bytes of the images of a batch: decoded, plus the files if they are stored."""
-        size = self.options.batch_size
-        decoded = self.served_nbytes * size
+        size, decoded = self.options.batch_size, self.options.batch_nbytes
         if self.dataset.samples.sizes is None:
             return decoded
         return decoded + max(_largest_sum(self.file_sizes(split), size) for split in self.splits)
@@ -181,6 +170,11 @@ class BuildPlan:
             if samples.sizes is not None:
                 digest.update(samples.sizes[rows].astype("<i8").tobytes())
         return digest.hexdigest()
+
+    def warned(self, warnings: Iterable[BatchifyWarning]) -> BuildPlan:
+        """Return this plan with more warnings."""
+        dataset = replace(self.dataset, warnings=(*self.dataset.warnings, *warnings))
+        return replace(self, dataset=dataset)
 
     def paths(self, split: SplitPlan) -> Iterator[tuple[int, list[bytes]]]:
         """Yield (first row, paths) for the rows of a split, some thousand at a time."""

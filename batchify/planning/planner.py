@@ -87,8 +87,12 @@ def plan_build(
     options = make_options(options, keywords)
     check_choice("on error", on_error, choices.ON_ERRORS)
     check_workers(workers, image_timeout_s)
-    with reporting(progress) as report, engine.Workers(workers, image_timeout_s) as pool:
-        return plan_with_workers(dataset, options, pool, report, skip=on_error == "skip")
+    with (
+        reporting(progress) as report,
+        engine.Workers(workers, image_timeout_s, batch_nbytes=options.batch_nbytes) as pool,
+    ):
+        plan = plan_with_workers(dataset, options, pool, report, skip=on_error == "skip")
+    return plan.warned(pool.warnings)
 
 
 def plan_with_workers(

@@ -191,13 +191,13 @@ def build_shards(
         reporting(progress) as report,
         folder.claim() as ticket,
         connect_workers(executor, scheduler) as elsewhere,
-        Workers(workers, image_timeout_s, imports=FILL) as local,
+        Workers(workers, image_timeout_s, imports=FILL, batch_nbytes=options.batch_nbytes) as local,
         listed_failures(None if is_url(output) else folder.shown),
     ):
         if local.chosen:
             local.start()
         plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
-        if plan.images >= START_IMAGES and elsewhere is None:
+        if plan.images >= START_IMAGES and elsewhere is None and local.has_room:
             local.start()
         parts = cut_plan(plan, shards)
         finished = folder.read_index() is not None
@@ -228,6 +228,8 @@ def build_shards(
         index = outcomes.index()
         folder.publish_index(index)
     made = outcomes.report(folder.shown, index)
+    if elsewhere is None and not made.up_to_date:
+        made = replace(made, plan=made.plan.warned(local.warnings))
     issue_warnings(made.warnings)
     return made
 
@@ -271,7 +273,7 @@ def find_shard_changes(
     folder = shard_folder(output)
     with (
         reporting(progress) as report,
-        Workers(workers, image_timeout_s, imports=FILL) as local,
+        Workers(workers, image_timeout_s, imports=FILL, batch_nbytes=options.batch_nbytes) as local,
     ):
         plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
         parts = cut_plan(plan, shards)

@@ -19,9 +19,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from batchify.common.system import most_processes, usable_cpus
-from batchify.errors import WorkerDiedError
-from batchify.options import IMAGE_TIMEOUT_S
+from batchify.common.system import most_processes, usable_cpus, usable_memory
+from batchify.common.text import plural, size_text
+from batchify.errors import BatchifyWarning, WorkerDiedError
+from batchify.options import IMAGE_TIMEOUT_S, PROCESS_NBYTES
 from batchify.workers.pool import NOTHING, Job, Pool, WorkerThread, death_text
 
 TaskT = TypeVar("TaskT")
@@ -32,6 +33,9 @@ IN_FLIGHT = 6
 
 START_S = 0.5
 """Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
+
+IMAGE_NBYTES = 100_000_000
+"""Memory for the image that a process decodes, where their number is ours: 33 megapixels."""
 
 ACCIDENTS = 3
 """How often processes may die in one run while no item is in progress to blame."""
@@ -96,16 +100,25 @@ class Workers:
     Parameters
     ----------
     workers : int or None
-        Number of processes. 1 means a thread of this process. None means one per CPU, or a thread
-        of this process while the work left, judged by the tasks done so far, is too small to be
-        worth starting them. A daemonic process, such as a worker of a ``multiprocessing.Pool``, may
-        start no processes: it always uses a thread.
+        Number of processes. 1 means a thread of this process. None means one per CPU, as far as
+        there is memory, or a thread of this process while the work left, judged by the tasks done
+        so far, is too small to be worth starting them. A daemonic process, such as a worker of a
+        ``multiprocessing.Pool``, may start no processes: it always uses a thread.
     image_timeout_s : float
         Seconds without a sign of life after which a worker is killed.
     trace : callable, optional
         Called in the thread of this process with the name of each item before it is worked on.
     imports : str
         The module that processes started ahead import first; else that of the first job.
+    batch_nbytes : int
+        What a process holds in addition to the image it decodes.
+
+    Attributes
+    ----------
+    has_room : bool
+        There is memory for a process in addition to this one, or `workers` was given.
+    warnings : list of BatchifyWarning
+        Why there are fewer processes than CPUs.
     """
 
     def __init__(
@@ -114,18 +127,39 @@ class Workers:
         image_timeout_s: float = IMAGE_TIMEOUT_S,
         trace: Callable[[str], None] | None = None,
         imports: str = __name__,
+        batch_nbytes: int = 0,
     ) -> None:
         self._imports = imports
         self._trace = trace
         self._alone = multiprocessing.current_process().daemon
         if self._alone:
             workers = 1
-        self.count = min(usable_cpus() if workers is None else workers, most_processes())
         self.chosen = workers is not None and workers > 1
+        self.has_room = True
+        self.warnings: list[BatchifyWarning] = []
+        if workers is None:
+            workers = self._default_count(PROCESS_NBYTES + batch_nbytes + IMAGE_NBYTES)
+        self.count = min(workers, most_processes())
         self.timeout_s = image_timeout_s
         self._pool: Pool | None = None
         self._serial = 0
         self._accidents = 0
+
+    def _default_count(self, nbytes: int) -> int:
+        """Return one process per CPU, or as many as there is memory for, if each takes `nbytes`."""
+        cpus, memory = usable_cpus(), usable_memory()
+        if memory is None:
+            return cpus
+        room = (memory - PROCESS_NBYTES) // nbytes
+        self.has_room = room > 0
+        count = min(cpus, max(1, room))
+        if count < cpus:
+            message = (
+                f"{plural(count, 'worker')} instead of {cpus}: memory is limited to "
+                f"{size_text(memory)}; pass --workers to choose the number yourself"
+            )
+            self.warnings.append(BatchifyWarning("little-memory", message))
+        return count
 
     def start(self) -> None:
         """Start the processes, at least one, without waiting for them; none if this is daemonic."""

@@ -141,5 +141,6 @@ def test_quiet_prints_errors_and_what_is_asked_for(run: Run, photos: Path) -> No
     verbose = run("verify", "none.h5", "-v", "--json")
     assert json.loads(verbose.stdout)["code"] == 1
     assert verbose.stderr.startswith("batchify ")
+    assert re.search(r"^\d+ CPUs?, .* of memory$", verbose.stderr, re.MULTILINE)
     assert "Traceback" in verbose.stderr
     assert "cannot be combined" in run("inspect", "out.h5", "-qv").stderr

@@ -17,7 +17,6 @@ from typing import Any, cast
 import pytest
 from helpers.jobs import Doubling
 
-from batchify.common import system
 from batchify.errors import WorkerDiedError
 from batchify.workers import engine, pool
 
@@ -279,10 +278,3 @@ def test_processes_go_where_their_start_is_broken_off(
         time.sleep(0.01)  # a thread of the executor may be the one that waits for it
     assert process.exitcode == -signal.SIGKILL
     assert capfd.readouterr().err == ""
-
-
-def test_usable_cpus_is_what_this_process_may_use() -> None:
-    """At least one."""
-    assert system.usable_cpus() >= 1
-    if hasattr(os, "sched_getaffinity"):
-        assert system.usable_cpus() == len(os.sched_getaffinity(0))

@@ -1,0 +1,134 @@
+"""How many CPUs and how much memory this process may use: its affinity, and that of containers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.containers import can_limit, limited
+from helpers.running import Run
+
+from batchify.common import cgroups, system
+from batchify.workers import engine
+
+
+@contextmanager
+def fresh_limits() -> Iterator[None]:
+    """Forget what the groups were asked, before and after."""
+    limits = (cgroups.cpu_quota, cgroups.memory_limit)
+    for limit in limits:
+        limit.cache_clear()
+    yield
+    for limit in limits:
+        limit.cache_clear()
+
+
+def write_groups(folder: Path, version: int, group: str, root: str, files: dict[str, str]) -> str:
+    """Write a tree of groups, and what the kernel says of a process in it; return where."""
+    process = folder / "proc"
+    process.mkdir()
+    top = folder / "cgroup fs"
+    mounted = str(top).replace(" ", r"\040")
+    if version == 2:
+        (process / "cgroup").write_text(f"0::{group}\n")
+        mounts = f"31 23 0:28 {root} {mounted} rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
+    else:
+        lines = (f"4:memory:{group}", f"3:cpu,cpuacct:{group}", "1:name=systemd:/", "0::/")
+        (process / "cgroup").write_text("\n".join(lines))
+        mounts = "".join(
+            f"3{i} 23 0:3{i} {root} {mounted}/{name} rw - cgroup cgroup rw,{name}\n"
+            for i, name in enumerate(("cpu,cpuacct", "memory"))
+        )
+    (process / "mountinfo").write_text("22 1 254:0 / / rw - ext4 /dev/vda rw\n" + mounts)
+    for name, text in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text + "\n")
+    return str(process)
+
+
+@pytest.mark.parametrize(
+    ("version", "group", "root", "files", "cpus", "memory"),
+    [
+        pytest.param(2, "/", "/", {"cpu.max": "50000 100000", "memory.max": "512"}, 1, 512, id="2"),
+        pytest.param(
+            2, "/job/step", "/",
+            {"job/cpu.max": "250000 100000", "job/step/cpu.max": "max 100000",
+             "job/memory.max": "900", "job/memory.high": "800", "job/step/memory.max": "max"},
+            3, 800, id="2, of the group around it",
+        ),
+        pytest.param(
+            1, "/docker/1f", "/docker/1f",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "150000", "cpu,cpuacct/cpu.cfs_period_us": "100000",
+             "memory/memory.limit_in_bytes": "700"},
+            2, 700, id="1, a container that sees its group as the root",
+        ),
+        pytest.param(
+            1, "/docker/1f", "/",
+            {"cpu,cpuacct/docker/1f/cpu.cfs_quota_us": "-1", "memory/docker/1f/other": ""},
+            8, 1000, id="1, without limits",
+        ),
+        pytest.param(2, "/../elsewhere", "/", {"memory.max": "600"}, 8, 600, id="outside"),
+        pytest.param(2, "/", "/", {"cpu.max": "what 0"}, 8, 1000, id="nonsense"),
+    ],
+)  # fmt: skip
+def test_limits_of_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    version: int, group: str, root: str, files: dict[str, str], cpus: int, memory: int,
+) -> None:  # fmt: skip
+    """A quota is rounded up; the least limit of a group and of those around it holds."""
+    process = write_groups(tmp_path, version, group, root, files)
+    monkeypatch.setattr(cgroups, "PROCESS", process)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 10, "SC_PAGE_SIZE": 100}.get)
+    with fresh_limits():
+        assert system.usable_cpus() == cpus
+        assert system.usable_memory() == memory
+
+
+def test_without_groups_the_affinity_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS and Windows."""
+    monkeypatch.setattr(cgroups, "PROCESS", str(tmp_path))
+    with fresh_limits():
+        assert cgroups.memory_limit() is None
+        count = os.cpu_count() or 1
+        if hasattr(os, "sched_getaffinity"):
+            count = len(os.sched_getaffinity(0))
+        assert system.usable_cpus() == count
+
+
+def test_a_build_says_that_memory_limits_its_workers(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its output and that of --dry-run; not if --workers is given, or nothing is to be done."""
+    monkeypatch.setattr(engine, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(engine, "usable_memory", lambda: 620_000_000)
+    said = "3 workers instead of 8: memory is limited to 620.0 MB; pass --workers"
+    assert said in run("build", photos, "out.h5", "--dry-run").stdout
+    assert said not in run("build", photos, "out.h5", "--workers", "1", "--dry-run").stdout
+    assert said in run("build", photos, "out.h5", "--target-size", "20").stdout
+    assert (
+        "little-memory"
+        not in run("build", photos, "out.h5", "--target-size", "20", "--json").stdout
+    )
+    with engine.Workers(None, batch_nbytes=300_000_000) as workers:
+        assert (workers.count, workers.has_room) == (1, True)
+    with engine.Workers(None, batch_nbytes=500_000_000) as workers:
+        assert (workers.count, workers.has_room) == (1, False)
+
+
+@pytest.mark.skipif(not can_limit(), reason="no groups may be made here")
+def test_limits_of_real_groups() -> None:
+    """Half a CPU is one worker; the memory of a group is that of all its processes."""
+    code = "from batchify.common import system as s; print(s.usable_cpus(), s.usable_memory())"
+    with limited(memory=200 << 20, cpus=0.5) as command:
+        done = subprocess.run(
+            [*command, sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.split() == ["1", str(200 << 20)]
