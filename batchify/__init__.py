@@ -1,11 +1,26 @@
 """A folder of images becomes training and validation arrays in one HDF5 file.
 
 >>> import batchify
->>> batchify.build("dataset/", "out.h5")  # doctest: +SKIP
+>>> batchify.build("dataset/", "out.h5", target_size=(224, 224))  # doctest: +SKIP
+>>> train = batchify.open("out.h5")["train"]  # doctest: +SKIP
+>>> for X, y in train.batches(32, shuffle=True): ...  # doctest: +SKIP
 
-Names are imported when they are first used, so that ``import batchify`` costs nothing. No module
-is named like one of them: importing it would hide the name.
+Make files
+    `build`, `build_shards`, `merge`
+Ask what a build would do
+    `plan_build`, `find_changes`, `find_shard_changes`, `fingerprint`, `discover`
+Train
+    `open` a file and take a `Split` of it; `load` a split into memory; `Loader` needs no file
+Look and check
+    `summarize`, `check`, `verify`, `write_sheet`, `write_report`
+
+Functions that build take the options of the command line as keywords: see ``help(batchify.build)``.
+`BuildOptions` and its groups are the same options as an object, to use them again. All errors are a
+`BatchifyError`; warnings about a dataset are a `BatchifyWarning`.
 """
+
+# Names are imported when they are first used, so that ``import batchify`` costs nothing. No module
+# is named like one of them: importing it would hide the name.
 
 from __future__ import annotations
 
@@ -32,13 +47,32 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.dataset_options import SplitOptions as SplitOptions
     from batchify.datasets.dataset import Dataset as Dataset
     from batchify.datasets.discovery import discover as discover
+    from batchify.errors import BadImageError as BadImageError
+    from batchify.errors import BadImagesError as BadImagesError
     from batchify.errors import BatchifyError as BatchifyError
     from batchify.errors import BatchifyWarning as BatchifyWarning
+    from batchify.errors import ClusterError as ClusterError
+    from batchify.errors import DatasetError as DatasetError
+    from batchify.errors import DatasetNotFoundError as DatasetNotFoundError
+    from batchify.errors import ExtraMissingError as ExtraMissingError
+    from batchify.errors import FileAccessError as FileAccessError
+    from batchify.errors import FileClosedError as FileClosedError
+    from batchify.errors import FileFormatError as FileFormatError
+    from batchify.errors import FileMissingError as FileMissingError
+    from batchify.errors import ManifestError as ManifestError
+    from batchify.errors import OptionError as OptionError
+    from batchify.errors import OutputExistsError as OutputExistsError
+    from batchify.errors import OutputIOError as OutputIOError
+    from batchify.errors import OutputLockedError as OutputLockedError
+    from batchify.errors import OutputPathError as OutputPathError
+    from batchify.errors import RemoteError as RemoteError
+    from batchify.errors import ResumeError as ResumeError
+    from batchify.errors import WorkerDiedError as WorkerDiedError
     from batchify.image_options import DecodeOptions as DecodeOptions
     from batchify.image_options import StoreOptions as StoreOptions
     from batchify.loading.batches import Batches as Batches
+    from batchify.loading.dataset_file import DatasetFile as DatasetFile
     from batchify.loading.loader import Loader as Loader
-    from batchify.loading.open import DatasetFile as DatasetFile
     from batchify.loading.open import load as load
     from batchify.loading.open import open as open  # noqa: A004 - as gzip.open
     from batchify.loading.split import Split as Split
@@ -69,11 +103,18 @@ _MODULES = {
     "dataset_options": "DiscoverOptions ManifestOptions SplitOptions",
     "datasets.dataset": "Dataset",
     "datasets.discovery": "discover",
-    "errors": "BatchifyError BatchifyWarning",
+    "errors": (
+        "BadImageError BadImagesError BatchifyError BatchifyWarning ClusterError "
+        "DatasetError DatasetNotFoundError ExtraMissingError FileAccessError "
+        "FileClosedError FileFormatError FileMissingError ManifestError "
+        "OptionError OutputExistsError OutputIOError OutputLockedError "
+        "OutputPathError RemoteError ResumeError WorkerDiedError"
+    ),
     "image_options": "DecodeOptions StoreOptions",
     "loading.batches": "Batches",
+    "loading.dataset_file": "DatasetFile",
     "loading.loader": "Loader",
-    "loading.open": "DatasetFile load open",
+    "loading.open": "load open",
     "loading.split": "Split",
     "options": "BuildOptions",
     "planning.planner": "Fingerprint fingerprint plan_build",

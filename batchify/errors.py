@@ -156,6 +156,10 @@ class FileAccessError(BatchifyError, OSError):
     """The file to read cannot be opened: no permission, or not a regular file."""
 
 
+class FileClosedError(BatchifyError, ValueError):
+    """A file was closed, and something in it is asked for."""
+
+
 class FileFormatError(BatchifyError, ValueError):
     """A file that is not an intact batchify file of a known schema version."""
 

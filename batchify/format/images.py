@@ -21,11 +21,20 @@ from numpy.typing import NDArray
 from batchify.common import durable
 from batchify.common.closing import Closing
 from batchify.common.system import in_order, usable_cpus
-from batchify.errors import FileFormatError
+from batchify.common.text import printable
+from batchify.errors import FileClosedError, FileFormatError
 from batchify.format import schema
 from batchify.format.reader import Reader
 from batchify.format.rows import read_rows
 from batchify.format.structure import dataset_row_offsets, filters
+
+
+class _OpenFile:
+    """A file descriptor of its own, closed when nothing refers to it any more: not amid a read."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)
+        weakref.finalize(self, os.close, self.fd)
 
 
 class StoredImages(Closing):
@@ -41,8 +50,14 @@ class StoredImages(Closing):
 
     def __init__(self, reader: Reader, split: str) -> None:
         self.rows = reader.rows(split)
-        self._fd = os.dup(reader.fd)
-        self._closing = weakref.finalize(self, os.close, self._fd)
+        self._path = reader.path
+        self._open: _OpenFile | None = _OpenFile(reader.fd)
+
+    @property
+    def _file(self) -> _OpenFile:
+        if self._open is None:
+            raise FileClosedError(f"{printable(self._path)} is closed")
+        return self._open
 
     @abstractmethod
     def get(self, start: int, stop: int) -> bytes:
@@ -54,6 +69,8 @@ class StoredImages(Closing):
             If the file is too short, or cannot be read.
         FileFormatError
             If a compressed chunk is damaged.
+        FileClosedError
+            After `close`.
         """
 
     @abstractmethod
@@ -85,7 +102,7 @@ class StoredImages(Closing):
 
     def close(self) -> None:
         """Close the file; this happens by itself when the object is no longer used."""
-        self._closing()
+        self._open = None
 
 
 class EncodedFiles(StoredImages):
@@ -104,7 +121,8 @@ class EncodedFiles(StoredImages):
 
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some files, one after another."""
-        return read_rows(self._fd, self._offsets, self._end(start), self._end(stop))
+        file = self._file
+        return read_rows(file.fd, self._offsets, self._end(start), self._end(stop))
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Return the size of each of some files."""
@@ -161,7 +179,8 @@ class StoredPixels(StoredImages):
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some rows, one after another."""
         if self._offsets is not None:
-            return read_rows(self._fd, self._offsets, start, stop)
+            file = self._file
+            return read_rows(file.fd, self._offsets, start, stop)
         if start == stop:
             return b""
         first, last = start // self.chunk_rows, (stop - 1) // self.chunk_rows
@@ -220,8 +239,9 @@ class StoredPixels(StoredImages):
         return offsets, sizes
 
     def _chunk(self, index: int) -> bytes:
+        file = self._file
         stored = durable.pread_all(
-            self._fd, int(self._chunk_sizes[index]), int(self._chunk_offsets[index])
+            file.fd, int(self._chunk_sizes[index]), int(self._chunk_offsets[index])
         )
         nbytes = self.chunk_rows * self.row_nbytes
         inflate = zlib.decompressobj()

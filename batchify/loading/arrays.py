@@ -25,7 +25,7 @@ from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, OptionError
 from batchify.format.images import StoredPixels
 from batchify.loading.indexing import Chain, Rows, row_numbers
-from batchify.loading.origin import DecodeOverrides, Origin, reopened
+from batchify.loading.origin import DecodeOverrides, Origin, closed, reopened
 
 Chunk = Callable[[int], NDArray[Any]]
 """Returns the rows of a chunk, given its number."""
@@ -172,6 +172,10 @@ class RowArray(ABC):
         self._column = column
 
     @abstractmethod
+    def close(self) -> None:
+        """Close the files; rows that are asked for later are an error."""
+
+    @abstractmethod
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk, or one row if there are no chunks; shape (n, H, W, C)."""
 
@@ -265,6 +269,10 @@ class StoredArray(RowArray):
         super().__init__((rows, *stored.image_shape), stored.dtype, origin, starts)
         self._stored = stored
 
+    def close(self) -> None:
+        """Close the file."""
+        self._stored.close()
+
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk, or one row.
 
@@ -298,7 +306,7 @@ class ChainedArray(RowArray):
     """
 
     def __init__(self, parts: Sequence[Column], origin: Origin, column: str = "images") -> None:
-        self._parts = tuple(parts)
+        self._open_parts: tuple[Column, ...] | None = tuple(parts)
         self._chain = Chain(map(len, parts))
         self._chunks = self._chain
         chained = None
@@ -311,6 +319,19 @@ class ChainedArray(RowArray):
             )
         shape = (self._chain.count, *parts[0].shape[1:])
         super().__init__(shape, parts[0].dtype, origin, chained, column)
+
+    @property
+    def _parts(self) -> tuple[Column, ...]:
+        if self._open_parts is None:
+            raise closed(self.origin.files)
+        return self._open_parts
+
+    def close(self) -> None:
+        """Close the files."""
+        for part in self._open_parts or ():
+            if isinstance(part, RowArray):
+                part.close()
+        self._open_parts = None
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together."""

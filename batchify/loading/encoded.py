@@ -97,6 +97,10 @@ class EncodedArray(RowArray):
         super().__init__((images.rows, *images.image_shape), images.dtype, origin)
         self._images = images
 
+    def close(self) -> None:
+        """Close the file, also for the same images at other sizes."""
+        self._images.close()
+
     def chunk(self, index: int) -> NDArray[Any]:
         """Return one row.
 

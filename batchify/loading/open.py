@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, is_shard_name, read_index, shard_paths
 from batchify.format.structure import dataset_row_offsets, filters
 from batchify.loading.arrays import ChainedArray, Column, StoredArray
+from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.split import Split
 from batchify.loading.split_data import KeptColumns, Paths, kept_kinds
@@ -127,41 +128,6 @@ def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]
 
 SUFFIXES = (".h5", ".hdf5")
 Path = str | bytes | os.PathLike[str]
-
-
-class DatasetFile(Mapping[str, Split]):
-    """The splits of a built file, or of several files as one, as `batchify.open` returns them.
-
-    Parameters
-    ----------
-    splits : Mapping of str to Split
-    classes : tuple of str
-    paths : tuple of str
-        The paths of the files.
-    """
-
-    def __init__(
-        self, splits: Mapping[str, Split], classes: tuple[str, ...], paths: tuple[str, ...]
-    ) -> None:
-        self._splits = dict(splits)
-        self.classes = classes
-        self.paths = paths
-
-    def __getitem__(self, name: str) -> Split:
-        try:
-            return self._splits[name]
-        except KeyError:
-            raise KeyError(f"there is no split {name!r}, only {', '.join(self._splits)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._splits)
-
-    def __len__(self) -> int:
-        return len(self._splits)
-
-    def __repr__(self) -> str:
-        paths = ", ".join(printable(os.fsencode(path)) for path in self.paths)
-        return f"<batchify {paths}: {', '.join(map(repr, self._splits.values()))}>"
 
 
 def open(  # noqa: A001 - batchify.open, as gzip.open

@@ -1,13 +1,14 @@
-"""What another process needs to reopen a split, and decoding options that override the file's."""
+"""Where a split comes from, to reopen it elsewhere, and options that override the file's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from batchify import choices
-from batchify.errors import OptionError
+from batchify.common.text import printable
+from batchify.errors import FileClosedError, OptionError
 from batchify.image_options import DecodeOptions
 
 _CAPS = ("max_pixels", "max_dimension")
@@ -96,3 +97,14 @@ def reopened(origin: Origin, column: str | None = None) -> Any:
     """
     split = origin.open_split(origin)
     return split if column is None else getattr(split, column)
+
+
+def shown_files(files: Sequence[bytes]) -> str:
+    """Return the first of some files, and how many more there are, for people."""
+    more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    return printable(files[0]) + more
+
+
+def closed(files: Sequence[bytes]) -> FileClosedError:
+    """Return the error for asking closed files for rows."""
+    return FileClosedError(f"{shown_files(files)} {'are' if len(files) > 1 else 'is'} closed")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from batchify import choices
 from batchify.common.text import labelled
 from batchify.loading.arrays import Column, RowArray, gather, only_pixels
 from batchify.loading.indexing import Chain, Rows, row_numbers
-from batchify.loading.origin import Origin, reopened
+from batchify.loading.origin import Origin, closed, reopened
 
 
 class Paths(Sequence[str]):
@@ -87,6 +88,10 @@ def kept_kinds(columns: KeptColumns) -> dict[str, str]:
     return {name: "text" if kind.kind == "S" else kind.name for name, kind in found.items()}
 
 
+_COLUMNS = ("images", "labels", "paths", "weights", "columns")
+"""The attributes of a split that refer to its files."""
+
+
 class SplitData:
     """The columns of one split, by row; `batchify.loading.split.Split` describes them."""
 
@@ -114,6 +119,25 @@ class SplitData:
         self.weights = weights
         self.class_mode = class_mode
         self.columns = KeptColumns({}) if columns is None else columns
+        self._resized: weakref.WeakSet[Self] = weakref.WeakSet()
+
+    if not TYPE_CHECKING:  # which would believe in every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _COLUMNS:
+                raise closed(self.origin.files)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def close(self) -> None:
+        """Close the files; to ask for rows is an error then, also of this split resized.
+
+        `batchify.DatasetFile.close` calls it; arrays that were taken out stay valid.
+        """
+        for column in (vars(self).pop(name, None) for name in _COLUMNS):
+            if isinstance(column, RowArray):
+                column.close()
+        for split in self._resized:
+            split.close()
 
     @property
     def class_to_idx(self) -> dict[str, int]:
@@ -208,7 +232,7 @@ class SplitData:
             scaled_decode=scaled_decode,
         )
         images = self._row_array().decoded_with(overrides)
-        return type(self)(
+        resized = type(self)(
             self.name,
             images,
             self.labels,
@@ -220,6 +244,8 @@ class SplitData:
             class_mode=self.class_mode,
             columns=self.columns,
         )
+        self._resized.add(resized)
+        return resized
 
     def _at(self, row: int) -> tuple[RowArray, int]:
         number = row_numbers(row, len(self.images))
@@ -242,6 +268,8 @@ class SplitData:
         return self
 
     def __repr__(self) -> str:
+        if "images" not in vars(self):
+            return f"<batchify split {self.name!r}: closed>"
         height, width, channels = self.images.shape[1:]
         return (
             f"<batchify split {self.name!r}: {len(self):,} images of {height}×{width}×{channels} "

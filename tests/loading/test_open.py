@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,13 @@ from numpy.typing import NDArray
 import batchify
 from batchify.building.build import build
 from batchify.dataset_options import SplitOptions
-from batchify.errors import FileAccessError, FileFormatError, FileMissingError, OptionError
+from batchify.errors import (
+    FileAccessError,
+    FileClosedError,
+    FileFormatError,
+    FileMissingError,
+    OptionError,
+)
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading import open as open_module
 from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
@@ -241,6 +248,40 @@ def test_descriptors_are_few_and_let_go(tmp_path: Path) -> None:
         assert split.images[3].shape == (20, 16, 3)
         del split
         gc.collect()
+        assert not descriptors(path)
+
+
+@pytest.mark.parametrize("kind", ["mapped", "gzip", "encoded", "several"])
+def test_a_closed_file_says_so(tmp_path: Path, kind: str) -> None:
+    """And so do its splits, their batches, and the same images at another size."""
+    path = make(tmp_path, kind)
+    with batchify.open(path) as file:
+        train = file["train"]
+        resized = train.resized((8, 9)) if kind == "encoded" else train
+        batches, kept = train.batches(4), [train.images]
+        first = np.array(kept[0][:3])
+        assert (train[:3][0] == first).all()
+    assert file.closed
+    asked: list[Callable[[], Any]] = [
+        lambda: file["train"], lambda: list(file), lambda: len(file), lambda: train[0],
+        lambda: train.paths[0], lambda: len(train), lambda: train.resized((3, 3)),
+        lambda: resized[0], lambda: next(iter(batches)), lambda: list(train.batches(2)),
+    ]  # fmt: skip
+    if isinstance(kept[0], RowArray):
+        asked.append(lambda: kept[0][0])
+    else:
+        assert (kept[0][:3] == first).all()
+    for ask in asked:
+        with pytest.raises(
+            FileClosedError, match=r"a\.hdf5 and 1 more are closed|out\.h5 is closed"
+        ):
+            ask()
+    file.close()
+    assert "closed" in repr(file)
+    assert repr(train) == "<batchify split 'train': closed>"
+    kept.clear()
+    gc.collect()
+    if os.path.isdir("/proc/self/fd"):
         assert not descriptors(path)
 
 
