@@ -24,6 +24,7 @@ from batchify.cli.options import (
     with_help,
 )
 from batchify.cli.progress import shown_progress
+from batchify.cli.verbosity import tell_origins
 
 if TYPE_CHECKING:
     from batchify.checking.findings import CheckReport, Problem
@@ -75,7 +76,7 @@ def _of_build() -> Iterator[Option]:
             yield with_help(each, rare=True)
 
 
-@click.command(cls=Command, help=_HELP)
+@click.command(cls=Command, help=_HELP, tells_origins=False)
 @click.argument("path", metavar="OUT|DATASET", type=click.Path())
 @option(
     "--max-imbalance",
@@ -108,6 +109,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
         given = context.get_parameter_source("group_by") is ParameterSource.COMMANDLINE
         if not (of_dataset or given or is_own(context, "group_by")):
             values["group_by"] = ""  # that of a build, maybe of another file
+            context.set_parameter_source("group_by", ParameterSource.DEFAULT)
         limits = CheckLimits(
             max_imbalance=values["max_imbalance"],
             max_skipped=values["max_skipped"],
@@ -122,6 +124,7 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
             options = to_options(context, values)
         elif is_url(path) or os.path.exists(path):
             _refuse_options(context)
+        tell_origins(context)
         with shown_progress(check_signals) as step:
             report = run_check(
                 path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
@@ -133,11 +136,14 @@ def check(context: click.Context, /, path: str, **values: Any) -> None:
 
 
 def _refuse_options(context: click.Context) -> None:
-    """Refuse options of build if the path is that of a file, which records its own."""
+    """Refuse options of build if the path is that of a file; do not use those of a table."""
     for name in BUILD_OPTIONS:
-        if name not in _OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in _OWN:
+            continue
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{option} is for a dataset; a file records its own")
+        context.set_parameter_source(name, ParameterSource.DEFAULT)
 
 
 def render(report: CheckReport) -> str:

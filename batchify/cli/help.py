@@ -53,12 +53,17 @@ class Command(JsonCommand):
     ----------
     general : bool
         Whether it has ``--quiet``, ``--verbose`` and ``--config``.
+    tells_origins : bool
+        Whether to say where options come from before it runs; else it does so itself.
     """
 
     context_class = Context
 
-    def __init__(self, *arguments: Any, general: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, *arguments: Any, general: bool = True, tells_origins: bool = True, **settings: Any
+    ) -> None:
         super().__init__(*arguments, **settings)
+        self.tells_origins = tells_origins
         if general:
             self.params += [
                 Option(
@@ -123,7 +128,8 @@ class Command(JsonCommand):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Say where options come from, and run the command."""
-        tell_origins(ctx)
+        if self.tells_origins:
+            tell_origins(ctx)
         return super().invoke(ctx)
 
 

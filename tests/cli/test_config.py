@@ -111,3 +111,4 @@ def test_a_group_of_the_table_of_check_is_one_for_files(
         (tmp_path / "batchify.toml").write_text(f"[tool.batchify.{table}]\ngroup-by = '(img)'\n")
         done = run("check", "out.h5")
         assert ("group-leak" in done.stdout) == found
+        assert ("options from" in done.stderr) == found

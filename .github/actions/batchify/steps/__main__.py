@@ -18,7 +18,8 @@ from runner import StepError, annotate, arguments, fail, get, one_of, put, run, 
 
 DAMAGED = 6
 FOUND = 8
-MAKES_NO_FILE = ("--dry-run", "--check", "--json", "--help", "-h")
+HELP = ("--help", "--help-all", "-h")
+MAKES_NO_FILE = ("--dry-run", "--check", "--json", *HELP)
 GLOBS = "*?[]{}\r\n\t" + ("" if os.name == "nt" else "\\")
 """Characters with a meaning in paths of the cache and artifact actions, which are patterns."""
 ANNOTATIONS = 10
@@ -31,7 +32,7 @@ def prepare() -> None:
     options = arguments("INPUT_OPTIONS", refused=MAKES_NO_FILE)
     one_of("INPUT_CACHE", "true", "false")
     one_of("INPUT_CHECK", "true", "warn", "false")
-    arguments("INPUT_CHECK_OPTIONS", refused=("--help", "-h"))
+    arguments("INPUT_CHECK_OPTIONS", refused=HELP)
     # JSON in any case: a configuration file of the job may turn it on
     status, told = _batchify("fingerprint", *options, "--json", "--", _dataset())
     if status:
@@ -107,7 +108,7 @@ def verify() -> None:
 
 def check() -> None:
     """Find problems in the dataset; errors fail the job later, in `gate`."""
-    options = arguments("INPUT_CHECK_OPTIONS", refused=("--help", "-h"))
+    options = arguments("INPUT_CHECK_OPTIONS", refused=HELP)
     status, told = _batchify("check", *options, "--json", "--", _output(), fine=(FOUND,))
     if status not in (0, FOUND):
         raise StepError(f"batchify check failed with exit code {status}; see the log", status)
