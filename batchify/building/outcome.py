@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchify._version import JSON_VERSION
-from batchify.common.text import printable
+from batchify.common.text import printable, rows_text
 from batchify.decoding.losses import Lost, flag_counts, loss_warnings
 from batchify.errors import BatchifyWarning
 from batchify.planning.plan import BuildPlan
@@ -71,6 +71,10 @@ class BuildReport(MadeImages):
     up_to_date: bool = False
     lost: Lost | None = None
 
+    def __repr__(self) -> str:
+        done = "is up to date" if self.up_to_date else "was built"
+        return f"<batchify {printable(self.path)} {done}: {rows_text(self.plan.rows)} images>"
+
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return {**plan_as_json(self.plan), "path": self.path, "bytes": self.nbytes} | {
@@ -111,6 +115,10 @@ class Changes:
     every: bool = True
     damaged: bool = False
     missing: bool = False
+
+    def __repr__(self) -> str:
+        found = "is out of date" if self.is_due else "is up to date"
+        return f"<batchify {printable(self.path)} {found}>"
 
     @property
     def is_due(self) -> bool:

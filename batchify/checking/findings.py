@@ -123,6 +123,10 @@ class Verification:
     counts: Mapping[str, int]
     findings: tuple[Finding, ...]
 
+    def __repr__(self) -> str:
+        found = plural(sum(self.counts.values()), "problem") if self.counts else "OK"
+        return f"<batchify verification of {printable(self.path)}: {found}>"
+
     @property
     def is_whole(self) -> bool:
         """Whether nothing was found."""
@@ -290,6 +294,9 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.message}; {self.advice}"
 
+    def __repr__(self) -> str:
+        return f"<batchify {self.severity} {self.code}: {self.message}>"
+
     def as_json(self) -> dict[str, Any]:
         """Return the problem as plain JSON values."""
         return {
@@ -323,6 +330,9 @@ class CheckReport:
     classes: int
     problems: tuple[Problem, ...]
     strict: bool = False
+
+    def __repr__(self) -> str:
+        return f"<batchify check of {printable(self.path)}: {self.tally}>"
 
     @property
     def is_ok(self) -> bool:

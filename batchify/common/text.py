@@ -44,6 +44,11 @@ def plural(count: int, word: str, many: str = "") -> str:
     return f"{count:,} {word if count == 1 else many or word + 's'}"
 
 
+def rows_text(rows: Mapping[str, int]) -> str:
+    """Return how many rows each split has: ``480 train + 120 validation``."""
+    return " + ".join(f"{count:,} {name}" for name, count in rows.items())
+
+
 def counts_text(counts: Mapping[str, int], most: int = 8) -> str:
     """Return how many files of each ending there are: ``10 .heic, 2 .txt``."""
     some = list(counts.items())[:most]

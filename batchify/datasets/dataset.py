@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.text import printable
+from batchify.common.text import plural, printable
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.source import Source, SourceFile
 
@@ -48,6 +48,9 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} samples>"
 
     def path(self, index: int) -> bytes:
         """Return the path of one sample, relative to the dataset folder."""
@@ -311,6 +314,10 @@ class Dataset:
     linked: tuple[bytes, ...] = ()
     image_endings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     short: tuple[tuple[bytes, int, Mapping[str, int]], ...] = ()
+
+    def __repr__(self) -> str:
+        images, classes = len(self.samples), plural(len(self.classes), "class", "classes")
+        return f"<batchify dataset {self.name}: {plural(images, 'image')}, {classes}>"
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from batchify.choices import check_at_least
+from batchify.common.text import plural
 from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
 from batchify.loading.epoch_order import chunk_starts, mixed_rows, shuffled_rows
 from batchify.loading.indexing import Rows, count_batches, cut_batches
@@ -215,6 +216,10 @@ class Batches:
     def __reduce__(self) -> tuple[Any, ...]:
         float_labels = self.labels_dtype == np.float32
         return _unpickled, (self.split, self.options, float_labels, self.epoch)
+
+    def __repr__(self) -> str:
+        count, size = plural(len(self), "batch", "batches"), self.options.batch_size
+        return f"<batchify {count} of {size} an epoch, of {self.split!r}>"
 
     def __len__(self) -> int:
         options = self.options

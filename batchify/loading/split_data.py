@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.common.text import labelled
+from batchify.common.text import labelled, plural, printable
 from batchify.loading.arrays import Column, RowArray, gather, only_pixels
 from batchify.loading.indexing import Chain, Rows, row_numbers
 from batchify.loading.origin import Origin, closed, reopened
@@ -42,6 +42,10 @@ class Paths(Sequence[str]):
         """Return a path, relative to the dataset folder, or a list of them."""
         rows = row_numbers(key, len(self))
         return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
+
+    def __repr__(self) -> str:
+        first = f": {self[0]!r}, …" if len(self) else ""
+        return f"<{plural(len(self), 'path')}{first}>"
 
     def _path(self, row: int) -> str:
         part, inner = self._chain.find(row)
@@ -80,6 +84,10 @@ class KeptColumns(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.stored)
+
+    def __repr__(self) -> str:
+        kinds = [f"{printable(name)} ({kind})" for name, kind in kept_kinds(self).items()]
+        return f"<columns: {', '.join(kinds) or 'none'}>"
 
 
 def kept_kinds(columns: KeptColumns) -> dict[str, str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.choices import canonical_json
+from batchify.common.text import rows_text
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.ignored import recorded_ignored
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
@@ -67,6 +68,14 @@ class BuildPlan:
     skipped: tuple[Skipped, ...]
     shard: tuple[int, int] | None = None
     from_train: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<batchify plan of {self.dataset.name}: {rows_text(self.rows)} images>"
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows each split has."""
+        return {split.name: len(split) for split in self.splits}
 
     @property
     def images(self) -> int:

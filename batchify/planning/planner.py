@@ -48,6 +48,9 @@ class Fingerprint:
     def __str__(self) -> str:
         return self.hexdigest
 
+    def __repr__(self) -> str:
+        return f"<batchify fingerprint {self.hexdigest} of {self.plan.dataset.name}>"
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values; see the page `json` of the documentation."""
         return {

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, features
 
 from batchify.common.durable import check_output_path, write_atomically
 from batchify.common.paths import within_class
-from batchify.common.text import plural
+from batchify.common.text import plural, printable
 from batchify.errors import OptionError
 from batchify.format.reader import Reader, class_counts
 from batchify.reporting.fonts import Fonts
@@ -62,6 +62,10 @@ class Sheet:
     images: int
     damaged: tuple[str, ...]
     seed: int
+
+    def __repr__(self) -> str:
+        images, size = plural(self.images, "image"), f"{self.width}×{self.height}"
+        return f"<batchify sheet {printable(self.path)}: {images}, {size} pixels>"
 
 
 def write_sheet(

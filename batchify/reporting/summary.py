@@ -14,7 +14,7 @@ import numpy as np
 from batchify import choices
 from batchify._version import JSON_VERSION
 from batchify.common.paths import local_path
-from batchify.common.text import printable
+from batchify.common.text import printable, rows_text
 from batchify.errors import Skipped
 from batchify.format.reader import Reader, class_counts, open_shards
 from batchify.format.shard_index import is_shard_folder, read_index, shard_paths
@@ -163,6 +163,10 @@ class Summary:
     skipped: tuple[Skipped, ...]
     ignored: Mapping[str, int]
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        rows = rows_text({split.name: split.rows for split in self.splits})
+        return f"<batchify summary of {printable(self.path)}: {rows} images>"
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as plain JSON values; see the page `json` of the documentation."""

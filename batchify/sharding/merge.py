@@ -22,7 +22,7 @@ from batchify.common import durable
 from batchify.common.paths import is_url, local_path, shown
 from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.common.system import in_order, usable_cpus
-from batchify.common.text import printable
+from batchify.common.text import plural, printable, rows_text
 from batchify.decoding.channels import ChannelSums, ChannelTotals, channel_sums, stored_sums
 from batchify.errors import FileAccessError, FileFormatError, OutputPathError, ResumeError, Skipped
 from batchify.format import schema
@@ -181,6 +181,10 @@ class MergeReport:
     nbytes: int
     rows: dict[str, int]
     shards: int
+
+    def __repr__(self) -> str:
+        shards = plural(self.shards, "shard")
+        return f"<batchify {printable(self.path)} of {shards}: {rows_text(self.rows)} images>"
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""

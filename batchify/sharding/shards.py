@@ -18,7 +18,7 @@ from batchify.building.failures import check_limit, failed_error
 from batchify.building.outcome import MadeImages, plan_as_json
 from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
-from batchify.common.text import printable
+from batchify.common.text import plural, printable, rows_text
 from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import Skipped
 from batchify.format import schema
@@ -173,6 +173,11 @@ class ShardsReport(MadeImages):
     copied: int
     stood: int
     lost: Lost | None = None
+
+    def __repr__(self) -> str:
+        done = "is up to date" if self.up_to_date else "was built"
+        shards, rows = plural(len(self.index.files), "shard"), rows_text(self.index.rows)
+        return f"<batchify {printable(self.path)} {done}: {shards}, {rows} images>"
 
     @property
     def up_to_date(self) -> bool:
