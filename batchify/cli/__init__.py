@@ -58,11 +58,5 @@ def main() -> None:
     """
 
 
-main.add_command(build)
-main.add_command(check)
-main.add_command(completion)
-main.add_command(docs)
-main.add_command(fingerprint)
-main.add_command(inspect)
-main.add_command(merge)
-main.add_command(verify)
+for command in (build, inspect, check, verify, fingerprint, merge, docs, completion):
+    main.add_command(command)

@@ -50,7 +50,7 @@ _HELP = f"""Find problems in a dataset or file that would hurt training.
 
 \b
 OUT is a file that `batchify build` made: its records are read. DATASET is split
-and decoded as `batchify build` would, with the options that --help-all shows.
+and decoded as `batchify build` would, with its options (see --help-all).
 Problems:
     {_codes("error")}
     {_codes("warning")}

@@ -151,6 +151,10 @@ class Group(click.Group):
         with colored_errors():
             return super().invoke(ctx)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of the commands in the order of their use."""
+        return list(self.commands)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command with the whole first sentence of its help."""
         names = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]

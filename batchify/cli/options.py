@@ -92,7 +92,7 @@ FILE_OPTIONS = (
            "levels."),
     _label("--split", _SPLIT, "policy", words=choices.POLICIES, metavar="POLICY",
            help="keras: the first files of each class are for validation; stratified: at random; "
-           "hash: by path, so new files move no others."),
+           "hash: by path, so adding files moves no others."),
     _label("--validation-split", _SPLIT, "validation", type=float, metavar="SHARE",
            help="Share of each class for validation.  [default: 0.2; none if DATASET has splits]"),
     _label("--test-split", _SPLIT, "test", type=float, metavar="SHARE",
@@ -146,7 +146,7 @@ FILE_OPTIONS = (
     _output("--dtype", _STORE, words=choices.DTYPES, metavar="TYPE",
             help="uint8, uint16 or float32."),
     _output("--rescale", _STORE, metavar="FACTOR",
-            help="Factor for pixels when they are read; auto: to 0 to 1."),
+            help="Factor for pixels when they are read; auto gives 0 to 1."),
     _output("--store", _STORE, words=choices.STORES, metavar="FORM",
             help="decoded (pixels) or encoded (the files unchanged)."),
     _output("--compression", _STORE, words=choices.COMPRESSIONS, metavar="CODEC",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Return rows as aligned columns, of which those numbered in `right` are flush right."""
+    """Return rows as aligned columns, those numbered in `right` flush right; the head is bold."""
     widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -33,6 +33,7 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
             for i, (cell, space) in enumerate(zip(row, spaces, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
+    lines[0] = click.style(lines[0], bold=True)
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ def escape(_app, _context, lines):
         if not line.lstrip().startswith(("..", ":")):
             start = "| " if line.startswith("| ") else ""
             text = line.removeprefix("| ").replace("`", "``")
-            lines[i] = start + "".join("\\" + c if c in "*_|" else c for c in text)
+            lines[i] = start + "".join("\\" + c if c in "*_|\\" else c for c in text)
 
 
 def setup(app):

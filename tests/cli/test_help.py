@@ -114,6 +114,7 @@ def test_color_is_for_terminals_and_as_the_environment_asks(run: Run, photos: Pa
         ("inspect", "--help"): "\x1b[1mGeneral\x1b[0m:",
         ("inspect", "none.h5"): "\x1b[31m\x1b[1mError:\x1b[0m there is no file",
         ("build",): "\x1b[31m\x1b[1mError:\x1b[0m Missing argument",
+        ("inspect", "out.h5"): "\x1b[1msplit       rows",
         ("check", "out.h5"): "  \x1b[33mwarning\x1b[0m tiny-class:",
     }
     for command, colored in commands.items():
