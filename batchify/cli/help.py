@@ -77,6 +77,7 @@ class Command(JsonCommand):
                 Option(
                     ["--config"], type=click.Path(exists=True, dir_okay=False), is_eager=True,
                     expose_value=False, callback=load_config, metavar="FILE", section=GENERAL,
+                    envvar=["BATCHIFY_CONFIG", "BATCHIFY_BUILD_CONFIG"],
                     help="File of options.  [default: batchify.toml or pyproject.toml]",
                 ),
             ]  # fmt: skip

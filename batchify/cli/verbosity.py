@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 from click.core import ParameterSource
 
@@ -81,8 +83,9 @@ def origin_text(context: click.Context, param: click.Parameter | None) -> str:
     if source is ParameterSource.DEFAULT_MAP:
         return f"from {config_path(context)}"
     if source is ParameterSource.ENVIRONMENT:
-        automatic = f"{context.auto_envvar_prefix}_{str(param.name).upper()}"
-        return f"from {param.envvar or automatic}"
+        names = param.envvar or f"{context.auto_envvar_prefix}_{str(param.name).upper()}"
+        found = [names] if isinstance(names, str) else filter(os.environ.get, names)
+        return f"from {next(iter(found))}"
     return ""
 
 

@@ -102,6 +102,15 @@ def test_every_command_has_a_table(run: Run, photos: Path, tmp_path: Path) -> No
     assert done.stderr == ""
 
 
+def test_the_environment_names_the_file(run: Run, photos: Path, tmp_path: Path) -> None:
+    """For every command the same one; an error names the variable."""
+    (tmp_path / "ci.toml").write_text("[tool.batchify.build]\ntarget-size = 8\n")
+    done = run("check", photos, BATCHIFY_CONFIG="ci.toml")
+    assert done.stderr == "options from ci.toml\n"
+    done = run("inspect", "out.h5", BATCHIFY_CONFIG="none.toml")
+    assert "File 'none.toml' does not exist (from BATCHIFY_CONFIG)" in done.stderr
+
+
 def test_a_group_of_the_table_of_check_is_one_for_files(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:
