@@ -63,11 +63,34 @@ def boundary(on_signal: str = "", *, json: bool = False) -> Iterator[Callable[[]
         with failure_as_json(json), _boundary(on_signal) as check:
             yield check
     except click.ClickException as error:
-        if is_verbose() and error.__cause__ is not None:
-            import traceback
-
-            traceback.print_exception(error.__cause__)
+        show_cause(error)
         raise
+
+
+def show_cause(error: click.ClickException) -> None:
+    """Print the traceback of what made a command fail, with ``--verbose``."""
+    if is_verbose() and error.__cause__ is not None:
+        import traceback
+
+        traceback.print_exception(error.__cause__)
+
+
+@contextmanager
+def error_messages() -> Iterator[None]:
+    """Turn an exception into its message and exit code."""
+    try:
+        yield
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
+    except BatchifyError as error:
+        raise _Failure(str(error), error.exit_code) from error
+    except BrokenPipeError:
+        raise  # click ends quietly when nobody reads any more
+    except OSError as error:
+        where = f" {printable(error.filename)}" if error.filename else ""
+        raise _Failure(f"input or output failed{where}: {error.strerror or error}", 4) from error
+    except MemoryError as error:
+        raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 1) from error
 
 
 @contextmanager
@@ -111,29 +134,19 @@ def _boundary(on_signal: str) -> Iterator[Callable[[], None]]:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             previous[number] = signal.signal(number, unwind)
     try:
-        try:
-            with warnings.catch_warnings():  # the command prints them itself
-                warnings.simplefilter("ignore", BatchifyWarning)
-                yield check
-        except (Exception, _SignalledError) as error:
-            if not received:
-                raise
-            # Whatever the error is: the exception of the signal may be lost on its way, in a
-            # callback or within a lock, and leave the error of what it interrupted.
-            raise _Failure(_stopped(received[0], on_signal), 128 + received[0]) from error
-        finally:
-            over = True
-    except OptionError as error:
-        raise click.UsageError(str(error)) from error
-    except BatchifyError as error:
-        raise _Failure(str(error), error.exit_code) from error
-    except BrokenPipeError:
-        raise  # click ends quietly when nobody reads any more
-    except OSError as error:
-        where = f" {printable(error.filename)}" if error.filename else ""
-        raise _Failure(f"input or output failed{where}: {error.strerror or error}", 4) from error
-    except MemoryError as error:
-        raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 1) from error
+        with error_messages():
+            try:
+                with warnings.catch_warnings():  # the command prints them itself
+                    warnings.simplefilter("ignore", BatchifyWarning)
+                    yield check
+            except (Exception, _SignalledError) as error:
+                if not received:
+                    raise
+                # Whatever the error is: the exception of the signal may be lost on its way, in a
+                # callback or within a lock, and leave the error of what it interrupted.
+                raise _Failure(_stopped(received[0], on_signal), 128 + received[0]) from error
+            finally:
+                over = True
     finally:
         # After a signal the process is ending: one more ends it immediately, and the errors of
         # threads whose work the signal interrupted are not worth a message.
@@ -145,29 +158,27 @@ def _boundary(on_signal: str) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def failure_as_json(wanted: bool) -> Iterator[None]:
-    """Print the failure of a command to stdout as an object, in addition to stderr.
-
-    Its keys are ``json_version``, ``error`` (the message), ``code`` (of the exit) and ``failed``:
-    the images that could not be read or decoded, with ``path`` and ``reason``.
-    """
+    """Print the failure of a command to stdout as an object, in addition to stderr."""
     try:
         yield
     except click.ClickException as error:
         if wanted:
             from batchify.cli.text import echo
 
-            bad = error.__cause__.bad if isinstance(error.__cause__, BadImagesError) else ()
-            failed = [{"path": printable(each.path), "reason": each.reason} for each in bad]
             with contextlib.suppress(OSError):  # nobody reads: the exit code says it
-                echo(
-                    {
-                        "json_version": JSON_VERSION,
-                        "error": error.format_message(),
-                        "code": error.exit_code,
-                        "failed": failed,
-                    }
-                )
+                echo({"json_version": JSON_VERSION, **failure_json(error)})
         raise
+
+
+def failure_json(error: click.ClickException) -> dict[str, Any]:
+    """Return a failure as plain JSON values.
+
+    That is ``error`` (the message), ``code`` (of the exit) and ``failed``: the images that could
+    not be read or decoded, with ``path`` and ``reason``.
+    """
+    bad = error.__cause__.bad if isinstance(error.__cause__, BadImagesError) else ()
+    failed = [{"path": printable(each.path), "reason": each.reason} for each in bad]
+    return {"error": error.format_message(), "code": error.exit_code, "failed": failed}
 
 
 class JsonCommand(click.Command):

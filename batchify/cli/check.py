@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,10 +24,12 @@ from batchify.cli.options import (
     with_help,
 )
 from batchify.cli.progress import shown_progress
+from batchify.cli.several import Result, run_each
 from batchify.cli.verbosity import tell_origins
 
 if TYPE_CHECKING:
     from batchify.checking.findings import CheckReport, Problem
+    from batchify.common.progress import ProgressCallback
 
 
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout")
@@ -63,6 +65,7 @@ Examples:
     batchify check out.h5
     batchify check out.h5 --max-imbalance 3 --max-skipped 1% --ignore upscaled
     batchify check dataset/ --split hash --target-size 224x224
+    batchify check *.h5 --output-format github
 """
 
 
@@ -77,7 +80,7 @@ def _of_build() -> Iterator[Option]:
 
 
 @click.command(cls=Command, help=_HELP, tells_origins=False)
-@click.argument("path", metavar="OUT|DATASET", type=click.Path())
+@click.argument("paths", metavar="OUT|DATASET...", type=click.Path(), nargs=-1, required=True)
 @option(
     "--max-imbalance",
     type=float,
@@ -95,44 +98,75 @@ def _of_build() -> Iterator[Option]:
     help="Accept problems of this code; repeatable.",
 )
 @option("--strict", is_flag=True, help="Fail on warnings, too.")
+@option(
+    "--output-format",
+    type=click.Choice(("text", "json", "github")),
+    default="text",
+    show_default=True,
+    help="text, json (the same as --json) or github (annotations of a GitHub workflow).",
+)
 @give_options((*_of_build(), *WORKER_OPTIONS, JSON))
 @click.pass_context
-def check(context: click.Context, /, path: str, **values: Any) -> None:
-    """Check a file or a dataset."""
-    with boundary(json=values["json"]) as check_signals:
-        from batchify.checking.check import check as run_check
-        from batchify.cli.text import echo
-        from batchify.common.paths import is_url
-        from batchify.datasets.discovery import is_dataset
+def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> None:
+    """Check files or datasets."""
+    as_json = values["json"] or values["output_format"] == "json"
+    with boundary(json=as_json) as check_signals:
+        show = github_text if values["output_format"] == "github" else render
+        _tell_origins(context, paths)
 
-        of_dataset = is_dataset(path)
-        given = context.get_parameter_source("group_by") is ParameterSource.COMMANDLINE
-        if not (of_dataset or given or is_own(context, "group_by")):
-            values["group_by"] = ""  # that of a build, maybe of another file
-            context.set_parameter_source("group_by", ParameterSource.DEFAULT)
-        limits = CheckLimits(
-            max_imbalance=values["max_imbalance"],
-            max_skipped=values["max_skipped"],
-            max_duplicates=values["max_duplicates"],
-            min_class_size=values["min_class_size"],
-            group_by=values["group_by"],
-        )
-        options = None
-        if of_dataset:
-            if values["split"] == "keras":
-                values["group_by"] = ""  # find such groups, do not split by them
-            options = to_options(context, values)
-        elif is_url(path) or os.path.exists(path):
-            _refuse_options(context)
-        tell_origins(context)
-        with shown_progress(check_signals) as step:
-            report = run_check(
-                path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
-                workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
-            )  # fmt: skip
-        echo(report.as_json() if values["json"] else render(report))
-    if not report.is_ok:
-        context.exit(FOUND)
+        def run(path: str) -> Result:
+            with shown_progress(check_signals) as step:
+                report = _check(context, path, dict(values), step)
+            return Result(report.as_json(), show(report), 0 if report.is_ok else FOUND)
+
+        code = run_each(paths, run, check_signals, json=as_json, always=show is github_text)
+    context.exit(code)
+
+
+def _tell_origins(context: click.Context, paths: Sequence[str]) -> None:
+    """Say where options come from, but not a pattern of build that no file is checked with."""
+    from batchify.datasets.discovery import is_dataset
+
+    if _is_of_build(context, "group_by") and not any(map(is_dataset, paths)):
+        context.set_parameter_source("group_by", ParameterSource.DEFAULT)
+    tell_origins(context)
+
+
+def _is_of_build(context: click.Context, name: str) -> bool:
+    """Return whether an option was given for build: by its table or its environment variable."""
+    given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    return not (given or is_own(context, name))
+
+
+def _check(
+    context: click.Context, path: str, values: dict[str, Any], step: ProgressCallback
+) -> CheckReport:
+    """Check one file or dataset."""
+    from batchify.checking.check import check as run_check
+    from batchify.common.paths import is_url
+    from batchify.datasets.discovery import is_dataset
+
+    of_dataset = is_dataset(path)
+    if not of_dataset and _is_of_build(context, "group_by"):
+        values["group_by"] = ""  # that of a build, maybe of another file
+    limits = CheckLimits(
+        max_imbalance=values["max_imbalance"],
+        max_skipped=values["max_skipped"],
+        max_duplicates=values["max_duplicates"],
+        min_class_size=values["min_class_size"],
+        group_by=values["group_by"],
+    )
+    options = None
+    if of_dataset:
+        if values["split"] == "keras":
+            values["group_by"] = ""  # find such groups, do not split by them
+        options = to_options(context, values)
+    elif is_url(path) or os.path.exists(path):
+        _refuse_options(context)
+    return run_check(
+        path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
+        workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
+    )  # fmt: skip
 
 
 def _refuse_options(context: click.Context) -> None:
@@ -169,3 +203,30 @@ def _lines(problem: Problem) -> list[str]:
     if more > 0 and problem.examples:
         lines.append(f"    … and {more:,} more")
     return [*lines, f"    {problem.advice}"]
+
+
+def github_text(report: CheckReport) -> str:
+    """Return the problems as annotations of a GitHub workflow; ignored ones are left out.
+
+    https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+    """
+    from batchify.common.text import printable
+
+    lines = []
+    for problem in report.problems:
+        if not problem.ignored:
+            where = [f"- {each.where}: {each.message}" for each in problem.examples[:SHOWN]]
+            message = _escaped("\n".join([str(problem), *where]))
+            file, title = map(_of_property, (printable(report.path), f"batchify: {problem.code}"))
+            lines.append(f"::{problem.severity} file={file},title={title}::{message}")
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """Return a text as the message of an annotation."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _of_property(text: str) -> str:
+    """Return a text as the value of an annotation's property."""
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")

@@ -10,7 +10,8 @@ from batchify import choices
 from batchify.cli.boundary import boundary
 from batchify.cli.help import Command, option
 from batchify.cli.options import JSON, give_options
-from batchify.cli.text import echo, table
+from batchify.cli.several import Result, run_each
+from batchify.cli.text import MOST_CLASSES, class_table, table
 from batchify.common.text import counts_text, plural, printable, size_text
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 
 SKIPPED_SHOWN = 20
+COMMAND_LENGTH = 1000
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="OUT", type=click.Path())
+@click.argument("files", metavar="OUT...", type=click.Path(), nargs=-1, required=True)
 @option(
     "--sheet",
     type=click.Path(),
@@ -51,11 +53,21 @@ SKIPPED_SHOWN = 20
     help="Font of the sheet, .ttf, .otf or .ttc, for scripts other than Latin, Greek and Cyrillic; "
     "without it, a system font.",
 )
+@option("--all", "show_all", is_flag=True, help="Show all classes and options.")
 @give_options((JSON,))
+@click.pass_context
 def inspect(
-    file: str, sheet: str | None, report: str | None, seed: int, font: str | None, json: bool
+    context: click.Context,
+    /,
+    files: tuple[str, ...],
+    sheet: str | None,
+    report: str | None,
+    seed: int,
+    font: str | None,
+    show_all: bool,
+    json: bool,
 ) -> None:
-    """Show what a file contains.
+    """Show what files contain.
 
     OUT is a file that `batchify build` made. You see splits with their rows, shape and bytes;
     classes with their balance; how the file was built; and what was skipped. You can inspect files
@@ -68,18 +80,26 @@ def inspect(
         batchify inspect out.h5 --sheet sheet.png
         batchify inspect out.h5 --report report.html
     """
-    with boundary(json=json):
+    with boundary(json=json) as check_signals:
         from batchify.reporting.inspection import inspect
 
+        if len(files) > 1 and (sheet is not None or report is not None):
+            raise click.UsageError("--sheet and --report are for a single file")
         if font is not None and sheet is None:
             raise click.UsageError("--font requires --sheet")
-        found = inspect(file, sheet_path=sheet, report_path=report, seed=seed, font=font)
-        echo(found.summary.as_json() if json else render(found, report, seed))
+
+        def run(file: str) -> Result:
+            found = inspect(file, sheet_path=sheet, report_path=report, seed=seed, font=font)
+            text = render(found, report, seed, show_all=show_all)
+            return Result(found.summary.as_json(), text + "\n" * (file != files[-1]))
+
+        code = run_each(files, run, check_signals, json=json)
+    context.exit(code)
 
 
-def render(found: Inspection, report: str | None, seed: int) -> str:
+def render(found: Inspection, report: str | None, seed: int, *, show_all: bool) -> str:
     """Return an inspection as text."""
-    parts = [render_summary(found.summary)]
+    parts = [render_summary(found.summary, show_all=show_all)]
     if found.sheet is not None:
         parts.append(render_sheet(found.sheet))
     if found.report_nbytes is not None:
@@ -104,15 +124,15 @@ def render_sheet(sheet: Sheet) -> str:
     return "\n".join(lines)
 
 
-def render_summary(summary: Summary) -> str:
-    """Return a summary as text."""
+def render_summary(summary: Summary, *, show_all: bool) -> str:
+    """Return a summary as text; without `show_all`, one that fits a screen."""
     parts = [
         f"{printable(summary.path)}: batchify schema {summary.schema_version}, "
         f"{size_text(summary.nbytes)}",
         _splits(summary),
         _channels(summary),
-        labels_text(summary),
-        _options(summary),
+        labels_text(summary, show_all=show_all),
+        _options(summary, show_all=show_all),
     ]
     if summary.columns:
         kept = ", ".join(f"{printable(name)} ({kind})" for name, kind in summary.columns.items())
@@ -160,12 +180,16 @@ def _channels(summary: Summary) -> str:
     return table(rows) + f"\nof images times {printable(rescale_text(summary.config))}"
 
 
-def _options(summary: Summary) -> str:
-    from batchify.format.config import shown_options
+def _options(summary: Summary, *, show_all: bool) -> str:
+    from batchify.format.config import build_command, shown_options
 
     compression = summary.config.get("compression")
     lines = [f"built by {printable(summary.creator)} with {printable(summary.decoder)}"]
-    for name, value in shown_options(summary.config):
+    if not show_all:
+        command = printable(build_command(summary.config, skipped=bool(summary.skipped)))
+        cut = command[:COMMAND_LENGTH] + "…" if len(command) > COMMAND_LENGTH else command
+        lines.append(f"  {cut}")
+    for name, value in shown_options(summary.config) if show_all else ():
         if name == "target_size" and isinstance(value, list):
             value = "x".join(map(str, value))
         elif isinstance(value, list):
@@ -189,17 +213,16 @@ def _sources(summary: Summary) -> str:
     return "sources: " + ", ".join(special) if special else ""
 
 
-BAR_WIDTH = 20
-
-
-def labels_text(summary: Summary) -> str:
+def labels_text(summary: Summary, *, show_all: bool) -> str:
     """Return the classes with their balance, or the labels that are not classes."""
     counted = [split for split in summary.splits if split.class_counts is not None]
     mode = summary.config["class_mode"]
+    is_cut = len(summary.classes) > MOST_CLASSES and not show_all
+    hint = " (--all shows all)" if is_cut else ""
     if counted:
         counts = {split.name: list(split.class_counts or ()) for split in counted}
-        head = f"classes: {len(summary.classes):,}"
-        text = head + "\n" + _bars(summary, "class", counts)
+        head = f"classes: {len(summary.classes):,}{hint}"
+        text = head + "\n" + class_table("class", summary.classes, counts, show_all=show_all)
         for split in summary.splits:
             if split.class_counts is None:
                 text += f"\n{split.name}: {plural(split.rows, 'image')} without labels"
@@ -212,30 +235,21 @@ def labels_text(summary: Summary) -> str:
             split.name: [stats.positives for stats in split.labels or ()]
             for split in summary.splits
         }
-        text = f"labels: {len(summary.classes):,}, each 0 or 1; how many are 1\n"
-        text += _bars(summary, "label", counts)
+        text = f"labels: {len(summary.classes):,}, each 0 or 1; how many are 1{hint}\n"
+        text += class_table("label", summary.classes, counts, show_all=show_all)
     else:
-        text = "labels: numbers, from least to largest and their mean\n" + _ranges(summary)
+        text = "labels: numbers, from least to largest and their mean\n"
+        text += _ranges(summary, show_all=show_all)
     weighted = [f"  {split.name:12}{split.weights.range_text}" for split in summary.splits
                 if split.weights is not None]  # fmt: skip
     return "\n".join([text, "weights:", *weighted]) if weighted else text
 
 
-def _bars(summary: Summary, what: str, counts: dict[str, list[int]]) -> str:
-    """Return a table with the counts and a bar of each class or label column."""
-    totals = [sum(of_splits) for of_splits in zip(*counts.values(), strict=True)]
-    largest = max([*totals, 1])
-    rows = [["", what, *counts, ""]]
-    for index, name in enumerate(summary.classes):
-        bar = "█" * -(-totals[index] * BAR_WIDTH // largest)
-        numbers = [f"{of_split[index]:,}" for of_split in counts.values()]
-        rows.append([f"  {index}", printable(name), *numbers, bar])
-    return table(rows, right=(0, *range(2, 2 + len(counts))))
-
-
-def _ranges(summary: Summary) -> str:
+def _ranges(summary: Summary, *, show_all: bool) -> str:
     rows = [["", "label", *(split.name for split in summary.splits)]]
-    for index, name in enumerate(summary.classes):
+    shown = summary.classes if show_all else summary.classes[:MOST_CLASSES]
+    for index, name in enumerate(shown):
         ranges = [split.labels[index].range_text for split in summary.splits if split.labels]
         rows.append([f"  {index}", printable(name), *ranges])
-    return table(rows, right=(0,))
+    more = len(summary.classes) - len(shown)
+    return table(rows, right=(0,)) + (f"\n  … and {more:,} more (--all)" if more else "")

@@ -11,6 +11,7 @@ from batchify.cli.help import Command, option
 from batchify.cli.option_types import CountOrAll
 from batchify.cli.options import JSON, WORKER_OPTIONS, give_options
 from batchify.cli.progress import shown_progress
+from batchify.cli.several import Result, run_each
 
 if TYPE_CHECKING:
     from batchify.checking.findings import Verification
@@ -21,7 +22,7 @@ DAMAGED = 6
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="OUT", type=click.Path())
+@click.argument("files", metavar="OUT...", type=click.Path(), nargs=-1, required=True)
 @option("--quick", is_flag=True, help="Check all but the stored images.")
 @option(
     "--source",
@@ -40,7 +41,7 @@ DAMAGED = 6
 def verify(
     context: click.Context,
     /,
-    file: str,
+    files: tuple[str, ...],
     quick: bool,
     source: str | None,
     redecode: int | str | None,
@@ -48,7 +49,7 @@ def verify(
     image_timeout: float,
     json: bool,
 ) -> None:
-    """Check that a file is intact.
+    """Check that files are intact.
 
     OUT is a file, or a folder of shards, that `batchify build` made. A checksum covers every byte
     that is read: the digest and a checksum of each row cover structure, labels, paths and hashes,
@@ -58,21 +59,22 @@ def verify(
     \b
     Examples:
         batchify verify out.h5
-        batchify verify out.h5 --quick
+        batchify verify *.h5 --quick
         batchify verify out.h5 --source dataset/ --redecode 100
     """
     with boundary(json=json) as check_signals:
         from batchify.checking.verify import verify as verify_file
-        from batchify.cli.text import echo
 
-        with shown_progress(check_signals) as step:
-            result = verify_file(
-                file, quick=quick, source=source, redecode=redecode, workers=workers,
-                image_timeout_s=image_timeout, progress=step,
-            )  # fmt: skip
-        echo(result.as_json() if json else render(result))
-    if not result.is_whole:
-        context.exit(DAMAGED)
+        def run(file: str) -> Result:
+            with shown_progress(check_signals) as step:
+                found = verify_file(
+                    file, quick=quick, source=source, redecode=redecode, workers=workers,
+                    image_timeout_s=image_timeout, progress=step,
+                )  # fmt: skip
+            return Result(found.as_json(), render(found), 0 if found.is_whole else DAMAGED)
+
+        code = run_each(files, run, check_signals, json=json)
+    context.exit(code)
 
 
 def render(result: Verification) -> str:

@@ -79,6 +79,28 @@ def test_leaks_duplicates_and_conflicts(tmp_path: Path) -> None:
         }  # fmt: skip
 
 
+def test_annotations_of_a_workflow(run: Run, tmp_path: Path) -> None:
+    """One per problem that is not ignored; no name in it can end the line or begin a command."""
+    name = "a%,b:\n::error::x"
+    save(tmp_path / "d" / name / "1.png", encoded(photo(seed=1), "PNG"))
+    save(tmp_path / "d" / "dog" / "broken.png", b"no image")
+    shown = ("--output-format", "github", "--quiet")
+    done = run("check", "d", "--target-size", "8", *shown, "--ignore", "imbalance")
+    assert done.returncode == 8
+    told = done.stdout.splitlines()
+    assert told[0] == (
+        "::error file=d,title=batchify%3A unreadable::1 of 2 images failed; fix or remove them, or "
+        "build with --on-error skip%0A- train row 0 (dog/broken.png): not an image, or a damaged "
+        "one, of an allowed format (JPEG, PNG, BMP, PPM, TIFF, GIF, WEBP, AVIF)"
+    )
+    assert "%0A- a%25,b:\\n::error::x: 1 image" in done.stdout
+    problems = check(tmp_path / "d", BuildOptions(decode=DecodeOptions((8, 8)))).problems
+    starts = [f"::{each.severity} file=d,title=batchify%3A {each.code}::" for each in problems]
+    assert all(line.startswith(start) for line, start in zip(told, starts, strict=True))
+    for way in (("--output-format", "json"), (*shown, "--json")):
+        assert run("check", "d", *way).stdout == run("check", "d", "--json").stdout
+
+
 def test_examples_of_copies_are_of_their_own_split(tmp_path: Path) -> None:
     """Of an image that leaks, too, only further rows of a split are copies within it."""
     root = clean(tmp_path / "data")

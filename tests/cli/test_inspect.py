@@ -37,7 +37,7 @@ def test_what_a_person_reads(run: Run, tmp_path: Path) -> None:
     assert "  0  cat        9           2  ████████████████████" in lines
     assert "  1  dog        5           0  ██████████" in lines
     assert "  2  empty      0           0" in lines
-    assert "  target-size        20x16" in lines
+    assert "  batchify build DATASET OUT --target-size 20x16 --on-error skip" in lines
     assert "sources: 1 alpha" in lines
     assert "skipped: 1" in lines
     assert "  - dog/bad\\x1b[31m.jpg: " in done.stdout
@@ -50,6 +50,30 @@ def test_what_a_machine_reads(run: Run, photos: Path) -> None:
     found = json.loads(run("inspect", "out.h5", "--json").stdout)
     assert found["splits"]["train"]["class_counts"] == [4, 8]
     assert found["config"]["target_size"] == [20, 16]
+
+
+def test_many_classes_fit_a_screen(run: Run, tmp_path: Path) -> None:
+    """The largest and the smallest, the others counted; --all shows all, and all options."""
+    draw_dataset(tmp_path / "d", {f"class_{i:03}": 1 + (i % 100 == 7) * 4 for i in range(200)})
+    run("build", "d", "out.h5", "--target-size", "4")
+    lines = run("inspect", "out.h5").stdout.splitlines()
+    assert len(lines) < 40
+    assert max(map(len, lines)) <= 80
+    start = lines.index("classes: 200 (--all shows all)")
+    table = [line.split() for line in lines[start + 1 : start + 19]]
+    assert table[0] == ["class", "train", "validation"]
+    assert table[1][:4] == ["7", "class_007", "4", "1"]
+    assert table[2][:4] == ["107", "class_107", "4", "1"]
+    assert table[3][:4] == ["0", "class_000", "1", "0"]
+    assert table[9] == ["…", "184", "more,", "1", "each", "184", "0"]
+    assert [row[0] for row in table[10:]] == [str(i) for i in range(192, 200)]
+    assert lines[start + 19] == ""
+    lines = run("inspect", "out.h5", "--all").stdout.splitlines()
+    start = lines.index("classes: 200")
+    assert [line.split()[0] for line in lines[start + 2 : start + 202]] == list(
+        map(str, range(200))
+    )
+    assert "  target-size        4x4" in lines
 
 
 def test_without_labels_there_is_no_balance(run: Run, photos: Path) -> None:

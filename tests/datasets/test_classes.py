@@ -73,7 +73,7 @@ def test_natural_order_gives_numbers_their_labels(run: Run, numbered: Path) -> N
     assert done.returncode == 0, done.stderr
     assert labels_of(numbered.parent / "out.h5") == {name: int(name) for name in NUMBERS}
     assert "whole numbers" not in done.stdout + done.stderr
-    assert "class-order        natural" in run("inspect", "out.h5").stdout
+    assert "--class-order natural" in run("inspect", "out.h5").stdout
     assert verify(numbered.parent / "out.h5", source=numbered).is_whole
 
 

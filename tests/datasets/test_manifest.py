@@ -497,7 +497,7 @@ def test_the_commands_take_a_manifest(run: Run, tmp_path: Path, photos: Path) ->
     checked = run("check", "photos", *manifest, "--ignore", "tiny-class")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     shown = run("inspect", "out.h5", "--report", "page.html")
-    assert "layout             manifest" in shown.stdout
+    assert "--manifest MANIFEST" in shown.stdout
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "--manifest MANIFEST" in page
     assert "--label-columns species" in page
