@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import click
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import batchify
 from batchify.choices import Limit, canonical_json, parse_rescale
-from batchify.cli.build import build as build_command
+from batchify.cli import main
 from batchify.cli.options import FILE_OPTIONS
 from batchify.common.keywords import (
     OPTION_HOMES,
@@ -126,7 +127,9 @@ def test_keywords_command_and_groups_agree(tmp_path: Path, monkeypatch: pytest.M
     types = get_type_hints(OptionKeywords)
     command = {str(option.name) for option in FILE_OPTIONS} | {"batch_size"}
     assert set(types) == set(OPTION_HOMES) == command
-    defaults = build_command.make_context("build", ["dataset", "out.h5"]).params
+    parent = click.Context(main, **main.context_settings)
+    arguments = ["dataset", "out.h5"]
+    defaults = main.commands["build"].make_context("build", arguments, parent).params
     groups = {**get_type_hints(BuildOptions), "": BuildOptions, "manifest": ManifestOptions}
     for name, (group, field) in OPTION_HOMES.items():
         assert option_default(name) == defaults[name], name

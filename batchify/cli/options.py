@@ -13,15 +13,10 @@ from click.core import ParameterSource
 from batchify import choices
 from batchify.cli.help import GENERAL, Option
 from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
-from batchify.common.keywords import OPTION_HOMES, OptionKeywords, make_options
-from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
-from batchify.image_options import DecodeOptions, StoreOptions
-from batchify.options import BATCH_SIZE, IMAGE_TIMEOUT_S, BuildOptions
+from batchify.common.keywords import OPTION_HOMES, OptionKeywords, make_options, option_default
+from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_DISCOVER, _SPLIT = DiscoverOptions(), SplitOptions()
-_DECODE, _STORE = DecodeOptions(), StoreOptions()
-_MANIFEST = ManifestOptions("")
 
 
 class BuildOption(Option):
@@ -31,26 +26,18 @@ class BuildOption(Option):
     ----------
     flags : str
         ``--seed`` or ``--shuffle/--no-shuffle``.
-    group : option group, optional
-        The library's, with its defaults, of which this option sets a field.
-    field : str, optional
-        That field, if it has another name; the default of the option is its default.
     words : tuple of str, optional
         The allowed values.
     settings
-        As for `click.Option`. An option that is False by default is a flag.
+        As for `click.Option`. The default is that of the library; if it is False, this is a flag.
     """
 
     of_build = True
 
-    def __init__(
-        self, flags: str, group: object = None, field: str = "", words: tuple[str, ...] = (),
-        **settings: Any,
-    ) -> None:  # fmt: skip
+    def __init__(self, flags: str, words: tuple[str, ...] = (), **settings: Any) -> None:
         name = flags.partition("/")[0].removeprefix("--").replace("-", "_")
-        self.group, self.field = group, field or name
-        if group is not None:
-            settings.setdefault("default", getattr(group, self.field))
+        if name in OPTION_HOMES:
+            settings.setdefault("default", option_default(name))
         if words:
             settings["type"] = click.Choice(words)
         default = settings.get("default")
@@ -75,85 +62,85 @@ _run = partial(BuildOption, section="Running")
 
 # fmt: off
 FILE_OPTIONS = (
-    _image("--target-size", _DECODE, type=TargetSize(), metavar="HxW", default="150x150",
+    _image("--target-size", type=TargetSize(), metavar="HxW", default="150x150",
            help="Height x width to store."),
-    _image("--color-mode", _DECODE, words=choices.COLOR_MODES, metavar="MODE",
+    _image("--color-mode", words=choices.COLOR_MODES, metavar="MODE",
            help="rgb, rgba or grayscale."),
-    _image("--interpolation", _DECODE, words=choices.INTERPOLATIONS, metavar="FILTER",
+    _image("--interpolation", words=choices.INTERPOLATIONS, metavar="FILTER",
            help="nearest, bilinear, bicubic, box, hamming or lanczos."),
-    _image("--fit", _DECODE, words=choices.FITS, metavar="HOW",
+    _image("--fit", words=choices.FITS, metavar="HOW",
            help="If the aspect ratio differs: stretch, crop the center, or pad with black."),
-    _image("--exif", _DECODE, words=choices.EXIFS, metavar="HOW",
+    _image("--exif", words=choices.EXIFS, metavar="HOW",
            help="EXIF orientation: ignore (as Keras does) or apply."),
-    _image("--depth", _DECODE, words=choices.DEPTHS, metavar="HOW",
+    _image("--depth", words=choices.DEPTHS, metavar="HOW",
            help="16-bit values in 8 bits: clip (as Keras does) or scale."),
-    _image("--scaled-decode", _DECODE, rare=True,
+    _image("--scaled-decode", rare=True,
            help="Let the JPEG decoder shrink large photos: much faster, but pixels differ by a few "
            "levels."),
-    _label("--split", _SPLIT, "policy", words=choices.POLICIES, metavar="POLICY",
+    _label("--split", words=choices.POLICIES, metavar="POLICY",
            help="keras: the first files of each class are for validation; stratified: at random; "
            "hash: by path, so adding files moves no others."),
-    _label("--validation-split", _SPLIT, "validation", type=float, metavar="SHARE",
+    _label("--validation-split", type=float, metavar="SHARE",
            help="Share of each class for validation.  [default: 0.2; none if DATASET has splits]"),
-    _label("--test-split", _SPLIT, "test", type=float, metavar="SHARE",
+    _label("--test-split", type=float, metavar="SHARE",
            help="Share of each class for testing.  [default: 0]"),
-    _label("--group-by", _SPLIT, metavar="REGEX",
+    _label("--group-by", metavar="REGEX",
            help="Keep files in one split if this finds the same group in their paths, e.g. "
            "'(patient\\d+)'."),
-    _label("--group-duplicates", _SPLIT, help="Keep identical files in one split."),
-    _label("--seed", _SPLIT, type=int, metavar="N", help="Random seed for order and splits."),
-    _label("--shuffle/--no-shuffle", _SPLIT, rare=True,
+    _label("--group-duplicates", help="Keep identical files in one split."),
+    _label("--seed", type=int, metavar="N", help="Random seed for order and splits."),
+    _label("--shuffle/--no-shuffle", rare=True,
            help="Shuffle rows by seed, as in Keras' first epoch, or sort them by class and name."),
-    _label("--class-mode", _STORE, words=choices.CLASS_MODES, metavar="MODE",
+    _label("--class-mode", words=choices.CLASS_MODES, metavar="MODE",
            help="Labels: sparse, categorical, binary or none; with --manifest also multilabel, "
            "regression or mask."),
-    _label("--classes", _DISCOVER, type=ClassNames(), default="", metavar="NAMES|@FILE",
+    _label("--classes", type=ClassNames(), default="", metavar="NAMES|@FILE",
            help="Take these classes only, in this order: a,b,c."),
-    _label("--label-from", _DISCOVER, metavar="REGEX",
+    _label("--label-from", metavar="REGEX",
            help="Take the class from the path, e.g. '([a-z]+)_[0-9]+'."),
     _label("--manifest", type=click.Path(), metavar="FILE",
            help="Table of images and labels: .csv, .tsv, .jsonl or .parquet."),
-    _label("--label-columns", _MANIFEST, type=Names(), default="", metavar="NAMES",
+    _label("--label-columns", type=Names(), default="", metavar="NAMES",
            help="Columns of the manifest that have the labels."),
-    _label("--path-column", _MANIFEST, metavar="NAME", rare=True,
+    _label("--path-column", metavar="NAME", rare=True,
            help="Column of the manifest that has the paths.  [default: path, or the one whose "
            "values name files]"),
-    _label("--unlabelled", _MANIFEST, words=choices.UNLABELLED, metavar="ACTION", rare=True,
+    _label("--unlabelled", words=choices.UNLABELLED, metavar="ACTION", rare=True,
            help="Rows of the manifest without a label: error, or drop them."),
-    _label("--keep-columns", _MANIFEST, type=Names(), default="", metavar="NAMES", rare=True,
+    _label("--keep-columns", type=Names(), default="", metavar="NAMES", rare=True,
            help="More columns of the manifest to store, one value per row."),
-    _label("--class-order", _DISCOVER, words=choices.CLASS_ORDERS, metavar="ORDER", rare=True,
+    _label("--class-order", words=choices.CLASS_ORDERS, metavar="ORDER", rare=True,
            help="Order of the labels: name (as Keras does) or natural (10 after 9)."),
-    _label("--class-from", _DISCOVER, words=choices.CLASS_FROMS, metavar="FOLDER", rare=True,
+    _label("--class-from", words=choices.CLASS_FROMS, metavar="FOLDER", rare=True,
            help="Folder that names the class: top, leaf (the last one) or path (all of them)."),
-    _file("--layout", _DISCOVER, words=choices.LAYOUTS, metavar="LAYOUT",
+    _file("--layout", words=choices.LAYOUTS, metavar="LAYOUT",
           help="auto; classes: a folder per class; splits: train, val and test; flat: no folders."),
-    _file("--extensions", _DISCOVER, type=Names(), default="", metavar="NAMES",
+    _file("--extensions", type=Names(), default="", metavar="NAMES",
           help="Also take files with these endings: webp,heic; none: without one; all: any."),
-    _file("--include", _DISCOVER, type=Pattern(), multiple=True, metavar="GLOB",
+    _file("--include", type=Pattern(), multiple=True, metavar="GLOB",
           help="Take only files that match; repeatable."),
-    _file("--exclude", _DISCOVER, type=Pattern(), multiple=True, metavar="GLOB",
+    _file("--exclude", type=Pattern(), multiple=True, metavar="GLOB",
           help="Ignore files and folders that match; repeatable."),
-    _file("--hidden", _DISCOVER, help="Take hidden and system files, as Keras does."),
-    _file("--limit", _SPLIT, **_COUNT, help="Take N images for a trial run, chosen by seed."),
-    _file("--max-per-class", _SPLIT, **_COUNT, help="Take at most N images of each class."),
-    _file("--follow-links", _DISCOVER, rare=True,
+    _file("--hidden", help="Take hidden and system files, as Keras does."),
+    _file("--limit", **_COUNT, help="Take N images for a trial run, chosen by seed."),
+    _file("--max-per-class", **_COUNT, help="Take at most N images of each class."),
+    _file("--follow-links", rare=True,
           help="Follow links that point outside DATASET, and links to folders."),
-    _file("--max-pixels", _DECODE, **_COUNT, rare=True, help="Refuse images with more pixels."),
-    _file("--max-dimension", _DECODE, **_COUNT, rare=True,
+    _file("--max-pixels", **_COUNT, rare=True, help="Refuse images with more pixels."),
+    _file("--max-dimension", **_COUNT, rare=True,
           help="Refuse images with a longer side, in pixels."),
-    _file("--max-file-size", _DECODE, **_COUNT, rare=True, help="Refuse larger files, in bytes."),
-    _output("--dtype", _STORE, words=choices.DTYPES, metavar="TYPE",
+    _file("--max-file-size", **_COUNT, rare=True, help="Refuse larger files, in bytes."),
+    _output("--dtype", words=choices.DTYPES, metavar="TYPE",
             help="uint8, uint16 or float32."),
-    _output("--rescale", _STORE, metavar="FACTOR",
+    _output("--rescale", metavar="FACTOR",
             help="Factor for pixels when they are read; auto gives 0 to 1."),
-    _output("--store", _STORE, words=choices.STORES, metavar="FORM",
+    _output("--store", words=choices.STORES, metavar="FORM",
             help="decoded (pixels) or encoded (the files unchanged)."),
-    _output("--compression", _STORE, words=choices.COMPRESSIONS, metavar="CODEC",
+    _output("--compression", words=choices.COMPRESSIONS, metavar="CODEC",
             help="none or gzip."),
-    _output("--compression-level", _STORE, type=click.IntRange(1, 9), metavar="N", rare=True,
+    _output("--compression-level", type=click.IntRange(1, 9), metavar="N", rare=True,
             help="1 is fastest, 9 is smallest."),
-    _error("--truncated", _DECODE, words=choices.TRUNCATED, metavar="ACTION", rare=True,
+    _error("--truncated", words=choices.TRUNCATED, metavar="ACTION", rare=True,
            help="Incomplete image files: error, or accept what is there."),
 )
 """The options that decide what is in the file."""
@@ -183,7 +170,7 @@ RUN_OPTIONS = (
     _run("--restart", default=False,
          help="Start over: discard an unfinished build; with --overwrite, decode everything."),
     WORKERS,
-    _run("--batch-size", **_COUNT, default=BATCH_SIZE, rare=True,
+    _run("--batch-size", **_COUNT, rare=True,
          help="Images per batch; affects memory only."),
 )
 """The options that decide how the file is built."""
