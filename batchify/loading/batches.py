@@ -217,13 +217,15 @@ class Batches:
         float_labels = self.labels_dtype == np.float32
         return _unpickled, (self.split, self.options, float_labels, self.epoch)
 
-    def __repr__(self) -> str:
-        count, size = plural(len(self), "batch", "batches"), self.options.batch_size
-        return f"<batchify {count} of {size} an epoch, of {self.split!r}>"
-
     def __len__(self) -> int:
         options = self.options
         return count_batches(len(self.split), options.batch_size, drop_last=options.drop_last)
+
+    def __repr__(self) -> str:
+        options = self.options
+        order = f", shuffled with seed {options.seed}" if options.shuffle else ""
+        count = plural(len(self), "batch", "batches")
+        return f"<batchify {count} of {options.batch_size} rows of {self.split!r}{order}>"
 
     def order(self, epoch: int) -> Rows:
         """Return the row numbers of an epoch in their order, shape (N,).

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from batchify.common.closing import Closing
 from batchify.loading.origin import closed, shown_files
-from batchify.loading.split import Split
+from batchify.loading.split import Split, preview
+from batchify.loading.split_data import kind_text
 
 
 class DatasetFile(Mapping[str, Split], Closing):
@@ -69,5 +70,12 @@ class DatasetFile(Mapping[str, Split], Closing):
         return len(self._splits)
 
     def __repr__(self) -> str:
-        splits = "closed" if self.closed else ", ".join(map(repr, self._splits.values()))
-        return f"<batchify {shown_files(self._files)}: {splits}>"
+        if self.closed:
+            return f"<batchify file {shown_files(self._files)}: closed>"
+        counts = ", ".join(f"{name} {len(split):,}" for name, split in self.items())
+        kind = kind_text(next(iter(self.values())))
+        return f"<batchify file {shown_files(self._files)}: {counts} images of {kind}>"
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows: a few images of each split."""
+        return preview("file_html", self)

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from batchify.common.system import missing_extra
+from batchify.errors import BatchifyError
 from batchify.loading.batches import Batches, BatchOptions
 from batchify.loading.split_data import SplitData
 
@@ -220,6 +221,23 @@ class Split(SplitData):
             If ``datasets`` cannot be imported.
         """
         return _adapter("huggingface").make_dataset(self)
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows: a few images of each class."""
+        return preview("split_html", self)
+
+
+def preview(function: str, shown: Any) -> str | None:
+    """Return HTML of a file or a split; None if it cannot be read, and the repr is shown.
+
+    `batchify.reporting` is above this package and draws pictures with Pillow, which training does
+    not need: as frameworks are, it is asked for by name.
+    """
+    try:
+        found: str = getattr(importlib.import_module("batchify.reporting.preview"), function)(shown)
+    except (BatchifyError, OSError):
+        return None
+    return found
 
 
 _INSTALLED_BY = {

@@ -278,8 +278,11 @@ class SplitData:
     def __repr__(self) -> str:
         if "images" not in vars(self):
             return f"<batchify split {self.name!r}: closed>"
-        height, width, channels = self.images.shape[1:]
-        return (
-            f"<batchify split {self.name!r}: {len(self):,} images of {height}×{width}×{channels} "
-            f"{self.images.dtype}, {labelled(self.class_mode, len(self.classes))}>"
-        )
+        return f"<batchify split {self.name!r}: {plural(len(self), 'image')} of {kind_text(self)}>"
+
+
+def kind_text(split: SplitData) -> str:
+    """Return the size and dtype of the images of a split, and what its labels are."""
+    height, width, channels = split.images.shape[1:]
+    what = labelled(split.class_mode, len(split.classes))
+    return f"{height}×{width}×{channels} {split.images.dtype}, {what}"

@@ -94,9 +94,7 @@ class Pictures(Closing):
     def get(self, row: int) -> Image.Image:
         """Return a row as an RGB picture of the size at which it is stored, or decoded.
 
-        One channel is shown as grey, transparent pixels over a checkerboard. Stored floats are
-        divided by the rescale that they were multiplied with. An image with values above 255
-        has 16 bits, and is shown by its high byte (value / 257).
+        `draw_pixels` says how values are shown.
 
         Raises
         ------
@@ -115,49 +113,34 @@ class Pictures(Closing):
             pixels = self._stored.pixels(data)
         except BadImageError as error:
             raise self._damage(row, str(error)) from error
-        return _picture(_bytes_of(pixels, self._rescale))
+        return draw_pixels(pixels, self._rescale)
 
     def thumbnail_size(self, side: int) -> tuple[int, int]:
         """Return (width, height) of every thumbnail."""
-        width, height = self.size
-        longest = max(width, height)
-        if longest <= side:
-            return width * (side // longest), height * (side // longest)
-        return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+        return fit_size(self.size, side)
 
     def thumbnail(self, row: int, side: int) -> Image.Image:
-        """Return a row as an RGB picture of at most `side` by `side` pixels, in its aspect ratio.
+        """Return a row as an RGB picture of at most `side` by `side` pixels, as `fit_picture`.
 
-        Small ones are enlarged by whole factors, so that every stored pixel is a square; large
-        ones are reduced by a good filter. A damaged row becomes a crossed tile and is added to
-        `damaged`, so that it does not hide the others.
+        A damaged row becomes a crossed tile and is added to `damaged`, so that it does not hide
+        the others.
         """
-        size = self.thumbnail_size(side)
         try:
-            picture = self.get(row)
+            return fit_picture(self.get(row), side)
         except FileFormatError:
             self.damaged.add(row)
-            return _crossed(size)
-        if picture.size == size:
-            return picture
-        larger = size > picture.size
-        resample = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
-        return picture.resize(size, resample)
+            return crossed_tile(fit_size(self.size, side))
 
     def data_uri(self, row: int, side: int) -> str:
         """Return `thumbnail` as a ``data:`` address, for a page that contains its pictures.
 
         WebP, without loss if the image was not reduced; PNG if this Pillow has no WebP.
         """
-        picture, buffer = self.thumbnail(row, side), io.BytesIO()
-        if features.check("webp"):
-            exact = max(self.size) <= side
-            picture.save(buffer, "WEBP", lossless=exact, quality=100 if exact else _QUALITY)
-            kind = "webp"
-        else:
-            picture.save(buffer, "PNG", optimize=True)
-            kind = "png"
-        return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        exact = max(self.size) <= side
+        if not features.check("webp"):
+            return data_uri(self.thumbnail(row, side), "png", optimize=True)
+        quality = 100 if exact else _QUALITY
+        return data_uri(self.thumbnail(row, side), "webp", lossless=exact, quality=quality)
 
     def close(self) -> None:
         """Close the file."""
@@ -167,6 +150,25 @@ class Pictures(Closing):
         return FileFormatError(
             f"{self._where}, row {row} is damaged: {reason}; `batchify verify` lists all damage"
         )
+
+
+def draw_pixels(pixels: NDArray[Any], rescale: float) -> Image.Image:
+    """Return stored pixels, shape (H, W, C), as an RGB picture of the same size.
+
+    One channel is shown as gray, transparent pixels over a checkerboard. Floats are divided by the
+    rescale that they were multiplied with. An image with values above 255 has 16 bits, and is shown
+    by its high byte (value / 257).
+    """
+    values = _bytes_of(pixels, rescale)
+    height, width, channels = values.shape
+    if channels == 1:
+        return Image.fromarray(values[:, :, 0]).convert("RGB")
+    if channels == 3:
+        return Image.fromarray(values)
+    square = max(1, max(height, width) // _SQUARES)
+    odd = (np.arange(height)[:, np.newaxis] // square + np.arange(width) // square) % 2
+    board = Image.fromarray(np.where(odd, _DARK, _LIGHT).astype(np.uint8)).convert("RGBA")
+    return Image.alpha_composite(board, Image.fromarray(values)).convert("RGB")
 
 
 def _bytes_of(pixels: NDArray[Any], rescale: float) -> NDArray[np.uint8]:
@@ -181,20 +183,29 @@ def _bytes_of(pixels: NDArray[Any], rescale: float) -> NDArray[np.uint8]:
     return values.clip(0, 255).astype(np.uint8)
 
 
-def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """Convert pixels, shape (H, W, C), to an RGB picture."""
-    height, width, channels = pixels.shape
-    if channels == 1:
-        return Image.fromarray(pixels[:, :, 0]).convert("RGB")
-    if channels == 3:
-        return Image.fromarray(pixels)
-    square = max(1, max(height, width) // _SQUARES)
-    odd = (np.arange(height)[:, np.newaxis] // square + np.arange(width) // square) % 2
-    board = Image.fromarray(np.where(odd, _DARK, _LIGHT).astype(np.uint8)).convert("RGBA")
-    return Image.alpha_composite(board, Image.fromarray(pixels)).convert("RGB")
+def fit_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return (width, height) of the thumbnail of a picture of a size."""
+    width, height = size
+    longest = max(width, height)
+    if longest <= side:
+        return width * (side // longest), height * (side // longest)
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
 
-def _crossed(size: tuple[int, int]) -> Image.Image:
+def fit_picture(picture: Image.Image, side: int) -> Image.Image:
+    """Return a picture with at most `side` by `side` pixels, in its aspect ratio.
+
+    Small ones are enlarged by whole factors, so that every stored pixel is a square; large ones are
+    reduced by a good filter.
+    """
+    size = fit_size(picture.size, side)
+    if picture.size == size:
+        return picture
+    resample = Image.Resampling.NEAREST if size > picture.size else Image.Resampling.LANCZOS
+    return picture.resize(size, resample)
+
+
+def crossed_tile(size: tuple[int, int]) -> Image.Image:
     """Return the tile that is shown for an image that cannot be read."""
     tile = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(tile)
@@ -204,6 +215,13 @@ def _crossed(size: tuple[int, int]) -> Image.Image:
     draw.line((0, bottom, right, 0), _CROSS, width)
     draw.rectangle((0, 0, right, bottom), outline=_CROSS, width=width)
     return tile
+
+
+def data_uri(picture: Image.Image, kind: str, **options: Any) -> str:
+    """Return a picture as a ``data:`` address; `options` are those of Pillow for its format."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind.upper(), **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,23 @@ def test_a_split_is_a_map_style_dataset(both: tuple[Split, Path]) -> None:
     assert split.scale_factor == np.float32(1 / 255)
     text = f"<batchify split 'train': {len(split)} images of 20×16×3 uint8, 3 classes>"
     assert repr(split) == text
+    assert repr(split.paths) == f"<{len(split)} paths: {paths[0]!r}, …>"
+
+
+def test_reprs_are_short(tmp_path: Path) -> None:
+    """What there is of a file, of several, of batches and of columns, on a line."""
+    file = batchify.open(make(tmp_path, "mapped"))
+    path, train = file.paths[0], file["train"]
+    assert repr(file) == (
+        f"<batchify file {path}: train 56, validation 14 images of 20×16×3 uint8, 3 classes>"
+    )
+    assert repr(batchify.open([path, path])).startswith(
+        f"<batchify file {path} and 1 more: train 112, validation 28 images of"
+    )
+    assert repr(train.batches(32)) == f"<batchify 2 batches of 32 rows of {train!r}>"
+    shuffled = train.batches(56, shuffle=True, seed=3)
+    assert repr(shuffled) == f"<batchify 1 batch of 56 rows of {train!r}, shuffled with seed 3>"
+    assert repr(train.columns) == "<columns: none>"
 
 
 def test_each_kind_is_what_it_says(tmp_path: Path) -> None:
