@@ -7,15 +7,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import PIL
 from PIL import Image, ImageFile
 
 from batchify.decoding.formats import plugin_versions
 from batchify.image_options import DecodeOptions
-
-_KEPT_BLOCKS = 4
 
 
 class _Truncation(threading.local):
@@ -35,7 +32,6 @@ class _Truncation(threading.local):
 
 
 TRUNCATION = _Truncation()
-_core: Any = vars(Image)["core"]  # its block allocator is documented, but not exported
 
 
 def set_pillow_limits(options: DecodeOptions) -> None:
@@ -64,20 +60,16 @@ def silence_pillow() -> None:
 def pillow_for_decoding() -> Iterator[None]:
     """Change Pillow's settings for a process that decodes: a worker, or a build's main thread.
 
-    Its warnings are silenced: flags count odd images, and large ones have limits of their own. The
-    memory of an image is reused for the next one (at most 4 blocks of 16 MiB): returning and
-    allocating it again costs a photo of 2 megapixels a fifth of its time in page faults.
+    Its warnings are silenced: flags count odd images, and large ones have limits of their own.
     """
     logger = logging.getLogger("PIL.TiffImagePlugin")  # it says on stderr what is raised, too
-    blocks, level = _core.get_blocks_max(), logger.level
+    level = logger.level
     logger.setLevel(logging.CRITICAL)
-    _core.set_blocks_max(max(blocks, _KEPT_BLOCKS))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        _core.set_blocks_max(blocks)
         logger.setLevel(level)
 
 

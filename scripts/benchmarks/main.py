@@ -38,7 +38,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         root = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if arguments.bench != "scale":  # whose tables have heads of their own
-            print(f"{'figure':44} {'first':>10} {'second':>10}   ratio, median (range)   target")
+            print(
+                f"{'figure':44} {'first':>10} {'second':>10}   ratio, median (range)   CPU  target"
+            )
         options = (root, arguments.runs, arguments.scale, arguments.workers)
         if arguments.bench == "read":
             figures = list(bench_read(*options, arguments.only))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from draw_images import draw
+from draw_images import draw, draw_mixed
 from timing import Ratio, compare, seconds
 
 
@@ -18,12 +18,16 @@ def bench_build(root: Path, runs: int, scale: float, workers: int) -> Iterator[R
     photos = draw(root, int(5_000 * scale), 500, 375)
     more_photos = draw(root, int(20_000 * scale), 500, 375)
     large = draw(root, int(2_000 * scale), 1632, 1224)
-    # The first, of 5,000 photos, shows the cost of the start: 0.4 s of about 2.5 s.
+    few_mixed = draw_mixed(root, int(5_000 * scale))
+    mixed = draw_mixed(root, int(20_000 * scale))
+    # Those of 5,000 photos show the cost of the start: 0.4 s of about 2.5 s.
     cases = (
+        (few_mixed, "150", "at most 1.10"),
+        (mixed, "150", "at most 1.08"),
         (photos, "150", "(start-up)"),
         (more_photos, "150", "at most 1.10"),
         (large, "150", "at most 1.10"),
-        (small, "32", "at most 1.25"),
+        (small, "32", "at most 1.20"),
     )
     for dataset, side, most in cases:
         yield compare(

@@ -35,7 +35,16 @@ def taken(*command: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Two programs that ran in turn: the median of their times, and of their ratios."""
+    """Two programs that ran in turn: medians of their times, and of their ratios.
+
+    Attributes
+    ----------
+    ratio, least, most : float
+        Wall time of the first as a share of the second's: the median, and the range.
+    cpu : float
+        The same for CPU time, of all processes: the median. On a machine that others use, wall time
+        is noise.
+    """
 
     name: str
     a: str
@@ -46,6 +55,7 @@ class Ratio:
     least: float
     most: float
     target: str
+    cpu: float
 
 
 def in_turn(
@@ -64,18 +74,19 @@ def in_turn(
     pairs = []
     for _ in range(runs):
         prepare()
-        pairs.append((seconds(*a), seconds(*b)))
-    ratios = [first / second for first, second in pairs]
+        pairs.append((taken(*a), taken(*b)))
+    ratios = [first[0] / second[0] for first, second in pairs]
     return Ratio(
         name=name,
         a=" ".join(a[:1]),
         b=" ".join(b[:1]),
-        a_s=statistics.median(pair[0] for pair in pairs),
-        b_s=statistics.median(pair[1] for pair in pairs),
+        a_s=statistics.median(pair[0][0] for pair in pairs),
+        b_s=statistics.median(pair[1][0] for pair in pairs),
         ratio=statistics.median(ratios),
         least=min(ratios),
         most=max(ratios),
         target=target,
+        cpu=statistics.median(first[1] / second[1] for first, second in pairs),
     )
 
 
@@ -92,7 +103,7 @@ def compare(
     found = in_turn(name, a, b, runs=runs, target=target, prepare=prepare)
     print(
         f"{found.name:44} {found.a_s:8.2f} s {found.b_s:8.2f} s   {found.ratio:6.3f} "
-        f"({found.least:.3f} to {found.most:.3f})   {found.target}",
+        f"({found.least:.3f} to {found.most:.3f})   {found.cpu:6.3f}   {found.target}",
         flush=True,
     )
     return found
