@@ -7,13 +7,14 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import printable
+from batchify.datasets.dataset import PATHS_AT_ONCE
 from batchify.datasets.tasks import FileTask, ReadingJob, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
@@ -23,9 +24,11 @@ from batchify.errors import BadImageError, Skipped
 from batchify.format.rows import ImageRows, RowReader
 from batchify.format.schema import RowOffsets
 from batchify.image_options import DecodeOptions, StoreOptions
-from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
 from batchify.storage.source import FileReader, ReadAhead, Source
 from batchify.workers.pool import Mark
+
+if TYPE_CHECKING:  # a worker needs no plan
+    from batchify.planning.plan import BuildPlan, SplitPlan
 
 NO_ROWS: Mapping[str, list[tuple[int, Skipped]]] = {}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchify.datasets.dataset import sample_labels
+from batchify.datasets.dataset import PATHS_AT_ONCE, sample_labels
 from batchify.format import schema
 from batchify.format.rows import RowWriter
 from batchify.format.structure import as_bytes, text_dtype
-from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, SplitPlan
+from batchify.planning.plan import BuildPlan, SplitPlan
 
 
 def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:

@@ -16,7 +16,7 @@ from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.storage.source import Source, SourceFile
 
 _ROWS_AT_ONCE = 1 << 16
-_AT_ONCE = 4096
+PATHS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ class Samples:
 
     def pieces(self) -> Iterator[tuple[int, list[bytes]]]:
         """Yield the paths of all samples some thousand at a time, with the index of the first."""
-        for start in range(0, len(self), _AT_ONCE):
-            yield start, self.paths(np.arange(start, min(start + _AT_ONCE, len(self))))
+        for start in range(0, len(self), PATHS_AT_ONCE):
+            yield start, self.paths(np.arange(start, min(start + PATHS_AT_ONCE, len(self))))
 
     def files(self, indices: NDArray[np.integer[Any]]) -> tuple[SourceFile, ...]:
         """Return some samples as files of their source, in the order of `indices`."""
@@ -123,7 +123,9 @@ def reorder_samples(
     order: NDArray[np.int64],
 ) -> Samples:
     """Return samples in another order, with their labels and extents."""
-    pieces = (samples.paths(order[i : i + _AT_ONCE]) for i in range(0, len(order), _AT_ONCE))
+    pieces = (
+        samples.paths(order[i : i + PATHS_AT_ONCE]) for i in range(0, len(order), PATHS_AT_ONCE)
+    )
     return join_samples(pieces, labels[order], None if extents is None else extents[order])
 
 

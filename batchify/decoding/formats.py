@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import import_module, metadata, util
+from importlib import import_module, util
 from typing import NamedTuple
 
 from PIL import ImageFile
@@ -52,6 +52,10 @@ PLUGINS = {
 
 def plugin_versions(plugins: tuple[str, ...]) -> dict[str, str]:
     """Return name and version of those of some plugins that are installed."""
+    if not plugins:
+        return {}
+    from importlib import metadata  # slow to import
+
     wanted = (PLUGINS[name] for name in plugins)
     return {
         plugin.distribution: metadata.version(plugin.distribution)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.choices import canonical_json
 from batchify.common.text import rows_text
-from batchify.datasets.dataset import Dataset
+from batchify.datasets.dataset import PATHS_AT_ONCE, Dataset
 from batchify.datasets.ignored import recorded_ignored
 from batchify.errors import BatchifyWarning, DatasetError, Skipped
 from batchify.format import schema
@@ -25,8 +25,6 @@ from batchify.planning.doubts import plan_warnings
 from batchify.planning.limits import draw_samples
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits, splits_from_train
-
-PATHS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)

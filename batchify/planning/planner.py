@@ -17,7 +17,7 @@ from batchify._version import JSON_VERSION
 from batchify.choices import canonical_json, check_choice, check_workers
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.progress import Progress, ProgressCallback, reporting
-from batchify.datasets.dataset import Dataset
+from batchify.datasets.dataset import PATHS_AT_ONCE, Dataset
 from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
 from batchify.decoding.formats import check_extensions
@@ -25,7 +25,7 @@ from batchify.decoding.pillow_settings import decoder_text
 from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.limits import draw_samples
-from batchify.planning.plan import PATHS_AT_ONCE, BuildPlan, make_plan
+from batchify.planning.plan import BuildPlan, make_plan
 from batchify.planning.policies import Indices
 from batchify.planning.splitting import assign_splits, splits_from_train
 from batchify.workers import engine

@@ -31,7 +31,7 @@ def test_help_imports_nothing_heavy(statement: str) -> None:
     ("module", "others"),
     [
         # A worker decodes and writes by offset; h5py would cost it memory and a moment.
-        ("batchify.building.fill", ("h5py", "click")),
+        ("batchify.building.fill", ("h5py", "click", "batchify.planning.plan", "email")),
         # HDF5 loads while workers start, and asyncio is for URLs alone.
         ("batchify.building.build", ("h5py", "asyncio")),
         ("batchify.sharding.task", ("h5py", "asyncio")),
