@@ -71,7 +71,7 @@ def build(arguments, number, n, group, log):
         def close(self):
             pass
 
-    sys.modules["batchify.cli.progress"].make_progress = lambda quiet: Watch()
+    sys.modules["batchify.cli.progress"].make_progress = Watch
     sys.setprofile(event)
     try:
         main(arguments)
@@ -363,7 +363,7 @@ class Watch:
         Path("ending").touch()
         time.sleep(600)
 
-sys.modules["batchify.cli.progress"].make_progress = lambda quiet: Watch()
+sys.modules["batchify.cli.progress"].make_progress = Watch
 sys.modules["batchify.cli.boundary"].UNWIND_S = float(sys.argv[2])
 main(["build", "data", "out.h5", "--workers", sys.argv[1]])
 """

@@ -213,10 +213,10 @@ def test_an_unused_pattern_is_a_warning(tmp_path: Path, run: Run) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "  ignored: 1 file or folder by --include or --exclude\n" in done.stdout
-    assert done.stdout.endswith(
+    assert (
         "  warning: --exclude photos/cat matches nothing in the dataset; patterns are relative to "
         "DATASET, as in a .gitignore file\n"
-    )
+    ) in done.stdout
     done = run("build", root, "b.h5", "--exclude", "nothing", "--dry-run", "--json")
     (warning,) = json.loads(done.stdout)["warnings"]
     assert warning["code"] == "unused-pattern"
@@ -452,11 +452,11 @@ def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
     done = run("build", root, "a.h5", "--extensions", "jfif,none", "--target-size", "8")
     assert done.returncode == 0, done.stderr
     assert "  ignored because of their ending: 10 .txt\n" in done.stdout
-    assert done.stdout.endswith(
+    assert (
         "  warning: ignored because of their ending: 1 .cr2, 1 .jpg_large, 1 .pgm, 1 .webp that "
         "look like images; pass --extensions jfif,jpg_large,none,pgm,webp to take them; "
         "batchify does not decode .cr2: convert them\n"
-    )
+    ) in done.stdout
     (warning,) = batchify.plan_build(
         root, BuildOptions(discover=DiscoverOptions(extensions=("jfif", "none")))
     ).warnings
