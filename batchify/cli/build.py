@@ -11,11 +11,12 @@ from batchify.cli.boundary import boundary
 from batchify.cli.help import Command
 from batchify.cli.options import FILE_OPTIONS, JSON, RUN_OPTIONS, give_options, to_options
 from batchify.cli.progress import shown_progress
-from batchify.cli.verbosity import is_quiet
+from batchify.cli.verbosity import is_quiet, is_verbose
 
 if TYPE_CHECKING:
     from batchify.common.progress import ProgressCallback
     from batchify.options import BuildOptions
+    from batchify.sharding.shards import Shard
 
 
 DUE = 9
@@ -84,7 +85,9 @@ def _plan(
     """Only plan."""
     from batchify.building.outcome import plan_as_json
     from batchify.cli.text import plan_text
+    from batchify.common.paths import is_url
     from batchify.options import RunOptions
+    from batchify.planning.image_sizes import sample_sizes
     from batchify.planning.planner import plan_build
     from batchify.sharding.shards import cut_plan
 
@@ -93,11 +96,15 @@ def _plan(
         dataset, options, on_error=run.on_error, workers=run.workers,
         image_timeout_s=run.image_timeout_s, progress=step,
     )  # fmt: skip
-    if not values["shards"]:
-        return _Result(plan_as_json(plan), plan_text(plan))
-    shards = cut_plan(plan, values["shards"])
-    listed = [{"file": shard.name, "rows": len(shard)} for shard in shards]
-    return _Result(plan_as_json(plan) | {"shards": listed}, plan_text(plan, shards))
+    found = plan_as_json(plan)
+    shards: tuple[Shard, ...] = ()
+    if values["shards"]:
+        shards = cut_plan(plan, values["shards"])
+        found["shards"] = [{"file": shard.name, "rows": len(shard)} for shard in shards]
+    if values["json"]:
+        return _Result(found, "")
+    sizes = None if is_url(dataset) else sample_sizes(plan)
+    return _Result(found, plan_text(plan, sizes, shards, show_all=is_verbose()))
 
 
 def _compare(

@@ -107,27 +107,74 @@ def echo(result: str | Mapping[str, Any], *, always: bool = False) -> None:
     click.echo(result)
 
 
-def plan_text(plan: BuildPlan, shards: Sequence[Shard] = ()) -> str:
-    """Return a plan as text, with the shards that it is cut into."""
+def plan_text(
+    plan: BuildPlan,
+    sizes: Mapping[tuple[int, int], int] | None,
+    shards: Sequence[Shard] = (),
+    *,
+    show_all: bool,
+) -> str:
+    """Return a plan as text.
+
+    Parameters
+    ----------
+    sizes : Mapping, or None
+        How many of some images have each size (height, width); None if none was looked at.
+    shards : sequence of Shard
+        The shards that it is cut into.
+    show_all : bool
+        Show all classes, and how the file is laid out.
+    """
+    compressed = " before compression" if plan.options.store.compression != "none" else ""
+    lines = [
+        f"plan of {plan.dataset.name}: {_counts(_rows(plan))} images, {_labels(plan)}",
+        "",
+        *_planned_classes(plan, show_all=show_all),
+        f"sizes     {_sizes_text(sizes, plan.images)}",
+        f"disk      {size_text(plan.nbytes)} ({plan.nbytes:,} bytes{compressed})",
+        f"memory    at most {size_text(plan.memory_nbytes)} per process, and one decoded image",
+        *_ignored_and_skipped(plan),
+    ]
+    if shards:
+        lines.append(f"shards    {len(shards):,}: {shards[0].name} … {shards[-1].name}")
+    lines += _warnings(plan.warnings)
+    return "\n".join([*lines, *(_planned_columns(plan) if show_all else ())])
+
+
+def _planned_classes(plan: BuildPlan, *, show_all: bool) -> list[str]:
+    """Return lines with the images of each class and split, if labels are classes."""
+    found = {split.name: plan.class_counts(split) for split in plan.splits}
+    counts = {name: of_split for name, of_split in found.items() if of_split is not None}
+    if not counts:
+        return []
+    lines = [class_table("class", plan.dataset.classes, counts, show_all=show_all)]
+    if len(plan.dataset.classes) > MOST_CLASSES and not show_all:
+        lines.append("  (--verbose shows all classes)")
+    lines += [f"{name}: images without labels" for name in found if name not in counts]
+    return [*lines, ""]
+
+
+def _sizes_text(sizes: Mapping[tuple[int, int], int] | None, images: int) -> str:
+    """Return the smallest, the largest and the most frequent of some sizes of images."""
+    if sizes is None:
+        return "not known: images of a remote dataset are not read"
+    if not sizes:
+        return "not known: no image could be read"
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    frequent = max(ordered, key=lambda size: sizes[size])
+    least, most, often = (f"{h}×{w}" for h, w in (ordered[0], ordered[-1], frequent))
+    text = f"{least} pixels" if len(sizes) == 1 else f"{least} to {most}, most often {often} pixels"
+    return f"{text} ({sum(sizes.values()):,} of {plural(images, 'image')} looked at)"
+
+
+def _planned_columns(plan: BuildPlan) -> list[str]:
+    """Return lines with the columns of the file, and its identity."""
     rows = [["split", "column", "shape", "dtype"]]
     for split in plan.splits:
         for column in split.columns:
             shape = "×".join(map(str, column.shape))
             rows.append([split.name, column.name, shape, column.dtype.lstrip("<|")])
-    compressed = " before compression" if plan.options.store.compression != "none" else ""
-    lines = [
-        f"plan of {plan.dataset.name}: {plan.images:,} images, {_labels(plan)}",
-        "",
-        table(rows),
-        "",
-        f"file      {plan.nbytes:,} bytes ({size_text(plan.nbytes)}){compressed}",
-        f"memory    at most {size_text(plan.memory_nbytes)} a process, and one decoded image",
-        f"identity  {plan.identity}",
-        *_ignored_and_skipped(plan),
-    ]
-    if shards:
-        lines.append(f"shards    {len(shards):,}: {shards[0].name} … {shards[-1].name}")
-    return "\n".join([*lines, *_warnings(plan.warnings)])
+    return ["", table(rows), "", f"identity  {plan.identity}"]
 
 
 def report_text(report: BuildReport, seconds: float) -> str:

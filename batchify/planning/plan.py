@@ -110,6 +110,13 @@ class BuildPlan:
         """Return whether a split has labels that are classes."""
         return split_class_mode(split, self.dataset, self.options) in choices.INDEXED_MODES
 
+    def class_counts(self, split: SplitPlan) -> tuple[int, ...] | None:
+        """Return the number of rows of each class; None if labels are not classes."""
+        if not self.has_classes(split.name):
+            return None
+        labels = self.dataset.samples.labels[split.rows]
+        return tuple(np.bincount(labels, minlength=len(self.dataset.classes)).tolist())
+
     @property
     def row_nbytes(self) -> int:
         """Bytes of one stored image; the average if files are stored."""

@@ -20,6 +20,7 @@ from batchify.cli import main
 from batchify.cli.next_steps import next_steps
 from batchify.cli.progress import ProgressLines, make_progress
 from batchify.common.progress import ProgressBar
+from batchify.common.text import size_text
 
 SMALL = ("--target-size", "20x16")
 
@@ -102,15 +103,30 @@ def test_a_dry_run_decodes_and_writes_nothing(run: Run, photos: Path, tmp_path: 
     """The plan, for people and for machines; the bytes it names are those of the file."""
     for path in photos.glob("*/*.jpg"):
         path.write_bytes(b"not even an image")
+    plan = json.loads(run("build", photos, "out.h5", "--dry-run", "--json").stdout)
     done = run("build", photos, "out.h5", "--dry-run")
     assert done.returncode == 0
-    assert "12×150×150×3" in done.stdout
+    assert done.stdout.splitlines() == [
+        f"plan of {photos}: 12 train + 3 validation images, 2 classes",
+        "",
+        "     class  train  validation",
+        "  0  cat        4           1  ██████████",
+        "  1  dog        8           2  ████████████████████",
+        "",
+        "sizes     not known: no image could be read",
+        f"disk      {size_text(plan['bytes'])} ({plan['bytes']:,} bytes)",
+        "memory    at most 75.6 MB per process, and one decoded image",
+    ]
+    verbose = run("build", photos, "out.h5", "--dry-run", "-v").stdout
+    assert verbose.startswith(done.stdout)
+    assert "train       images         12×150×150×3  u1\n" in verbose
     assert not list(tmp_path.glob("out.h5*"))
-    plan = json.loads(run("build", photos, "out.h5", "--dry-run", "--json").stdout)
     assert plan["splits"]["train"]["columns"]["images"] == {
         "shape": [12, 150, 150, 3], "dtype": "|u1",
     }  # fmt: skip
     draw_dataset(photos, {"cat": 5, "dog": 10})
+    sized = run("build", photos, "out.h5", "--dry-run").stdout.splitlines()[6]
+    assert sized == "sizes     30×40 pixels (15 of 15 images looked at)"
     report = json.loads(run("build", photos, "out.h5", "--json").stdout)
     assert report["bytes"] == plan["bytes"] == (tmp_path / "out.h5").stat().st_size
     assert report["identity"] == plan["identity"]

@@ -32,7 +32,7 @@ def test_a_plan_tells_the_bytes(photos: Path, tmp_path: Path, run: Run) -> None:
     assert sum(nbytes.values()) == total
     assert columns["train"]["image_extents"]["shape"] == [plan["splits"]["train"]["rows"], 2]
     assert plan["config"]["store"] == "encoded"
-    text = run("build", photos, "out.h5", *SMALL, "--dry-run").stdout
+    text = run("build", photos, "out.h5", *SMALL, "--dry-run", "-v").stdout
     assert f"encoded        {nbytes['train']}" in text
     assert not list(tmp_path.glob("out.h5*"))
 

@@ -488,7 +488,7 @@ def test_the_commands_take_a_manifest(run: Run, tmp_path: Path, photos: Path) ->
     manifest = ("--manifest", "labels.csv", "--label-columns", "species", "--target-size", "8x8")
     plan = run("build", "photos", "out.h5", *manifest, "--dry-run")
     assert plan.returncode == 0, plan.stderr
-    assert "15 images, 2 classes" in plan.stdout
+    assert "12 train + 3 validation images, 2 classes" in plan.stdout
     made = run("build", "photos", "out.h5", *manifest, "--quiet")
     assert made.returncode == 0, made.stderr
     assert "up to date" in run("build", "photos", "out.h5", *manifest, "--check").stdout

@@ -1,0 +1,50 @@
+"""Look at the sizes of some images of a plan, without decoding them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import warnings
+from collections import Counter
+
+import numpy as np
+
+from batchify.decoding.image import open_image
+from batchify.errors import BadImageError
+from batchify.planning.plan import BuildPlan
+
+MOST_IMAGES = 200
+MOST_SECONDS = 0.5
+_MAX_NBYTES = 32 << 20
+"""Larger files are passed over: reading one would take too long."""
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+def sample_sizes(plan: BuildPlan) -> Counter[Size]:
+    """Return how many of some images, spread over all of them, have each size.
+
+    At most `MOST_IMAGES` are read, and no further one after `MOST_SECONDS`; those that cannot be
+    read or are no images are passed over.
+    """
+    samples, options = plan.dataset.samples, plan.options.decode
+    found: Counter[Size] = Counter()
+    chosen = np.unique(np.linspace(0, len(samples) - 1, MOST_IMAGES).astype(np.int64))
+    deadline = time.monotonic() + MOST_SECONDS
+    with (
+        contextlib.closing(plan.dataset.source.open_reader()) as reader,
+        warnings.catch_warnings(action="ignore"),  # Pillow's, about odd images
+    ):
+        nbytes = min(options.max_file_size, _MAX_NBYTES)
+        for data in reader.read_files(samples.files(chosen), nbytes):
+            if not isinstance(data, BadImageError):
+                with (
+                    contextlib.suppress(BadImageError),
+                    open_image(io.BytesIO(data), options) as image,
+                ):
+                    found[image.height, image.width] += 1
+            if time.monotonic() > deadline:
+                break
+    return found
