@@ -37,6 +37,12 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuse a value that is neither True nor False."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, not {value!r}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Refuse a value that is not a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from batchify import choices
-from batchify.choices import LATER, canonical_json, check_at_least, check_choice, check_pattern
+from batchify.choices import (
+    LATER,
+    canonical_json,
+    check_at_least,
+    check_choice,
+    check_flag,
+    check_pattern,
+)
 from batchify.errors import OptionError
 
 _NAMES_NBYTES = 32768
@@ -19,10 +26,12 @@ OPTIONAL_COLUMNS = ("split", "group", "weight")
 """Columns of a manifest with a meaning of their own, in addition to paths and labels."""
 
 
-def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
+def _listed(option: str, names: str | Iterable[str]) -> tuple[str, ...]:
     """Return names that are given as a sequence, or comma-separated in one string."""
     if isinstance(names, str):
         return tuple(name.strip() for name in names.split(","))
+    if not isinstance(names, Iterable):
+        raise OptionError(f"{option} must be a list of names, or names with commas, not {names!r}")
     return tuple(names)
 
 
@@ -91,15 +100,19 @@ class DiscoverOptions:
     label_from: str = field(default="", metadata=LATER)
 
     def __post_init__(self) -> None:
+        for name in ("hidden", "follow_links"):
+            check_flag(name.replace("_", " "), getattr(self, name))
         self._check_layout()
         check_choice("class order", self.class_order, choices.CLASS_ORDERS)
-        object.__setattr__(self, "classes", _listed(self.classes))
+        object.__setattr__(self, "classes", _listed("classes", self.classes))
         _check_names(self.classes, "class", "classes")
         if self.classes and self.class_order != "name":
             raise OptionError("--classes sets the order of the classes; leave --class-order out")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
-        cleaned = {name.strip().lower().lstrip(".") for name in _listed(self.extensions)}
+        cleaned = {
+            name.strip().lower().lstrip(".") for name in _listed("extensions", self.extensions)
+        }
         for name in cleaned:
             if not re.fullmatch(r"[^\s*?/\\,]{1,64}", name):
                 raise OptionError(
@@ -159,6 +172,8 @@ def file_ending(name: bytes) -> str:
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the patterns of an option, as git has them."""
     found = []
+    if not isinstance(patterns, Iterable):
+        raise OptionError(f"{name} must be a list of patterns, not {patterns!r}")
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
         if not isinstance(pattern, str) or not pattern.strip():
             raise OptionError(
@@ -206,7 +221,7 @@ class ManifestOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fsdecode(self.path))
         for name in ("label_columns", "keep_columns"):
-            object.__setattr__(self, name, _listed(getattr(self, name)))
+            object.__setattr__(self, name, _listed(name.replace("_", " "), getattr(self, name)))
         check_choice("unlabelled", self.unlabelled, choices.UNLABELLED)
         _check_names(self.label_columns, "label column", "label columns")
         _check_names(self.keep_columns, "column to keep", "columns to keep")
@@ -265,6 +280,8 @@ class SplitOptions:
 
     def __post_init__(self) -> None:
         check_choice("split policy", self.policy, choices.POLICIES)
+        for name in ("shuffle", "group_duplicates"):
+            check_flag(name.replace("_", " "), getattr(self, name))
         self.check_groups()
         if self.group_by:
             check_pattern("group by", self.group_by)

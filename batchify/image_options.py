@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batchify import choices
-from batchify.choices import DERIVED, LATER, check_at_least, check_choice, parse_rescale
+from batchify.choices import (
+    DERIVED,
+    LATER,
+    check_at_least,
+    check_choice,
+    check_flag,
+    parse_rescale,
+)
 from batchify.errors import OptionError
 
 MIB = 1 << 20
@@ -77,6 +84,7 @@ class DecodeOptions:
         check_choice("exif", self.exif, choices.EXIFS)
         check_choice("depth", self.depth, choices.DEPTHS)
         check_choice("truncated", self.truncated, choices.TRUNCATED)
+        check_flag("scaled decode", self.scaled_decode)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
             check_at_least(name.replace("_", " "), getattr(self, name), 1)
         if self.scaled_decode and self.interpolation == "nearest":
@@ -133,7 +141,8 @@ class StoreOptions:
                 "store encoded keeps the files' own bytes, which are compressed already; "
                 "leave out --compression"
             )
-        if not 1 <= self.compression_level <= 9:
+        check_at_least("compression level", self.compression_level, 1)
+        if self.compression_level > 9:
             raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
         rescale = 1.0 if self.rescale is None else self.rescale
         object.__setattr__(self, "rescale", str(rescale))

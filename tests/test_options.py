@@ -24,7 +24,7 @@ from batchify.common.keywords import (
     make_options,
     option_default,
 )
-from batchify.dataset_options import ManifestOptions, SplitOptions
+from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
@@ -76,7 +76,16 @@ def test_a_float_survives_as_text(value: float) -> None:
         (StoreOptions, {"dtype": "int8"}, "dtype must be one of uint8, uint16, float32"),
         (StoreOptions, {"class_mode": "input"}, "class mode must be one of"),
         (StoreOptions, {"compression": "lzf"}, "compression must be one of none, gzip"),
-        (StoreOptions, {"compression_level": 0}, "compression level must be 1 to 9"),
+        (StoreOptions, {"compression_level": 10}, "compression level must be 1 to 9"),
+        (DecodeOptions, {"scaled_decode": "yes"}, "scaled decode must be True or False"),
+        (DiscoverOptions, {"hidden": 1}, "hidden must be True or False, not 1"),
+        (
+            DiscoverOptions,
+            {"classes": 5},
+            "classes must be a list of names, or names with commas, not 5",
+        ),
+        (DiscoverOptions, {"include": 5}, "include must be a list of patterns, not 5"),
+        (SplitOptions, {"shuffle": None}, "shuffle must be True or False, not None"),
         (BuildOptions, {"batch_size": 0}, "batch size must be"),
         (
             BuildOptions,
