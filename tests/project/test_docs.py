@@ -75,3 +75,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "batchify.build" in (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    commands = (tmp_path / "site" / "commands.html").read_text(encoding="utf-8")
+    assert "(patient\\d+)" in commands  # nothing is lost to reStructuredText
+    assert ">Labels and splits</p>" in commands
+    assert "Provide a default for" not in commands
