@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.errors import BatchifyWarning as BatchifyWarning
     from batchify.errors import ClusterError as ClusterError
     from batchify.errors import DatasetError as DatasetError
+    from batchify.errors import DatasetIOError as DatasetIOError
     from batchify.errors import DatasetNotFoundError as DatasetNotFoundError
     from batchify.errors import ExtraMissingError as ExtraMissingError
     from batchify.errors import FileAccessError as FileAccessError
@@ -105,7 +106,7 @@ _MODULES = {
     "datasets.discovery": "discover",
     "errors": (
         "BadImageError BadImagesError BatchifyError BatchifyWarning ClusterError "
-        "DatasetError DatasetNotFoundError ExtraMissingError FileAccessError "
+        "DatasetError DatasetIOError DatasetNotFoundError ExtraMissingError FileAccessError "
         "FileClosedError FileFormatError FileMissingError ManifestError "
         "OptionError OutputExistsError OutputIOError OutputLockedError "
         "OutputPathError RemoteError ResumeError WorkerDiedError"

@@ -106,6 +106,12 @@ class BadImagesError(BatchifyError, ValueError):
         return type(self), (str(self), self.bad)
 
 
+class DatasetIOError(BatchifyError, OSError):
+    """A drive or a network mount fails while a dataset is read; its files are not at fault."""
+
+    exit_code = 4
+
+
 class OutputExistsError(BatchifyError, FileExistsError):
     """The target exists and may not be overwritten."""
 

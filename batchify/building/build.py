@@ -29,7 +29,7 @@ from batchify.building.jobs import (
 )
 from batchify.building.outcome import BuildReport
 from batchify.building.staging import open_destination
-from batchify.building.target import Destination, Target
+from batchify.building.target import Destination
 from batchify.building.workfile import Resumed, WorkFile
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.progress import Progress, ProgressCallback, reporting
@@ -37,6 +37,7 @@ from batchify.decoding.channels import ChannelTotals
 from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import (
     BadImagesError,
+    DatasetIOError,
     DatasetNotFoundError,
     OutputExistsError,
     RemoteError,
@@ -124,17 +125,15 @@ class _Production:
         BadImagesError
             If it skips more images than it may.
         """
-        from batchify.building.changes import compare  # HDF5 loads when workers have started
+        from batchify.building.changes import compare_target  # HDF5 loads when workers have started
 
-        target, run = self.work.target, self.run
-        changes, file_plan = compare(
-            self.plan, target.path, self.workers,
-            skip=run.skip, every=False, images=images, report=self.report,
-        )  # fmt: skip
-        if not changes.is_due:
-            check_limit(file_plan, run.limit)
+        target = self.work.target
+        changes, made = compare_target(
+            self.plan, target, self.workers, self.run, self.report, images=images
+        )
+        if made is not None:
             self.work.discard_published(self.plan)
-            return up_to_date_report(target, file_plan)
+            return made
         if repair and changes.damaged:
             self.work.target = replace(target, overwrite=True)
         elif not target.overwrite:
@@ -236,9 +235,9 @@ class _Production:
         except (BadImagesError, WorkerDiedError):
             work.commit()
             raise
-        except RemoteError as error:
+        except (DatasetIOError, RemoteError) as error:
             work.commit()
-            raise RemoteError(
+            raise type(error)(
                 f"{error}; what is decoded is kept: run the same command again to continue"
             ) from error
         work.commit()
@@ -249,18 +248,6 @@ class _Production:
             )
         bad.check_at_end()
         return continued, copied, lost
-
-
-def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
-    """Return the report of a build that had nothing to do."""
-    from batchify.format.reader import Reader
-
-    with Reader(target.path) as reader:
-        rows = RowReader(target.path, reader.row_offsets(), reader.identity)
-    with rows:
-        sources = count_sources(rows, plan)
-    path, nbytes = os.fsdecode(target.shown), os.path.getsize(target.path)
-    return BuildReport(path, plan, nbytes, sources, kept=0, up_to_date=True)
 
 
 def deliver(destination: Destination, made: BuildReport) -> BuildReport:
@@ -348,8 +335,8 @@ def build(
         If writing failed; where possible, before the first image is decoded.
     WorkerDiedError
         If a worker died or hung: it names the file in progress; the work is kept.
-    RemoteError
-        If a store does not answer; the work is kept.
+    DatasetIOError, RemoteError
+        If a drive, a network mount or a store does not answer; the work is kept.
 
     Notes
     -----
@@ -376,6 +363,10 @@ def _build(
 ) -> BuildReport:
     """Plan a file while its workers start, make it, and deliver it."""
     with open_destination(output, run, report) as destination:
+        if destination.target.is_read_only and not run.restart:
+            from batchify.building.changes import compare_read_only
+
+            return compare_read_only(dataset, destination.target, options, run, report)
         destination.target.check(dataset)
         if options.manifest is not None:
             destination.target.check_not_manifest(options.manifest.path)
@@ -394,6 +385,6 @@ def _build(
             if plan.images >= START_IMAGES and workers.has_room:
                 workers.start()
             made = produce(work, plan, workers, run, report)
-        if not made.up_to_date:
-            made = replace(made, plan=made.plan.warned(workers.warnings))
+        warnings = () if made.up_to_date else workers.warnings
+        made = replace(made, plan=made.plan.warned((*warnings, *work.journal.warnings)))
         return deliver(destination, made)

@@ -11,9 +11,9 @@ import numpy as np
 
 from batchify import choices
 from batchify.building.failures import check_limit
-from batchify.building.jobs import FILL, RedecodeJob, RowFlags, count_rows
+from batchify.building.jobs import FILL, RedecodeJob, RowFlags, count_rows, count_sources
 from batchify.building.journal import differences, plain_config
-from batchify.building.outcome import NAMED, Changes
+from batchify.building.outcome import NAMED, BuildReport, Changes
 from batchify.building.row_sources import (
     TASK_SOURCES,
     SampleIndex,
@@ -22,6 +22,7 @@ from batchify.building.row_sources import (
     present_rows,
     stored_keys,
 )
+from batchify.building.target import Target, read_only_error
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import DownloadedPath, is_url, local_path, shown, shown_path
 from batchify.common.progress import Progress, ProgressCallback, reporting
@@ -31,6 +32,7 @@ from batchify.format import schema
 from batchify.format.checksums import content_digest
 from batchify.format.images import damaged_images
 from batchify.format.reader import Reader
+from batchify.format.rows import RowReader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.planning.planner import plan_with_workers
@@ -93,6 +95,69 @@ def compare(
     except FileAccessError as error:
         changes.reasons.append(str(error))
     return changes, plan
+
+
+def compare_target(
+    plan: BuildPlan,
+    target: Target,
+    workers: Workers,
+    run: RunOptions,
+    report: ProgressCallback,
+    *,
+    images: bool = False,
+) -> tuple[Changes, BuildReport | None]:
+    """Compare the target of a build with its plan; return the report, too, if it is up to date.
+
+    Parameters
+    ----------
+    images : bool
+        See `compare`.
+
+    Raises
+    ------
+    BadImagesError
+        If it skips more images than it may.
+    """
+    changes, file_plan = compare(
+        plan, target.path, workers, skip=run.skip, every=False, images=images, report=report
+    )
+    if changes.is_due:
+        return changes, None
+    check_limit(file_plan, run.limit)
+    return changes, up_to_date_report(target, file_plan)
+
+
+def compare_read_only(
+    dataset: str | os.PathLike[str],
+    target: Target,
+    options: BuildOptions,
+    run: RunOptions,
+    report: ProgressCallback,
+) -> BuildReport:
+    """Return the report of a target that cannot be written, if it is up to date.
+
+    Raises
+    ------
+    OutputIOError
+        If it is not.
+    """
+    nbytes = options.batch_nbytes
+    with Workers(run.workers, run.image_timeout_s, imports=FILL, batch_nbytes=nbytes) as workers:
+        plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
+        changes, made = compare_target(plan, target, workers, run, report)
+    if made is None:
+        raise read_only_error(target.name, os.path.dirname(target.path), changes.lines())
+    return made
+
+
+def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
+    """Return the report of a build that had nothing to do."""
+    with Reader(target.path) as reader:
+        rows = RowReader(target.path, reader.row_offsets(), reader.identity)
+    with rows:
+        sources = count_sources(rows, plan)
+    path, nbytes = os.fsdecode(target.shown), os.path.getsize(target.path)
+    return BuildReport(path, plan, nbytes, sources, kept=0, up_to_date=True)
 
 
 @shows_options

@@ -26,8 +26,9 @@ from typing import Any
 from batchify.choices import canonical_json
 from batchify.common import durable
 from batchify.common.closing import Closing
+from batchify.common.lock_file import LockFile
 from batchify.common.text import printable
-from batchify.errors import OutputLockedError, ResumeError
+from batchify.errors import BatchifyError, BatchifyWarning, OutputLockedError, ResumeError
 from batchify.planning.plan import BuildPlan
 
 _FLAGS = (
@@ -37,6 +38,9 @@ _FLAGS = (
     | getattr(os, "O_NOFOLLOW", 0)  # a link there would lead the journal into another file
     | getattr(os, "O_NONBLOCK", 0)
 )
+
+LOCK = b".lock"
+"""Ending of the lock file next to the journal, on a file system without locks."""
 
 
 class Journal(Closing):
@@ -52,7 +56,23 @@ class Journal(Closing):
 
     def __init__(self, path: bytes) -> None:
         self.path = path
-        self._fd = self._lock()
+        self._fd = -1
+        self._lock_file: LockFile | None = None
+        self._warnings: dict[str, BatchifyWarning] = {}
+        try:
+            self._fd = self._lock()
+        except BaseException:
+            self._release()
+            raise
+
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What the file system lacks, and whose stale lock was taken over."""
+        return tuple(self._warnings.values())
+
+    def warn(self, warning: BatchifyWarning) -> None:
+        """Record a warning about the file system, once for each code."""
+        self._warnings[warning.code] = warning
 
     def _lock(self) -> int:
         while True:
@@ -65,6 +85,12 @@ class Journal(Closing):
                 if not stat.S_ISREG(mine.st_mode):
                     raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
                 held = durable.try_lock(fd)
+                if held is None or (held and os.path.lexists(self.path + LOCK)):
+                    self._take_lock_file(needed=held is None)
+                    held = True
+            except BatchifyError:
+                os.close(fd)
+                raise
             except OSError as error:
                 os.close(fd)
                 raise durable.io_error("locking", self.path, error) from error
@@ -78,6 +104,25 @@ class Journal(Closing):
             if durable.is_named(fd, self.path):
                 return fd
             os.close(fd)
+
+    def _take_lock_file(self, *, needed: bool) -> None:
+        """Take the lock of a file system without locks, which another machine may need."""
+        if self._lock_file is not None:
+            return
+        path = self.path + LOCK
+        self._lock_file = LockFile(path)
+        if needed:
+            message = (
+                f"the file system has no file locks: {printable(path)} was the lock of this build"
+            )
+            self.warn(BatchifyWarning("no-locks", message))
+        if stale := self._lock_file.stale:
+            self.warn(BatchifyWarning("stale-lock", f"{printable(path)} was left by {stale}"))
+
+    def _release(self) -> None:
+        if self._lock_file is not None:
+            self._lock_file.release()
+            self._lock_file = None
 
     def empty(self) -> None:
         """Durably remove all records before the file they describe is removed."""
@@ -93,7 +138,7 @@ class Journal(Closing):
         """Durably truncate: after a power loss, a new record must not follow old bytes."""
         try:
             os.ftruncate(self._fd, nbytes)
-            durable.sync(self._fd)
+            self._sync()
         except OSError as error:
             raise durable.io_error("cutting", self.path, error) from error
 
@@ -127,9 +172,17 @@ class Journal(Closing):
         data = b"%08x %s\n" % (zlib.crc32(text), text)
         try:
             durable.pwrite_all(self._fd, data, os.fstat(self._fd).st_size)
-            durable.sync(self._fd)
+            self._sync()
         except OSError as error:
             raise durable.io_error("writing", self.path, error) from error
+
+    def _sync(self) -> None:
+        if not durable.sync(self._fd):
+            message = (
+                "the file system cannot sync files (fsync): it decides when the file is durable, "
+                "and a power loss before that may damage it"
+            )
+            self.warn(BatchifyWarning("no-sync", message))
 
     def remove(self) -> None:
         """Remove the journal and release its lock."""
@@ -150,6 +203,7 @@ class Journal(Closing):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        self._release()
 
 
 def _parse_record(line: bytes) -> dict[str, Any] | None:

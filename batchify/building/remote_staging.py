@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from batchify.building.journal import Journal
+from batchify.building.journal import LOCK, Journal
 from batchify.building.target import Destination, Target
 from batchify.common import durable
 from batchify.common.closing import Closing
@@ -101,7 +101,7 @@ class WorkFolder(Closing):
     def close(self) -> None:
         """Release the folder; remove it if nothing of use is left in it."""
         with contextlib.suppress(OSError, OutputIOError):
-            if set(os.listdir(self.folder)) <= {_LOG}:
+            if set(os.listdir(self.folder)) <= {_LOG, _LOG + LOCK}:
                 self._log.remove()
                 os.rmdir(self.folder)
         self._log.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from batchify.common.paths import is_url, is_within, local_path, shown
@@ -25,6 +25,14 @@ def kept_names(target: bytes) -> list[bytes]:
 def kept_files(target: bytes) -> tuple[bytes, ...]:
     """Return the `kept_names` that are there."""
     return tuple(path for path in kept_names(target) if os.path.lexists(path))
+
+
+def read_only_error(name: str, folder: bytes, lines: Iterable[str]) -> OutputIOError:
+    """Return the error of a target that cannot be written, and is out of date for some reasons."""
+    return OutputIOError(
+        f"target {name} is not up to date, and there is no permission to write in "
+        f"{printable(folder)}:\n" + "\n".join(f"  - {line}" for line in lines)
+    )
 
 
 def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
@@ -129,6 +137,11 @@ class Target:
             raise OutputIOError(f"target {name}: no permission to write in {printable(parent)}")
         if self.exists and not os.path.isfile(self.path):
             raise OutputPathError(f"target {name} is not a regular file; it is not overwritten")
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it is a file in a folder that cannot be written, on a read-only mount say."""
+        return os.path.isfile(self.path) and not os.access(os.path.dirname(self.path), os.W_OK)
 
     def _is_file(self, path: bytes) -> bool:
         """Return whether the target is this file, under any name."""

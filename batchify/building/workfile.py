@@ -19,10 +19,10 @@ from batchify.building.target import PARTIAL, Target, kept_files
 from batchify.common import durable, system
 from batchify.common.closing import Closing
 from batchify.common.text import printable
-from batchify.errors import OutputIOError, OutputLockedError, ResumeError
+from batchify.errors import BatchifyWarning, OutputIOError, OutputLockedError, ResumeError
 from batchify.format import schema
 from batchify.format.rows import RowWriter
-from batchify.format.schema import SplitShape
+from batchify.format.schema import RowOffsets, SplitShape
 from batchify.planning.plan import BuildPlan
 
 JOURNAL = PARTIAL + b".journal"
@@ -52,6 +52,8 @@ class WorkFile(Closing):
     ------
     OutputLockedError
         If another build is writing this target.
+    OutputExistsError
+        If a file of the user has the name of the unfinished file.
     """
 
     def __init__(self, target: Target) -> None:
@@ -59,6 +61,11 @@ class WorkFile(Closing):
         self.path = target.path + PARTIAL
         self.sealing_path = target.path + SEALING
         self.journal = Journal(target.path + JOURNAL)
+        try:
+            self._check_ours()
+        except BaseException:
+            self.journal.remove()
+            raise
         self.kept = kept_files(target.path)
         """Files with rows of unfinished builds of other plans."""
         self._decoding = os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
@@ -69,6 +76,13 @@ class WorkFile(Closing):
         self._decoded: dict[str, tuple[str, ...]] = {}
         self._uncommitted: list[FilledRows] = []
         self._uncommitted_nbytes = 0
+
+    def _check_ours(self) -> None:
+        """Refuse a file of a user that has the name of the unfinished file."""
+        if os.path.lexists(self.path) and not os.path.getsize(self.journal.path):
+            from batchify.building.unfinished import check_unfinished
+
+            check_unfinished(self.path)
 
     def resume(self, plan: BuildPlan, recheck: Recheck) -> Resumed | None:
         """Take over the rows that an earlier build committed.
@@ -130,13 +144,14 @@ class WorkFile(Closing):
         """
         from batchify.building.set_aside import check_reusable
         from batchify.format.reader import Reader
+        from batchify.format.structure import read_row_offsets
 
         check_reusable(plan, self.path)
         with Reader(self.path) as reader:  # checks the file strictly: it is trusted from here on
             counts = {split: reader.rows(split) for split in reader.splits}
             shapes = [SplitShape(split, columns) for split, columns in reader.columns.items()]
             classes = reader.header.classes
-        self._open(shapes)
+        self._open(shapes, read_row_offsets(self.path))
         committed = self._committed(records[1:], counts)
         if not is_same_plan(records[0], plan):
             self._set_aside(plan, committed)
@@ -187,6 +202,7 @@ class WorkFile(Closing):
 
     def start_over(self) -> None:
         """Discard all that earlier builds left."""
+        durable.remove(self.path)  # first: what has this name is ours while the journal says so
         self.journal.empty()
         self._decoding = False
         self._remove_kept()
@@ -199,26 +215,22 @@ class WorkFile(Closing):
         OutputIOError
             If there is not enough space for it.
         """
-        self.journal.empty()  # it describes the file that is removed now
         durable.remove(self.path)
+        self.journal.empty()  # it describes the file that was removed
         durable.remove(self.sealing_path)
         self._check_room(plan.nbytes)
-        from batchify.building.planned_columns import write_planned_columns  # HDF5 loads late
-        from batchify.format.structure import create_file
+        from batchify.building.unfinished import create_unfinished  # HDF5 loads late
 
         try:
-            create_file(self.path, plan.file_layout)
-            writer = self._open(plan.splits)
+            offsets, reserved = create_unfinished(self.path, self.sealing_path, plan)
+            if not reserved:
+                message = (
+                    "the file system cannot reserve space (fallocate): a full disk shows only "
+                    "while the file is written"
+                )
+                self.journal.warn(BatchifyWarning("no-reserve", message))
+            self._open(plan.splits, offsets)
             self._row_nbytes = plan.row_nbytes
-            write_planned_columns(writer, plan)
-            fd = os.open(self.path, os.O_RDWR | durable.O_BINARY)
-            try:
-                durable.reserve(fd, self.path, os.fstat(fd).st_size)
-            finally:
-                os.close(fd)
-            writer.sync()
-            # The file's name first: the journal must never describe the file of an earlier build.
-            durable.sync_folder(self.path)
             self.journal.begin(header(plan))
         except OutputIOError:
             raise
@@ -226,14 +238,11 @@ class WorkFile(Closing):
             raise durable.io_error("making", self.path, error) from error
         self._decoding = True
 
-    def _open(self, splits: Iterable[SplitShape]) -> RowWriter:
-        from batchify.format.structure import read_row_offsets
-
+    def _open(self, splits: Iterable[SplitShape], offsets: Mapping[str, RowOffsets]) -> None:
         self._decoded = {
             split.name: tuple(column.name for column in split.decoded_columns) for split in splits
         }
-        self._writer = RowWriter(self.path, read_row_offsets(self.path))
-        return self._writer
+        self._writer = RowWriter(self.path, offsets)
 
     def _check_room(self, nbytes: int) -> None:
         """Check that the new file fits on the disk, next to what earlier builds left."""

@@ -9,6 +9,14 @@ call                 missing on               instead
 fsync of a folder    Windows                  nothing: NTFS journals a rename by itself
 ``F_FULLFSYNC``      Linux, Windows           ``fsync``, which flushes the device there
 ===================  =======================  ==================================================
+
+Some file systems (NFS, Lustre, FUSE, network shares) lack calls that the system has:
+
+===================  ===========================================================================
+``flock``            `batchify.common.lock_file.LockFile`
+``fsync``            nothing: the file system decides when data are durable
+``posix_fallocate``  as where it is missing
+===================  ===========================================================================
 """
 
 from __future__ import annotations
@@ -34,6 +42,10 @@ else:
 O_BINARY = getattr(os, "O_BINARY", 0)
 _SEEKING = threading.Lock()
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LACKING = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What a call answers that a file system does not have."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def io_error(what: str, path: bytes, error: OSError) -> OutputIOError:
@@ -105,8 +117,13 @@ def check_room(path: bytes, nbytes: int) -> None:
         )
 
 
-def reserve(fd: int, path: bytes, nbytes: int) -> None:
+def reserve(fd: int, path: bytes, nbytes: int) -> bool:
     """Reserve the blocks of a file's first `nbytes` bytes, so that later writes find room.
+
+    Returns
+    -------
+    bool
+        False if the file system cannot: a full disk shows when it is written.
 
     Raises
     ------
@@ -114,16 +131,17 @@ def reserve(fd: int, path: bytes, nbytes: int) -> None:
         With the bytes needed and the bytes free, if there is no room.
     """
     if not hasattr(os, "posix_fallocate") or not nbytes:
-        return
+        return True
     try:
         os.posix_fallocate(fd, 0, nbytes)
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            return  # this file system cannot; a full disk shows when it is written
+        if error.errno in _LACKING:
+            return False
         raise OutputIOError(
             f"{printable(path)} needs {nbytes:,} bytes, but {free_nbytes(path):,} are free: "
             f"{error.strerror}; make room, or name a target on another disk"
         ) from error
+    return True
 
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -176,16 +194,28 @@ def is_named(fd: int, path: bytes) -> bool:
     return (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
 
 
-def sync(fd: int) -> None:
-    """Make a file's content durable; where the platform has a stronger call than fsync, that."""
+def sync(fd: int) -> bool:
+    """Make a file's content durable; where the platform has a stronger call than fsync, that.
+
+    Returns
+    -------
+    bool
+        False if the file system has no such call, and decides by itself when data are durable.
+    """
     if sys.platform == "darwin":
         try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            return
+            return True
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
                 raise  # these two: a file system that knows fsync alone
-    os.fsync(fd)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _LACKING:
+            raise
+        return False
+    return True
 
 
 def sync_folder(path: bytes) -> None:
@@ -196,19 +226,19 @@ def sync_folder(path: bytes) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+        if error.errno not in (*_LACKING, errno.EBADF):
             raise  # these: a file system that syncs no folders
     finally:
         os.close(fd)
 
 
-def try_lock(fd: int) -> bool:
+def try_lock(fd: int) -> bool | None:
     """Take the exclusive lock of an open file, until it is closed or the process ends.
 
     Returns
     -------
-    bool
-        False if another process holds it.
+    bool or None
+        False if another process holds it; None if the file system has no locks.
     """
     try:
         if sys.platform == "win32":
@@ -219,6 +249,8 @@ def try_lock(fd: int) -> bool:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
             return False
+        if error.errno in _NO_LOCKS:
+            return None
         raise
     return True
 

@@ -58,8 +58,8 @@ def open_tree(
         return list_remote(os.fsdecode(directory), options, timeout_s)
     path = local_path(directory)
     if kind := archive_kind(path):
-        return list_archive(path, kind, options, patterns)
-    return FolderTree(path, follow_links=options.follow_links)
+        return list_archive(path, kind, options, patterns, timeout_s=timeout_s)
+    return FolderTree(path, follow_links=options.follow_links, timeout_s=timeout_s)
 
 
 def is_dataset(location: str | os.PathLike[str]) -> bool:

@@ -15,8 +15,9 @@ from batchify.common.paths import sort_names
 from batchify.common.text import plural, printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.ignored import IgnoredFiles
-from batchify.errors import BatchifyWarning, DatasetError, Skipped
+from batchify.errors import BatchifyWarning, DatasetError, DatasetIOError, Skipped
 from batchify.storage.hidden import is_hidden
+from batchify.storage.outage import wait_out
 from batchify.storage.patterns import PathFilter
 from batchify.storage.tree import LINK_OUT, FolderTree, Tree, is_folder
 
@@ -297,41 +298,24 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
     ------
     DatasetError
         If it cannot be listed: ignoring it would lose images.
+    DatasetIOError
+        If its drive fails.
     """
-    is_image = walk.options.name_test
-    take_hidden = walk.options.hidden
-    tree, patterns = walk.tree, walk.patterns
+    tree = walk.tree
     prefix = path + b"/" if path else b""
-    hidden, excluded = 0, 0
-    skipped: list[Skipped] = []
-    names, others, folders, links = [], [], [], []
+    full = os.path.join(tree.source.location, path)
     try:
-        for entry in tree.list_folder(path):
-            name = entry.name
-            if not take_hidden and is_hidden(name):
-                hidden += 1
-            elif patterns and not walk.takes(prefix + name, is_folder=is_folder(entry)):
-                excluded += 1
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(name)
-            elif entry.is_symlink() and is_folder(entry):
-                links.append(name)
-            elif not is_image(name):
-                others.append(name)
-            elif not entry.is_file(follow_symlinks=False) and (
-                reason := tree.file_reason(prefix + name)
-            ):
-                skipped.append(Skipped(prefix + name, reason))
-            else:
-                names.append(name)
+        entries = wait_out(lambda: _sort_out(walk, path, prefix), full)
+    except DatasetIOError:
+        raise
     except OSError as error:
-        full = os.path.join(tree.source.location, path)
         raise DatasetError(
             f"cannot list folder {printable(full)}: {error.strerror or error}"
         ) from error
-    for found in (names, others, folders, links):
+    names, folders, links = entries.images, entries.folders, entries.links
+    for found in (names, entries.others, folders, links):
         sort_names(found)
-    other = Counter(walk.ignore(prefix + name, name) for name in others)
+    other = Counter(walk.ignore(prefix + name, name) for name in entries.others)
     extents = tree.take_extents(path, names) if take_extents else None
     lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
     blob = bytearray()  # bytes.join would take 80 bytes a name while it works
@@ -340,7 +324,48 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
         blob += prefix
         blob += names.pop()
     images = FolderImages(blob, lengths, extents)
+    hidden, excluded, skipped = entries.hidden, entries.excluded, entries.skipped
     return Listing(path, images, folders, links, hidden, excluded, other, skipped)
+
+
+@dataclass(slots=True)
+class _Entries:
+    """The names in a folder, by what becomes of them; in no order."""
+
+    images: list[bytes] = field(default_factory=list)
+    others: list[bytes] = field(default_factory=list)
+    folders: list[bytes] = field(default_factory=list)
+    links: list[bytes] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    hidden: int = 0
+    excluded: int = 0
+
+
+def _sort_out(walk: Walk, path: bytes, prefix: bytes) -> _Entries:
+    """Return the names in a folder; `prefix` is that of the paths in it."""
+    is_image = walk.options.name_test
+    take_hidden = walk.options.hidden
+    tree, patterns = walk.tree, walk.patterns
+    found = _Entries()
+    for entry in tree.list_folder(path):
+        name = entry.name
+        if not take_hidden and is_hidden(name):
+            found.hidden += 1
+        elif patterns and not walk.takes(prefix + name, is_folder=is_folder(entry)):
+            found.excluded += 1
+        elif entry.is_dir(follow_symlinks=False):
+            found.folders.append(name)
+        elif entry.is_symlink() and is_folder(entry):
+            found.links.append(name)
+        elif not is_image(name):
+            found.others.append(name)
+        elif not entry.is_file(follow_symlinks=False) and (
+            reason := tree.file_reason(prefix + name)
+        ):
+            found.skipped.append(Skipped(prefix + name, reason))
+        else:
+            found.images.append(name)
+    return found
 
 
 def _nothing(path: bytes) -> Listing:

@@ -150,15 +150,15 @@ class EncodedFiles(StoredImages):
 
 
 class StoredPixels(StoredImages):
-    """The decoded images of one split.
+    """The decoded images of one split, or its masks.
 
     Notes
     -----
     Memory: 16 bytes a chunk if the images are compressed, otherwise constant.
     """
 
-    def __init__(self, reader: Reader, split: str) -> None:
-        dataset = reader.splits[split]["images"]
+    def __init__(self, reader: Reader, split: str, column: str = "images") -> None:
+        dataset = reader.splits[split][column]
         self.dtype: np.dtype[np.generic] = dataset.dtype
         self.image_shape: tuple[int, ...] = dataset.shape[1:]
         self.row_nbytes: int = self.dtype.itemsize * int(np.prod(self.image_shape, dtype=np.int64))

@@ -150,6 +150,10 @@ class RowWriter(RowReader):
         except OSError as error:
             raise durable.io_error("writing", self._path, error) from error
 
+    def reserve(self) -> bool:
+        """Reserve the blocks of the whole file; return whether the file system can."""
+        return durable.reserve(self._fd, self._path, os.fstat(self._fd).st_size)
+
     def sync(self) -> None:
         """Make all rows durable, including those that other processes wrote.
 

@@ -259,14 +259,17 @@ Column = NDArray[Any] | RowArray
 
 
 class StoredArray(RowArray):
-    """The images of one file that cannot be mapped: compressed, or not in one run."""
+    """The images, or masks, of one file that cannot be mapped.
 
-    def __init__(self, stored: StoredPixels, origin: Origin) -> None:
+    They are compressed, not in one run, or on a file system without `mmap`.
+    """
+
+    def __init__(self, stored: StoredPixels, origin: Origin, column: str = "images") -> None:
         rows = stored.rows
         starts = None
         if stored.compressed and stored.chunk_rows > 1:
             starts = np.arange(0, rows, stored.chunk_rows, dtype=np.intp)
-        super().__init__((rows, *stored.image_shape), stored.dtype, origin, starts)
+        super().__init__((rows, *stored.image_shape), stored.dtype, origin, starts, column)
         self._stored = stored
 
     def close(self) -> None:

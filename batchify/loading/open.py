@@ -6,6 +6,7 @@ Nothing that a fork or a thread could break stays open.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,15 +36,28 @@ from batchify.loading.split_data import KeptColumns, Paths, kept_kinds
 Mapped = np.memmap[Any, np.dtype[np.uint8]]
 """All bytes of a file."""
 
+_UNMAPPABLE = (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What mmap answers on network and FUSE file systems without it."""
+
 
 def _open_file(path: bytes, overrides: DecodeOverrides) -> DatasetFile:
     """Open one file."""
     with Reader(path) as reader, accessing(path):
-        with os.fdopen(reader.fd, "rb", closefd=False) as file:  # the open file, not its name
-            mapped = np.memmap(file, np.uint8, "r")
+        mapped = _mapped(reader)
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
         splits = {name: _split(reader, mapped, name, classes, overrides) for name in reader.splits}
         return DatasetFile(splits, classes, (os.fsdecode(path),))
+
+
+def _mapped(reader: Reader) -> Mapped | None:
+    """Map the file; None if its file system maps no files: then rows are read."""
+    with os.fdopen(reader.fd, "rb", closefd=False) as file:  # the open file, not its name
+        try:
+            return np.memmap(file, np.uint8, "r")
+        except OSError as error:
+            if error.errno not in _UNMAPPABLE:
+                raise
+            return None
 
 
 @contextlib.contextmanager
@@ -58,7 +72,11 @@ def accessing(path: bytes) -> Iterator[None]:
 
 
 def _split(
-    reader: Reader, mapped: Mapped, name: str, classes: tuple[str, ...], overrides: DecodeOverrides
+    reader: Reader,
+    mapped: Mapped | None,
+    name: str,
+    classes: tuple[str, ...],
+    overrides: DecodeOverrides,
 ) -> Split:
     columns = reader.splits[name]
     origin = Origin((reader.path,), name, (reader.digest,), reader.rows(name), overrides, reopen)
@@ -67,11 +85,11 @@ def _split(
     if scale is None and images.dtype != np.float32:
         where = name if reader.is_encoded else f"{name}/images"
         raise FileFormatError(f"{printable(reader.path)}: {where} has no scale_factor")
-    labels = _column(reader, mapped, name, "labels") if "labels" in columns else None
+    labels = _labels(reader, mapped, name, origin) if "labels" in columns else None
     weights = _column(reader, mapped, name, "weights") if "weights" in columns else None
     class_mode = reader.class_mode(name)
     if labels is not None and class_mode in ("sparse", "binary"):
-        known = (labels >= 0) & (labels < len(classes))
+        known = (np.asarray(labels) >= 0) & (np.asarray(labels) < len(classes))
         if not known.all():
             raise FileFormatError(f"{printable(reader.path)}: {name} has labels without a class")
     paths = Paths([_column(reader, mapped, name, "paths")])
@@ -82,7 +100,7 @@ def _split(
     )  # fmt: skip
 
 
-def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Column:
+def _images(reader: Reader, mapped: Mapped | None, name: str, origin: Origin) -> Column:
     """Return the images of a split: mapped, or read (and decoded) when they are indexed."""
     if reader.is_encoded:
         from batchify.loading.encoded import EncodedArray, EncodedImages  # which need Pillow
@@ -95,7 +113,14 @@ def _images(reader: Reader, mapped: Mapped, name: str, origin: Origin) -> Column
     return StoredArray(StoredPixels(reader, name), origin)
 
 
-def _column(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]:
+def _labels(reader: Reader, mapped: Mapped | None, name: str, origin: Origin) -> Column:
+    """Return the labels of a split; masks, which are large, are not read into memory."""
+    if mapped is None and len(reader.splits[name]["labels"].shape) > 2:
+        return StoredArray(StoredPixels(reader, name, "labels"), origin, "labels")
+    return _column(reader, mapped, name, "labels")
+
+
+def _column(reader: Reader, mapped: Mapped | None, split: str, name: str) -> NDArray[Any]:
     """Return a small column: mapped, or in memory if it is not in one run."""
     found = _view(reader, mapped, split, name)
     if found is None:
@@ -103,8 +128,8 @@ def _column(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[An
     return found.view(np.ndarray)
 
 
-def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any] | None:
-    """Return a mapped column, or None if its rows are not in one run in the file.
+def _view(reader: Reader, mapped: Mapped | None, split: str, name: str) -> NDArray[Any] | None:
+    """Return a mapped column, or None if its rows are not in one run in the file, or not mapped.
 
     Raises
     ------
@@ -117,7 +142,7 @@ def _view(reader: Reader, mapped: Mapped, split: str, name: str) -> NDArray[Any]
         dtype = np.dtype(dataset.dtype.str)  # without h5py's metadata for strings
         if not len(dataset):
             return np.empty(dataset.shape, dtype)
-        if len(where.offsets) != 1:
+        if mapped is None or len(where.offsets) != 1:
             return None
         first, last = where.offsets[0], where.offsets[0] + len(dataset) * where.row_nbytes
         if first < 0 or last > len(mapped):

@@ -17,6 +17,7 @@ from batchify.building.build import START_IMAGES
 from batchify.building.failures import listed_failures
 from batchify.building.jobs import FILL
 from batchify.building.outcome import Changes
+from batchify.building.target import read_only_error
 from batchify.choices import check_at_least
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import is_url
@@ -186,6 +187,11 @@ def build_shards(
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
     )  # fmt: skip
     folder = shard_folder(output, work_dir)
+    if folder.is_read_only and not restart:
+        with reporting(progress) as report:
+            made = _compare_read_only(dataset, folder, options, shards, run, report)
+        issue_warnings(made.warnings)
+        return made
     folder.check(dataset)
     with (
         reporting(progress) as report,
@@ -228,10 +234,32 @@ def build_shards(
         index = outcomes.index()
         folder.publish_index(index)
     made = outcomes.report(folder.shown, index)
-    if elsewhere is None and not made.up_to_date:
-        made = replace(made, plan=made.plan.warned(local.warnings))
+    warnings = local.warnings if elsewhere is None and not made.up_to_date else ()
+    made = replace(made, plan=made.plan.warned((*warnings, *folder.warnings)))
     issue_warnings(made.warnings)
     return made
+
+
+def _compare_read_only(
+    dataset: str | os.PathLike[str],
+    folder: ShardFolder,
+    options: BuildOptions,
+    shards: int,
+    run: RunOptions,
+    report: ProgressCallback,
+) -> ShardsReport:
+    """Return the report of a folder that cannot be written, if it is up to date."""
+    nbytes = options.batch_nbytes
+    with Workers(run.workers, run.image_timeout_s, imports=FILL, batch_nbytes=nbytes) as local:
+        plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
+        parts = cut_plan(plan, shards)
+        outcomes = Outcomes(plan, parts, run.limit)
+        make = TaskMaker(plan, folder, run)
+        changes = compare_folder(make, outcomes, local, Steps(plan, report), every=False)
+    if changes.is_due:
+        raise read_only_error(printable(folder.shown), folder.shown, changes.lines())
+    outcomes.check_limit()
+    return outcomes.report(folder.shown, outcomes.index())
 
 
 @shows_options

@@ -16,7 +16,7 @@ from batchify.common import durable
 from batchify.common.durable import write_atomically
 from batchify.common.paths import is_url, local_path, shown_url
 from batchify.common.text import printable
-from batchify.errors import FileAccessError, FileFormatError, OutputIOError
+from batchify.errors import BatchifyWarning, FileAccessError, FileFormatError, OutputIOError
 from batchify.format.shard_index import INDEX_NAME, ShardIndex, parse_index
 from batchify.storage.transfer import check_writable
 
@@ -69,6 +69,16 @@ class ShardFolder(ABC):
         OutputPathError, OutputIOError, RemoteError
             For a folder in the dataset, and for one that cannot be written.
         """
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it has an index and cannot be written, on a read-only mount say."""
+        return False
+
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What its file system lacks, once it was claimed."""
+        return ()
 
     @abstractmethod
     def claim(self) -> contextlib.AbstractContextManager[Ticket | None]:
@@ -147,6 +157,18 @@ class ShardFolder(ABC):
 class LocalShards(ShardFolder):
     """A folder of this machine; `shown` is its absolute path."""
 
+    _warnings: tuple[BatchifyWarning, ...] = ()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it has an index and cannot be written."""
+        return os.path.isfile(self._path(INDEX_NAME)) and not os.access(self.shown, os.W_OK)
+
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What its file system lacks."""
+        return self._warnings
+
     def locate(self, name: str) -> str:
         """Return the path of a file in it."""
         return os.fsdecode(self._path(os.fsencode(name)))
@@ -173,6 +195,7 @@ class LocalShards(ShardFolder):
             try:
                 ticket = Ticket(self._path(LOCK), secrets.token_hex(16))
                 journal.begin({"format": "batchify-shards-lock", "token": ticket.token})
+                self._warnings = journal.warnings
                 yield ticket
             finally:
                 journal.remove()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from batchify.building.build import deliver, produce, up_to_date_report
+from batchify.building.build import deliver, produce
 from batchify.building.jobs import FILL
 from batchify.building.outcome import BuildReport, Changes
 from batchify.building.staging import open_destination
@@ -137,7 +137,10 @@ def compare_shard(
     task: ShardTask, workers: Workers, report: ProgressCallback, *, every: bool
 ) -> tuple[Changes, ShardOutcome | None]:
     """Find out whether a shard is undamaged and up to date; if it is, return its outcome, too."""
-    from batchify.building.changes import compare  # HDF5 loads when workers have started
+    from batchify.building.changes import (  # HDF5 loads when workers have started
+        compare,
+        up_to_date_report,
+    )
 
     try:
         with local_copy(task.output, report) as copy:

@@ -6,105 +6,34 @@ import contextlib
 import os
 import re
 import stat
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from batchify import choices
-from batchify.common import durable
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
-from batchify.errors import BadImageError, DatasetError, DatasetNotFoundError, Skipped
+from batchify.errors import (
+    BadImageError,
+    DatasetError,
+    DatasetIOError,
+    DatasetNotFoundError,
+    Skipped,
+)
+from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage import tar_reader, zip_reader
+from batchify.storage.archive_file import ArchiveFile, Stamp
 from batchify.storage.hidden import is_hidden
 from batchify.storage.listed_tree import ListedTree
+from batchify.storage.outage import wait_out
 from batchify.storage.patterns import PathFilter
-from batchify.storage.source import Member, SourceFile
+from batchify.storage.source import Member, SourceFile, patience
 
 Kind = Literal["zip", "tar"]
 READ_MEMBER = {"zip": zip_reader.read_member, "tar": tar_reader.read_member}
 
 _NBYTES_AT = {"zip": 2, "tar": 1}
 """Which number of an extent is the size of the member, unpacked."""
-
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | durable.O_BINARY
-
-
-class Stamp(NamedTuple):
-    """The identity of a file, which differs once the file is changed or replaced."""
-
-    device: int
-    inode: int
-    nbytes: int
-    mtime_ns: int
-
-
-class ArchiveFile:
-    """An open archive, which any number of threads may read.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    DatasetError
-        If it is not a plain file.
-    """
-
-    def __init__(self, path: bytes) -> None:
-        self._path = path
-        self._fd = os.open(path, _FLAGS)
-        self.close = weakref.finalize(self, os.close, self._fd)
-        status = os.fstat(self._fd)
-        self.stamp = _stamp(status)
-        if not stat.S_ISREG(status.st_mode):
-            self.close()
-            raise DatasetError(f"{printable(path)} is not a regular file any more")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the file."""
-        return self.stamp.nbytes
-
-    def read(self, offset: int, nbytes: int) -> bytes:
-        """Return exactly `nbytes` bytes at `offset`.
-
-        Raises
-        ------
-        DatasetError
-            If the file ends before.
-        """
-        if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
-            raise self.damaged("it ends too early")
-        try:
-            return durable.pread_all(self._fd, nbytes, offset)
-        except OSError as error:
-            self.check_same(self.stamp)
-            reason = error.strerror or str(error)
-            raise OSError(error.errno, reason, os.fsdecode(self._path)) from error
-
-    def damaged(self, what: str) -> DatasetError:
-        """Return the error of an archive that is damaged, and what to do."""
-        return DatasetError(
-            f"archive {printable(self._path)} is truncated or damaged: {what}; copy or download "
-            "it again, or create it again"
-        )
-
-    def refused(self, what: str) -> DatasetError:
-        """Return the error of an archive that cannot be read in place, and what to do."""
-        return DatasetError(f"archive {printable(self._path)} cannot be read in place: {what}")
-
-    def check_same(self, stamp: Stamp) -> None:
-        """Refuse an archive that changed since it was listed: offsets are no longer valid."""
-        if _stamp(os.fstat(self._fd)) != stamp:
-            raise DatasetError(
-                f"archive {printable(self._path)} changed while it was read; run the same command "
-                "again when it is complete (decoded rows are kept)"
-            )
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +46,14 @@ class ArchiveSource:
         Absolute.
     kind : str
         ``zip`` or ``tar``.
+    timeout_s : float
+        See `batchify.storage.source.FolderSource`.
     """
 
     path: bytes
     kind: Kind
     stamp: Stamp
+    timeout_s: float = IMAGE_TIMEOUT_S
 
     @property
     def location(self) -> bytes:
@@ -153,7 +85,7 @@ class ArchiveReader:
     def __init__(self, archive: ArchiveSource) -> None:
         self._archive = archive
         try:
-            self._file = ArchiveFile(archive.path)
+            self._file = ArchiveFile(archive.path, patience(archive.timeout_s))
         except FileNotFoundError as error:
             raise DatasetNotFoundError(
                 f"archive {printable(archive.path)} vanished while it was read; what is decoded is "
@@ -174,8 +106,8 @@ class ArchiveReader:
         ------
         DatasetError
             If the archive changed since it was listed.
-        OSError
-            If it cannot be read.
+        DatasetIOError
+            If its drive fails.
         """
         read_member = READ_MEMBER[self._archive.kind]
         for file in files:
@@ -258,14 +190,16 @@ def archive_kind(path: str | os.PathLike[str]) -> str | None:
     """Return what kind of archive a file is, by its first bytes; None if it is not one.
 
     ``zip`` and ``tar`` can be read in place; the others are only named in a message.
+
+    Raises
+    ------
+    DatasetIOError
+        If its drive fails.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with open(path, "rb") as file:
-            head = file.read(tar_reader.BLOCK)
-            file.seek(-min(zip_reader.END_NBYTES, len(head)), os.SEEK_END)
-            tail = file.read()
+        head, tail = wait_out(lambda: _head_and_tail(path), os.fsencode(path))
+    except DatasetIOError:
+        raise
     except (OSError, ValueError):
         return None
     if head.startswith(zip_reader.MAGIC) or zip_reader.is_last_part(tail):
@@ -275,11 +209,23 @@ def archive_kind(path: str | os.PathLike[str]) -> str | None:
     return next((name for magic, name in _OTHERS if head.startswith(magic)), None)
 
 
+def _head_and_tail(path: str | os.PathLike[str]) -> tuple[bytes, bytes]:
+    """Return the first and the last bytes of a plain file; none of another one."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return b"", b""
+    with open(path, "rb") as file:
+        head = file.read(tar_reader.BLOCK)
+        file.seek(-min(zip_reader.END_NBYTES, len(head)), os.SEEK_END)
+        return head, file.read()
+
+
 def list_archive(
     path: str | os.PathLike[str],
     kind: str,
     options: DiscoverOptions,
     patterns: PathFilter | None = None,
+    *,
+    timeout_s: float = IMAGE_TIMEOUT_S,
 ) -> ListedTree:
     """Return the folders of an archive.
 
@@ -292,6 +238,8 @@ def list_archive(
     ----------
     kind : str
         As `archive_kind` has it.
+    timeout_s : float
+        See `ArchiveSource`.
 
     Raises
     ------
@@ -307,7 +255,7 @@ def list_archive(
         )
     try:
         with contextlib.closing(ArchiveFile(full)) as file:
-            tree = ListedTree(ArchiveSource(full, readable, file.stamp))
+            tree = ListedTree(ArchiveSource(full, readable, file.stamp, timeout_s))
             for member in _LIST_MEMBERS[readable](file):
                 _add(tree, member, options)
             file.check_same(file.stamp)

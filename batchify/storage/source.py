@@ -6,10 +6,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from batchify.errors import BadImageError, DatasetError
+from batchify.errors import BadImageError, DatasetError, DatasetIOError
+from batchify.options import IMAGE_TIMEOUT_S
+from batchify.storage.outage import PATIENCE_S, wait_out
 
 _FLAGS = (
     os.O_RDONLY
@@ -27,15 +29,22 @@ class ChangedError(OSError):
     """The file changed while it was read."""
 
 
-def read_file(path: bytes, max_nbytes: int) -> bytes:
+def read_file(path: bytes, max_nbytes: int, patience_s: float = PATIENCE_S) -> bytes:
     """Read a regular file in full: never blocking, never a mix of two versions.
 
     A file that changes, vanishes or fails while it is read is tried once more.
+
+    Parameters
+    ----------
+    patience_s : float
+        How long its drive, or the network mount, may fail.
 
     Raises
     ------
     BadImageError
         With the reason, if it cannot be read whole.
+    DatasetIOError
+        If its drive fails longer than that.
     OSError
         If this process, or the system, has too many files open.
     """
@@ -45,9 +54,18 @@ def read_file(path: bytes, max_nbytes: int) -> bytes:
         if error.errno in _OURS:
             raise
     try:
-        return _read_once(path, max_nbytes)
+        return wait_out(lambda: _read_once(path, max_nbytes), path, patience_s)
+    except DatasetIOError:
+        raise
     except OSError as error:
+        if error.errno in _OURS:
+            raise
         raise BadImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def patience(timeout_s: float) -> float:
+    """Return how long reading a file may wait, so that its worker does not count as hung."""
+    return min(PATIENCE_S, timeout_s / 2)
 
 
 def _read_once(path: bytes, max_nbytes: int) -> bytes:
@@ -184,6 +202,22 @@ class ReadAhead:
         self._reader.close()
 
 
+def is_folder_at(path: bytes) -> bool:
+    """Tell whether a path is that of a folder.
+
+    Raises
+    ------
+    DatasetIOError
+        If its drive fails: the folder may be there.
+    """
+    try:
+        return stat.S_ISDIR(wait_out(lambda: os.stat(path), path).st_mode)
+    except DatasetIOError:
+        raise
+    except (OSError, ValueError):
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class FolderSource:
     """A dataset folder.
@@ -192,9 +226,12 @@ class FolderSource:
     ----------
     root : bytes
         Absolute.
+    timeout_s : float
+        The image timeout: a drive that fails must be detected before the worker counts as hung.
     """
 
     root: bytes
+    timeout_s: float = IMAGE_TIMEOUT_S
 
     @property
     def location(self) -> bytes:
@@ -203,22 +240,23 @@ class FolderSource:
 
     def below(self, name: bytes) -> FolderSource:
         """Return the source of a folder in the folder."""
-        return FolderSource(os.path.join(self.root, name))
+        return replace(self, root=os.path.join(self.root, name))
 
     def exists(self) -> bool:
         """Tell whether the dataset still exists."""
-        return os.path.isdir(self.root)
+        return is_folder_at(self.root)
 
     def open_reader(self) -> FolderReader:
         """Return a reader of its files."""
-        return FolderReader(self.root)
+        return FolderReader(self.root, patience(self.timeout_s))
 
 
 class FolderReader:
     """A reader of a folder's files, each when it is asked for."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, patience_s: float) -> None:
         self._root = os.path.join(root, b"")
+        self._patience_s = patience_s
 
     def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
@@ -226,7 +264,7 @@ class FolderReader:
         """Yield the content of each file, or why it cannot be read."""
         for file in files:
             try:
-                yield read_file(self._root + file.path, max_nbytes)
+                yield read_file(self._root + file.path, max_nbytes, self._patience_s)
             except BadImageError as error:
                 yield error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from batchify.common.paths import is_within
 from batchify.common.text import printable
 from batchify.errors import DatasetNotFoundError, Skipped
-from batchify.storage.source import FolderSource, Source
+from batchify.options import IMAGE_TIMEOUT_S
+from batchify.storage.outage import is_outage, wait_out
+from batchify.storage.source import FolderSource, Source, is_folder_at
 
 NO_FILE = "there is no such file"
 FOLLOW_LINKS = "(see --follow-links)"
@@ -113,16 +116,26 @@ class FolderTree:
     ----------
     follow_links : bool
         Follow links that lead out of the folder, and links to folders.
+    timeout_s : float
+        See `batchify.storage.source.FolderSource`.
 
     Raises
     ------
     DatasetNotFoundError
         If it is not a folder.
+    DatasetIOError
+        If its drive fails.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, follow_links: bool) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        follow_links: bool,
+        timeout_s: float = IMAGE_TIMEOUT_S,
+    ) -> None:
         self._root = os.path.abspath(os.fsencode(directory))
-        if not os.path.isdir(self._root):
+        if not is_folder_at(self._root):
             there = os.path.lexists(self._root)
             what = "is neither a folder nor a .zip or .tar archive" if there else "does not exist"
             if there and not os.access(self._root, os.R_OK):
@@ -135,7 +148,7 @@ class FolderTree:
         self._follow_links = follow_links
         self._prefix = os.path.join(self._root, b"")
         self._parents: dict[bytes, bool] = {b"": True}
-        self.source: Source = FolderSource(self._root)
+        self.source: Source = FolderSource(self._root, timeout_s)
         self.refused = ()
         self.entered = b""
 
@@ -170,6 +183,8 @@ class FolderTree:
         try:
             mode = os.stat(full).st_mode
         except OSError as error:
+            if is_outage(error):
+                raise
             return f"dangling or looping link ({error.strerror})"
         if not stat.S_ISREG(mode):
             return f"not a regular file but {_KINDS.get(stat.S_IFMT(mode), 'something else')}"
@@ -190,7 +205,10 @@ class FolderTree:
 
     def find_files(self, paths: Sequence[bytes]) -> tuple[dict[int, str], None]:
         """Look some files up, given paths without ``..``; each folder of theirs once."""
-        found = ((i, self._absence(path)) for i, path in enumerate(paths))
+        found = (
+            (i, wait_out(partial(self._absence, path), self._prefix + path))
+            for i, path in enumerate(paths)
+        )
         return {i: reason for i, reason in found if reason}, None
 
     def _absence(self, path: bytes) -> str | None:
@@ -202,6 +220,8 @@ class FolderTree:
         except (FileNotFoundError, NotADirectoryError):
             return NO_FILE
         except OSError as error:
+            if is_outage(error):
+                raise
             return f"cannot be looked up: {error.strerror}"
         return None if stat.S_ISREG(mode) else self.file_reason(path)
 
@@ -232,8 +252,16 @@ def _is_loop(link: bytes) -> bool:
 
 
 def is_folder(entry: Entry) -> bool:
-    """Tell whether an entry is a folder or a link to one; False if that is not known."""
+    """Tell whether an entry is a folder or a link to one; False if that is not known.
+
+    Raises
+    ------
+    OSError
+        If its drive fails.
+    """
     try:
         return entry.is_dir()
-    except OSError:
+    except OSError as error:
+        if is_outage(error):
+            raise
         return False

@@ -132,7 +132,7 @@ def test_a_journal_that_was_removed_meanwhile_is_made_anew(
     path = target.path + b".partial.journal"
     real_lock, calls = durable.try_lock, []
 
-    def lock_late(fd: int) -> bool:
+    def lock_late(fd: int) -> bool | None:
         calls.append(fd)
         if len(calls) == 1:
             os.unlink(path)  # the holder before finished between our open and our lock

@@ -383,7 +383,9 @@ def test_compressed_images_have_plain_masks(tmp_path: Path) -> None:
     assert verify(tmp_path / "out.h5", source=tmp_path / "photos", redecode="all").is_whole
 
 
-def test_masks_are_served_from_where_they_lie(tmp_path: Path) -> None:
+def test_masks_are_served_from_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mapped, in rows and batches, of several files as one, pickled, by a loader and frameworks."""
     photos = tmp_path / "photos"
     options = masked(tmp_path, draw(tmp_path))
@@ -399,6 +401,12 @@ def test_masks_are_served_from_where_they_lie(tmp_path: Path) -> None:
     assert repr(train).endswith("masks>")
     x, y = train.batches(100).read(slice(None))
     np.testing.assert_array_equal(y, masks.astype(np.float32))
+    with monkeypatch.context() as patch:  # a file system that maps no files
+        patch.setattr("batchify.loading.open._mapped", lambda _: None)
+        read = batchify.open(tmp_path / "out.h5")["train"]
+        assert not isinstance(read.labels, np.ndarray)
+        np.testing.assert_array_equal(read.labels, masks)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(read.labels)), masks)
     both = batchify.open([tmp_path / "out.h5", tmp_path / "two.h5"])["train"]
     assert both.labels is not None
     np.testing.assert_array_equal(np.asarray(both.labels), [*masks, *masks])

@@ -410,6 +410,28 @@ def test_labels_are_of_classes(tmp_path: Path) -> None:
             batchify.open(out)
 
 
+@pytest.mark.parametrize("kind", ["mapped", "encoded", "several"])
+def test_a_file_system_that_maps_no_files_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Every column is the same, and so are batches, also after a pickle."""
+    path = make(tmp_path, kind)
+    expected = batchify.open(path)["train"]
+
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(np, "memmap", refused)
+    split = batchify.open(path)["train"]
+    assert not isinstance(split.images, np.ndarray)
+    for found in (split, pickle.loads(pickle.dumps(split))):
+        np.testing.assert_array_equal(found.images[:], expected.images[:])
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        assert list(found.paths) == list(expected.paths)
+    for mine, other in zip(split.batches(8), expected.batches(8), strict=True):
+        np.testing.assert_array_equal(mine[0], other[0])
+
+
 def test_what_the_system_refuses_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
