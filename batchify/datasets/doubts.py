@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 
 from batchify import choices
-from batchify.common.text import plural, printable, shown_names
+from batchify.common.text import columns_of, plural, printable, shown_names
 from batchify.datasets.walk import Listing, Walk
 from batchify.errors import DatasetError
 from batchify.storage.patterns import escaped, exclude_options
@@ -62,8 +62,8 @@ def doubt(walk: Walk, parent: Listing, reason: str, *ways: tuple[str, str]) -> D
 
 
 def _aligned(rows: list[tuple[str, str]]) -> list[str]:
-    width = max(len(first) for first, _ in rows)
-    return [f"  {first.ljust(width)}  {second}" for first, second in rows]
+    width = max(columns_of(first) for first, _ in rows)
+    return [f"  {first}{' ' * (width - columns_of(first))}  {second}" for first, second in rows]
 
 
 def _content(listing: Listing) -> str:

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from itertools import chain, groupby, islice, pairwise
 from operator import itemgetter
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import ImageFont, features
@@ -54,6 +53,8 @@ class Face:
         self.is_shaped = features.check("raqm")
 
     def _opened(self) -> BinaryIO:
+        if os.path.exists(self._file) and not os.path.isfile(self._file):
+            raise ValueError("not a regular file")  # a FIFO would wait for its writer
         return open(self._file, "rb")
 
     def has(self, text: str) -> bool:
@@ -85,6 +86,11 @@ class Face:
 
     def _open(self, size: int) -> Sized:
         return ImageFont.truetype(self._file, size)
+
+    def letters(self) -> frozenset[str]:
+        """Return the characters of the font that are drawn by themselves."""
+        codes = chain.from_iterable(range(first, last + 1) for first, last in self._ranges)
+        return frozenset(char for char in map(chr, codes) if not extends(char))
 
     def drawn(self, text: str) -> str:
         """Return a text without characters that only a shaping library understands."""
@@ -140,6 +146,7 @@ class Fonts:
     def __init__(self, font: str | os.PathLike[str] | None = None) -> None:
         scalable = features.check("freetype2")
         self.main: Face = BundledFace() if scalable else BitmapFace()
+        self._plain = self.main.letters()
         self._others: list[Face] = [] if font is None else [_chosen(os.fspath(font))]
         self._system = _system_faces() if scalable else iter(())
         self._found: dict[str, Face | None] = {}
@@ -165,6 +172,8 @@ class Fonts:
         Spaces, digits and punctuation between letters of one font are taken from that font, if it
         has them: words of a right-to-left script then follow each other from right to left.
         """
+        if self._plain.issuperset(text):  # most text, and much faster
+            return [(self.main, text)]
         units = clusters(text)
         faces = [self.face(unit) or self.main for unit in units]
         special = [i for i, face in enumerate(faces) if face is not self.main]
@@ -299,17 +308,17 @@ def system_fonts() -> list[str]:
 
 def font_folders() -> Sequence[str]:
     """Return the folders where the system and its user keep fonts; not all of them exist."""
-    home = Path.home()
+    home = os.path.expanduser("~")
     if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA", str(home / "AppData" / "Local"))
+        local = os.environ.get("LOCALAPPDATA", rf"{home}\AppData\Local")
         windows = os.environ.get("WINDIR", r"C:\Windows")
         return [rf"{windows}\Fonts", rf"{local}\Microsoft\Windows\Fonts"]
     if sys.platform == "darwin":
-        return ["/System/Library/Fonts", "/Library/Fonts", str(home / "Library" / "Fonts")]
+        return ["/System/Library/Fonts", "/Library/Fonts", f"{home}/Library/Fonts"]
     shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
-    own = os.environ.get("XDG_DATA_HOME") or str(home / ".local" / "share")
+    own = os.environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
     folders = [f"{folder}/fonts" for folder in [*shared.split(":"), own] if folder]
-    return [*folders, str(home / ".fonts")]
+    return [*folders, f"{home}/.fonts"]
 
 
 def _rank(path: str) -> tuple[int, int, str, str]:

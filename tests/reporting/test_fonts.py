@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ def test_a_font_of_the_system_draws_what_the_bundled_one_lacks(folder: Path) -> 
     make_font(folder / "NotoSansCJK-Regular.ttc", "熊", collection=True)
     (folder / "Broken.ttf").write_bytes(b"OTTO" + bytes(40))
     (folder / "Empty.ttf").write_bytes(b"")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "Pipe.ttf")
     names = [Path(path).name for path in fonts.system_fonts()]
     assert names[0] == "NotoSansCJK-Regular.ttc"
     assert names[-1] == "Some-Bold.ttf"
