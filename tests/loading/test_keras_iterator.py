@@ -196,6 +196,18 @@ def test_functions_give_what_they_give_in_keras(nested: Path, function: Any) -> 
     assert_same(next(loader), keras.batch(reference))
 
 
+@pytest.mark.parametrize("color_mode", ["rgb", "rgba", "grayscale"])
+@pytest.mark.parametrize("rescale", ["auto", 1 / 65535])
+def test_a_function_that_changes_nothing(zoo: Path, color_mode: Any, rescale: Any) -> None:
+    """Gives the batches that there are without it, for images of every kind and depth."""
+    given: dict[str, Any] = {"color_mode": color_mode, "rescale": rescale, "target_size": (9, 8)}
+    plain, same = (
+        Loader.from_directory(zoo, subset=None, batch_size=500, transform=transform, **given)
+        for transform in (None, lambda image: image)
+    )
+    assert_same(next(same), next(plain))
+
+
 def test_what_a_function_may_return(photos: Path) -> None:
     """Whole numbers, too; another shape is refused, and its own errors are not hidden."""
 

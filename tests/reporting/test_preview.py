@@ -126,7 +126,7 @@ def test_large_images_and_many_classes_take_little(tmp_path: Path) -> None:
 def test_labels_that_are_no_classes(
     tmp_path: Path, mode: str, columns: list[str], caption: str
 ) -> None:
-    """Stand below the images: numbers, names of labels, masks."""
+    """Numbers, names of labels and masks are below the images."""
     rows = []
     for i in range(3):
         save(tmp_path / "data" / f"{i}.png", encoded(photo(8, 8, i), "PNG"))
