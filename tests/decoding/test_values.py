@@ -95,7 +95,7 @@ def warned(output: str) -> list[str]:
 def test_v1_clipped_16_bits_are_a_warning(
     run: Run, draw: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The pixels are Keras', all 255; the last line has the share, and both options."""
+    """The pixels are Keras', all 255; the warning has the share, and both options."""
     root = draw(grey16())
     done = run("build", root, "out.h5", *SMALL)
     (warning,) = warned(done.stdout)
@@ -105,7 +105,6 @@ def test_v1_clipped_16_bits_are_a_warning(
         "(100% of their pixels); build with --depth scale, or with --color-mode grayscale "
         "--dtype uint16"
     )
-    assert done.stdout.splitlines()[-1].endswith(warning)
     with h5py.File(tmp_path / "out.h5") as file:
         assert (file["X_train"][()] == 255).all()
         assert file["X_train"].attrs["scale_factor"] == np.float32(1 / 255)
