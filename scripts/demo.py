@@ -58,13 +58,13 @@ def main() -> int:
         ("check", "out.h5"),
     ):
         print(f"\n$ batchify {shlex.join([command, *arguments])}", flush=True)
-        code = run([commands / "batchify", command, *arguments], work, whole=command != "inspect")
-        if code and command != "check":  # which exits with 8 for what it finds
+        done = subprocess.run([commands / "batchify", command, *arguments], cwd=work, check=False)
+        if done.returncode and command != "check":  # which exits with 8 for what it finds
             if command == "build":
                 print("scripts/demo: options of the build may follow DATASET", file=sys.stderr)
             with contextlib.suppress(OSError):  # if a list of failed images is in it
                 work.rmdir()
-            return code
+            return done.returncode
     print(f"\nThe results are in {work}:")
     for name, what in RESULTS.items():
         print(f"  {work / name!s:{len(str(work)) + 14}}{what}")
@@ -106,17 +106,6 @@ def why(error: subprocess.CalledProcessError) -> str:
             "It needs the network, or a package index that you set in PIP_INDEX_URL.",
         ]
     )
-
-
-def run(command: list[str | Path], work: Path, *, whole: bool) -> int:
-    """Run a command; print all of its output, or what comes before the options of the build."""
-    if whole:
-        return subprocess.run(command, cwd=work, check=False).returncode
-    done = subprocess.run(command, cwd=work, check=False, encoding="utf-8", stdout=subprocess.PIPE,
-                          env={**os.environ, "PYTHONIOENCODING": "utf-8"})  # fmt: skip
-    shown, cut, _ = done.stdout.partition("\nbuilt by ")
-    print(shown + "…" if cut else shown.rstrip(), flush=True)
-    return done.returncode
 
 
 if __name__ == "__main__":
