@@ -45,7 +45,7 @@ class BadImageError(BatchifyError, ValueError):
 class BatchifyWarning(UserWarning):
     """Something about a dataset that may not be as you mean it; nothing is lost.
 
-    Python code gets it by `warnings.warn`; the command prints it last.
+    Python code gets it by `warnings.warn`; the command prints it after the result.
 
     Attributes
     ----------

@@ -187,7 +187,7 @@ def _difference(source: bytes | BadImageError, digest: bytes) -> str:
     """Return why a file is not the one with a SHA-256; empty if it is."""
     if isinstance(source, BadImageError):
         return str(source)
-    return "" if hashlib.sha256(source).digest() == digest else "its content is another"
+    return "" if hashlib.sha256(source).digest() == digest else "its content has changed"
 
 
 class Redecoded(NamedTuple):

@@ -17,15 +17,15 @@ KEPT = 1000
 """How many findings of one code are listed; all are counted."""
 
 VERIFY_CODES = {
-    "structure": "what is in the file is not what schema 1 says",
-    "digest": "names, attributes, types, shapes or records are not those that were written",
-    "record": "a label, path, hash or size is not the one that was written",
-    "label": "a label is not of a class",
-    "image": "a stored image is not the one that was written",
-    "missing": "a source is not in the folder any more",
-    "changed": "a source is not the one that was decoded",
-    "new": "a source is not in the file",
-    "pixels": "decoding a source again gives other pixels",
+    "structure": "does not match schema 1",
+    "digest": "names, attributes, types, shapes or records have changed",
+    "record": "a label, path, hash or size does not match its checksum",
+    "label": "a label is not one of the classes",
+    "image": "a stored image does not match its checksum",
+    "missing": "an image file is no longer in the dataset",
+    "changed": "an image file has changed since it was decoded",
+    "new": "an image file of the dataset is not in the file",
+    "pixels": "decoding an image file again gives different pixels",
 }
 
 
@@ -155,7 +155,7 @@ class Code(NamedTuple):
     severity : str
         ``error`` or ``warning``.
     advice : str
-        What a user can do.
+        What a user can do; empty if the message says it.
     limit : str
         The field of `CheckLimits` that makes an error of a warning, when it is given.
     split_advice : str
@@ -195,16 +195,7 @@ CHECK_CODES = {
     "similar-classes": Code(
         "warning", "if they are one class, give their folders, or labels, the same name"
     ),
-    "nested-classes": Code(
-        "warning", "build with --class-from leaf or path if the inner folders are the classes"
-    ),
-    "kinds": Code("warning", "exclude the folder, or take the labels from a table"),
-    "loose": Code(
-        "warning",
-        "move them into class folders, or build with --layout classes (or splits), --exclude or "
-        "--label-from",
-    ),
-    "links": Code("warning", "build with --follow-links"),
+    **{code: Code("warning", "") for code in ("nested-classes", "kinds", "loose", "links")},
     "tiny-class": Code("warning", "add images, or remove these classes", "min_class_size"),
     "imbalance": Code("warning", "add images, or use class weights", "max_imbalance"),
     "skipped": Code(
@@ -274,7 +265,7 @@ class Problem:
     message : str
         One line.
     advice : str
-        What a user can do.
+        What a user can do; empty if the message says it.
     count : int
         How many images, classes or groups are affected.
     examples : tuple of Finding
@@ -292,7 +283,7 @@ class Problem:
     ignored: bool = False
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.advice}"
+        return f"{self.message}; {self.advice}" if self.advice else self.message
 
     def __repr__(self) -> str:
         return f"<batchify {self.severity} {self.code}: {self.message}>"

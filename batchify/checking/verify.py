@@ -229,7 +229,7 @@ class Verifier:
                     self._found.add(Finding(code, message, split, start + i, path))
 
             damaged = record_sums(records) != records["record_crc32"]
-            add("record", "its checksum (record_crc32) is another", damaged)
+            add("record", "checksum mismatch (record_crc32)", damaged)
             if "labels" in records:
                 wrong, message = bad_labels(records["labels"], class_mode, n_classes)
                 add("label", message, wrong & ~damaged)

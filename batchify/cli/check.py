@@ -202,7 +202,7 @@ def _lines(problem: Problem) -> list[str]:
     more = max(problem.count, len(problem.examples)) - SHOWN
     if more > 0 and problem.examples:
         lines.append(f"    … and {more:,} more")
-    return [*lines, f"    {problem.advice}"]
+    return [*lines, f"    {problem.advice}"] if problem.advice else lines
 
 
 def github_text(report: CheckReport) -> str:

@@ -150,7 +150,6 @@ def _planned_classes(plan: BuildPlan, *, show_all: bool) -> list[str]:
     lines = [class_table("class", plan.dataset.classes, counts, show_all=show_all)]
     if len(plan.dataset.classes) > MOST_CLASSES and not show_all:
         lines.append("  (--verbose shows all classes)")
-    lines += [f"{name}: images without labels" for name in found if name not in counts]
     return [*lines, ""]
 
 

@@ -80,20 +80,20 @@ def verify(
 def render(result: Verification) -> str:
     """Return the result of a verification as text."""
     from batchify.checking.findings import VERIFY_CODES as CODES
-    from batchify.common.text import printable
+    from batchify.common.text import plural, printable
 
-    checked = [f"{result.rows:,} rows", "the digest"] if result.rows else []
+    checked = [plural(result.rows, "row"), "the digest"] if result.rows else []
     if result.images:
-        checked.append(f"{result.images:,} stored images")
+        checked.append(plural(result.images, "stored image"))
     if result.sources:
-        checked.append(f"{result.sources:,} sources")
-    if result.decoded:
-        checked.append(f"{result.decoded:,} decoded again")
-    total = sum(result.counts.values())
-    verdict = f"{total:,} finding{'s' * (total > 1)}" if total else "whole"
-    lines = [
-        f"{printable(result.path)}: {verdict} ({', '.join(checked) or 'nothing could be read'})"
-    ]
+        again = f", {result.decoded:,} of them decoded again" if result.decoded else ""
+        checked.append(plural(result.sources, "image file") + again)
+    verified = " and ".join(filter(None, (", ".join(checked[:-1]), *checked[-1:])))
+    path = printable(result.path)
+    if result.is_whole:
+        return f"{path}: OK: verified {verified}"
+    found = plural(sum(result.counts.values()), "finding")
+    lines = [f"{path}: {found} ({f'checked {verified}' if verified else 'it cannot be read'})"]
     for code, count in result.counts.items():
         lines.append(f"  {code}: {count:,} ({CODES[code]})")
         of_code = [finding for finding in result.findings if finding.code == code]

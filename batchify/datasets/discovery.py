@@ -135,7 +135,7 @@ def discover(
     endings = {each: found_endings[each] for each in other if each in found_endings}
     if endings:
         text = ignored_text({each: other[each] for each in endings}, options.extensions)
-        walk.warn("ignored", f"ignored because of their ending: {text}")
+        walk.warn("ignored", text)
     return Dataset(
         source=tree.source,
         layout=layout.name,

@@ -210,7 +210,8 @@ def ignored_text(counts: Mapping[str, int], given: Iterable[str]) -> str:
     given : iterable of str
         As for `taking_advice`.
     """
-    return f"{counts_text(counts)} that look like images; {taking_advice(counts, given)}"
+    found = f"ignored because of their ending: {counts_text(counts)} that look like images"
+    return f"{found}; {taking_advice(counts, given)}"
 
 
 def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:

@@ -312,4 +312,4 @@ def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
             for first in range(0, len(expected), step)
             for row in _damaged(images, start + first, expected[first : first + step])
         ]
-    return [(row, "its checksum (row_crc32) is another") for row in damaged]
+    return [(row, "checksum mismatch (row_crc32)") for row in damaged]

@@ -108,7 +108,7 @@ class Pictures(Closing):
         with self._reader.refusing():
             checksum = int(self._columns["row_crc32"][row])
         if zlib.crc32(data) != checksum:
-            raise self._damage(row, "its checksum is another")
+            raise self._damage(row, "checksum mismatch")
         try:
             pixels = self._stored.pixels(data)
         except BadImageError as error:

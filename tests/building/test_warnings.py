@@ -34,7 +34,9 @@ def test_python_code_gets_each_warning_with_its_code(doubtful: Path, tmp_path: P
         batchify.build_shards(doubtful, tmp_path / "shards", shards=2, workers=1)
 
 
-def test_the_command_prints_warnings_after_what_was_made(run: Run, doubtful: Path, tmp_path: Path) -> None:
+def test_the_command_prints_warnings_after_what_was_made(
+    run: Run, doubtful: Path, tmp_path: Path
+) -> None:
     """And JSON has them with their codes; a build that is up to date says them again."""
     out = tmp_path / "out.h5"
     for _ in range(2):

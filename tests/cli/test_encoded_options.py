@@ -65,7 +65,7 @@ def test_all_commands_take_it(photos: Path, out: Path, run: Run) -> None:
     """verify, with its sources; check of file and folder; build --check; fingerprint."""
     done = run("verify", out, "--source", photos, "--redecode", "all")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "15 sources, 15 decoded again" in done.stdout
+    assert "15 image files, 15 of them decoded again" in done.stdout
     assert run("build", photos, out, *SMALL, "--on-error", "skip", "--check").returncode == 0
     assert "is up to date" in run("build", photos, out, *SMALL, "--on-error", "skip").stdout
     first = run("fingerprint", photos, *SMALL).stdout

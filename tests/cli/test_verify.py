@@ -31,9 +31,11 @@ def test_a_whole_file_exits_0(run: Run, out: Path) -> None:
     """And says what was checked; nothing on stderr."""
     done = run("verify", "out.h5")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "out.h5: whole (15 rows, the digest, 15 stored images)\n"
+    assert done.stdout == "out.h5: OK: verified 15 rows, the digest and 15 stored images\n"
     done = run("verify", "out.h5", "--quick", "--source", "photos", "--redecode", "3")
-    expected = "out.h5: whole (15 rows, the digest, 15 sources, 3 decoded again)\n"
+    expected = (
+        "out.h5: OK: verified 15 rows, the digest and 15 image files, 3 of them decoded again\n"
+    )
     assert done.stdout == expected
 
 
@@ -45,8 +47,8 @@ def test_damage_exits_6_and_names_split_and_row(run: Run, out: Path) -> None:
     out.write_bytes(data)
     done = run("verify", "out.h5")
     assert done.returncode == 6
-    assert "out.h5: 1 finding (15 rows" in done.stdout
-    assert "  image: 1 (a stored image is not the one that was written)" in done.stdout
+    assert "out.h5: 1 finding (checked 15 rows" in done.stdout
+    assert "  image: 1 (a stored image does not match its checksum)" in done.stdout
     assert "    - train row 1 (" in done.stdout
     done = run("verify", "out.h5", "--json")
     assert done.returncode == 6

@@ -289,7 +289,7 @@ def test_a_changed_mask_is_a_changed_source(tmp_path: Path) -> None:
     found = verify(tmp_path / "out.h5", source=photos)
     (finding,) = found.findings
     assert (finding.code, finding.path) == ("changed", b"images/2.png")
-    assert finding.message == "its mask masks/2.png: its content is another"
+    assert finding.message == "its mask masks/2.png: its content has changed"
     assert fingerprint(photos, options).hexdigest != before
     report = build(photos, tmp_path / "out.h5", options, overwrite=True)
     assert report.copied == len(SIZES)  # the images are the same, and not decoded again

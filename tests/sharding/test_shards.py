@@ -467,13 +467,13 @@ def test_the_command_builds_shards(photos: Path, tmp_path: Path, run: Run) -> No
     listed = json.loads(run(*arguments, "--dry-run", "--json").stdout)["shards"]
     assert listed[0] == {"file": "train-00000-of-00002.h5", "rows": 6}
     missing = run(*arguments, "--check")
-    assert (missing.returncode, missing.stderr) == (1, "")
+    assert (missing.returncode, missing.stderr) == (9, "")
     assert "there is no manifest.json" in missing.stdout
     made = run(*arguments)
     assert made.returncode == 0, made.stderr
     assert "out, 4 shards: 12 train + 3 validation images of 12×10×3 uint8" in made.stdout
     again = run(*arguments)
-    assert again.stdout.endswith("out, 4 shards: up to date: 12 train + 3 validation images\n")
+    assert "out, 4 shards: up to date: 12 train + 3 validation images\ncheck: " in again.stdout
     report = json.loads(run(*arguments, "--json").stdout)
     assert report["up_to_date"] is True
     assert report["stood"] == len(report["shards"]) == 4
@@ -552,7 +552,7 @@ def test_a_folder_of_shards_is_verified_as_one(photos: Path, tmp_path: Path) -> 
         "new": 1 + 4 + 1,  # with those of the shards that are gone
     }  # fmt: skip
     messages = [finding.message for finding in result.findings]
-    assert "train-00001-of-00003.h5: its checksum (row_crc32) is another" in messages
+    assert "train-00001-of-00003.h5: checksum mismatch (row_crc32)" in messages
     assert "validation-00001-of-00003.h5: there is no such file" in messages
 
 

@@ -117,7 +117,7 @@ def check() -> None:
     counts = {"error": 0, "warning": 0}
     for finding in checked["findings"]:
         code, severity = finding["code"], finding["severity"]
-        message = f"{finding['message']}; {finding['advice']}"
+        message = "; ".join(filter(None, (finding["message"], finding["advice"])))
         if finding.get("ignored"):
             tell(f"ignored: {code}: {message}")
             continue
