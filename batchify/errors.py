@@ -148,6 +148,12 @@ class WorkerDiedError(BatchifyError, RuntimeError):
     """A worker process died or hung."""
 
 
+class WorkersKilledError(WorkerDiedError):
+    """Worker processes are killed again and again, for want of memory or by someone."""
+
+    exit_code = 4
+
+
 class ClusterError(BatchifyError, RuntimeError):
     """The cluster cannot be reached, or lost the work; finished shards are kept."""
 

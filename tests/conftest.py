@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
@@ -95,23 +95,13 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """
     if request.node.get_closest_marker("workers"):
         return
-    start, recover, run_there = Workers.start, Workers._recover, Workers._run_there
+    start = Workers.start
 
     def start_chosen(workers: Workers) -> None:
         if workers.chosen:
             start(workers)
 
-    def start_and_run_there(workers: Workers, *rest: Any) -> Iterator[Any]:
-        start(workers)
-        return run_there(workers, *rest)
-
-    def recover_and_start(workers: Workers, *rest: Any) -> None:
-        recover(workers, *rest)
-        start(workers)
-
     monkeypatch.setattr(Workers, "start", start_chosen)
-    monkeypatch.setattr(Workers, "_run_there", start_and_run_there)
-    monkeypatch.setattr(Workers, "_recover", recover_and_start)
     monkeypatch.setattr(engine, "START_S", math.inf)
 
 

@@ -232,7 +232,7 @@ class _Production:
                 work.record(rows)
                 bad.add(rows)
                 self.report(Progress("fill", finished, plan.images, bad.count, rows.split))
-        except (BadImagesError, WorkerDiedError):
+        except (BadImagesError, WorkerDiedError, MemoryError):
             work.commit()
             raise
         except (DatasetIOError, RemoteError) as error:
@@ -377,7 +377,7 @@ def _build(
             ) as workers,
             listed_failures(destination.target.path),
         ):
-            if workers.chosen or work.is_left:
+            if workers.chosen or (work.is_left and workers.has_room):
                 # An image may have killed the build before: now a process that outlives it names
                 # the image.
                 workers.start()

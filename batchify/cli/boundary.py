@@ -90,7 +90,7 @@ def error_messages() -> Iterator[None]:
         where = f" {printable(error.filename)}" if error.filename else ""
         raise _Failure(f"input or output failed{where}: {error.strerror or error}", 4) from error
     except MemoryError as error:
-        raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 1) from error
+        raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 4) from error
 
 
 @contextmanager

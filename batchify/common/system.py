@@ -65,20 +65,50 @@ def usable_memory() -> int | None:
     The least of what the machine has, of the limit of the container and of ``ulimit -v``. The last
     one holds for each process, but batch systems set it to what they grant to all of them.
     """
-    limits = [memory_limit()]
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    found = _memory()
     if sys.platform != "win32":
         import resource
 
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-        limits.append(None if soft == resource.RLIM_INFINITY else soft)
+        if soft != resource.RLIM_INFINITY:
+            found = soft if found is None else min(found, soft)
+    return found
+
+
+def all_memory() -> int | None:
+    """Return how many bytes of memory and swap there are; None if unknown."""
+    memory = _memory()
+    return None if memory is None else memory + 1024 * _count("/proc/meminfo", "SwapTotal:")
+
+
+def _memory() -> int | None:
+    """Return the memory of the machine, or of the container."""
+    limits = [memory_limit()]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def most_processes() -> int:
-    """Return how many processes a pool may have: Windows waits on at most 63 handles."""
-    return 61 if sys.platform == "win32" else 1 << 16
+def oom_kills() -> int:
+    """Return how many processes the kernel has ended so far because it was out of memory."""
+    return _count("/proc/vmstat", "oom_kill")
+
+
+def _count(path: str, name: str) -> int:
+    """Return the number after a name in a file of the kernel; 0 if there is none."""
+    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+        for line in file:
+            if line.split()[0] == name:
+                return int(line.split()[1])
+    return 0
+
+
+def offer_memory() -> None:
+    """Ask a kernel that is out of memory to end this process rather than its parent."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+") as file:
+        score = max(int(file.read()), 500)  # of 1000
+        file.seek(0)
+        file.write(str(score))
 
 
 ItemT = TypeVar("ItemT")

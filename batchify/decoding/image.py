@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from batchify.common.system import all_memory
 from batchify.common.text import printable
 from batchify.decoding.fitting import fit_image, shrink_jpeg
 from batchify.decoding.formats import check_opened, check_size_limits, openable_formats, why_refused
@@ -63,6 +64,14 @@ _MODES = {
 _MAX_BYTE = 255
 _SAMPLE_FORMAT, _UNSIGNED = 339, 1
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+
+_PIXEL_NBYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
+"""Bytes that Pillow takes for a pixel; 4 in any other mode."""
+
+_LARGE_NBYTES = 32 << 20
+"""Images below this are decoded without a look at the memory there is."""
+
+NO_MEMORY = "needs more memory than there is"
 
 
 class Decoded(NamedTuple):
@@ -172,6 +181,7 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
     try:
         with _opened(content, options) as image:
             check_size_limits(*image.size, options)
+            _check_memory(image, options)
             check_opened(image, content.getvalue())
             if image.format == "TIFF":
                 _check_tiff(image, options)
@@ -181,7 +191,7 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
     except UnidentifiedImageError:
         raise BadImageError(why_refused(content.getvalue(), options)) from None
     except MemoryError as error:
-        raise BadImageError("needs more memory than there is") from error
+        raise BadImageError(NO_MEMORY) from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
         raise DamagedError(f"cannot be decoded: {_one_line(error)}") from error
 
@@ -199,6 +209,16 @@ def _opened(content: io.BytesIO, options: DecodeOptions) -> ImageFile.ImageFile:
                 content.seek(0)
                 return factory(content, "")
         raise
+
+
+def _check_memory(image: Image.Image, options: DecodeOptions) -> None:
+    """Refuse an image that no number of workers can decode here: it would end the process."""
+    nbytes = image.width * image.height * _PIXEL_NBYTES.get(image.mode, 4)
+    if nbytes < _LARGE_NBYTES or (image.format == "JPEG" and options.scaled_decode):
+        return
+    memory = all_memory()
+    if memory is not None and nbytes > memory:
+        raise BadImageError(NO_MEMORY)
 
 
 def _check_tiff(image: ImageFile.ImageFile, options: DecodeOptions) -> None:

@@ -2,7 +2,9 @@
 
 Tasks go out as they are needed, results come back in the order of the tasks. A worker that dies,
 or shows no sign of life for the image timeout, is detected: its breadcrumb names the item it was
-processing. That ends the run or, if the job allows, the item is skipped and the rest goes on.
+processing. A death accuses nobody, since a kernel that is out of memory kills any process: the task
+is tried again in one process, while no other runs. An item that ends this one, too, ends the run
+or, if the job allows, is skipped and the rest goes on. If none does, fewer processes go on.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ import pickle
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from batchify.common.system import most_processes, usable_cpus, usable_memory
-from batchify.common.text import plural, size_text
-from batchify.errors import BatchifyWarning, WorkerDiedError
-from batchify.options import IMAGE_TIMEOUT_S, PROCESS_NBYTES
-from batchify.workers.pool import NOTHING, Job, Pool, WorkerThread, death_text
+from batchify.errors import BatchifyWarning, WorkerDiedError, WorkersKilledError
+from batchify.options import IMAGE_TIMEOUT_S
+from batchify.workers.capacity import MOST, find_capacity
+from batchify.workers.pool import NOTHING, Crumb, Job, Pool, WorkerThread, death_text
+from batchify.workers.watch import Watch
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -34,11 +36,16 @@ IN_FLIGHT = 6
 START_S = 0.5
 """Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
 
-IMAGE_NBYTES = 100_000_000
-"""Memory for the image that a process decodes, where their number is ours: 33 megapixels."""
-
 ACCIDENTS = 3
-"""How often processes may die in one run while no item is in progress to blame."""
+"""How often in a row processes may die while no item is in progress to blame."""
+
+KILLED = -9
+"""The exit code after SIGKILL, by which the kernel ends processes when it is out of memory."""
+
+KILLED_ADVICE = (
+    "use fewer --workers (1 takes the least memory), or give it more memory, and run the same "
+    "command again"
+)
 
 HUNG = "not done in time (see --image-timeout)"
 """Without the time, which changes no other byte of a file that lists it."""
@@ -46,20 +53,27 @@ HUNG = "not done in time (see --image-timeout)"
 IDLE_TIMEOUT_S = 30.0
 """How long processes may take to start, or to fetch a task."""
 
-POLL_S = 0.5
-
 GRACE_S = 10.0
 """How long a worker may take to stop at its current item when the run ends."""
 
 
 @dataclass
 class _Flight(Generic[TaskT, ResultT]):
-    """A task that was sent to a worker, with a count of the worker deaths at each item."""
+    """A task that was sent to a worker.
+
+    Attributes
+    ----------
+    is_suspect : bool
+        Its worker died: it is to run while no other does.
+    failures : Counter
+        How often each item hung, or ended a process that was the only one.
+    """
 
     task: TaskT
     future: Future[ResultT] | None = None
     serial: int = NOTHING
-    deaths: Counter[int] = field(default_factory=Counter)
+    is_suspect: bool = False
+    failures: Counter[int] = field(default_factory=Counter)
 
     @property
     def is_lost(self) -> bool:
@@ -67,31 +81,6 @@ class _Flight(Generic[TaskT, ResultT]):
         if self.future is None or not self.future.done() or self.future.cancelled():
             return True
         return isinstance(self.future.exception(), BrokenProcessPool)
-
-
-class Watch:
-    """A watchdog that measures how long signs of life have not changed.
-
-    Only time between two frequent looks counts, so that a pause of the whole machine, or of this
-    process, is blamed on no worker.
-    """
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self.poll_s = min(POLL_S, timeout_s / 4)
-        self._last = time.monotonic()
-        self._signs: dict[int, tuple[Hashable, float]] = {}
-
-    def look(self, signs: Mapping[int, Hashable]) -> list[int]:
-        """Return the keys whose sign has been the same for the timeout."""
-        now = time.monotonic()
-        step_s, self._last = min(now - self._last, 2 * self.poll_s), now
-        seen = {}
-        for key, sign in signs.items():
-            before, still_s = self._signs.get(key, (None, 0.0))
-            seen[key] = (sign, still_s + step_s if sign == before else 0.0)
-        self._signs = seen
-        return [key for key, (_, still_s) in seen.items() if still_s >= self._timeout_s]
 
 
 class Workers:
@@ -116,9 +105,7 @@ class Workers:
     Attributes
     ----------
     has_room : bool
-        There is memory for a process in addition to this one, or `workers` was given.
-    warnings : list of BatchifyWarning
-        Why there are fewer processes than CPUs.
+        There is memory for a process in addition to this one.
     """
 
     def __init__(
@@ -135,31 +122,28 @@ class Workers:
         if self._alone:
             workers = 1
         self.chosen = workers is not None and workers > 1
-        self.has_room = True
-        self.warnings: list[BatchifyWarning] = []
-        if workers is None:
-            workers = self._default_count(PROCESS_NBYTES + batch_nbytes + IMAGE_NBYTES)
-        self.count = min(workers, most_processes())
+        capacity = find_capacity(batch_nbytes)
+        self.has_room = capacity.processes > 0
+        self._limit = capacity.warning if workers is None else None
+        self.count = min(workers or capacity.count, MOST)
         self.timeout_s = image_timeout_s
         self._pool: Pool | None = None
         self._serial = 0
+        self._asked = self.count
         self._accidents = 0
+        self._on_trial = False
 
-    def _default_count(self, nbytes: int) -> int:
-        """Return one process per CPU, or as many as there is memory for, if each takes `nbytes`."""
-        cpus, memory = usable_cpus(), usable_memory()
-        if memory is None:
-            return cpus
-        room = (memory - PROCESS_NBYTES) // nbytes
-        self.has_room = room > 0
-        count = min(cpus, max(1, room))
-        if count < cpus:
+    @property
+    def warnings(self) -> list[BatchifyWarning]:
+        """Why there are fewer processes than there are CPUs, or than were asked for."""
+        found = [self._limit] if self._limit else []
+        if self.count < self._asked:
             message = (
-                f"{plural(count, 'worker')} instead of {cpus}: memory is limited to "
-                f"{size_text(memory)}; pass --workers to choose the number yourself"
+                f"workers were killed (out of memory, or kill -9), and {self.count} of "
+                f"{self._asked} went on; next time, pass --workers {self.count}"
             )
-            self.warnings.append(BatchifyWarning("little-memory", message))
-        return count
+            found.append(BatchifyWarning("workers-killed", message))
+        return found
 
     def start(self) -> None:
         """Start the processes, at least one, without waiting for them; none if this is daemonic."""
@@ -183,8 +167,10 @@ class Workers:
         Raises
         ------
         WorkerDiedError
-            If a worker was killed, ran out of memory, crashed in a decoder, or hung while it
-            processed an item that may not be skipped, or several times between items.
+            If a worker crashed in a decoder, was killed, or hung while it processed an item that
+            may not be skipped, also when no other worker ran; or several times between items.
+        WorkersKilledError
+            If workers are killed again and again, whatever they process.
         """
         waiting = iter(tasks)
         if self._imports == __name__:
@@ -194,7 +180,6 @@ class Workers:
             patience_s = START_S if self.count > 1 else math.inf
             hung, total = yield from self._run_here(job, waiting, total, patience_s)
         if total:
-            self.start()
             yield from self._run_there(job, waiting, deque([hung] if hung else []))
 
     def _run_here(
@@ -223,7 +208,7 @@ class Workers:
                                 named = job.describe(task, thread.item)
                                 raise WorkerDiedError(f"{named}: {HUNG}") from None
                             flight = _Flight[TaskT, ResultT](task)
-                            self._blame_item(job, flight, thread.item, None)
+                            self._blame_item(job, flight, thread.item, HUNG)
                             return flight, total - done
                 yield task, result
         finally:
@@ -236,7 +221,10 @@ class Workers:
         waiting: Iterator[TaskT],
         in_flight: deque[_Flight[TaskT, ResultT]],
     ) -> Iterator[tuple[TaskT, ResultT]]:
-        """Yield every task with its result, in order, from the processes."""
+        """Yield every task with its result, in order, from the processes.
+
+        While there are suspects, they run, one after another, and nothing else does.
+        """
         pickled = pickle.dumps(job)
         watch = Watch(self.timeout_s)
         idle = Watch(max(self.timeout_s, IDLE_TIMEOUT_S))
@@ -249,25 +237,37 @@ class Workers:
                 in_flight.append(_Flight(task))
             if not in_flight:
                 return
+            suspects = [flight for flight in in_flight if flight.is_suspect]
+            flights = suspects[:1] or in_flight
             try:
-                self._submit(pickled, in_flight)
-                head = in_flight[0].future
-                assert head is not None
-                if not wait([head], watch.poll_s).done:
+                self._submit(pickled, flights, alone=bool(suspects))
+                awaited = flights[0].future
+                assert awaited is not None
+                if not wait([awaited], watch.poll_s).done:
                     killed = self._kill_hung(watch, idle)
                     hung |= killed
-                    if not killed or wait([head], GRACE_S).done:
+                    if not killed or wait([awaited], GRACE_S).done:
                         continue
                     raise BrokenProcessPool("the executor does not see that its workers are dead")
-                result = head.result()
+                result = awaited.result()
             except BrokenProcessPool as error:
                 self._recover(job, in_flight, hung, error)
                 continue
+            self._accidents = 0
+            if suspects:
+                flights[0].is_suspect = False
+                if len(suspects) == 1:
+                    self._end_trial()
+                continue
             yield in_flight.popleft().task, result
 
-    def _submit(self, pickled: bytes, in_flight: Iterable[_Flight[TaskT, ResultT]]) -> None:
-        assert self._pool is not None
-        for flight in in_flight:
+    def _submit(
+        self, pickled: bytes, flights: Iterable[_Flight[TaskT, ResultT]], *, alone: bool
+    ) -> None:
+        """Submit the tasks that wait; start the processes first, or only one if `alone`."""
+        if self._pool is None:
+            self._pool = Pool(1 if alone else self.count, self._imports)
+        for flight in flights:
             if flight.future is None:
                 self._serial += 1
                 flight.future = self._pool.submit(pickled, self._serial, flight.task)
@@ -294,51 +294,100 @@ class Workers:
         hung: set[int],
         error: BrokenProcessPool,
     ) -> None:
-        """Restart the processes after a death, without the item to blame; or raise for it."""
+        """Decide what becomes of the tasks whose worker died; or raise if nothing can."""
         assert self._pool is not None
         deaths = self._pool.deaths()
         crumbs = self._pool.crumbs()
+        starved = self._pool.is_starved()
         self._pool.end(grace_s=0.0)
         self._pool = None
         lost = {flight.serial: flight for flight in in_flight if flight.is_lost}
-        blamed = [
+        ended = [
             crumb
             for crumb in crumbs
             if crumb.serial in lost and (crumb.pid in deaths or not deaths)
         ]
-        blameless = all(crumb.item == NOTHING for crumb in blamed)
-        if blameless:
-            self._accidents += 1
-        if not blamed and self._accidents > ACCIDENTS:
-            code = next(iter(deaths.values()), None)
+        if all(crumb.item == NOTHING for crumb in ended):
+            codes = [code for pid, code in deaths.items() if pid not in hung]
+            self._count_accident(job, lost, ended, codes[0] if codes else None, error)
+        for crumb in ended:
+            flight, code = lost[crumb.serial], deaths.get(crumb.pid)
+            if crumb.pid in hung:
+                if crumb.item != NOTHING:
+                    self._blame_item(job, flight, crumb.item, HUNG)
+            elif not flight.is_suspect:
+                flight.is_suspect = self._on_trial = True
+            elif crumb.item != NOTHING and code is not None:
+                self._on_trial = False
+                killed = code == KILLED
+                self._blame_item(
+                    job, flight, crumb.item, death_text(code), killed=killed, starved=starved
+                )
+        for flight in lost.values():
+            flight.future = None
+
+    def _count_accident(
+        self,
+        job: Job[TaskT, ResultT],
+        lost: Mapping[int, _Flight[TaskT, ResultT]],
+        ended: Sequence[Crumb],
+        code: int | None,
+        error: BrokenProcessPool,
+    ) -> None:
+        """Note that a process died with no item in progress; raise if that happens all the time."""
+        if code == KILLED and self.count > 1:
+            self.count //= 2
+            return
+        self._accidents += 1
+        if self._accidents <= ACCIDENTS:
+            return
+        if code == KILLED:
+            raise WorkersKilledError(
+                f"{death_text(code)}, again and again; {KILLED_ADVICE}"
+            ) from error
+        if not ended:
             raise WorkerDiedError(
                 f"worker processes die before they have a file in hand: {death_text(code)}"
             ) from error
-        if not blameless or self._accidents > ACCIDENTS:
-            for crumb in blamed:
-                reason = None if crumb.pid in hung else death_text(deaths.get(crumb.pid))
-                self._blame_item(job, lost[crumb.serial], crumb.item, reason)
-        for flight in lost.values():
-            flight.future = None
-        self.start()
+        named = job.describe(lost[ended[0].serial].task, NOTHING)
+        reason = HUNG if code is None else death_text(code)
+        raise WorkerDiedError(f"{named}: {reason}; {job.advice}") from error
+
+    def _end_trial(self) -> None:
+        """Let all processes work again; half as many if the last trial found nobody guilty."""
+        if self._on_trial:
+            self.count = max(1, self.count // 2)
+        if self._pool is not None and self.count > 1:
+            self._pool.end(GRACE_S)
+            self._pool = None
 
     def _blame_item(
         self,
         job: Job[TaskT, ResultT],
         flight: _Flight[TaskT, ResultT],
         item: int,
-        death: str | None,
+        reason: str,
+        *,
+        killed: bool = False,
+        starved: bool = False,
     ) -> None:
-        """Skip an item that hung, or ended its worker, for the second time.
+        """Skip an item that ended a process while no other ran, or raise if it may not be skipped.
 
-        The first time may have been an accident: a kernel that is out of memory kills the largest.
+        An item that hung, or whose process was killed, has one more chance: it may have been the
+        load of the machine, or somebody else. If the system was out of memory, it is no fault of
+        the item, which may be fine with one process less, or on another machine.
         """
-        reason = death or HUNG
-        rest = None if item == NOTHING else job.without_item(flight.task, item, reason)
-        if rest is None:
+        flight.failures[item] += 1
+        is_last = flight.failures[item] > 1 or not (killed or reason == HUNG)
+        if killed and is_last and starved:
+            raise WorkersKilledError(
+                f"{job.describe(flight.task, item)}: {reason}, though no other worker ran; "
+                f"{KILLED_ADVICE}"
+            )
+        rest = job.without_item(flight.task, item, reason)
+        if rest is None and (is_last or not killed):
             raise WorkerDiedError(f"{job.describe(flight.task, item)}: {reason}; {job.advice}")
-        flight.deaths[item] += 1
-        if flight.deaths[item] > 1:
+        if rest is not None and is_last:
             flight.task = rest
 
     def __enter__(self) -> Workers:

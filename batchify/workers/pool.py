@@ -141,6 +141,7 @@ def start_worker(board: Board) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     system.fill_standard_files()
+    system.offer_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Worker(board.claim(), board.stop_flag())
 
@@ -265,6 +266,7 @@ class Pool:
 
     def __init__(self, count: int, imports: str) -> None:
         # spawn: a forked child would inherit the lock of the build and h5py's state
+        self._oom_kills = system.oom_kills()
         context = _Context()
         self._processes = context.started
         with _starting_processes():
@@ -318,6 +320,10 @@ class Pool:
             if found or time.monotonic() > deadline:
                 return found
             time.sleep(0.01)
+
+    def is_starved(self) -> bool:
+        """Return whether the system has run out of memory since the processes were started."""
+        return system.oom_kills() > self._oom_kills
 
     def end(self, grace_s: float) -> None:
         """Ask the processes to end, and kill those that have not after `grace_s`."""

@@ -227,14 +227,12 @@ class Chain:
         assert self.target() in (self.before, self.expected), f"{whom} killed in {stage}"
         assert "Traceback" not in stderr, f"{whom} killed in {stage}: {stderr}"
         if process.returncode == 0:
+            if whom == "worker" and hit:
+                self.kills[stage] += 1  # which accuses nobody, and others go on
             return True
         assert hit, stderr
+        assert process.returncode == -signal.SIGKILL, (process.returncode, stderr)
         self.kills[stage] += 1
-        if whom == "worker":
-            assert process.returncode == 1, (process.returncode, stderr)
-            assert stderr.startswith("Error: "), stderr
-        else:
-            assert process.returncode == -signal.SIGKILL, (process.returncode, stderr)
         return False
 
     def check_no_orphans(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,8 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.containers import can_limit, limited
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.packing import Entries, pack
+from PIL import Image
+
+from batchify import build
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no ru_maxrss there")
 
@@ -122,6 +127,27 @@ def test_memory_of_a_zip_grows_by_less_than_200_bytes_an_image(tmp_path: Path) -
         parent, _, workers = peaks("build", archive, out, "--target-size", "2", "--workers", "2")
         sums.append(parent + 2 * max(workers, default=0))
     assert (sums[1] - sums[0]) / (most - 1_000) < 200
+
+
+@pytest.mark.skipif(not can_limit(), reason="no groups may be made here")
+def test_a_container_with_little_memory_skips_no_image(tmp_path: Path) -> None:
+    """Memory for one large image at a time: the bytes of two workers are those of one process."""
+    root = draw_dataset(tmp_path / "d", {"a": 4, "b": 4})
+    for i in range(4):
+        large = Image.new("RGB", (5000, 4000), (40 * i, 99, 0))
+        save(root / "ab"[i % 2] / f"large{i}.jpg", encoded(large, "JPEG"))
+    command = [
+        sys.executable, "-m", "batchify", "build", str(root), str(tmp_path / "out.h5"), "--json",
+        "--target-size", "20", "--batch-size", "1", "--on-error", "skip", "--workers",
+    ]  # fmt: skip
+    with limited(memory=180_000_000) as group:
+        done = subprocess.run([*group, *command, "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "workers-killed" in [each["code"] for each in json.loads(done.stdout)["warnings"]]
+    two = (tmp_path / "out.h5").read_bytes()
+    (tmp_path / "out.h5").unlink()
+    build(root, tmp_path / "out.h5", target_size=(20, 20), workers=1)
+    assert (tmp_path / "out.h5").read_bytes() == two
 
 
 def linked(folder: Path, count: int) -> Path:

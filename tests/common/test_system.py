@@ -14,7 +14,7 @@ from helpers.containers import can_limit, limited
 from helpers.running import Run
 
 from batchify.common import cgroups, system
-from batchify.workers import engine
+from batchify.workers import capacity, engine
 
 
 @contextmanager
@@ -107,8 +107,8 @@ def test_a_build_says_that_memory_limits_its_workers(
     run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its output and that of --dry-run; not if --workers is given, or nothing is to be done."""
-    monkeypatch.setattr(engine, "usable_cpus", lambda: 8)
-    monkeypatch.setattr(engine, "usable_memory", lambda: 620_000_000)
+    monkeypatch.setattr(capacity, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(capacity, "usable_memory", lambda: 620_000_000)
     said = "3 workers instead of 8: memory is limited to 620.0 MB; pass --workers"
     assert said in run("build", photos, "out.h5", "--dry-run").stdout
     assert said not in run("build", photos, "out.h5", "--workers", "1", "--dry-run").stdout

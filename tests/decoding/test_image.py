@@ -16,6 +16,7 @@ from helpers.drawing import encoded, photo, pixels, sixteen_bit_rgb
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from batchify import choices
+from batchify.decoding import image
 from batchify.decoding.formats import check_extensions
 from batchify.decoding.image import decode_image
 from batchify.decoding.pillow_settings import (
@@ -255,6 +256,16 @@ def test_caps_hold_before_pixels_are_allocated() -> None:
         decoded(encoded(photo(40, 30), "PNG"), max_pixels=1_000)
     with pytest.raises(BadImageError, match="a side is longer than 39"):
         decoded(encoded(photo(40, 30), "PNG"), max_dimension=39)
+
+
+def test_an_image_larger_than_all_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is decoded, which would end the process; not a JPEG that is decoded smaller."""
+    monkeypatch.setattr(image, "all_memory", lambda: 60 * 40 * 4 - 1)
+    monkeypatch.setattr(image, "_LARGE_NBYTES", 0)
+    with pytest.raises(BadImageError, match="needs more memory than there is"):
+        decoded(encoded(photo(60, 40), "JPEG"))
+    decoded(encoded(photo(60, 40), "JPEG"), scaled_decode=True, interpolation="box")
+    decoded(encoded(photo(60, 40).convert("L"), "PNG"))
 
 
 def test_the_pixel_cap_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:

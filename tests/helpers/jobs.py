@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from batchify.workers.pool import NOTHING, Mark
 
 @dataclass(frozen=True)
 class Doubling:
-    """Doubles numbers; -1 ends the worker, -2 hangs, -3 ends it with nothing in hand."""
+    """Doubles numbers; -1 ends the worker, -2 hangs, -3 ends it with nothing in hand.
+
+    -4 has the worker killed, and -5 has it killed with nothing in hand.
+    """
 
     delay_s: float = 0.0
     forgiving: bool = False
@@ -29,9 +33,11 @@ class Doubling:
         yield lambda task: self._double(task, mark)
 
     def _double(self, task: int, mark: Mark) -> tuple[int, int]:
-        mark(NOTHING if task == -3 else 0)
+        mark(NOTHING if task in (-3, -5) else 0)
         if task in (-1, -3):
             os._exit(9)
+        if task in (-4, -5):
+            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(1000 if task == -2 else self.delay_s * (task % 3))
         return 2 * task, os.getpid()
 

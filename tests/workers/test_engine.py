@@ -17,10 +17,15 @@ from typing import Any, cast
 import pytest
 from helpers.jobs import Doubling
 
-from batchify.errors import WorkerDiedError
-from batchify.workers import engine, pool
+from batchify.errors import WorkerDiedError, WorkersKilledError
+from batchify.workers import capacity, engine, pool
+from batchify.workers.watch import Watch
 
 pytestmark = pytest.mark.workers
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+
+KILLED = "its worker process was ended by SIGKILL (out of memory, or kill -9)"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -43,7 +48,7 @@ def test_a_small_job_stays_in_this_process() -> None:
 
 def test_a_large_job_moves_to_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as what is left would take longer than starting them; order and results hold."""
-    monkeypatch.setattr(engine, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(capacity, "usable_cpus", lambda: 2)
     with engine.Workers(None) as workers:
         results = list(workers.run(Doubling(0.1), range(20), total=20))
     assert [value for _, (value, _) in results] == [2 * task for task in range(20)]
@@ -92,6 +97,7 @@ def test_a_run_that_is_given_up_ends_soon(monkeypatch: pytest.MonkeyPatch) -> No
         (-1, "item 0 of task -1: its worker process ended with code 9; leave it out"),
         (-2, "item 0 of task -2: not done in time (see --image-timeout); leave it out"),
         (-3, "item -1 of task -3: its worker process ended with code 9; leave it out"),
+        pytest.param(-4, f"item 0 of task -4: {KILLED}; leave it out", marks=POSIX),
     ],
 )
 def test_a_worker_that_dies_or_hangs_is_an_error_that_names_what_it_had(
@@ -106,7 +112,7 @@ def test_a_worker_that_dies_or_hangs_is_an_error_that_names_what_it_had(
     assert got == [] or got == [2, 4][: len(got)]
 
 
-@pytest.mark.parametrize("task", [-1, -2])
+@pytest.mark.parametrize("task", [-1, -2, pytest.param(-4, marks=POSIX)])
 def test_what_ends_a_worker_may_be_given_up(task: int) -> None:
     """All other tasks are done, each once, in their order, whatever was in flight."""
     tasks = [*range(1, 9), task, *range(9, 30), task, *range(30, 40)]
@@ -116,17 +122,38 @@ def test_what_ends_a_worker_may_be_given_up(task: int) -> None:
     assert [value for _, (value, _) in results] == [2 * max(task, 0) for task in tasks]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-def test_one_death_is_an_accident() -> None:
-    """Whoever is killed from outside was not at fault: what it had in hand is tried again."""
+@POSIX
+def test_a_death_is_an_accident() -> None:
+    """Whoever is killed from outside was not at fault: what it had in hand is tried again, alone.
+
+    Fewer processes do the rest, which is said.
+    """
     with engine.Workers(2) as workers:
-        results = workers.run(Doubling(0.05, forgiving=True), range(1, 60), total=59)
+        results = workers.run(Doubling(0.05), range(1, 60), total=59)
         got = []
         for _, (value, pid) in results:
             got.append(value)
             if len(got) in (5, 25):
+                assert not workers.warnings or len(got) == 25
                 os.kill(pid, signal.SIGKILL)
     assert got == [2 * task for task in range(1, 60)]
+    (warning,) = workers.warnings
+    assert warning.code == "workers-killed"
+    assert str(warning).endswith("and 1 of 2 went on; next time, pass --workers 1")
+
+
+@POSIX
+@pytest.mark.parametrize(("task", "item"), [(-4, "item 0 of task -4: "), (-5, "")])
+def test_a_lack_of_memory_is_nobodys_fault(
+    task: int, item: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the kernel says so, or it hits whatever is done: exit code 4, though items may fail."""
+    monkeypatch.setattr(pool.Pool, "is_starved", lambda _: True)
+    with pytest.raises(WorkersKilledError) as caught, engine.Workers(2) as workers:
+        list(workers.run(Doubling(forgiving=True), [1, task, 3], total=3))
+    assert str(caught.value).startswith(f"{item}{KILLED}, ")
+    assert "use fewer --workers" in str(caught.value)
+    assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("count", [1, None])
@@ -209,7 +236,7 @@ def test_a_stopped_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_pause_of_the_machine_accuses_nobody() -> None:
     """Only time between two close looks counts."""
-    watch = engine.Watch(1.0)
+    watch = Watch(1.0)
     assert watch.poll_s == 0.25
     assert watch.look({1: "a"}) == []
     watch._last -= 1000  # as if nobody had run for a while
