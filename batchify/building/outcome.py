@@ -162,6 +162,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
         "splits": {
             split.name: {
                 "rows": len(split),
+                "class_counts": plan.class_counts(split),
                 "columns": {
                     column.name: {"shape": list(column.shape), "dtype": column.dtype}
                     for column in split.columns

@@ -121,6 +121,7 @@ def test_a_dry_run_decodes_and_writes_nothing(run: Run, photos: Path, tmp_path: 
     assert verbose.startswith(done.stdout)
     assert "train       images         12×150×150×3  u1\n" in verbose
     assert not list(tmp_path.glob("out.h5*"))
+    assert plan["splits"]["train"]["class_counts"] == [4, 8]
     assert plan["splits"]["train"]["columns"]["images"] == {
         "shape": [12, 150, 150, 3], "dtype": "|u1",
     }  # fmt: skip
