@@ -90,7 +90,9 @@ def error_messages() -> Iterator[None]:
         where = f" {printable(error.filename)}" if error.filename else ""
         raise _Failure(f"input or output failed{where}: {error.strerror or error}", 4) from error
     except MemoryError as error:
-        raise _Failure("out of memory; try fewer --workers or a smaller --batch-size", 4) from error
+        where = f"{error}: " if error.args else ""
+        advice = "out of memory; try fewer --workers or a smaller --batch-size"
+        raise _Failure(where + advice, 4) from error
 
 
 @contextmanager

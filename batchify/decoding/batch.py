@@ -277,6 +277,8 @@ class BatchReader:
             except BadImageError as error:
                 bad[i] = str(error)
                 continue
+            except MemoryError as error:
+                raise MemoryError(printable(files[i].path)) from error
             if self._keep_files:
                 kept[i] = data
                 sums = record.sums or channel_sums(out[np.newaxis], self._scale, images=1)

@@ -177,11 +177,15 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
     ------
     BadImageError
         With the reason, whatever Pillow raises while the image is open.
+    MemoryError
+        If it is true: there is not enough for the pixels, and the image is not at fault.
     """
+    nbytes = 0
     try:
         with _opened(content, options) as image:
+            nbytes = _pixel_nbytes(image)
             check_size_limits(*image.size, options)
-            _check_memory(image, options)
+            _check_memory(nbytes, image, options)
             check_opened(image, content.getvalue())
             if image.format == "TIFF":
                 _check_tiff(image, options)
@@ -191,6 +195,8 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
     except UnidentifiedImageError:
         raise BadImageError(why_refused(content.getvalue(), options)) from None
     except MemoryError as error:
+        if _is_short_of(2 * nbytes + len(content.getvalue())):
+            raise
         raise BadImageError(NO_MEMORY) from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
         raise DamagedError(f"cannot be decoded: {_one_line(error)}") from error
@@ -211,9 +217,22 @@ def _opened(content: io.BytesIO, options: DecodeOptions) -> ImageFile.ImageFile:
         raise
 
 
-def _check_memory(image: Image.Image, options: DecodeOptions) -> None:
+def _pixel_nbytes(image: Image.Image) -> int:
+    """Return how many bytes the pixels take once they are decoded."""
+    return image.width * image.height * _PIXEL_NBYTES.get(image.mode, 4)
+
+
+def _is_short_of(nbytes: int) -> bool:
+    """Return whether this process cannot have so many bytes more."""
+    try:
+        np.empty(nbytes, np.uint8)
+    except MemoryError:
+        return True
+    return False
+
+
+def _check_memory(nbytes: int, image: Image.Image, options: DecodeOptions) -> None:
     """Refuse an image that no number of workers can decode here: it would end the process."""
-    nbytes = image.width * image.height * _PIXEL_NBYTES.get(image.mode, 4)
     if nbytes < _LARGE_NBYTES or (image.format == "JPEG" and options.scaled_decode):
         return
     memory = all_memory()

@@ -98,7 +98,7 @@ def build_shard(
         target = replace(destination.target, overwrite=task.run.overwrite)
         target.check_writable()
         with WorkFile(target) as work:
-            if work.is_left and may_start:
+            if work.is_left and may_start and workers.has_room:
                 workers.start()
             try:
                 made = produce(

@@ -268,6 +268,21 @@ def test_an_image_larger_than_all_memory_is_refused(monkeypatch: pytest.MonkeyPa
     decoded(encoded(photo(60, 40).convert("L"), "PNG"))
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_an_image_is_not_at_fault_for_a_lack_of_memory(
+    short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is if there is enough: libraries raise the same for sizes that overflow."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(image, "_decoded", fail)
+    monkeypatch.setattr(image, "_is_short_of", lambda nbytes: nbytes > 60 * 40 * 8 and short)
+    with pytest.raises(MemoryError if short else BadImageError):
+        decoded(encoded(photo(60, 40), "JPEG"))
+
+
 def test_the_pixel_cap_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past twice Pillow's own limit, where it refuses an image; and it is never lowered."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
