@@ -77,7 +77,7 @@ AUTO = "auto"
 """The rescale that depends on the depth of an image."""
 
 AUTO_RESCALES = {"uint8": "1/255", "uint16": "1/65535", "float32": "1/255"}
-"""What `AUTO` is for each dtype of a file; in float32, for images of 8 bits a channel."""
+"""Value of `AUTO` for each dtype of a file; in float32, for images with 8 bits per channel."""
 
 
 def parse_rescale(text: str) -> float:

@@ -19,11 +19,11 @@ from batchify.choices import (
 from batchify.errors import OptionError
 
 _NAMES_NBYTES = 32768
-"""Most bytes of the names in one option: a file's config is read back up to 64 KiB."""
+"""Limit for the bytes of names in one option: a file's config has at most 64 KiB."""
 
 
 OPTIONAL_COLUMNS = ("split", "group", "weight")
-"""Columns of a manifest with a meaning of their own, in addition to paths and labels."""
+"""Columns of a manifest with a special meaning, in addition to paths and labels."""
 
 
 def _listed(option: str, names: str | Iterable[str]) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def _check_names(names: Sequence[str], one: str, many: str) -> None:
 
 
 _PATTERNS_NBYTES = 8192
-"""Most bytes of all patterns of --include, or of --exclude: a file records them, too."""
+"""Limit for the bytes of all patterns of --include or --exclude, which a file records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class DiscoverOptions:
         tiff); ``none`` stands for files without an ending, ``all`` for all files. The content
         decides whether a file is an image.
     hidden : bool
-        Include hidden files and folders, and what systems leave behind (``@eaDir``, ``lost+found``,
+        Include hidden and system files and folders (``@eaDir``, ``lost+found``,
         ``Thumbs.db``, …), as Keras does.
     follow_links : bool
         Follow links that lead out of the dataset folder, and links to folders inside a class.
@@ -76,11 +76,11 @@ class DiscoverOptions:
         Patterns as in a ``.gitignore`` file, relative to the dataset folder: only files that match
         one are taken.
     exclude : tuple of str
-        Such patterns: files that match one, and folders with all that is in them, are ignored.
+        Patterns as above: files and folders that match one are ignored.
     layout : str
-        Which folder is what: ``classes`` (a folder for each class), ``splits`` (a folder for each
-        split, with class folders), or ``flat`` (images without class folders). ``auto`` finds out,
-        and refuses a dataset that could be several of these.
+        ``classes`` (one folder per class), ``splits`` (one folder per split, with class folders) or
+        ``flat`` (images without class folders). ``auto`` detects it, and refuses a dataset if it
+        is not clear.
     class_from : str
         Which folder names the class of an image: the ``top`` one, as in Keras, the last one
         (``leaf``), or all of them (``path``: ``animals/cat``).
@@ -107,7 +107,7 @@ class DiscoverOptions:
         object.__setattr__(self, "classes", _listed("classes", self.classes))
         _check_names(self.classes, "class", "classes")
         if self.classes and self.class_order != "name":
-            raise OptionError("--classes sets the order of the classes; leave --class-order out")
+            raise OptionError("--classes sets the order of the classes; remove --class-order")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         cleaned = {
@@ -147,9 +147,9 @@ class DiscoverOptions:
 
     @property
     def name_test(self) -> Callable[[bytes], bool]:
-        """A function that tells whether files of a name are images, by its ending.
+        """A function that returns whether a file name has the ending of an image.
 
-        As in Keras, its own endings need no dot before them.
+        As in Keras, its default endings need no dot.
         """
         if "all" in self.extensions:
             return lambda _: True
@@ -163,14 +163,14 @@ class DiscoverOptions:
 def file_ending(name: bytes) -> str:
     """Return the ending of a file's name with its dot, in lower case; "" if it has none.
 
-    Digits alone are none: they are a part of a number, such as the UIDs that name DICOM files.
+    Only digits are not an ending, but part of a number, such as the UIDs of DICOM files.
     """
     ending = os.path.splitext(os.fsdecode(name))[1].lower()
     return "" if ending == "." or ending[1:].isdecimal() else ending
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
-    """Return the patterns of an option, as git has them."""
+    """Return the patterns of an option, in git's form."""
     found = []
     if not isinstance(patterns, Iterable):
         raise OptionError(f"{name} must be a list of patterns, not {patterns!r}")
@@ -203,13 +203,13 @@ class ManifestOptions:
         The table: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
     label_columns : tuple of str
         Columns with the labels: several for ``multilabel`` and ``regression``, else one. By
-        default ``label``, or the one column that may be meant.
+        default ``label``, or the only column that fits.
     path_column : str
         The column with the paths; by default ``path``, or the one whose values name files.
     unlabelled : str
         Rows without a label are an ``error``, or are ignored (``drop``).
     keep_columns : tuple of str
-        Further columns that travel into the file.
+        More columns to store in the file.
     """
 
     path: str
@@ -234,12 +234,12 @@ class ManifestOptions:
                 raise OptionError(f"column {name!r} cannot be kept: {why}; rename it in the table")
         reserved = {self.path_column or "path", *OPTIONAL_COLUMNS}
         if taken := sorted(reserved.intersection(self.label_columns)):
-            raise OptionError(f"column {taken[0]} of a manifest is not one of labels")
+            raise OptionError(f"column {taken[0]} of a manifest is not a label column")
 
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """Which of the samples are taken, how they are assigned to splits, and ordered.
+    """Which samples are taken, and how they are assigned to splits and ordered.
 
     Parameters
     ----------
@@ -261,11 +261,11 @@ class SplitOptions:
     group_duplicates : bool
         Files with the same bytes stay in one split.
     max_per_class : int, optional
-        The most images of each class, drawn by `seed`.
+        At most so many images of each class, drawn by `seed`.
     limit : int, optional
-        The most images in all, drawn by `seed` in proportion to the classes and splits, with at
-        least one image of each if there may be so many. An image stays in the split that it has
-        in a build of all.
+        At most so many images in total, drawn by `seed` in proportion to classes and splits, with
+        at least one image of each if possible. An image stays in the split that it has in a full
+        build.
     """
 
     policy: choices.Policy = "keras"
@@ -304,7 +304,7 @@ class SplitOptions:
             raise OptionError(f"seed must be less than 2**32, not {self.seed}")
 
     def share(self, split: str) -> float:
-        """Return the share of validation or test, where a policy makes the splits."""
+        """Return the share of validation or test, if a policy makes the splits."""
         share: float | None = getattr(self, split)
         return choices.SHARES[split] if share is None else share
 
@@ -321,9 +321,7 @@ class SplitOptions:
         OptionError
         """
         if column and self.group_by:
-            raise OptionError(
-                "the manifest has a group column; leave --group-by out, or the column"
-            )
+            raise OptionError("the manifest has a group column; remove --group-by or the column")
         asked = (column or bool(self.group_by)) + self.group_duplicates
         if asked <= choices.POLICY_GROUPS.get(self.policy, 0):
             return
@@ -337,13 +335,12 @@ class SplitOptions:
                 else ("--group-by and --group-duplicates need")
             )
             raise OptionError(
-                f"split {self.policy} does not keep together what belongs together; "
-                f"{named} --split {able}"
+                f"split {self.policy} does not keep groups together; {named} --split {able}"
             )
         if column:
             raise OptionError(
                 f"split {self.policy} goes by the group or by the content; the manifest has a "
-                f"group column, so leave --group-duplicates out (--split {able} takes both)"
+                f"group column, so remove --group-duplicates (--split {able} takes both)"
             )
         raise OptionError(
             f"split {self.policy} goes by the group or by the content; give --group-by or "

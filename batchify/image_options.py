@@ -52,7 +52,7 @@ class DecodeOptions:
         becomes 0 to 255, rounded to the nearest, and 0 to 255 becomes 0 to 65535 in a uint16 file,
         and in a float32 file with one rescale factor for 16-bit values (below 1/256).
     truncated : str
-        Whether a file that lacks its end is an ``error``; ``accept`` takes what is there.
+        Whether an incomplete file is an ``error``; ``accept`` decodes what is there.
     plugins : tuple of str
         Extras that decode more formats; `batchify.options.BuildOptions` sets them by the endings
         of `batchify.dataset_options.DiscoverOptions`.
@@ -138,8 +138,8 @@ class StoreOptions:
         check_choice("store", self.store, choices.STORES)
         if self.is_encoded and self.compression != "none":
             raise OptionError(
-                "store encoded keeps the files' own bytes, which are compressed already; "
-                "leave out --compression"
+                "store encoded keeps the image files, which are compressed already; "
+                "remove --compression"
             )
         check_at_least("compression level", self.compression_level, 1)
         if self.compression_level > 9:
@@ -160,7 +160,7 @@ class StoreOptions:
 
     @property
     def recorded_rescale(self) -> str:
-        """The factor as text; with `scales_by_depth`, that of images of 8 bits a channel."""
+        """The factor as text; with `scales_by_depth`, that of images with 8 bits per channel."""
         auto = self.rescale == choices.AUTO
         return choices.AUTO_RESCALES[self.dtype] if auto else str(self.rescale)
 

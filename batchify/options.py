@@ -85,24 +85,24 @@ class BuildOptions:
     def _check_manifest(self) -> None:
         mode = self.store.class_mode
         if self.discover.classes and mode in choices.MANIFEST_MODES:
-            raise OptionError(f"class mode {mode} has no classes to list; leave --classes out")
+            raise OptionError(f"class mode {mode} has no classes to list; remove --classes")
         if self.manifest is None:
             if mode in choices.MANIFEST_MODES:
                 raise OptionError(f"class mode {mode} needs labels from a manifest (--manifest)")
         elif self.discover.has_patterns:
             raise OptionError(
-                "a manifest lists its images: leave out --include and --exclude, or remove rows"
+                "a manifest lists its images: remove --include and --exclude, or remove rows"
             )
         elif self.discover.layout != "auto" or self.discover.label_from:
             raise OptionError(
-                "a manifest names the images and their labels; leave out --layout and --label-from"
+                "a manifest names the images and their labels; remove --layout and --label-from"
             )
         elif self.discover.class_from != "top":
             raise OptionError("--class-from takes classes from folders; a manifest has columns")
         elif mode == "mask" and self.store.is_encoded:
             raise OptionError(
                 "masks are stored in the target size, and --store encoded serves images of any; "
-                "leave it out, or --class-mode mask"
+                "remove it, or --class-mode mask"
             )
         elif len(self.manifest.label_columns) > 1 and mode not in ("multilabel", "regression"):
             raise OptionError(
@@ -189,7 +189,7 @@ class RunOptions:
 
     @property
     def skip(self) -> bool:
-        """Whether failed images are left out of the file."""
+        """Whether failed images are skipped."""
         return self.on_error == "skip"
 
     @property

@@ -13,7 +13,7 @@ COUNTS = {"circle": 60, "square": 45, "triangle": 30}
 
 
 def draw(shape: str) -> Image.Image:
-    """Return a picture of one shape, in random colours, size and place."""
+    """Return a picture of one shape, in random colors, size and place."""
     image = Image.new("RGB", SIZE, tuple(random.randrange(256) for _ in range(3)))
     radius = random.randrange(20, 70)
     x, y = random.randrange(radius, SIZE[0] - radius), random.randrange(radius, SIZE[1] - radius)

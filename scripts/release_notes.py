@@ -1,7 +1,7 @@
-"""Prints the changelog's section of a version, for its release: release_notes.py TAG.
+"""Print the changelog's section of a version, for its release: release_notes.py TAG.
 
-Fails where the tag is not ``v`` and the version of ``batchify/_version.py``, and where the
-changelog has nothing on it.
+Fails if the tag is not ``v`` and the version of ``batchify/_version.py``, or if the changelog has
+no text for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TOP = Path(__file__).resolve().parent.parent
 
 
 def notes(tag: str, version_module: str, changelog: str) -> str:
-    """Return the section of the changelog that a tag is of.
+    """Return the changelog's section for a tag.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def notes(tag: str, version_module: str, changelog: str) -> str:
     Raises
     ------
     ValueError
-        The tag is of another version, or the changelog has no such section, or an empty one.
+        If the tag is for another version, or the changelog has no such section, or an empty one.
     """
     found = re.search(r'^__version__ = "([^"]+)"$', version_module, flags=re.MULTILINE)
     version = found[1] if found else ""
@@ -37,13 +37,13 @@ def notes(tag: str, version_module: str, changelog: str) -> str:
         title, _, text = section.partition("\n")
         if re.fullmatch(rf"\[?{re.escape(version)}\]?(?: .*)?", title.strip()):
             if not text.strip():
-                raise ValueError(f"CHANGELOG.md says nothing on {version}")
+                raise ValueError(f"CHANGELOG.md has no text for {version}")
             return text.strip() + "\n"
-    raise ValueError(f"CHANGELOG.md has no section ## {version}; move what is under Unreleased")
+    raise ValueError(f"CHANGELOG.md has no section ## {version}; head the changes with it")
 
 
 def main() -> None:
-    """Print the section, or say what is amiss."""
+    """Print the section, or what is wrong."""
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     version_module = (TOP / "batchify" / "_version.py").read_text(encoding="utf-8")
     changelog = (TOP / "CHANGELOG.md").read_text(encoding="utf-8")

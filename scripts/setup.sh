@@ -31,7 +31,7 @@ install() {
     "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
 
-# make_venv FOLDER PIP-ARGUMENT...: make the environment where it is not there, or was made for
+# make_venv FOLDER PIP-ARGUMENT...: make the environment if it is missing, or was made for
 # another pyproject.toml, lock, place or Python, or with other arguments; set $bin to its commands,
 # and $stamp to what it is made for. One that these scripts did not make is used as it is.
 make_venv() {

@@ -1,1 +1,1 @@
-"""Turn a plan into a published file: resume, fill, seal; compare an existing file with a plan."""
+"""Build the file of a plan: resume, fill, seal; compare an existing file with a plan."""

@@ -106,7 +106,7 @@ def produce(
 
 @dataclass(frozen=True)
 class _Production:
-    """What the stages of making one file share."""
+    """State that the stages of a build share."""
 
     work: WorkFile
     plan: BuildPlan
@@ -116,7 +116,7 @@ class _Production:
     totals: ChannelTotals = field(default_factory=ChannelTotals)
 
     def find_up_to_date(self, *, images: bool, repair: bool) -> BuildReport | None:
-        """Return the report of a build whose target is up to date; None if it is to be replaced.
+        """Return the report of a build whose target is up to date; None if it must be replaced.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class _Production:
         BadImagesError
             If it skips more images than it may.
         """
-        from batchify.building.changes import compare_target  # HDF5 loads when workers have started
+        from batchify.building.changes import compare_target  # load HDF5 after workers have started
 
         target = self.work.target
         changes, made = compare_target(
@@ -164,7 +164,7 @@ class _Production:
         def step(written: int) -> None:
             report(Progress("seal", written, plan.images - bad.count, bad.count))
 
-        from batchify.building.seal import seal  # HDF5 loads when workers have started
+        from batchify.building.seal import seal  # load HDF5 after workers have started
 
         step(0)
         sealed = seal(work, plan, bad.rows, self.totals, self.workers, step=step)
@@ -203,9 +203,9 @@ class _Production:
         Returns
         -------
         int, int
-            How many were copied from unfinished builds, and from the old file.
+            How many rows were copied from unfinished builds, and from the old file.
         Lost
-            What the others lost.
+            What the other images lost.
         """
         plan, work = self.plan, self.work
         job = FillJob(
@@ -244,16 +244,16 @@ class _Production:
         if bad.count and not plan.dataset.source.exists():
             raise DatasetNotFoundError(
                 f"dataset {plan.dataset.name} vanished while it was read; what is decoded is kept: "
-                "run the same command again when it is back"
+                "run the same command again when it is there"
             )
         bad.check_at_end()
         return continued, copied, lost
 
 
 def deliver(destination: Destination, made: BuildReport) -> BuildReport:
-    """Bring a file to where it was asked for; return what the build did.
+    """Publish a file at its destination; return the report of the build.
 
-    A file that is up to date here, but not there, was made by a build that failed to upload it.
+    A file that is up to date locally, but not uploaded, comes from a build whose upload failed.
     """
     if destination.publish() and made.up_to_date:
         return replace(made, up_to_date=False, kept=made.plan.images)
@@ -261,7 +261,7 @@ def deliver(destination: Destination, made: BuildReport) -> BuildReport:
 
 
 START_IMAGES = 5_000
-"""Worker processes pay off from this number of images, at any size (``scripts/bench start``)."""
+"""From this number of images, worker processes are always faster (``scripts/bench start``)."""
 
 
 @shows_options
@@ -293,18 +293,18 @@ def build(
         While the build runs, ``OUTPUT.partial`` and ``OUTPUT.partial.journal`` are next to it; for
         a URL, in a folder of their own in `work_dir`, until the file is uploaded.
     options : BuildOptions, optional
-        All options at once, to use them again.
+        All options in one object.
     **keywords
         Single options, as on the command line; they override those of `options`.
     workers : int, optional
-        Processes; by default as many as this process may use CPUs. Never affects the output.
+        Processes; by default, one per CPU that this process may use. Never affects the output.
     overwrite : bool
         Replace an existing file when the new one is complete.
     restart : bool
         Start over: discard an unfinished build, and with `overwrite` decode everything, even if
         the file is up to date.
     on_error : str
-        ``fail``: decode all images, then list those that failed. ``skip``: leave them out and list
+        ``fail``: decode all images, then list those that failed. ``skip``: skip them and list
         them in the file.
     max_skipped : str or int, optional
         With ``skip``, the most images that may be skipped: ``10``, or ``"1%"`` of all.
@@ -312,7 +312,7 @@ def build(
         Seconds after which an image that is still being read or decoded has failed: the build
         stops, or with ``skip`` skips it.
     work_dir : path, optional
-        Where the file of a URL is made; by default the cache folder of this user.
+        Where a file is made before its upload; by default the cache folder of this user.
     progress : callable or bool
         True shows a bar (tqdm). A function is called with a `Progress` for every stage and task.
 
@@ -327,7 +327,7 @@ def build(
     OutputExistsError, OutputPathError, OutputLockedError
         Before any work.
     ResumeError
-        If an unfinished build is of another plan or damaged; or if files that must stay in one
+        If an unfinished build has other pixels or is damaged; or if files that must stay in one
         split changed while they were read.
     BadImagesError
         If images failed and may not be skipped, or too many did.
@@ -361,7 +361,7 @@ def _build(
     run: RunOptions,
     report: ProgressCallback,
 ) -> BuildReport:
-    """Plan a file while its workers start, make it, and deliver it."""
+    """Plan a file while its workers start, make it, and publish it."""
     with open_destination(output, run, report) as destination:
         if destination.target.is_read_only and not run.restart:
             from batchify.building.changes import compare_read_only
@@ -378,7 +378,7 @@ def _build(
             listed_failures(destination.target.path),
         ):
             if workers.chosen or (work.is_left and workers.has_room):
-                # An image may have killed the build before: now a process that outlives it names
+                # An image may have killed the last build: now a surviving process can name
                 # the image.
                 workers.start()
             plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)

@@ -1,4 +1,4 @@
-"""Compare an existing file with what a build would make now: `batchify.find_changes`."""
+"""Compare an existing file with the file a build would make now: `batchify.find_changes`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def compare(
     Parameters
     ----------
     skip : bool
-        Failed images are to be skipped.
+        Whether failed images are skipped.
     every : bool
         Find every change; otherwise stop at the first.
     images : bool
@@ -67,7 +67,7 @@ def compare(
     -------
     Changes
     BuildPlan
-        The plan of the rows that the file should have, without those that it skipped.
+        The plan of the rows that the file should have, without skipped ones.
     """
     changes = Changes(shown_path(path), every=every)
     try:
@@ -173,7 +173,7 @@ def find_changes(
     progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> Changes:
-    """Find out whether a build would make a different file than the existing one, and why.
+    """Check whether a build would make a different file, and why.
 
     Nothing is written. Every image file is hashed; stored images are not read (`batchify.verify`
     does that).
@@ -217,7 +217,7 @@ def _find_changes(
         plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
         path: str | os.PathLike[str] = os.path.abspath(local_path(output))
         if is_url(output):
-            # If there is none, comparing says so, as for a path.
+            # If there is none, comparing reports it, as for a path.
             path = DownloadedPath(os.fspath(path), shown(output))
             with contextlib.suppress(FileMissingError):
                 path = lifetime.enter_context(local_copy(output, report))
@@ -234,13 +234,13 @@ def _compare_header(reader: Reader, plan: BuildPlan, changes: Changes) -> None:
     changes.reasons += differences(before, {"creator": schema.CREATOR, "decoder": plan.decoder})
     changes.reasons += differences(header.config, plain_config(plan))
     before_classes, now = set(header.classes), set(plan.dataset.classes)
-    for what, names in (("new", now - before_classes), ("vanished", before_classes - now)):
+    for what, names in (("new", now - before_classes), ("missing", before_classes - now)):
         if names:
             some = ", ".join(printable(name) for name in sorted(names)[:NAMED])
             more = ", …" if len(names) > NAMED else ""
             changes.reasons.append(f"{what} classes: {some}{more}")
     if content_digest(reader) != reader.digest:
-        changes.reasons.append("it is damaged (batchify verify tells where)")
+        changes.reasons.append("it is damaged (batchify verify shows where)")
         changes.damaged = True
 
 
@@ -259,7 +259,7 @@ def _compare_rows(reader: Reader, plan: BuildPlan, changes: Changes) -> BuildPla
     same = {split.name: _has_rows(reader, split, plan) for split in file_plan.splits}
     if all(same.values()) and set(same) == set(reader.splits):
         return file_plan
-    if plan.dataset.undrawn:  # files that are not drawn are neither new nor vanished
+    if plan.dataset.undrawn:  # files that are not drawn are neither new nor missing
         changes.reasons.append("other images are drawn now (--limit, --max-per-class, --seed)")
         return file_plan
     changes.new += new_samples(stored_keys(reader), plan.dataset)
@@ -280,13 +280,13 @@ def _compare_images(reader: Reader, changes: Changes, report: ProgressCallback) 
             checked += rows
             report(Progress("verify", checked, total, len(damaged), split))
             if damaged:
-                changes.reasons.append("stored images are damaged (batchify verify tells which)")
+                changes.reasons.append("stored images are damaged (batchify verify shows which)")
                 changes.damaged = True
                 return
 
 
 def _rows_of(paths: set[bytes], plan: BuildPlan) -> RowFlags:
-    """Return the rows of a plan that have one of some paths."""
+    """Return the rows of a plan whose path is one of some paths."""
     masks = {}
     for split in plan.splits:
         masks[split.name] = np.zeros(len(split), np.bool_)
@@ -298,7 +298,7 @@ def _rows_of(paths: set[bytes], plan: BuildPlan) -> RowFlags:
 
 
 def _has_rows(reader: Reader, split: SplitPlan, plan: BuildPlan) -> bool:
-    """Return whether a split has the rows that it should have, in order."""
+    """Return whether a split has the expected rows, in order."""
     if split.name not in reader.splits:
         return False
     stored = reader.splits[split.name]["paths"]
@@ -315,7 +315,7 @@ def _compare_sources(
     every: bool,
     report: ProgressCallback,
 ) -> None:
-    """Hash the sources of all rows whose files are there."""
+    """Hash the image files of all rows, if they exist."""
     index = SampleIndex(file_plan.dataset)
     if changes.is_due:
         present = present_rows(reader, index)

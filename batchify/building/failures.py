@@ -1,4 +1,4 @@
-"""The images that failed in a build: whether it may skip them, their message, and their list."""
+"""Collect images that fail in a build; decide whether to skip them; report and list them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class BadImages:
-    """The failed images of a build, and whether the build may go on without them.
+    """The failed images of a build; refuses them unless they may be skipped.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class BadImages:
         self.count = 0
 
     def add(self, rows: FilledRows) -> None:
-        """Add the failed ones of some rows.
+        """Add the failed images of some rows.
 
         Raises
         ------
@@ -61,14 +61,14 @@ class BadImages:
 
 
 def check_limit(plan: BuildPlan, limit: Limit | None, failed: Sequence[Skipped] = ()) -> None:
-    """Refuse to skip more images than a limit: those of the plan, and those that failed."""
+    """Refuse to skip more images than a limit, in the plan and among those that failed."""
     skipped = (*plan.skipped, *failed)
     if limit is not None and len(skipped) > limit.count(plan.images + len(plan.skipped)):
         raise BadImagesError(
             f"{plural(len(skipped), 'image is', 'images are')} skipped, more than --max-skipped "
             f"allows:\n"
             f"{listing(skipped)}\n"
-            "the rows that are decoded are kept: remove or repair these files, or raise "
+            "the rows that are decoded are kept: fix or remove these files, or raise "
             "--max-skipped, and run the same command again",
             skipped,
         )
@@ -80,7 +80,7 @@ def failed_error(found: Sequence[Skipped], images: int) -> BadImagesError:
     if left := images - len(found):
         others = "the other row is" if left == 1 else f"the other {left:,} rows are"
         advice = (
-            f"{others} kept: remove or repair these files and run the same command again, or pass "
+            f"{others} kept: fix or remove these files and run the same command again, or pass "
             "--on-error skip to skip them"
         )
     return BadImagesError(
@@ -90,13 +90,13 @@ def failed_error(found: Sequence[Skipped], images: int) -> BadImagesError:
 
 
 EXAMPLES = 10
-"""Most files of a reason, and most reasons, that a message names."""
+"""How many files of a reason, and how many reasons, a message names at most."""
 
 
 def listing(entries: Iterable[Skipped]) -> str:
-    """Return files grouped by their reasons, the most frequent first, with some examples each."""
+    """Return files grouped by reason, the most frequent first, with examples."""
     groups = group_by_reason(entries)
-    # A bullet before the path: at the start of a line a name could be a command to a CI system.
+    # A bullet before the path: a name at the start of a line could be a command to a CI system.
     lines = []
     for reason, group in groups[:EXAMPLES]:
         if len(group) == 1:
@@ -124,7 +124,8 @@ _MASK = re.compile(r"^its mask .*?: ", re.DOTALL)
 def group_by_reason(entries: Iterable[Skipped]) -> list[tuple[str, list[Skipped]]]:
     """Return (reason, files sorted by path) of reasons that differ by more than numbers.
 
-    Of reasons that differ by numbers, each number is ``N``. The most frequent reason is the first.
+    If reasons differ only by numbers, each number is shown as ``N``. The most frequent reason comes
+    first.
     """
     groups: dict[str, list[Skipped]] = {}
     for entry in sorted(entries, key=lambda entry: entry.path):
@@ -146,14 +147,14 @@ _HEAD = b"# batchify: images that failed, and why (path, tab, reason)\n"
 
 @contextlib.contextmanager
 def listed_failures(target: bytes | None) -> Iterator[None]:
-    """Write the list of a build that fails for its images; remove that of one which succeeds.
+    """Write the list if a build fails because of its images; remove it if the build succeeds.
 
-    A file of its name that is not such a list stays as it is.
+    A file of that name that is not such a list is not changed.
 
     Parameters
     ----------
     target : bytes or None
-        The target on this machine; None if there is none, and so no list.
+        The local target; without one (None), there is no list.
     """
     if target is None:
         yield
@@ -181,7 +182,7 @@ def _write_list(path: bytes, bad: Iterable[Skipped]) -> str:
     try:
         durable.write_atomically(path, _HEAD + "".join(lines).encode("utf-8", "replace"))
     except OutputIOError as error:
-        return f"(the list of all of them is not written: {error})"
+        return f"(the list of all of them cannot be written: {error})"
     return f"all of them are listed in {name}"
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FillJob:
-    """Decode files into rows of the work file; nothing in it grows with the dataset."""
+    """Decode files into rows of the work file; its size does not depend on the dataset."""
 
     source: Source
     decode: DecodeOptions
@@ -38,9 +38,9 @@ class FillJob:
     row_offsets: Mapping[str, RowOffsets]
     skip: bool
     old: bytes | None = None
-    """A finished file whose images need not be decoded again."""
+    """A finished file whose images are reused."""
     kept: tuple[bytes, ...] = ()
-    """Files with rows of unfinished builds, which need not be decoded again either."""
+    """Files with rows of unfinished builds, which are reused, too."""
 
     @property
     def advice(self) -> str:
@@ -64,7 +64,7 @@ class FillJob:
                 store=self.store,
                 keep_files=self.store.is_encoded,
                 cached=cache.take,
-                mask_source=raw,  # apart from the files that are read ahead
+                mask_source=raw,  # without the files that are read ahead
             )
             lifetime.enter_context(pillow_for_decoding())
             yield lambda task: self._fill(task, files, reader, writer, cache, mark)
@@ -164,8 +164,8 @@ class _Cache:
 
 
 def _open_rows(path: bytes, lifetime: contextlib.ExitStack) -> Iterator[OldRows]:
-    """Yield the rows of a file; nothing if it was damaged or removed meanwhile."""
-    from batchify.building.old_rows import OldRows  # HDF5 loads only if it is needed
+    """Yield the rows of a file; nothing if it is damaged or was removed."""
+    from batchify.building.old_rows import OldRows  # load HDF5 only if needed
 
     with contextlib.suppress(FileFormatError, FileMissingError, FileAccessError):
         rows = OldRows(path)

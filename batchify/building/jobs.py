@@ -1,4 +1,4 @@
-"""Tasks for the rows of a plan; jobs that recheck stored rows and decode files again."""
+"""Cut the rows of a plan into tasks; recheck stored rows; decode files again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # a worker needs no plan
 NO_ROWS: Mapping[str, list[tuple[int, Skipped]]] = {}
 
 RowFlags = dict[str, NDArray[np.bool_]]
-"""For each split, one truth value per row."""
+"""One truth value per row, for each split."""
 
 FILL = "batchify.building.fill"
 """The module of the fill job: workers that start before the plan is made import it."""
@@ -50,9 +50,9 @@ class FilledRows:
     continued, copied : int
         How many images were copied from unfinished builds, and from a finished file.
     sums : ChannelSums
-        Over the good images, copied ones included.
+        Sums over the images that did not fail, including copied ones.
     lost : Lost
-        What the good images lost, without those that were copied.
+        What the decoded images lost, without copied ones.
     """
 
     split: str
@@ -83,7 +83,7 @@ class Rechecked:
 
 
 class ImageSums(Protocol):
-    """A way to get the sums over the image of a row."""
+    """A function that returns the channel sums of a row."""
 
     def sums(self, rows: RowReader, split: str, row: int, image: bytes) -> ChannelSums:
         """Return the sums over the pixels of an undamaged row."""
@@ -109,7 +109,7 @@ class EncodedSums(NamedTuple):
     channels: int
 
     def sums(self, rows: RowReader, split: str, row: int, _image: bytes) -> ChannelSums:
-        """Return the stored sums: the image is not decoded again."""
+        """Return the stored sums, without decoding the image."""
         data = rows.get(split, "channel_sums", row, row + 1)
         return stored_sums(np.frombuffer(data, "<i8").reshape(1, 3, self.channels), images=1)
 
@@ -121,7 +121,7 @@ class RecheckJob(ReadingJob):
     Parameters
     ----------
     path : bytes
-        The file of the rows; uncompressed, if `images` are to be checked.
+        The file of the rows; uncompressed if `images` are checked.
     images : PixelSums or EncodedSums, or None
         None checks only the files, not the stored images.
     identity : tuple of int, optional
@@ -184,14 +184,14 @@ class RecheckJob(ReadingJob):
 
 
 def _difference(source: bytes | BadImageError, digest: bytes) -> str:
-    """Return why a file is not the one with a SHA-256; empty if it is."""
+    """Return why a file does not have a SHA-256; empty if it does."""
     if isinstance(source, BadImageError):
         return str(source)
     return "" if hashlib.sha256(source).digest() == digest else "its content has changed"
 
 
 class Redecoded(NamedTuple):
-    """What decoding a file gave: the columns of its row, or the reason why it failed."""
+    """The result of decoding a file: the columns of its row, or the reason why it failed."""
 
     source_sha256: bytes
     row_crc32: int
@@ -252,7 +252,7 @@ class RedecodeJob:
     @property
     def advice(self) -> str:
         """What a user can do about an image whose decoder died."""
-        return "look at the file"
+        return "check the file"
 
     def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""
@@ -275,11 +275,11 @@ def runs(flags: RowFlags, most: int) -> Iterator[tuple[str, int, int]]:
 TASK_NBYTES = 8 << 20
 
 TASK_ROWS = 512
-"""Most rows of a task: several batches of small images, or a single batch of large ones."""
+"""Maximum rows per task: several batches of small images, or a single batch of large ones."""
 
 
 def task_rows(plan: BuildPlan) -> int:
-    """Return the rows of a task: whole batches (at least one), about 8 MiB, at most a 64th of all.
+    """Return the rows per task: full batches (at least one), about 8 MiB, at most a 64th of all.
 
     The last limit matters for large photos that become small rows.
     """
@@ -288,7 +288,7 @@ def task_rows(plan: BuildPlan) -> int:
 
 
 def no_rows(plan: BuildPlan) -> RowFlags:
-    """Return flags that mark no row of a plan."""
+    """Return flags for the rows of a plan, none of them marked."""
     return {split.name: np.zeros(len(split), np.bool_) for split in plan.splits}
 
 
@@ -322,7 +322,7 @@ def _pieces(plan: BuildPlan, wanted: RowFlags) -> Iterator[tuple[SplitPlan, int,
 def count_sources(
     rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]] = NO_ROWS
 ) -> dict[int, int]:
-    """Return how many rows of a file have each value of ``source_flags``, without the bad ones."""
+    """Return how many rows have each value of ``source_flags``, without failed ones."""
     counts = np.zeros(1 << 16, np.int64)
     for split in plan.splits:
         for start in range(0, len(split), PATHS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""The journal of a build: locks the target, lists durable rows, identifies the plan.
+"""The journal of a build: lock the target, list durable rows, identify the plan.
 
 A record is a line: the CRC-32 of the JSON text in eight hex digits, a space, the text. The first
 describes the plan (see `header`). Each further one says which rows became durable since the one
@@ -7,9 +7,9 @@ before:
 ``rows``
     [split, start, stop, CRC-32 of these rows in the columns that only decoding fills].
 ``bad``
-    [split, row] of the rows among them whose file failed.
-``anew``
-    The records before do not count any more: ``rows`` are all that a resumed build takes over.
+    [split, row] of the rows whose file failed.
+``reset``
+    Earlier records are void: ``rows`` are all that a resumed build keeps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FLAGS = (
     os.O_RDWR
     | os.O_CREAT
     | durable.O_BINARY
-    | getattr(os, "O_NOFOLLOW", 0)  # a link there would lead the journal into another file
+    | getattr(os, "O_NOFOLLOW", 0)  # a link would redirect the journal to another file
     | getattr(os, "O_NONBLOCK", 0)
 )
 
@@ -51,7 +51,7 @@ class Journal(Closing):
     OutputLockedError
         If another build holds it.
     OutputIOError
-        If it cannot be made.
+        If it cannot be created.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -143,7 +143,7 @@ class Journal(Closing):
             raise durable.io_error("cutting", self.path, error) from error
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the records; cut off a last one that was not written in full.
+        """Return the records; cut off an incomplete last one.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Journal(Closing):
 
     def remove(self) -> None:
         """Remove the journal and release its lock."""
-        if sys.platform == "win32":  # an open file cannot be removed there
+        if sys.platform == "win32":  # open files cannot be removed there
             self.close()
             durable.remove(self.path)
         else:
@@ -219,7 +219,7 @@ VERSION = 2
 
 
 def header(plan: BuildPlan) -> dict[str, Any]:
-    """Return the first record of a journal: which plan its rows are of."""
+    """Return the first record of a journal, which describes the plan."""
     return {"format": "batchify-journal", "version": VERSION, "plan": plan.identity}
 
 
@@ -241,12 +241,12 @@ def is_same_plan(found: Mapping[str, Any], plan: BuildPlan) -> bool:
     """
     mine = header(plan)
     if {**found, "plan": ""} != {**mine, "plan": ""}:
-        raise ResumeError("it was begun by another version of batchify")
+        raise ResumeError("it was started by another version of batchify")
     return bool(found["plan"] == mine["plan"])
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the values of two mappings that differ, one line each, for people."""
+    """Return the differences of two mappings as text, one line each."""
     return [
         f"{printable(name)} was {printable(str(before.get(name, 'not given')))}, "
         f"now {printable(str(now.get(name, 'not given')))}"

@@ -20,7 +20,7 @@ from batchify.format.reader import Reader
 from batchify.format.rows import RowReader
 
 _TRIES = 16
-"""Rows of the same content that are tried: some may be damaged, or of an unfinished build."""
+"""How many rows with the same content are tried: some may be damaged or incomplete."""
 
 
 class OldRows:
@@ -30,11 +30,11 @@ class OldRows:
     ----------
     path : bytes
         A file that was built with the same pixel options by the same decoder, or one that
-        `batchify.building.set_aside` made of an unfinished build.
+        `batchify.building.set_aside` made from an unfinished build.
 
     Notes
     -----
-    Memory: 16 bytes a row.
+    Memory: 16 bytes per row.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -58,9 +58,9 @@ class OldRows:
         self._index = KeyIndex(np.concatenate(keys))
 
     def take(self, digest: bytes, out: NDArray[Any]) -> ImageRecord | None:
-        """Copy the image of a source into `out` and return its metadata; None if it is not there.
+        """Copy the image of a source into `out` and return its metadata; None if it is missing.
 
-        Encoded files are not copied: there is only their metadata. A damaged row is not there.
+        Encoded files are not copied; only their metadata is returned. Damaged rows are missing.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class OldRows:
         return None
 
     def _split_and_row(self, number: int) -> tuple[str, int]:
-        """Return the split and the row of a row that is counted over all splits."""
+        """Return the split and the row in it, given a row number over all splits."""
         for split, rows in self._rows_of.items():
             if number < rows:
                 return split, number

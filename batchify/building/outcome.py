@@ -13,7 +13,7 @@ from batchify.errors import BatchifyWarning
 from batchify.planning.plan import BuildPlan
 
 NAMED = 5
-"""Files of a kind that are named in text; JSON has all."""
+"""How many files of a kind are named in text; JSON lists all."""
 
 
 class MadeImages:
@@ -30,7 +30,7 @@ class MadeImages:
 
     @property
     def warnings(self) -> tuple[BatchifyWarning, ...]:
-        """What may not be as the user intends."""
+        """Warnings about what may not be intended."""
         options = self.plan.options
         found = loss_warnings(self.sources, options.decode, options.store, self.lost)
         return (*self.plan.warnings, *found)
@@ -56,7 +56,7 @@ class BuildReport(MadeImages):
     copied : int
         Rows that were copied from the file that was replaced.
     up_to_date : bool
-        Nothing had changed, and nothing was done.
+        Nothing had changed, so nothing was done.
     lost : Lost or None
         How much the images lost; None if some were not decoded by this build.
     """
@@ -128,8 +128,8 @@ class Changes:
     def lines(self, named: int = NAMED) -> list[str]:
         """Return the reasons as text, with the first `named` files of each kind."""
         found = list(self.reasons)
-        for kind in ("new", "changed", "vanished"):
-            paths: list[bytes] = getattr(self, kind)
+        kinds = {"new": self.new, "changed": self.changed, "missing": self.vanished}
+        for kind, paths in kinds.items():
             if paths:
                 names = ", ".join(map(printable, paths[:named]))
                 more = ", …" if len(paths) > named else ""
@@ -146,7 +146,7 @@ class Changes:
             "reasons": self.reasons,
             "new": list(map(printable, self.new)),
             "changed": list(map(printable, self.changed)),
-            "vanished": list(map(printable, self.vanished)),
+            "missing": list(map(printable, self.vanished)),
         }
 
 
@@ -177,7 +177,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
             {"path": printable(entry.path), "reason": entry.reason} for entry in plan.skipped
         ],
         "entered": printable(dataset.entered),
-        "left_out": {
+        "ignored": {
             "hidden": dataset.hidden,
             "excluded": dataset.excluded,
             "loose": dataset.loose,

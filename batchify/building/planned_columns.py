@@ -20,7 +20,7 @@ def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:
 
 
 def _write_extents(writer: RowWriter, split: SplitPlan, plan: BuildPlan) -> None:
-    """Write where the encoded file of each row goes, one after another."""
+    """Write the extent of each row's encoded file; they are contiguous."""
     end = 0
     for start in range(0, len(split), PATHS_AT_ONCE):
         sizes = plan.file_sizes(split, start, start + PATHS_AT_ONCE)

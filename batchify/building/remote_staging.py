@@ -52,12 +52,12 @@ class WorkFolder(Closing):
     OutputLockedError
         If another build on this machine holds it.
     OutputIOError, OutputPathError
-        If it cannot be made.
+        If it cannot be created.
     """
 
     def __init__(self, url: str, parent: str | os.PathLike[str] | None) -> None:
         top = os.path.join(cache_folder(), "batchify") if parent is None else os.fsdecode(parent)
-        # Of the URL without its password: with another one it is the same file.
+        # Hash the URL without its password: a new password does not make it another file.
         digest = hashlib.sha256(shown_url(url).encode("utf-8", "surrogateescape")).hexdigest()
         self.folder = os.path.abspath(os.fsencode(os.path.join(top, digest[:32])))
         _make_private(self.folder)
@@ -66,26 +66,26 @@ class WorkFolder(Closing):
         self._log = Journal(os.path.join(self.folder, _LOG))
 
     def note(self, **facts: Any) -> None:
-        """Durably note facts in the log of the folder."""
+        """Durably write values to the log of the folder."""
         self._log.append(facts)
 
     def noted(self, name: str) -> Any:
-        """Return the last value that was noted under a name; None if there is none."""
+        """Return the last value logged under a name; None if there is none."""
         try:
             records = self._log.records()
-        except ResumeError:  # damaged: the files in the folder are taken for those of a build
+        except ResumeError:  # damaged: treat the files in the folder as those of a build
             self._log.empty()
             return None
         return next((record[name] for record in reversed(records) if name in record), None)
 
     @property
     def is_copy(self) -> bool:
-        """Whether the file is there and is the downloaded one."""
+        """Whether the file exists and is the downloaded one."""
         return os.path.exists(self.path) and self.noted("copy") == stamp(self.path)
 
     @property
     def is_unsent(self) -> bool:
-        """Whether the file is there, complete, and was built here: it is still to be uploaded."""
+        """Whether the file is complete and was built here, but not uploaded yet."""
         return os.path.exists(self.path) and not self.is_copy
 
     def take_fetched(self, version: list[str]) -> None:
@@ -94,12 +94,12 @@ class WorkFolder(Closing):
         os.replace(self.fetched, self.path)
 
     def remove(self, *paths: bytes) -> None:
-        """Remove files, if they are there."""
+        """Remove files, if they exist."""
         for path in paths:
             durable.remove(path)
 
     def close(self) -> None:
-        """Release the folder; remove it if nothing of use is left in it."""
+        """Release the folder; remove it if nothing useful is left in it."""
         with contextlib.suppress(OSError, OutputIOError):
             if set(os.listdir(self.folder)) <= {_LOG, _LOG + LOCK}:
                 self._log.remove()
@@ -108,7 +108,7 @@ class WorkFolder(Closing):
 
 
 def stamp(path: bytes) -> list[int]:
-    """Return what distinguishes a file from one that takes its name later."""
+    """Return the identity of a file, which differs for a later file of that name."""
     status = os.stat(path)
     return [status.st_ino, status.st_size, status.st_mtime_ns]
 
@@ -124,7 +124,7 @@ def _make_private(folder: bytes) -> None:
     ours = sys.platform == "win32" or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
     if os.path.islink(folder) or not os.path.isdir(folder) or not ours:
         raise OutputPathError(
-            f"{printable(folder)} is not a folder of this user alone; remove it, or name another "
+            f"{printable(folder)} is not a private folder of this user; remove it, or name another "
             "with --work-dir"
         )
 
@@ -134,9 +134,9 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 @contextlib.contextmanager
 def open_remote(url: str, run: RunOptions, report: ProgressCallback) -> Iterator[Destination]:
-    """Open the destination of a file for a URL: a path on this machine.
+    """Open the destination of a file for a URL: a local path.
 
-    If the build fails, the work folder is kept, and the next call resumes with what is in it.
+    If the build fails, the work folder is kept and the next call resumes from it.
     """
     shown = shown_url(url)
     if not base_name(url):
@@ -145,7 +145,7 @@ def open_remote(url: str, run: RunOptions, report: ProgressCallback) -> Iterator
     if store.is_bucket:
         raise OutputPathError(f"target {shown} is a bucket; name a file in it")
     with WorkFolder(url, run.work_dir) as work:
-        if work.noted("uploading"):  # an earlier process was killed then
+        if work.noted("uploading"):  # an earlier process was killed at this point
             drop_uploads(store)
             work.note(uploading=False)
         if run.restart:
@@ -177,7 +177,7 @@ def _check_free(shown: str, overwrite: bool) -> None:
 def _fetch(
     store: Store, work: WorkFolder, there: list[str], report: ProgressCallback, *, overwrite: bool
 ) -> None:
-    """Download the file of a URL into the work folder, unless that has something newer."""
+    """Download the file of a URL into the work folder, unless a newer one is there."""
     if work.is_copy and work.noted("version") == there:
         return
     if work.is_copy:

@@ -1,4 +1,4 @@
-"""Match the rows of a file with a dataset's samples, and hash those again."""
+"""Match the rows of a file with a dataset's samples, and hash these again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SampleIndex:
 
     Notes
     -----
-    Memory, from the first use on: 8 bytes a sample, 16 if samples have extents or masks.
+    Memory, from the first use on: 8 bytes per sample, 16 if samples have extents or masks.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -46,11 +46,11 @@ class SampleIndex:
         return self.dataset.samples.extents is None and self.dataset.annotations.masks is None
 
     def has(self, paths: Iterable[bytes]) -> NDArray[np.bool_]:
-        """Return which of some paths are those of samples, shape (n,)."""
+        """Return which paths belong to samples, shape (n,)."""
         return self._index.has(path_keys(paths))
 
     def task(self, split: str, start: int, paths: Sequence[bytes]) -> FileTask:
-        """Return a task for rows from `start` on, given their paths, which the dataset has."""
+        """Return a task for rows from `start` on, given their paths in the dataset."""
         if self._by_path:
             return FileTask(split, start, tuple(map(SourceFile, paths)))
         numbers = self._index.last(path_keys(paths))

@@ -1,4 +1,4 @@
-"""Turn a filled work file into the published file: drop failed rows, compress, rename."""
+"""Publish a filled work file: drop failed rows, compress, rename."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def seal(
     bad : Mapping of str to list of (row, Skipped)
         For each split, the rows to drop.
     totals : ChannelTotals
-        Over the other rows.
+        Sums over the other rows.
     step : callable
         Called with the number of images written so far.
     """
@@ -69,7 +69,7 @@ def seal(
         _write_published(work, path, published, dropped, totals, workers, step)
         work.publish(path)
     finally:
-        durable.remove(path)  # gone already if it was published
+        durable.remove(path)  # does not exist if it was published
     return published
 
 
@@ -202,7 +202,7 @@ class CompressJob:
         return f"rows {task.rows[0]} to {task.rows[-1]} of {task.split}"
 
     def without_item(self, _task: CompressTask, _item: int, _reason: str) -> None:
-        """Return None: no chunk can be left out."""
+        """Return None: every chunk is needed."""
 
 
 def _compress(

@@ -1,9 +1,9 @@
-"""Keep the rows of unfinished builds of other plans, for the next build to copy.
+"""Keep the rows of unfinished builds of other plans, so that the next build can copy them.
 
-The unfinished file gets another name, and says by its checksums which of its rows count:
-``record_crc32`` is right for those that its journal lists, and wrong for all others. So it needs no
-journal, and `batchify.building.old_rows.OldRows` reads it like a finished file. Which row holds
-which image does not matter: rows are found by the SHA-256 of their source.
+The unfinished file is renamed, and its checksums mark the valid rows: ``record_crc32`` is right for
+those that the journal lists, and wrong for all others. It therefore needs no journal, and
+`batchify.building.old_rows.OldRows` reads it like a finished file. The order of rows does not
+matter: they are found by the SHA-256 of their source.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from batchify.planning.plan import BuildPlan
 
 
 def pixel_differences(reader: Reader, plan: BuildPlan) -> list[str]:
-    """Return why rows of a file are not those that a build makes; empty if they are.
+    """Return why rows of a file differ from those that a build makes; empty if they do not.
 
-    The same options for pixels, by the same decoder. A cap that was raised since refuses no image
-    that has a row, --truncated accept changes none, and a plugin for another format decodes none.
+    They need the same decoder and options for pixels. Rows stay valid with higher limits, with
+    --truncated accept, and with a plugin for another format.
     """
     header = reader.header
     decoder = plan.decoder
@@ -53,7 +53,7 @@ def pixel_differences(reader: Reader, plan: BuildPlan) -> list[str]:
 
 
 def is_reusable(plan: BuildPlan, path: bytes) -> bool:
-    """Return whether rows of a file can be copied into that of a plan."""
+    """Return whether rows of a file can be copied into the file of a plan."""
     try:
         with Reader(path) as reader:
             return not pixel_differences(reader, plan)
@@ -75,7 +75,7 @@ def check_reusable(plan: BuildPlan, path: bytes) -> None:
 
 
 def mark_rows(path: bytes, rows: RowWriter, counted: RowFlags) -> None:
-    """Make ``record_crc32`` right for the rows that count, and wrong for all others."""
+    """Make ``record_crc32`` right for the valid rows, and wrong for all others."""
     with Reader(path) as reader:
         for split in reader.splits:
             for start, records in reader.records(split):
@@ -85,7 +85,7 @@ def mark_rows(path: bytes, rows: RowWriter, counted: RowFlags) -> None:
 
 
 def give_rows(path: bytes, kept: tuple[bytes, ...]) -> bool:
-    """Copy the rows of an unfinished file into one that was set aside; tell if one has the room.
+    """Copy the rows of an unfinished file into one that was set aside; return whether one had room.
 
     The rows are marked and durable.
     """
@@ -93,7 +93,7 @@ def give_rows(path: bytes, kept: tuple[bytes, ...]) -> bool:
 
 
 def set_aside(path: bytes, target: bytes, kept: tuple[bytes, ...]) -> None:
-    """Rename an unfinished file, whose rows are marked and durable; it takes the rows of others.
+    """Rename an unfinished file with marked, durable rows; copy the rows of others into it.
 
     Parameters
     ----------
@@ -121,13 +121,13 @@ def set_aside(path: bytes, target: bytes, kept: tuple[bytes, ...]) -> None:
 
 
 class _Rows(NamedTuple):
-    """Which rows of a file count.
+    """The valid rows of a file.
 
     Parameters
     ----------
     counted : dict of str to ndarray of bool, shape (N,)
     keys : ndarray of uint64, shape (n,)
-        The first bytes of the SHA-256 of each row that counts, in order.
+        The first bytes of the SHA-256 of each valid row, in order.
     """
 
     counted: RowFlags
@@ -152,13 +152,13 @@ def _positions(flags: Mapping[str, NDArray[np.bool_]]) -> Iterator[tuple[str, in
 
 
 def _move_rows(source: bytes, into: bytes) -> bool:
-    """Copy the rows that another file lacks into its free rows, durably; tell if they all fit.
+    """Copy the rows that another file lacks into its free rows, durably; return whether all fit.
 
-    Nothing is copied if they do not. Whatever a crash leaves half written has a wrong checksum.
+    If they do not, nothing is copied. Rows that a crash leaves half written have wrong checksums.
 
     Notes
     -----
-    Memory: about 40 bytes a row.
+    Memory: about 40 bytes per row.
     """
     with Reader(source) as reader:
         rows, offsets, encoded = _read_rows(reader), reader.row_offsets(), reader.is_encoded
@@ -167,7 +167,7 @@ def _move_rows(source: bytes, into: bytes) -> bool:
     lacking = ~KeyIndex(taken.keys, positions=False).has(rows.keys)
     first = np.zeros_like(lacking)
     first[np.unique(rows.keys, return_index=True)[1]] = True
-    lacking &= first  # of several rows of one content, one is enough
+    lacking &= first  # one of several rows with the same content is enough
     free = {split: ~counted for split, counted in taken.counted.items()}
     if np.count_nonzero(lacking) > sum(map(np.count_nonzero, free.values())):
         return False

@@ -1,4 +1,4 @@
-"""The target path of a build, and checks that it can be written."""
+"""Check the target path of a build before any work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARTIAL = b".partial"
 """Ending of the unfinished file next to its target; other endings are appended to it."""
 
 MOST_KEPT = 9
-"""Few are needed: one takes the rows of the next as long as it has room."""
+"""Few are needed: one receives the rows of the next while it has room."""
 
 
 def kept_names(target: bytes) -> list[bytes]:
@@ -23,7 +23,7 @@ def kept_names(target: bytes) -> list[bytes]:
 
 
 def kept_files(target: bytes) -> tuple[bytes, ...]:
-    """Return the `kept_names` that are there."""
+    """Return the `kept_names` that exist."""
     return tuple(path for path in kept_names(target) if os.path.lexists(path))
 
 
@@ -47,7 +47,7 @@ def check_folder(path: bytes, dataset_root: str | os.PathLike[str]) -> None:
     """
     name, parent = printable(path), os.path.dirname(path)
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise OutputPathError(f"target {name} is not a folder; with --shards it is to be one")
+        raise OutputPathError(f"target {name} is not a folder; --shards needs one")
     if not os.path.isdir(parent):
         raise OutputPathError(f"target {name}: there is no folder {printable(parent)}; make it")
     there = path if os.path.isdir(path) else parent
@@ -64,7 +64,7 @@ def check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[s
     asked : bytes
         The target, as the user wrote it.
     folder : bytes
-        Its folder on this machine.
+        Its local folder.
     """
     if is_url(dataset_root):
         root = shown(dataset_root).rstrip(b"/")
@@ -81,7 +81,7 @@ def check_outside(asked: bytes, folder: bytes, dataset_root: str | os.PathLike[s
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The file that a build is to publish.
+    """The file that a build publishes.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Target:
     overwrite : bool
         Replace an existing file when the new one is complete.
     asked : bytes
-        The URL that the user wrote, if it is not a path of this machine.
+        The URL that the user wrote, if it is not a local path.
     """
 
     path: bytes
@@ -156,17 +156,17 @@ class Target:
 
     @property
     def shown(self) -> bytes:
-        """What the user wrote."""
+        """The target as the user wrote it."""
         return self.asked or self.path
 
     @property
     def name(self) -> str:
-        """What the user wrote, escaped for one line of text."""
+        """The target as the user wrote it, escaped for a line of text."""
         return printable(self.shown)
 
     @property
     def exists(self) -> bool:
-        """Whether there is anything at the path now."""
+        """Whether the path exists now."""
         return os.path.lexists(self.path)
 
     def check_free(self) -> None:
@@ -177,14 +177,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a build writes, and how the file gets to where it was asked for.
+    """Where a build writes, and how the file gets to its destination.
 
     Parameters
     ----------
     target : Target
-        On a disk of this machine.
+        A local path.
     publish : callable
-        Called when the target is complete: uploads it, if it is for a URL and not there yet;
+        Called when the target is complete: uploads it, if it is for a URL and not uploaded yet;
         returns whether it did.
     """
 

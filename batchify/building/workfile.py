@@ -29,14 +29,14 @@ JOURNAL = PARTIAL + b".journal"
 SEALING = PARTIAL + b".sealing"
 
 COMMIT_NBYTES = 64 << 20
-"""Bytes of rows after which they are made durable."""
+"""Rows are made durable after this many bytes."""
 
 Recheck = Callable[[RowFlags], Iterable[Stale]]
-"""Given the committed rows, returns those that are damaged or whose source changed."""
+"""A function that returns which committed rows are damaged or whose source changed."""
 
 
 class Resumed(NamedTuple):
-    """The rows that a build takes over from an earlier one, and how many it must do again."""
+    """The rows that a build keeps from an earlier one, and how many it must decode again."""
 
     committed: RowFlags
     redone: int
@@ -70,7 +70,7 @@ class WorkFile(Closing):
         """Files with rows of unfinished builds of other plans."""
         self._decoding = os.path.exists(self.path) and os.path.getsize(self.journal.path) > 0
         self.is_left = self._decoding or bool(self.kept)
-        """Whether an earlier build left something of use."""
+        """Whether an earlier build left something useful."""
         self._writer: RowWriter | None = None
         self._row_nbytes = 0
         self._decoded: dict[str, tuple[str, ...]] = {}
@@ -85,10 +85,10 @@ class WorkFile(Closing):
             check_unfinished(self.path)
 
     def resume(self, plan: BuildPlan, recheck: Recheck) -> Resumed | None:
-        """Take over the rows that an earlier build committed.
+        """Keep the rows that an earlier build committed.
 
-        Rows that `recheck` returns are done again. The file of another plan is set aside: its rows
-        can be copied from `kept`.
+        Rows that `recheck` returns are decoded again. The file of another plan is set aside: its
+        rows can be copied from `kept`.
 
         Returns
         -------
@@ -127,20 +127,20 @@ class WorkFile(Closing):
         if committed is None:
             return None
         write_skipped(self.rows, plan.file_layout)
-        write_planned_columns(self.rows, plan)  # quicker than checking them
+        write_planned_columns(self.rows, plan)  # faster than checking them
         count = count_rows(committed)
         if count:
             for stale in recheck(committed):
                 committed[stale.split][stale.row] = False
             # Durable before any other row is written again.
             rows = [[*run, self._decoded_crc32(*run)] for run in runs(committed, 1 << 62)]
-            self.journal.append({"anew": True, "rows": rows})
+            self.journal.append({"reset": True, "rows": rows})
         return Resumed(committed, count - count_rows(committed))
 
     def _reopen(self, plan: BuildPlan, records: list[dict[str, Any]]) -> RowFlags | None:
         """Open the file of an earlier build; return the committed rows.
 
-        None if it is of another plan: then it is set aside.
+        None if it has another plan: then it is set aside.
         """
         from batchify.building.set_aside import check_reusable
         from batchify.format.reader import Reader
@@ -165,7 +165,7 @@ class WorkFile(Closing):
         return committed
 
     def _set_aside(self, plan: BuildPlan, committed: RowFlags) -> None:
-        """Keep the rows of another plan's build in a file of another name."""
+        """Keep the rows of another plan's build under another name."""
         from batchify.building.set_aside import give_rows, mark_rows, set_aside
 
         if count_rows(committed):
@@ -176,7 +176,7 @@ class WorkFile(Closing):
             self._check_room(plan.nbytes)
             set_aside(self.path, self.target.path, self.kept)
             self.kept = kept_files(self.target.path)
-        self._decoding = False  # until the new file is allocated, nothing of it is kept
+        self._decoding = False  # nothing of the new file is kept until it is allocated
 
     def _committed(self, records: Iterable[dict[str, Any]], counts: Mapping[str, int]) -> RowFlags:
         """Return the rows that a journal lists and whose decoded columns are undamaged.
@@ -188,12 +188,12 @@ class WorkFile(Closing):
         """
         committed = {split: np.zeros(rows, np.bool_) for split, rows in counts.items()}
         for record in records:
-            if record.get("anew"):
+            if record.get("reset"):
                 for marked in committed.values():
                     marked[:] = False
             for split, start, stop, crc32 in record.get("rows", ()):
                 if stop > counts.get(split, 0):
-                    raise ResumeError("its journal is that of another file")
+                    raise ResumeError("its journal belongs to another file")
                 if self._decoded_crc32(split, start, stop) == crc32:
                     committed[split][start:stop] = True
             for split, row in record.get("bad", ()):
@@ -201,14 +201,14 @@ class WorkFile(Closing):
         return committed
 
     def start_over(self) -> None:
-        """Discard all that earlier builds left."""
+        """Discard everything that earlier builds left."""
         durable.remove(self.path)  # first: what has this name is ours while the journal says so
         self.journal.empty()
         self._decoding = False
         self._remove_kept()
 
     def allocate(self, plan: BuildPlan) -> None:
-        """Make the complete file, reserve its blocks, and begin the journal.
+        """Create the complete file, reserve its blocks, and start the journal.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class WorkFile(Closing):
         self.journal.empty()  # it describes the file that was removed
         durable.remove(self.sealing_path)
         self._check_room(plan.nbytes)
-        from batchify.building.unfinished import create_unfinished  # HDF5 loads late
+        from batchify.building.unfinished import create_unfinished  # load HDF5 late
 
         try:
             offsets, reserved = create_unfinished(self.path, self.sealing_path, plan)
@@ -256,7 +256,7 @@ class WorkFile(Closing):
             raise
 
     def _decoded_crc32(self, split: str, start: int, stop: int) -> int:
-        """Return the CRC-32 of the decoded columns of some rows; nothing else covers them yet."""
+        """Return the CRC-32 of some rows' decoded columns, which have no other checksum yet."""
         crc32 = 0
         for name in self._decoded[split]:
             for piece in self._pieces(split, name, start, stop):
@@ -318,14 +318,14 @@ class WorkFile(Closing):
             self.journal.remove()
 
     def check_not_replaced(self) -> None:
-        """Refuse to go on if somebody removed the lock or the work file.
+        """Stop if somebody removed the lock or the work file.
 
         Raises
         ------
         OutputLockedError
             Another build may have written here.
         """
-        rows_named = self._writer is None or self._writer.is_named  # a merge opens no rows
+        rows_named = self._writer is None or self._writer.is_named  # a merge does not open rows
         if not self.journal.is_named or not rows_named:
             raise OutputLockedError(
                 f"{printable(self.journal.path)} or {printable(self.path)} was removed or replaced "
@@ -362,7 +362,7 @@ class WorkFile(Closing):
         for path in self.kept:
             durable.remove(path)
         try:
-            durable.sync_folder(self.path)  # the journal, which knows that they may go, goes later
+            durable.sync_folder(self.path)  # before the journal, which lists them
         except OSError as error:
             raise durable.io_error("removing", self.kept[0], error) from error
         self.kept = ()

@@ -59,7 +59,7 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
 }
 """The function that finds each problem, by code, in the order of the report.
 
-A new check is a function and a line here; `findings.CHECK_CODES` has its severity and advice.
+To add a check, write a function and add it here and to `findings.CHECK_CODES`.
 """
 
 
@@ -102,7 +102,7 @@ def check(
     OptionError
         If a code is unknown, or options are given for a file.
     FileMissingError, FileAccessError, FileFormatError
-        If it is neither a folder nor a file that can be read.
+        If it is neither a folder nor a readable file.
     DatasetError
         If there are no images in class folders, or files have no group.
     WorkerDiedError

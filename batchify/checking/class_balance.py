@@ -12,14 +12,14 @@ from batchify.checking.findings import CheckLimits, Finding, Found
 from batchify.common.text import plural, printable
 
 _LEAST_IMAGES = 10
-"""Images of a class; fewer are a warning."""
+"""Fewer images of a class are a warning."""
 
 _MOST_IMBALANCE = 10
-"""Images of the largest class for each of the smallest; more are a warning."""
+"""A higher ratio of the largest to the smallest class is a warning."""
 
 
 def find_empty_splits(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find splits without an image that can be used."""
+    """Find splits without a readable image."""
     for name, split in facts.splits.items():
         if len(split.flags) == len(facts.unreadable.get(name, ())):
             yield f"the {name} split has no images", 1, iter(())
@@ -31,14 +31,14 @@ def find_empty_classes(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
 
 
 def find_tiny_classes(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
-    """Find classes of fewer images than the limit."""
+    """Find classes with fewer images than the limit."""
     totals, least = facts.class_totals, limits.min_class_size or _LEAST_IMAGES
     few = (totals > 0) & (totals < least)
     yield from _classes(facts, few, f"have fewer than {least} images")
 
 
 def find_missing_classes(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find classes that a split has no image of, though others do."""
+    """Find classes that are missing in a split, but not in others."""
     for name, counts in facts.class_counts.items():
         if counts.any():
             missing = (counts == 0) & (facts.class_totals > 0)
@@ -46,7 +46,7 @@ def find_missing_classes(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
 
 
 def find_imbalance(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
-    """Compare the largest with the smallest class, in training if there is such a split."""
+    """Compare the largest with the smallest class, in train if it exists."""
     counts = facts.class_counts
     where, train = ("train", counts["train"]) if "train" in counts else ("all", facts.class_totals)
     some = np.flatnonzero(train)

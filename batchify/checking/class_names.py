@@ -1,4 +1,4 @@
-"""Find classes that may not be as their names and folders suggest."""
+"""Find classes whose names or folders are suspicious."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_similar(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
 
 
 def find_warnings(code: str, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find what reading the folders of the dataset already warned of."""
+    """Report the warnings from reading the folders of the dataset."""
     for warning in facts.warnings:
         if warning.code == code:
             yield str(warning), 1, iter(())

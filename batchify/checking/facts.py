@@ -1,4 +1,4 @@
-"""The facts that checks are based on: sizes, flags, labels and hashes of all images."""
+"""Collect the facts that checks need: sizes, flags, labels and hashes of all images."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Facts:
     extensions : tuple of str
         The endings that ``--extensions`` adds.
     warnings : tuple of BatchifyWarning
-        Those of the dataset; a file has none.
+        Warnings of the dataset; a file has none.
     linked : tuple of bytes
         Class folders that are links out of the dataset; a file has none.
     has_splits : bool
@@ -120,7 +120,7 @@ class Facts:
 
     @cached_property
     def class_counts(self) -> dict[str, NDArray[np.int64]]:
-        """The images of each class that can be used, by split; empty if no labels are classes."""
+        """The number of readable images per class, by split; empty if labels are not classes."""
         bad = {name: [row for row, _ in self.unreadable.get(name, ())] for name in self.splits}
         return {
             name: np.bincount(np.delete(labels, bad[name]), minlength=len(self.classes))
@@ -129,7 +129,7 @@ class Facts:
 
     @cached_property
     def class_totals(self) -> NDArray[np.int64]:
-        """The images of each class in all splits."""
+        """The number of images of each class in all splits."""
         counts = list(self.class_counts.values())
         return np.sum(counts, axis=0) if counts else np.zeros(0, np.int64)
 
@@ -241,7 +241,7 @@ def folder_facts(
     Raises
     ------
     WorkerDiedError
-        If a worker dies several times, and the image that does it cannot be identified.
+        If a worker dies several times, and the image cannot be identified.
 
     Notes
     -----

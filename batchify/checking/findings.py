@@ -31,7 +31,7 @@ VERIFY_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be.
+    """A single problem, with the row or file that it is about.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Finding:
 
 
 Found = tuple[str, int, Iterator[Finding]]
-"""What a check finds: a message, how many, and examples, made as they are needed, of no code."""
+"""What a check finds: a message, a count, and examples without a code, made when needed."""
 
 
 class Findings:
@@ -108,7 +108,7 @@ class Verification:
     rows : int
         Rows of all splits; their labels, paths and hashes were checked.
     images, sources, decoded : int
-        How many stored images were read, image files were hashed, and were decoded again.
+        How many stored images were read, image files hashed, and image files decoded again.
     counts : Mapping of str to int
         How many findings each code has.
     findings : tuple of Finding
@@ -128,8 +128,8 @@ class Verification:
         return f"<batchify verification of {printable(self.path)}: {found}>"
 
     @property
-    def is_whole(self) -> bool:
-        """Whether nothing was found."""
+    def is_ok(self) -> bool:
+        """Whether there are no findings."""
         return not self.counts
 
     def as_json(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Verification:
         return {
             "json_version": JSON_VERSION,
             "path": printable(self.path),
-            "whole": self.is_whole,
+            "ok": self.is_ok,
             "rows": self.rows,
             "images_read": self.images,
             "sources_hashed": self.sources,
@@ -148,7 +148,7 @@ class Verification:
 
 
 class Code(NamedTuple):
-    """How bad a kind of problem is, and what to do about it.
+    """The severity of a kind of problem, and what to do about it.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Code(NamedTuple):
     advice : str
         What a user can do; empty if the message says it.
     limit : str
-        The field of `CheckLimits` that makes an error of a warning, when it is given.
+        The field of `CheckLimits` that turns a warning into an error, if it is given.
     split_advice : str
         What a user can do instead if the dataset itself says which image is in which split.
     """
@@ -201,11 +201,11 @@ CHECK_CODES = {
     "skipped": Code(
         "warning", "fix the images: batchify inspect lists them with the reasons", "max_skipped"
     ),
-    "ignored": Code("warning", "or exclude those that are not meant with --exclude"),
+    "ignored": Code("warning", "or exclude them with --exclude"),
     **{loss.code: Code("warning", loss.advice) for loss in LOSSES},
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
 }
-"""What is said of each code; `batchify.checking.check.CHECKS` has what finds it."""
+"""Severity and advice of each code; `batchify.checking.check.CHECKS` has the checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ class Problem:
     examples : tuple of Finding
         The first thousand of them.
     ignored : bool
-        It was to be ignored.
+        The user ignores this code.
     """
 
     code: str

@@ -16,7 +16,7 @@ from batchify.datasets.ignored import ignored_text
 from batchify.decoding.losses import Loss
 
 Mark = Callable[[SplitFacts], NDArray[np.bool_]]
-"""Returns which rows of a split are meant."""
+"""A function that returns which rows of a split are affected."""
 
 
 def find_unreadable(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
@@ -55,7 +55,7 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
         h, w = split.sizes[:, 0], split.sizes[:, 1]
-        # whether a turn swaps the sides is not known of each
+        # it is not known for each image whether EXIF swaps its sides
         either = np.where(split.flags & turned, smaller(h, w) & smaller(w, h), smaller(h, w))
         return np.asarray(either & (h > 0))
 
@@ -64,10 +64,10 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
 
 
 def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
-    """Find images that lose something as they are stored, in one way."""
+    """Find images that lose something when they are stored, in one way."""
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
-        is_lost = np.zeros(1 << 16, np.bool_)  # by flags, of which few values occur
+        is_lost = np.zeros(1 << 16, np.bool_)  # by flags, since few values occur
         for flags in np.unique(split.flags).tolist():
             is_lost[flags] = loss.is_lost(flags, facts.decode, facts.store)
         return is_lost[split.flags] & (split.sizes[:, 0] > 0)

@@ -21,19 +21,19 @@ MOST_SIZES = 8
 _WIDE = 6
 """If sides differ by more than this factor, bins grow in width."""
 
-KINDS = ("colour", "greyscale", "palette", "CMYK")
+KINDS = ("color", "grayscale", "palette", "CMYK")
 """Each image is one of these."""
 
 TRAITS = (
     "transparency",
-    "16 bits a channel",
+    "16 bits per channel",
     "EXIF rotation",
     "animation",
     "several pictures (MPO)",
     "several pages",
     "more bands than channels",
     "floating point or 32 bits",
-    "a missing end",
+    "incomplete file",
 )
 """An image may have any of these; `_TRAIT_FLAGS` has their flags."""
 
@@ -54,7 +54,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the images of a dataset were.
+    """The sizes of a dataset's images.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """How many images of a split were of each kind.
+    """How many images of each kind a split has.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def find_group_leaks(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
 
 
 def _across(repeats: Iterable[Repeat]) -> Iterator[tuple[Location, Location]]:
-    """Yield the first row of images in each further split, with the first of all."""
+    """Yield the first row of images in each other split, with their first row."""
     for repeat in repeats:
         for location in list(repeat.firsts.items())[1:]:
             yield location, repeat[0]
@@ -81,7 +81,7 @@ def _copies(facts: Facts, pairs: Iterable[tuple[Location, Location]]) -> Iterato
 
 
 def _all_paths(facts: Facts) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield runs of paths, each with the number of its first; numbers go on from split to split."""
+    """Yield runs of paths, each with the number of its first; numbers continue across splits."""
     before = 0
     for split in facts.splits.values():
         for start, paths in split.paths(0, len(split.flags)):

@@ -1,4 +1,4 @@
-"""Compare the rows of a file with their source images as they are now."""
+"""Compare the rows of a file with the current image files."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _look_up(tree: Tree, reader: Reader, split: str, found: dict[str, _Found]) -
 
 
 class SourceCheck:
-    """Compares the rows of a file, or of several shards, with a dataset as it is now.
+    """Compares the rows of a file, or of several shards, with the current dataset.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class SourceCheck:
         Parameters
         ----------
         options : BuildOptions
-            Those that the file records.
+            The options that the file records.
         redecode : int, str or None
             How many sources to decode again, or ``"all"``.
         has_all_rows : bool
@@ -191,7 +191,7 @@ class SourceCheck:
             self._found.add(Finding("new", "it is not in the file", path=path))
 
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
-        """Return what is in the dataset now: its folders, or the files of a manifest's rows."""
+        """Return the current dataset: its folders, or the files of a manifest's rows."""
         if options.manifest is None:
             split = options.split
             is_drawn = split.limit is not None or split.max_per_class is not None
@@ -206,9 +206,9 @@ class SourceCheck:
     ) -> tuple[RowFlags, int]:
         """Hash the sources; return which rows still have theirs, and how many were hashed."""
         found, present = self._found, present_rows(reader, index)
-        message = "it is not in the folder any more"
+        message = "it is not in the dataset any more"
         if index.dataset.annotations.masks is not None:
-            message = "it, or its mask, is not in the folder any more"
+            message = "it, or its mask, is not in the dataset any more"
         for split, mask in present.items():
             for row in np.flatnonzero(~mask).tolist():
                 path = bytes(reader.splits[split]["paths"][row])
@@ -243,7 +243,7 @@ class SourceCheck:
                 reason = again.reason and f"it cannot be decoded any more: {again.reason}{by}"
                 now = again.channel_sums or again.row_crc32.to_bytes(4, "little")
                 if not reason and now != proof.tobytes():
-                    reason = f"decoding it again gives other pixels{by}"
+                    reason = f"decoding it again gives different pixels{by}"
                 if not reason and again.mask_crc32 != mask_crc32(reader, task.split, row):
                     reason = f"decoding its mask again gives other values{by}"
                 if reason:

@@ -1,4 +1,4 @@
-"""Verify a file: compare all of it with its checksums, and with its sources."""
+"""Verify a file: compare it with its checksums, and with its image files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def verify(
     image_timeout_s: float = IMAGE_TIMEOUT_S,
     progress: ProgressCallback | bool | None = None,
 ) -> Verification:
-    """Check that a file is what was written, and on request that its sources are unchanged.
+    """Check that a file is intact, and on request that its image files are unchanged.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def verify(
     redecode : int or str, optional
         How many images of `source` to decode again, drawn evenly, or ``"all"``.
     workers : int, optional
-        Processes that hash and decode; by default, as many as this process may use CPUs.
+        Processes that hash and decode; by default, one per CPU that this process may use.
     image_timeout_s : float
         Seconds after which an image that is still being read or decoded is skipped.
     progress : callable or bool
@@ -143,7 +143,7 @@ class Verifier:
         redecode : int, str or None
             How many of its images to decode again, or ``"all"``.
         shard : ShardFile, optional
-            What the shard index says of it.
+            Its entry in the shard index.
         """
         try:
             with Reader(path) as reader:
@@ -157,7 +157,7 @@ class Verifier:
         rows = sum(map(reader.rows, reader.splits))
         self._rows += rows
         if shard is not None and (rows, reader.digest.hex()) != (shard.rows, shard.digest):
-            message = "its rows or content_sha256 are not those of the shard index"
+            message = "its rows or content_sha256 do not match the shard index"
             self._found.add(Finding("digest", message))
         options = self._check_structure(reader)
         self._check_records(reader)
@@ -174,7 +174,7 @@ class Verifier:
             self._decoded += decoded
 
     def check_shards(self, folder: bytes, redecode: int | str | None) -> None:
-        """Check all shards of a folder, and that they are the shards of its index."""
+        """Check all shards of a folder, and that they match its index."""
         try:
             index = read_index(folder)
         except FileFormatError as error:
@@ -205,7 +205,7 @@ class Verifier:
             self._sources.check_new(np.concatenate(keys))
 
     def _check_structure(self, reader: Reader) -> BuildOptions:
-        """Check what opening the file does not; return the options of the build."""
+        """Check what opening the file does not check; return the options of the build."""
         for fault in link_faults(reader):
             self._found.add(Finding("structure", fault))
         options = recorded_options(reader.header.config)
@@ -238,7 +238,7 @@ class Verifier:
                 add("label", "its weight is negative, or not a number", wrong & ~damaged)
 
         if content_digest(reader, look) != reader.digest:
-            self._found.add(Finding("digest", "content_sha256 is not that of the content"))
+            self._found.add(Finding("digest", "content_sha256 mismatch"))
 
     def _check_images(self, reader: Reader, total: int) -> None:
         """Read every stored image and compare its checksum, in threads."""
@@ -257,7 +257,7 @@ class Verifier:
 def bad_labels(
     labels: NDArray[Any], class_mode: str, n_classes: int
 ) -> tuple[NDArray[np.bool_], str]:
-    """Return which labels, as a file stores them, are not valid, shape (n,), and why."""
+    """Return which stored labels are not valid, shape (n,), and why."""
     rows = labels.reshape(len(labels), -1)
     if class_mode == "mask":  # any value is valid
         return np.zeros(len(labels), np.bool_), ""
@@ -278,7 +278,7 @@ def bad_weights(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
-    """Yield (file, what the shard index says of it that is not true).
+    """Yield (file, how it differs from the shard index).
 
     Rows and digests are compared when each shard is verified; a shard that cannot be read is
     reported there.
@@ -292,11 +292,11 @@ def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
                     if not is_listed(reader, file.name, index):
                         yield file.name, OTHER_BUILD
                     if os.path.getsize(path) != file.nbytes:
-                        yield file.name, "its size is not that of the shard index"
+                        yield file.name, "its size does not match the shard index"
                 skipped += len(reader.skipped())
         except (FileFormatError, FileMissingError):
             is_whole = False
     with open(os.path.join(folder, INDEX_NAME), "rb") as found:
         is_same = found.read() == index.text()
     if not is_same or (is_whole and skipped != index.skipped):
-        yield os.fsdecode(INDEX_NAME), "it is not as it was written"
+        yield os.fsdecode(INDEX_NAME), "it is damaged"

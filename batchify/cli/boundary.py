@@ -85,7 +85,7 @@ def error_messages() -> Iterator[None]:
     except BatchifyError as error:
         raise _Failure(str(error), error.exit_code) from error
     except BrokenPipeError:
-        raise  # click ends quietly when nobody reads any more
+        raise  # click ends quietly when the reader is gone
     except OSError as error:
         where = f" {printable(error.filename)}" if error.filename else ""
         raise _Failure(f"input or output failed{where}: {error.strerror or error}", 4) from error
@@ -167,7 +167,7 @@ def failure_as_json(wanted: bool) -> Iterator[None]:
         if wanted:
             from batchify.cli.text import echo
 
-            with contextlib.suppress(OSError):  # nobody reads: the exit code says it
+            with contextlib.suppress(OSError):  # the reader is gone: the exit code says it
                 echo({"json_version": JSON_VERSION, **failure_json(error)})
         raise
 

@@ -206,7 +206,7 @@ def _lines(problem: Problem) -> list[str]:
 
 
 def github_text(report: CheckReport) -> str:
-    """Return the problems as annotations of a GitHub workflow; ignored ones are left out.
+    """Return the problems as annotations of a GitHub workflow; ignored ones are omitted.
 
     https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
     """

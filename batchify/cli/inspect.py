@@ -198,7 +198,7 @@ def _options(summary: Summary, *, show_all: bool) -> str:
             value = "yes" if value else "no"
         lines.append(f"  {printable(name).replace('_', '-'):18} {printable(str(value))}")
     if any(split.store == "encoded" for split in summary.splits):
-        lines.append("encoded: the files' own bytes, decoded when they are read")
+        lines.append("encoded: image files, decoded when they are read")
     elif compression == "none":
         lines.append("uncompressed: rows are slices of the file")
     return "\n".join(lines)

@@ -194,7 +194,7 @@ BUILD_OPTIONS = {str(option.name): option for option in (*FILE_OPTIONS, *RUN_OPT
 
 
 def with_help(option: Option, **changes: Any) -> Option:
-    """Return an option whose section, text or visibility in the help is another."""
+    """Return an option whose section, text or visibility in the help is different."""
     changed = copy(option)
     vars(changed).update(changes)
     return changed

@@ -202,9 +202,9 @@ def shards_text(report: ShardsReport, seconds: float) -> str:
             f"{where}: {_made(plan, rows, report.nbytes, seconds)}",
             *_ignored_and_skipped(plan),
         ]
-        if report.stood:
-            stood = plural(report.stood, "shard")
-            lines.append(f"  kept: {stood}, intact and up to date")
+        if report.shards_kept:
+            kept = plural(report.shards_kept, "shard")
+            lines.append(f"  kept: {kept}, intact and up to date")
         lines += _done(report)
     return "\n".join([*lines, *_warnings(report.warnings)])
 

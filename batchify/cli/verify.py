@@ -71,7 +71,7 @@ def verify(
                     file, quick=quick, source=source, redecode=redecode, workers=workers,
                     image_timeout_s=image_timeout, progress=step,
                 )  # fmt: skip
-            return Result(found.as_json(), render(found), 0 if found.is_whole else DAMAGED)
+            return Result(found.as_json(), render(found), 0 if found.is_ok else DAMAGED)
 
         code = run_each(files, run, check_signals, json=json)
     context.exit(code)
@@ -90,7 +90,7 @@ def render(result: Verification) -> str:
         checked.append(plural(result.sources, "image file") + again)
     verified = " and ".join(filter(None, (", ".join(checked[:-1]), *checked[-1:])))
     path = printable(result.path)
-    if result.is_whole:
+    if result.is_ok:
         return f"{path}: OK: verified {verified}"
     found = plural(sum(result.counts.values()), "finding")
     lines = [f"{path}: {found} ({f'checked {verified}' if verified else 'it cannot be read'})"]

@@ -3,10 +3,10 @@
 ===================  =======================  ==================================================
 call                 missing on               instead
 ===================  =======================  ==================================================
-``posix_fallocate``  macOS, Windows           free space is compared before; blocks come later
+``posix_fallocate``  macOS, Windows           free space is checked first; not reserved
 ``pwrite``           Windows                  seek and write, one thread at a time
 ``flock``            Windows                  ``msvcrt.locking`` of one byte
-fsync of a folder    Windows                  nothing: NTFS journals a rename by itself
+fsync of a folder    Windows                  nothing: NTFS journals renames
 ``F_FULLFSYNC``      Linux, Windows           ``fsync``, which flushes the device there
 ===================  =======================  ==================================================
 
@@ -54,15 +54,14 @@ def io_error(what: str, path: bytes, error: OSError) -> OutputIOError:
     limit = file_size_limit()
     if error.errno == errno.EFBIG and limit is not None:
         advice = (
-            f" (files of this process end at {limit:,} bytes, ulimit -f); raise the limit and run "
-            "the command again"
+            f" (the limit for files of this process is {limit:,} bytes, ulimit -f); raise "
+            "the limit and run the command again"
         )
     elif error.errno in _NO_SPACE:
         missing = missing_nbytes(path)
         needed = f"{missing:,} bytes are still needed, " if missing else ""
-        advice = (
-            f" ({needed}{free_nbytes(path):,} bytes are free); make room and run the command again"
-        )
+        free = f"{free_nbytes(path):,} bytes are free"
+        advice = f" ({needed}{free}); free some space and run the command again"
     # HDF5 puts times, addresses and line breaks into its own messages.
     reason = os.strerror(error.errno) if error.errno else printable(str(error))
     return OutputIOError(f"{what} {printable(path)} failed: {reason}{advice}")
@@ -76,7 +75,7 @@ def free_nbytes(path: bytes) -> int:
 def missing_nbytes(path: bytes) -> int:
     """Return the bytes of a file that have no blocks yet; at least a block, for what comes next.
 
-    0 where there is no such file, and on Windows, which does not tell.
+    0 if there is no such file, and on Windows, which does not report it.
     """
     try:
         status = os.stat(path)
@@ -106,7 +105,7 @@ def check_room(path: bytes, nbytes: int) -> None:
     limit = file_size_limit()
     if limit is not None and nbytes > limit:
         raise OutputIOError(
-            f"{printable(path)} needs {nbytes:,} bytes, but files of this process end at "
+            f"{printable(path)} needs {nbytes:,} bytes, but the limit for files of this process is "
             f"{limit:,} bytes (ulimit -f); raise the limit"
         )
     free = free_nbytes(path)
@@ -118,7 +117,7 @@ def check_room(path: bytes, nbytes: int) -> None:
 
 
 def reserve(fd: int, path: bytes, nbytes: int) -> bool:
-    """Reserve the blocks of a file's first `nbytes` bytes, so that later writes find room.
+    """Reserve the blocks of a file's first `nbytes` bytes for later writes.
 
     Returns
     -------
@@ -128,7 +127,7 @@ def reserve(fd: int, path: bytes, nbytes: int) -> bool:
     Raises
     ------
     OutputIOError
-        With the bytes needed and the bytes free, if there is no room.
+        With the bytes needed and the bytes free, if there is not enough space.
     """
     if not hasattr(os, "posix_fallocate") or not nbytes:
         return True
@@ -145,7 +144,7 @@ def reserve(fd: int, path: bytes, nbytes: int) -> bool:
 
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`; a short write is continued, an error is raised."""
+    """Write all of `data` at `offset`; continue after a short write, raise errors."""
     view = memoryview(data).cast("B")
     while len(view):
         if sys.platform == "win32":
@@ -166,7 +165,7 @@ def pread_all(fd: int, nbytes: int, offset: int) -> bytes:
     Raises
     ------
     OSError
-        If the file ends before.
+        If the file is shorter.
     """
     pieces = []
     while nbytes:
@@ -185,7 +184,7 @@ def pread_all(fd: int, nbytes: int, offset: int) -> bytes:
 
 
 def is_named(fd: int, path: bytes) -> bool:
-    """Tell whether an open file is the one that a path names now."""
+    """Return whether an open file is the one that a path names now."""
     try:
         named = os.lstat(path)
     except FileNotFoundError:
@@ -195,7 +194,7 @@ def is_named(fd: int, path: bytes) -> bool:
 
 
 def sync(fd: int) -> bool:
-    """Make a file's content durable; where the platform has a stronger call than fsync, that.
+    """Make a file's content durable, by a stronger call than fsync if the platform has one.
 
     Returns
     -------
@@ -208,7 +207,7 @@ def sync(fd: int) -> bool:
             return True
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
-                raise  # these two: a file system that knows fsync alone
+                raise  # these two: a file system that only supports fsync
     try:
         os.fsync(fd)
     except OSError as error:
@@ -227,7 +226,7 @@ def sync_folder(path: bytes) -> None:
         os.fsync(fd)
     except OSError as error:
         if error.errno not in (*_LACKING, errno.EBADF):
-            raise  # these: a file system that syncs no folders
+            raise  # these: a file system that cannot sync folders
     finally:
         os.close(fd)
 
@@ -242,7 +241,9 @@ def try_lock(fd: int) -> bool | None:
     """
     try:
         if sys.platform == "win32":
-            os.lseek(fd, 1 << 30, os.SEEK_SET)  # a byte past the content: a lock there bars no read
+            os.lseek(
+                fd, 1 << 30, os.SEEK_SET
+            )  # a byte past the content: a lock there does not block reads
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,7 +257,7 @@ def try_lock(fd: int) -> bool | None:
 
 
 def remove(path: bytes) -> None:
-    """Remove a file that may be there."""
+    """Remove a file, if it exists."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -275,7 +276,7 @@ def check_output_path(
     Parameters
     ----------
     suffixes : tuple of str
-        What its name may end with, lower case, with the dot.
+        Allowed endings of its name, lower case, with the dot.
     source : path
         The file that it is made from, which it must not replace.
 
@@ -305,7 +306,7 @@ def check_output_path(
         if not os.path.isfile(target):
             raise OutputPathError(f"{name} is not a regular file; it is not replaced")
         if os.path.exists(source) and os.path.samefile(target, source):
-            raise OutputPathError(f"{name} is the file to look into; name another")
+            raise OutputPathError(f"{name} is the file to read; name another")
     if not os.access(folder, os.W_OK):
         raise OutputIOError(f"{name}: no permission to write in {printable(folder)}")
     return target
@@ -332,7 +333,7 @@ def write_atomically(target: bytes, data: bytes) -> None:
             os.replace(beside, target)
             sync_folder(target)
         finally:
-            with contextlib.suppress(OSError):  # gone where all went well
+            with contextlib.suppress(OSError):  # does not exist after success
                 os.unlink(beside)
     except OSError as error:
         raise io_error("writing", target, error) from error

@@ -13,10 +13,10 @@ _KEY = secrets.token_bytes(16)
 
 
 def path_keys(paths: Iterable[bytes]) -> NDArray[np.uint64]:
-    """Return a 64-bit hash of each path: 8 bytes a file, however long their names.
+    """Return a 64-bit hash of each path: 8 bytes per file, however long the names are.
 
-    Each process draws its own key for the hash, so nobody can make two names collide; by chance,
-    two of a million do in one of 40 million processes.
+    Each process draws its own key for the hash, so that no one can craft names that collide. By
+    chance, two of a million names collide in one of 40 million processes.
     """
     digests = [hashlib.blake2b(path, digest_size=8, key=_KEY).digest() for path in paths]
     return np.frombuffer(b"".join(digests), np.uint64)
@@ -44,11 +44,12 @@ class KeyIndex:
     Parameters
     ----------
     positions : bool
-        Remember where each key was, for all methods but `has`; else `keys` are sorted in place.
+        Remember the position of each key, which all methods but `has` need; otherwise sort `keys`
+        in place.
 
     Notes
     -----
-    Memory: 16 bytes a key; none but `keys` themselves without positions.
+    Memory: 16 bytes per key; only `keys` themselves without positions.
     """
 
     def __init__(self, keys: NDArray[np.uint64], *, positions: bool = True) -> None:
@@ -63,14 +64,14 @@ class KeyIndex:
         return len(self._keys)
 
     def has(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return which keys are in the index; np.isin would sort it again, 40 bytes a key."""
+        """Return which keys are in the index; np.isin would sort it again, 40 bytes per key."""
         if not len(self):
             return np.zeros(len(keys), np.bool_)
         nearest = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
         return np.asarray(self._keys[nearest] == keys)
 
     def last(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Return the last position of each key, -1 where it is not in the index."""
+        """Return the last position of each key, -1 if it is not in the index."""
         if not len(self):
             return np.full(len(keys), -1)
         nearest = np.maximum(np.searchsorted(self._keys, keys, "right") - 1, 0)

@@ -30,7 +30,7 @@ class LockFile:
     Attributes
     ----------
     stale : str
-        Whose lock was taken over, for people; empty if nobody held it.
+        Whose lock was taken over, for people; empty if no one held it.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class LockFile:
         """Create the file; replace that of a process that has ended.
 
         Only one process can create the file by which it claims a certain stale lock. It then
-        renames its claim over that lock, which nobody else can have replaced meanwhile.
+        renames its claim over that lock, which no one else can have replaced meanwhile.
         """
         while not self._create(path):
             holder = _read(path)

@@ -1,4 +1,4 @@
-"""The first bytes of image files: which formats Pillow needs a plugin for, and what is an image."""
+"""Recognize image files by their first bytes, and formats that need a plugin of Pillow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STARTS = (
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """Return the brands of a file of boxes (ISO/IEC 14496-12); empty if it is none."""
+    """Return the brands of a file of boxes (ISO/IEC 14496-12); empty if it is not one."""
     if data[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(data[:4], "big"), 256)

@@ -1,7 +1,7 @@
-"""Paths and URLs: sort them, compare them, show them.
+"""Sort, compare and show paths and URLs.
 
 A path inside batchify is the bytes of the file system, "/" separated and relative to the
-dataset folder, so that no name is changed. What a person or a log sees is escaped:
+dataset folder, so that no name is changed. Messages and logs escape it:
 a newline or an escape code in a file name is a command to some terminals and CI systems.
 """
 
@@ -18,8 +18,7 @@ from batchify.common.text import printable
 def sort_names(names: list[bytes]) -> None:
     """Sort in place by code point, as Keras sorts the decoded names.
 
-    The bytes of valid UTF-8 sort by code point already; only other names need the (larger)
-    decoded keys.
+    Valid UTF-8 sorts by code point already; only other names need the (larger) decoded keys.
     """
     if all(map(_is_utf8, names)):
         names.sort()
@@ -38,7 +37,7 @@ def _is_utf8(name: bytes) -> bool:
 
 
 def is_relative(path: bytes) -> bool:
-    """Tell whether a path that is "/" separated names something in the folder it is relative to."""
+    """Return whether a "/" separated path names something in the folder it is relative to."""
     bad = path.startswith(b"/") or b"\0" in path or b".." in path.split(b"/")
     if os.sep == "\\":
         bad = bad or b":" in path or path.startswith(b"\\") or b".." in path.split(b"\\")
@@ -46,7 +45,7 @@ def is_relative(path: bytes) -> bool:
 
 
 def is_within(path: bytes, folder: bytes) -> bool:
-    """Tell whether a real path is in a folder, or is the folder, as its file system spells them."""
+    """Return whether a real path is in a folder, or is the folder, as the system spells them."""
     path, folder = os.path.normcase(path), os.path.normcase(folder)
     try:
         return os.path.commonpath([path, folder]) == folder
@@ -55,7 +54,7 @@ def is_within(path: bytes, folder: bytes) -> bool:
 
 
 def within_class(path: bytes, name: bytes | None) -> bytes:
-    """Return the path of an image without the folder of its class, and a split before that.
+    """Return the path of an image without the folders of its split and class.
 
     For texts that name the class separately. Without a class, the whole path.
     """
@@ -67,27 +66,27 @@ def within_class(path: bytes, name: bytes | None) -> bytes:
 
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-"""At least two letters: a single one is a drive of Windows."""
+"""At least two letters: a single one is a Windows drive."""
 
 _SIGNED = ("http", "https")
-"""Their queries hold signatures; elsewhere a "?" is part of a name."""
+"""URLs whose queries hold signatures; elsewhere a "?" is part of a name."""
 
 Path = str | bytes | os.PathLike[str]
 
 
 def is_url(location: Path) -> bool:
-    """Tell whether it is a URL of another machine; a ``file://`` URL is a path of this one."""
+    """Return whether it is a URL of another machine; a ``file://`` URL is a path of this one."""
     text = os.fsdecode(location)
     return _URL.match(text) is not None and scheme_of(text) != "file"
 
 
 def scheme_of(url: str) -> str:
-    """Return what a URL begins with, in lower case."""
+    """Return the scheme of a URL, in lower case."""
     return url.partition("://")[0].lower()
 
 
 def local_path(location: Path) -> str:
-    """Return a location as it is, and the path that a ``file://`` URL names."""
+    """Return the path of a ``file://`` URL, and any other location unchanged."""
     text = os.fsdecode(location)
     if not _URL.match(text) or scheme_of(text) != "file":
         return text
@@ -95,7 +94,7 @@ def local_path(location: Path) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Return a URL for people and records: without user, password and signature, on one line."""
+    """Return a URL for messages and records: without user, password and signature, on one line."""
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     if scheme.lower() in _SIGNED:
@@ -104,7 +103,7 @@ def shown_url(url: str) -> str:
 
 
 def secrets_of(url: str) -> list[str]:
-    """Return what is in a URL and not in how it is shown, as it is spelled there."""
+    """Return the secrets in a URL: everything that `shown_url` removes."""
     scheme, _, rest = url.partition("://")
     host, _, path = rest.partition("/")
     found = []
@@ -117,12 +116,12 @@ def secrets_of(url: str) -> list[str]:
 
 
 def base_name(url: str) -> str:
-    """Return the last name of a URL; empty where it ends with a slash."""
+    """Return the last name in a URL; empty if it ends with a slash."""
     return shown_url(url).partition("://")[2].rpartition("/")[2]
 
 
 def shown(location: Path) -> bytes:
-    """Return a path as it is, and a URL as it is shown."""
+    """Return a path unchanged, and a URL without secrets."""
     text = os.fsdecode(location)
     return os.fsencode(shown_url(text) if is_url(text) else text)
 

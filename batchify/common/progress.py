@@ -17,12 +17,12 @@ SENT = ("download", "upload")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a build or a verification is.
+    """The progress of a build, a verification or a check.
 
     Parameters
     ----------
     stage : str
-        In a build: ``scan``, ``hash`` (where files of the same bytes stay together), ``allocate``,
+        In a build: ``scan``, ``hash`` (if identical files stay together), ``allocate``,
         ``check`` (the rows of an earlier build), ``fill`` or ``seal``. In a verification:
         ``verify``, ``hash`` or ``decode``. In a check: ``scan`` or ``decode``.
     done, total : int
@@ -41,7 +41,7 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
-"""Called with how far a run is, for every stage and every task; it may raise to end the run."""
+"""Called with the progress after every stage and every task; it may raise to end the run."""
 
 
 class ProgressBar:

@@ -17,7 +17,7 @@ from batchify.errors import ExtraMissingError
 
 
 def missing_extra(needs: str, extra: str, error: ImportError, also: str = "") -> ExtraMissingError:
-    """Return the error of what needs an extra that cannot be imported: "X needs Y, which"."""
+    """Return the error for a missing extra; `needs` is like "X needs Y, which"."""
     return ExtraMissingError(
         f"{needs} cannot be imported ({error}); pip install 'batchify-h5[{extra}]'{also}"
     )

@@ -1,4 +1,4 @@
-"""Text for people: escaped names, sizes, percentages, counts."""
+"""Format text for messages: escaped names, sizes, percentages, counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHOWN_NAMES = 4
 
 
 def size_text(nbytes: float) -> str:
-    """Return a size for people: ``344.4 MB``, in decimal units."""
+    """Return a size as text: ``344.4 MB``, in decimal units."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if nbytes < 1000:
             return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
@@ -50,7 +50,7 @@ def rows_text(rows: Mapping[str, int]) -> str:
 
 
 def counts_text(counts: Mapping[str, int], most: int = 8) -> str:
-    """Return how many files of each ending there are: ``10 .heic, 2 .txt``."""
+    """Return counts of endings as text: ``10 .heic, 2 .txt``."""
     some = list(counts.items())[:most]
     shown = ", ".join(f"{count:,} {printable(ending)}" for ending, count in some)
     return shown + (", …" if len(counts) > most else "")
@@ -67,7 +67,7 @@ def shown_names(names: Collection[bytes], word: str = "") -> str:
 
 
 def labelled(class_mode: str, count: int) -> str:
-    """Return what the labels of a class mode are: ``2 classes``, ``3 labels``, ``masks``."""
+    """Describe the labels of a class mode: ``2 classes``, ``3 labels``, ``masks``."""
     if class_mode == "mask":
         return "masks"
     words = {"multilabel": ("label", ""), "regression": ("number", "")}
@@ -80,7 +80,7 @@ if os.sep != "\\":  # on Windows it separates folders and is in no name
 
 
 def printable(name: bytes | str) -> str:
-    """Return `name` on one line, with all that does not print escaped as Python would.
+    """Return `name` on one line, with characters that do not print escaped as in Python.
 
     Letters, signs and marks of every script print. So do characters without a shape of their own
     where they can be seen: joiners in Persian or Hindi words and in emoji, and the wide space of
@@ -127,7 +127,7 @@ def _escape(char: str) -> str:
 def escape_code(char: str) -> str:
     """Return the escape of a character: ``\\x1b``, ``\\u732b``."""
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode carries it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode returns it
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x100:
         return f"\\x{code:02x}"

@@ -1,4 +1,4 @@
-"""Choose and order the classes of a dataset: which there are, and which label each gets."""
+"""Choose the classes of a dataset and the label of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchify.errors import BatchifyWarning, DatasetError
 _DIGITS = re.compile("([0-9]+)")
 _WHOLE = re.compile(rb"[+-]?[0-9]+(\.0+)?")
 _FEWEST_NUMBERS, _NUMBER_SHARE = 3, 0.8
-"""From so many names that are numbers on, and if most names are, all are probably meant to be."""
+"""If at least this many names are numbers, and most are, all are probably meant to be numbers."""
 
 NO_CLASS = b"unlabelled"
 """The only class of images that are stored without labels: a file has at least one."""
@@ -31,15 +31,15 @@ def order_classes(
     found : collection of bytes
         The classes that the dataset has.
     where : str
-        The dataset, for people.
+        The dataset, for messages.
     numbered : bool
         Classes that are the numbers 0 to n - 1 are labels already, as in a table.
 
     Raises
     ------
     DatasetError
-        If ``--classes`` lists a class that is missing, and misses one that is there: one of them
-        is probably misspelled.
+        If ``--classes`` lists a class that is missing, and does not list one that exists: one of
+        them is probably misspelled.
     """
     if options.classes:
         listed = list(map(os.fsencode, options.classes))
@@ -49,9 +49,9 @@ def order_classes(
             has = f"it has {shown_names(others)}, not listed" if others else "it has no classes"
             hint = ""
             if any(one in missing for one, _ in similar_names([*missing, *others])):
-                hint = "; names must agree in case, spaces and Unicode form: copy them from there"
+                hint = "; names must match in case, spaces and Unicode form: copy them from there"
             elif any(b"," in name for name in others):
-                hint = "; pass names with commas by --classes @FILE, one on each line"
+                hint = "; for names with commas, use --classes @FILE with one name per line"
             raise DatasetError(
                 f"{where} has no class {shown_names(missing)}, which --classes lists; {has}{hint}"
             )
@@ -72,7 +72,7 @@ def number_warnings(
 ) -> tuple[BatchifyWarning, ...]:
     """Warn of classes that are whole numbers, but not those of their labels.
 
-    A few other names among them, such as that of an odd folder, do not matter.
+    A few other names among them, such as a stray folder, do not matter.
     """
     names = list(classes)
     values = {name: _value(name) for name in names if _WHOLE.fullmatch(name)}
@@ -103,7 +103,7 @@ def number_warnings(
 def similar_names(names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
     """Return pairs of names that differ only in case, in spaces or in their form of Unicode.
 
-    A folder from macOS may be named ``é`` as a letter and an accent, one from Linux as one letter.
+    In a folder name from macOS, ``é`` may be a letter and an accent; from Linux, a single letter.
     """
     first: dict[str, bytes] = {}
     pairs = []
@@ -126,14 +126,14 @@ def similar_warnings(names: Iterable[bytes]) -> tuple[BatchifyWarning, ...]:
     return (
         BatchifyWarning(
             "similar-classes",
-            f"classes {one} and {other} differ{how}{more}: if they are one class, rename one of "
-            "them as the other",
+            f"classes {one} and {other} differ{how}{more}: if they are one class, give them "
+            "the same name",
         ),
     )
 
 
 def unlisted_warnings(found: Mapping[bytes, int], what: str) -> tuple[BatchifyWarning, ...]:
-    """Say which classes were ignored because ``--classes`` does not list them.
+    """Warn of classes that were ignored because ``--classes`` does not list them.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def unlisted_warnings(found: Mapping[bytes, int], what: str) -> tuple[BatchifyWa
 
 
 def _natural_key(name: bytes) -> list[str | int]:
-    """Return a key by which numbers in names sort by value: texts and numbers alternate."""
+    """Return a sort key that orders numbers in names by value: texts and numbers alternate."""
     parts = _DIGITS.split(os.fsdecode(name))
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 

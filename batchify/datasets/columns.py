@@ -41,7 +41,7 @@ def parse_number(name: str, text: str) -> float:
     if math.isnan(value):
         raise ValueError(_bad(name, text, "not a number"))
     if abs(value) > _FLOAT32_MAX:
-        raise ValueError(_bad(name, text, "not finite, or more than float32 holds"))
+        raise ValueError(_bad(name, text, "not finite, or too large for float32"))
     return value
 
 
@@ -60,7 +60,7 @@ def parse_truth(name: str, text: str) -> float:
         what = "neither 0 nor 1"
         if text.strip() in ("-1", "-1.0"):
             what += (
-                "; write 0 if it means no (in pandas: replace(-1, 0)), or store the numbers by "
+                "; write 0 if it means no (in pandas: replace(-1, 0)), or store the numbers with "
                 "--class-mode regression"
             )
         raise ValueError(_bad(name, text, what))
@@ -80,9 +80,9 @@ def parse_text(name: str, text: str) -> bytes:
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise ValueError(_bad(name, text, "not a text that UTF-8 has")) from None
+        raise ValueError(_bad(name, text, "not valid UTF-8")) from None
     if b"\0" in data:
-        raise ValueError(_bad(name, text, "not a text: it has a NUL character"))
+        raise ValueError(_bad(name, text, "not valid: it has a NUL character"))
     return data
 
 
@@ -118,7 +118,7 @@ def clean_path(name: str, text: str) -> bytes:
 
 
 def split_number(text: str) -> int | None:
-    """Return the number in `choices.SPLITS` of a split that a text names; None if it names none."""
+    """Return the number in `choices.SPLITS` of a split; None if a text names no split."""
     text = text.strip().lower()
     if text in _SPLITS:
         return _SPLITS[text]
@@ -147,7 +147,7 @@ class ClassColumn:
     Attributes
     ----------
     unlisted : Counter of bytes
-        Rows that were ignored, by a class that ``--classes`` does not list.
+        Rows that were ignored, by their class, which ``--classes`` does not list.
     """
 
     def __init__(self, options: DiscoverOptions) -> None:
@@ -158,7 +158,7 @@ class ClassColumn:
         self.unlisted: Counter[bytes] = Counter()
 
     def takes(self, name: bytes) -> bool:
-        """Return whether rows of a class are taken; count one that is not."""
+        """Return whether a row of this class is taken; count it if not."""
         if not self._listed or name in self._listed:
             return True
         self.unlisted[name] += 1
@@ -170,7 +170,7 @@ class ClassColumn:
 
     @property
     def found(self) -> list[bytes]:
-        """All classes, with those that are not listed."""
+        """All classes, including those that are not listed."""
         return [*self._numbers, *self.unlisted]
 
     @property
@@ -199,16 +199,16 @@ class Columns:
     labels : sequence of str
         The names of the label columns.
     optional : sequence of str
-        Those of `OPTIONAL_COLUMNS` that the manifest has.
+        The `OPTIONAL_COLUMNS` that the manifest has.
     kept : sequence of KeptTexts
-        The further columns that travel into the file.
+        More columns to store in the file.
 
     Attributes
     ----------
     lines : array of int64
         The line on which each row begins.
     unlabelled : int
-        Rows without a label: they were ignored, or need none.
+        Rows without a label: they were ignored, or no labels are needed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Dataset, Samples and Annotations: the images and labels that a build reads."""
+"""The images and labels that a build reads: Dataset, Samples and Annotations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATHS_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The image files in compact form: all paths in one run of bytes, and two numbers a file.
+    """The image files in compact form: all paths as contiguous bytes, and two numbers per file.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class Samples:
     extents : ndarray of int64, shape (n, k), or None
         The position of each file, for a source that does not find files by their paths.
     width : int
-        The least width of the column of paths, in bytes, if these are a part of more samples.
+        Minimum width of the column of paths, in bytes, if these samples are part of more.
     sizes : ndarray of int64, shape (n,), or None
-        Bytes of each file, if the build needs them.
+        Size of each file in bytes, if the build needs it.
     """
 
     names: bytes | bytearray
@@ -107,7 +107,7 @@ def join_samples(
     labels: NDArray[np.int32],
     extents: NDArray[np.int64] | None = None,
 ) -> Samples:
-    """Return the samples of paths that are given in pieces."""
+    """Return samples, given their paths in pieces."""
     names = bytearray()
     lengths = [np.empty(0, np.int32)]
     for paths in pieces:
@@ -134,12 +134,12 @@ ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
 @dataclass(frozen=True, eq=False)
 class KeptColumn:
-    """A further column of a manifest that travels into the file.
+    """A column of a manifest that is stored in the file (--keep-columns).
 
     Parameters
     ----------
     values : ndarray of int64, float64 or bool, shape (n,), or Samples
-        Texts are `Samples`, in one run of bytes.
+        Texts are `Samples`.
     """
 
     name: str
@@ -147,7 +147,7 @@ class KeptColumn:
 
     @property
     def dtype(self) -> str:
-        """Its type in the file, as NumPy spells it."""
+        """Its dtype in the file, in NumPy's notation."""
         if isinstance(self.values, Samples):
             return f"S{self.values.path_nbytes}"
         return self.values.dtype.str
@@ -194,7 +194,7 @@ class Annotations:
     label_columns : tuple of str
         The columns of the manifest that hold the labels.
     kept : tuple of KeptColumn
-        Its further columns that travel into the file.
+        More columns to store in the file.
     drops_unlabelled : bool
         Rows without a label were ignored.
     """
@@ -211,7 +211,7 @@ class Annotations:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What the config of a file records."""
+        """The entries of a file's config."""
         if not self.digest:
             return {}
         found: dict[str, Any] = {
@@ -263,7 +263,7 @@ class Dataset:
     source : Source
         Where its files come from.
     layout : str
-        ``classes`` (a folder for each class), ``splits`` (a folder for each split, with class
+        ``classes`` (one folder per class), ``splits`` (one folder per split, with class
         folders), ``flat`` (no class folders) or ``manifest``.
     classes : tuple of bytes
         In the order of their indices.
@@ -272,7 +272,7 @@ class Dataset:
     splits : dict of str to ndarray of int32, or None
         Indices of the samples of each split; None if the dataset is not split.
     skipped : tuple of Skipped
-        Named like an image but not read: links out of the folder, FIFOs, devices.
+        Files that are named like an image but not read: links out of the folder, FIFOs, devices.
     hidden, loose : int
         How many hidden files and folders, and files outside of class folders, were ignored.
     excluded : int
@@ -280,22 +280,22 @@ class Dataset:
     other : Mapping of str to int
         How many files were ignored for their extension, by extension.
     warnings : tuple of BatchifyWarning
-        What may not be as the user intends.
+        Things that may not be what the user intends.
     image_endings : Mapping of str to tuple of str
-        Those of `other` whose files look like images, each as files spell it.
+        Endings in `other` whose files look like images, with their spellings.
     short : tuple of (bytes, int, Mapping of str to int)
-        Folders of classes and splits of which more images were ignored because of their ending
-        than taken: the path, how many were taken, and how many were ignored, by ending.
+        Folders of classes and splits in which more images were ignored because of their ending
+        than taken: path, number taken, and numbers ignored, by ending.
     annotations : Annotations
         Other columns of a manifest.
     unlabelled : tuple of str
         Splits whose samples have no labels: their `Samples.labels` are -1.
     undrawn : int
-        How many images a limit leaves out.
+        How many images a limit did not take.
     entered : bytes
         The path of the only folder that was taken as the dataset; empty for the dataset itself.
     linked : tuple of bytes
-        Those of `skipped` that are folders of classes or splits outside of the dataset.
+        Entries of `skipped` that are folders of classes or splits outside of the dataset.
     """
 
     source: Source
@@ -323,12 +323,12 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The name of the dataset, for people."""
+        """The name of the dataset, for messages."""
         return printable(self.source.location)
 
     @property
     def ignored_images(self) -> dict[str, int]:
-        """Those of `other` whose files look like images."""
+        """Endings in `other` whose files look like images."""
         return {name: count for name, count in self.other.items() if name in self.image_endings}
 
     def check_linked(
@@ -339,14 +339,13 @@ class Dataset:
         Parameters
         ----------
         advice : str
-            What settles it, for the error.
+            What the user can do, for the error.
         """
         if self.linked:
             names = ", ".join(map(printable, self.linked[:3]))
             more = f" and {len(self.linked) - 3:,} more" if len(self.linked) > 3 else ""
             raise DatasetError(
-                f"dataset {self.name}: {names}{more} leads out of the dataset folder by a link; "
-                f"{advice}"
+                f"dataset {self.name}: {names}{more} is a link out of the dataset folder; {advice}"
             )
 
     @property
@@ -377,8 +376,8 @@ def sample_labels(
 ) -> NDArray[Any] | None:
     """Return the labels that a file stores for some samples.
 
-    None if the samples have no labels, and in the class modes ``none``, and ``mask``, whose labels
-    are decoded with the images.
+    None if the samples have no labels, and in the class modes ``none`` and ``mask`` (masks are
+    decoded with the images).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Digest the rows of a manifest: what they say, however it is written."""
+"""Compute the digest of a manifest's rows, which does not depend on its format."""
 
 from __future__ import annotations
 

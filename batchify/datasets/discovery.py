@@ -87,8 +87,8 @@ def discover(
     ----------
     directory : path
         ``directory/class/…/image``, or ``directory/train/class/…/image`` next to ``val`` and
-        ``test``; which of them it is, `batchify.datasets.layout` decides. Or a ``.zip`` or
-        ``.tar`` file of such a folder (see `batchify.storage.archive.list_archive`), or its URL.
+        ``test``; which of them it is, `batchify.datasets.layout` decides. Also a ``.zip`` or
+        ``.tar`` of such a folder (see `batchify.storage.archive.list_archive`), or its URL.
     options : DiscoverOptions, optional
     needs_labels : bool
         Every image needs a class, so that a folder without class folders is an error.
@@ -98,7 +98,7 @@ def discover(
     Returns
     -------
     Dataset
-        Memory: the bytes of all paths and 12 more a file; while a folder is listed, one
+        Memory: the bytes of all paths and 12 more per file; while a folder is listed, one
         ``bytes`` object for each of its files.
 
     Raises
@@ -162,7 +162,7 @@ def discover(
 
 
 def _warn_empty(walk: Walk, layout: Layout, found: FoundSamples) -> None:
-    """Warn of splits whose folders hold no images."""
+    """Warn of splits whose folders have no images."""
     for part in layout.parts:
         if not part.folders:
             message = f"the {part.split} split is empty: it has no class that --classes lists"
@@ -214,7 +214,7 @@ def _check_loose(walk: Walk, layout: Layout, found: FoundSamples, *, asks: bool)
 
 
 def _check_shared(walk: Walk, layout: Layout, found: FoundSamples) -> None:
-    """Refuse a split that has no class of train: its class folders are something else."""
+    """Refuse a split that shares no class with train: its folders are probably no classes."""
     labels = found.samples.labels
     classes = {
         split: [found.classes[i] for i in np.unique(labels[rows]).tolist() if i >= 0]
@@ -259,7 +259,7 @@ def _no_images(walk: Walk) -> str:
     if loose := sum(each.image_count for each in walk.loose_images):
         message = (
             f"dataset {walk.name} has {plural(loose, 'image')}, but none in a class "
-            f"folder; put the images of each class into a folder of their own, or {FLAT_ADVICE}"
+            f"folder; put the images of each class into their own folder, or {FLAT_ADVICE}"
         )
     if walk.other:
         counts = dict(walk.other.most_common())

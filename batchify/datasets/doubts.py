@@ -1,4 +1,4 @@
-"""Doubts about the folders of a dataset: what was seen, and which option settles it."""
+"""Detect doubtful class folders; show what they hold and which options settle it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ANNOTATION_FOLDERS = frozenset((
     "segmentationclass", "segmentationmasks", "segmentationobject", "segmentations", "segs",
     "semantic", "target", "targets", "trimap", "trimaps",
 ))  # fmt: skip
-"""Names of folders that are kinds of files, not classes."""
+"""Names of folders that denote kinds of files, not classes."""
 
 FLAT_ADVICE = (
     "take labels from the names of the files with --label-from REGEX, or from a table with "
@@ -44,7 +44,7 @@ def doubt(walk: Walk, parent: Listing, reason: str, *ways: tuple[str, str]) -> D
     parent : Listing
         The folder whose folders are shown.
     ways : (str, str)
-        An option that settles it, and what it does; without an option, another way.
+        Options that settle it, each with what it does; or another way, without an option.
     """
     folders = parent.subfolders
     rows = [
@@ -67,7 +67,7 @@ def _aligned(rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _content(listing: Listing) -> str:
-    """Return what a folder holds, in words."""
+    """Describe what a folder holds."""
     found = []
     if listing.subfolders:
         names = shown_names(listing.subfolders)
@@ -80,7 +80,7 @@ def _content(listing: Listing) -> str:
 
 
 def verb(names: Collection[bytes], one: str, many: str) -> str:
-    """Return names with the form of a verb that goes with them: ``val is``, ``a and b are``."""
+    """Return names with the matching verb: ``val is``, ``a and b are``."""
     return f"{shown_names(names, 'and')} {one if len(names) == 1 else many}"
 
 
@@ -90,7 +90,7 @@ def exclude_option(names: Collection[bytes]) -> str:
 
 
 def exclude_images(folders: Iterable[Listing]) -> str:
-    """Return the options that exclude the images of some folders, and not what is deeper."""
+    """Return the options that exclude the images of some folders, but not deeper ones."""
     patterns = set()
     for folder in folders:
         top = f"/{escaped(folder.path)}/" if folder.path else "/"
@@ -102,18 +102,18 @@ def exclude_images(folders: Iterable[Listing]) -> str:
 
 
 def first_image(folders: Sequence[Listing]) -> str:
-    """Return the path of the first image of some folders, for people."""
+    """Return the path of the first image of some folders, for messages."""
     images = next(each.images for each in folders if each.images.blob)
     return printable(bytes(images.blob[: images.lengths[0]]))
 
 
 def _plain(name: bytes) -> str:
-    """Return a name in lower case, without what separates words."""
+    """Return a name in lower case, without separators of words."""
     return "".join(filter(str.isalnum, os.fsdecode(name).lower()))
 
 
 def _kinds(name: bytes, names: list[bytes]) -> set[str]:
-    """Return a name in lower case, and that of it which the other names have not."""
+    """Return a name in lower case, and the part of it that is not in the other names."""
     words = [_WORD.findall(os.fsdecode(each)) for each in names[:_SHOWN_FOLDERS]]
     common = set(words[0]).intersection(*words[1:])
     own = [word for word in _WORD.findall(os.fsdecode(name)) if word not in common]
@@ -121,7 +121,7 @@ def _kinds(name: bytes, names: list[bytes]) -> set[str]:
 
 
 def check_only_folder(walk: Walk) -> None:
-    """Refuse a single folder that may be a class, or hold them: with images in it or next to it."""
+    """Refuse a single folder that may be a class or hold classes: images are in or next to it."""
     root = walk.look(b"")
     if len(root.subfolders) != 1:
         return
@@ -158,11 +158,11 @@ def check_kinds(
     Parameters
     ----------
     is_first : bool
-        No split before has class folders.
+        No earlier split has class folders.
     needs_classes : bool
         The folders are to be classes; otherwise they matter if annotations would be images.
     is_split : bool
-        They are those of a split.
+        They belong to a split.
     """
     names = parent.subfolders
     images = [name for name in names if _kinds(name, names) & _IMAGE_FOLDERS]
@@ -196,7 +196,7 @@ def check_kinds(
                 "kinds",
                 f"{shown_names(images, 'and')}{where} became a class, but the name is not that of "
                 f"a class: {exclude_option(images)} ignores it, --manifest FILE takes the labels "
-                f"from a table, and --layout {kept} settles that it is a class",
+                f"from a table, and --layout {kept} takes it as a class",
             )
         return
     taken = f"take {shown_names(names, 'and')} as classes"
@@ -236,7 +236,7 @@ def has_images(walk: Walk, listing: Listing) -> bool:
 
 
 def _are_paired(walk: Walk, parent: Listing) -> bool:
-    """Return whether the images of two folders have mostly the same names, but for the ending.
+    """Return whether the images of two folders have mostly the same names, except for the ending.
 
     One of them may add a word: ``1_mask.png`` goes with ``1.jpg``.
     """
@@ -257,7 +257,7 @@ def _contain(names: Collection[bytes], word: bytes) -> bool:
 
 
 def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:
-    """Warn of class folders that hold folders alone; refuse them if all hold the same ones.
+    """Warn of class folders that hold only folders; refuse them if all hold the same ones.
 
     They may differ in some folders, and a few images may be next to them.
 
@@ -306,7 +306,7 @@ def check_nested(walk: Walk, parent: Listing, *, asks: bool) -> None:
 
 
 def _is_small(own: int, walk: Walk, outer: list[Listing], names: list[bytes]) -> bool:
-    """Return whether `own` images are few, next to those in some folders of others."""
+    """Return whether `own` images are few, compared with those in the folders of others."""
     if not own:
         return True
     deep = sum(walk.look(each.inside(name)).image_count for each in outer for name in names)

@@ -1,4 +1,4 @@
-"""Files that are ignored because of their ending: which look like images, and what takes them."""
+"""Count files that are ignored because of their ending; find those that look like images."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from batchify.errors import DatasetError
 from batchify.storage.patterns import escaped, exclude_options
 
 NO_ENDING = "(no extension)"
-"""What ignored files without an ending are counted as."""
+"""Key for ignored files without an ending."""
 
 OTHERS = "(others)"
-"""What ignored files are counted as if there are too many endings to count each."""
+"""Key for ignored files with rare endings, if there are too many endings."""
 
 _ENDINGS = 100
-"""How many endings are counted; those of images, by their name, always are."""
+"""How many endings are counted; known endings of images always are."""
 
 _SAMPLES = 4
-"""How many files of an ending are looked into, if the ending says nothing."""
+"""How many files of an unknown ending are opened."""
 
 _SPELLINGS = 8
 """How many spellings of an ending, in upper and lower case, are remembered."""
 
 _ADVISED = 16
-"""How many endings ``--extensions`` is advised with."""
+"""How many endings the advice for ``--extensions`` names."""
 
 _DECODED = frozenset(
     {
@@ -42,7 +42,7 @@ _DECODED = frozenset(
 )  # fmt: skip
 
 _VARIANTS = re.compile(r"(jpe?g|png|webp|gif|bmp|tiff?|heic)\W.*|(jpe?g|png|webp|tiff?)[_-]\w+")
-"""What sites and tools add to an ending: ``.jpg_large``, ``.png!d``."""
+"""Suffixes that sites and tools add to an ending: ``.jpg_large``, ``.png!d``."""
 
 _OTHERS = frozenset(
     {
@@ -51,7 +51,7 @@ _OTHERS = frozenset(
         "srw", "x3f", "3fr", "erf", "kdc", "dcr", "mrw", "rwl", "iiq", "mos",
         # what programs draw
         "psd", "psb", "xcf", "ai", "eps", "svg", "svgz", "wmf", "emf", "kra", "cdr",
-        # formats of old or special use
+        # old or special formats
         "jp2", "j2k", "j2c", "jpf", "jpx", "jpm", "jxr", "wdp", "tga", "ico", "icns", "cur", "dds",
         "exr", "hdr", "pcx", "qoi", "bpg", "flif", "sgi", "rgb", "ras", "xbm", "xpm", "pcd",
         "fits", "dcm", "dicom",
@@ -70,14 +70,14 @@ def _is_decoded(ending: str) -> bool:
 
 
 class Ignored:
-    """What is known of the files of one ending that were ignored.
+    """The ignored files with one ending.
 
     Attributes
     ----------
     spelled : set of str
         The ending as files have it, in upper and lower case.
     samples : list of bytes
-        Paths of the first of them, if they are on this machine.
+        Paths of the first of them, if they are local files.
     """
 
     __slots__ = ("samples", "spelled")
@@ -87,11 +87,11 @@ class Ignored:
         self.samples: list[bytes] = []
 
     def look_like_images(self) -> bool:
-        """Return whether most of the samples begin as images do."""
+        """Return whether most of the samples begin like images."""
         heads = []
         for path in self.samples:
             try:
-                if stat.S_ISREG(os.lstat(path).st_mode):  # a FIFO would be waited for
+                if stat.S_ISREG(os.lstat(path).st_mode):  # opening a FIFO would block
                     with open(path, "rb") as file:
                         heads.append(file.read(32))
             except OSError:
@@ -100,16 +100,16 @@ class Ignored:
 
 
 class IgnoredFiles:
-    """What is known of all files that were ignored because of their ending.
+    """All files that were ignored because of their ending.
 
-    Memory and the number of files that are opened are bounded, whatever the files are called.
+    Memory and the number of opened files are bounded for any file names.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, Ignored] = {}
 
     def add(self, name: bytes, path: bytes | None) -> str:
-        """Return what a file is counted as: its ending, or `OTHERS`.
+        """Count a file; return the key that it is counted under: its ending, or `OTHERS`.
 
         Parameters
         ----------
@@ -127,9 +127,9 @@ class IgnoredFiles:
         return ending
 
     def image_endings(self) -> dict[str, tuple[str, ...]]:
-        """Return the endings of files that look like images, each as files spell it.
+        """Return the endings of files that look like images, with their spellings.
 
-        Where the name of an ending says nothing, the first bytes of some files do.
+        For unknown endings, the first bytes of some files decide.
         """
         return {
             ending: tuple(sorted(each.spelled))
@@ -139,7 +139,7 @@ class IgnoredFiles:
 
 
 def is_image_ending(ending: str) -> bool:
-    """Return whether files of an ending are images, by its name alone."""
+    """Return whether an ending is a known ending of images."""
     name = ending.removeprefix(".")
     return name in _NAMED or _VARIANTS.fullmatch(name) is not None
 
@@ -150,8 +150,8 @@ _RECORDED = 32
 def recorded_ignored(dataset: Dataset) -> dict[str, int]:
     """Return what a file records: the number of files of each ending.
 
-    Of many endings, those of images are kept first. The names alone decide: the bytes of files are
-    looked at in folders, and the file of an archive is that of its folder.
+    If there are too many endings, those of images are kept first. Only names decide: the first
+    bytes are read in folders, but not in archives, which must give the same file.
     """
     counts = dict(dataset.other)
     if len(counts) > _RECORDED:
@@ -162,7 +162,7 @@ def recorded_ignored(dataset: Dataset) -> dict[str, int]:
 
 
 def taking_advice(endings: Iterable[str], given: Iterable[str] = ()) -> str:
-    """Return how files of some endings of images are taken.
+    """Return the advice for taking image files with some endings.
 
     Parameters
     ----------
@@ -199,11 +199,11 @@ def ending_reason(path: bytes, given: Iterable[str]) -> str:
     ending = printable(file_ending(path)) or NO_ENDING
     is_known = ending == NO_ENDING or is_image_ending(ending)
     advice = taking_advice([ending], given) if is_known else "see --extensions"
-    return f"not of a kind that is decoded, by its ending ({advice})"
+    return f"not taken because of its ending ({advice})"
 
 
 def ignored_text(counts: Mapping[str, int], given: Iterable[str]) -> str:
-    """Return how many images of each ending were ignored, and how they are taken.
+    """Return how many images of each ending were ignored, and the option that takes them.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def ignored_text(counts: Mapping[str, int], given: Iterable[str]) -> str:
 
 
 def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
-    """Refuse a dataset of which more images are ignored than taken, or a class or split of it.
+    """Refuse a dataset, class or split of which more images are ignored than taken.
 
     If endings were given, a class or split is refused only without any image.
 
@@ -232,7 +232,9 @@ def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
     counts, taken, where = dataset.ignored_images, len(dataset.samples), ""
     if sum(counts.values()) <= taken:
         given = tuple(given)
-        short = [each for each in dataset.short if not (given and each[1])]  # else it is chosen
+        short = [
+            each for each in dataset.short if not (given and each[1])
+        ]  # otherwise the user chose it
         if not short:
             return
         path, taken, images = short[0]
@@ -255,7 +257,7 @@ def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:
 
 
 def _taken_endings(dataset: Dataset) -> list[str]:
-    """Return the endings of the images, as files spell them."""
+    """Return the endings of the images, with their spellings."""
     paths = (path for _, piece in dataset.samples.pieces() for path in piece)
     endings = {os.path.splitext(path)[1] for path in paths}
     return sorted(printable(ending) for ending in endings if ending)

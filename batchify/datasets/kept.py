@@ -1,4 +1,4 @@
-"""Collect the further columns of a manifest that travel into the file, and tell their types."""
+"""Collect the columns of --keep-columns, and find their dtypes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LONG = re.compile("-?[0-9]{20,}")
 _NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|-?inf(inity)?", re.IGNORECASE)
 _PADDED = re.compile("-?0[0-9]")
 _EXACT = 1 << 53
-"""Whole numbers up to this are float64 numbers, too."""
+"""Whole numbers up to this are exact in float64."""
 
 _TEXT_NBYTES = 1 << 16
-"""Longest text of a file; see `batchify.format.strict`."""
+"""Longest text in a file; see `batchify.format.strict`."""
 
 
 class KeptTexts:
     """One column, as the texts of a table.
 
-    Its values are whole numbers, other numbers or truth values if all texts are, and texts
-    otherwise. A missing value makes whole numbers floats, and is NaN or the empty text.
+    If all texts are whole numbers, numbers or truth values, these are its values; otherwise texts.
+    If a value is missing, whole numbers become floats; the value is NaN or the empty text.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ class KeptTexts:
         try:
             data = text.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{printable(self._name)} is not a text that UTF-8 has") from None
+            raise ValueError(f"{printable(self._name)} cannot be stored as UTF-8") from None
         if b"\0" in data:
             raise ValueError(f"{printable(self._name)} has a NUL character")
         if len(data) > _TEXT_NBYTES:
             raise ValueError(
-                f"{printable(self._name)} has {len(data):,} bytes; a file holds {_TEXT_NBYTES:,}"
+                f"{printable(self._name)} has {len(data):,} bytes; the limit is {_TEXT_NBYTES:,}"
             )
         return data
 
@@ -81,7 +81,7 @@ class KeptTexts:
         return KeptColumn(self._name, values)
 
     def _are_exact(self) -> bool:
-        """Return whether no whole number is changed by becoming a float."""
+        """Return whether all whole numbers are exact as floats."""
         return "int" not in self._kinds or all(
             abs(int(text)) <= _EXACT
             for _, some in self._texts.samples().pieces()
@@ -96,7 +96,7 @@ def _kind(text: str) -> str:
     if _WHOLE.fullmatch(text):
         return "int" if -(1 << 63) <= int(text) < 1 << 63 else "text"
     if _LONG.fullmatch(text):
-        return "text"  # a float would be another number
+        return "text"  # not exact as a float
     if text.lower() in _TRUTH:
         return "bool"
     if not _NUMBER.fullmatch(text) or _PADDED.match(text):

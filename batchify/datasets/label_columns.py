@@ -1,4 +1,4 @@
-"""Doubt a column of labels that no option names: by its name, and by its values."""
+"""Doubt a label column that no option names, because of its name or its values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SELDOM = re.compile(
 _MEASURE = re.compile(_MEASURES)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MOST_CLASSES = 10
-"""So many images may have a class each."""
+"""Up to this many images may each have their own class."""
 
 
 def name_doubt(name: str, key: str, mode: str) -> str:
-    """Return why a column is probably not one of labels, by its name; "" if it may be.
+    """Return why a column probably has no labels, by its name; "" if it may.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ def name_doubt(name: str, key: str, mode: str) -> str:
 
 
 def value_doubt(name: str, classes: Collection[bytes], rows: int, *, is_guessed: bool) -> str:
-    """Return why the values of a column are probably no classes; "" if they may be.
+    """Return why values are probably no classes; "" if they may be.
 
     Parameters
     ----------
     rows : int
         How many rows have them.
     is_guessed : bool
-        The column is that of the labels only because no other is left.
+        The column was only chosen because no other is left.
     """
     numbers = [
         text for each in classes if _NUMBER.fullmatch(text := each.decode("utf-8", "replace"))
@@ -63,22 +63,22 @@ def value_doubt(name: str, classes: Collection[bytes], rows: int, *, is_guessed:
     else:
         return ""
     return (
-        f"has a column {printable(name)} that is probably not one of classes, since it has {seen}: "
+        f"has a column {printable(name)} that probably has no classes, since it has {seen}: "
         f"{_advice(name, is_number=is_number)}"
     )
 
 
 def many_advice(names: Sequence[str], mode: str, *, is_truth: bool) -> str:
-    """Return how one of several columns is chosen, or all of them."""
+    """Return how to choose one of several columns, or all of them."""
     both = ",".join(names)
     if mode == "multilabel":
-        return f"choose by --label-columns, as in --label-columns {both}"
+        return f"choose with --label-columns, e.g. --label-columns {both}"
     if is_truth:
         return (
-            "choose by --label-columns; if each of them is 0 or 1 for a class, pass --class-mode "
+            "choose with --label-columns; if each of them is 0 or 1 for a class, pass --class-mode "
             f"multilabel --label-columns {both}"
         )
-    return "choose by --label-columns"
+    return "choose with --label-columns"
 
 
 def _advice(name: str, *, is_number: bool) -> str:

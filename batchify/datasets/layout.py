@@ -1,7 +1,7 @@
-"""Decide which folder of a dataset is a class and which a split, or ask.
+"""Decide which folders of a dataset are classes and which are splits, or ask.
 
 Nothing is guessed: if a dataset could be several things, an error shows its folders and the
-options that settle it. Each folder is listed once, whether it is judged or walked.
+options that settle it. Each folder is listed once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Part:
     split : str
         Empty if the dataset is not split.
     folders : list of ClassFolder
-        What is walked for it; a single one without a name if it has no class folders.
+        The folders to read; a single one without a name if it has no class folders.
     is_labelled : bool
         Its images have a class.
     """
@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the folders of a dataset are.
+    """The roles of a dataset's folders.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Layout:
 
 
 def find_layout(walk: Walk, *, needs_labels: bool) -> Layout:
-    """Return what is walked as what.
+    """Return the role of each folder.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def find_layout(walk: Walk, *, needs_labels: bool) -> Layout:
     Raises
     ------
     DatasetError
-        If it is not clear what the folders are, and ``--layout`` does not say it.
+        If it is not clear what the folders are and ``--layout`` is ``auto``.
     """
     options = walk.options
     is_flat = options.layout == "flat"
@@ -106,7 +106,7 @@ def find_layout(walk: Walk, *, needs_labels: bool) -> Layout:
 def _wrapper(walk: Walk) -> bytes:
     """Return the path of the only folder of the dataset, or of the only one in it, and so on.
 
-    It holds folders and no images; files of other kinds may be next to it. A folder of images is
+    It holds folders and no images; other files may be next to it. A folder of images is
     a class, and one that is named like a split is a split, even if there is only one.
     """
     path = b""
@@ -135,9 +135,9 @@ def _flat(walk: Walk, *, needs_labels: bool) -> Layout:
 
 
 def _named_splits(names: Iterable[bytes]) -> dict[bytes, str]:
-    """Return the folders that are named like splits, and of which.
+    """Return the folders that are named like splits, with the split of each.
 
-    Words that say more are allowed if folders of several splits have them: ``seg_train`` and
+    Other words are allowed if folders of several splits have them: ``seg_train`` and
     ``seg_test``.
     """
     found: dict[bytes, str] = {}
@@ -153,12 +153,12 @@ def _named_splits(names: Iterable[bytes]) -> dict[bytes, str]:
 
 
 class _Judge:
-    """Judges the folders of a dataset whose root is known.
+    """Decides what the folders of a dataset are, once the root is known.
 
     Parameters
     ----------
     has_labels : bool
-        There is a table above the root.
+        There is a table in a folder above the root.
     """
 
     def __init__(self, walk: Walk, *, needs_labels: bool, has_labels: bool) -> None:
@@ -178,7 +178,7 @@ class _Judge:
 
     @property
     def _asks(self) -> bool:
-        """Whether a doubt about class folders is to be settled by the user."""
+        """Whether to ask the user about doubtful class folders."""
         return self._chosen == "auto" and self._needs_classes
 
     def _look(self, name: bytes) -> Listing:
@@ -197,7 +197,7 @@ class _Judge:
         if not others:
             return True
         is_lone = len(self._named) == 1 and not any(self._look(n).subfolders for n in self._tops)
-        # a class may be called train or test: it is alone, and the others look like it
+        # a class may be called train or test: only one is, and the others look the same
         is_class = is_lone and ("train" not in self._named.values() or len(others) > 1)
         if is_class and not holds_parts(others):
             return False
@@ -260,14 +260,14 @@ class _Judge:
             found = f" ({plural(files, 'file')} of other kinds in it)" if files else ""
             return (
                 f"dataset {self._walk.name} has no class folders{found}; put the images of each "
-                f"class into a folder of their own{self._walk.skipped_text}"
+                f"class into their own folder{self._walk.skipped_text}"
             )
         first = first_image([self._root])
         empty = f" ({shown_names(self._tops, 'and')} hold none)" if self._tops else ""
         return (
             f"dataset {self._walk.name} has {plural(len(images.lengths), 'image')}, such as "
             f"{first}, but no class folders with images{empty}; put the images of each class into "
-            f"a folder of their own, or {FLAT_ADVICE}"
+            f"their own folder, or {FLAT_ADVICE}"
         )
 
     def _splits(self) -> Layout:
@@ -302,12 +302,12 @@ class _Judge:
         return Layout("splits", parts)
 
     def _part(self, split: str, path: bytes, first: Part | None) -> Part:
-        """Return what is walked for a split.
+        """Return the folders to read for a split.
 
         Parameters
         ----------
         first : Part or None
-            The split before it: train, if there is one.
+            The first split: train, if there is one.
         """
         walk = self._walk
         if walk.refuses(path):
@@ -363,7 +363,7 @@ class _Judge:
             self._warn_unlabelled(split, listing)
             return False
         ways = [
-            ("or move", f"the images of {name} into a folder for each class"),
+            ("or move", f"the images of {name} into one folder per class"),
             ("--manifest FILE", "take the labels from a table"),
             ("--label-from REGEX", "take classes from the names of the files"),
             ("--layout classes", f"take {shown_names(self._tops, 'and')} as classes"),
@@ -376,7 +376,7 @@ class _Judge:
         raise doubt(walk, self._root, reason, *ways)
 
     def _is_unlabelled(self, name: bytes, only: Listing, first: Part) -> bool:
-        """Return whether the only folder of a test split is not one of a class of train."""
+        """Return whether the only folder of a test split is not a class of train."""
         known = {os.fsdecode(folder.name).casefold() for folder in first.folders}
         is_flat = bool(only.images.blob) and not only.subfolders
         is_train = first.split == "train" and first.is_labelled

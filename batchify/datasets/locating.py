@@ -1,4 +1,4 @@
-"""Find the files that a manifest names: by their paths, or by a name without folder or ending."""
+"""Find the files that a manifest names, by path or by name without folder or ending."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def locate_files(
 ) -> tuple[Samples, Extents]:
     """Return the files that some paths name, and their extents, if the source has any.
 
-    A path that names no file may have backslashes for slashes, or be a file's name without its
-    ending, its folder, or both, if just one image of the dataset has it.
+    A path may also have backslashes for slashes, or lack the ending, the folder, or both, if
+    exactly one image of the dataset has that name.
 
     Parameters
     ----------
     images : ImageNames
-        Of the walk; all columns share it.
+        The names of all images; columns share it.
     named : Samples
         The paths of a column.
     lines : ndarray of int64, shape (n,)
@@ -51,8 +51,8 @@ def locate_files(
 
     Notes
     -----
-    Memory: 16 bytes for each path that names no file, what is found in place of it, and
-    `ImageNames` if there is one.
+    Memory: 16 bytes for each path that names no file, the path of the file it means, and
+    `ImageNames`, if needed.
     """
     is_image = walk.options.name_test
     absent = array("q")
@@ -81,7 +81,7 @@ def _find_absent(
     walk: Walk, images: ImageNames, named: Samples, rows: NDArray[np.int64], extents: Extents,
     lines: NDArray[np.int64], what: str, errors: ManifestErrors,
 ) -> tuple[Samples, Extents]:  # fmt: skip
-    """Find what is meant by the paths of some rows, which are no files."""
+    """Find the files that some paths mean, which are not files themselves."""
     wanted = TextColumn()
     is_slashed = np.zeros(len(rows), np.bool_)
     for i, path in enumerate(map(named.path, rows.tolist())):
@@ -108,7 +108,7 @@ def _find_absent(
 
 
 def _paths(named: Samples, matches: Matches, files: NDArray[np.int64]) -> Iterator[list[bytes]]:
-    """Yield the paths of all rows; numbers from `len(named)` on are those of matches."""
+    """Yield the paths of all rows; numbers from `len(named)` on are matches."""
     for start, paths in named.pieces():
         for i in np.flatnonzero(files[start : start + len(paths)] >= len(named)).tolist():
             paths[i] = matches.path(int(files[start + i]) - len(named))
@@ -129,7 +129,7 @@ def _extents(walk: Walk, located: Samples, rows: NDArray[np.int64], extents: Ext
 
 
 def _hint(path: bytes, walk: Walk) -> str:
-    """Return which file a path may mean that names none; "" if none is like it."""
+    """Return which file a wrong path may mean; "" if no path is similar."""
     root = os.path.basename(walk.tree.source.location) + b"/"
     stem, ending = os.path.splitext(path)
     text = os.fsdecode(path)
@@ -137,7 +137,7 @@ def _hint(path: bytes, walk: Walk) -> str:
         path.removeprefix(root): f"paths are relative to DATASET: leave {printable(root)} out",
     }
     tries |= dict.fromkeys(
-        (path.lower(), stem + ending.lower(), stem + ending.upper()), "mind upper and lower case"
+        (path.lower(), stem + ending.lower(), stem + ending.upper()), "check upper and lower case"
     )
     forms = (os.fsencode(unicodedata.normalize(form, text)) for form in ("NFC", "NFD"))
     tries |= dict.fromkeys(forms, "its Unicode form differs")
@@ -163,11 +163,11 @@ def _slashed(path: bytes) -> bytes:
 
 
 class ImageNames:
-    """The images of a dataset by their names; it is walked once, if they are asked for.
+    """The images of a dataset by their names; folders are listed when they are first needed.
 
     Notes
     -----
-    Memory: the bytes of all paths and 40 more a file.
+    Memory: the bytes of all paths and 40 more per file.
     """
 
     def __init__(self, walk: Walk) -> None:
@@ -191,7 +191,7 @@ class ImageNames:
         return by_name, KeyIndex(join_path_keys(stems, len(files)))
 
     def find(self, wanted: bytes) -> Iterator[bytes]:
-        """Yield the images that a path means: it is the end of theirs, with or without ending."""
+        """Yield the images whose paths end with this path, with or without their ending."""
         (key,) = path_keys([wanted.rpartition(b"/")[2]])
         for i in sorted({i for index in self._indexes for i in index.positions(key)}):
             path = self._files.path(i)
@@ -206,7 +206,7 @@ def _stem(path: bytes) -> bytes:
 
 
 class Matches:
-    """The files that are meant by paths which are not files themselves.
+    """The files that some paths mean, which are not files themselves.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ class Matches:
 
     @property
     def is_single(self) -> NDArray[np.bool_]:
-        """Which paths have just one file, shape (n,)."""
+        """Which paths have exactly one file, shape (n,)."""
         return self.is_found & (self._second < 0)
 
     def path(self, row: int) -> bytes:
@@ -255,7 +255,7 @@ class Matches:
         return f"{NO_FILE}, and none with this name and the ending of an image"
 
     def add_files(self, walk: Walk, rows: NDArray[np.int64]) -> None:
-        """Take the paths of some rows that are files as they are."""
+        """Take the paths that are files after all, with slashes."""
         is_image = walk.options.name_test
         for start in range(0, len(rows), 4096):
             some = rows[start : start + 4096]

@@ -52,7 +52,7 @@ def read_dataset(
     Raises
     ------
     OptionError
-        If there is no reader for the manifest, by its name.
+        If there is no reader for files named like the manifest.
     DatasetError
         If more images are ignored because of their ending than taken.
     """
@@ -85,7 +85,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
 
     Notes
     -----
-    Memory: the bytes of all paths twice, and about 100 more a row, while it is read.
+    Memory: the bytes of all paths twice, and about 100 more per row, while it is read.
     """
     assert options.manifest is not None
     errors = ManifestErrors(options.manifest.path)
@@ -182,7 +182,7 @@ def _read_columns(
 
 
 def _label_doubt(roles: Roles, columns: Columns, options: BuildOptions) -> str:
-    """Return why labels are probably no classes; "" if they may be, or if options name them."""
+    """Return why labels are probably no classes; "" if they may be, or an option names them."""
     if roles.chosen == "given" or options.discover.classes:
         return ""
     classes, is_guessed = columns.classes, roles.chosen == "guessed"

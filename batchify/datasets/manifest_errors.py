@@ -12,7 +12,7 @@ SHOWN_ERRORS = 10
 
 
 class ManifestErrors:
-    """Collects the errors of a manifest, so that a user can fix them all at once.
+    """Collects the errors of a manifest, so that a user can fix them together.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class ManifestErrors:
         self._first: list[tuple[int, str]] = []
 
     def add(self, line: int, message: str) -> None:
-        """Add an error; lines may come in any order."""
+        """Add an error, in any order of lines."""
         self.count += 1
         bisect.insort(self._first, (line, message), key=lambda error: error[0])
         del self._first[SHOWN_ERRORS:]

@@ -1,4 +1,4 @@
-"""Doubts about folders next to class folders, or next to the folder that holds them."""
+"""Detect folders that do not fit next to class folders, or next to the folder that holds them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORK_FOLDERS = frozenset((
     "notebooks", "output", "outputs", "plots", "predictions", "results", "runs", "screenshots",
     "scripts", "src", "weights",
 ))  # fmt: skip
-"""Names of folders that hold classes, and of those that are often next to them."""
+"""Names of folders that hold classes, and of folders that are often next to them."""
 
 _PARTS = frozenset(("all", "extra", "other", "unlabeled", "unlabelled", "unsup"))
 _TABLES = frozenset((".csv", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx"))
@@ -68,7 +68,7 @@ def warn_linked(walk: Walk, parent: Listing) -> None:
 
 
 def innermost(walk: Walk, listing: Listing) -> Listing:
-    """Return a folder, or the only folder in it, and so on."""
+    """Return a folder, or the only folder in it, and so on down."""
     while len(listing.subfolders) == 1 and not listing.images.blob:
         listing = walk.look(listing.inside(listing.subfolders[0]))
     return listing
@@ -85,7 +85,7 @@ def check_only_class(walk: Walk, *, has_labels: bool) -> None:
     Parameters
     ----------
     has_labels : bool
-        There is a table above.
+        There is a table in a folder above.
     """
     root = walk.look(b"")
     if len(root.subfolders) != 1:
@@ -98,7 +98,7 @@ def check_only_class(walk: Walk, *, has_labels: bool) -> None:
     if has_labels or has_table(root) or has_table(found):
         reason = f"{printable(name)} is the only folder, and there is a table of labels with it"
     elif above == name:
-        reason = f"{printable(name)} is the only folder, and is in a folder of the same name"
+        reason = f"{printable(name)} is the only folder, in a folder of the same name"
     else:
         return
     raise doubt(
@@ -113,7 +113,7 @@ def check_only_class(walk: Walk, *, has_labels: bool) -> None:
 
 
 def check_doubled(walk: Walk, split: Listing, tops: Collection[bytes]) -> None:
-    """Refuse a split whose only folder, of such a name, holds both class folders and images."""
+    """Refuse a split whose only folder has its name and holds both class folders and images."""
     names = split.subfolders
     if len(names) != 1 or split.images.blob:
         return
@@ -133,7 +133,7 @@ def check_doubled(walk: Walk, split: Listing, tops: Collection[bytes]) -> None:
 
 
 def holds_parts(names: Collection[bytes]) -> bool:
-    """Return whether folders are named after what a dataset has besides splits, not classes."""
+    """Return whether folders are named like things that are neither splits nor classes."""
     return all(_folded(name) in _HOLDERS | _PARTS for name in names)
 
 
@@ -148,7 +148,7 @@ def _kept(walk: Walk, parent: Listing, names: list[bytes]) -> tuple[str, str]:
 
 
 def _excluding(walk: Walk, parent: Listing, names: list[bytes], others: list[bytes]) -> str:
-    """Return options that exclude folders, and nothing of the others."""
+    """Return options that exclude some folders, and nothing in the others."""
     above = walk.base.split(b"/") + parent.path.split(b"/")
     if set(names).intersection([*above, *others]):
         names = [walk.base + parent.inside(name) for name in names]

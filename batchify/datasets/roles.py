@@ -1,4 +1,4 @@
-"""Find which column of a manifest holds the paths, which the labels, and which the rest."""
+"""Find the columns of paths, labels, splits and others in a manifest."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ _SHOWN_COLUMNS = 20
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The columns of a manifest that are read, as the table spells their names.
+    """The columns of a manifest that are read, with their names in the table.
 
     Parameters
     ----------
     labels : tuple of str
         Empty if there are none: only with class mode ``none``.
     optional : Mapping of str to str
-        Those of `OPTIONAL_COLUMNS` that it has, each with its name.
+        The `OPTIONAL_COLUMNS` that it has, with their names in the table.
     kept : tuple of str
-        Those that travel into the file; they may have another role, too.
+        Columns to store in the file; they may have another role, too.
     chosen : str
         How the labels were found: ``given`` by an option, ``known`` by their name, or ``guessed``,
         since no other column is left.
     warnings : tuple of BatchifyWarning
-        What was understood, though no option says so.
+        What was assumed without an option.
     """
 
     path: str
@@ -93,7 +93,7 @@ def find_roles(
         optional = {"split": name, **optional}
         message = (
             f"column {printable(name)} of the manifest is its split column, since its values name "
-            "splits; rename it if that is not meant"
+            "splits; rename it if it is something else"
         )
         warnings = (BatchifyWarning("split-column", message),)
     path = finder.path([*given, *optional.values()])
@@ -106,7 +106,7 @@ def find_roles(
 
 
 class _Finder:
-    """Looks for columns by their names, and for that of the paths by its values, too."""
+    """Finds columns by their names, and the column of paths by its values, too."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class _Finder:
         self.chosen: Literal["known", "guessed"] = "known"
 
     def check_header(self) -> None:
-        """Refuse a table whose first line is that of an image, unless options name its columns."""
+        """Refuse a table whose first line is an image, unless options name its columns."""
         if self._manifest.path_column or not isinstance(self._table, CsvTable):
             return
         for name in self._table.columns:
@@ -178,7 +178,7 @@ class _Finder:
         return found[0] if found else None
 
     def named(self, wanted: str) -> str | None:
-        """Return the column of a name, in any case if there is just one; None without it."""
+        """Return the column with a name, in any case if there is only one; None if missing."""
         columns = self._table.columns
         if wanted in columns:
             return wanted
@@ -186,15 +186,17 @@ class _Finder:
         return alike[0] if len(set(alike)) == 1 else None
 
     def required(self, wanted: str) -> str:
-        """Return the column of a name, or raise ManifestError."""
+        """Return the column with a name, or raise ManifestError."""
         name = self.named(wanted)
         if name is None:
-            advice = {"path": "--path-column names that of the paths"}
-            raise self._missing(wanted, advice.get(wanted, "--label-columns names those of labels"))
+            advice = {"path": "--path-column names the column of paths"}
+            raise self._missing(
+                wanted, advice.get(wanted, "--label-columns names the columns of labels")
+            )
         return name
 
     def kept(self, wanted: str) -> str:
-        """Return a column that travels into the file, or raise ManifestError."""
+        """Return a column to store in the file, or raise ManifestError."""
         name = self.named(wanted)
         if name is None:
             raise self._missing(wanted, "see --keep-columns")
@@ -213,11 +215,11 @@ class _Finder:
             return name
         found = self._path_candidates(taken)
         if not found:
-            raise self._missing("path", "--path-column names that of the paths")
-        return self._only(found, "the paths", "choose by --path-column")
+            raise self._missing("path", "--path-column names the column of paths")
+        return self._only(found, "the paths", "choose with --path-column")
 
     def labels(self, taken: Sequence[str], kept: Sequence[str]) -> tuple[str, ...]:
-        """Return the column of the labels; none if they are not needed.
+        """Return the label columns; none if they are not needed.
 
         `kept` are columns that probably have no labels.
         """
@@ -236,7 +238,7 @@ class _Finder:
             self.chosen = "guessed"
             found = [name for name in free if name not in kept]
         if not found:
-            raise self._missing("label", "--label-columns names those of labels")
+            raise self._missing("label", "--label-columns names the columns of labels")
         first = self._sampled()
         are_truths = all(set(map(str.lower, first.get(name, "?"))) <= _TRUTHS for name in found)
         advice = many_advice(found, self._mode, is_truth=are_truths)
@@ -269,14 +271,16 @@ class _Finder:
         if found := [name for name in known if name in direct]:
             return found
         if not direct and len(known) < 2:
-            return known  # the files are looked for when all rows are
+            return known  # the files are searched later, with all rows
         by_name = [name for name in known if self._means_files(values[name])]
         return by_name + direct or known
 
     def _sampled(self) -> dict[str, list[str]]:
-        """Return the texts in the first rows of each column, by its name."""
+        """Return the texts in the first rows of each column, by name."""
         if self._first is None:
-            errors = ManifestErrors(self._manifest.path)  # they are found again, when rows are read
+            errors = ManifestErrors(
+                self._manifest.path
+            )  # they are reported later, when rows are read
             with open_table(self._manifest.path, errors) as table:
                 names = [name for name in table.plain_columns if table.columns.count(name) == 1]
                 rows = [
@@ -286,7 +290,7 @@ class _Finder:
         return self._first
 
     def _sampled_paths(self) -> dict[str, list[bytes]]:
-        """Return what may be paths in the first rows of each column, by its name."""
+        """Return texts that may be paths in the first rows of each column, by name."""
         sampled: dict[str, list[bytes]] = {}
         for name, texts in self._sampled().items():
             sampled[name] = []
@@ -298,7 +302,7 @@ class _Finder:
         return sampled
 
     def _names_files(self, paths: list[bytes]) -> bool:
-        """Return whether some paths are those of images."""
+        """Return whether some paths name images."""
         is_image = self._walk.options.name_test
         for some in (paths, [path.replace(b"\\", b"/") for path in paths]):
             images = [p for p in some if is_image(p) and b".." not in p]
@@ -307,12 +311,12 @@ class _Finder:
         return False
 
     def _means_files(self, paths: list[bytes]) -> bool:
-        """Return whether some names are those of images, without ending or folder."""
+        """Return whether some names, without ending or folder, name images."""
         return any(True for path in paths for _ in self._images.find(path))
 
 
 def _key(name: str) -> str:
-    """Return a name of a column without case, and with one way to part its words."""
+    """Return a column name in lower case, with "_" between its words."""
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 

@@ -1,4 +1,4 @@
-"""Walk the folders of a layout, and give each image its class."""
+"""List the images of a layout's folders, and give each its class."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FoundSamples:
 
 
 def find_samples(walk: Walk, layout: Layout, *, needs_labels: bool) -> FoundSamples:
-    """Walk the folders of a layout.
+    """List the images of a layout's folders.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def find_samples(walk: Walk, layout: Layout, *, needs_labels: bool) -> FoundSamp
 def _walk_parts(
     walk: Walk, layout: Layout, numbering: _Numbering
 ) -> tuple[Samples, dict[str, int]]:
-    """Return the samples, and how many each split has.
+    """Return the samples, and the number of samples in each split.
 
     Paths are appended in place; numbers are joined at the end, and each column is released before
     the next: this is the peak of memory.
@@ -99,7 +99,7 @@ def _walk_parts(
 
 
 def _ranges(sizes: dict[str, int]) -> dict[str, NDArray[np.int32]]:
-    """Return the samples of each split, given how many it has."""
+    """Return the samples of each split, given their number."""
     found, start = {}, 0
     for split, size in sizes.items():
         found[split] = np.arange(start, start + size, dtype=np.int32)
@@ -108,7 +108,7 @@ def _ranges(sizes: dict[str, int]) -> dict[str, NDArray[np.int32]]:
 
 
 class _Numbering(ABC):
-    """Gives images their labels, and puts them into the order of the labels at the end."""
+    """Gives images their labels, and sorts them by label at the end."""
 
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
@@ -122,7 +122,7 @@ class _Numbering(ABC):
         """Return the label of each image of one folder."""
 
     def number(self, name: bytes) -> int:
-        """Return the number of a class, by when it was first met."""
+        """Return the number of a class, in the order in which classes are met."""
         return self._numbers.setdefault(name, len(self._numbers))
 
     def finish(self, samples: Samples, sizes: dict[str, int]) -> FoundSamples:
@@ -154,7 +154,7 @@ class _Numbering(ABC):
 
 
 class _ByTopFolder(_Numbering):
-    """The class is the folder that is walked: the order of the walk is that of the samples."""
+    """The class is the class folder; images stay in the order in which they are listed."""
 
     def __init__(self, walk: Walk, layout: Layout) -> None:
         super().__init__(walk)
@@ -186,7 +186,7 @@ class _ByTopFolder(_Numbering):
         return np.full(len(found.lengths), label, np.int32)
 
     def finish(self, samples: Samples, sizes: dict[str, int]) -> FoundSamples:
-        """Return the samples as they were walked, without classes that patterns emptied."""
+        """Return the samples in order, without classes that patterns emptied."""
         classes, labels = self._classes, samples.labels
         counts = np.bincount(labels[labels >= 0], minlength=len(classes)).tolist()
         emptied = set() if self.walk.options.classes else self.walk.emptied  # listed ones stay
@@ -222,7 +222,7 @@ class _ByFolder(_Numbering):
         return np.full(len(found.lengths), label, np.int32)
 
     def finish(self, samples: Samples, sizes: dict[str, int]) -> FoundSamples:
-        """Return the samples in order; warn of folders of one name, unless all are alike."""
+        """Return the samples in order; warn of folders of one name, unless all outer ones match."""
         merged = [name for name, above in self._above.items() if len(above) > 1]
         if merged and len(set(map(frozenset, self._above.values()))) > 1:
             sort_names(merged)
@@ -232,8 +232,8 @@ class _ByFolder(_Numbering):
             )
             self.walk.warn(
                 "merged-classes",
-                f"folders of one name became one class: {shown_names(merged, 'and')} (such as "
-                f"{first}); --class-from path keeps them apart",
+                f"folders with the same name became one class: {shown_names(merged, 'and')} (such "
+                f"as {first}); --class-from path keeps them apart",
             )
         return super().finish(samples, sizes)
 
@@ -252,7 +252,7 @@ class _ByPath(_Numbering):
     def labels(
         self, part: Part, _folder: ClassFolder, _path: bytes, found: FolderImages
     ) -> NDArray[np.int32]:
-        """Return the label of each image; that of no class where nothing matches."""
+        """Return the label of each image; without a match, that of no class."""
         labels = np.full(len(found.lengths), _UNLABELLED, np.int32)
         for i, path in enumerate(itertools.chain.from_iterable(found.pieces())):
             match = self._search(os.fsdecode(path))
@@ -291,6 +291,6 @@ class _ByPath(_Numbering):
             raise DatasetError(
                 f"dataset {self.walk.name}: {wrong:,} of {plural(len(samples), 'path')} do not "
                 f"match --label-from {printable(self.walk.options.label_from)}, such as {shown}; "
-                "the class is the first group of the match on the path, and must not be empty"
+                "the class is the first group of the match, which must not be empty"
             )
         return super().finish(samples, sizes)

@@ -1,6 +1,6 @@
 """Read CSV, JSON Lines and Parquet tables as rows of text with line numbers.
 
-To add a format, write a class like `CsvTable`, and give it a line in `READERS`.
+To add a format, write a class like `CsvTable` and add it to `READERS`.
 
 References: RFC 4180 for CSV; https://arrow.apache.org/docs/python/parquet.html
 """
@@ -40,9 +40,9 @@ class Table(Protocol):
     columns : sequence of str
         The names of all columns.
     plain_columns : sequence of str
-        Those whose values are texts, numbers or truth values.
+        Columns whose values are texts, numbers or truth values.
     text_columns : collection of str
-        Those whose values are texts, even if they look like numbers; none if that is not known.
+        Columns whose values are texts, even if they look like numbers; empty if not known.
     """
 
     columns: Sequence[str]
@@ -58,7 +58,7 @@ class Table(Protocol):
 
 
 class _Lines:
-    """The lines of a UTF-8 file, counted; a line that is not valid is an error, and the last."""
+    """The numbered lines of a UTF-8 file; reading stops at a line that is not valid."""
 
     def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
         self._file = file
@@ -95,9 +95,10 @@ _SAMPLED_NBYTES = 1 << 16
 
 
 def _delimiter(file: IO[bytes]) -> tuple[str, bool]:
-    """Return what parts the fields of a table, and whether a first line only says that.
+    """Return the delimiter of a table, and whether the first line only declares it.
 
-    A comma, a semicolon or a tab of its header, or what Excel is told by ``sep=;``.
+    It is the comma, semicolon or tab of the header, or the one that a line ``sep=;`` declares for
+    Excel.
     """
     lines = file.read(_SAMPLED_NBYTES).removeprefix(_BOM).decode("utf-8", "replace").splitlines()
     file.seek(0)
@@ -117,7 +118,7 @@ _SAMPLED_LINES = 20
 class CsvTable:
     """A table of values separated by commas, semicolons or tabs, with a header.
 
-    Spaces after what parts the values are ignored.
+    Spaces after the delimiter are ignored.
 
     Raises
     ------
@@ -202,7 +203,7 @@ class JsonTable:
     ) -> Iterator[Row]:  # fmt: skip
         try:
             for name in others.intersection(found):
-                raise ValueError(f"it has {name}, which the first row has not")
+                raise ValueError(f"it has {name}, which the first row does not have")
             yield line, [_text(name, found[name]) for name in names]
         except KeyError as error:
             errors.add(line, f"it has no {printable(error.args[0])}, which the first row has")
@@ -236,7 +237,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _text(name: str, value: Any) -> str:
-    """Return a value as a CSV file would hold it; refuse a list or an object."""
+    """Return a value as in a CSV file; refuse a list or an object."""
     if isinstance(value, list | dict):
         kind = "a list" if isinstance(value, list) else "an object"
         raise ValueError(f"{printable(name)} is {kind}; it must be a text or a number")
@@ -244,7 +245,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _plain_text(value: Any) -> str:
-    """Return a plain value as a CSV file would hold it; None and NaN are empty."""
+    """Return a plain value as in a CSV file; None and NaN are empty."""
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -260,7 +261,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        needs = "a manifest of Parquet needs pyarrow, which"
+        needs = "a Parquet manifest needs pyarrow, which"
         raise missing_extra(needs, "parquet", error) from error
     return pa, parquet
 
@@ -284,7 +285,7 @@ class ParquetTable:
             self._file = parquet.ParquetFile(file)
             self._schema = self._file.schema_arrow
         except (self._arrow.ArrowException, OSError, ValueError) as error:
-            raise errors.error(f"is not Parquet that can be read: {_first_line(error)}") from error
+            raise errors.error(f"is not a valid Parquet file: {_first_line(error)}") from error
         self.columns: Sequence[str] = self._schema.names
         self.plain_columns: Sequence[str] = [
             each.name for each in self._schema if self._is_plain(each.type)
@@ -305,8 +306,8 @@ class ParquetTable:
             kind = self._schema.field(name).type
             if not self._is_plain(kind):
                 raise errors.error(
-                    f"has a column {printable(name)} of type {kind}; it must be of texts, numbers "
-                    "or truth values"
+                    f"has a column {printable(name)} of type {kind}; it must contain texts, "
+                    "numbers or truth values"
                 )
         row = 1
         try:
@@ -316,7 +317,7 @@ class ParquetTable:
                     yield row, texts
                     row += 1
         except (self._arrow.ArrowException, OSError, ValueError) as error:
-            errors.add(row, f"from here on it cannot be read: {_first_line(error)}")
+            errors.add(row, f"it cannot be read from here on: {_first_line(error)}")
 
     def _is_plain(self, kind: Any) -> bool:
         types = self._arrow.types
@@ -361,7 +362,7 @@ def open_table(path: str, errors: ManifestErrors) -> Iterator[Table]:
         If the reader needs a library that cannot be imported.
     """
     if is_url(path):
-        raise OptionError(f"manifest {shown_url(path)} is not a file of this machine; download it")
+        raise OptionError(f"manifest {shown_url(path)} is not a local file; download it")
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in READERS:
         *most, last = READERS

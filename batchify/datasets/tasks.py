@@ -1,4 +1,4 @@
-"""Pack files into worker tasks, and hash them."""
+"""Pack files into tasks for workers, and hash files."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class ReadingJob:
 
     @property
     def advice(self) -> str:
-        """What a user can do about a file that cannot be read to its end."""
-        return "look whether it can be read, and run the same command again"
+        """What a user can do about a file that cannot be read to the end."""
+        return "check that it can be read, and run the same command again"
 
     def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""
@@ -114,11 +114,11 @@ def hash_samples(
     Raises
     ------
     WorkerDiedError
-        If a file cannot be read to its end in time.
+        If a file cannot be read in time.
 
     Notes
     -----
-    Memory: 32 bytes a sample.
+    Memory: 32 bytes per sample.
     """
     count = len(dataset.samples)
     digests = np.zeros((count, 32), np.uint8)

@@ -1,4 +1,4 @@
-"""Collect many texts in one run of bytes; know which texts mean that a value is missing."""
+"""Store many texts compactly; recognize texts that mean a missing value."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _MISSING = frozenset({"", "nan"})
 
 
 def is_missing(text: str) -> bool:
-    """Return whether a text means that there is no value, as pandas and JSON write it."""
+    """Return whether a text means a missing value, as pandas and JSON write it."""
     return text.strip().lower() in _MISSING
 
 
 class TextColumn:
-    """Paths, or other texts, in the order of their rows, in one run of bytes."""
+    """Paths or other texts, in the order of their rows, as contiguous bytes."""
 
     def __init__(self) -> None:
         self._names = bytearray()

@@ -1,4 +1,4 @@
-"""List the folders of a dataset, each of them once, and walk through those of a class."""
+"""List the folders of a dataset, each once, and yield the images of a class."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Listing:
     Parameters
     ----------
     path : bytes
-        Of the folder, relative to the dataset.
+        The folder, relative to the dataset.
     folders, links : list of bytes
         The names of the folders in it, and of the links to folders.
     """
@@ -102,7 +102,7 @@ class Listing:
 
 
 class ShortFolder(NamedTuple):
-    """A folder of which more files were ignored than taken: how many, by ending."""
+    """A folder in which more files were ignored than taken, with counts by ending."""
 
     path: bytes
     taken: int
@@ -118,17 +118,17 @@ class Walk:
     patterns : PathFilter or None
         None if there are no patterns.
     ignored : IgnoredFiles
-        What was ignored because of its ending.
+        Files that were ignored because of their ending.
     emptied : set of bytes
         Names of classes with a folder that holds no image because of the patterns.
     linked : list of bytes
-        Those of the skipped that are folders of classes, or of splits, outside of the dataset.
+        Skipped folders of classes or splits that are outside of the dataset.
     loose_images : list of Listing
         The folders with images of their own that are not taken.
     short : list of ShortFolder
-        Folders of classes and splits of which more files were ignored than taken.
+        Folders of classes and splits in which more files were ignored than taken.
     base : bytes
-        The path of the root in the dataset; patterns are relative to either.
+        The path of the root in the dataset; patterns are relative to both.
     """
 
     tree: Tree
@@ -150,11 +150,11 @@ class Walk:
 
     @property
     def name(self) -> str:
-        """The name of the dataset, for people."""
+        """The name of the dataset, for messages."""
         return printable(self.tree.source.location)
 
     def ignore(self, path: bytes, name: bytes) -> str:
-        """Return what a file is counted as that is ignored because of its ending."""
+        """Return the key under which a file is counted that is ignored because of its ending."""
         is_here = isinstance(self.tree, FolderTree)
         return self.ignored.add(
             name, os.path.join(self.tree.source.location, path) if is_here else None
@@ -171,7 +171,7 @@ class Walk:
 
     @property
     def skipped_text(self) -> str:
-        """What is not read, as the end of a message: its count and an example."""
+        """The end of a message about files that are not read: their number and an example."""
         if not self.skipped:
             return ""
         first = self.skipped[0]
@@ -179,7 +179,7 @@ class Walk:
         return f"; {count} cannot be read, e.g. {printable(first.path)}: {first.reason}"
 
     def warn(self, code: str, message: str) -> None:
-        """Record what may not be as the user intends."""
+        """Add a warning."""
         self.warnings.append(BatchifyWarning(code, message))
 
     def refuses(self, path: bytes) -> bool:
@@ -215,14 +215,14 @@ class Walk:
         return self.patterns.takes(*paths, is_folder=is_folder)
 
     def look(self, path: bytes) -> Listing:
-        """List a folder, and remember it for whoever takes it; nothing is counted yet."""
+        """List a folder, and keep the listing for later; nothing is counted yet."""
         if path not in self._seen:
             is_refused = path and self.tree.folder_reason(path)
             self._seen[path] = _nothing(path) if is_refused else list_folder(self, path)
         return self._seen[path]
 
     def take(self, path: bytes) -> Listing:
-        """Return the listing of a folder that is walked: what was ignored in it counts now."""
+        """Return the listing of a folder that is read; files ignored in it are counted now."""
         found = self._seen.pop(path, None) or list_folder(self, path)
         self.hidden += found.hidden
         self.excluded += found.excluded
@@ -231,7 +231,7 @@ class Walk:
         return found
 
     def pass_by(self, path: bytes) -> Listing:
-        """Return the listing of a folder whose own files are not taken: they count as loose."""
+        """Return the listing of a folder whose own files are not taken; they count as loose."""
         found = self._seen.pop(path, None) or list_folder(self, path)
         self.hidden += found.hidden
         self.excluded += found.excluded
@@ -318,9 +318,9 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
     other = Counter(walk.ignore(prefix + name, name) for name in entries.others)
     extents = tree.take_extents(path, names) if take_extents else None
     lengths = np.fromiter(map(len, names), np.int32, len(names)) + np.int32(len(prefix))
-    blob = bytearray()  # bytes.join would take 80 bytes a name while it works
+    blob = bytearray()  # bytes.join would take 80 bytes per name while it runs
     names.reverse()
-    while names:  # frees each name when it is copied
+    while names:  # frees each name after it is copied
         blob += prefix
         blob += names.pop()
     images = FolderImages(blob, lengths, extents)

@@ -31,7 +31,7 @@ _HIGH_BYTE = np.uint16(257)
 
 
 Transform = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""A function of an image, an array of shape (H, W, C), that returns another of that shape."""
+"""A function that takes an image, an array of shape (H, W, C), and returns one of that shape."""
 
 
 class PixelWriter:
@@ -49,7 +49,7 @@ class PixelWriter:
     Attributes
     ----------
     keeps_deep : bool
-        Rows are for 16 bits, by their dtype or scale: images are to be decoded with ``deep``.
+        Rows have 16 bits, by their dtype or scale: decode images with ``deep``.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class PixelWriter:
         Raises
         ------
         BadImageError
-            If a pixel does not fit, or if rows are for 16 bits, and 8 of them were decoded.
+            If a pixel does not fit, or if rows have 16 bits and only 8 of them were decoded.
         """
         pixels = decoded.pixels
         if self.keeps_deep and decoded.flags & CUT:
@@ -121,18 +121,18 @@ class PixelWriter:
 
 
 def _transformed(image: NDArray[np.float32], transform: Transform) -> NDArray[Any]:
-    """Return what a user's function makes of an image, as floats.
+    """Return the result of a user's function for an image, as floats.
 
     Raises
     ------
     OptionError
-        If it is not an array of numbers of the image's shape.
+        If it is not an array of numbers with the image's shape.
     """
     shape = image.shape
     found = np.asarray(transform(image))
     if found.shape != shape or found.dtype.kind not in "biuf":
         raise OptionError(
-            f"transform must return an array of numbers of shape {shape}, as it is called with, "
+            f"transform must return an array of numbers of shape {shape}, like its input, "
             f"not {found.dtype} of shape {found.shape}"
         )
     return found if found.dtype.kind == "f" else found.astype(np.float32)
@@ -146,7 +146,7 @@ class ImageRecord(NamedTuple):
     source_size : tuple of int
         (height, width) of the source.
     sums : ChannelSums or None
-        Over the pixels, if the file that the row comes from stores them.
+        Sums over the pixels, if the file of the row stores them.
     lost : Lost
         What decoding lost; nothing for a row that was not decoded.
     """
@@ -164,7 +164,7 @@ FindCached = Callable[[bytes, NDArray[Any]], ImageRecord | None]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The rows made of some files, in their order; the image of a bad file or mask is zeros.
+    """The rows made of some files, in their order; images that failed are zeros.
 
     Parameters
     ----------
@@ -176,9 +176,9 @@ class Batch:
     bad : list of (int, str)
         Position and reason of each file that failed.
     files : dict of int to bytes
-        Position and content of each good file, if files are kept.
+        Position and content of each file that did not fail, if files are kept.
     lost : Lost
-        What the good images lost that were decoded.
+        What the decoded images lost.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -244,13 +244,13 @@ class BatchReader:
         Parameters
         ----------
         masks : sequence of SourceFile
-            The mask of each file, or none; an image whose mask is bad is bad, too.
+            The mask of each file, or none; an image fails if its mask does.
         sizes : sequence of int, optional
-            The planned size of each file, in bytes: a file of another size is bad.
+            The planned size of each file, in bytes: a file with another size fails.
         mark : callable
             Called with the position of each file and each mask before it is read.
         refused : Mapping of int to str, optional
-            Position and reason of files that must not be read: they are bad.
+            Position and reason of files that must not be read: they fail.
         """
         refused = refused or {}
         count = len(files)
@@ -317,7 +317,7 @@ class BatchReader:
         bad: dict[int, str],
         mark: Callable[[int], None],
     ) -> dict[str, NDArray[Any]]:
-        """Return the columns of masks; add to `bad`, and clear, the images whose mask is bad."""
+        """Return the columns of masks; add images whose mask failed to `bad`, and clear them."""
         count, (height, width) = len(files), self._options.target_size
         labels = np.zeros((count, height, width), np.uint8)
         hashes = np.zeros((count, 32), np.uint8)

@@ -3,7 +3,7 @@
 A build adds them up while it decodes, and while it checks the rows of an earlier build. Sums are
 integers, of pixels before rescale: neither the number of workers nor an interruption changes them.
 
-float32 images that are no multiples of the scale (of 16 bits or floating point, with ``rescale
+float32 images that are not multiples of the scale (16 bits or floating point, with ``rescale
 auto``) have fractions as sums: each image is rounded to 31 bits of its largest value, summed
 exactly, and the sum is rounded to float64.
 """
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 _LINES = 256
-"""Lines of pixels in one sum: float32 holds 256 squares of a byte exactly."""
+"""Lines of pixels in one sum: float32 can hold 256 squares of a byte exactly."""
 
 _VALUE_BITS = 31
-"""Bits of the largest value of an image of floats that its sums keep."""
+"""Bits that sums keep of the largest value of a float image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _fraction_sums(row: NDArray[np.int64]) -> ChannelSums:
 
 
 Parts = list[tuple[int, NDArray[Any]]]
-"""The sum of each column, then the terms of its sum of squares, each with its weight."""
+"""The sum of each column, and the weighted terms of its sum of squares."""
 
 
 def _byte_sums(block: NDArray[np.uint8]) -> Parts:
@@ -190,7 +190,7 @@ def _sums(values: NDArray[np.int64]) -> Parts:
 
 
 def _integers(lines: NDArray[np.float32], scale: np.float32) -> NDArray[Any] | None:
-    """Return floats as multiples of `scale`, integers of at most 32 bits; None if they are not.
+    """Return floats as multiples of `scale`, integers of at most 32 bits; None if impossible.
 
     Infinite values, which a huge rescale may have made, become the largest.
     """
@@ -211,7 +211,7 @@ def mean_and_std(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and (population) standard deviation of each channel, times `scale`, shape (C,).
 
-    NaN where there are no images.
+    NaN if there are no images.
     """
     height, width, channels = image_shape
     count = total.images * height * width

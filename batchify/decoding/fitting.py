@@ -38,7 +38,7 @@ _RESAMPLING = {
 }
 
 _JPEG_MARGIN = 2
-"""How many times larger than the target, at least, a reduced JPEG must stay on each side.
+"""A reduced JPEG stays at least this many times larger than the target, on each side.
 
 At 2 a photo of 2 megapixels decodes 4 times faster and differs by 1 level on average; at 1 it
 differs by 5 (2 megapixels to 150 x 150, bilinear)."""
@@ -71,6 +71,6 @@ def fit_image(image: Image.Image, options: DecodeOptions) -> Image.Image:
     inner = contained_size(image.size, target)
     if image.size != inner:
         image = image.resize(inner, resample)
-    padded = Image.new(image.mode, target)  # zeros: black, transparent where there is alpha
+    padded = Image.new(image.mode, target)  # zeros: black, or transparent with alpha
     padded.paste(image, ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return padded

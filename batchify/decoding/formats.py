@@ -1,4 +1,4 @@
-"""The formats of images: which are opened, what the others are called, and plugins for more."""
+"""Image formats: those that are opened, plugins for more, and the names of others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batchify.errors import BadImageError, ExtraMissingError, OptionError
 from batchify.image_options import DecodeOptions
 
 ALLOWED_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP", "AVIF")
-"""The formats that are opened, by Pillow's names; bytes of any other format are refused."""
+"""The formats that are opened, by Pillow's names; all other formats are refused."""
 
 
 class Plugin(NamedTuple):
@@ -25,11 +25,11 @@ class Plugin(NamedTuple):
     Parameters
     ----------
     name : str
-        Of the format, for people.
+        Name of the format, for messages.
     format : str
         Pillow's name of the format.
     module, distribution : str
-        What is imported, and what is installed.
+        Name to import, and name to install.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Plugin(NamedTuple):
 
     @property
     def is_installed(self) -> bool:
-        """Whether it can be imported; nothing is imported to find out."""
+        """Whether it can be imported, without importing it."""
         return util.find_spec(self.module) is not None
 
 
@@ -47,11 +47,11 @@ PLUGINS = {
     "heif": Plugin("HEIC", "HEIF", "pillow_heif", "pillow-heif"),
     "jxl": Plugin("JPEG XL", "JXL", "pillow_jxl", "pillow-jxl-plugin"),
 }
-"""The plugin of each extra of the distribution."""
+"""The plugin of each extra."""
 
 
 def plugin_versions(plugins: tuple[str, ...]) -> dict[str, str]:
-    """Return name and version of those of some plugins that are installed."""
+    """Return name and version of the plugins that are installed, of some."""
     if not plugins:
         return {}
     from importlib import metadata  # slow to import
@@ -83,7 +83,7 @@ def check_extensions(extensions: tuple[str, ...]) -> None:
 
     for name in extensions:
         if name in ("webp", "avif") and not features.check(name):
-            raise OptionError(f"this Pillow was built without {name}; leave it out of --extensions")
+            raise OptionError(f"this Pillow was built without {name}; remove it from --extensions")
         extra = choices.PLUGIN_EXTENSIONS.get(name)
         if extra and not PLUGINS[extra].is_installed:
             raise ExtraMissingError(
@@ -92,12 +92,12 @@ def check_extensions(extensions: tuple[str, ...]) -> None:
 
 
 def openable_formats(data: bytes, options: DecodeOptions) -> tuple[str, ...]:
-    """Return the formats that a file may be opened as; a plugin is loaded for its own files only.
+    """Return the formats that a file may be opened as; plugins are only loaded for their files.
 
     Raises
     ------
     BadImageError
-        If it needs a plugin that decodes as it opens, and is larger than the limits.
+        If it needs a plugin that decodes when it opens, and is larger than the limits.
     """
     extra = _extra(data)
     if extra not in options.plugins or not _load(extra):
@@ -122,7 +122,7 @@ def check_size_limits(width: int, height: int, options: DecodeOptions) -> None:
 
 @cache
 def _load(extra: str) -> bool:
-    """Register a plugin with Pillow; return whether it is there."""
+    """Register a plugin with Pillow; return whether it is installed."""
     plugin = PLUGINS[extra]
     if not plugin.is_installed:
         return False
@@ -181,7 +181,7 @@ _HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)", re.
 
 
 def why_refused(data: bytes, options: DecodeOptions) -> str:
-    """Return the reason to refuse bytes that are of no format that is opened."""
+    """Return why bytes are refused: they have no format that batchify opens."""
     if not data:
         return "empty file (0 bytes)"
     if extra := _extra(data):
@@ -195,7 +195,7 @@ def why_refused(data: bytes, options: DecodeOptions) -> str:
     if name := _container(data) or _markup(data) or unread_tiff(data):
         return name
     if data.count(0) == len(data):
-        return "not an image but zero bytes alone: its download or its copy failed"
+        return "not an image: all its bytes are zero; its download or its copy failed"
     return f"not an image, or a damaged one, of an allowed format ({', '.join(ALLOWED_FORMATS)})"
 
 
@@ -209,7 +209,7 @@ def _why_not_loaded(extra: str, options: DecodeOptions) -> str:
 
 
 def _container(data: bytes) -> str:
-    """Return what a file of boxes or chunks is, if it is no image that is known."""
+    """Return what a file of boxes or chunks is, unless it is an image of a known format."""
     if data[4:8] == b"ftyp" and data[8:12] == b"crx ":
         return "format not allowed: a camera raw file (CR3)"
     if data[4:8] == b"ftyp" and data[8:12] in AVIF_BRANDS:
@@ -220,7 +220,7 @@ def _container(data: bytes) -> str:
 
 
 def _markup(data: bytes) -> str:
-    """Return what a text with markup is; an error page saved as an image is such a text."""
+    """Return what kind of markup a text is: error pages are often saved as images."""
     head = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
     if _HTML.match(head):
         return "an HTML page, not an image: its download failed"
@@ -239,17 +239,17 @@ def check_opened(image: ImageFile.ImageFile, data: bytes) -> None:
     Raises
     ------
     BadImageError
-        With what it is.
+        With the kind of file in the message.
     """
     if image.format == "TIFF":
         tags = tiff_tags(image)
         is_preview = tags.get(_SUBFILE_TYPE, 0) == 1 and _SUB_FOLDERS in tags
         if _DNG_VERSION in tags or is_preview or data[8:10] == b"CR":
             raise BadImageError(
-                "a camera raw file, which holds a thumbnail that is not the image: convert it"
+                "a camera raw file, in which only a thumbnail can be opened: convert it"
             )
     elif image.format == "JXL" and not vars(image).get("jpeg"):
-        image.info.pop("exif", None)  # the decoder has turned the pixels
+        image.info.pop("exif", None)  # the decoder has rotated the pixels
 
 
 _JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))

@@ -1,6 +1,6 @@
 """Decode image bytes to an (H, W, C) array, within limits of format and size.
 
-The only reader of images. Only formats of `batchify.decoding.formats` are opened; nothing is
+Nothing else reads images. Only formats of `batchify.decoding.formats` are opened; nothing is
 executed, no other file is read, and sizes are checked before pixels are allocated.
 
 How special images are decoded, each counted by a flag:
@@ -16,8 +16,8 @@ How special images are decoded, each counted by a flag:
   For grayscale the values of a single channel are kept;
 - floating point, 32-bit and signed integers: kept for grayscale; refused otherwise, unless they are
   whole numbers from 0 to 255. NaN and infinity are refused;
-- a file that lacks its end: refused, or with ``truncated="accept"`` what is there, the rest black
-  or grey.
+- an incomplete file: refused, or with ``truncated="accept"`` decoded as far as it goes, the rest
+  black or gray.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _PIXEL_NBYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
 _LARGE_NBYTES = 32 << 20
 """Images below this are decoded without a look at the memory there is."""
 
-NO_MEMORY = "needs more memory than there is"
+NO_MEMORY = "needs more memory than is available"
 
 
 class Decoded(NamedTuple):
@@ -113,7 +113,7 @@ def decode_image(
     Parameters
     ----------
     data : bytes
-        The whole file.
+        The content of the file.
     fit : bool
         False returns the image in its own size.
     deep : bool
@@ -128,7 +128,7 @@ def decode_image(
     Raises
     ------
     BadImageError
-        With the reason, whatever Pillow raised.
+        With the reason, for anything that Pillow raises.
     """
 
     def read(image: ImageFile.ImageFile) -> Decoded:
@@ -144,14 +144,14 @@ def decode_image(
         except (BadImageError, EOFError):
             raise error from None
         if options.truncated == "error":
-            raise BadImageError(f"{error}; --truncated accept takes what is there") from error
+            raise BadImageError(f"{error}; --truncated accept decodes what is there") from error
         return found._replace(flags=found.flags | TRUNCATED)
 
 
 def read_image(
     data: bytes, options: DecodeOptions, read: Callable[[ImageFile.ImageFile], _Result]
 ) -> _Result:
-    """Open an image, and return what `read` makes of it; large metadata do not matter.
+    """Open an image, and return the result of `read`; large metadata do not matter.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
     Raises
     ------
     BadImageError
-        With the reason, whatever Pillow raises while the image is open.
+        With the reason, for anything that Pillow raises while the image is open.
     MemoryError
         If it is true: there is not enough for the pixels, and the image is not at fault.
     """
@@ -203,7 +203,7 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
 
 
 def _opened(content: io.BytesIO, options: DecodeOptions) -> ImageFile.ImageFile:
-    """Open an image of any size: the limits are those of the options."""
+    """Open an image of any size; the caller checks the limits of the options."""
     formats = openable_formats(content.getvalue(), options)
     try:
         return Image.open(content, formats=formats)
@@ -241,7 +241,7 @@ def _check_memory(nbytes: int, image: Image.Image, options: DecodeOptions) -> No
 
 
 def _check_tiff(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
-    """Refuse a TIFF that is misread, or with tiles beyond the limits: a tile is unpacked whole."""
+    """Refuse a TIFF that Pillow misreads, or with tiles beyond the limits."""
     tags = tiff_tags(image)
     width, height = tags.get(_TILE_WIDTH, 1), tags.get(_TILE_LENGTH, 1)
     if is_misread_tiff(image):
@@ -253,7 +253,7 @@ def _check_tiff(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
 def _decoded(
     image: ImageFile.ImageFile, data: bytes, options: DecodeOptions, *, fit: bool, deep: bool
 ) -> Decoded:
-    """Decode an image that is open; `data` is its file."""
+    """Decode an open image; `data` is the content of its file."""
     width, height = image.size
     if options.exif == "apply" and image.format == "PNG":
         image.load()  # its EXIF may come after the pixels
@@ -307,7 +307,7 @@ def scaled_to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _deep_pixels(pixels: NDArray[Any], flags: int) -> NDArray[Any]:
-    """Return deep pixels in the dtype of their depth.
+    """Return pixels of more than 8 bits in the dtype of their depth.
 
     Raises
     ------
@@ -333,7 +333,7 @@ def _converted(
     if options.scaled_decode and fit:
         shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
     if turn:
-        from PIL import ImageOps  # rarely needed, and workers start sooner without it
+        from PIL import ImageOps  # rarely needed, and workers start faster without it
 
         image = ImageOps.exif_transpose(image)
     if image.mode not in modes:

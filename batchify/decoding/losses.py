@@ -1,4 +1,4 @@
-"""What images lose when they are stored: the one table for builds, checks and reports.
+"""What images lose when they are stored: one table for builds, checks and reports.
 
 It imports neither NumPy nor Pillow: the command line reads its codes.
 """
@@ -14,12 +14,12 @@ from batchify.errors import BatchifyWarning
 from batchify.image_options import DecodeOptions, StoreOptions
 
 _IsLost = Callable[[int, DecodeOptions, StoreOptions], bool]
-"""Tells whether an image with some flags loses something, stored with some options."""
+"""A function that returns whether an image with some flags loses something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """How much some images lost, as far as it is counted.
+    """How much some images lost.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class Loss(NamedTuple):
     Parameters
     ----------
     code : str
-        That of the warning of a build and of the finding of a check.
+        Code of the warning of a build and of the finding of a check.
     problem : str
-        What is the case, after "3 of 12 images".
+        The problem, after "3 of 12 images".
     advice : str
         What a user can do.
     """
@@ -67,7 +67,7 @@ def _has(flag: str) -> _IsLost:
 
 
 LEAST_BYTE_RESCALE = 1 / 256
-"""A smaller rescale is meant for values above 255."""
+"""A smaller rescale is for values above 255."""
 
 _DEEP = flag_bit("sixteen_bit") | flag_bit("thirty_two_bit")
 
@@ -103,7 +103,7 @@ LOSSES = (
     Loss(
         "cut",
         "have more than 8 bits in several channels, of which only the high 8 are decoded",
-        "convert them beforehand if you need all bits: --color-mode grayscale --dtype uint16 "
+        "convert them first if you need all bits: --color-mode grayscale --dtype uint16 "
         "keeps those of a single channel",
         _has("cut"),
     ),
@@ -116,30 +116,30 @@ LOSSES = (
     Loss(
         "alpha-dropped",
         "have an alpha channel that is dropped, not blended",
-        "build with --color-mode rgba, or blend them beforehand",
+        "build with --color-mode rgba, or blend them first",
         _drops_alpha,
     ),
     Loss(
         "extra-bands",
-        "have more bands than the color mode, and those beyond it are dropped",
-        "choose the bands that you need beforehand: --color-mode rgba stores up to 4",
+        "have more bands than the color mode; the rest is dropped",
+        "choose the bands that you need first: --color-mode rgba stores up to 4",
         _has("extra_bands"),
     ),
     Loss(
         "pages",
         "have several pages, of which only the first is stored",
-        "save each page as a file of its own",
+        "save each page as a separate file",
         _has("pages"),
     ),
     Loss(
         "frames",
         "are animated, and only their first frame is stored",
-        "save each frame as a file of its own",
+        "save each frame as a separate file",
         _has("animated"),
     ),
     Loss(
         "truncated",
-        "lack their end, and what is missing is black or grey",
+        "are incomplete, and the missing part is black or gray",
         "replace them, or build with --truncated error",
         _has("truncated"),
     ),
@@ -182,7 +182,7 @@ def loss_warnings(
     elif lost.pixels:
         details["clipped"] = f" ({100 * lost.clipped / lost.pixels:.3g}% of their pixels)"
     if lost is not None and lost.pages:
-        details["pages"] = f" ({lost.pages:,} further pages are not stored)"
+        details["pages"] = f" ({lost.pages:,} more pages are not stored)"
     return tuple(
         BatchifyWarning(
             loss.code,

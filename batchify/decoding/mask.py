@@ -2,7 +2,7 @@
 
 A mask has one channel: the index of a palette, or a gray value; a mask of one bit has 0 and 1. It
 has the size of its image, and is rotated and fitted like it, but by the nearest pixel: values are
-never mixed. What ``pad`` adds is 0, as it is black in the image.
+never mixed. ``pad`` adds zeros, as it adds black to the image.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What `PIL.ImageOps.exif_transpose` does for each EXIF orientation."""
+"""The transposition that `PIL.ImageOps.exif_transpose` uses for each EXIF orientation."""
 
 
 def applied_orientation(data: bytes, options: DecodeOptions) -> int:
     """Return the EXIF orientation that ``exif="apply"`` uses for an image, 1 to 8.
 
-    1 for a TIFF, which Pillow rotates by itself: its mask must be as Pillow shows the image.
+    1 for a TIFF, which Pillow rotates itself: its mask must match the rotated image.
     """
 
     def read(image: ImageFile.ImageFile) -> int:
@@ -61,7 +61,7 @@ def decode_mask(
     Parameters
     ----------
     data : bytes
-        The whole file.
+        The content of the file.
     options : DecodeOptions
         The options of the image; `interpolation` and `color_mode` do not matter.
     size : tuple of int
@@ -85,7 +85,7 @@ def decode_mask(
         width, height = image.size
         if (height, width) != size:
             raise BadImageError(
-                f"it has {width}×{height} pixels, its image {size[1]}×{size[0]}: they must agree"
+                f"it has {width}×{height} pixels, its image {size[1]}×{size[0]}: they must be equal"
             )
         return Image.fromarray(_values(image))
 
@@ -103,8 +103,8 @@ def _values(image: Image.Image) -> NDArray[np.uint8]:
         return np.asarray(image).astype(np.uint8)
     if image.mode not in _DEEP_MODES:
         raise BadImageError(
-            f"it has the colours of {image.mode}; a mask has one channel, of palette indices or "
-            "grey values"
+            f"it has the colors of {image.mode}; a mask has one channel with palette indices "
+            "or gray values"
         )
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())

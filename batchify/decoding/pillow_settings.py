@@ -16,7 +16,7 @@ from batchify.image_options import DecodeOptions
 
 
 class _Truncation(threading.local):
-    """The value of Pillow's switch for files that lack their end, for each thread its own.
+    """The value of Pillow's switch for incomplete files, separate for each thread.
 
     Pillow has one switch for the process, which it only tests for truth.
 
@@ -37,9 +37,8 @@ TRUNCATION = _Truncation()
 def set_pillow_limits(options: DecodeOptions) -> None:
     """Set Pillow's process-wide switches so that the limits of `options` hold.
 
-    A truncated file is an error whatever the process chose before, except where a thread accepts
-    it. Pillow refuses images of twice its own pixel limit, which is raised if `options` allow more
-    pixels, and never lowered.
+    A truncated file is an error, except in a thread that accepts it. Pillow refuses images of twice
+    its own pixel limit; it is raised if `options` allow more pixels, and never lowered.
     """
     vars(ImageFile)["LOAD_TRUNCATED_IMAGES"] = TRUNCATION
     if Image.MAX_IMAGE_PIXELS is not None and options.max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
@@ -49,8 +48,8 @@ def set_pillow_limits(options: DecodeOptions) -> None:
 def silence_pillow() -> None:
     """Silence Pillow's warnings about odd images in this process, permanently.
 
-    The images were accepted when they were stored; where warnings are errors, they would fail
-    now. So is its warning about large images: batchify has limits of its own.
+    The images were accepted when they were stored; if warnings are errors, they would fail now.
+    This includes the warning about large images, since batchify has its own limits.
     """
     for category in (UserWarning, Image.DecompressionBombWarning):
         warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
@@ -60,9 +59,9 @@ def silence_pillow() -> None:
 def pillow_for_decoding() -> Iterator[None]:
     """Change Pillow's settings for a process that decodes: a worker, or a build's main thread.
 
-    Its warnings are silenced: flags count odd images, and large ones have limits of their own.
+    Its warnings are silenced: flags count odd images, and batchify limits large ones.
     """
-    logger = logging.getLogger("PIL.TiffImagePlugin")  # it says on stderr what is raised, too
+    logger = logging.getLogger("PIL.TiffImagePlugin")  # it prints what is also raised
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
@@ -79,7 +78,7 @@ def library_versions(plugins: tuple[str, ...] = ()) -> dict[str, str]:
     Parameters
     ----------
     plugins : tuple of str
-        Those that are asked for; see `batchify.image_options.DecodeOptions`.
+        Plugins to include; see `batchify.image_options.DecodeOptions`.
     """
     from PIL import features
 
@@ -93,5 +92,5 @@ def library_versions(plugins: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def decoder_text(plugins: tuple[str, ...] = ()) -> str:
-    """Return the decoding libraries as a file records them: ``Pillow 13.0.0, …``."""
+    """Return the decoding libraries for a file's records: ``Pillow 13.0.0, …``."""
     return ", ".join(f"{name} {version}" for name, version in library_versions(plugins).items())

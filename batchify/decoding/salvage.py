@@ -1,4 +1,4 @@
-"""Files that Pillow refuses: PNG with large metadata, and files that lack their end."""
+"""Decode files that Pillow refuses: PNG with large metadata, and incomplete files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _METADATA = (b"iCCP", b"iTXt", b"tEXt", b"zTXt")
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """Return a PNG without its texts and its color profile; None if it has none, or is no PNG.
+    """Return a PNG without its texts and its color profile; None if it has none, or is not a PNG.
 
-    Pillow refuses an image whose texts or profile unpack to more than a MiB. Its pixels do not
-    depend on them, and here nothing is unpacked.
+    Pillow refuses an image whose texts or profile decompress to more than 1 MiB. Its pixels do not
+    need them, and nothing is decompressed here.
     """
     if not data.startswith(_PNG):
         return None
@@ -31,7 +31,7 @@ def without_metadata(data: bytes) -> bytes | None:
 
 
 class Content(io.BytesIO):
-    """The bytes of a file, and whether a decoder asked for more than there are.
+    """The bytes of a file, and whether a decoder tried to read beyond the end.
 
     Attributes
     ----------
@@ -50,12 +50,12 @@ class Content(io.BytesIO):
 
 @contextmanager
 def accepting_truncated(content: Content) -> Iterator[None]:
-    """Let Pillow decode a file that lacks its end, in this thread alone.
+    """Let Pillow decode an incomplete file, in this thread only.
 
     Raises
     ------
     EOFError
-        If the file does not lack its end: what Pillow accepts now is damage of another kind.
+        If the file is not incomplete, but damaged in another way that Pillow now accepts.
     """
     TRUNCATION.accepted = True
     try:

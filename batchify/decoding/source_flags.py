@@ -1,4 +1,4 @@
-"""What is special about an image file: its flags, `batchify.choices.FLAGS`."""
+"""Find out what is special about an image file: its flags, `batchify.choices.FLAGS`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def source_flags(image: ImageFile.ImageFile) -> int:
     mode, info = image.mode, image.info
     flags = _MODE_FLAGS.get(mode, 0)
     if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
-        flags = _GREY | SIXTEEN_BIT  # what Pillow opens as I is 16 bits in a PPM alone
+        flags = _GREY | SIXTEEN_BIT  # mode I of Pillow has 16 bits only in a PPM
     elif not flags & THIRTY_TWO_BIT and _is_cut(image):
         flags |= SIXTEEN_BIT | CUT
     if "transparency" in info:
@@ -46,16 +46,16 @@ def source_flags(image: ImageFile.ImageFile) -> int:
         bands = 3 if mode == "RGBX" else len(image.getbands())
         if tiff_tags(image).get(SAMPLES, 1) > bands:
             flags |= _EXTRA_BANDS
-    elif exif_orientation(image) > 1:  # Pillow always applies that of a TIFF
+    elif exif_orientation(image) > 1:  # Pillow always applies it in a TIFF
         flags |= EXIF_ROTATED
     return flags
 
 
 def _is_cut(image: ImageFile.ImageFile) -> bool:
-    """Tell whether the decoder cuts channels of more than 8 bits to their high bytes.
+    """Return whether the decoder cuts channels of more than 8 bits to their high bytes.
 
-    Its arguments say so: a raw mode such as RGB;16B, or the largest value of a PPM. HEIC and AVIF
-    have 8, 10 or 12 bits, and are always decoded to 8.
+    The arguments of the decoder show it: a raw mode such as RGB;16B, or the largest value of a PPM.
+    HEIC and AVIF have 8, 10 or 12 bits, and are always decoded to 8.
     """
     if image.format == "HEIF":
         return int(image.info.get("bit_depth") or 8) > 8
@@ -75,7 +75,7 @@ def _is_cut(image: ImageFile.ImageFile) -> bool:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if there is none, or EXIF that cannot be read."""
+    """Return the EXIF orientation, 1 to 8; 1 if there is none, or it cannot be read."""
     if not _EXIF_KEYS.intersection(image.info) and image.format != "TIFF":
         return 1
     try:

@@ -1,4 +1,4 @@
-"""What Pillow does not tell of a TIFF: its bands, its pages, and why it is not read."""
+"""Read what Pillow does not report about a TIFF: bands, pages, and why it cannot be read."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def tiff_tags(image: ImageFile.ImageFile) -> Mapping[int, Any]:
 
 
 def tiff_bits(image: ImageFile.ImageFile) -> int:
-    """Return the most bits of a channel of a TIFF."""
+    """Return the largest number of bits of a TIFF's channels."""
     bits = tiff_tags(image).get(_BITS, (1,))
     return int(max(bits if isinstance(bits, tuple) else (bits,)))
 
 
 def is_misread_tiff(image: ImageFile.ImageFile) -> bool:
-    """Tell whether Pillow reads the bytes of a TIFF's channels wrongly.
+    """Return whether Pillow reads the bytes of a TIFF's channels wrongly.
 
-    It takes uncompressed planes of 16 bits for planes of 8 (Pillow 13, ``TiffImagePlugin._setup``).
+    It reads uncompressed 16-bit planes as 8-bit planes (Pillow 13, ``TiffImagePlugin._setup``).
     """
     is_planar = tiff_tags(image).get(_PLANAR, 1) == _SEPARATE and len(image.getbands()) > 1
     return is_planar and not vars(image)["use_load_libtiff"] and tiff_bits(image) > 8
 
 
 def unread_tiff(data: bytes) -> str:
-    """Return why Pillow does not read a TIFF; empty if it is none, or damaged."""
+    """Return why Pillow does not read a TIFF; empty if it is not a TIFF, or damaged."""
     if not data.startswith(_TIFF):
         return ""
     try:
@@ -52,11 +52,11 @@ def unread_tiff(data: bytes) -> str:
     if bands > _MOST_BANDS:
         return f"a TIFF of {bands:,} bands; batchify takes up to {_MOST_BANDS}"
     depth = "×".join(map(str, sorted({*bits} if isinstance(bits, tuple) else {bits})))
-    return f"a TIFF of a kind that Pillow does not read: {bands} × {depth} bits"
+    return f"a kind of TIFF that Pillow does not read: {bands} × {depth} bits"
 
 
 def tiff_pages(data: bytes, most: int = 100_000) -> int:
-    """Return how many pages a TIFF has; those up to the first damage, and at most `most`."""
+    """Return how many pages a TIFF has up to the first damage, at most `most`."""
     order = "<" if data[:2] == b"II" else ">"
     offset_of, count_of, entry_nbytes = ("I", "H", 12)
     where = 4

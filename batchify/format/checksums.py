@@ -2,7 +2,7 @@
 
 ``row_crc32`` covers a stored image; ``record_crc32`` the rest of its row, including ``row_crc32``;
 ``content_sha256`` everything but the images, including names, attributes, types and shapes. It
-digests what HDF5 reads, not the bytes of the file: HDF5 protects its own metadata by checksums
+digests what HDF5 reads, not the bytes of the file: HDF5 protects its own metadata with checksums
 (superblock 2 and later, object headers 2), and bytes that are never read, such as the rest of the
 metadata block, do not count.
 """
@@ -91,7 +91,7 @@ def content_digest(
 
 
 def link_faults(reader: Reader) -> list[str]:
-    """Return what the groups of a file lack, or have beyond schema 1."""
+    """Return what the groups of a file lack, or have in addition to schema 1."""
     with reader.refusing():
         root = reader.root
         homes = _homes(reader)
@@ -128,7 +128,7 @@ def _homes(reader: Reader) -> dict[int, str]:
 
 def _differences(found: frozenset[str], expected: set[str], where: str) -> list[str]:
     return [f"there is no {where}{name}" for name in sorted(expected - found)] + [
-        f"there is a {where}{printable(name)} that schema 1 has not"
+        f"there is a {where}{printable(name)} that is not part of schema 1"
         for name in sorted(found - expected)
     ]
 
@@ -152,7 +152,7 @@ def _add(digest: Any, record: list[Any]) -> None:
 
 def _links(group: h5g.GroupID, homes: Mapping[int, str]) -> list[list[str]]:
     """Return the names in a group, each with the ``split/column`` that it links to, or ""."""
-    h5o.get_info(group)  # reads all indexes of its links, as h5py's visititems does
+    h5o.get_info(group)  # reads all indexes of its links, like h5py's visititems
     names = sorted(strict.hard_links(group, "a group"))
     return [[name, homes.get(h5o.get_info(group, name.encode()).addr, "")] for name in names]
 

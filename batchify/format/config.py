@@ -25,7 +25,7 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
     Parameters
     ----------
     config : Mapping
-        As `BuildOptions.config` makes it.
+        As `BuildOptions.config` returns it.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     Parameters
     ----------
     config : Mapping
-        As a file records it.
+        As recorded in a file.
     skipped : bool
         Whether files were skipped.
     """
@@ -106,7 +106,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         words += ["--layout", "flat"]
     taken = config.get("from_train")
     shares = [f"{name}_split" for name in taken] if isinstance(taken, list) else []
-    for name, default in defaults.items():  # other names, in a stranger's file, are ignored
+    for name, default in defaults.items():  # other names, in an untrusted file, are ignored
         plain = list(default) if isinstance(default, tuple) else default
         value = config.get(name, plain)
         if name == "layout" or (value == plain and name not in shares):
@@ -133,14 +133,14 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
 
 
 def _is_plain_list(names: Any) -> bool:
-    """Return whether the command line takes these names in one word, and people can read it."""
+    """Return whether these names can be a single readable word on the command line."""
     if not isinstance(names, list) or len(names) > _SHOWN_NAMES:
         return False
     return all(isinstance(n, str) and n == n.strip() and not set(n) & set(",@") for n in names)
 
 
 def _split(config: Mapping[str, Any]) -> SplitOptions:
-    """Return the options of the split, as far as the dataset did not decide it."""
+    """Return the options of the split, unless the dataset decided it."""
     renamed = {"split": "policy", "validation_split": "validation", "test_split": "test"}
     names = {each.name for each in fields(SplitOptions)}
     found = {renamed.get(name, name): value for name, value in config.items()}
@@ -160,7 +160,7 @@ def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:
 
 
 def _own_fields(group: type[Any]) -> list[Field[Any]]:
-    """Return the options of a group that no others decide."""
+    """Return the options of a group that do not depend on others."""
     return [each for each in fields(group) if "derived" not in each.metadata]
 
 
@@ -184,12 +184,12 @@ def recorded_choice(config: dict[str, Any], name: str, choices: tuple[str, ...])
     """Return an option of a config, which must be one of the choices."""
     value = config.get(name)
     if not isinstance(value, str) or value not in choices:
-        raise FileFormatError(f"its {name} is not one that this batchify knows")
+        raise FileFormatError(f"its {name} is not known to this batchify")
     return value
 
 
 def unlabelled_splits(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the splits of a config that have no labels, though the others may have."""
+    """Return the splits of a config that have no labels."""
     names = config.get("unlabelled_splits", [])
     if not isinstance(names, list) or any(name not in choices.SPLITS for name in names):
         raise FileFormatError("its unlabelled_splits are not splits")
@@ -197,7 +197,7 @@ def unlabelled_splits(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def kept_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the further columns of a manifest in a file."""
+    """Return the columns of --keep-columns in a file."""
     names = config.get("keep_columns", [])
     if not isinstance(names, list) or len(set(map(str, names))) != len(names):
         raise FileFormatError("its keep_columns are not names")
@@ -214,5 +214,5 @@ def image_shape(config: dict[str, Any]) -> tuple[int, int, int]:
         raise FileFormatError("its target_size is not two numbers")
     height, width = sides
     if min(height, width) < 1 or height * width * channels >= _MOST_VALUES:
-        raise FileFormatError("its target_size is not that of an image")
+        raise FileFormatError("its target_size is not valid")
     return height, width, channels

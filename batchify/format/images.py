@@ -1,7 +1,7 @@
 """Read the stored images of a split by offset, and find the damaged ones.
 
-Uncompressed rows are read in place. Compressed chunks are read raw and inflated here, never beyond
-the size of a chunk.
+Uncompressed rows are read in place. Compressed chunks are read raw and decompressed here, never
+beyond the size of a chunk.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class StoredImages(Closing):
 
     @abstractmethod
     def get(self, start: int, stop: int) -> bytes:
-        """Return the bytes of some rows, one after another.
+        """Return the bytes of some rows, concatenated.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class StoredImages(Closing):
     @property
     @abstractmethod
     def piece_nbytes(self) -> int:
-        """The most bytes of one of the `pieces`."""
+        """The size in bytes of the largest of the `pieces`."""
 
     def checked(self, start: int, crc32: list[int]) -> tuple[bytes, list[int]]:
         """Return the bytes of some rows, and which of them do not match their CRC-32."""
@@ -120,7 +120,7 @@ class EncodedFiles(StoredImages):
         super().__init__(reader, split)
 
     def get(self, start: int, stop: int) -> bytes:
-        """Return the bytes of some files, one after another."""
+        """Return the bytes of some files, concatenated."""
         file = self._file
         return read_rows(file.fd, self._offsets, self._end(start), self._end(stop))
 
@@ -140,7 +140,7 @@ class EncodedFiles(StoredImages):
 
     @property
     def piece_nbytes(self) -> int:
-        """The most bytes of one of the `pieces`."""
+        """The size in bytes of the largest of the `pieces`."""
         largest = int(np.diff(self._ends, prepend=0).max(initial=0))
         return max(schema.PIECE_NBYTES, largest)
 
@@ -154,7 +154,7 @@ class StoredPixels(StoredImages):
 
     Notes
     -----
-    Memory: 16 bytes a chunk if the images are compressed, otherwise constant.
+    Memory: 16 bytes per chunk if the images are compressed, otherwise constant.
     """
 
     def __init__(self, reader: Reader, split: str, column: str = "images") -> None:
@@ -177,7 +177,7 @@ class StoredPixels(StoredImages):
                 self._offsets = dataset_row_offsets(dataset)
 
     def get(self, start: int, stop: int) -> bytes:
-        """Return the bytes of some rows, one after another."""
+        """Return the bytes of some rows, concatenated."""
         if self._offsets is not None:
             file = self._file
             return read_rows(file.fd, self._offsets, start, stop)
@@ -199,7 +199,7 @@ class StoredPixels(StoredImages):
 
     @property
     def piece_nbytes(self) -> int:
-        """The most bytes of one of the `pieces`."""
+        """The size in bytes of the largest of the `pieces`."""
         return self._piece_rows * self.row_nbytes
 
     @property
@@ -222,20 +222,22 @@ class StoredPixels(StoredImages):
         def add(info: h5d.StoreInfo) -> None:
             index, within = divmod(info.chunk_offset[0], self.chunk_rows)
             if within or any(info.chunk_offset[1:]):
-                raise FileFormatError("there are chunks that begin where none can")
+                raise FileFormatError("a chunk has an impossible offset")
             if index >= count:
                 return  # past the rows
             if sizes[index]:
-                raise FileFormatError(f"chunk {index} of the images has several places")
+                raise FileFormatError(f"chunk {index} of the images is stored twice")
             if info.filter_mask or info.size > limit:
-                raise FileFormatError(f"chunk {index} of the images is not compressed as it should")
+                raise FileFormatError(
+                    f"chunk {index} of the images is not compressed with the expected filters"
+                )
             offsets[index], sizes[index] = min(info.byte_offset, nbytes), info.size
 
         dataset.chunk_iter(add)
         if not sizes.all():
-            raise FileFormatError("there are images that are not stored")
+            raise FileFormatError("some images are not stored")
         if (offsets > nbytes - sizes).any():
-            raise FileFormatError("there are images past the end of the file")
+            raise FileFormatError("some images are past the end of the file")
         return offsets, sizes
 
     def _chunk(self, index: int) -> bytes:
@@ -251,7 +253,7 @@ class StoredPixels(StoredImages):
         except zlib.error as error:
             raise FileFormatError(f"a compressed chunk is damaged: {error}") from error
         if len(data) != nbytes or more:
-            raise FileFormatError("a compressed chunk is of another size")
+            raise FileFormatError("a compressed chunk has the wrong size")
         if self._shuffled:  # HDF5's shuffle: all first bytes, then all second bytes …
             planes = np.frombuffer(data, np.uint8).reshape(self.dtype.itemsize, -1)
             data = planes.T.tobytes()
@@ -259,7 +261,7 @@ class StoredPixels(StoredImages):
 
 
 def stored_images(reader: Reader, split: str) -> StoredImages:
-    """Open the images of a split, in whichever form the file stores them."""
+    """Open the images of a split: pixels or encoded files."""
     return EncodedFiles(reader, split) if reader.is_encoded else StoredPixels(reader, split)
 
 

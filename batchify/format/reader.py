@@ -1,7 +1,7 @@
 """Open and validate a built file, or each shard of a folder.
 
-A file from a stranger may be hostile, so only what schema 1 describes is read: no soft, external
-or user-defined links, no external storage, no virtual datasets, no filters but gzip, no
+A file may be hostile, so only what schema 1 describes is read: no soft, external
+or user-defined links, no external storage, no virtual datasets, no filters except gzip, no
 variable-length data. Sizes are compared with the size of the file before memory is allocated.
 """
 
@@ -40,7 +40,7 @@ _TRIES = 5
 _PIECE_ROWS = 4096
 
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
-"""What h5py raises for damaged files; the RecursionError of deep JSON is a RuntimeError."""
+"""Errors that h5py raises for damaged files; deep JSON raises RecursionError, a RuntimeError."""
 
 
 class Reader(Closing):
@@ -71,7 +71,7 @@ class Reader(Closing):
                 break
             self.close()  # another file took the name meanwhile
         else:
-            raise FileAccessError(f"{printable(self.shown)} is replaced again and again")
+            raise FileAccessError(f"{printable(self.shown)} is replaced repeatedly")
         try:
             root = self._file.id
             names = strict.hard_links(root, "/")
@@ -85,7 +85,7 @@ class Reader(Closing):
             )
             self._unlabelled = unlabelled_splits(config)
             self.kept = kept_names(config)
-            """The further columns of a manifest."""
+            """The columns of --keep-columns."""
             self.columns: dict[str, tuple[schema.Column, ...]] = {}
             """The columns of each split, as schema 1 describes them."""
             self.splits = {
@@ -97,7 +97,7 @@ class Reader(Closing):
                 raise FileFormatError("it has no split")
             if self.is_encoded:
                 for name in self.splits:
-                    self._row_ends(name)  # from here on, the extents can be believed
+                    self._row_ends(name)  # from here on, the extents can be trusted
             nbytes = self.nbytes
             self.statistics = open_statistics(root, self.splits, self.image_shape[-1], nbytes)
             self.skipped_table = open_skipped(root, nbytes) if schema.SKIPPED in names else None
@@ -125,7 +125,7 @@ class Reader(Closing):
             raise self._refusal(error) from error
 
     def scale_factor(self, split: str) -> np.float32 | None:
-        """Return the factor for the stored pixels of a split; None where there is none."""
+        """Return the factor for the stored pixels of a split; None if there is none."""
         with self.refusing():
             if self.is_encoded:
                 owner = strict.open_group(self.root, split)
@@ -135,13 +135,13 @@ class Reader(Closing):
                 return None
             value = strict.attribute(owner, "scale_factor", h5t.FLOAT)
             if value.ndim or value.dtype != np.float32:
-                raise FileFormatError(f"scale_factor of {split} is not one float32")
+                raise FileFormatError(f"scale_factor of {split} is not a single float32")
             return np.float32(value[()])
 
     def channel_statistics(self, split: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation of each channel of a split's images, rescaled.
 
-        NaN where there are no images.
+        NaN if there are no images.
         """
         with self.refusing():
             mean, std = (self.statistics[f"{kind}_{split}"][()] for kind in ("mean", "std"))
@@ -150,7 +150,7 @@ class Reader(Closing):
         return tuple(mean.tolist()), tuple(std.tolist())
 
     def class_mode(self, split: str) -> str:
-        """Return the class mode of a split: ``none`` if it alone has no labels."""
+        """Return the class mode of a split: ``none`` if only this split has no labels."""
         mode = recorded_choice(self.header.config, "class_mode", choices.CLASS_MODES)
         return "none" if split in self._unlabelled else mode
 
@@ -229,16 +229,15 @@ class Reader(Closing):
 
     def _refusal(self, reason: Exception) -> FileFormatError:
         return FileFormatError(
-            f"{printable(self.shown)} is not a batchify file that can be read: "
-            f"{printable(str(reason))}"
+            f"{printable(self.shown)} is not a valid batchify file: {printable(str(reason))}"
         )
 
     def _split(self, group: h5g.GroupID, name: str) -> dict[str, h5py.Dataset]:
-        """Return the columns of a split, each as schema 1 says."""
+        """Return the columns of a split, after comparing each with schema 1."""
         strict.hard_links(group, name)
         paths = strict.open_dataset(group, name, "paths", self.nbytes)
         if len(paths.shape) != 1:
-            raise FileFormatError(f"{name}/paths has another shape")
+            raise FileFormatError(f"{name}/paths has the wrong shape")
         encoded_nbytes = None
         if self.is_encoded:
             encoded_nbytes = strict.open_dataset(group, name, "encoded", self.nbytes).shape[0]
@@ -262,13 +261,15 @@ class Reader(Closing):
         return columns
 
     def _kept_dtype(self, group: h5g.GroupID, split: str, name: str) -> str:
-        """Return the type of a further column of a manifest, which must be one of schema 1."""
+        """Return the dtype of a column of --keep-columns, which must be one of schema 1."""
         dataset = strict.open_dataset(group, split, name, self.nbytes)
         if dataset.get_type().get_class() == h5t.STRING:
             return f"S{dataset.get_type().get_size()}"
         dtype: str = dataset.dtype.str
         if dtype not in schema.KEPT_DTYPES:
-            raise FileFormatError(f"{split}/{printable(name)} is not of a type of schema 1")
+            raise FileFormatError(
+                f"{split}/{printable(name)} has a type that is not part of schema 1"
+            )
         return dtype
 
     def _text_nbytes(self, group: h5g.GroupID, split: str, name: str) -> int:
@@ -290,11 +291,11 @@ def _opened(path: bytes) -> h5py.File:
     try:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except OSError:
-        return h5py.File(path, "r")  # where this process has it open already, with a lock
+        return h5py.File(path, "r")  # if this process has it open already, with a lock
 
 
 def has_classes(reader: Reader, split: str) -> bool:
-    """Tell whether a split has labels that are classes."""
+    """Return whether a split has labels that are classes."""
     return reader.class_mode(split) in choices.INDEXED_MODES
 
 
@@ -328,7 +329,7 @@ def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
 
     Notes
     -----
-    Memory: 4 bytes a row.
+    Memory: 4 bytes per row.
     """
     indices = np.empty(len(reader.splits[split]["labels"]), np.int32)
     start = 0
@@ -348,16 +349,16 @@ def _index_pieces(reader: Reader, split: str) -> Iterator[NDArray[np.intp]]:
             is_class = (piece >= 0) & (piece < n_classes)
         if not is_class.all():
             raise FileFormatError(
-                f"{printable(reader.path)}: {split}/labels has labels that are not of a class"
+                f"{printable(reader.path)}: {split}/labels has labels that are not class indices"
             )
         yield piece.argmax(axis=1) if piece.ndim == 2 else piece
 
 
-OTHER_BUILD = "it is of another build than the shard index"
+OTHER_BUILD = "it is not from the build of the shard index"
 
 
 def is_listed(reader: Reader, name: str, index: ShardIndex) -> bool:
-    """Tell whether a file is the shard of that name, from the build that wrote the index."""
+    """Return whether a file is the shard of that name, from the build that wrote the index."""
     header, splits = reader.header, list(reader.splits)
     split = splits[0]
     count = len(index.splits.get(split, ()))

@@ -1,7 +1,7 @@
 """Read and write rows by their byte offsets, without HDF5.
 
-Consecutive rows are one run of bytes, whether images are stored as pixels or as encoded files, so
-code that checks or copies images handles both alike.
+Consecutive rows are contiguous bytes, for pixels and for encoded files, so code that checks or
+copies images handles both the same way.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def row_ends(
 
     Notes
     -----
-    Memory: 8 bytes a row.
+    Memory: 8 bytes per row.
     """
     ends = np.zeros(rows, np.int64)
     row = end = 0
@@ -53,8 +53,8 @@ def row_ends(
         if wrong.any():
             number = row + int(np.flatnonzero(wrong)[0])
             raise FileFormatError(
-                f"{split}/image_extents of row {number} is not where the row before ends, or not "
-                f"within the {nbytes:,} bytes of {split}/encoded"
+                f"{split}/image_extents of row {number} does not start where the row "
+                f"before ends, or is not within the {nbytes:,} bytes of {split}/encoded"
             )
         ends[row : row + len(piece)] = starts + sizes
         row += len(piece)
@@ -65,7 +65,7 @@ def row_ends(
 
 
 def read_rows(fd: int, where: RowOffsets, start: int, stop: int) -> bytes:
-    """Return the bytes of some rows of a column, one after another.
+    """Return the bytes of some rows of a column, concatenated.
 
     Raises
     ------
@@ -128,7 +128,7 @@ class RowReader(Closing):
 
 
 class RowWriter(RowReader):
-    """Writer of finished rows by offset, from any process; it reads them, too."""
+    """Writer of finished rows by offset, from any process; it can also read them."""
 
     _flags = os.O_RDWR
 
@@ -193,7 +193,7 @@ class ImageRows:
         return self._extents(split, start, stop)[:, 1]
 
     def get(self, split: str, start: int, stop: int) -> bytes:
-        """Return the images of some rows, one after another."""
+        """Return the images of some rows, concatenated."""
         if f"{split}/images" in self._rows.row_offsets:
             return self._rows.get(split, "images", start, stop)
         extents = self._extents(split, start, stop)
@@ -220,7 +220,7 @@ _PIECE_ROWS = 4096
 
 
 def put_images(writer: RowWriter, split: str, start: int, data: bytes) -> None:
-    """Write the images of some rows, one after another, as `ImageRows.get` returns them.
+    """Write the images of some rows, concatenated as `ImageRows.get` returns them.
 
     Parameters
     ----------

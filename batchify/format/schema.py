@@ -1,4 +1,4 @@
-"""Schema 1: the columns and the layout of a file, and where its rows are.
+"""Schema 1: the columns of a file, its layout, and the offsets of its rows.
 
 Constants and small pure helpers, without NumPy, HDF5 or Pillow.
 """
@@ -38,7 +38,7 @@ PIECE_NBYTES = 4 << 20
 """Target size of one read or copy of rows, in bytes."""
 
 RECORDS_NBYTES = 128 << 10
-"""The same for records, of which several copies are in memory while they are summed."""
+"""The same for records, which need several copies in memory for their checksums."""
 
 _METADATA_BASE_NBYTES = 65536
 
@@ -52,7 +52,7 @@ _COMPACT_ATTRIBUTE_NBYTES = 65536
 
 
 KEPT_DTYPES = {"<i8": 8, "<f8": 8, "|b1": 1}
-"""Bytes of the numbers and truth values that a further column of a manifest may have."""
+"""Sizes of the numbers and truth values that a column of --keep-columns may have."""
 
 Filler = Literal["plan", "decoding", "seal"]
 """Which stage of a build writes a column: before decoding, with the images, or at the end."""
@@ -67,7 +67,7 @@ class Column:
     Parameters
     ----------
     filled_by : str
-        What decoding fills is copied when rows are dropped, and checked when a build is resumed.
+        Columns filled by decoding are copied when rows are dropped, and checked on resume.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Column:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of a chunk: about 64 KiB, at least one row, at most all of them."""
+        """Rows per chunk: about 64 KiB, at least one row, at most all of them."""
         return max(1, min(self.shape[0], CHUNK_NBYTES // self.row_nbytes))
 
     @property
@@ -129,7 +129,7 @@ def split_columns(
     label_path_nbytes : int
         Bytes of the longest path of a mask.
     kept : sequence of (str, str)
-        Name and dtype of the further columns of a manifest: one of `KEPT_DTYPES`, or ``S<n>``.
+        Name and dtype of the columns of --keep-columns: one of `KEPT_DTYPES`, or ``S<n>``.
     """
     height, width, _ = image_shape
     labels = {
@@ -242,16 +242,16 @@ class SplitShape:
 
 @dataclass(frozen=True, eq=False)
 class FileLayout:
-    """The layout of a file that is to be created.
+    """The layout of a file to create.
 
     Parameters
     ----------
     classes : tuple of bytes
         In the order of their indices.
     config : Mapping
-        The options, as the file records them.
+        The options, as recorded in the file.
     decoder : str
-        Names and versions of the libraries that decode, as the file records them.
+        Names and versions of the libraries that decode, as recorded in the file.
     ignored : Mapping of str to int
         How many files were ignored because of their ending, by ending.
     """
@@ -266,7 +266,7 @@ class FileLayout:
 
     @property
     def skipped_itemsizes(self) -> tuple[int, int]:
-        """Bytes of the longest path and the longest reason of ``/skipped``."""
+        """Bytes of the longest path and of the longest reason in ``/skipped``."""
         paths = max((len(s.path) for s in self.skipped), default=1)
         return paths, max((len(s.reason.encode()) for s in self.skipped), default=1)
 

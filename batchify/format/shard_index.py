@@ -50,14 +50,14 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """The list of all shards of a build.
+    """The shard index of a build.
 
     Parameters
     ----------
     creator, decoder : str
         The software that made them, with versions.
     config : Mapping
-        The options of the build, as a single file records them.
+        The options of the build, as recorded in a single file.
     splits : Mapping of str to tuple of ShardFile
         In the order of the rows.
     skipped : int
@@ -112,7 +112,7 @@ class ShardPath:
     file: ShardFile
 
     def damaged(self, reason: str) -> FileFormatError:
-        """Return the error for a shard that is not what was built."""
+        """Return the error for a damaged shard."""
         return FileFormatError(
             f"{printable(self.path)} is damaged: {reason}; run batchify build again to rebuild it"
         )
@@ -144,12 +144,12 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def is_shard_name(name: str) -> bool:
-    """Tell whether a file name is one of a shard."""
+    """Return whether a file name is the name of a shard."""
     return _SHARD_NAME.fullmatch(name) is not None
 
 
 def is_shard_folder(path: str | bytes | os.PathLike[str]) -> bool:
-    """Tell whether a path is a folder with a shard index, so that all shards are built."""
+    """Return whether a path is a folder with a shard index, so that all shards are built."""
     return os.path.isfile(os.path.join(os.fsencode(path), INDEX_NAME))
 
 
@@ -182,7 +182,7 @@ def parse_index(data: bytes, path: bytes) -> ShardIndex:
             raise ValueError(f"it is larger than {_MAX_NBYTES:,} bytes")
         found = json.loads(data)
         if found["format"] != FORMAT or found["version"] != VERSION:
-            raise ValueError("its format or version is another")
+            raise ValueError("its format or version does not match")
         splits = {
             name: tuple(map(_file, found["splits"][name]["shards"]))
             for name in choices.SPLITS
@@ -197,7 +197,7 @@ def parse_index(data: bytes, path: bytes) -> ShardIndex:
             int(found["skipped"]),
         )
         if len(splits) != len(found["splits"]) or not index.files:
-            raise ValueError("its splits are others")
+            raise ValueError("it has other splits")
         for split, files in splits.items():
             names = [shard_name(split, i, len(files)) for i in range(len(files))]
             if not files or [file.name for file in files] != names:
@@ -207,7 +207,7 @@ def parse_index(data: bytes, path: bytes) -> ShardIndex:
     ) as error:  # fmt: skip
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise FileFormatError(
-            f"{printable(path)} is not a list of shards that can be read: {printable(reason)}"
+            f"{printable(path)} is not a valid shard index: {printable(reason)}"
         ) from error
     return index
 
@@ -219,6 +219,6 @@ def _file(found: Mapping[str, Any]) -> ShardFile:
     if not isinstance(file.name, str) or not is_shard_name(file.name):  # it could be any path
         raise ValueError(f"{file.name!r} is not the name of a shard")
     if file.rows < 0 or file.nbytes < 0:
-        raise ValueError(f"{file.name} has less than no rows or bytes")
+        raise ValueError(f"{file.name} has a negative number of rows or bytes")
     bytes.fromhex(file.digest)
     return file

@@ -31,7 +31,7 @@ _MAX_ATTRIBUTE_NBYTES = 32 << 20
 _MAX_SINGLE_TEXT_NBYTES = 1 << 16
 _MAX_TEXT_NBYTES = 1 << 16
 _NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)  # h5py stores truth values as an enumeration
-_DEFLATE_RATIO = 1032  # the most that deflate shrinks: https://zlib.net/zlib_tech.html
+_DEFLATE_RATIO = 1032  # the highest ratio of deflate: https://zlib.net/zlib_tech.html
 
 
 def open_signed(path: bytes, name: str) -> int:
@@ -52,7 +52,7 @@ def open_signed(path: bytes, name: str) -> int:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             if is_shard_folder(path):
                 raise FileAccessError(
-                    f"{name} is a folder of shards; name one of them, or make one file of them by "
+                    f"{name} is a folder of shards; name one of them, or merge them with "
                     "batchify merge"
                 )
             raise FileAccessError(
@@ -76,7 +76,7 @@ def hard_links(group: h5g.GroupID, where: str) -> frozenset[str]:
     names = []
     for name in group:
         if group.links.get_info(name).type != h5l.TYPE_HARD:
-            raise FileFormatError(f"{where} has a link that is not a hard one: {printable(name)}")
+            raise FileFormatError(f"{where} has a link that is not a hard link: {printable(name)}")
         names.append(os.fsdecode(name))
     return frozenset(names)
 
@@ -112,7 +112,7 @@ def open_dataset(group: h5g.GroupID, where: str, name: str, file_nbytes: int) ->
     if stored > file_nbytes:
         raise FileFormatError(f"{where} claims more bytes than the file has")
     if dataset.shape[0] * row_nbytes > stored * (_DEFLATE_RATIO if used else 1):
-        raise FileFormatError(f"{where} has rows that are not stored")
+        raise FileFormatError(f"{where} has rows without stored bytes")
     return dataset
 
 
@@ -120,7 +120,7 @@ def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> N
     """Compare an open dataset with its column in schema 1."""
     type_id = dataset.get_type()
     if dataset.shape != column.shape:
-        raise FileFormatError(f"{where} is of shape {dataset.shape}, not {column.shape}")
+        raise FileFormatError(f"{where} has shape {dataset.shape}, not {column.shape}")
     chunk = dataset.get_create_plist().get_chunk()
     if chunk[1:] != column.shape[1:]:
         raise FileFormatError(f"{where} has chunks that are not whole rows")
@@ -129,7 +129,7 @@ def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> N
     if column.dtype.startswith("S"):
         check_text(type_id, where)
     elif type_id.get_class() not in _NUMBERS or dataset.dtype != column.dtype:
-        raise FileFormatError(f"{where} is not of type {column.dtype}")
+        raise FileFormatError(f"{where} does not have type {column.dtype}")
 
 
 def check_text(type_id: h5t.TypeID, where: str) -> None:
@@ -149,7 +149,7 @@ def attribute_names(owner: h5o.ObjectID) -> list[str]:
 
 
 def attribute(owner: h5o.ObjectID, name: str, kind: int | None = None) -> NDArray[Any]:
-    """Return an attribute of a fixed size: of one HDF5 type class, or of any plain one."""
+    """Return an attribute of fixed size, of one HDF5 type class or of any plain one."""
     if not h5a.exists(owner, os.fsencode(name)):
         raise FileFormatError(f"it has no attribute {printable(name)}")
     found = h5a.open(owner, os.fsencode(name))
@@ -157,7 +157,7 @@ def attribute(owner: h5o.ObjectID, name: str, kind: int | None = None) -> NDArra
     is_text = type_id.get_class() == h5t.STRING
     kinds = (h5t.STRING, h5t.INTEGER, h5t.FLOAT) if kind is None else (kind,)
     if type_id.get_class() not in kinds or (is_text and type_id.is_variable_str()):
-        raise FileFormatError(f"attribute {name} is of another type")
+        raise FileFormatError(f"attribute {name} has the wrong type")
     space = found.get_space()
     if space.get_simple_extent_type() == h5s.NULL:
         raise FileFormatError(f"attribute {name} is empty")
@@ -172,7 +172,7 @@ def text(owner: h5o.ObjectID, name: str) -> str:
     """Return a scalar text attribute."""
     value = attribute(owner, name, h5t.STRING)
     if value.ndim or value.nbytes > _MAX_SINGLE_TEXT_NBYTES:
-        raise FileFormatError(f"attribute {name} is not a single text, or too long a one")
+        raise FileFormatError(f"attribute {name} is not a single text, or is too long")
     return bytes(value[()]).decode("utf-8")
 
 
@@ -184,7 +184,7 @@ _MAX_LIST = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The attributes of the root: what the file is, and how it was built.
+    """The attributes of the root: the kind of file, and how it was built.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ class Header:
 def read_header(root: h5g.GroupID) -> Header:
     """Read the header of a file from the attributes of its root."""
     if text(root, "format") != schema.FORMAT:
-        raise FileFormatError("its format attribute is another")
+        raise FileFormatError("its format attribute does not match")
     version = int(attribute(root, "schema_version", h5t.INTEGER)[()])
     if version != schema.SCHEMA_VERSION:
         raise FileFormatError(
@@ -213,7 +213,7 @@ def read_header(root: h5g.GroupID) -> Header:
     config = _config(text(root, "config"))
     classes = attribute(root, "classes", h5t.STRING)
     if classes.ndim != 1 or len(classes) > schema.MAX_CLASSES:
-        raise FileFormatError("its classes are not a list, or too long a one")
+        raise FileFormatError("its classes are not a list, or the list is too long")
     return Header(
         version,
         text(root, "creator"),
@@ -242,13 +242,13 @@ def _config(text: str) -> dict[str, Any]:
 
     config = json.loads(text, parse_constant=refuse)
     if not isinstance(config, dict) or len(config) > _MAX_CONFIG:
-        raise FileFormatError("its config is not a JSON object, or too large a one")
+        raise FileFormatError("its config is not a JSON object, or is too large")
     for value in config.values():
         values = value if isinstance(value, list) else [value]
         if len(values) > _MAX_LIST or any(isinstance(v, dict | list) for v in values):
             raise FileFormatError("its config is nested")
         if any(isinstance(v, float) and not math.isfinite(v) for v in values):
-            raise FileFormatError("its config holds a number that is none")
+            raise FileFormatError("its config holds NaN or infinity")
     return config
 
 
@@ -258,7 +258,7 @@ def open_statistics(
     """Open the datasets with a value for each channel of a split's images."""
     where = schema.STATISTICS
     if where.encode() not in root:
-        raise FileFormatError(f"it has no {where}: made by an older batchify; build it again")
+        raise FileFormatError(f"it has no {where}: made by an older batchify; rebuild it")
     group = open_group(root, where)
     hard_links(group, where)
     found = {}

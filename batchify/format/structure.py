@@ -3,9 +3,9 @@
 The recipe (h5py and HDF5 calls, all measured; see `create_file`):
 
 - ``meta_block_size`` puts all metadata into one block at the start of the file, so that the rows
-  of each column are one run of bytes although they are chunked and resizable;
+  of each column are contiguous although they are chunked and resizable;
 - early allocation with fill time "never" gives every chunk its offset without writing it;
-- ``libver`` v110 keeps the chunk index at 8 bytes a chunk, and HDF5 1.10 reads it;
+- ``libver`` v110 keeps the chunk index at 8 bytes per chunk, and HDF5 1.10 can read it;
 - no object times, fixed-length text: the same plan gives the same bytes;
 - HDF5 writes only metadata. When it cannot write a row, it drops it silently as the dataset is
   closed, and then crashes (HDF5 1.14 and 2.0), so rows are written without it, by offset.
@@ -34,7 +34,7 @@ from batchify.format.rows import RowWriter
 from batchify.format.schema import FileLayout, RowOffsets
 
 _IMAGE_SUBCLASS = {3: "IMAGE_TRUECOLOR", 1: "IMAGE_GRAYSCALE"}
-_INTERPRETATION = {3: "rgb-image", 4: "rgba-image"}  # NeXus has none for (H, W, 1)
+_INTERPRETATION = {3: "rgb-image", 4: "rgba-image"}  # NeXus has no name for (H, W, 1)
 
 
 def versions() -> dict[str, str]:
@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 
 def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
-    """Return the dtype of fixed-length text, which HDF5 knows as UTF-8."""
+    """Return the dtype of fixed-length UTF-8 text."""
     dtype: np.dtype[np.bytes_] = h5py.string_dtype("utf-8", max(1, nbytes))
     return dtype
 
@@ -51,7 +51,7 @@ def text_dtype(nbytes: int) -> np.dtype[np.bytes_]:
 def create_file(path: bytes, file_layout: FileLayout, *, compressed: bool = False) -> None:
     """Write the complete structure of a file, with all attributes and the skipped files.
 
-    Rows have their offsets and are not written yet. HDF5 is closed when this returns.
+    Rows have offsets but are not written yet. HDF5 is closed when this returns.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def _describe_images(group: h5py.Group, file_layout: FileLayout) -> None:
             )
     if interpretation := _INTERPRETATION.get(channels):
         _set(images, "interpretation", interpretation)
-    if channels != 3:  # H5Web shows only RGB as is; of others, the last two axes: one channel
+    if channels != 3:  # H5Web shows only RGB as it is; for others, the last two axes: one channel
         group.attrs.create("default_slice", np.array([b"0", b".", b".", b"0"], text_dtype(1)))
 
 
@@ -269,13 +269,13 @@ def dataset_row_offsets(dataset: h5py.Dataset) -> RowOffsets:
     ends: list[int] = []
     next_row = next_offset = -1
 
-    def add(info: h5d.StoreInfo) -> None:  # called a million times: it does as little as possible
+    def add(info: h5d.StoreInfo) -> None:  # called a million times: as little as possible
         nonlocal next_row, next_offset
         where, _, offset, _ = info
         row = where[0]
         if row != next_row or offset != next_offset or where[1:] != inner:
             if row % chunk_rows or where[1:] != inner:
-                raise FileFormatError("there are chunks that begin where none can")
+                raise FileFormatError("a chunk has an impossible offset")
             starts.append((row, offset))
             ends.append(next_row)
         next_row, next_offset = row + chunk_rows, offset + chunk_nbytes
@@ -284,17 +284,17 @@ def dataset_row_offsets(dataset: h5py.Dataset) -> RowOffsets:
     runs = sorted((*start, end) for start, end in zip(starts, [*ends[1:], next_row], strict=False))
     nbytes = dataset.file.id.get_filesize()
     if any(start + (last - first) * row_nbytes > nbytes for first, start, last in runs):
-        raise FileFormatError("there are rows past the end of the file")
+        raise FileFormatError("some rows are past the end of the file")
     ends = [0, *(last for _, _, last in runs)]
     if [first for first, _, _ in runs] != ends[:-1] or ends[-1] < dataset.shape[0]:
         raise FileFormatError(
-            f"{printable(os.fsencode(dataset.file.filename))}: rows have no place, or several"
+            f"{printable(os.fsencode(dataset.file.filename))}: rows have no offset, or several"
         )
     return RowOffsets(row_nbytes, tuple(run[0] for run in runs), tuple(run[1] for run in runs))
 
 
 def compress_chunk(data: bytes, nbytes: int, itemsize: int, level: int) -> bytes:
-    """Return a chunk of `nbytes` as the filters of HDF5 would store it; the last may lack rows."""
+    """Return a chunk of `nbytes` as HDF5's filters would store it; the last may have fewer rows."""
     data = data.ljust(nbytes, b"\0")
     if itemsize > 1:  # HDF5's shuffle: all first bytes, then all second bytes …
         data = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T.tobytes()

@@ -380,7 +380,7 @@ def only_pixels(origin: Origin) -> OptionError:
     """Return the error for asking files of decoded images for the encoded ones."""
     return OptionError(
         f"{origin.split} of {printable(origin.files[0])} stores decoded images; build it with "
-        "--store encoded to have the files' own bytes, or images of any size, when it is read"
+        "--store encoded to read the image files, or images of any size"
     )
 
 

@@ -132,7 +132,7 @@ class ReadingThread(threading.Thread):
     def result(self) -> Batch:
         """Return the next batch, or raise the error of reading it."""
         if os.getpid() != self._pid:
-            raise RuntimeError("an epoch that is read ahead goes on in the process that began it")
+            raise RuntimeError("an epoch with prefetch must be read in the process that started it")
         found = self._results.get()
         if isinstance(found, Exception):
             raise found
@@ -152,7 +152,7 @@ class BatchOptions:
     shuffle : bool
         Use another order each epoch, drawn from `seed`.
     drop_last : bool
-        Leave out the last batch if it is not full.
+        Drop the last batch if it is not full.
     scaled : bool
         Yield float32 pixels times ``scale_factor`` and float32 labels, as Keras' generators do;
         otherwise both as they are stored.

@@ -37,7 +37,7 @@ def _split_warnings(
     dataset: Dataset, splits: Mapping[str, Indices], options: BuildOptions
 ) -> Iterator[BatchifyWarning]:
     folders = dataset.splits or {}
-    bare = [name for name, rows in folders.items() if not len(rows)]  # the dataset warns of them
+    bare = [name for name, rows in folders.items() if not len(rows)]  # reported by the dataset
     if empty := [name for name, rows in splits.items() if not len(rows) and name not in bare]:
         names = " and ".join(empty)
         yield BatchifyWarning(
@@ -68,8 +68,8 @@ def _class_warnings(
         yield BatchifyWarning(
             "one-class",
             f"there is only one class, {printable(classes[0])}, and every label "
-            "is 0; if the images have classes, put those of each into a subfolder of its own, "
-            "or name them by --label-from or --manifest; --class-mode none stores no labels",
+            "is 0; if the images have classes, put the images of each into their own subfolder, "
+            "or name them with --label-from or --manifest; --class-mode none stores no labels",
         )
     if mode == "binary" and len(counts) != 2:
         yield BatchifyWarning(
@@ -78,7 +78,7 @@ def _class_warnings(
 
 
 def _missing_classes(dataset: Dataset, splits: Mapping[str, Indices]) -> Iterator[BatchifyWarning]:
-    """Warn of classes that training lacks, though other splits have images of them."""
+    """Warn of classes that are missing in train, but have images in other splits."""
     split_rows = {name: rows for name, rows in splits.items() if len(rows)}
     if "train" not in split_rows:
         return

@@ -87,7 +87,7 @@ def stored_digests(reader: Reader) -> dict[str, NDArray[np.uint8]]:
 
     Notes
     -----
-    Memory: 32 bytes a row.
+    Memory: 32 bytes per row.
     """
     return {split: reader.column(split, "source_sha256") for split in reader.splits}
 
@@ -134,7 +134,7 @@ def find_repeats(digests: Digests) -> Repeated:
 
     Notes
     -----
-    Memory: 30 bytes a row in addition to the digests, and 60 more for each that is repeated.
+    Memory: 30 bytes per row in addition to the digests, and 60 more for each that is repeated.
     """
     splits = list(digests)
     all_rows = _AllRows(digests)
@@ -148,7 +148,7 @@ def find_repeats(digests: Digests) -> Repeated:
     numbers, keys = order[repeated], keys[repeated]
     del order
     changes = all_rows.changes(numbers)
-    if len(changes) != np.count_nonzero(keys[1:] != keys[:-1]):  # others begin alike
+    if len(changes) != np.count_nonzero(keys[1:] != keys[:-1]):  # others begin the same
         numbers.sort()
         numbers = numbers[np.lexsort(all_rows.words(numbers).T)]
         changes = all_rows.changes(numbers)
@@ -227,5 +227,5 @@ def check_apart(digests: Digests, path_of: Callable[[str, int], bytes]) -> None:
         raise ResumeError(
             f"files changed while they were read: {plural(len(leaks), 'image')} would be in "
             f"several splits, {printable(first)} and {printable(second)} among them; run the same "
-            "command again with --restart when they change no more"
+            "command again with --restart once they no longer change"
         )

@@ -29,7 +29,7 @@ def group_numbers(
 ) -> NDArray[np.int32] | None:
     """Return a number for each sample, shape (n,), the same for those that must stay together.
 
-    None if each sample is a group of its own.
+    None if each sample is its own group.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def group_numbers(
 
 
 def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return a number for each row, the same for the same hash; hashes of zeros are all different.
+    """Return a number for each row, the same for equal hashes; hashes of zeros are never equal.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
 
     Notes
     -----
-    Memory: 29 bytes a row; np.unique of the same would take 73 to 121.
+    Memory: 29 bytes per row; np.unique of the same would take 73 to 121.
     """
     words = np.ascontiguousarray(digests).view(">u8").T  # sorted as the bytes would be
     order = np.lexsort(words[::-1])
@@ -172,7 +172,7 @@ def hash_points(
     samples, options, digests, named
         As for `group_numbers`.
     use : bytes
-        Numbers for another use are independent of these.
+        Name of the use: numbers for different uses are independent.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Draw the samples of a trial run: by seed, with every class and every split in it."""
+"""Draw the samples of a trial run by seed, from every class and every split."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def draw_samples(
 ) -> tuple[Dataset, Mapping[str, Indices]]:
     """Return a dataset with no more samples than the options allow, and their splits, in order.
 
-    A sample stays in the split that it has in a build of all. It is drawn by a hash of the seed and
-    its path, or the name of its group, so that the samples of a group are drawn together as far as
-    the numbers allow, and a file that is added moves few others.
+    A sample stays in the split that it has in a full build. It is drawn by a hash of the seed and
+    its path, or the name of its group. Samples of a group are therefore drawn together as far as
+    the numbers allow, and adding a file changes few others.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def draw_samples(
     if options.limit is None and options.max_per_class is None:
         return dataset, splits
     labels = dataset.samples.labels
-    unlabelled = len(dataset.classes)  # a column of their own
+    unlabelled = len(dataset.classes)  # in their own column
     split_numbers = np.zeros(len(labels), np.int64)
     for number, members in enumerate(splits.values()):
         split_numbers[members] = number
@@ -101,7 +101,7 @@ def _cap_classes(found: Counts, most: int) -> Counts:
 
 
 def share_out(found: Counts, most: int) -> Counts:
-    """Return how many images to take, `most` in all: in proportion, and at least one of each kind.
+    """Return how many images to take, `most` in total: in proportion, at least one of each kind.
 
     Kinds are the classes of each split, or, if these are too many, the classes and the splits, or
     the classes. A class has its one image in the first split that has any.
@@ -125,7 +125,7 @@ def share_out(found: Counts, most: int) -> Counts:
 
 
 def _least(found: Counts) -> list[Counts]:
-    """Return what to take in any case, from the most to the least."""
+    """Return the minimum numbers to take, from the most to the fewest."""
     every = (found > 0).astype(np.int64)
     classes = np.zeros_like(every)
     some = np.flatnonzero(every.any(axis=0))

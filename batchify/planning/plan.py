@@ -45,7 +45,7 @@ class SplitPlan(SplitShape):
 
 @dataclass(frozen=True, eq=False)
 class BuildPlan:
-    """A build: which image goes to which row of which split, and the layout of the file.
+    """The plan of a build: which image goes to which row, and the layout of the file.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class BuildPlan:
 
     @property
     def unlabelled(self) -> tuple[str, ...]:
-        """The splits without labels, if the others have some."""
+        """The splits without labels, if other splits have labels."""
         has_labels = self.options.store.class_mode in choices.INDEXED_MODES
         return self.dataset.unlabelled if has_labels else ()
 
@@ -127,7 +127,7 @@ class BuildPlan:
 
     @property
     def batch_nbytes(self) -> int:
-        """Most bytes of the images of a batch: decoded, plus the files if they are stored."""
+        """Limit for the bytes of a batch's images: decoded, plus the files if they are stored."""
         size, decoded = self.options.batch_size, self.options.batch_nbytes
         if self.dataset.samples.sizes is None:
             return decoded
@@ -153,7 +153,7 @@ class BuildPlan:
 
     @property
     def memory_nbytes(self) -> int:
-        """Most memory that one process takes, apart from the image it decodes.
+        """Upper limit for the memory of a process, without the image that it decodes.
 
         The process itself, one batch, and the table of images of the parent process.
         """
@@ -274,7 +274,7 @@ def make_plan(
     """
     if len(dataset.classes) > schema.MAX_CLASSES:
         raise DatasetError(
-            f"dataset {dataset.name} has {len(dataset.classes):,} classes; a file holds "
+            f"dataset {dataset.name} has {len(dataset.classes):,} classes; the limit is "
             f"{schema.MAX_CLASSES:,}"
         )
     splits = []
@@ -290,7 +290,7 @@ def make_plan(
 
 
 def split_class_mode(split: str, dataset: Dataset, options: BuildOptions) -> str:
-    """Return the class mode of a split: ``none`` if it alone has no labels."""
+    """Return the class mode of a split: ``none`` if only this split has no labels."""
     return "none" if split in dataset.unlabelled else options.store.class_mode
 
 

@@ -85,7 +85,7 @@ def plan_build(
     ------
     DatasetNotFoundError, DatasetError, OptionError
     WorkerDiedError
-        If a file cannot be read to its end in time.
+        If a file cannot be read in time.
     """
     options = make_options(options, keywords)
     check_choice("on error", on_error, choices.ON_ERRORS)
@@ -139,7 +139,7 @@ def _scan(
     workers: engine.Workers,
     report: ProgressCallback,
 ) -> Dataset:
-    """List the files of a dataset, with their sizes if the build stores them as they are."""
+    """List the files of a dataset, with their sizes if the build stores the files."""
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
     found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
@@ -160,7 +160,7 @@ def drawn_dataset(
 def draw_splits(
     found: Dataset, options: BuildOptions, workers: engine.Workers, report: ProgressCallback
 ) -> tuple[Dataset, Mapping[str, Indices]]:
-    """Return the samples of a dataset that a build takes, and those of each split."""
+    """Return the samples of a dataset that a build takes, and the samples of each split."""
     digests = _split_digests(found, options, workers, report)
     return draw_samples(found, assign_splits(found, options, digests), options.split)
 
@@ -171,7 +171,7 @@ def _split_digests(
     workers: engine.Workers,
     report: ProgressCallback,
 ) -> NDArray[np.uint8] | None:
-    """Return the SHA-256 of each sample if the splits depend on them, else None."""
+    """Return the SHA-256 of each sample if the splits depend on it, otherwise None."""
     by_policy = found.splits is None or splits_from_train(found, options)
     if options.split.group_duplicates and by_policy:
         return hash_samples(found, options.decode.max_file_size, workers, report)
@@ -219,11 +219,11 @@ def fingerprint(
     ------
     DatasetNotFoundError, DatasetError, OptionError
     WorkerDiedError
-        If a file cannot be read to its end in time.
+        If a file cannot be read in time.
 
     Notes
     -----
-    Memory: the plan, and 32 bytes an image.
+    Memory: the plan, and 32 bytes per image.
     """
     options = make_options(options, keywords)
     check_choice("on error", on_error, choices.ON_ERRORS)

@@ -1,7 +1,7 @@
 """Split policies: keras, stratified, hash.
 
-To add a policy, write a function like `split_by_hash`, give it a line in `POLICIES`, and its name
-to `batchify.choices.Policy`. Groups of samples are refused for it unless
+To add a policy, write a function like `split_by_hash`, add it to `POLICIES`, and its name to
+`batchify.choices.Policy`. Groups of samples are refused for it unless
 `batchify.choices.POLICY_GROUPS` says that it keeps them together; it gets them from
 `batchify.planning.groups`.
 """
@@ -25,8 +25,8 @@ Indices = NDArray[np.int32]
 def keras(_class_index: int, count: int, options: SplitOptions) -> Mapping[str, Indices]:
     """Split a class as Keras does: the first ``int(share * count)`` files are validation.
 
-    Test, which Keras does not have, takes the next ``int(share * count)`` files, and training the
-    rest. The product is a truncated float: a share of 0.29 of 100 files is 28.
+    Test, which Keras does not have, takes the next ``int(share * count)`` files, and train the
+    rest. The product is truncated: a share of 0.29 of 100 files is 28.
     """
     validation = int(options.share("validation") * count)
     test = validation + int(options.share("test") * count)
@@ -44,7 +44,7 @@ def stratified(
     """Split a class at random, by seed, with an image in every split if there are enough.
 
     Each share is rounded to the nearest count and is at least 1. If a class has fewer files than
-    there are splits, training is served first, then validation, then test.
+    there are splits, train gets one first, then validation, then test.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def stratified(
         if share := options.share(split):
             missing = max(1, int(share * total + 0.5)) - before[split]
             counts[split] = min(max(missing, 0), max(spare, 0))
-            # keep one for a test split that has none yet
+            # keep one for a test split that is still empty
             least = 0 if before["validation"] else 1
             wanting = split == "validation" and options.share("test") and not before["test"]
             if wanting and counts[split] == spare > least:
@@ -121,11 +121,11 @@ def keep_groups(
 ) -> dict[str, Indices]:
     """Split at random, by seed, and keep groups together; they may span classes.
 
-    Groups of several samples are assigned first, the largest first: each to a split that it fits
-    into, drawn by how much the splits lack of its classes, or, if it fits into none, to the one
-    that lacks most. When a class has no more groups left than there are splits without it, they
-    go to these splits, training first: every class is in training. Then single samples fill the
-    rest of the shares, as in `stratified`.
+    Groups of several samples are assigned first, the largest first: each to a split with enough
+    room, drawn in proportion to the missing images of its classes, or, if none has room, to the
+    split that misses most. When the groups of a class that are left are only enough for the splits
+    without it, they go to these splits, train first: every class is in train. Then single
+    samples fill the rest of the shares, as in `stratified`.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def _long_runs(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[n
 
 
 class _SplitCounts:
-    """Counts of the images of each class that the splits have, and should have.
+    """How many images of each class the splits have, and should have.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ class _SplitCounts:
         self._unplaced = np.bincount(firsts, minlength=len(self.totals))
 
     def place(self, classes: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
-        """Choose the split of a group, by how many images of which classes it has."""
+        """Choose the split of a group, given how many images of each class it has."""
         chosen = self._choose(classes, counts)
         self.placed[chosen, classes] += counts
         self._unplaced[classes] -= 1
@@ -218,7 +218,7 @@ class _SplitCounts:
             return 0
         weights = counts / self.totals[classes]
         due = (self._due[:, classes] - self.placed[:, classes]) * weights
-        # summed the same way by every CPU, which NumPy does not promise
+        # NumPy's sum may differ between CPUs
         missing = np.array([math.fsum(of_split) for of_split in due.tolist()])
         if urgent.any():
             calls = urgent.sum(1)
@@ -261,7 +261,7 @@ POLICIES: Mapping[
     "stratified": split_stratified,
     "hash": split_by_hash,
 }
-"""What each of `choices.POLICIES` does: a function with the parameters of `split_samples`."""
+"""The function of each of `choices.POLICIES`, with the parameters of `split_samples`."""
 
 
 def split_samples(
@@ -291,7 +291,7 @@ def split_samples(
     DatasetError
         If files have no group.
     OptionError
-        If the groups of a manifest do not go with `options`.
+        If the groups of a manifest cannot be combined with `options`.
     """
     options.check_groups(column=named is not None)
     return POLICIES[options.policy](samples, options, digests, named)
@@ -302,7 +302,7 @@ def _by_class(
     samples: Samples,
     options: SplitOptions,
 ) -> dict[str, Indices]:
-    """Split each class by itself."""
+    """Split each class separately."""
     parts: dict[str, list[Indices]] = {split: [] for split in split_names(options)}
     first = 0
     for class_index, count in enumerate(np.bincount(samples.labels).tolist()):

@@ -1,4 +1,4 @@
-"""Assign samples to splits: by a policy, as the dataset has them, or by a policy from train."""
+"""Assign samples to splits: by a policy, as in the dataset, or by a policy from train."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def splits_from_train(dataset: Dataset, options: BuildOptions) -> tuple[str, ...
     Raises
     ------
     OptionError
-        If the options ask for a split that the dataset has, or for a policy that has nothing to do.
+        If the options ask for a split that the dataset has, or a policy that is not needed.
     """
     if dataset.splits is None:
         return ()
@@ -43,13 +43,13 @@ def splits_from_train(dataset: Dataset, options: BuildOptions) -> tuple[str, ...
     problem = f"dataset {dataset.name} is split {how} already ({', '.join(dataset.splits)})"
     if present:
         names = " and ".join(f"--{name}-split" for name in present)
-        raise OptionError(f"{problem}; leave out {names}")
+        raise OptionError(f"{problem}; remove {names}")
     if taken and "train" not in dataset.splits:
         raise OptionError(f"{problem}; there is no train split to take {' and '.join(taken)} from")
     if options.split_given and not taken:
         lacks = "train" in dataset.splits and "validation" not in dataset.splits
         advice = ", or take validation from train with --validation-split 0.2" if lacks else ""
-        raise OptionError(f"{problem}; leave out --split, the shares and the groups{advice}")
+        raise OptionError(f"{problem}; remove --split, the shares and the groups{advice}")
     return taken
 
 
@@ -98,7 +98,7 @@ def _check_apart(
     options: SplitOptions,
     digests: NDArray[np.uint8] | None,
 ) -> None:
-    """Refuse a dataset whose own splits share a group: no policy could keep it together."""
+    """Refuse a dataset whose splits share a group: no policy could keep it together."""
     numbers = group_numbers(dataset.samples, options, digests)
     if numbers is None:
         return
@@ -126,12 +126,12 @@ def _check_apart(
             f"dataset {dataset.name}: {plural(groups, 'group')} of files that must stay in one "
             f"split {'is' if groups == 1 else 'are'} in several folders or splits of the dataset, "
             f"such as {one} and {other}; move the files of a group into one of them, remove "
-            f"copies, or leave out {' and '.join(asked)}"
+            f"copies, or build without {' and '.join(asked)}"
         )
 
 
 def _some(samples: Samples, indices: Indices) -> Samples:
-    """Return some samples, ascending; the first of all share their paths with all."""
+    """Return some samples, ascending; no paths are copied if they are the first ones."""
     count = len(indices)
     if count and indices[-1] == count - 1:
         return Samples(samples.names, samples.ends[:count], samples.labels[:count])

@@ -220,7 +220,7 @@ def extends(char: str) -> bool:
 def read_characters(stream: BinaryIO) -> list[tuple[int, int]]:
     """Return the characters of a font as sorted ranges (first, last), from its ``cmap`` table.
 
-    Of a collection, the first font. Pillow does not tell what a font has, but draws a box.
+    If it is a collection, of its first font. Pillow cannot list them, and draws boxes for others.
     https://learn.microsoft.com/typography/opentype/spec/cmap
     """
     start = 0

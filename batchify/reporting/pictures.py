@@ -23,7 +23,7 @@ from batchify.format.reader import Reader, class_indices, has_classes
 from batchify.loading.encoded import EncodedImages
 
 _LIGHT, _DARK = 255, 204
-"""Greys of the checkerboard behind transparent pixels, as in image editors."""
+"""Grays of the checkerboard behind transparent pixels, as in image editors."""
 
 _SQUARES = 12
 """Squares of the checkerboard along the longer side, whatever the size of the image."""

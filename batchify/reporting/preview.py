@@ -1,6 +1,6 @@
 """What a notebook shows of an opened file and of a split: a few small images of each class.
 
-The HTML stands alone: the pictures are in it, styles are inline, and it loads nothing.
+The HTML is self-contained: the pictures are in it, styles are inline, and it loads nothing.
 """
 
 from __future__ import annotations

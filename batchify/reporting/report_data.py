@@ -20,7 +20,7 @@ from batchify.reporting.pictures import Pictures, sample_rows
 from batchify.reporting.summary import Summary
 
 ALBUM_NBYTES = 1_500_000
-"""The most bytes of a page's pictures; the rest is left out. Photos take a fifth of it."""
+"""Limit for the bytes of a page's pictures; the rest is not shown. Photos take a fifth of it."""
 
 SIDE = 128
 """The most pixels of a picture's longer side."""

@@ -109,7 +109,7 @@ def _figure(picture: Picture) -> Html:
 
 def _image(picture: Picture) -> Html:
     if not picture.uri:
-        return tag("span", "left out: the page is kept small", class_="absent")
+        return tag("span", "not shown, to keep the page small", class_="absent")
     text = shorten(printable(picture.path), PATH_LENGTH)
     if picture.class_name is not None:
         text = f"{shorten(printable(picture.class_name), PATH_LENGTH)}: {text}"

@@ -39,7 +39,7 @@ _COMMAND_LENGTH = 4000
 _FIGURE_SPACE = "\N{FIGURE SPACE}"
 """As wide as a digit."""
 
-_CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
+_CHANNELS = {1: ("gray",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 
 
 def splits(dossier: Dossier) -> Html:
@@ -141,10 +141,7 @@ def channels(dossier: Dossier) -> Html:
     scale = shorten(printable(rescale), 40)
     return join(
         [
-            paragraph(
-                f"To normalise with: of the images of {first.name}, in units of pixels times "
-                f"{scale}."
-            ),
+            paragraph(f"For normalization ({first.name}, pixels × {scale}):"),
             code(text),
             table("Channels", ["Split", "Channel", "Mean", "Std"], rows, numbers=(2, 3)),
         ]

@@ -120,7 +120,7 @@ class Lettering:
         """Return a name as 1 to `most` lines of at most `width` pixels, broken between words.
 
         Characters that do not print, or have no glyph, are escaped. If the rest does not fit into
-        the last line, its middle is left out.
+        the last line, its middle is cut.
         """
         text = os.fsdecode(name)
         text = text if text.strip() else f"'{text}'"  # a class of spaces must show as well

@@ -1,1 +1,1 @@
-"""Build a plan as many files, on this machine or on a cluster, and merge shards into one file."""
+"""Build a dataset as many files, locally or on a cluster, and merge shards into one file."""

@@ -1,4 +1,4 @@
-"""Build a dataset as shards, and find out whether shards are up to date."""
+"""Build a dataset as shards, and check whether shards are up to date."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def compare_folder(
 ) -> Changes:
     """Compare a folder with a plan; shards that are up to date are added to `outcomes`.
 
-    ``damaged`` is set only if nothing else makes a build due.
+    ``damaged`` is only set if there is no other reason to build.
     """
     folder, parts = make.folder, outcomes.shards
     found = Changes(folder.shown, every=every)
@@ -74,7 +74,7 @@ def compare_folder(
             found.new += changes.new
             found.changed += changes.changed
             found.vanished += changes.vanished
-    # A file that moved to another shard is neither new nor gone.
+    # A file that moved to another shard is neither new nor missing.
     moved = set(found.new) & set(found.vanished)
     found.new = [path for path in found.new if path not in moved]
     found.vanished = [path for path in found.vanished if path not in moved]
@@ -152,18 +152,18 @@ def build_shards(
     dataset : path
         See `batchify.discover`.
     output : path
-        The folder of the shards, which is created if it does not exist; or the URL of one.
+        The folder of the shards, which is created if it does not exist, or its URL.
     options, keywords
         As for `batchify.build`.
     shards : int
-        The number of shards of each split; a split with fewer rows has one a row.
+        The number of shards of each split; a split with fewer rows has one per row.
     executor : concurrent.futures.Executor, optional
         Its workers build a shard each: a process pool, ``mpi4py.futures.MPIPoolExecutor``,
         ``Client.get_executor()`` of Dask. They need `dataset` and `output` under the same names.
-        By default the processes of this machine build one shard after another, together.
+        By default, the processes of this machine build one shard after another.
     scheduler : str, optional
         The address of a Dask scheduler (``tcp://host:8786``), instead of `executor`: its workers
-        report how far they are, and stop when the build does.
+        report their progress, and stop when the build does.
     workers, overwrite, restart, on_error, max_skipped, image_timeout_s, work_dir, progress
         As for `batchify.build`; `workers` are the processes of this machine.
 
@@ -209,7 +209,7 @@ def build_shards(
         finished = folder.read_index() is not None
         if restart and finished and not overwrite:
             raise _exists(folder.shown, ["--restart would rebuild them"])
-        # The shards of an unfinished build are its own, and --restart may replace them.
+        # Shards of an unfinished build may be replaced by --restart.
         replaces = overwrite or (restart and not finished)
         make = TaskMaker(plan, folder, replace(run, overwrite=replaces), folder.listed_names())
         outcomes = Outcomes(plan, parts, run.limit)
@@ -276,7 +276,7 @@ def find_shard_changes(
     progress: ProgressCallback | bool | None = None,
     **keywords: Unpack[OptionKeywords],
 ) -> Changes:
-    """Find out whether a build of shards is due; nothing is written.
+    """Check whether a folder of shards is up to date; nothing is written.
 
     Parameters
     ----------
@@ -309,7 +309,7 @@ def find_shard_changes(
         outcomes = Outcomes(plan, parts, run.limit)
         changes = compare_folder(make, outcomes, local, Steps(plan, report), every=True)
         if not changes.is_due and folder.read(INDEX_NAME) != outcomes.index().text():
-            changes.reasons.append(f"{INDEX_NAME.decode()} is not as it was written")
+            changes.reasons.append(f"{INDEX_NAME.decode()} is damaged")
     if not changes.is_due:
         outcomes.check_limit()
     return changes

@@ -24,26 +24,26 @@ CONNECT_S = 15.0
 CLOSE_S = 2.0
 
 NO_WORKERS_S = 60.0
-"""How long a cluster may have no worker."""
+"""How long a cluster may be without workers."""
 
 CHECK_S = 2.0
 
 AT_ONCE = 256
-"""The shards that a cluster has at a time; five for four of its threads, if that is more."""
+"""Shards in progress on a cluster; five per four threads, if that is more."""
 
 REPORT_S = 0.5
-ADVICE = "the shards that are done are kept: run the same command again to continue"
+ADVICE = "finished shards are kept: run the same command again to continue"
 
 
 @dataclass
 class DaskLink:
-    """Reports how far a shard is by an event of the cluster, at most twice a second."""
+    """Reports the progress of a shard as an event of the cluster, at most twice a second."""
 
     topic: str
     _reported_s: float = field(default=0.0, compare=False)
 
     def report(self, name: str, done: int, bad: int) -> None:
-        """Report how many rows of a shard are done, and how many of them are bad."""
+        """Report how many rows of a shard are done, and how many of them failed."""
         now = time.monotonic()
         if now - self._reported_s >= REPORT_S:
             self._reported_s = now
@@ -58,8 +58,8 @@ class DaskWorkers:
         topic = f"batchify-{secrets.token_hex(8)}"
         self._rows_done: dict[str, tuple[int, int]] = {}
         client.subscribe_topic(topic, self._take_event)
-        # A task that is lost with its worker goes to another one, by the rules of the scheduler
-        # (distributed.scheduler.allowed-failures); one that raised is not tried again.
+        # If a worker is lost, the scheduler retries its task on another one
+        # (distributed.scheduler.allowed-failures); a task that raised is not retried.
         self.executor: Executor = client.get_executor(pure=False, retries=0)
         self.link: Link | None = DaskLink(topic)
         self.at_once = AT_ONCE
@@ -71,12 +71,12 @@ class DaskWorkers:
         self._rows_done[name] = (done, bad)
 
     def rows_done(self) -> dict[str, tuple[int, int]]:
-        """Return how many rows of each shard are done, and how many of those are bad.
+        """Return how many rows of each shard are done, and how many of those failed.
 
         Raises
         ------
         ClusterError
-            If the scheduler is gone, or has had no worker for a minute.
+            If the scheduler cannot be reached, or has had no worker for a minute.
         """
         now = time.monotonic()
         if now - self._checked_s > CHECK_S:
@@ -107,7 +107,7 @@ class DaskWorkers:
             return error
         if isinstance(error, KilledWorker):
             return WorkerDiedError(
-                f"{name}: {error.allowed_failures + 1} workers died while they made it, the last "
+                f"{name}: {error.allowed_failures + 1} workers died while they built it, the last "
                 f"at {error.last_worker.address}; {ADVICE}"
             )
         if isinstance(error, CancelledError):
@@ -117,7 +117,7 @@ class DaskWorkers:
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[DaskWorkers]:
-    """Connect to a scheduler; what its workers still have is cancelled at the end.
+    """Connect to a scheduler; unfinished tasks are cancelled at the end.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def connected(address: str) -> Iterator[DaskWorkers]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse what is not an address: a client that is given one is never closed."""
+    """Refuse anything but an address: a client that is passed in would never be closed."""
     scheme, place = parse_address(address)
     get_backend(scheme)
     parse_host_port(place)
@@ -148,7 +148,7 @@ def _check_address(address: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the log of the client off the console: what matters is raised."""
+    """Keep the client's log off the console: important errors are raised."""
     handlers = {
         handler
         for name in logging.root.manager.loggerDict

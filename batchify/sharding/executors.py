@@ -1,4 +1,4 @@
-"""Have shards built by the workers of an executor, or of a Dask cluster."""
+"""Build shards with the workers of an executor or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batchify.sharding.shards import Shard, ShardOutcome, Steps
 from batchify.sharding.task import Link, TaskMaker, build_shard_elsewhere, read_breadcrumb
 
 IN_FLIGHT = 1024
-"""The shards that an executor has at a time, whatever its number of workers.
+"""Shards in progress on an executor, for any number of workers.
 
 Their plans take memory while they wait: together no more than the plan of the whole dataset.
 """
@@ -25,7 +25,7 @@ POLL_S = 0.5
 
 
 class ShardWorkers(Protocol):
-    """Workers that build whole shards, one at a time each, maybe on other machines."""
+    """Workers that build one shard at a time each, maybe on other machines."""
 
     executor: Executor
     link: Link | None
@@ -36,7 +36,7 @@ class ShardWorkers(Protocol):
         ...
 
     def rows_done(self) -> Mapping[str, tuple[int, int]]:
-        """Return how many rows of each shard are done, and how many of those are bad.
+        """Return how many rows of each shard are done, and how many of those failed.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class ShardWorkers(Protocol):
 
 
 class _ExecutorWorkers:
-    """The workers of any executor, which reports nothing before a shard is done."""
+    """The workers of any executor, which report nothing before a shard is done."""
 
     link: Link | None = None
     at_once = IN_FLIGHT
@@ -74,7 +74,7 @@ class _ExecutorWorkers:
 def connect_workers(
     executor: Executor | None, scheduler: str | None
 ) -> Iterator[ShardWorkers | None]:
-    """Connect to the workers that are to build shards; None for those of this machine."""
+    """Connect to the workers that build shards; None for this machine."""
     if scheduler is None:
         yield None if executor is None else _ExecutorWorkers(executor)
         return
@@ -95,9 +95,10 @@ def build_elsewhere(
     ticket: Ticket | None,
     steps: Steps,
 ) -> Iterator[ShardOutcome]:
-    """Have shards built; yield their outcomes as they are done.
+    """Build shards; yield the outcome of each when it is done.
 
-    At the end, and on an error, none is left waiting; those in progress stop with the ticket.
+    At the end, and on an error, waiting shards are cancelled; those in progress stop with the
+    ticket.
     """
     waiting = iter(parts)
     running: dict[Future[ShardOutcome], Shard] = {}
@@ -120,7 +121,7 @@ def build_elsewhere(
                     outcome = future.result()
                 except (Exception, CancelledError) as error:
                     image = read_breadcrumb(make.folder.locate(part.name))
-                    where = f"{part.name}, {image} in hand" if image else part.name
+                    where = f"{part.name}, processing {image}" if image else part.name
                     raise workers.explain(error, where) from error
                 steps.set(part.name, len(part), len(outcome.skipped) + len(outcome.bad))
                 yield outcome

@@ -29,14 +29,14 @@ OLD = INDEX_NAME + b".old"
 
 @dataclass(frozen=True)
 class Ticket:
-    """A file with a token that exists as long as the build is wanted; workers look at it."""
+    """A file with a token that exists while the build runs; workers check it."""
 
     path: bytes
     token: str
 
     @property
     def is_valid(self) -> bool:
-        """Whether the file is there, with the token."""
+        """Whether the file exists, with the token."""
         try:
             with open(self.path, "rb") as file:
                 return self.token.encode() in file.read(4096)
@@ -50,7 +50,7 @@ class ShardFolder(ABC):
     Parameters
     ----------
     shown : bytes
-        Its name, for people.
+        Its name, for messages.
     """
 
     def __init__(self, shown: bytes) -> None:
@@ -82,7 +82,7 @@ class ShardFolder(ABC):
 
     @abstractmethod
     def claim(self) -> contextlib.AbstractContextManager[Ticket | None]:
-        """Hold it for a build; the value is a ticket for workers elsewhere, if they can see one.
+        """Lock it for a build; the value is a ticket for workers elsewhere, if they can see one.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class ShardFolder(ABC):
 
     @abstractmethod
     def write(self, name: bytes, data: bytes) -> None:
-        """Replace a small file in it, completely or not at all."""
+        """Replace a small file in it, atomically."""
 
     @abstractmethod
     def remove(self, name: bytes) -> None:
@@ -108,7 +108,7 @@ class ShardFolder(ABC):
         Raises
         ------
         FileFormatError
-            If there is a file of that name which is not a shard index.
+            If a file of that name is not a shard index.
         """
         data = self.read(INDEX_NAME)
         try:
@@ -132,7 +132,7 @@ class ShardFolder(ABC):
     def withdraw_index(self) -> None:
         """Move the index aside: while shards are replaced, they must not look complete.
 
-        The old index says which shards to remove when the new ones are done.
+        The old index lists the shards to remove when the new ones are done.
         """
         data = self.read(INDEX_NAME)
         if data is not None:
@@ -140,7 +140,7 @@ class ShardFolder(ABC):
             self.remove(INDEX_NAME)
 
     def publish_index(self, index: ShardIndex) -> None:
-        """Write the index, then remove the shards of the build before that are not in it."""
+        """Write the index, then remove shards of the previous build that are not in it."""
         if self.read(INDEX_NAME) != index.text():
             self.write(INDEX_NAME, index.text())
         old = self.read(OLD)
@@ -155,7 +155,7 @@ class ShardFolder(ABC):
 
 
 class LocalShards(ShardFolder):
-    """A folder of this machine; `shown` is its absolute path."""
+    """A local folder; `shown` is its absolute path."""
 
     _warnings: tuple[BatchifyWarning, ...] = ()
 
@@ -179,9 +179,9 @@ class LocalShards(ShardFolder):
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[Ticket | None]:
-        """Hold it for a build; a folder that was made for this and is empty at the end is removed.
+        """Lock it for a build; remove it at the end if it was created here and is empty.
 
-        The file of the lock is removed in any case, which tells workers to stop.
+        The lock file is always removed, which makes workers stop.
         """
         fresh = not os.path.lexists(self.shown)
         try:
@@ -201,7 +201,7 @@ class LocalShards(ShardFolder):
                 journal.remove()
         finally:
             if fresh:
-                with contextlib.suppress(OSError):  # something is in it
+                with contextlib.suppress(OSError):  # it is not empty
                     os.rmdir(self.shown)
 
     def read(self, name: bytes) -> bytes | None:
@@ -216,7 +216,7 @@ class LocalShards(ShardFolder):
             raise FileAccessError(f"{printable(path)} cannot be read: {error.strerror}") from error
 
     def write(self, name: bytes, data: bytes) -> None:
-        """Replace a small file in it, completely or not at all."""
+        """Replace a small file in it, atomically."""
         write_atomically(self._path(name), data)
 
     def remove(self, name: bytes) -> None:
@@ -229,12 +229,12 @@ class LocalShards(ShardFolder):
 
 
 class RemoteShards(ShardFolder):
-    """A folder below a URL; each shard is first written to a disk of the machine that makes it.
+    """A folder below a URL; each shard is first written to a local disk of its worker.
 
     Parameters
     ----------
     work_dir : path or None
-        Where the lock of this machine is; see `batchify.building.remote_staging.WorkFolder`.
+        Where the local lock is; see `batchify.building.remote_staging.WorkFolder`.
     """
 
     def __init__(self, url: str, work_dir: str | os.PathLike[str] | None) -> None:
@@ -255,7 +255,7 @@ class RemoteShards(ShardFolder):
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Hold it for a build of this machine; workers on other machines do not see that."""
+        """Lock it for a build on this machine; other machines do not see the lock."""
         from batchify.building.remote_staging import WorkFolder  # imports asyncio
 
         with WorkFolder(self.locate(os.fsdecode(INDEX_NAME)), self._work_dir):
@@ -282,7 +282,7 @@ class RemoteShards(ShardFolder):
 
     @contextlib.contextmanager
     def _file(self, name: bytes, what: str) -> Iterator[Store]:
-        """Connect to the store of a file in it; an answer of the store is an error of the output.
+        """Connect to the store of a file in it; raise errors of the store as errors of the output.
 
         Raises
         ------
@@ -309,7 +309,7 @@ def shard_folder(
     Raises
     ------
     OptionError, ExtraMissingError
-        If it is a URL that is not valid, or whose store is not installed.
+        If it is a URL that is not valid, or the library for its store is not installed.
     """
     if is_url(output):
         return RemoteShards(os.fsdecode(output), work_dir)

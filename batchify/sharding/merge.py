@@ -52,17 +52,17 @@ from batchify.options import RunOptions
 
 
 def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
-    """Return the layout of the one file of all shards.
+    """Return the layout of the merged file.
 
     Raises
     ------
     FileFormatError
-        If a shard is not one of the build that `index` is of.
+        If a shard is not from the build of `index`.
     """
     if index.creator != schema.CREATOR:
         raise FileFormatError(
             f"the shards were made by {printable(index.creator)}, this is {schema.CREATOR}: build "
-            "them again, or put them together with that version"
+            "them again, or merge them with that version"
         )
     columns: dict[str, tuple[schema.Column, ...]] = {}
     lengths: Counter[tuple[str, str]] = Counter()
@@ -78,7 +78,7 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
             replace(column, shape=(0, *column.shape[1:])) for column in reader.columns[split]
         )
         if columns.setdefault(split, found) != found:
-            raise shard.damaged("its columns are of other types")
+            raise shard.damaged("its columns have other types")
         lengths.update({(split, column.name): column.shape[0] for column in reader.columns[split]})
     return FileLayout(
         classes=index.classes,
@@ -107,7 +107,7 @@ class _StoredPieces:
     Parameters
     ----------
     pool : ThreadPoolExecutor
-        Its threads read.
+        Threads for reading.
     totals : ChannelTotals
         The sums of all pixels that are read are added to it.
     """
@@ -120,7 +120,7 @@ class _StoredPieces:
     _done: int = 0
 
     def of(self, split: str) -> Iterator[tuple[int, bytes]]:
-        """Yield some images of a split: how many, and their bytes, in the order of the one file.
+        """Yield images of a split: how many, and their bytes, in the order of the merged file.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class _StoredPieces:
         except (OSError, FileFormatError) as error:
             raise shard.damaged(f"rows from {start:,} cannot be read: {error}") from error
         if damaged:
-            raise shard.damaged(f"the image of row {damaged[0]:,} is another")
+            raise shard.damaged(f"checksum mismatch in the image of row {damaged[0]:,}")
         sums = ChannelSums()
         if isinstance(images, StoredPixels):
             pixels = np.frombuffer(data, images.dtype).reshape(-1, *images.image_shape)
@@ -208,7 +208,7 @@ def merge(
     """Merge the shards of a folder into the file that `batchify.build` makes, byte for byte.
 
     The checksums of every row are checked while it is copied; nothing is decoded. The file appears
-    under its name only when it is complete and synced.
+    only when it is complete and synced.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def merge(
     overwrite : bool
         Replace an existing file, when the new one is complete.
     work_dir : path, optional
-        Where a file is made that goes to a URL; the cache folder of this user by default.
+        Where a file is made before its upload; by default the cache folder of this user.
     progress : callable or bool
         True shows a bar (tqdm). A function is called with a `Progress` for every stage and task.
 
@@ -243,8 +243,7 @@ def merge(
     """
     if is_url(folder):
         raise FileAccessError(
-            f"{os.fsdecode(shown(folder))}: shards are merged from a disk of this machine; "
-            "download the folder"
+            f"{os.fsdecode(shown(folder))}: shards to merge must be local; download the folder"
         )
     source = os.path.abspath(os.fsencode(local_path(folder)))
     index = read_index(source)
@@ -261,20 +260,20 @@ def merge(
 def _merged(
     source: bytes, target: Target, index: ShardIndex, report: ProgressCallback
 ) -> MergeReport:
-    """Merge the shards of a folder into a file of this machine."""
+    """Merge the shards of a folder into a local file."""
     target.check_writable()
     folder, name = os.path.split(target.path)
     is_own = name.startswith(INDEX_NAME) or is_shard_name(os.fsdecode(name))
     if is_own and os.path.realpath(folder) == os.path.realpath(source):
         raise OutputPathError(
-            f"target {target.name} is a shard, or the list of them; name another file"
+            f"target {target.name} is a shard, or the shard index; name another file"
         )
     shards = shard_paths(source, index)
     with WorkFile(target) as work:
         if work.is_left:
             raise ResumeError(
-                f"{printable(work.path)} is of a build that is not finished; finish it, or remove "
-                "it, or name another target"
+                f"{printable(work.path)} belongs to an unfinished build; finish it, remove it, "
+                "or name another target"
             )
         try:
             target.check_free()
@@ -282,7 +281,7 @@ def _merged(
             work.publish(work.sealing_path)
         except BaseException:
             durable.remove(work.sealing_path)
-            work.journal.remove()  # so that closing keeps a work file, which is not of this merge
+            work.journal.remove()  # closing must keep a work file that is not from this merge
             raise
     nbytes = os.path.getsize(target.path)
     return MergeReport(os.fsdecode(target.shown), nbytes, index.rows, len(index.files))
@@ -291,7 +290,7 @@ def _merged(
 def _write(
     path: bytes, shards: list[ShardPath], index: ShardIndex, report: ProgressCallback
 ) -> None:
-    """Write the one file of all shards."""
+    """Write the merged file."""
     durable.remove(path)
     file_layout = merged_layout(shards, index)
     compressed = file_layout.store.compression != "none"
@@ -326,7 +325,7 @@ def _copy(writer: RowWriter, file_layout: FileLayout, pieces: _StoredPieces) -> 
 
 
 def _compress(path: bytes, file_layout: FileLayout, pieces: _StoredPieces) -> None:
-    """Compress images again: shards and the one file have their chunks at different rows."""
+    """Compress images again: chunks start at other rows in the merged file than in shards."""
     level = file_layout.store.compression_level
     with chunk_writer(path) as write:
         for split in file_layout.splits:
@@ -368,7 +367,7 @@ def _copy_records(writer: RowWriter, shards: list[ShardPath], totals: ChannelTot
         with Reader(shard.path) as reader:
             for start, records in reader.records(split):
                 if (record_sums(records) != records["record_crc32"]).any():
-                    raise shard.damaged("a row's record_crc32 is another")
+                    raise shard.damaged("record_crc32 mismatch in a row")
                 columns = dict(records)
                 if "image_extents" in columns:
                     columns["image_extents"] = columns["image_extents"] + [nbytes[split], 0]
@@ -377,7 +376,7 @@ def _copy_records(writer: RowWriter, shards: list[ShardPath], totals: ChannelTot
                 row = rows[split] + start
                 writer.put(split, row, {name: as_bytes(values) for name, values in columns.items()})
             if content_digest(reader).hex() != shard.file.digest:
-                raise shard.damaged("its content_sha256 is another")
+                raise shard.damaged("content_sha256 mismatch")
             rows[split] += reader.rows(split)
             if reader.is_encoded:
                 nbytes[split] += len(reader.splits[split]["encoded"])

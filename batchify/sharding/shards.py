@@ -1,7 +1,7 @@
-"""Cut a plan into shards, and collect what became of them.
+"""Cut a plan into shards, and collect their outcomes.
 
-A shard is the same build of a part of the plan: some rows of one split, in their order. Its config
-says which shard of how many it is; everything else is as in the one file.
+A shard is a build of a part of the plan: some rows of one split, in their order. Its config records
+its number and the number of shards; everything else is as in a single file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from batchify.planning.plan import BuildPlan, split_plan
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some consecutive rows of a split, in a file of their own.
+    """Some consecutive rows of a split, in their own file.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Shard:
 
 
 def cut(rows: Iterable[tuple[str, int]], count: int) -> tuple[Shard, ...]:
-    """Cut each split into `count` shards of even size, or into one a row if it has fewer rows.
+    """Cut each split into `count` shards of even size, or into one per row if it has fewer rows.
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ def cut(rows: Iterable[tuple[str, int]], count: int) -> tuple[Shard, ...]:
 
 
 def cut_plan(plan: BuildPlan, count: int) -> tuple[Shard, ...]:
-    """Return the shards of a plan, in the order of the one file."""
+    """Return the shards of a plan, in the order of the single file."""
     return cut(((split.name, len(split)) for split in plan.splits), count)
 
 
 def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
-    """Return the plan of one shard, which holds no more than the shard needs.
+    """Return the plan of one shard, with only what the shard needs.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def shard_plan(plan: BuildPlan, shard: Shard, width: int) -> BuildPlan:
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """What became of a shard.
+    """The outcome of a shard.
 
     Parameters
     ----------
@@ -119,13 +119,13 @@ class ShardOutcome:
     sources : tuple of (int, int)
         See `BuildReport`.
     skipped : tuple of Skipped
-        Failed images that were left out.
+        Images that were skipped.
     bad : tuple of Skipped
         Failed images that keep the shard from being built.
     kept, redone, copied : int
         See `BuildReport`.
     up_to_date : bool
-        It was there, undamaged and up to date.
+        It existed, intact and up to date.
     """
 
     file: ShardFile
@@ -141,23 +141,23 @@ class ShardOutcome:
 
 @dataclass(frozen=True)
 class ShardsReport(MadeImages):
-    """What a sharded build made.
+    """The result of a sharded build.
 
     Parameters
     ----------
     path : str
         The folder.
     plan : BuildPlan
-        The plan of the one file that the shards are, before images were skipped.
+        The plan of the single file, before images were skipped.
     index : ShardIndex
-        What ``manifest.json`` lists.
+        The shard index, ``manifest.json``.
     sources : dict of int to int
         How many images have each value of ``source_flags``.
     skipped : tuple of Skipped
-        Failed images that were left out, in the order of their rows.
+        Images that were skipped, in the order of their rows.
     kept, redone, copied : int
         The sums over all shards; see `BuildReport`.
-    stood : int
+    shards_kept : int
         Shards that were up to date already.
     lost : Lost or None
         How much the images lost; None if some were not decoded by this build.
@@ -171,7 +171,7 @@ class ShardsReport(MadeImages):
     kept: int
     redone: int
     copied: int
-    stood: int
+    shards_kept: int
     lost: Lost | None = None
 
     def __repr__(self) -> str:
@@ -181,8 +181,8 @@ class ShardsReport(MadeImages):
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing had changed, and nothing was done."""
-        return self.stood == len(self.index.files)
+        """Whether nothing had changed, so nothing was done."""
+        return self.shards_kept == len(self.index.files)
 
     @property
     def nbytes(self) -> int:
@@ -195,9 +195,10 @@ class ShardsReport(MadeImages):
             "warnings": [warning.as_json() for warning in self.warnings],
             "sources": self.flags,
             "shards": [file.as_json() for file in self.index.files],
-            "stood": self.stood,
-            "unusable": [
-                {"path": printable(entry.path), "reason": entry.reason} for entry in self.skipped
+            "shards_kept": self.shards_kept,
+            "skipped": [
+                {"path": printable(entry.path), "reason": entry.reason}
+                for entry in (*self.plan.skipped, *self.skipped)
             ],
             "kept": self.kept,
             "redone": self.redone,
@@ -208,7 +209,7 @@ class ShardsReport(MadeImages):
 
 @dataclass
 class Outcomes:
-    """What became of the shards of a plan so far.
+    """The outcomes of a plan's shards so far.
 
     Parameters
     ----------
@@ -229,12 +230,12 @@ class Outcomes:
 
     @property
     def skipped(self) -> int:
-        """How many files are left out, by the plan and by the shards."""
+        """How many files are skipped, by the plan and by the shards."""
         skipped = sum(len(outcome.skipped) for outcome in self.done.values())
         return len(self.plan.skipped) + skipped
 
     def add(self, outcome: ShardOutcome) -> None:
-        """Add that of one more shard.
+        """Add the outcome of a shard.
 
         Raises
         ------
@@ -250,12 +251,12 @@ class Outcomes:
         check_limit(self.plan, self.limit, skipped)
 
     def check_images(self) -> None:
-        """Refuse images that failed, at the end, when all of them are known.
+        """Refuse images that failed, at the end, when all are known.
 
         Raises
         ------
         BadImagesError
-            If images failed that were not to be skipped, or no image is left.
+            If images failed that may not be skipped, or no image is left.
         """
         names = [shard.name for shard in self.shards if shard.name in self.bad]
         found = tuple(entry for name in names for entry in self.bad[name].bad)
@@ -299,13 +300,13 @@ class Outcomes:
             kept=sum(outcome.kept for outcome in outcomes),
             redone=sum(outcome.redone for outcome in outcomes),
             copied=sum(outcome.copied for outcome in outcomes),
-            stood=sum(outcome.up_to_date for outcome in outcomes),
+            shards_kept=sum(outcome.up_to_date for outcome in outcomes),
             lost=sum(counted, start=NOTHING_LOST) if is_whole else None,
         )
 
 
 class Steps:
-    """Adds up the progress of the shards to that of the build."""
+    """Adds up the progress of all shards."""
 
     def __init__(self, plan: BuildPlan, report: ProgressCallback) -> None:
         self._total = plan.images

@@ -39,34 +39,34 @@ BREADCRUMB = PARTIAL + b".image"
 """Ending of the file next to a shard that names the image which its worker is decoding."""
 
 LOCKED_S = 60.0
-"""How long a machine that the scheduler has given up may still keep a shard locked."""
+"""How long a machine that the scheduler considers lost may still keep a shard locked."""
 
 
 class Link(Protocol):
-    """A picklable way for a worker elsewhere to report how far it is."""
+    """A picklable function with which a worker elsewhere reports its progress."""
 
     def report(self, name: str, done: int, bad: int) -> None:
-        """Report how many rows of a shard are done, and how many of them are bad."""
+        """Report how many rows of a shard are done, and how many of them failed."""
         ...
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to build a shard; picklable, about as large as its files' names.
+    """Everything a worker needs to build a shard; picklable, about as large as its files' names.
 
     Parameters
     ----------
     plan : BuildPlan
         The plan of this shard.
     output : str
-        Where it goes: an absolute path, or a URL.
+        Its destination: an absolute path, or a URL.
     run : RunOptions
         Without a limit, which holds for all shards together.
     ticket : Ticket or None
-        A worker elsewhere stops when it is not valid any more.
+        A worker elsewhere stops when this is no longer valid.
     repair : bool
-        A file of its name is a shard of the folder, and is replaced if it is damaged; another
-        file is not.
+        A file of that name is a shard of the folder, and is replaced if damaged; other files are
+        not.
     """
 
     name: str
@@ -81,7 +81,7 @@ class ShardTask:
 def build_shard(
     task: ShardTask, workers: Workers, report: ProgressCallback, *, may_start: bool = False
 ) -> ShardOutcome:
-    """Build a shard, unless it is undamaged and up to date.
+    """Build a shard, unless it is intact and up to date.
 
     If `may_start` and an earlier build left rows, processes are started: an image may have killed
     that build, and this process survives to name it.
@@ -90,7 +90,7 @@ def build_shard(
     ------
     As `batchify.build`, except that failed images are in the outcome.
     """
-    # In a store, what is there is looked at here, and replaced if that turns out to be due.
+    # In a store, an existing file is compared here, and replaced if it is out of date.
     overwrite = task.run.overwrite or is_url(task.output)
     with open_destination(
         task.output, replace(task.run, overwrite=overwrite), report
@@ -113,7 +113,7 @@ def build_shard(
 
 
 def _digest(path: bytes) -> str:
-    from batchify.format.reader import Reader  # HDF5 loads when workers have started
+    from batchify.format.reader import Reader  # load HDF5 after workers have started
 
     with Reader(path) as reader:
         return reader.digest.hex()
@@ -136,8 +136,8 @@ def _outcome(task: ShardTask, made: BuildReport, digest: str) -> ShardOutcome:
 def compare_shard(
     task: ShardTask, workers: Workers, report: ProgressCallback, *, every: bool
 ) -> tuple[Changes, ShardOutcome | None]:
-    """Find out whether a shard is undamaged and up to date; if it is, return its outcome, too."""
-    from batchify.building.changes import (  # HDF5 loads when workers have started
+    """Check whether a shard is intact and up to date; if so, return its outcome, too."""
+    from batchify.building.changes import (  # load HDF5 after workers have started
         compare,
         up_to_date_report,
     )
@@ -171,7 +171,7 @@ def _check_storage(task: ShardTask, ticket: Ticket | None) -> None:
 def _check_wanted(ticket: Ticket | None) -> None:
     """Stop if the build that wants the shard has ended."""
     if ticket is not None and not ticket.is_valid:
-        raise StoppedError(f"{printable(ticket.path)} is not that of this build any more")
+        raise StoppedError(f"{printable(ticket.path)} is no longer that of this build")
 
 
 def _breadcrumb_writer(task: ShardTask) -> Callable[[str], None] | None:
@@ -206,7 +206,7 @@ def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
     Raises
     ------
     OutputPathError, DatasetNotFoundError
-        If this worker does not see the folder that the shards go to, or the dataset.
+        If this worker does not see the folder of shards, or the dataset.
     StoppedError
         If the build that asked for it has ended.
     """
@@ -228,7 +228,7 @@ def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
             with Workers(1, timeout_s, _breadcrumb_writer(task), imports=FILL) as workers:
                 return build_shard(task, workers, report)
         except OutputLockedError:
-            # A worker that the scheduler lost, for a failed network say, may still build it.
+            # A worker that the scheduler lost (for a failed network, say) may still build it.
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
@@ -237,13 +237,13 @@ def build_shard_elsewhere(task: ShardTask) -> ShardOutcome:
 
 @dataclass(frozen=True, eq=False)
 class TaskMaker:
-    """Makes the task of each shard when it is needed, since its plan takes memory."""
+    """Creates the task of each shard when it is needed, since its plan takes memory."""
 
     plan: BuildPlan
     folder: ShardFolder
     run: RunOptions
     listed: frozenset[str] = frozenset()
-    """The names of shards that the index of the folder lists, or listed."""
+    """Names of shards that the index of the folder lists or listed."""
 
     @cached_property
     def _width(self) -> int:

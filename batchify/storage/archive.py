@@ -1,4 +1,4 @@
-"""A .zip or .tar archive as a source: recognize it, list it, read it in place."""
+"""Recognize, list and read a .zip or .tar archive in place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Kind = Literal["zip", "tar"]
 READ_MEMBER = {"zip": zip_reader.read_member, "tar": tar_reader.read_member}
 
 _NBYTES_AT = {"zip": 2, "tar": 1}
-"""Which number of an extent is the size of the member, unpacked."""
+"""Index of the unpacked size in an extent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ArchiveSource:
         return self
 
     def exists(self) -> bool:
-        """Tell whether the archive still exists."""
+        """Return whether the archive still exists."""
         return os.path.isfile(self.path)
 
     def open_reader(self) -> ArchiveReader:
@@ -89,7 +89,7 @@ class ArchiveReader:
         except FileNotFoundError as error:
             raise DatasetNotFoundError(
                 f"archive {printable(archive.path)} vanished while it was read; what is decoded is "
-                "kept: run the same command again when it is back"
+                "kept: run the same command again when it is there"
             ) from error
         try:
             self._file.check_same(archive.stamp)
@@ -138,7 +138,7 @@ class ArchiveReader:
 PATH_NBYTES = 4096
 
 NAME_NBYTES = 255
-"""The longest path, and the longest name in one, that file systems take."""
+"""The longest path, and the longest name in a path, that file systems accept."""
 
 _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
@@ -166,7 +166,7 @@ def refusal(name: bytes) -> str | None:
 
 
 def listable_name(name: bytes) -> bytes:
-    """Return a refused name as a file lists it: not empty, not too long, without NUL."""
+    """Return a refused name as HDF5 files list it: not empty, not too long, without NUL."""
     name = name.replace(b"\0", b"\\x00") or b"(no name)"
     return name if len(name) <= NAME_NBYTES else name[:NAME_NBYTES] + "…".encode()
 
@@ -237,14 +237,14 @@ def list_archive(
     Parameters
     ----------
     kind : str
-        As `archive_kind` has it.
+        As `archive_kind` returns it.
     timeout_s : float
         See `ArchiveSource`.
 
     Raises
     ------
     DatasetError
-        If it is of another kind, damaged, or hostile.
+        If it is another kind of archive, damaged, or hostile.
     """
     full = os.path.abspath(os.fsencode(path))
     readable: Kind = "zip" if kind == "zip" else "tar"
@@ -270,7 +270,7 @@ def list_archive(
 def _add(tree: ListedTree, member: Member, options: DiscoverOptions) -> None:
     """Add a member to the tree, if its name is valid."""
     name = member.name
-    while name.startswith(b"./"):  # as `tar -c .` has all names
+    while name.startswith(b"./"):  # `tar -c .` writes all names this way
         name = name[2:]
     is_folder = member.extent is None and not member.reason
     if is_folder:

@@ -1,4 +1,4 @@
-"""The rule for hidden files, and what systems leave behind: names ignored without --hidden."""
+"""Recognize names that are ignored without --hidden: hidden files, and files of the system."""
 
 _ON_ANY_SYSTEM = frozenset(
     {
@@ -9,7 +9,7 @@ _ON_ANY_SYSTEM = frozenset(
         b"__macosx", b"icon\r", b"network trash folder", b"temporary items",
     }
 )  # fmt: skip
-"""In lower case: these systems do not tell cases apart, and their disks are read elsewhere, too."""
+"""In lower case: these systems ignore case, and their disks are read on other systems, too."""
 
 _EXACT = frozenset(
     {
@@ -25,11 +25,11 @@ _EXACT = frozenset(
 
 
 _STREAMS = (b":Zone.Identifier", b"@SynoEAStream", b"@SynoResource")
-"""Ends of names of what Windows and Synology keep about a file, in a file next to it."""
+"""Endings of files in which Windows and Synology keep notes about the file next to them."""
 
 
 def is_hidden(name: bytes) -> bool:
-    """Tell whether a name is that of a hidden file or folder, or of what a system left behind."""
+    """Return whether a file or folder with this name is hidden, or belongs to the system."""
     return (
         name.startswith(b".")
         or name in _EXACT

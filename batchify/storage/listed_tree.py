@@ -17,7 +17,7 @@ from batchify.storage.source import Extent, Source
 from batchify.storage.tree import NO_FILE, Entry
 
 MAX_FOLDERS = 1_000_000
-"""A folder takes some 400 bytes here, but a listing may name it in two."""
+"""Limit, since a folder takes about 400 bytes here, but only two in a listing."""
 
 
 class ListedEntry:
@@ -30,11 +30,11 @@ class ListedEntry:
         self._kind = kind
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002 - as os.DirEntry has
-        """Tell whether it is a folder."""
+        """Return whether it is a folder."""
         return self._kind == "folder"
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002 - as os.DirEntry has
-        """Tell whether it is a plain file."""
+        """Return whether it is a plain file."""
         return self._kind == "file"
 
     def is_symlink(self) -> bool:
@@ -59,7 +59,7 @@ class _Folder:
 
 
 class ListedTree:
-    """The folders of a dataset that lists its files by their paths.
+    """The folders of a dataset whose files come as a list of paths.
 
     Parameters
     ----------
@@ -69,13 +69,13 @@ class ListedTree:
     Attributes
     ----------
     refused : list of Skipped
-        What is in none of the folders, and why.
+        Files that are in none of the folders, and why.
     entered : bytes
         The path of the folder that is the root, if it is not the listed one.
 
     Notes
     -----
-    Memory: the bytes of all names, and 8 for each number of an extent; some 400 for each folder.
+    Memory: the bytes of all names, 8 for each number of an extent, about 400 for each folder.
     A folder's files are released when their extents are taken.
     """
 
@@ -103,7 +103,7 @@ class ListedTree:
         Raises
         ------
         DatasetError
-            If there are too many: a listing can name them in next to no bytes.
+            If there are too many: a listing can name very many in a few bytes.
         """
         if path == self._last[0]:
             return self._last[1]
@@ -158,10 +158,9 @@ class ListedTree:
         """Return None: there are no links to folders."""
 
     def take_extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
-        """Return the extents of some files of a folder, shape (n, k); None where there are none.
+        """Return the extents of some files of a folder, shape (n, k); None if files have none.
 
-        Discovery asks for them once: the folder's files are then released, so that a dataset is not
-        in memory twice.
+        Call this once: it releases the folder's files, so that a dataset is not in memory twice.
         """
         folder = self._folder(path)
         files, numbers = folder.files(), folder.numbers
@@ -173,7 +172,7 @@ class ListedTree:
         return np.frombuffer(numbers, np.int64).reshape(len(files), -1)[rows]
 
     def find_files(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
-        """Look some files up; return why some are none, and the extents of all.
+        """Look up some files; return why some are not files, and the extents of all.
 
         Memory: 16 bytes for each file in the folders that were asked for.
         """

@@ -1,4 +1,4 @@
-"""The patterns of --include and --exclude: which files and folders of a dataset they take."""
+"""Match files and folders with the patterns of --include and --exclude."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SHOWN = 16
 
 
 class PathFilter:
-    """Tells which paths of a dataset the patterns take, and which patterns matched nothing.
+    """Decides which paths of a dataset are taken, and records which patterns matched nothing.
 
     Patterns are those of ``.gitignore`` (https://git-scm.com/docs/gitignore), relative to the
-    dataset, or to its only folder if that is taken as the dataset. Of several that match a path,
-    the last one counts.
+    dataset, or to its only folder if that is taken as the dataset. If several match a path, the
+    last one counts.
 
     Raises
     ------
     OptionError
-        If one is not a pattern.
+        If a pattern is not valid.
     """
 
     def __init__(self, options: DiscoverOptions) -> None:
@@ -51,7 +51,7 @@ class PathFilter:
         Parameters
         ----------
         paths : bytes
-            The path of the one file or folder, relative to each folder that patterns start at.
+            The path of the file or folder, relative to each folder that patterns start at.
         """
         names = [os.fsdecode(path) + ("/" if is_folder else "") for path in paths]
         excluded = self._last_match(self._exclude, names, _matches_itself)
@@ -99,7 +99,7 @@ class PathFilter:
 
 
 def escaped(name: bytes | str) -> str:
-    """Return a pattern that matches a name or path, with ``?`` for what does not print."""
+    """Return a pattern that matches a name or path, with ``?`` for characters that do not print."""
     text = re.sub(r"([\\*?\[\]])", r"\\\1", os.fsdecode(name))
     text = "".join(char if char.isprintable() else "?" for char in text)
     if text.startswith(("!", "#")):
@@ -108,7 +108,7 @@ def escaped(name: bytes | str) -> str:
 
 
 def exclude_options(patterns: Iterable[str]) -> str:
-    """Return the options that exclude what some patterns match, for a command line."""
+    """Return the --exclude options of some patterns, for a command line."""
     found = list(patterns)
     options = " ".join(f"--exclude {shlex.quote(pattern)}" for pattern in found[:_SHOWN])
     return options + (" …" if len(found) > _SHOWN else "")
@@ -120,7 +120,7 @@ def _matches(pattern: Pattern, name: str) -> bool:
 
 
 def _matches_itself(pattern: Pattern, name: str) -> bool:
-    """Return whether a pattern matches a path: git asks about each folder on the way before."""
+    """Return whether a pattern matches a path itself; its folders were checked before, like git."""
     found = pattern.match_file(name)
     if found is None:
         return False
@@ -129,7 +129,7 @@ def _matches_itself(pattern: Pattern, name: str) -> bool:
 
 
 def _segments(pattern: str) -> list[str] | None:
-    """Return the parts of a pattern; None if it may match at any depth, [] if it only excepts."""
+    """Return the parts of a pattern; None if it may match at any depth, [] for exceptions."""
     if pattern.startswith("!"):
         return []
     parts = pattern.removeprefix("/").removesuffix("/").split("/")
@@ -137,7 +137,7 @@ def _segments(pattern: str) -> list[str] | None:
 
 
 def _compiled(option: str, patterns: Sequence[str]) -> list[Pattern]:
-    from pathspec import GitIgnoreSpec  # only where there are patterns: a build starts sooner
+    from pathspec import GitIgnoreSpec  # slow: only if there are patterns
 
     found: list[Pattern] = []
     for text in patterns:
@@ -146,6 +146,6 @@ def _compiled(option: str, patterns: Sequence[str]) -> list[Pattern]:
         except ValueError:
             pattern = None
         if pattern is None or pattern.include is None:
-            raise OptionError(f"{option} {text!r} is not a pattern as in a .gitignore file")
+            raise OptionError(f"{option} {text!r} is not a valid .gitignore pattern")
         found.append(pattern)
     return found

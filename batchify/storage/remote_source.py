@@ -1,4 +1,4 @@
-"""A dataset below a URL as a source: list it and read its files."""
+"""List a dataset below a URL, and read its files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ IN_FLIGHT = 10
 """Concurrent requests of a process: as many as botocore has connections."""
 
 HELD_NBYTES = 32 << 20
-"""Bytes requested but not yet handed over; a single file may be larger."""
+"""Limit for bytes that are requested but not yet used; a single file may be larger."""
 
 _Content = bytes | BadImageError
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """A dataset below a URL. It holds no connection: each process connects by itself.
+    """A dataset below a URL. It holds no connection: each process opens its own.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class RemoteSource:
         )
 
     def exists(self) -> bool:
-        """Tell whether there is still anything below the URL."""
+        """Return whether there is still anything below the URL."""
         store = Store(self.url)
         try:
             return bool(store.run_in_loop(store.retry_async(lambda: has_anything(store))))
@@ -82,7 +82,7 @@ class RemoteSource:
         """Return a reader of its files."""
         if scheme_of(self.url) == "memory" and self.pid != os.getpid():
             raise OptionError(
-                f"{shown_url(self.url)} is in the memory of one process; pass workers=1"
+                f"{shown_url(self.url)} is in the memory of a single process; pass workers=1"
             )
         return RemoteReader(self.url, min(PATIENCE_S, self.timeout_s / 2))
 
@@ -113,12 +113,12 @@ class RemoteReader:
         return self._open[1]
 
     def read_files(self, files: Sequence[SourceFile], max_nbytes: int) -> Iterator[_Content]:
-        """Yield the content of each file, in order, or why it cannot be had.
+        """Yield the content of each file, in order, or why it cannot be read.
 
         Raises
         ------
         RemoteError
-            If the store does not answer, or does not let this user in any more.
+            If the store does not answer, or this user has lost access.
         """
         store = self._store
         waiting = deque(files)
@@ -142,7 +142,7 @@ class RemoteReader:
                 future.cancel()
 
     def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
-        """Yield the size of each file, as it was listed; the store is asked where it was not."""
+        """Yield the size of each file from the listing; ask the store if it was not listed."""
         for file in files:
             size = _size(file)
             if size < 0:
@@ -154,7 +154,7 @@ class RemoteReader:
         self._open = None
 
     async def _read(self, store: Store, file: SourceFile, max_nbytes: int) -> _Content:
-        """Return the content of a file; one that is refused or changes is read once more."""
+        """Return the content of a file; if it is refused or changes, retry once."""
         path = store.path_of(file.path)
         try:
             async with asyncio.timeout(self._patience_s):
@@ -184,7 +184,7 @@ async def _current_size(store: Store, path: str) -> int:
 
 
 async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> bytes:
-    """Return the content of a file of a known size, by one request: never of two versions."""
+    """Return the content of a file of known size, with one request: never a mix of two versions."""
     check_size(size, max_nbytes)
     # Asking for one byte more shows whether the file grew, without reading all of it.
     end = (max_nbytes if size < 0 else size) + 1
@@ -201,12 +201,12 @@ async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> byt
 
 
 async def _bad(store: Store, error: OSError) -> BadImageError:
-    """Return the error of a file that the store refuses, if it still lets this user in.
+    """Return the error of a file that the store refuses, if this user still has access.
 
     Raises
     ------
     RemoteError
-        If access was lost: an expired key is not the fault of any image.
+        If access was lost: an expired key is not the fault of an image.
     """
     if isinstance(error, ChangedError):
         return BadImageError(f"cannot be read: {error}")
@@ -223,7 +223,7 @@ async def _bad(store: Store, error: OSError) -> BadImageError:
     return BadImageError(f"cannot be read: {local_reason(error)}")
 
 
-ODD = "no file of a folder can have such a name"
+ODD = "a file cannot have such a name"
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
@@ -240,19 +240,19 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
     DatasetNotFoundError
         If nothing is there.
     DatasetError
-        If it may not be listed, or is a file.
+        If listing it is not allowed, or it is a file.
     OptionError
-        If nothing can be listed below such a URL.
+        If such a URL cannot be listed.
     RemoteError
         If the store does not answer.
 
     Notes
     -----
-    Memory: the bytes of all names and 8 more a file, and a page of the listing.
+    Memory: the bytes of all names, 8 more per file, and a page of the listing.
     """
     store = Store(url)
     if store.is_web and "?" in store.root:
-        raise OptionError(f"dataset {store.shown}: no file can be found below a URL with a query")
+        raise OptionError(f"dataset {store.shown}: a URL with a query cannot be listed")
     tree = ListedTree(RemoteSource(url, timeout_s))
     empty = True
     try:
@@ -262,7 +262,7 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
     except FileNotFoundError as error:
         raise DatasetNotFoundError(
             f"dataset {store.shown} does not exist ({store.error_text(error)}); name a bucket "
-            "and a folder in it that holds a folder for each class"
+            "and a folder in it that has one subfolder per class"
         ) from error
     except RemoteError:
         raise
@@ -276,7 +276,7 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
 
 
 def is_remote_folder(url: str) -> bool:
-    """Tell whether a URL may be a folder: it does not name a file."""
+    """Return whether a URL may be a folder: it does not name a file."""
     store = Store(url)
     try:
         return store.file_size(store.root) is None
@@ -285,7 +285,7 @@ def is_remote_folder(url: str) -> bool:
     except Exception as error:
         if not is_settled(error):
             raise
-        return True  # if it is not, listing it says why
+        return True  # otherwise, listing it reports why
 
 
 def _add(tree: ListedTree, path: bytes, size: int | None, options: DiscoverOptions) -> None:
@@ -312,13 +312,12 @@ def _nothing(store: Store) -> DatasetError | DatasetNotFoundError:
     if store.file_size(store.root) is None:
         return DatasetNotFoundError(
             f"dataset {store.shown} does not exist: nothing is below it; name a folder that "
-            "holds a folder for each class"
+            "has one subfolder per class"
         )
     if store.shown.lower().endswith(_ARCHIVES):
         return DatasetError(
-            f"dataset {store.shown} is an archive; archives are read from a disk of this machine "
-            "alone: download it"
+            f"dataset {store.shown} is an archive; archives must be local files: download it"
         )
     return DatasetError(
-        f"dataset {store.shown} is a file; name a folder that holds a folder for each class"
+        f"dataset {store.shown} is a file; name a folder that has one subfolder per class"
     )

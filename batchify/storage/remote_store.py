@@ -1,7 +1,7 @@
-"""A remote store, by fsspec: connect, retry transient failures, list files.
+"""Connect to a remote store through fsspec, retry transient failures, list files.
 
-Each kind of store has its own exceptions. What counts is whether the store has answered: then
-asking again gives the same answer. If not, the failure may be transient, or an outage.
+Each kind of store has its own exceptions. What matters is whether the store has answered: if it
+has, it would answer the same again. If not, the failure may be transient, or an outage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SETTLED = frozenset(
         errno.ENAMETOOLONG, errno.ENOSYS,
     }
 )  # fmt: skip
-"""Error numbers by which s3fs reports an answer (``s3fs/errors.py``)."""
+"""Error numbers with which s3fs reports an answer (``s3fs/errors.py``)."""
 
 _LENGTH = 300
 
@@ -36,7 +36,7 @@ _AGAIN = (408, 425, 429)
 
 
 def is_settled(error: Exception) -> bool:
-    """Tell whether a store has answered, and would answer the same again."""
+    """Return whether a store has answered, and would answer the same again."""
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, OSError):
         return is_settled(cause)  # fsspec's HTTP also raises it when nothing answers
@@ -60,7 +60,7 @@ def _status(error: Exception) -> int | None:
 
 
 def is_denied(error: Exception) -> bool:
-    """Tell whether an answer is that access is denied."""
+    """Return whether an answer says that access is denied."""
     if isinstance(error, PermissionError):
         return True
     status = _status(error)
@@ -69,7 +69,7 @@ def is_denied(error: Exception) -> bool:
 
 
 def local_reason(error: Exception) -> str:
-    """Return an answer in words of this machine, for files, which must not name a server."""
+    """Return an answer in our own words, for HDF5 files, which must not name a server."""
     if isinstance(error, FileNotFoundError):
         return os.strerror(errno.ENOENT)
     if is_denied(error):
@@ -96,7 +96,7 @@ PATIENCE_S = 60.0
 """How long a store may take to answer a request that is not for an image."""
 
 WAITS_S = (0.5, 2.0)
-"""Waits before each retry. The libraries also retry by themselves, where they know when."""
+"""Waits before each retry. The libraries also retry some failures themselves."""
 
 _POLL_S = 1.0
 _LOGGERS = ("aiobotocore", "asyncio", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3")
@@ -111,7 +111,7 @@ class Store:
     ExtraMissingError
         If the package for such URLs is not installed.
     OptionError
-        If nothing serves such URLs, or the URL is not valid.
+        If no store supports such URLs, or the URL is not valid.
     """
 
     def __init__(self, url: str) -> None:
@@ -141,7 +141,7 @@ class Store:
         return f"{self.root}/{name.decode('utf-8', 'surrogateescape')}"
 
     async def call_async(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Await a method of the file system: in fsspec's loop, one at a time where needed."""
+        """Await a method of the file system in fsspec's loop, one at a time if needed."""
         if self.fs.async_impl:
             return await getattr(self.fs, f"_{method}")(*args, **kwargs)
         async with self._turn:  # FTP, for one, has one connection
@@ -235,7 +235,7 @@ class Store:
 def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     scheme = scheme_of(url)
     if "::" in url:
-        raise OptionError(f"{shown}: chained URLs (::) are not read; name the store alone")
+        raise OptionError(f"{shown}: chained URLs (::) are not supported; name the store only")
     extra = _EXTRAS.get(scheme, "remote")
     for name in _LOGGERS:
         logger = logging.getLogger(name)
@@ -248,7 +248,7 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     except ImportError as error:
         raise missing_extra(f"{shown} needs what", extra, error) from error
     except ValueError as error:
-        raise OptionError(f"{shown} cannot be meant: {error_text(error, secrets)}") from error
+        raise OptionError(f"{shown} is not valid: {error_text(error, secrets)}") from error
     except Exception as error:  # some connect right away
         raise RemoteError(f"{shown} cannot be reached: {error_text(error, secrets)}") from error
     if extra != "remote" and not root.strip("/"):
@@ -290,12 +290,12 @@ def list_files(store: Store) -> Iterator[ListedPath]:
 
 
 async def has_anything(store: Store) -> bool:
-    """Tell whether there is anything below a URL.
+    """Return whether there is anything below a URL.
 
     Raises
     ------
     FileNotFoundError
-        If not, as a rule.
+        Usually, if there is nothing.
     """
     if not store.is_s3:
         await store.call_async("info", store.root)
@@ -310,7 +310,7 @@ def _s3_location(store: Store) -> dict[str, str]:
 
 
 def _s3_keys(store: Store) -> Iterator[ListedPath]:
-    """Yield all keys, page by page, whatever the folders; s3fs would keep them all in memory."""
+    """Yield all keys, page by page, without folders; s3fs would keep them all in memory."""
     location = _s3_location(store)
     start = len(location["Prefix"])
     more: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Where a dataset's files come from: the protocols of a source, and a local folder."""
+"""Read a dataset's files: the protocols of a source, and the source for a local folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ChangedError(OSError):
 def read_file(path: bytes, max_nbytes: int, patience_s: float = PATIENCE_S) -> bytes:
     """Read a regular file in full: never blocking, never a mix of two versions.
 
-    A file that changes, vanishes or fails while it is read is tried once more.
+    If a file changes, vanishes or fails while it is read, retry once.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def read_file(path: bytes, max_nbytes: int, patience_s: float = PATIENCE_S) -> b
     Raises
     ------
     BadImageError
-        With the reason, if it cannot be read whole.
+        With the reason, if it cannot be read in full.
     DatasetIOError
         If its drive fails longer than that.
     OSError
@@ -101,7 +101,7 @@ def _read_at_most(fd: int, nbytes: int) -> bytes:
 
 
 Extent = tuple[int, ...]
-"""Where a file is, as numbers that its source understands."""
+"""Position of a file, as numbers that its source understands."""
 
 
 class SourceFile(NamedTuple):
@@ -112,7 +112,7 @@ class SourceFile(NamedTuple):
     path : bytes
         Relative to the dataset, "/" separated.
     extent : tuple of int, or None
-        Where it is, for a source that does not find it by its path alone.
+        Its position, for a source that needs more than the path.
     """
 
     path: bytes
@@ -153,11 +153,11 @@ class Source(Protocol):
 
     @property
     def location(self) -> bytes:
-        """The path or URL, as people see it."""
+        """The path or URL, for messages."""
         ...
 
     def exists(self) -> bool:
-        """Tell whether the dataset still exists."""
+        """Return whether the dataset still exists."""
         ...
 
     def below(self, name: bytes) -> Source:
@@ -203,7 +203,7 @@ class ReadAhead:
 
 
 def is_folder_at(path: bytes) -> bool:
-    """Tell whether a path is that of a folder.
+    """Return whether a path is that of a folder.
 
     Raises
     ------
@@ -243,7 +243,7 @@ class FolderSource:
         return replace(self, root=os.path.join(self.root, name))
 
     def exists(self) -> bool:
-        """Tell whether the dataset still exists."""
+        """Return whether the dataset still exists."""
         return is_folder_at(self.root)
 
     def open_reader(self) -> FolderReader:
@@ -252,7 +252,7 @@ class FolderSource:
 
 
 class FolderReader:
-    """A reader of a folder's files, each when it is asked for."""
+    """A reader of a folder's files; it does not read ahead."""
 
     def __init__(self, root: bytes, patience_s: float) -> None:
         self._root = os.path.join(root, b"")
@@ -269,7 +269,7 @@ class FolderReader:
                 yield error
 
     def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
-        """Yield the size of each file, as the file system has it."""
+        """Yield the size of each file, from the file system."""
         for file in files:
             try:
                 yield os.stat(self._root + file.path).st_size
@@ -300,7 +300,7 @@ class Member(NamedTuple):
     Parameters
     ----------
     name : bytes
-        As the archive has it.
+        As in the archive.
     extent : tuple of int, or None
         Where a plain file is.
     reason : str
@@ -334,7 +334,7 @@ class Content(Protocol):
 
 
 def check_size(nbytes: int, max_nbytes: int) -> None:
-    """Refuse a file by its size: empty, or larger than `max_nbytes`; below 0 is not known."""
+    """Refuse a file that is empty or larger than `max_nbytes`; a size below 0 is not known."""
     if nbytes > max_nbytes:
         raise BadImageError(f"file of {nbytes:,} bytes is larger than {max_nbytes:,}")
     if not nbytes:

@@ -1,8 +1,8 @@
-"""The TAR format: list the members of an archive, and read one.
+"""List and read the members of a TAR archive.
 
-Headers are read here and not by `tarfile`, which of a hostile archive reads names of any size into
-memory (GNU's, and pax headers), and in Pythons that batchify supports loops for ever over a
-negative size (CVE-2025-8194) or for hours over a crafted header (CVE-2024-6232). Formats: POSIX.1,
+Headers are read here and not by `tarfile`. For a hostile archive, it reads names of any size into
+memory (GNU's, and pax headers). In Pythons that batchify supports, it loops forever over a negative
+size (CVE-2025-8194) or for hours over a crafted header (CVE-2024-6232). Formats: POSIX.1,
 pax and ustar; GNU tar's manual, "Basic Tar Format".
 """
 
@@ -20,7 +20,7 @@ _END = bytes(BLOCK)
 _LOW = bytes(range(128))
 
 _METADATA_NBYTES = 1 << 20
-"""Limit for a header of names and attributes: far more than any file system takes."""
+"""Limit for a header of names and attributes, far beyond that of any file system."""
 
 _FILES = b"\x0007"
 _NO_DATA = b"123456"
@@ -48,7 +48,7 @@ class _Header(NamedTuple):
 
 
 def is_header(block: bytes) -> bool:
-    """Tell whether a block is the header of a member."""
+    """Return whether a block is the header of a member."""
     if len(block) != BLOCK or block == _END:
         return False
     told = _octal(block[148:156])
@@ -117,17 +117,17 @@ def read_member(file: Content, extent: Extent, max_nbytes: int) -> bytes:
 
 def _parse(file: Content, block: bytes) -> _Header:
     name = block[:100].partition(b"\0")[0]
-    if block[257:263] == b"ustar\0":  # what GNU writes there is no prefix
+    if block[257:263] == b"ustar\0":  # GNU writes something else there
         prefix = block[345:500].partition(b"\0")[0]
         name = prefix + b"/" + name if prefix else name
     return _Header(name, _size(file, block[124:136]), block[156:157])
 
 
 def _size(file: Content, field: bytes) -> int:
-    """Return a size: octal digits, or where it is larger than those can tell, a binary number."""
+    """Return a size: octal digits, or a binary number if it is too large for them."""
     nbytes = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
     if nbytes is None or nbytes > file.nbytes:
-        raise file.damaged("it has a member of an impossible size")
+        raise file.damaged("it has a member with an impossible size")
     return nbytes
 
 
@@ -160,7 +160,7 @@ def _pax_records(file: Content, data: bytes) -> dict[bytes, bytes]:
         record = data[at + len(digits) + 1 : end]
         key, equals, value = record[:-1].partition(b"=")
         if not equals or end > len(data) or record[-1:] != b"\n":
-            raise file.damaged("it has a pax header that is none")
+            raise file.damaged("it has an invalid pax header")
         records[key] = value
         at = end
     return records
@@ -170,20 +170,20 @@ def _check_global(file: Content, records: dict[bytes, bytes]) -> None:
     """Refuse a header for all members that gives the name or size of each."""
     for key in records:
         if key in (b"path", b"size") or key.startswith(b"GNU.sparse."):
-            raise file.refused("it gives all members one name or size; create it again")
+            raise file.refused("it gives all members the same name or size; create it again")
 
 
 def _said(
     file: Content, header: _Header, long_name: bytes | None, pax: dict[bytes, bytes]
 ) -> tuple[bytes, int]:
-    """Return name and size of a member, by the headers before its own where those say more."""
+    """Return name and size of a member; headers before its own override them."""
     name = header.name if long_name is None else long_name
     name = pax.get(b"GNU.sparse.name", pax.get(b"path", name))
     size = pax.get(b"size")
     if size is None:
         return name, header.nbytes
     if not size.isdigit() or len(size) > 20 or int(size) > file.nbytes:
-        raise file.damaged("it has a member of an impossible size")
+        raise file.damaged("it has a member with an impossible size")
     return name, int(size)
 
 

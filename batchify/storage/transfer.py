@@ -34,7 +34,7 @@ def local_copy(
     FileMissingError, FileAccessError
         If there is no file at a URL, or it may not be read.
     OutputIOError
-        If there is no room for the copy.
+        If there is no space for the copy.
     """
     if isinstance(location, DownloadedPath) or not is_url(location):
         yield location if isinstance(location, DownloadedPath) else local_path(location)
@@ -49,8 +49,8 @@ def local_copy(
         except FileNotFoundError as error:
             name = os.fsdecode(copy.shown)
             raise FileMissingError(
-                f"there is no file {name}; make it with batchify build (a folder of shards is "
-                "read from a disk of this machine alone: download it)"
+                f"there is no file {name}; make it with batchify build (a folder of shards must "
+                "be on a local disk: download it)"
             ) from error
         except PermissionError as error:
             raise FileAccessError(f"{os.fsdecode(copy.shown)} cannot be opened: {error}") from error
@@ -62,11 +62,11 @@ def local_copy(
 BLOCK_NBYTES = 8 << 20
 
 MOST_PARTS = 9_000
-"""S3 takes 10,000 parts of an upload."""
+"""S3 accepts at most 10,000 parts per upload."""
 
 _VERSION = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "updated",
             "mtime", "created")  # fmt: skip
-"""Fields of stores that change when the file does."""
+"""Fields that stores change when the file changes."""
 
 Step = Callable[[int, int], None]
 """Called with the bytes done, and the total."""
@@ -96,7 +96,7 @@ def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
     Raises
     ------
     OutputIOError
-        If there is no room for it.
+        If there is no space for it.
     """
     store.retry(lambda: _get(store, path, step))
 
@@ -169,11 +169,11 @@ def _discard(remote: Any) -> None:
     with contextlib.suppress(Exception):
         remote.discard()
     with contextlib.suppress(AttributeError):  # a file in memory has nothing open
-        remote.closed = True  # else it would be closed and uploaded when it is garbage-collected
+        remote.closed = True  # otherwise it would be uploaded when it is garbage-collected
 
 
 def check_writable(store: Store) -> None:
-    """Check before any work that this user may upload, if the store can tell.
+    """Check before any work that this user may upload, if the store can report it.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def check_writable(store: Store) -> None:
     OSError
         Any other answer of the store.
     OutputPathError
-        If nothing can be written there at all.
+        If the store is read-only.
     """
     if store.is_web:
         raise OutputPathError(

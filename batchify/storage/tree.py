@@ -1,4 +1,4 @@
-"""A dataset as a tree of folders: what discovery walks, and the tree of a folder on disk."""
+"""List a dataset as a tree of folders: the protocol, and the tree of a folder on disk."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Entry(Protocol):
         ...
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is a folder."""
+        """Return whether it is a folder."""
         ...
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is a plain file."""
+        """Return whether it is a plain file."""
         ...
 
     def is_symlink(self) -> bool:
-        """Tell whether it is a link."""
+        """Return whether it is a link."""
         ...
 
 
@@ -66,7 +66,7 @@ class Tree(Protocol):
 
     @property
     def refused(self) -> Sequence[Skipped]:
-        """What is in none of the folders, and why: names that lead out of the dataset."""
+        """Files that are in none of the folders, and why: their names lead out of the dataset."""
         ...
 
     def list_folder(self, path: bytes) -> Iterator[Entry]:
@@ -90,21 +90,21 @@ class Tree(Protocol):
         ...
 
     def take_extents(self, path: bytes, names: Sequence[bytes]) -> NDArray[np.int64] | None:
-        """Return the extents of some files of a folder, shape (n, k); None where they have none.
+        """Return the extents of some files of a folder, shape (n, k); None if files have none.
 
-        Asked for once, after the folder was scanned.
+        Called once, after the folder was scanned.
         """
         ...
 
     def find_files(self, paths: Sequence[bytes]) -> tuple[dict[int, str], NDArray[np.int64] | None]:
-        """Look some files up, given paths without ``..``.
+        """Look up some files, given paths without ``..``.
 
         Returns
         -------
         dict of int to str
-            Position and reason of each that is not a file to take.
+            Position and reason of each path that cannot be taken.
         ndarray of int64, shape (n, k), or None
-            The extents of all, zeros where there is none; None where files have none.
+            The extents of all, zeros for those without; None if files have none.
         """
         ...
 
@@ -142,7 +142,7 @@ class FolderTree:
                 what = "cannot be read: no permission"
             raise DatasetNotFoundError(
                 f"dataset {printable(self._root)} {what}; name a folder, or an archive, that "
-                "holds a folder for each class"
+                "has one subfolder per class"
             )
         self._real_root = os.path.realpath(self._root)
         self._follow_links = follow_links
@@ -204,7 +204,7 @@ class FolderTree:
         """Return None: files are found by their paths."""
 
     def find_files(self, paths: Sequence[bytes]) -> tuple[dict[int, str], None]:
-        """Look some files up, given paths without ``..``; each folder of theirs once."""
+        """Look up some files, given paths without ``..``; each folder is checked once."""
         found = (
             (i, wait_out(partial(self._absence, path), self._prefix + path))
             for i, path in enumerate(paths)
@@ -212,7 +212,7 @@ class FolderTree:
         return {i: reason for i, reason in found if reason}, None
 
     def _absence(self, path: bytes) -> str | None:
-        """Return why a path is not a file to take; None where it is one."""
+        """Return why a path cannot be taken; None if it can."""
         if not self._is_parent_inside(path):
             return f"behind a {LINK_OUT}"
         try:
@@ -226,7 +226,7 @@ class FolderTree:
         return None if stat.S_ISREG(mode) else self.file_reason(path)
 
     def _is_parent_inside(self, path: bytes) -> bool:
-        """Tell whether the folder that a path is in may be read; each folder is looked at once."""
+        """Return whether the folder that a path is in may be read; each folder is checked once."""
         parent = path.rpartition(b"/")[0]
         if parent not in self._parents:
             full = os.path.join(self._root, parent)
@@ -234,12 +234,12 @@ class FolderTree:
         return self._parents[parent]
 
     def _inside(self, path: bytes) -> bool:
-        """Tell whether the file or folder that a link leads to is in the dataset folder."""
+        """Return whether the file or folder that a link leads to is in the dataset folder."""
         return is_within(os.path.realpath(path), self._real_root)
 
 
 def _is_loop(link: bytes) -> bool:
-    """Tell whether a link leads to a folder on its own path, by the folders met on the way."""
+    """Return whether a link leads to a folder on its own path."""
     target = os.stat(link)
     parent = os.path.dirname(link)
     while True:
@@ -252,7 +252,7 @@ def _is_loop(link: bytes) -> bool:
 
 
 def is_folder(entry: Entry) -> bool:
-    """Tell whether an entry is a folder or a link to one; False if that is not known.
+    """Return whether an entry is a folder or a link to one; False if that is not known.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The ZIP format: list the members of an archive, and read one.
+"""List and read the members of a ZIP archive.
 
-The central directory is read as a stream and not by `zipfile`, which keeps some 700 bytes of each
-member, and changes names. Format: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.4.
+The central directory is read as a stream and not by `zipfile`, which keeps about 700 bytes per
+member and changes names. Format: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchify.errors import BadImageError
 from batchify.storage.source import KINDS, Content, Extent, Member, check_size
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-"""The first bytes of an archive: of any, of an empty one, of one that was split."""
+"""The first bytes of any archive, of an empty one, and of one that was split."""
 
 _END = struct.Struct("<4s4H2LH")
 END_NBYTES = _END.size
@@ -79,7 +79,7 @@ class _DirectoryStream:
 
 
 def is_last_part(tail: bytes) -> bool:
-    """Tell whether a file ends as the last of several parts does."""
+    """Return whether a file ends like the last of several parts."""
     return tail.startswith(b"PK\x05\x06") and tail[4:6] != bytes(2)
 
 
@@ -91,12 +91,12 @@ def list_members(file: Content) -> Iterator[Member]:
     Raises
     ------
     DatasetError
-        If the archive is damaged, is in several parts, or members overlap; that is known when all
-        were yielded.
+        If the archive is damaged, is in several parts, or members overlap; overlaps are found at
+        the end.
 
     Notes
     -----
-    Memory: 16 bytes a member.
+    Memory: 16 bytes per member.
     """
     directory = _find_directory(file)
     run = _DirectoryStream(file, directory.offset, directory.nbytes)
@@ -114,7 +114,7 @@ def list_members(file: Content) -> Iterator[Member]:
 
 
 def _check_apart(file: Content, starts: array[int], ends: array[int], stop: int) -> None:
-    """Refuse members that share bytes, by which a small archive unpacks to terabytes.
+    """Refuse members that share bytes: a small archive could unpack to terabytes.
 
     See https://www.bamsoftware.com/hacks/zipbomb/
     """
@@ -129,7 +129,7 @@ def _check_apart(file: Content, starts: array[int], ends: array[int], stop: int)
 
 
 def _find_directory(file: Content) -> _Directory:
-    """Find the central directory by the record at the end."""
+    """Find the central directory with the record at the end."""
     tail_nbytes = min(file.nbytes, _END.size + _COMMENT_NBYTES)
     tail = file.read(file.nbytes - tail_nbytes, tail_nbytes)
     at = _find_end(tail)
@@ -157,9 +157,9 @@ def _find_directory(file: Content) -> _Directory:
 
 
 def _find_end(tail: bytes) -> int | None:
-    """Return where the record at the end begins: the last whose comment ends with the file.
+    """Return the offset of the record at the end: the last one whose comment ends with the file.
 
-    Else the last whose comment fits: some tools append bytes.
+    Otherwise the last one whose comment fits, since some tools append bytes.
     """
     fits = None
     at = len(tail)
@@ -180,7 +180,7 @@ def _entry(file: Content, run: _DirectoryStream) -> tuple[Member, int, int]:
         name_nbytes, extra_nbytes, comment_nbytes, _, _, attributes, offset,
     ) = _ENTRY.unpack(run.take(_ENTRY.size))  # fmt: skip
     if magic != b"PK\x01\x02":
-        raise file.damaged("its directory has bytes that are no entry")
+        raise file.damaged("its directory has bytes that are not an entry")
     name = run.take(name_nbytes)
     extra = _extra_fields(run.take(extra_nbytes))
     run.take(comment_nbytes)
@@ -189,10 +189,10 @@ def _entry(file: Content, run: _DirectoryStream) -> tuple[Member, int, int]:
         next(sizes, value) if value == 0xFFFFFFFF else value for value in (nbytes, stored, offset)
     )
     if max(nbytes, stored, offset) >> 62:
-        raise file.damaged("it has a member of an impossible size")
+        raise file.damaged("it has a member with an impossible size")
     name = _unicode_name(extra.get(_UNICODE_PATH, b""), name)
     if made_by >> 8 == _FAT and b"/" not in name:
-        name = name.replace(b"\\", b"/")  # as unzip does: old writers of .NET know no better
+        name = name.replace(b"\\", b"/")  # as unzip does: old .NET writers use backslashes
     if flags & _ENCRYPTED_FLAGS:
         method |= _ENCRYPTED
     kind = stat.S_IFMT(attributes >> 16)
@@ -213,24 +213,24 @@ def _extra_fields(extra: bytes) -> dict[int, bytes]:
 
 
 def _numbers(field: bytes) -> tuple[int, ...]:
-    """Return the sizes and the offset of a ZIP64 field: those that did not fit the entry."""
+    """Return the sizes and the offset of a ZIP64 field, which did not fit into the entry."""
     return struct.unpack_from(f"<{min(len(field) // 8, 3)}Q", field)
 
 
 def _unicode_name(field: bytes, name: bytes) -> bytes:
-    """Return the name of Info-ZIP's Unicode field, where it is of this name (APPNOTE 4.6.9)."""
+    """Return the name of Info-ZIP's Unicode field, if it belongs to this name (APPNOTE 4.6.9)."""
     if len(field) > 5 and field[0] == 1 and field[1:5] == zlib.crc32(name).to_bytes(4, "little"):
         return field[5:]
     return name
 
 
 def read_member(file: Content, extent: Extent, max_nbytes: int) -> bytes:
-    """Return the content of a member; its size and CRC-32 are those that the archive says.
+    """Return the content of a member; its size and CRC-32 are checked.
 
     Raises
     ------
     BadImageError
-        If it cannot be had.
+        If it cannot be read.
     """
     offset, stored, nbytes, how = extent
     method, crc32 = how >> 32, how & 0xFFFFFFFF
@@ -252,15 +252,15 @@ def read_member(file: Content, extent: Extent, max_nbytes: int) -> bytes:
     if len(data) != nbytes:
         raise BadImageError(f"damaged in the archive: {len(data):,} bytes, not {nbytes:,}")
     if zlib.crc32(data) != crc32:
-        raise BadImageError("damaged in the archive: its CRC-32 is another")
+        raise BadImageError("damaged in the archive: CRC-32 mismatch")
     return data
 
 
 def _inflate(file: Content, start: int, stored: int, nbytes: int) -> bytes:
-    """Inflate a member, never beyond the size that it is said to have."""
+    """Decompress a member, never beyond its stated size."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     pieces = []
-    room = nbytes + 1  # one more, which shows a member that goes on
+    room = nbytes + 1  # one more byte shows that a member is longer than stated
     stop = start + stored
     while start < stop and not inflater.eof:
         piece = file.read(start, min(_AT_ONCE, stop - start))
@@ -271,5 +271,5 @@ def _inflate(file: Content, start: int, stored: int, nbytes: int) -> bytes:
             raise BadImageError(f"damaged in the archive: {error}") from error
         room -= len(pieces[-1])
         if not room:
-            raise BadImageError(f"inflates to more than the {nbytes:,} bytes that the archive says")
+            raise BadImageError(f"decompresses to more than {nbytes:,} bytes, its stated size")
     return b"".join(pieces)

@@ -1,1 +1,1 @@
-"""Run jobs on spawned processes, in order; report dead and stalled workers; names no job."""
+"""Run jobs in spawned processes, in order; report dead and stalled workers."""

@@ -1,10 +1,11 @@
 """Run a job's tasks in order, and recover when a worker dies or hangs.
 
-Tasks go out as they are needed, results come back in the order of the tasks. A worker that dies,
-or shows no sign of life for the image timeout, is detected: its breadcrumb names the item it was
-processing. A death accuses nobody, since a kernel that is out of memory kills any process: the task
-is tried again in one process, while no other runs. An item that ends this one, too, ends the run
-or, if the job allows, is skipped and the rest goes on. If none does, fewer processes go on.
+Tasks are sent as workers need them; results are returned in the order of the tasks. A worker that
+dies, or shows no sign of life for the image timeout, is detected: its breadcrumb names the item it
+was processing. The item is not blamed yet, since a kernel that is out of memory kills any process:
+the task is retried in a single process while no other runs. If the item kills this process, too,
+the run ends or, if the job allows, continues without the item. Otherwise, it continues with fewer
+processes.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
 IN_FLIGHT = 6
-"""Tasks submitted for each worker; one slow task then leaves the others work to do."""
+"""Tasks submitted per worker, so that the others have work during a slow task."""
 
 START_S = 0.5
-"""Work left, in seconds, from which worker processes pay (``scripts/bench start``)."""
+"""Remaining work, in seconds, that is worth starting processes (``scripts/bench start``)."""
 
 ACCIDENTS = 3
 """How often in a row processes may die while no item is in progress to blame."""
@@ -47,8 +48,8 @@ KILLED_ADVICE = (
     "command again"
 )
 
-HUNG = "not done in time (see --image-timeout)"
-"""Without the time, which changes no other byte of a file that lists it."""
+HUNG = "took too long (see --image-timeout)"
+"""Without the time: a file that lists it must not depend on the timeout."""
 
 IDLE_TIMEOUT_S = 30.0
 """How long processes may take to start, or to fetch a task."""
@@ -96,9 +97,9 @@ class Workers:
     image_timeout_s : float
         Seconds without a sign of life after which a worker is killed.
     trace : callable, optional
-        Called in the thread of this process with the name of each item before it is worked on.
+        Called in the thread of this process with the name of each item before it is processed.
     imports : str
-        The module that processes started ahead import first; else that of the first job.
+        The module that processes started early import first; by default that of the first job.
     batch_nbytes : int
         What a process holds in addition to the image it decodes.
 
@@ -160,7 +161,7 @@ class Workers:
         Parameters
         ----------
         tasks : iterable
-            Consumed as they are needed, so that waiting tasks take no memory.
+            Consumed as needed, so that waiting tasks take no memory.
         total : int
             How many there are.
 
@@ -347,14 +348,14 @@ class Workers:
             ) from error
         if not ended:
             raise WorkerDiedError(
-                f"worker processes die before they have a file in hand: {death_text(code)}"
+                f"worker processes die before they read a file: {death_text(code)}"
             ) from error
         named = job.describe(lost[ended[0].serial].task, NOTHING)
         reason = HUNG if code is None else death_text(code)
         raise WorkerDiedError(f"{named}: {reason}; {job.advice}") from error
 
     def _end_trial(self) -> None:
-        """Let all processes work again; half as many if the last trial found nobody guilty."""
+        """Let all processes work again; half as many if the last trial found no item to blame."""
         if self._on_trial:
             self.count = max(1, self.count // 2)
         if self._pool is not None and self.count > 1:

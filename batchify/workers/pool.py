@@ -46,7 +46,7 @@ class StoppedError(Exception):
 
 
 class Job(Protocol[TaskT, ResultT_co]):
-    """What workers do with every task. Picklable; opened in the process that runs its tasks."""
+    """What workers do with each task. Picklable; opened in the process that runs the tasks."""
 
     @property
     def advice(self) -> str:
@@ -85,7 +85,7 @@ class Board:
         self._slots = slots
 
     def claim(self) -> memoryview:
-        """Return the numbers of a free slot, for the calling process."""
+        """Return the numbers of a free slot for the calling process."""
         numbers = self._numbers()
         with self._claim:
             for slot in range(self._slots):
@@ -106,7 +106,7 @@ class Board:
         self._numbers()[0] = 1
 
     def stop_flag(self) -> memoryview:
-        """Return the flag, as one number."""
+        """Return the flag as a number."""
         return self._numbers()[:1]
 
     def _numbers(self) -> memoryview:
@@ -180,7 +180,7 @@ class WorkerThread:
     Parameters
     ----------
     trace : callable, optional
-        Called with the name of each item before it is worked on.
+        Called with the name of each item before it is processed.
     """
 
     def __init__(self, job: Job[Any, Any], trace: Callable[[str], None] | None = None) -> None:
@@ -278,7 +278,7 @@ class Pool:
                 count, mp_context=context, initializer=start_worker, initargs=(self._board,)
             )
             try:
-                with contextlib.suppress(BrokenProcessPool):  # the first task will tell
+                with contextlib.suppress(BrokenProcessPool):  # the first task will show
                     for _ in range(count):
                         self._executor.submit(get_ready, imports)
             except BaseException:  # a signal: processes that miss their initial data print errors
@@ -299,13 +299,13 @@ class Pool:
         return self._board.crumbs()
 
     def kill(self, pids: Container[int]) -> None:
-        """Kill the processes of these numbers."""
+        """Kill the processes with these numbers."""
         for process in self._processes:
             if process.pid in pids:
                 process.kill()
 
     def deaths(self) -> dict[int, int]:
-        """Return the exit code of each process that died by itself, once the pool is broken.
+        """Return the exit code of each process that died on its own, once the pool is broken.
 
         When one dies, the executor ends all others by SIGTERM; those are not reported.
         """
@@ -326,7 +326,7 @@ class Pool:
         return system.oom_kills() > self._oom_kills
 
     def end(self, grace_s: float) -> None:
-        """Ask the processes to end, and kill those that have not after `grace_s`."""
+        """Ask the processes to end, and kill those that are still alive after `grace_s`."""
         self._board.stop()
         # In a thread of its own: it waits for the processes, and for all futures to finish.
         ending = threading.Thread(

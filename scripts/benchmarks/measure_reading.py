@@ -64,7 +64,7 @@ def compare_rates(
     for _ in range(runs):
         first, second = rate(*a), rate(*b)
         if first is None or second is None:
-            print(f"{name:44} does not run here: left out", flush=True)
+            print(f"{name:44} does not run here: skipped", flush=True)
             return
         pairs.append((first, second))
     ratios = [first["rows_per_s"] / second["rows_per_s"] for first, second in pairs]

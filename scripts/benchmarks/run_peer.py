@@ -200,7 +200,7 @@ def _once(split: Any, folder: Path, write: Callable[[], None]) -> None:
 
 
 def check(split: Any, epoch: Epoch) -> None:
-    """Read an epoch, and hold it against the file: every row once, pixels and label."""
+    """Read an epoch, and compare it with the file: every row once, pixels and label."""
     found = []
     for images, labels in epoch():
         pixels = np.ascontiguousarray(images)

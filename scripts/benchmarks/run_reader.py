@@ -69,7 +69,7 @@ def read_bytes(file: str, ahead: str = "0") -> Callable[[], Iterable[Any]]:
 
 
 def files(folder: str, threads: str = "2") -> Callable[[], Iterable[Any]]:
-    """Decode and resize the files of a folder by Pillow, in threads, as many as are told."""
+    """Decode and resize the files of a folder with Pillow, in that many threads."""
     paths = np.array(sorted(map(str, Path(folder).rglob("*.jpg"))))
     pool = ThreadPoolExecutor(int(threads))
 

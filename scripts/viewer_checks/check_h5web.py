@@ -1,8 +1,8 @@
 """Compare what H5Web showed with the files: check_h5web.py SITE SHOTS.
 
-A picture must be nearest to the row that the slider names, upright and in its own colours: nearer
-than to any other row, to a flipped or mirrored one, or to one with red and blue exchanged. Of what
-is not RGB, H5Web draws the first channel in false colours, with the y axis upwards.
+A picture must be nearest to the row that the slider names, upright and in its own colors: nearer
+than to any other row, to a flipped or mirrored one, or to one with red and blue exchanged. If
+images are not RGB, H5Web draws the first channel in false colors, with the y axis upwards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check(shot: dict[str, Any], site: Path, shots: Path, tab: str) -> bool:
     else:
         form, row, measure = likest(shown, rows)
         good = measure >= MIN_CORRELATION
-        said = f"{form}, false colours of channel 0, correlation {measure:.2f}"
+        said = f"{form}, false colors of channel 0, correlation {measure:.2f}"
     good = good and shot["tab"] == tab and row == shot["row"]
     mark = "ok   " if good else "WRONG"
     asked = f"{shot['name']}, {shot['view']} ({shot['tab']}, row {shot['row']})"

@@ -42,8 +42,8 @@ def check_groups(name: str, file: h5py.File) -> bool:
 def check_view(application: qt.QApplication, name: str, file: h5py.File, png: Path) -> bool:
     """Print what the viewer draws of train, and keep a picture of it; return whether it is right.
 
-    Of two kinds only what silx does is told: it takes 65,535 for white where there are 16 bits, and
-    of one channel it plots the last two axes.
+    Two kinds are not compared, but described: with 16 bits, silx takes 65,535 for white; with one
+    channel, it plots the last two axes.
     """
     viewer = DataViewer()
     viewer.resize(700, 600)
@@ -57,7 +57,7 @@ def check_view(application: qt.QApplication, name: str, file: h5py.File, png: Pa
     label = viewer.displayedView().label()
     images = file["train/images"]
     _, height, width, channels = images.shape
-    said, good = "its last two axes, in false colours", False
+    said, good = "its last two axes, in false colors", False
     if label == "RGB":
         plot = next(plot for plot in viewer.findChildren(PlotWidget) if plot.isVisible())
         handle = plot.getWidgetHandle()

@@ -46,9 +46,9 @@ def nearest(shown: Pixels, rows: Pixels) -> tuple[str, int, float]:
 
 
 def likest(shown: Pixels, rows: Pixels) -> tuple[str, int, float]:
-    """Return which form of which row a picture in false colours is most like: its correlation.
+    """Return which form of which row a picture in false colors is most like: its correlation.
 
-    The brightness of the default colours grows with the value.
+    The brightness of the default colors grows with the value.
     """
     brightness = shown @ (0.2126, 0.7152, 0.0722)
     best = ("nothing", -1, 0.0)

@@ -448,7 +448,7 @@ def test_a_file_size_limit_is_found_first(photos: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", LIMITED, str(photos), str(tmp_path / "out.h5")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "files of this process end at 100,000 bytes (ulimit -f)" in done.stdout
+    assert "the limit for files of this process is 100,000 bytes (ulimit -f)" in done.stdout
     assert not list(tmp_path.glob("out.h5*"))
 
 

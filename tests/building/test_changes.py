@@ -158,7 +158,7 @@ def test_no_file_and_no_whole_file_are_reasons(photos: Path, tmp_path: Path) -> 
     with h5py.File(out, "r+") as file:
         file["train/labels"][0] += 1
     (reason,) = find_changes(photos, out, SMALL).reasons
-    assert reason == "it is damaged (batchify verify tells where)"
+    assert reason == "it is damaged (batchify verify shows where)"
 
 
 def test_another_version_is_a_reason_and_decodes_all(
@@ -452,7 +452,7 @@ def test_the_check_of_the_command(run: Run, photos: Path, tmp_path: Path) -> Non
     assert lines[0] == "  - seed was 0, now 1"
     assert lines[1].startswith("  - 7 changed: dog/")
     assert lines[1].endswith(", …")
-    assert lines[2] == "  - 1 vanished: cat/img_000.jpg"
+    assert lines[2] == "  - 1 missing: cat/img_000.jpg"
     done = run("build", "photos", "out.h5", *size, "--check", "--json")
     assert done.returncode == 9
     result = json.loads(done.stdout)

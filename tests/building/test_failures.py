@@ -88,9 +88,9 @@ def test_the_message_says_what_is_kept_and_what_to_do() -> None:
     bad = [Skipped(b"a", "empty")]
     assert "\nthe other 1 row is kept: " not in str(failed_error(bad, 1))
     assert str(failed_error(bad, 1)).endswith("\nno image is left")
-    assert "\nthe other row is kept: remove or repair these files and " in str(failed_error(bad, 2))
+    assert "\nthe other row is kept: fix or remove these files and " in str(failed_error(bad, 2))
     assert str(failed_error(bad, 1201)).endswith(
-        "\nthe other 1,200 rows are kept: remove or repair these files and run the same command "
+        "\nthe other 1,200 rows are kept: fix or remove these files and run the same command "
         "again, or pass --on-error skip to skip them"
     )
 
@@ -171,7 +171,7 @@ def test_a_list_that_cannot_be_written_is_said(
         raise OutputIOError("no space")
 
     monkeypatch.setattr(durable, "write_atomically", full)
-    with pytest.raises(BadImagesError, match=r"the list of all of them is not written: no space"):
+    with pytest.raises(BadImagesError, match=r"of all of them cannot be written: no space"):
         build(photos, tmp_path / "out.h5", SMALL)
 
 

@@ -136,7 +136,7 @@ def test_folders_that_share_a_group_are_refused(
     done = run("build", root, "out.h5", *asked)
     assert done.returncode == 1
     assert pair in done.stderr
-    assert f"leave out {asked[4]}" in done.stderr
+    assert f"or build without {asked[4]}" in done.stderr
     assert not (tmp_path / "out.h5").exists()
 
 
@@ -169,10 +169,10 @@ def test_a_dataset_without_validation_is_a_warning(run: Run, root: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["--test-split", "0.1"], "leave out --test-split"),
-        (["--test-split", "0.1", "--validation-split", "0.2"], "leave out --test-split"),
+        (["--test-split", "0.1"], "remove --test-split"),
+        (["--test-split", "0.1", "--validation-split", "0.2"], "remove --test-split"),
         (["--split", "stratified"], "take validation from train with --validation-split 0.2"),
-        (["--split", "hash", "--validation-split", "0"], "leave out --split, the shares"),
+        (["--split", "hash", "--validation-split", "0"], "remove --split, the shares"),
     ],
 )
 def test_a_split_that_is_there_is_not_made_again(
@@ -209,7 +209,7 @@ def test_a_table_with_splits_is_treated_alike(photos: Path, tmp_path: Path) -> N
     assert {split.name: len(split) for split in report.plan.splits} == {
         "train": 9, "validation": 3, "test": 3,
     }  # fmt: skip
-    assert verify(tmp_path / "out.h5", source=photos).is_whole
+    assert verify(tmp_path / "out.h5", source=photos).is_ok
     with pytest.raises(OptionError, match="is split by the manifest already"):
         build(photos, tmp_path / "no.h5", options_of(table, test=0.25))
     table = write_table(tmp_path / "g.csv", rows)
@@ -265,5 +265,5 @@ def test_a_loader_takes_the_same_images(root: Path) -> None:
         assert [name.encode() for name in loader.filenames] == expected
     with pytest.raises(OptionError, match="there is no split 'validation'"):
         Loader.from_directory(root, subset="validation")
-    with pytest.raises(OptionError, match="leave out --test-split"):
+    with pytest.raises(OptionError, match="remove --test-split"):
         Loader.from_directory(root, test_split=0.1)

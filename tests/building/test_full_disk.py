@@ -161,7 +161,7 @@ def scenario_reservation() -> None:
 def late(*more: str) -> None:
     """Fill the disk in the middle of a fill that could reserve nothing."""
     done = batchify(*more, stage="fill", done=30, reserve=False)
-    failed(done, "out.h5.partial failed: No space left on device", "make room and run")
+    failed(done, "out.h5.partial failed: No space left on device", "free some space and run")
     needed, free = needed_and_free(done.stderr)
     assert free == 0
     # what is missing at the end of the fill's first part: neither nothing nor all
@@ -188,7 +188,7 @@ def scenario_journal() -> None:
     failed(
         batchify(*more, stage="fill", done=4),
         "out.h5.partial.journal failed: No space left on device (4,096 bytes are still needed, "
-        "0 bytes are free); make room and run the command again",
+        "0 bytes are free); free some space and run the command again",
     )
     continued(*more, at_least=30)
 
@@ -197,7 +197,9 @@ def scenario_sealing_gzip() -> None:
     """Leave no room for the second file, of compressed images: nothing decoded is lost."""
     more = ("--workers", "2", "--compression", "gzip")
     done = batchify(*more, stage="seal", done=20)
-    failed(done, "out.h5.partial.sealing failed: No space left on device", "make room and run")
+    failed(
+        done, "out.h5.partial.sealing failed: No space left on device", "free some space and run"
+    )
     assert sorted(os.listdir()) == ["ballast", "out.h5.partial", "out.h5.partial.journal"]
     continued(*more, at_least=IMAGES)
 

@@ -98,7 +98,7 @@ def test_removing_what_failed_keeps_every_other_row(
     done = run(*command)
     assert done.returncode == 3
     assert (
-        "the other 600 rows are kept: remove or repair these files and run the same command again"
+        "the other 600 rows are kept: fix or remove these files and run the same command again"
         in done.stderr
     )
     (root / "a" / "bad.png").unlink()

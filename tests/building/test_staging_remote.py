@@ -323,7 +323,7 @@ def test_a_remote_file_is_read_as_a_copy(
     s3.put("bucket", {KEY: local, "broken.h5": local[:3000], "text.h5": b"text" * 9})
     assert batchify.summarize(OUT).path == OUT.encode()
     result = batchify.verify(OUT)
-    assert result.is_whole
+    assert result.is_ok
     assert result.as_json()["path"] == OUT
     assert batchify.check(OUT).as_json()["path"] == OUT
     changes = batchify.find_changes(photos, OUT)
@@ -332,7 +332,7 @@ def test_a_remote_file_is_read_as_a_copy(
     missing = batchify.find_changes(photos, "s3://bucket/none.h5")
     assert missing.reasons == ["there is no such file"]
     damaged = batchify.verify("s3://bucket/broken.h5")
-    assert str(damaged.findings[0].message).startswith("s3://bucket/broken.h5 is not a batchify")
+    assert str(damaged.findings[0].message).startswith("s3://bucket/broken.h5 is not a valid")
     with pytest.raises(FileMissingError, match=r"there is no file s3://bucket/none\.h5"):
         batchify.summarize("s3://bucket/none.h5")
     with pytest.raises(FileAccessError, match="download the file"):

@@ -74,7 +74,7 @@ def test_the_split_has_all_columns_but_the_labels(
         assert np.isfinite(file["statistics/mean_test"][()]).all()
     assert build(kaggle, out, options).up_to_date
     assert not find_changes(kaggle, out, options).is_due
-    assert verify(out, source=kaggle, redecode="all").is_whole
+    assert verify(out, source=kaggle, redecode="all").is_ok
     split = batchify.open(out)["test"]
     assert split.labels is None
     assert (split.class_mode, split.classes) == ("none", ("cat", "dog"))
@@ -90,7 +90,7 @@ def test_shards_and_their_file_are_those_of_a_build(kaggle: Path, tmp_path: Path
     build_shards(kaggle, tmp_path / "shards", SMALL, shards=2)
     merge(tmp_path / "shards", tmp_path / "merged.h5")
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
-    assert verify(tmp_path / "shards", source=kaggle).is_whole
+    assert verify(tmp_path / "shards", source=kaggle).is_ok
     opened = batchify.open(tmp_path / "shards")
     assert (opened["test"].labels, len(opened["test"])) == (None, 7)
     assert "missing-class" not in [found.code for found in check(tmp_path / "shards").problems]
@@ -102,7 +102,7 @@ def test_skipped_images_are_left_out_of_it(kaggle: Path, tmp_path: Path) -> None
     """When rows are dropped, no column of labels is copied."""
     (kaggle / "test" / "img_001.jpg").write_bytes(b"bad")
     build(kaggle, tmp_path / "out.h5", SMALL, on_error="skip")
-    assert verify(tmp_path / "out.h5", source=kaggle).is_whole
+    assert verify(tmp_path / "out.h5", source=kaggle).is_ok
     with Reader(tmp_path / "out.h5") as reader:
         assert (reader.rows("test"), reader.class_mode("test")) == (6, "none")
         assert reader.class_mode("train") == "sparse"
@@ -181,7 +181,7 @@ def test_it_goes_with_validation_of_train_and_a_limit(kaggle: Path, tmp_path: Pa
         assert "labels" not in file["test"]
         assert set(file["validation/labels"][()]) == {0, 1}
     assert build(kaggle, tmp_path / "out.h5", options).up_to_date
-    assert verify(tmp_path / "out.h5", source=kaggle).is_whole
+    assert verify(tmp_path / "out.h5", source=kaggle).is_ok
     build_shards(kaggle, tmp_path / "shards", options, shards=2)
     merge(tmp_path / "shards", tmp_path / "merged.h5")
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
@@ -195,7 +195,7 @@ def test_verify_draws_the_sample_that_the_build_drew(
     shutil.rmtree(kaggle / "val")
     options = replace(SMALL, split=SplitOptions(max_per_class=most, limit=limit))
     build(kaggle, tmp_path / "out.h5", options, workers=1)
-    assert verify(tmp_path / "out.h5", source=kaggle, workers=1).is_whole
+    assert verify(tmp_path / "out.h5", source=kaggle, workers=1).is_ok
 
 
 def test_a_loader_yields_its_images_alone(kaggle: Path) -> None:

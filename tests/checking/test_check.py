@@ -383,7 +383,7 @@ def test_a_file_of_another_fit_is_named(photos: Path, tmp_path: Path) -> None:
         config = file.attrs["config"].replace(b'"fit":"stretch"', b'"fit":"streeetch"')
         del file.attrs["config"]
         file.attrs["config"] = np.bytes_(config)
-    with pytest.raises(FileFormatError, match=r"out\.h5 is not .*: its fit is not one"):
+    with pytest.raises(FileFormatError, match=r"out\.h5 is not .*: its fit is not known"):
         check(tmp_path / "out.h5")
 
 

@@ -68,7 +68,7 @@ def test_a_built_file_is_whole(tmp_path: Path, compression: Any, class_mode: Any
     )
     rows = report.plan.images
     assert result == Verification(os.fsencode(tmp_path / "out.h5"), rows, rows, rows, rows, {}, ())
-    assert result.is_whole
+    assert result.is_ok
     assert list(dict.fromkeys(stages)) == ["verify", "hash", "decode"]
 
 
@@ -76,7 +76,7 @@ def test_quick_leaves_the_images_out(out: Path) -> None:
     """They are not read, all else is."""
     offset = read_row_offsets(os.fsencode(out))["train/images"].offsets[0]
     flip(out, offset + 20 * 16 * 3 + 7)
-    assert verify(out, quick=True).is_whole
+    assert verify(out, quick=True).is_ok
     assert verify(out, quick=True).images == 0
     found = verify(out)
     assert [(f.code, f.split, f.row) for f in found.findings] == [("image", "train", 1)]
@@ -126,7 +126,7 @@ def test_any_byte_that_is_used_is_covered(
     for offset in offsets.tolist():
         mask = 1 << offset % 8
         flip(out, offset, mask)
-        if verify(out, workers=1).is_whole:
+        if verify(out, workers=1).is_ok:
             if contents(out) != before:
                 missed.append(offset)
         else:
@@ -134,7 +134,7 @@ def test_any_byte_that_is_used_is_covered(
         flip(out, offset, mask)
     assert not missed
     assert found > (len(used) // 10 if long else len(used[::40]) // 2)
-    assert verify(out).is_whole
+    assert verify(out).is_ok
 
 
 def grown(file: h5py.File) -> None:
@@ -151,10 +151,10 @@ def relabelled(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        (grown, ["train/images is of shape"]),
+        (grown, ["train/images has shape"]),
         (relabelled, ["y_train is not train/labels"]),
-        (lambda f: f.create_group("more"), ["there is a more that schema 1 has not"]),
-        (lambda f: f["train"].create_group("x\ny"), [r"there is a train/x\ny that schema 1"]),
+        (lambda f: f.create_group("more"), ["there is a more that is not part of schema 1"]),
+        (lambda f: f["train"].create_group("x\ny"), [r"there is a train/x\ny that is not"]),
         (lambda f: f.__delitem__("X_train"), ["there is no X_train"]),
         (lambda f: f["train/images"].attrs.modify("scale_factor", np.float32(1)), ["scale_factor"]),
         (lambda f: f["train/images"].attrs.__delitem__("scale_factor"), ["scale_factor of train"]),
@@ -170,7 +170,7 @@ def test_a_structure_that_is_not_schema_1_is_found(
     with h5py.File(out, "r+") as file:
         change(file)
     found = verify(out)
-    assert not found.is_whole
+    assert not found.is_ok
     told = [finding.message for finding in found.findings if finding.code == "structure"]
     assert len(told) == len(messages) or not messages
     for message in messages:
@@ -205,7 +205,7 @@ def test_a_file_that_was_cut_is_damage(out: Path, keep: int) -> None:
     """Whatever is left of it."""
     os.truncate(out, keep if keep >= 0 else out.stat().st_size - 1)
     found = verify(out)
-    assert not found.is_whole
+    assert not found.is_ok
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_sources_that_changed_are_listed(photos: Path, out: Path) -> None:
     assert {(f.code, f.path, f.message) for f in found.findings} == {
         ("changed", b"dog/img_002.jpg", "its content has changed"),
         ("changed", b"dog/img_004.jpg", "empty file (0 bytes)"),
-        ("missing", b"dog/img_003.jpg", "it is not in the folder any more"),
+        ("missing", b"dog/img_003.jpg", "it is not in the dataset any more"),
         ("new", b"cat/fresh.jpg", "it is not in the file"),
     }
     assert found.sources == 13
@@ -259,7 +259,7 @@ def test_some_are_decoded_again(tmp_path: Path) -> None:
     for count in (1, 50, 629, 630, 10**9):
         result = verify(tmp_path / "out.h5", quick=True, source=root, redecode=count)
         assert result.decoded == min(count, 630)
-        assert result.is_whole
+        assert result.is_ok
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path, tmp_path: Path)
         "Error: 1 of 16 images failed:\n"
         "  - cat/::error::\\n.jpg: not an image, or a damaged one, of an allowed format "
         "(JPEG, PNG, BMP, PPM, TIFF, GIF, WEBP, AVIF)\n"
-        "the other 15 rows are kept: remove or repair these files and run the same command again, "
+        "the other 15 rows are kept: fix or remove these files and run the same command again, "
         "or pass --on-error skip to skip them\n"
         f"all of them are listed in {tmp_path / 'out.h5.errors.txt'}\n"
     )

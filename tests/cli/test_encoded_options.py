@@ -42,7 +42,7 @@ def test_inspect_tells_what_is_served(out: Path, run: Run) -> None:
     text = run("inspect", out).stdout
     assert "20×16×3  uint8" in text
     assert "the files as they are" in text
-    assert "encoded: the files' own bytes, decoded when they are read" in text
+    assert "encoded: image files, decoded when they are read" in text
     assert "rows are slices of the file" not in text
     split = json.loads(run("inspect", out, "--json").stdout)["splits"]["train"]
     assert (split["store"], split["chunk_rows"]) == ("encoded", None)
@@ -84,7 +84,7 @@ def test_compression_is_a_usage_error(photos: Path, run: Run) -> None:
     """It says why, and does nothing."""
     done = run("build", photos, "out.h5", *SMALL, "--compression", "gzip")
     assert done.returncode == 2
-    assert "leave out --compression" in done.stderr
+    assert "remove --compression" in done.stderr
     assert done.stderr.count("\n") < 6
 
 

@@ -54,7 +54,7 @@ def test_damage_exits_6_and_names_split_and_row(run: Run, out: Path) -> None:
     assert done.returncode == 6
     result = json.loads(done.stdout)
     assert result["json_version"] == 1
-    assert result["whole"] is False
+    assert result["ok"] is False
     assert result["counts"] == {"image": 1}
     (finding,) = result["findings"]
     assert (finding["code"], finding["split"], finding["row"]) == ("image", "train", 1)

@@ -239,7 +239,7 @@ def test_patterns_have_a_limit() -> None:
 
 def test_a_manifest_has_no_patterns() -> None:
     """It lists its images itself."""
-    with pytest.raises(OptionError, match="leave out --include and --exclude, or remove rows"):
+    with pytest.raises(OptionError, match="remove --include and --exclude, or remove rows"):
         BuildOptions(
             discover=DiscoverOptions(exclude=("*.png",)), manifest=ManifestOptions("labels.csv")
         )
@@ -262,7 +262,7 @@ def test_patterns_are_recorded_and_read_back(tmp_path: Path) -> None:
     assert "--include '*.jpg' --include '*.png' --exclude img_003.jpg" in command
     assert not find_changes(root, tmp_path / "a.h5", options).is_due
     assert find_changes(root, tmp_path / "a.h5", plain).is_due
-    assert verify(tmp_path / "a.h5", source=root).is_whole
+    assert verify(tmp_path / "a.h5", source=root).is_ok
     assert str(fingerprint(root, options)) != str(fingerprint(root, plain))
     build(root, tmp_path / "plain.h5", plain)
     with Reader(tmp_path / "plain.h5") as reader:
@@ -276,7 +276,7 @@ def test_patterns_from_files_and_the_environment(tmp_path: Path, run: Run) -> No
     def excluded(*arguments: str, **environment: str) -> int:
         done = run("build", root, "a.h5", "--dry-run", "--json", *arguments, **environment)
         assert done.returncode == 0, done.stderr
-        return int(json.loads(done.stdout)["left_out"]["excluded"])
+        return int(json.loads(done.stdout)["ignored"]["excluded"])
 
     assert excluded(BATCHIFY_BUILD_EXCLUDE="2 x.jpg\nb\n") == 2
     (tmp_path / "batchify.toml").write_text('[tool.batchify.build]\nexclude = "b"\n')
@@ -325,7 +325,7 @@ def test_any_ending_can_be_taken(
     assert sorted(p.decode() for p in stored if p.startswith(b"cat")) == [
         f"cat/{name}" for name in expected
     ]
-    assert verify(tmp_path / "a.h5", source=root).is_whole
+    assert verify(tmp_path / "a.h5", source=root).is_ok
 
 
 def test_an_ending_has_a_dot_before_it(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_a_table_names_the_option_too(tmp_path: Path, run: Run) -> None:
     (tmp_path / "t.csv").write_text("path,label\n1.HEIC,a\n2,a\n3.psd,b\n4.txt,b\n")
     done = run("build", root, "a.h5", "--manifest", "t.csv")
     assert done.returncode == 1
-    start = "not of a kind that is decoded, by its ending"
+    start = "not taken because of its ending"
     for line in (
         f'1.HEIC: {start} (pass --extensions heic to take them (it needs pip install "batchify-h5'
         '[heif]"))\n',

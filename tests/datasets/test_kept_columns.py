@@ -95,7 +95,7 @@ def test_further_columns_travel_row_by_row_in_their_types(
         assert h5py.check_string_dtype(kinds["site"]).encoding == "utf-8"
     plain = options_of(write_table(tmp_path / "same.csv", rows))
     assert not find_changes(photos, tmp_path / "out.h5", plain).is_due
-    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_whole
+    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_ok
 
 
 def test_columns_are_served_by_name(tmp_path: Path, photos: Path) -> None:
@@ -136,7 +136,7 @@ def test_skipped_rows_take_their_columns_with_them(
         build(photos, tmp_path / "out.h5", options)
     build(photos, tmp_path / "out.h5", options, on_error="skip")
     check_rows(tmp_path / "out.h5", rows[:3] + rows[4:])
-    assert verify(tmp_path / "out.h5").is_whole
+    assert verify(tmp_path / "out.h5").is_ok
     bad.write_bytes(good)
     build(photos, tmp_path / "out.h5", options, overwrite=True)
     build(photos, tmp_path / "fresh.h5", options)
@@ -235,7 +235,7 @@ def test_names_that_a_file_cannot_have_are_refused(run: Run, tmp_path: Path, pho
     assert "has no column size, only path, label, note; see --keep-columns" in done.stderr
     done = run("build", "photos", "out.h5", "--manifest", "t.csv", "--keep-columns", "note")
     assert done.returncode == 1
-    assert "line 2: note has 70,000 bytes; a file holds 65,536" in done.stderr
+    assert "line 2: note has 70,000 bytes; the limit is 65,536" in done.stderr
     done = run("build", "photos", "out.h5", "--keep-columns", "note")
     assert (done.returncode, "--keep-columns requires --manifest" in done.stderr) == (2, True)
 
@@ -347,7 +347,7 @@ def test_class_mode_none_needs_only_paths(run: Run, tmp_path: Path) -> None:
             assert "labels" not in file["train"]
             assert json.loads(file.attrs["config"])["label_columns"] == []
         assert run("inspect", f"{table}.h5", "--report", f"{table}.html").returncode == 0
-        assert verify(tmp_path / f"{table}.h5", source=root, redecode="all").is_whole
+        assert verify(tmp_path / f"{table}.h5", source=root, redecode="all").is_ok
         assert run("build", "flat", f"{table}.h5", "--manifest", f"{table}.csv", "--class-mode",
                    "none", "--target-size", "8", "--check").returncode == 0  # fmt: skip
 

@@ -242,7 +242,7 @@ RECOGNIZED = {
         ["photos/a.jpg", "paintings/b.jpg"], "classes", ("paintings", "photos"), {"": 2},
         codes=("kinds",),
     ),
-    "images-beside-classes": Found(
+    "images-next-to-classes": Found(
         images("cat", "dog", "images"), "classes", ("cat", "dog", "images"), {"": 6},
         codes=("kinds",),
     ),
@@ -375,7 +375,7 @@ ASKED = {
         "look like images and their annotations",
         ("--exclude ISIC_Task1_Training_GroundTruth --label-from REGEX",),
     ),
-    "test-beside-images": Asked(
+    "test-next-to-images": Asked(
         images("images", "test"), "test is named like a split, images is not",
         ("--manifest FILE", "--exclude test --label-from REGEX", "--layout classes"),
     ),
@@ -384,7 +384,7 @@ ASKED = {
         "train is named like a split, extra and unlabeled are not",
         ("--exclude extra --exclude unlabeled --label-from REGEX", "--layout classes"),
     ),
-    "test-beside-a-dataset": Asked(
+    "test-next-to-a-dataset": Asked(
         [*of_classes("plants/plants/train", "plants/plants/valid"), *images("test/test")],
         "test is named like a split, plants is not", ("--exclude test",),
     ),
@@ -399,7 +399,7 @@ ASKED = {
         ("--manifest FILE", "--label-from REGEX", "--class-mode none", "--layout classes"),
     ),
     "only-folder-doubled": Asked(
-        images("celeba/celeba"), "celeba is the only folder, and is in a folder of the same name",
+        images("celeba/celeba"), "celeba is the only folder, in a folder of the same name",
         ("--manifest FILE", "--class-mode none"),
     ),
     "work-folders": Asked(
@@ -577,13 +577,13 @@ def test_what_the_message_offers_settles_it(tmp_path: Path) -> None:
 
 SETTLED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "repeated-folders-of-some": ({"class_from": "leaf"}, CLASSES),
-    "test-beside-a-dataset": ({"exclude": ("test",)}, CLASSES),
+    "test-next-to-a-dataset": ({"exclude": ("test",)}, CLASSES),
     "doubled-with-images": ({"exclude": ("/train/train/*.jpg",)}, CLASSES),
     "annotations-by-label-from": (
         {"exclude": ("annotations",), "label_from": "([a-z]+)_"},
         ("cat", "pug"),
     ),
-    "test-beside-images": ({"exclude": ("test",), "label_from": r"([0-9])\."}, ("0", "1")),
+    "test-next-to-images": ({"exclude": ("test",), "label_from": r"([0-9])\."}, ("0", "1")),
     "work-folders": ({"exclude": ("plots",)}, CLASSES),
     "work-folders-of-folders": ({"exclude": ("results",)}, CLASSES),
     "train-beside-work-folders": ({"exclude": ("results",)}, CLASSES),
@@ -823,7 +823,7 @@ def test_a_class_that_is_a_link_out_is_asked(tmp_path: Path, run: Run, name: str
     for only in ((), ("--dry-run",), ("--check",), ("--shards", "2")):
         done = run("build", root, "out.h5", *SMALL, *only)
         assert done.returncode == 1
-        assert "cat leads out of the dataset folder by a link" in done.stderr
+        assert "cat is a link out of the dataset folder" in done.stderr
         assert "--follow-links" in done.stderr
         assert "--on-error skip" in done.stderr
     with pytest.raises(DatasetError, match="pass follow_links=True"):

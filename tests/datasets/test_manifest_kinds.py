@@ -97,7 +97,7 @@ def test_one_number_is_a_number(tmp_path: Path, photos: Path) -> None:
         with h5py.File(tmp_path / f"{mode}.h5") as file:
             assert file["train/labels"].shape == shape
             assert file.attrs["classes"].tolist() == [b"y"]
-        assert verify(tmp_path / f"{mode}.h5").is_whole
+        assert verify(tmp_path / f"{mode}.h5").is_ok
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_one_number_is_a_number(tmp_path: Path, photos: Path) -> None:
         ("regression", {"x": "many"}, "line 2: x many is not a number"),
         ("regression", {"y": "nan"}, "line 2: y nan is not a number"),
         ("regression", {"y": "-inf"}, "line 2: y -inf is not finite"),
-        ("regression", {"y": "1e39"}, "line 2: y 1e39 is not finite, or more than float32"),
+        ("regression", {"y": "1e39"}, "line 2: y 1e39 is not finite, or too large for float32"),
         ("regression", {"x": ""}, "line 2: x is empty"),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path, photos: Path, mode: str) -> Non
     """In labels and in weights; a value that cannot be is named where checksums were made anew."""
     options, _ = make(tmp_path, photos, mode)
     build(photos, tmp_path / "out.h5", options)
-    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_whole
+    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_ok
     for column in ("labels", "weights"):
         with h5py.File(tmp_path / "out.h5", "r+") as file:
             data = file["train"][column]
@@ -137,7 +137,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path, photos: Path, mode: str) -> Non
         assert (found.counts["record"], found.counts["digest"]) == (1, 1), column
         with h5py.File(tmp_path / "out.h5", "r+") as file:
             file["train"][column][3] = old
-    assert verify(tmp_path / "out.h5", quick=True).is_whole
+    assert verify(tmp_path / "out.h5", quick=True).is_ok
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_skipped_and_compressed_rows_keep_labels_and_weights(tmp_path: Path, pho
                 assert label.tolist() == [np.float32(row["x"]), np.float32(row["y"])]
                 assert weight == row["weight"]
     assert list(by_path) == [rows[3]["path"]]
-    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_whole
+    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_ok
     assert not find_changes(photos, tmp_path / "out.h5", options, on_error="skip").is_due
 
 
@@ -358,7 +358,7 @@ def test_original_bytes_have_these_labels_too(tmp_path: Path, photos: Path, mode
     (photos / rows[3]["path"]).write_bytes(b"no image")
     options = replace(options, store=replace(options.store, store="encoded"))
     build(photos, tmp_path / "out.h5", options, on_error="skip")
-    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_whole
+    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_ok
     wanted = {}
     with h5py.File(tmp_path / "pixels.h5") as file:
         for split in ("train", "validation"):
@@ -400,5 +400,5 @@ def test_shards_are_merged_to_the_one_file(tmp_path: Path, photos: Path, mode: s
         ):  # fmt: skip
             assert (mine.low, mine.high, mine.positives) == (other.low, other.high, other.positives)
             assert mine.mean == pytest.approx(other.mean)
-    assert verify(tmp_path / "shards", source=photos, redecode="all").is_whole
+    assert verify(tmp_path / "shards", source=photos, redecode="all").is_ok
     assert check(tmp_path / "shards").is_ok == check(tmp_path / "one.h5").is_ok

@@ -172,8 +172,8 @@ def test_a_turned_tiff_has_the_mask_that_pillow_shows(tmp_path: Path) -> None:
 
 
 BAD = {
-    "colours": (encoded(photo(40, 30), "PNG"), "it has the colours of RGB; a mask has one channel"),
-    "alpha": (encoded(photo(40, 30, mode="LA"), "PNG"), "it has the colours of LA"),
+    "colours": (encoded(photo(40, 30), "PNG"), "it has the colors of RGB; a mask has one channel"),
+    "alpha": (encoded(photo(40, 30, mode="LA"), "PNG"), "it has the colors of LA"),
     "size": (encoded(Image.new("L", (30, 40)), "PNG"), "it has 30×40 pixels, its image 40×30"),
     "deep": (
         encoded(Image.fromarray(np.full((30, 40), 256, np.uint16)), "PNG"),
@@ -209,7 +209,7 @@ def test_a_mask_that_is_none_is_an_error_of_its_image(tmp_path: Path, case: str)
                 np.testing.assert_array_equal(one, other)
         images = file["train/images"][()] / np.float64(255)
         np.testing.assert_allclose(file["statistics/mean_train"], images.mean((0, 1, 2)), 1e-6)
-    assert verify(tmp_path / "out.h5", source=tmp_path / "photos", redecode="all").is_whole
+    assert verify(tmp_path / "out.h5", source=tmp_path / "photos", redecode="all").is_ok
     assert not find_changes(
         tmp_path / "photos", tmp_path / "out.h5", masked(tmp_path, rows), on_error="skip"
     ).is_due
@@ -264,7 +264,7 @@ def test_masks_of_a_manifest_are_looked_up(tmp_path: Path) -> None:
 def test_a_flipped_byte_of_a_mask_is_found(tmp_path: Path) -> None:
     """And one of what its row says of it."""
     build(tmp_path / "photos", tmp_path / "out.h5", masked(tmp_path, draw(tmp_path)))
-    assert verify(tmp_path / "out.h5").is_whole
+    assert verify(tmp_path / "out.h5").is_ok
     for column, value in (("labels", 9), ("label_sha256", 1), ("label_paths", b"masks/9.png")):
         with h5py.File(tmp_path / "out.h5", "r+") as file:
             old = file["train"][column][2]
@@ -273,7 +273,7 @@ def test_a_flipped_byte_of_a_mask_is_found(tmp_path: Path) -> None:
         assert (found.counts["record"], found.counts["digest"]) == (1, 1), column
         with h5py.File(tmp_path / "out.h5", "r+") as file:
             file["train"][column][2] = old
-    assert verify(tmp_path / "out.h5").is_whole
+    assert verify(tmp_path / "out.h5").is_ok
 
 
 def test_a_changed_mask_is_a_changed_source(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_changed_mask_is_a_changed_source(tmp_path: Path) -> None:
     options = masked(tmp_path, draw(tmp_path))
     build(photos, tmp_path / "out.h5", options)
     before = fingerprint(photos, options).hexdigest
-    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_whole
+    assert verify(tmp_path / "out.h5", source=photos, redecode="all").is_ok
     assert not find_changes(photos, tmp_path / "out.h5", options).is_due
     save(photos / "masks" / "2.png", encoded(Image.fromarray(values(8, 8, 99)), "PNG"))
     assert find_changes(photos, tmp_path / "out.h5", options).changed == [b"images/2.png"]
@@ -298,7 +298,7 @@ def test_a_changed_mask_is_a_changed_source(tmp_path: Path) -> None:
     (photos / "masks" / "3.png").unlink()
     (finding,) = verify(tmp_path / "out.h5", source=photos).findings
     assert (finding.code, finding.path) == ("missing", b"images/3.png")
-    assert finding.message == "it, or its mask, is not in the folder any more"
+    assert finding.message == "it, or its mask, is not in the dataset any more"
 
 
 def test_a_mask_decoded_to_other_values_is_found(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_mask_decoded_to_other_values_is_found(tmp_path: Path) -> None:
         digest = content_digest(reader)
     with h5py.File(tmp_path / "out.h5", "r+") as file:
         file["content_sha256"][...] = np.frombuffer(digest, np.uint8)
-    assert verify(tmp_path / "out.h5", source=photos).is_whole
+    assert verify(tmp_path / "out.h5", source=photos).is_ok
     found = verify(tmp_path / "out.h5", source=photos, redecode="all")
     assert [finding.code for finding in found.findings] == ["pixels"]
     assert "its mask again gives other values" in found.findings[0].message
@@ -356,7 +356,7 @@ def test_a_build_of_masks_is_continued(tmp_path: Path, what: str) -> None:
     elif what == "its mask's path":
         rows = draw(tmp_path)
         rows[0]["label"], rows[4]["label"] = rows[4]["label"], rows[0]["label"]
-        with pytest.raises(BadImagesError, match=r"2 of 8 images .*\n.*they must agree"):
+        with pytest.raises(BadImagesError, match=r"2 of 8 images .*\n.*they must be equal"):
             build(photos, tmp_path / "out.h5", masked(tmp_path, rows))
         options, kept = masked(tmp_path, draw(tmp_path)), len(SIZES)  # of both builds
     report = build(photos, tmp_path / "out.h5", options)
@@ -380,7 +380,7 @@ def test_compressed_images_have_plain_masks(tmp_path: Path) -> None:
             number = int(path[7:8])
             image = Image.fromarray(values(*SIZES[number], number))
             np.testing.assert_array_equal(mask, np.asarray(fitted(image, "stretch")))
-    assert verify(tmp_path / "out.h5", source=tmp_path / "photos", redecode="all").is_whole
+    assert verify(tmp_path / "out.h5", source=tmp_path / "photos", redecode="all").is_ok
 
 
 def test_masks_are_served_from_where_they_lie(
@@ -500,7 +500,7 @@ def test_shards_of_masks_are_merged_to_the_one_file(tmp_path: Path) -> None:
     batchify.merge(tmp_path / "shards", tmp_path / "merged.h5")
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
     one = batchify.open(tmp_path / "one.h5")["train"]
-    assert verify(tmp_path / "shards", source=photos, redecode="all").is_whole
+    assert verify(tmp_path / "shards", source=photos, redecode="all").is_ok
     several = batchify.open(tmp_path / "shards")["train"]
     np.testing.assert_array_equal(np.asarray(several.labels), one.labels)
     np.testing.assert_array_equal(several.weights, one.weights)
@@ -518,7 +518,7 @@ def test_masks_are_read_from_a_store(s3: S3Server, tmp_path: Path) -> None:
     build("s3://bucket/photos", tmp_path / "far.h5", options, on_error="skip", workers=1)
     assert (tmp_path / "far.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
     found = verify(tmp_path / "far.h5", source="s3://bucket/photos", redecode="all", workers=1)
-    assert found.is_whole
+    assert found.is_ok
     assert found.decoded == len(SIZES) - 1
     rows[2]["label"] = "masks/no.png"
     with pytest.raises(ManifestError, match="line 4: its mask masks/no"):

@@ -67,7 +67,7 @@ def test_a_table_of_ids_and_breeds_is_understood(run: Run, dogs: Path) -> None:
         for path, label in zip(file["train/paths"], file["train/labels"], strict=True):
             number = int(path.decode().removeprefix("train/").removesuffix(".jpg"))
             assert label == 1 - number % 2
-    assert verify(dogs.parent / "a.h5", source=dogs, redecode="all").is_whole
+    assert verify(dogs.parent / "a.h5", source=dogs, redecode="all").is_ok
     run("inspect", "a.h5", "--report", "r.html")
     assert "--label-columns breed" in (dogs.parent / "r.html").read_text()
 
@@ -102,13 +102,14 @@ def test_where_several_columns_qualify_the_build_stops(
     write_table(tmp_path / "t.csv", rows)
     done = run("build", "photos", "out.h5", "--manifest", "t.csv")
     assert done.returncode == 1
-    assert "several columns that may be the paths: file_name, image; choose by --path-column" in (
+    assert "several columns that may be the paths: file_name, image; choose with --path-column" in (
         done.stderr
     )
     done = run("build", "photos", "out.h5", "--manifest", "t.csv", "--path-column", "IMAGE")
     assert done.returncode == 1
-    assert "several columns that may be the labels: class, category; choose by --label-columns" in (
-        done.stderr
+    assert (
+        "several columns that may be the labels: class, category; choose with --label-columns"
+        in (done.stderr)
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "t.csv"]
     done = run("build", "photos", "out.h5", "--manifest", "t.csv", "--path-column", "image",
@@ -139,7 +140,7 @@ def test_names_decide_where_values_do_not(tmp_path: Path, dogs: Path) -> None:
     assert read(dogs, write_table(tmp_path / "number.csv", rows)) == wanted
     rows = [{**row, "id": f"{row['id']:04}"} for row in rows]
     table = write_table(tmp_path / "both.csv", rows)
-    assert "may be the paths: id, Bild; choose by --path-column" in refused(dogs, table)
+    assert "may be the paths: id, Bild; choose with --path-column" in refused(dogs, table)
     assert read(dogs, table, path_column="id") == wanted
     rows = [{**row, "file": row.pop("Bild")} for row in map(dict, rows)]
     assert read(dogs, write_table(tmp_path / "file.csv", rows)) == wanted
@@ -159,12 +160,12 @@ def test_what_is_not_found_is_told(tmp_path: Path, photos: Path) -> None:
     table = tmp_path / "t.csv"
     for text, mode, message in (
         ("a,b\n1,2\n", "sparse", "has no column path, only a, b; --path-column names"),
-        ("path,a,b\ncat/img_000.jpg,1,2\n", "sparse", "may be the labels: a, b; choose by"),
+        ("path,a,b\ncat/img_000.jpg,1,2\n", "sparse", "may be the labels: a, b; choose with"),
         ("path\ncat/img_000.jpg\n", "sparse", "has no column label, only path; --label-columns"),
         ("id,y\n7,a\n", "sparse", "line 2: 7: there is no such file, and none with this name"),
-        ("path,a,b\ncat/img_000.jpg,1,0\n", "multilabel", "labels: a, b; choose by --label-"),
+        ("path,a,b\ncat/img_000.jpg,1,0\n", "multilabel", "labels: a, b; choose with --label-"),
         ("path,PATH,y,y\ncat/img_000.jpg,x,a,b\n", "sparse", "has 2 columns y; keep one"),
-        ("id,name,y\n7,8,a\n", "sparse", "may be the paths: id, name; choose by --path-column"),
+        ("id,name,y\n7,8,a\n", "sparse", "may be the paths: id, name; choose with --path-column"),
     ):
         table.write_text(text)
         assert message in refused(photos, table, mode), text
@@ -242,7 +243,7 @@ def test_names_without_folder_or_ending_find_their_one_file(
         ),
         ("img_001.jpg", "it may be cat/img_001.jpg or dog/img_001.jpg"),
         ("g_000", "line 2: g_000: there is no such file, and none with this name and the ending"),
-        ("more/last.txt", "line 2: more/last.txt: not of a kind that is decoded"),
+        ("more/last.txt", "line 2: more/last.txt: not taken because of its ending"),
         ("ca/img_000", "there is no such file"),
     ):
         table.write_text(f"id,label\n{name},x\n")

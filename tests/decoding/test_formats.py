@@ -67,7 +67,7 @@ BOXES = b"\0\0\0\x18ftyp"
         (b'<?xml version="1.0"?><svg>', "format not allowed: SVG"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied', "format not allowed: XML"),
         (b'{"error": "rate limit"}', "JSON text, not an image: its download failed"),
-        (bytes(5000), "not an image but zero bytes alone"),
+        (bytes(5000), "not an image: all its bytes are zero"),
         (BOXES + b"qt  \0\0\0\0qt  ", "format not allowed: a video"),
         (BOXES + b"mp42\0\0\0\0isom", "format not allowed: a video"),
         (BOXES + b"crx \0\0\0\1crx ", "format not allowed: a camera raw file (CR3)"),
@@ -158,7 +158,7 @@ def test_the_thumbnail_of_a_raw_file_is_not_the_image() -> None:
     tiff = encoded(photo(16, 12, mode="L"), "TIFF")
     canon = tiff[:4] + (16).to_bytes(4, "little") + b"CR\2\0\0\0\0\0" + tiff[8:]
     for data in (raw_tiff(_50706=b"\1\4\0\0"), raw_tiff(_254=1, _330=8), canon):
-        assert reason(data).startswith("a camera raw file, which holds a thumbnail")
+        assert reason(data).startswith("a camera raw file, in which only a thumbnail")
     assert decode_image(raw_tiff(_254=1), DecodeOptions()).size == (12, 16)
 
 

@@ -64,7 +64,7 @@ def test_the_file_in_hand_is_named(run_process: Run, site: str, data: Path, name
     done = build(run_process, site, "--workers", "2")
     reason = {
         "crash": "its worker process was ended by SIGSEGV",
-        "hang": "not done in time (see --image-timeout)",
+        "hang": "took too long (see --image-timeout)",
     }[name]
     assert done.returncode == 1
     assert f"Error: cat/{name}.jpg: {reason}; what is decoded is kept: run the" in done.stderr
@@ -91,7 +91,7 @@ def test_the_file_in_hand_is_skipped(
         skipped = {row["path"].decode(): row["reason"].decode() for row in file["skipped"][()]}
         assert len(file["X_train"]) + len(file["X_validation"]) == 24
     assert set(skipped) == {f"dog/{name}.jpg" for name in names}
-    assert skipped["dog/hang.jpg"] == "not done in time (see --image-timeout)"
+    assert skipped["dog/hang.jpg"] == "took too long (see --image-timeout)"
 
 
 def test_a_crash_in_this_process_is_named_by_the_next_build(

@@ -482,7 +482,7 @@ def test_v9_pages_are_not_animations(tmp_path: Path) -> None:
     assert losses(tmp_path, data, "tif") == ["pages"]
     os.remove(tmp_path / "out.h5")
     report = batchify.build(tmp_path / "d", tmp_path / "out.h5", workers=1)
-    assert "(20 further pages are not stored)" in str(report.warnings[0])
+    assert "(20 more pages are not stored)" in str(report.warnings[0])
 
 
 def test_frames_are_a_warning(tmp_path: Path) -> None:
@@ -530,7 +530,7 @@ def test_v10_a_file_without_its_end(run: Run, draw: Callable[..., Path], tmp_pat
     accept = ("--truncated", "accept")
     done = run("build", root, "out.h5", *SMALL, *accept, "--restart")
     assert done.returncode == 0
-    assert warned(done.stdout)[0].startswith("12 of 12 images lack their end")
+    assert warned(done.stdout)[0].startswith("12 of 12 images are incomplete")
     with h5py.File(tmp_path / "out.h5") as file:
         expected = decoded(encoded(photo(24, 16), "JPEG")).pixels
         np.testing.assert_array_equal(file["X_train"][0], expected)
@@ -548,7 +548,7 @@ def test_truncated_files_of_each_format(name: str, by: int) -> None:
     assert "truncated" in flags_of(truncated(name, by), truncated="accept")
     whole = decoded(encoded(photo(24, 16), name))
     np.testing.assert_array_equal(found.pixels[8], whole.pixels[8]) if by < 60 else None
-    with pytest.raises(BadImageError, match="; --truncated accept takes what is there"):
+    with pytest.raises(BadImageError, match="; --truncated accept decodes what is there"):
         decoded(truncated(name, by))
 
 
@@ -673,7 +673,7 @@ def deep_page() -> dict[str, tuple[bytes, str, str, int, str]]:
         "transparent": (encoded(photo(mode="RGBA"), "PNG"), "png", "", 0, "--color-mode rgba"),
         "five-bands": (tiff(bands[..., :5], extra=2), "tif", "", 0, "more bands than the color"),
         "many-bands": (tiff(bands, extra=10), "tif", "", 3, "a TIFF of 13 bands"),
-        "pages": (encoded(photo(), "TIFF", **animated), "tif", "", 0, "(12 further pages are"),
+        "pages": (encoded(photo(), "TIFF", **animated), "tif", "", 0, "(12 more pages are"),
         "truncated": (truncated("JPEG", 1), "jpg", "", 3, "--truncated accept"),
         "large-profile": (encoded(photo(), "PNG", icc_profile=bytes(3 << 20)), "png", "", 0, ""),
         "large-photos": (encoded(photo(), "PNG"), "png", "--max-pixels 99", 3, "--max-pixels"),

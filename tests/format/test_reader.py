@@ -227,34 +227,34 @@ def skipped_has_others(file: h5py.File) -> None:
 
 
 HOSTILE: list[tuple[Callable[[h5py.File], None], str]] = [
-    (external_link, "train has a link that is not a hard one: labels"),
-    (soft_link, "train has a link that is not a hard one: labels"),
-    (linked_statistics, "statistics has a link that is not a hard one: mean_train"),
-    (soft_link_beside, "/ has a link that is not a hard one: more"),
+    (external_link, "train has a link that is not a hard link: labels"),
+    (soft_link, "train has a link that is not a hard link: labels"),
+    (linked_statistics, "statistics has a link that is not a hard link: mean_train"),
+    (soft_link_beside, "/ has a link that is not a hard link: more"),
     (external_storage, "train/labels is not stored in chunks of this file"),
     (virtual, "train/labels is not stored in chunks of this file"),
     (unknown_filter, "train/images has a filter that is not gzip"),
     (filtered_labels, "train/labels has a filter that is not gzip"),
     (contiguous, "train/labels is not stored in chunks of this file"),
-    (floating_labels, "train/labels is not of type <i8"),
+    (floating_labels, "train/labels does not have type <i8"),
     (variable_paths, "train/paths is not fixed-length text"),
-    (fewer_labels, "train/labels is of shape"),
-    (endless_rows, "train/images has rows that are not stored"),
+    (fewer_labels, "train/labels has shape"),
+    (endless_rows, "train/images has rows without stored bytes"),
     (split_is_dataset, "validation is not a group"),
     (column_is_group, "train/images is not a dataset"),
     (no_images, "train has no images"),
     (no_splits, "it has no split"),
     (other_version, "its schema version is 2, this batchify reads 1; install another release"),
-    (other_format, "its format attribute is another"),
+    (other_format, "its format attribute does not match"),
     (no_format, "it has no attribute format"),
-    (deep_config, "is not a batchify file that can be read"),
+    (deep_config, "is not a valid batchify file"),
     (list_config, "its config is not a JSON object"),
     (nested_config, "its config is nested"),
     (endless_config, "its config holds Infinity"),
-    (long_creator, "attribute creator is not a single text, or too long a one"),
-    (countless_classes, "its classes are not a list, or too long a one"),
-    (unknown_dtype, "its dtype is not one that this batchify knows"),
-    (variable_format, "attribute format is of another type"),
+    (long_creator, "attribute creator is not a single text, or is too long"),
+    (countless_classes, "its classes are not a list, or the list is too long"),
+    (unknown_dtype, "its dtype is not known to this batchify"),
+    (variable_format, "attribute format has the wrong type"),
     (scalar_classes, "its classes are not a list"),
     (many_links, "/ has more than 256 entries"),
     (skipped_is_group, "/skipped is not a dataset"),
@@ -280,7 +280,7 @@ def test_labels_that_are_of_no_class_are_refused(out: Path) -> None:
     """A count of each class would be wrong, or run past the end."""
     with h5py.File(out, "r+") as file:
         file["train/labels"][0] = 7
-    with pytest.raises(FileFormatError, match="train/labels has labels that are not of a class"):
+    with pytest.raises(FileFormatError, match="train/labels has labels that are not class indices"):
         summarize(out)
 
 
@@ -305,7 +305,7 @@ def test_a_file_cut_short_is_refused(out: Path) -> None:
     whole = out.read_bytes()
     for share in (0.01, 0.3, 0.7, 0.999):
         out.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(FileFormatError, match="is not a batchify file that can be read"):
+        with pytest.raises(FileFormatError, match="is not a valid batchify file"):
             summarize(out)
 
 
@@ -367,11 +367,11 @@ def test_errors_are_one_family() -> None:
 @pytest.mark.parametrize(
     ("chunks", "message"),
     [
-        ([(4, 100), (8, 200)], "rows have no place, or several"),
-        ([(0, 100), (0, 200)], "rows have no place, or several"),
-        ([(0, 100), (8, 200)], "rows have no place, or several"),
-        ([(0, 100), (3, 200)], "chunks that begin where none can"),
-        ([(0, 100), (4, 990)], "rows past the end of the file"),
+        ([(4, 100), (8, 200)], "rows have no offset, or several"),
+        ([(0, 100), (0, 200)], "rows have no offset, or several"),
+        ([(0, 100), (8, 200)], "rows have no offset, or several"),
+        ([(0, 100), (3, 200)], "a chunk has an impossible offset"),
+        ([(0, 100), (4, 990)], "rows are past the end of the file"),
     ],
 )
 def test_each_row_has_one_place(chunks: list[tuple[int, int]], message: str) -> None:

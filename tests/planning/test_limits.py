@@ -247,7 +247,7 @@ def test_numbers_and_masks_are_drawn_from_all(photos: Path, tmp_path: Path) -> N
         ]
     assert len(split_rows) == 7
     assert all(of[path] == label == weight for path, label, weight in split_rows)
-    assert verify(tmp_path / "out.h5", source=photos).is_whole
+    assert verify(tmp_path / "out.h5", source=photos).is_ok
 
 
 def test_the_command_draws_and_says_so(run: Run, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_the_command_draws_and_says_so(run: Run, tmp_path: Path) -> None:
     told = json.loads(
         run("build", root, "o.h5", "--max-per-class", "2", "--dry-run", "--json").stdout
     )
-    assert (told["left_out"]["undrawn"], told["config"]["max_per_class"]) == (16, 2)
+    assert (told["ignored"]["undrawn"], told["config"]["max_per_class"]) == (16, 2)
     assert run("build", root, "o.h5", "--limit", "0").returncode == 2
     done = run("build", root, "o.h5", "--max-per-class", "2", "--class-mode", "none")
     assert (done.returncode, "pass --limit" in done.stderr) == (2, True)
@@ -303,7 +303,7 @@ def test_a_trial_is_resumed_and_cut_into_shards(
         build(root, tmp_path / "out.h5", limited(limit=12), progress=stop_after(8))
     build(root, tmp_path / "out.h5", options)
     build_shards(root, tmp_path / "shards", options, shards=2)
-    assert verify(tmp_path / "shards", source=root).is_whole
+    assert verify(tmp_path / "shards", source=root).is_ok
     merge(tmp_path / "shards", tmp_path / "merged.h5")
     for name in ("out.h5", "merged.h5"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "one.h5").read_bytes()
@@ -350,4 +350,4 @@ def test_verify_draws_as_the_build_did(tmp_path: Path) -> None:
     options = limited(policy="stratified", validation=0.25, group_duplicates=True, limit=9)
     for source in (root, root / "train"):
         build(source, tmp_path / "out.h5", options, overwrite=True)
-        assert verify(tmp_path / "out.h5", source=source).is_whole
+        assert verify(tmp_path / "out.h5", source=source).is_ok

@@ -327,7 +327,7 @@ def test_errors_fail_the_job_after_they_are_shown(machine: Runner) -> None:
     leak(machine)
     done = use(machine)
     failed = [name for name, result in done.steps.items() if result == "failure"]
-    assert failed == ["Fail where the check found errors"], done.log
+    assert failed == ["Fail if the check found errors"], done.log
     assert done.outputs["check"] == "failed"
     assert int(done.outputs["errors"]) >= 1
     assert done.artifacts
@@ -398,7 +398,7 @@ def test_a_configuration_file_may_ask_for_more(machine: Runner, option: str) -> 
     assert found.steps["Write the job summary"] == "success"
     assert found.failed == (option == "dry-run")
     if found.failed:
-        assert "asks for dry-run or check; leave them out" in found.summary
+        assert "asks for dry-run or check; remove them" in found.summary
 
 
 @posix

@@ -148,7 +148,7 @@ def test_every_training_loop_runs(built: Path, name: str) -> None:
         done = subprocess.run(
             [sys.executable, "-c", text],
             cwd=built,
-            env={**os.environ, "HF_HOME": str(built)},
+            env={**os.environ, "HF_HOME": str(built), "KERAS_BACKEND": "torch"},
             capture_output=True,
             text=True,
             check=False,

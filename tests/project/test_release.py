@@ -40,7 +40,7 @@ All that a user sees.
         ("1.2.0", "v1.2.1", 1, "the tag is v1.2.1, but batchify/_version.py has 1.2.0"),
         ("1.2.0", "1.2.0", 1, "the tag is 1.2.0, but"),
         ("1.2.0rc1", "v1.2.0rc1", 1, "CHANGELOG.md has no section ## 1.2.0rc1"),
-        ("1.0.0", "v1.0.0", 1, "CHANGELOG.md says nothing on 1.0.0"),
+        ("1.0.0", "v1.0.0", 1, "CHANGELOG.md has no text for 1.0.0"),
         ("1.2", "v1.2", 1, "CHANGELOG.md has no section ## 1.2;"),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_damaged_row_hides_no_other(photos: Path, tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["train/images"][2] ^= 1
     with Reader(path) as reader, Pictures(reader, "train") as pictures:
-        with pytest.raises(FileFormatError, match="train, row 2 is damaged: its checksum"):
+        with pytest.raises(FileFormatError, match="train, row 2 is damaged: checksum mismatch"):
             pictures.get(2)
         tiles = [pictures.thumbnail(row, 40) for row in range(4)]
         assert pictures.damaged == {2}

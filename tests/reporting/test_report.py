@@ -126,13 +126,13 @@ def test_sizes_and_kinds_are_those_of_the_sources(zoo: Path, tmp_path: Path) -> 
         assert int(row[2]) == sum(sides[side] for side in range(first, max(first, last) + 1))
     kinds = {row[0]: int(row[2]) for row in page.tables["Kind of image"][1:]}
     assert sum(kinds.values()) == rows
-    assert {name: kinds[name] for name in ("greyscale", "palette", "CMYK")} == {
-        "greyscale": 6, "palette": 2, "CMYK": 1,
+    assert {name: kinds[name] for name in ("grayscale", "palette", "CMYK")} == {
+        "grayscale": 6, "palette": 2, "CMYK": 1,
     }  # fmt: skip
     traits = {row[0]: int(row[2]) for row in page.tables["Images with"][1:]}
     flags = [split.flags for split in summarize(tmp_path / "out.h5").splits]
     assert traits["transparency"] == sum(each["alpha"] for each in flags)
-    assert traits["16 bits a channel"] == sum(each["sixteen_bit"] for each in flags)
+    assert traits["16 bits per channel"] == sum(each["sixteen_bit"] for each in flags)
     assert traits["smaller than stored"] == int(np.any(sizes < [20, 16], axis=1).sum())
 
 
@@ -429,7 +429,7 @@ def test_pictures_stop_where_the_page_would_grow(
     pictures = page.all("img")
     assert 1 <= len(pictures) < 14
     assert sum(len(each["src"]) for each in pictures) <= 9000
-    assert page.text.count("left out: the page is kept small") == 14 - len(pictures)
+    assert page.text.count("not shown, to keep the page small") == 14 - len(pictures)
     assert gathered(tmp_path / "out.h5").repeats.shown_others[0].picture.uri
 
 

@@ -107,9 +107,9 @@ def test_labels_of_no_class_are_refused(tmp_path: Path, class_mode: str) -> None
     with h5py.File(path, "r+") as file:
         file["train/labels"][2] = 2 if class_mode == "sparse" else 1
     with Reader(path) as reader:
-        with pytest.raises(FileFormatError, match="not of a class"):
+        with pytest.raises(FileFormatError, match="not class indices"):
             sample_rows(reader, "train", per_class=1, most_classes=1, seed=0)
-        with pytest.raises(FileFormatError, match="not of a class"):
+        with pytest.raises(FileFormatError, match="not class indices"):
             summary_of(reader)
 
 

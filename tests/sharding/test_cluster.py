@@ -166,7 +166,7 @@ def test_a_local_cluster_makes_the_same_shards(photos: Path, tmp_path: Path) -> 
                 scheduler=local.scheduler_address,
                 progress=seen.append,
             )
-            assert report.stood == stood
+            assert report.shards_kept == stood
         (photos / "cat" / "img_004.jpg").write_bytes(b"no")
         with pytest.raises(BadImagesError, match=r"1 of 15 images failed:\n  - cat/img_004"):
             batchify.build_shards(
@@ -264,8 +264,8 @@ def test_a_shard_that_a_scheduler_forgot_is_told() -> None:
     error = workers.explain(CancelledError(), "train-00000-of-00002.h5")
     assert isinstance(error, ClusterError)
     assert str(error) == (
-        "the scheduler lost train-00000-of-00002.h5, as it does when it restarts; the shards "
-        "that are done are kept: run the same command again to continue"
+        "the scheduler lost train-00000-of-00002.h5, as it does when it restarts; finished shards "
+        "are kept: run the same command again to continue"
     )
 
 

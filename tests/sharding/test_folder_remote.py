@@ -42,7 +42,7 @@ def test_shards_in_a_store_are_those_of_a_folder(
     source = dataset if "://" in dataset else str(tmp_path / dataset)
     for stood in (0, 4):
         report = batchify.build_shards(source, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
-        assert (report.stood, report.path) == (stood, URL)
+        assert (report.shards_kept, report.path) == (stood, URL)
         assert contents(URL) == own
         assert os.listdir(tmp_path / "work") == []
     assert not batchify.find_shard_changes(source, URL, OPTIONS, shards=2).is_due
@@ -59,7 +59,7 @@ def test_a_shard_that_is_lost_or_damaged_is_built_again(
     changes = batchify.find_shard_changes(photos, URL, OPTIONS, shards=2)
     assert changes.lines()[0].startswith("2 shards damaged or missing: train-00001")
     report = batchify.build_shards(photos, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
-    assert report.stood == 2
+    assert report.shards_kept == 2
     assert contents(URL) == own
     with pytest.raises(OutputExistsError, match="pass --overwrite"):
         batchify.build_shards(photos, URL, OPTIONS, shards=1, work_dir=tmp_path / "work")
@@ -89,7 +89,7 @@ def test_a_build_that_is_stopped_goes_on(
             batchify.build_shards(photos, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
     assert sorted(contents(URL)) == ["train-00000-of-00002.h5", "train-00001-of-00002.h5"]
     report = batchify.build_shards(photos, URL, OPTIONS, shards=2, work_dir=tmp_path / "work")
-    assert report.stood == 2
+    assert report.shards_kept == 2
     assert contents(URL) == own
 
 

@@ -132,11 +132,11 @@ def shards(photos: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("dataset", "reason"),
     [
-        ("train/images", "the image of row 1 is another"),
-        ("train/labels", "a row's record_crc32 is another"),
-        ("train/paths", "a row's record_crc32 is another"),
-        ("statistics/mean_train", "its content_sha256 is another"),
-        ("train/record_crc32", "record_crc32 is another"),
+        ("train/images", "checksum mismatch in the image of row 1"),
+        ("train/labels", "record_crc32 mismatch in a row"),
+        ("train/paths", "record_crc32 mismatch in a row"),
+        ("statistics/mean_train", "content_sha256 mismatch"),
+        ("train/record_crc32", "record_crc32 mismatch"),
     ],
 )
 def test_damage_of_a_shard_is_named(
@@ -162,7 +162,7 @@ def test_a_shard_of_another_build_is_refused(shards: Path, photos: Path, tmp_pat
         shards / "validation-00001-of-00003.h5",
     ):
         shutil.copy(source, shards / name)
-        with pytest.raises(FileFormatError, match=f"{name} is damaged: it is of another build"):
+        with pytest.raises(FileFormatError, match=f"{name} is damaged: it is not from the build"):
             batchify.merge(shards, tmp_path / "merged.h5")
         (shards / name).write_bytes(whole)
     (shards / name).unlink()
@@ -187,7 +187,7 @@ def test_targets_that_cannot_be_are_refused(shards: Path, photos: Path, tmp_path
     (tmp_path / "link").symlink_to(shards, target_is_directory=True)
     before = {path: path.read_bytes() for path in shards.iterdir()}
     for place in (shards / "manifest.json", tmp_path / "link" / min(before).name):
-        with pytest.raises(OutputPathError, match="is a shard, or the list of them"):
+        with pytest.raises(OutputPathError, match="is a shard, or the shard index"):
             batchify.merge(shards, place, overwrite=True)
     assert {path: path.read_bytes() for path in shards.iterdir()} == before
     out = tmp_path / "out.h5"
@@ -196,10 +196,10 @@ def test_targets_that_cannot_be_are_refused(shards: Path, photos: Path, tmp_path
         batchify.merge(shards, out)
     assert out.read_bytes() == b"mine"
     batchify.merge(shards, out, overwrite=True)
-    assert batchify.verify(out).is_whole
+    assert batchify.verify(out).is_ok
     out.with_name("out.h5.partial").write_bytes(b"half")
     out.with_name("out.h5.partial.journal").write_bytes(b"rows")
-    with pytest.raises(ResumeError, match="of a build that is not finished"):
+    with pytest.raises(ResumeError, match="belongs to an unfinished build"):
         batchify.merge(shards, out, overwrite=True)
     assert out.with_name("out.h5.partial").read_bytes() == b"half"
     with pytest.raises(FileMissingError, match=r"has no manifest\.json"):
@@ -244,7 +244,7 @@ def test_a_merge_that_is_killed_leaves_the_target_as_it_was(shards: Path, tmp_pa
     assert out.with_name("out.h5.partial.sealing").exists()
     batchify.merge(shards, out, overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "shards", "out.h5"}
-    assert batchify.verify(out).is_whole
+    assert batchify.verify(out).is_ok
 
 
 @pytest.mark.parametrize("call", ["pwrite_all", "sync"])

@@ -86,7 +86,7 @@ def test_shards_hold_the_rows_of_the_one_file(photos: Path, tmp_path: Path) -> N
             assert shard.attrs["classes"].tolist() == [b"cat", b"dog"]
             assert list(shard) == ["X_train", "content_sha256", "statistics", "train", "y_train"]
     for name in names:
-        assert batchify.verify(tmp_path / "shards" / name).is_whole
+        assert batchify.verify(tmp_path / "shards" / name).is_ok
 
 
 def test_the_manifest_lists_classes_rows_and_digests(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_shard_that_stands_is_not_built_again(
         batchify.open(tmp_path / "shards")
     before = [(tmp_path / "shards" / name).stat().st_mtime_ns for name in done]
     report = batchify.build_shards(photos, tmp_path / "shards", OPTIONS, shards=3)
-    assert report.stood == 2
+    assert report.shards_kept == 2
     assert not report.up_to_date
     assert [(tmp_path / "shards" / name).stat().st_mtime_ns for name in done] == before
     assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
@@ -169,7 +169,7 @@ def test_a_shard_that_is_damaged_is_built_again(photos: Path, tmp_path: Path, wh
     changes = batchify.find_shard_changes(photos, folder, OPTIONS, shards=2)
     assert changes.lines() == ["1 shard damaged or missing: train-00001-of-00002.h5"]
     report = batchify.build_shards(photos, folder, OPTIONS, shards=2)
-    assert report.stood == 3
+    assert report.shards_kept == 3
     assert contents(folder) == before
 
 
@@ -316,7 +316,7 @@ def test_restart_begins_shards_anew(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="target_size was"):
         batchify.build_shards(photos, folder, other, shards=2)
     report = batchify.build_shards(photos, folder, other, shards=2, restart=True)
-    assert report.stood == report.kept == report.copied == 0
+    assert report.shards_kept == report.kept == report.copied == 0
     assert batchify.open(folder)["train"].images.shape == (12, 8, 8, 3)
 
 
@@ -447,7 +447,7 @@ def test_a_hostile_manifest_is_refused(
     into = found if key in found else found["splits"]["train"]["shards"][0]
     into[key] = value
     (folder / "manifest.json").write_text(json.dumps(found))
-    with pytest.raises(FileFormatError, match=r"manifest\.json is not a list of shards"):
+    with pytest.raises(FileFormatError, match=r"manifest\.json is not a valid shard index"):
         read_index(os.fsencode(folder))
 
 
@@ -476,7 +476,7 @@ def test_the_command_builds_shards(photos: Path, tmp_path: Path, run: Run) -> No
     assert "out, 4 shards: up to date: 12 train + 3 validation images\ncheck: " in again.stdout
     report = json.loads(run(*arguments, "--json").stdout)
     assert report["up_to_date"] is True
-    assert report["stood"] == len(report["shards"]) == 4
+    assert report["shards_kept"] == len(report["shards"]) == 4
     assert run(*arguments, "--check").returncode == 0
     assert run("inspect", "out").stdout.startswith("out: batchify schema 1")
     refused = run("build", photos, "out", "--scheduler", "tcp://127.0.0.1:8786")
@@ -527,7 +527,7 @@ def test_a_signal_ends_a_build_of_shards(tmp_path: Path) -> None:
     assert "manifest.json.partial" not in left
     assert "manifest.json" not in left
     report = batchify.build_shards(photos, tmp_path / "out", shards=20)
-    assert report.stood >= 1
+    assert report.shards_kept >= 1
     shutil.rmtree(tmp_path / "out")
 
 
@@ -536,10 +536,10 @@ def test_a_folder_of_shards_is_verified_as_one(photos: Path, tmp_path: Path) -> 
     folder = tmp_path / "shards"
     batchify.build_shards(photos, folder, OPTIONS, shards=3)
     result = batchify.verify(folder, source=photos, redecode=7)
-    assert result.is_whole
+    assert result.is_ok
     assert (result.rows, result.images, result.sources, result.decoded) == (15, 15, 15, 7)
     one = folder / "train-00001-of-00003.h5"
-    assert batchify.verify(one, source=photos, redecode="all").is_whole
+    assert batchify.verify(one, source=photos, redecode="all").is_ok
     save(photos / "cat" / "new.jpg", encoded(photo(seed=99), "JPEG"))
     with h5py.File(one, "r+") as file:
         file["train/images"][2] = 7
@@ -604,7 +604,7 @@ def test_a_shard_in_the_place_of_another_is_told(photos: Path, tmp_path: Path, r
     for command in ("inspect", "check"):
         result = run(command, str(folder))
         assert result.returncode == 1
-        assert "train-00000-of-00002.h5 is damaged: it is of another build" in result.stderr
+        assert "train-00000-of-00002.h5 is damaged: it is not from the build" in result.stderr
     assert batchify.verify(folder).counts == {"digest": 1}
 
 
@@ -645,7 +645,7 @@ def test_a_folder_of_shards_may_be_a_file_url(photos: Path, tmp_path: Path) -> N
     assert sum(map(len, batchify.open(folder.as_uri()).values())) == 15
     assert batchify.summarize(folder.as_uri()).classes == (b"cat", b"dog")
     assert batchify.check(folder.as_uri()).images == 15
-    assert batchify.verify(folder.as_uri()).is_whole
+    assert batchify.verify(folder.as_uri()).is_ok
 
 
 def test_a_folder_that_is_not_done_is_told(photos: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_every_command_takes_it(remote: S3Server, zoo: Path, tmp_path: Path) -> 
     assert str(batchify.fingerprint(URL, options)) == str(batchify.fingerprint(zoo, options))
     assert not batchify.find_changes(URL, out, options).is_due
     result = batchify.verify(out, source=URL, redecode="all", workers=1)
-    assert result.is_whole
+    assert result.is_ok
     assert result.decoded == result.sources == result.rows
     here, there = (batchify.check(each, workers=1).as_json() for each in (zoo, URL))
     assert there.pop("path") == URL
@@ -123,7 +123,7 @@ def test_odd_names_are_left_out_with_a_reason(s3: S3Server) -> None:
         ("s3://bucket/photos.zip", DatasetError, "is an archive"),
         ("s3://bucket/photos/loose.png", DatasetError, "is a file; name a folder"),
         ("s3://", OptionError, "names no bucket"),
-        ("nope://bucket/photos", OptionError, "cannot be meant: Protocol not known: nope"),
+        ("nope://bucket/photos", OptionError, "is not valid: Protocol not known: nope"),
         ("simplecache::s3://bucket/photos", DatasetNotFoundError, "does not exist"),
         ("s3://bucket/a::memory://b", OptionError, "chained"),
         ("abfs://bucket/photos", ExtraMissingError, "pip install 'batchify-h5\\[remote\\]'"),
@@ -225,7 +225,7 @@ def test_other_file_systems_are_walked(zoo: Path, tmp_path: Path) -> None:
         build(zoo, tmp_path / "local.h5", workers=1)
         build("memory://zoo", tmp_path / "memory.h5", workers=1)
         assert (tmp_path / "memory.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
-        with pytest.raises(OptionError, match="memory of one process; pass workers=1"):
+        with pytest.raises(OptionError, match="memory of a single process; pass workers=1"):
             build("memory://zoo", tmp_path / "two.h5", workers=2)
     finally:
         memory.rm("/zoo", recursive=True)
@@ -303,4 +303,4 @@ def test_the_only_folder_below_a_url_is_the_dataset(
     assert report.plan.dataset.entered == b"photos"
     assert (tmp_path / "remote.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
     for url in ("s3://bucket/w", "s3://bucket/w/photos"):
-        assert batchify.verify(tmp_path / "remote.h5", source=url, workers=1).is_whole
+        assert batchify.verify(tmp_path / "remote.h5", source=url, workers=1).is_ok

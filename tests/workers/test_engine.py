@@ -95,7 +95,7 @@ def test_a_run_that_is_given_up_ends_soon(monkeypatch: pytest.MonkeyPatch) -> No
     ("task", "message"),
     [
         (-1, "item 0 of task -1: its worker process ended with code 9; leave it out"),
-        (-2, "item 0 of task -2: not done in time (see --image-timeout); leave it out"),
+        (-2, "item 0 of task -2: took too long (see --image-timeout); leave it out"),
         (-3, "item -1 of task -3: its worker process ended with code 9; leave it out"),
         pytest.param(-4, f"item 0 of task -4: {KILLED}; leave it out", marks=POSIX),
     ],
@@ -164,7 +164,7 @@ def test_a_task_that_hangs_in_this_process_is_found_too(count: int | None) -> No
     assert [value for _, (value, _) in results] == [2, 0, 6]
     assert results[2][1][1] != os.getpid()
     with (
-        pytest.raises(WorkerDiedError, match="not done in time"),
+        pytest.raises(WorkerDiedError, match="took too long"),
         engine.Workers(count, 0.5) as workers,
     ):
         list(workers.run(Doubling(), [1, -2, 3], total=3))
@@ -181,7 +181,7 @@ def test_a_daemonic_process_works_alone(count: int | None, monkeypatch: pytest.M
         results = list(workers.run(Doubling(0.01), range(9), total=9))
     assert {pid for _, (_, pid) in results} == {os.getpid()}
     with (
-        pytest.raises(WorkerDiedError, match="not done in time"),
+        pytest.raises(WorkerDiedError, match="took too long"),
         engine.Workers(count, 0.5) as workers,
     ):
         list(workers.run(Doubling(forgiving=True), [1, -2, 3], total=3))

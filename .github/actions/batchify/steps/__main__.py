@@ -86,7 +86,7 @@ def _build(*more: str) -> dict[str, Any]:
         (_folder() / "build.json").unlink()
         raise StepError(
             "batchify build made no file: its configuration file or the environment asks for "
-            "dry-run or check; leave them out"
+            "dry-run or check; remove them"
         )
     return report
 

@@ -71,7 +71,7 @@ def arguments(name: str, *, refused: tuple[str, ...] = ()) -> list[str]:
         if "\0" in part:
             raise StepError(f"{_input(name)} has a NUL character")
         if part.split("=")[0] in refused:
-            raise StepError(f"{_input(name)} has {part}, which is not for the action; leave it out")
+            raise StepError(f"{_input(name)} has {part}, which is not for the action; remove it")
     return parts
 
 
