@@ -891,13 +891,13 @@ def test_doubtful_classes_are_warnings_and_findings(tmp_path: Path, run: Run) ->
         found = {each["code"]: each for each in json.loads(checked.stdout)["findings"]}
         assert {"similar-classes", "missing-class"} <= found.keys()
         assert "the same name" in found["similar-classes"]["advice"]
-        assert "if folders are the splits" in found["missing-class"]["advice"]
+        assert "move images of these classes there" in found["missing-class"]["advice"]
     nested = draw(tmp_path / "N", *images("a/airfield", "a/alley", "b/bank"))
     found = {
         each["code"]: each
         for each in json.loads(run("check", nested, "--json", "--quiet").stdout)["findings"]
     }
-    assert "--class-from leaf" in found["nested-classes"]["advice"]
+    assert "--class-from leaf" in found["nested-classes"]["message"]
 
 
 def test_every_row_of_the_page_is_a_test() -> None:
