@@ -43,6 +43,7 @@ class LockFile:
     def __init__(self, path: bytes) -> None:
         self._path = path
         self._token = secrets.token_hex(4)
+        self._content = json.dumps({**_whoami(), "token": self._token}).encode()
         self.stale = ""
         try:
             self._take(path)
@@ -80,9 +81,8 @@ class LockFile:
             fd = os.open(path, _FLAGS, 0o666)
         except FileExistsError:
             return False
-        try:
-            durable.pwrite_all(fd, json.dumps({**_whoami(), "token": self._token}).encode(), 0)
-            durable.sync(fd)
+        try:  # at once: a kill in between leaves a file that does not say whose it is
+            os.write(fd, self._content)
         finally:
             os.close(fd)
         return True

@@ -299,7 +299,7 @@ class BatchReader:
             columns["images"] = images
         if masks:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
-        losses = (each.lost for i, each in enumerate(records) if i not in bad)
+        losses = (each.lost.of(files[i].path) for i, each in enumerate(records) if i not in bad)
         lost = sum((each for each in losses if each is not NOTHING_LOST), start=NOTHING_LOST)
         return Batch(columns, sorted(bad.items()), kept, lost)
 

@@ -33,6 +33,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchify.common.system import all_memory
 from batchify.common.text import printable
+from batchify.decoding.complaints import caught_complaints, heard
 from batchify.decoding.fitting import fit_image, shrink_jpeg
 from batchify.decoding.formats import check_opened, check_size_limits, openable_formats, why_refused
 from batchify.decoding.losses import NOTHING_LOST, Lost
@@ -181,8 +182,12 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
         If it is true: there is not enough for the pixels, and the image is not at fault.
     """
     nbytes = 0
+    complaints: list[str] = []
     try:
-        with _opened(content, options) as image:
+        with (
+            caught_complaints(content.getvalue()) as complaints,
+            _opened(content, options) as image,
+        ):
             nbytes = _pixel_nbytes(image)
             check_size_limits(*image.size, options)
             _check_memory(nbytes, image, options)
@@ -199,7 +204,8 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
             raise
         raise BadImageError(NO_MEMORY) from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
-        raise DamagedError(f"cannot be decoded: {_one_line(error)}") from error
+        said = f" ({complaints[0]})" if complaints else ""
+        raise DamagedError(f"cannot be decoded: {_one_line(error)}{said}") from error
 
 
 def _opened(content: io.BytesIO, options: DecodeOptions) -> ImageFile.ImageFile:
@@ -271,6 +277,8 @@ def _decoded(
         flags |= EXIF_ROTATED
     if pixels.dtype != np.uint8:
         pixels = _deep_pixels(pixels, flags)
+    if complaints := heard():
+        lost += Lost(damaged=1, complaint=complaints[0])
     if flags & PAGES:
         lost += Lost(pages=tiff_pages(data) - 1)
     if pixels.ndim == 2:

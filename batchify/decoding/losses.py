@@ -6,10 +6,11 @@ It imports neither NumPy nor Pillow: the command line reads its codes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from batchify.choices import FLAGS, flag_bit
+from batchify.common.text import printable
 from batchify.errors import BatchifyWarning
 from batchify.image_options import DecodeOptions, StoreOptions
 
@@ -27,16 +28,32 @@ class Lost:
         Pixels whose 16-bit value became 255, and all pixels of the images that have any.
     pages : int
         Pages of TIFF images beyond the first.
+    damaged : int
+        Images that the library which decoded them calls damaged.
+    complaint : str
+        What it said about the first of them.
     """
 
     clipped: int = 0
     pixels: int = 0
     pages: int = 0
+    damaged: int = 0
+    complaint: str = ""
 
     def __add__(self, other: Lost) -> Lost:
         return Lost(
-            self.clipped + other.clipped, self.pixels + other.pixels, self.pages + other.pages
+            self.clipped + other.clipped,
+            self.pixels + other.pixels,
+            self.pages + other.pages,
+            self.damaged + other.damaged,
+            self.complaint or other.complaint,
         )
+
+    def of(self, path: bytes) -> Lost:
+        """Return this with the path of the image that the complaint is about."""
+        if not self.complaint:
+            return self
+        return replace(self, complaint=f"{printable(path)}: {self.complaint}")
 
 
 NOTHING_LOST = Lost()
@@ -183,11 +200,18 @@ def loss_warnings(
         details["clipped"] = f" ({100 * lost.clipped / lost.pixels:.3g}% of their pixels)"
     if lost is not None and lost.pages:
         details["pages"] = f" ({lost.pages:,} more pages are not stored)"
-    return tuple(
+    found = [
         BatchifyWarning(
             loss.code,
             f"{count:,} of {total:,} images {loss.problem}{details.get(loss.code, '')}; "
             f"{loss.advice}",
         )
         for loss, count in find_losses(sources, decode, store)
-    )
+    ]
+    if lost is not None and lost.damaged:
+        message = (
+            f"{lost.damaged:,} of {total:,} images are damaged, although they were decoded "
+            f"({lost.complaint}); replace them"
+        )
+        found.append(BatchifyWarning("damaged", message))
+    return tuple(found)

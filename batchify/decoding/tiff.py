@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import ExifTags, ImageFile, TiffImagePlugin
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_BANDS = 4
 _PLANAR, _SEPARATE = ExifTags.Base.PlanarConfiguration, 2
 _BITS, SAMPLES = ExifTags.Base.BitsPerSample, ExifTags.Base.SamplesPerPixel
@@ -38,7 +38,7 @@ def is_misread_tiff(image: ImageFile.ImageFile) -> bool:
 
 def unread_tiff(data: bytes) -> str:
     """Return why Pillow does not read a TIFF; empty if it is not a TIFF, or damaged."""
-    if not data.startswith(_TIFF):
+    if not data.startswith(TIFF):
         return ""
     try:
         header = data[:16] if data[2:3] == b"+" or data[3:4] == b"+" else data[:8]

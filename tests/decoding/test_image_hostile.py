@@ -25,13 +25,13 @@ from batchify.storage import source
 
 read = source.read_file
 
-def read_file(path, max_nbytes):
+def read_file(path, max_nbytes, patience_s):
     name = os.path.basename(path)
     if name == b"crash.jpg":
         os.kill(os.getpid(), signal.SIGSEGV)
     if name == b"hang.jpg":
         time.sleep(1000)
-    return read(path, max_nbytes)
+    return read(path, max_nbytes, patience_s)
 
 source.read_file = read_file
 """

@@ -19,7 +19,6 @@ from typing import IO, cast
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.packing import DEFLATED, STORED, Entries, members, pack, pack_tar, tar_info, zip_info
 from helpers.properties import examples
@@ -31,7 +30,6 @@ from batchify.building.build import build
 from batchify.building.changes import find_changes
 from batchify.checking.check import check
 from batchify.checking.verify import verify
-from batchify.cli import main
 from batchify.dataset_options import DiscoverOptions, SplitOptions
 from batchify.datasets.discovery import discover
 from batchify.errors import DatasetError, DatasetNotFoundError, OutputPathError
@@ -40,7 +38,6 @@ from batchify.image_options import DecodeOptions
 from batchify.loading.loader import Loader
 from batchify.options import BuildOptions
 from batchify.planning.planner import fingerprint
-from batchify.storage import archive as archive_module
 from batchify.storage.archive import ArchiveSource
 from batchify.storage.source import SourceFile
 
@@ -446,32 +443,6 @@ def test_an_archive_that_is_replaced_is_read_to_its_end(tmp_path: Path) -> None:
     reader.close()
     with pytest.raises(DatasetError, match="changed"):
         dataset.source.open_reader()
-
-
-def test_an_error_of_the_disk_is_none_of_an_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ends the build, though bad images may be skipped."""
-    root = draw_dataset(tmp_path / "d", {"cat": 2, "dog": 2})
-    path = pack(tmp_path / "a.zip", members(root))
-    dataset = discover(path)
-    reader = dataset.source.open_reader()
-
-    def fail(*_: object) -> bytes:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("batchify.common.durable.pread_all", fail)
-    with pytest.raises(OSError, match="Input/output error") as caught:
-        next(reader.read_files(dataset.samples.files(np.arange(1)), 1 << 20))
-    assert caught.value.filename == str(path)
-    monkeypatch.undo()
-    reader.close()
-    monkeypatch.setitem(archive_module.READ_MEMBER, "zip", fail)
-    out = str(tmp_path / "out.h5")
-    done = CliRunner().invoke(main, ["build", str(path), out, "--on-error", "skip", "--quiet"])
-    assert done.exit_code == 4
-    assert "Input/output error" in done.output
-    assert not os.path.exists(out)
 
 
 def test_a_reader_goes_to_another_process_as_what_it_reads(tmp_path: Path) -> None:
