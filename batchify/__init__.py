@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.checking.findings import CheckReport as CheckReport
     from batchify.checking.findings import Finding as Finding
     from batchify.checking.findings import Problem as Problem
-    from batchify.checking.findings import Verification as Verification
+    from batchify.checking.verification import Verification as Verification
     from batchify.checking.verify import verify as verify
     from batchify.common.keywords import OptionKeywords as OptionKeywords
     from batchify.common.progress import Progress as Progress
@@ -81,10 +81,10 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.planning.planner import Fingerprint as Fingerprint
     from batchify.planning.planner import fingerprint as fingerprint
     from batchify.planning.planner import plan_build as plan_build
+    from batchify.reporting.contents import Summary as Summary
     from batchify.reporting.report import write_report as write_report
     from batchify.reporting.sheet import Sheet as Sheet
     from batchify.reporting.sheet import write_sheet as write_sheet
-    from batchify.reporting.summary import Summary as Summary
     from batchify.reporting.summary import summarize as summarize
     from batchify.sharding.build import build_shards as build_shards
     from batchify.sharding.build import find_shard_changes as find_shard_changes
@@ -97,7 +97,8 @@ _MODULES = {
     "building.changes": "find_changes",
     "building.outcome": "BuildReport Changes",
     "checking.check": "check",
-    "checking.findings": "CheckLimits CheckReport Finding Problem Verification",
+    "checking.findings": "CheckLimits CheckReport Finding Problem",
+    "checking.verification": "Verification",
     "checking.verify": "verify",
     "common.keywords": "OptionKeywords",
     "common.progress": "Progress",
@@ -121,7 +122,8 @@ _MODULES = {
     "planning.planner": "Fingerprint fingerprint plan_build",
     "reporting.report": "write_report",
     "reporting.sheet": "Sheet write_sheet",
-    "reporting.summary": "Summary summarize",
+    "reporting.contents": "Summary",
+    "reporting.summary": "summarize",
     "sharding.build": "build_shards find_shard_changes",
     "sharding.merge": "MergeReport merge",
     "sharding.shards": "ShardsReport",

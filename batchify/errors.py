@@ -71,6 +71,11 @@ def issue_warnings(found: Iterable[BatchifyWarning]) -> None:
         warnings.warn(warning, stacklevel=3)
 
 
+def warning_lines(found: Iterable[BatchifyWarning]) -> list[str]:
+    """Return the lines of warnings at the end of a report."""
+    return [f"  warning: {warning}" for warning in found]
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """An image file that was skipped, and why.

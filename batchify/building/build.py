@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Unpack
@@ -348,8 +349,10 @@ def build(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
     )  # fmt: skip
+    started = time.monotonic()
     with reporting(progress) as report:
         made = _build(dataset, output, options, run, report)
+    made = replace(made, seconds=time.monotonic() - started)
     issue_warnings(made.warnings)
     return made
 

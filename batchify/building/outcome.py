@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchify._version import JSON_VERSION
-from batchify.common.text import printable, rows_text
+from batchify.common.text import printable, rows_text, size_text
 from batchify.decoding.losses import Lost, flag_counts, loss_warnings
-from batchify.errors import BatchifyWarning
+from batchify.errors import BatchifyWarning, warning_lines
 from batchify.planning.plan import BuildPlan
 
 NAMED = 5
@@ -22,6 +22,10 @@ class MadeImages:
     plan: BuildPlan
     sources: Mapping[int, int]
     lost: Lost | None
+    kept: int
+    redone: int
+    copied: int
+    seconds: float
 
     @property
     def flags(self) -> dict[str, int]:
@@ -34,6 +38,34 @@ class MadeImages:
         options = self.plan.options
         found = loss_warnings(self.sources, options.decode, options.store, self.lost)
         return (*self.plan.warnings, *found)
+
+    def _made_text(self, rows: Mapping[str, int], nbytes: int) -> str:
+        """Return what was made, and how fast, for people."""
+        height, width, channels = self.plan.options.decode.image_shape
+        stored = " (as encoded files)" if self.plan.options.store.is_encoded else ""
+        dtype = self.plan.options.store.dtype
+        spent = ""
+        if self.seconds:
+            rate = sum(rows.values()) / self.seconds
+            spent = f" in {self.seconds:.1f} s ({rate:,.0f} images/s)"
+        return (
+            f"{rows_text(rows)} images of {height}×{width}×{channels} {dtype}{stored}, "
+            f"{self.plan.labels_text}, {size_text(nbytes)}{spent}"
+        )
+
+    def _origin_lines(self) -> list[str]:
+        """Return the lines of a report that say where the rows come from."""
+        lines = []
+        if self.kept:
+            lines.append(f"  continued: {self.kept:,} rows of an earlier build were kept")
+        if self.redone:
+            lines.append(f"  redone: {self.redone:,} of its rows, damaged or from changed files")
+        if self.copied:
+            lines.append(f"  copied: {self.copied:,} rows of the old file, not decoded again")
+        special = [f"{n:,} {name.replace('_', ' ')}" for name, n in self.flags.items() if n]
+        if special:
+            lines.append("  sources: " + ", ".join(special))
+        return lines
 
 
 @dataclass(frozen=True)
@@ -59,6 +91,8 @@ class BuildReport(MadeImages):
         Nothing had changed, so nothing was done.
     lost : Lost or None
         How much the images lost; None if some were not decoded by this build.
+    seconds : float
+        How long it took; 0 if that was not measured.
     """
 
     path: str
@@ -70,10 +104,23 @@ class BuildReport(MadeImages):
     copied: int = 0
     up_to_date: bool = False
     lost: Lost | None = None
+    seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
         done = "is up to date" if self.up_to_date else "was built"
         return f"<batchify {printable(self.path)} {done}: {rows_text(self.plan.rows)} images>"
+
+    def __str__(self) -> str:
+        plan = self.plan
+        if self.up_to_date:
+            lines = [f"{printable(self.path)} is up to date: {rows_text(plan.rows)} images"]
+        else:
+            lines = [
+                f"{printable(self.path)}: {self._made_text(plan.rows, self.nbytes)}",
+                *plan.left_out_lines(),
+                *self._origin_lines(),
+            ]
+        return "\n".join([*lines, *warning_lines(self.warnings)])
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -119,6 +166,12 @@ class Changes:
     def __repr__(self) -> str:
         found = "is out of date" if self.is_due else "is up to date"
         return f"<batchify {printable(self.path)} {found}>"
+
+    def __str__(self) -> str:
+        if not self.is_due:
+            return f"{printable(self.path)} is up to date"
+        lines = [f"  - {line}" for line in self.lines()]
+        return "\n".join([f"{printable(self.path)} is not up to date:", *lines])
 
     @property
     def is_due(self) -> bool:

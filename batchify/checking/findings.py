@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from batchify._version import JSON_VERSION
@@ -16,17 +16,8 @@ from batchify.errors import OptionError
 KEPT = 1000
 """How many findings of one code are listed; all are counted."""
 
-VERIFY_CODES = {
-    "structure": "does not match schema 1",
-    "digest": "names, attributes, types, shapes or records have changed",
-    "record": "a label, path, hash or size does not match its checksum",
-    "label": "a label is not one of the classes",
-    "image": "a stored image does not match its checksum",
-    "missing": "an image file is no longer in the dataset",
-    "changed": "an image file has changed since it was decoded",
-    "new": "an image file of the dataset is not in the file",
-    "pixels": "decoding an image file again gives different pixels",
-}
+SHOWN = 5
+"""How many examples of a problem a report shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +27,7 @@ class Finding:
     Parameters
     ----------
     code : str
-        A key of `VERIFY_CODES` or `CHECK_CODES`.
+        A key of `CHECK_CODES` or of `batchify.checking.verification.VERIFY_CODES`.
     message : str
         One line.
     split : str
@@ -74,77 +65,6 @@ class Finding:
 
 Found = tuple[str, int, Iterator[Finding]]
 """What a check finds: a message, a count, and examples without a code, made when needed."""
-
-
-class Findings:
-    """Collects findings: counts all, lists the first of each code.
-
-    Attributes
-    ----------
-    shard : str
-        The file that later findings are about, if there are several.
-    """
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.kept: list[Finding] = []
-        self.shard = ""
-
-    def add(self, finding: Finding) -> None:
-        """Count a finding, and list it if it is among the first."""
-        self.counts[finding.code] += 1
-        if self.counts[finding.code] <= KEPT:
-            message = f"{self.shard}: {finding.message}" if self.shard else finding.message
-            self.kept.append(replace(finding, message=message))
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The result of a verification.
-
-    Parameters
-    ----------
-    path : bytes
-    rows : int
-        Rows of all splits; their labels, paths and hashes were checked.
-    images, sources, decoded : int
-        How many stored images were read, image files hashed, and image files decoded again.
-    counts : Mapping of str to int
-        How many findings each code has.
-    findings : tuple of Finding
-        The first thousand of each code.
-    """
-
-    path: bytes
-    rows: int
-    images: int
-    sources: int
-    decoded: int
-    counts: Mapping[str, int]
-    findings: tuple[Finding, ...]
-
-    def __repr__(self) -> str:
-        found = plural(sum(self.counts.values()), "problem") if self.counts else "OK"
-        return f"<batchify verification of {printable(self.path)}: {found}>"
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether there are no findings."""
-        return not self.counts
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; see the page `json` of the documentation."""
-        return {
-            "json_version": JSON_VERSION,
-            "path": printable(self.path),
-            "ok": self.is_ok,
-            "rows": self.rows,
-            "images_read": self.images,
-            "sources_hashed": self.sources,
-            "sources_decoded": self.decoded,
-            "counts": dict(self.counts),
-            "findings": [finding.as_json() for finding in self.findings],
-        }
 
 
 class Code(NamedTuple):
@@ -288,6 +208,18 @@ class Problem:
     def __repr__(self) -> str:
         return f"<batchify {self.severity} {self.code}: {self.message}>"
 
+    def lines(self) -> list[str]:
+        """Return the problem, the first examples and the advice as lines of a report."""
+        if self.ignored:
+            return [f"  ignored {self.code}: {self.message}"]
+        lines = [f"  {self.severity} {self.code}: {self.message}"]
+        lines += [f"    - {each.where}: {each.message}" for each in self.examples[:SHOWN]]
+        # a leak counts images, but lists their rows
+        more = max(self.count, len(self.examples)) - SHOWN
+        if more > 0 and self.examples:
+            lines.append(f"    … and {more:,} more")
+        return [*lines, f"    {self.advice}"]
+
     def as_json(self) -> dict[str, Any]:
         """Return the problem as plain JSON values."""
         return {
@@ -324,6 +256,11 @@ class CheckReport:
 
     def __repr__(self) -> str:
         return f"<batchify check of {printable(self.path)}: {self.tally}>"
+
+    def __str__(self) -> str:
+        classes = f", {plural(self.classes, 'class', 'classes')}" if self.classes else ""
+        head = f"{printable(self.path)}: {self.tally} ({plural(self.images, 'image')}{classes})"
+        return "\n".join([head, *(line for each in self.problems for line in each.lines())])
 
     @property
     def is_ok(self) -> bool:

@@ -18,7 +18,8 @@ from batchify.building.row_sources import (
     stored_keys,
     stored_tasks,
 )
-from batchify.checking.findings import Finding, Findings
+from batchify.checking.findings import Finding
+from batchify.checking.verification import Findings
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable

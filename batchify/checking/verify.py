@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.building.row_sources import stored_keys
-from batchify.checking.findings import Finding, Findings, Verification
+from batchify.checking.findings import Finding
 from batchify.checking.provenance import SourceCheck
+from batchify.checking.verification import Findings, Verification
 from batchify.choices import check_at_least, check_workers
 from batchify.common.paths import shown_path
 from batchify.common.progress import Progress, ProgressCallback, reporting

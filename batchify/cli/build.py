@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -84,10 +83,9 @@ def _plan(
 ) -> _Result:
     """Only plan."""
     from batchify.building.outcome import plan_as_json
-    from batchify.cli.text import plan_text
     from batchify.common.paths import is_url
     from batchify.options import RunOptions
-    from batchify.planning.image_sizes import sample_sizes
+    from batchify.planning.image_sizes import sample_sizes, sizes_text
     from batchify.planning.planner import plan_build
     from batchify.sharding.shards import cut_plan
 
@@ -103,16 +101,15 @@ def _plan(
         found["shards"] = [{"file": shard.name, "rows": len(shard)} for shard in shards]
     if values["json"]:
         return _Result(found, "")
-    sizes = None if is_url(dataset) else sample_sizes(plan)
-    return _Result(found, plan_text(plan, sizes, shards, show_all=is_verbose()))
+    sizes = sizes_text(None if is_url(dataset) else sample_sizes(plan), plan.images)
+    names = [shard.name for shard in shards]
+    return _Result(found, plan.text(sizes=sizes, shards=names, show_all=is_verbose()))
 
 
 def _compare(
     dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: ProgressCallback
 ) -> _Result:
     """Only ask whether OUT is up to date."""
-    from batchify.cli.text import changes_text
-
     common = _common(values) | {"progress": step}
     if values["shards"]:
         from batchify.sharding.build import find_shard_changes
@@ -122,18 +119,15 @@ def _compare(
         from batchify.building.changes import find_changes  # HDF5 loads when workers have started
 
         changes = find_changes(dataset, output, options, **common)
-    return _Result(changes.as_json(), changes_text(changes), DUE if changes.is_due else 0)
+    return _Result(changes.as_json(), str(changes), DUE if changes.is_due else 0)
 
 
 def _build(
     dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: ProgressCallback
 ) -> _Result:
     """Build OUT."""
-    from batchify.cli.text import report_text, shards_text
-
     common = _common(values) | {"progress": step}
     common |= {name: values[name] for name in ("overwrite", "restart", "work_dir")}
-    started = time.monotonic()
     if values["shards"]:
         from batchify.sharding.build import build_shards
 
@@ -141,11 +135,11 @@ def _build(
             dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
             **common,
         )  # fmt: skip
-        return _Result(made.as_json(), shards_text(made, time.monotonic() - started), is_made=True)
+        return _Result(made.as_json(), str(made), is_made=True)
     from batchify.building.build import build as build_file
 
     report = build_file(dataset, output, options, **common)
-    return _Result(report.as_json(), report_text(report, time.monotonic() - started), is_made=True)
+    return _Result(report.as_json(), str(report), is_made=True)
 
 
 def _common(values: dict[str, Any]) -> dict[str, Any]:

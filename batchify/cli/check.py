@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from batchify.checking.findings import CHECK_CODES, CheckLimits
+from batchify.checking.findings import CHECK_CODES, SHOWN, CheckLimits
 from batchify.cli.boundary import boundary
 from batchify.cli.config import is_own
 from batchify.cli.help import Command, Option, option
@@ -28,14 +28,13 @@ from batchify.cli.several import Result, run_each
 from batchify.cli.verbosity import tell_origins
 
 if TYPE_CHECKING:
-    from batchify.checking.findings import CheckReport, Problem
+    from batchify.checking.findings import CheckReport
     from batchify.common.progress import ProgressCallback
 
 
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout")
 """Options of this command that have the name of an option of build."""
 
-SHOWN = 5
 FOUND = 8
 
 
@@ -111,7 +110,7 @@ def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> N
     """Check files or datasets."""
     as_json = values["json"] or values["output_format"] == "json"
     with boundary(json=as_json) as check_signals:
-        show = github_text if values["output_format"] == "github" else render
+        show = github_text if values["output_format"] == "github" else str
         _tell_origins(context, paths)
 
         def run(path: str) -> Result:
@@ -178,31 +177,6 @@ def _refuse_options(context: click.Context) -> None:
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{option} is for a dataset; a file records its own")
         context.set_parameter_source(name, ParameterSource.DEFAULT)
-
-
-def render(report: CheckReport) -> str:
-    """Return the result of a check as text."""
-    from batchify.common.text import plural, printable
-
-    classes = f", {plural(report.classes, 'class', 'classes')}" if report.classes else ""
-    lines = [
-        f"{printable(report.path)}: {report.tally} ({plural(report.images, 'image')}{classes})"
-    ]
-    for problem in report.problems:
-        lines += _lines(problem)
-    return "\n".join(lines)
-
-
-def _lines(problem: Problem) -> list[str]:
-    if problem.ignored:
-        return [f"  ignored {problem.code}: {problem.message}"]
-    lines = [f"  {problem.severity} {problem.code}: {problem.message}"]
-    lines += [f"    - {each.where}: {each.message}" for each in problem.examples[:SHOWN]]
-    # a leak counts images, but lists their rows
-    more = max(problem.count, len(problem.examples)) - SHOWN
-    if more > 0 and problem.examples:
-        lines.append(f"    … and {more:,} more")
-    return [*lines, f"    {problem.advice}"] if problem.advice else lines
 
 
 def github_text(report: CheckReport) -> str:

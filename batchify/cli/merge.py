@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from batchify.cli.boundary import boundary
@@ -38,16 +36,14 @@ def merge(folder: str, output: str, work_dir: str | None, overwrite: bool, json:
         batchify merge shards/ out.h5
     """
     with boundary(json=json) as check_signals:
-        from batchify.cli.text import echo, merged_text
+        from batchify.cli.text import echo
         from batchify.sharding.merge import merge as merge_shards
 
-        started = time.monotonic()
         with shown_progress(check_signals) as step:
             report = merge_shards(
                 folder, output, overwrite=overwrite, work_dir=work_dir, progress=step
             )
-        seconds = time.monotonic() - started
-        echo(report.as_json() if json else merged_text(report, seconds))
+        echo(report.as_json() if json else str(report))
         if not json and not is_quiet():
             from batchify.cli.next_steps import next_steps
 

@@ -26,12 +26,16 @@ def wanted_color() -> bool | None:
     return False if os.environ.get("TERM") == "dumb" else None
 
 
-def with_labels(text: str) -> str:
-    """Return a report with the words ``error`` and ``warning`` at the start of lines in color."""
+def styled(text: str) -> str:
+    """Return a report with bold heads of tables, and its ``error`` and ``warning`` in color."""
 
     def colored(match: re.Match[str]) -> str:
         return match[1] + click.style(match[2], fg=_COLORS[match[2]])
 
+    def bold(match: re.Match[str]) -> str:
+        return click.style(match[0], bold=True)
+
+    text = re.sub(r"^ *(split|channels|class|label)  .*$", bold, text, flags=re.MULTILINE)
     return re.sub(r"^( *)(error|warning)(?=[: ])", colored, text, flags=re.MULTILINE)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from batchify.cli.boundary import boundary
@@ -13,11 +11,6 @@ from batchify.cli.options import JSON, WORKER_OPTIONS, give_options
 from batchify.cli.progress import shown_progress
 from batchify.cli.several import Result, run_each
 
-if TYPE_CHECKING:
-    from batchify.checking.findings import Verification
-
-
-SHOWN = 20
 DAMAGED = 6
 
 
@@ -71,39 +64,7 @@ def verify(
                     file, quick=quick, source=source, redecode=redecode, workers=workers,
                     image_timeout_s=image_timeout, progress=step,
                 )  # fmt: skip
-            return Result(found.as_json(), render(found), 0 if found.is_ok else DAMAGED)
+            return Result(found.as_json(), str(found), 0 if found.is_ok else DAMAGED)
 
         code = run_each(files, run, check_signals, json=json)
     context.exit(code)
-
-
-def render(result: Verification) -> str:
-    """Return the result of a verification as text."""
-    from batchify.checking.findings import VERIFY_CODES as CODES
-    from batchify.common.text import plural, printable
-
-    checked = [plural(result.rows, "row"), "the digest"] if result.rows else []
-    if result.images:
-        checked.append(plural(result.images, "stored image"))
-    if result.sources:
-        again = f", {result.decoded:,} of them decoded again" if result.decoded else ""
-        checked.append(plural(result.sources, "image file") + again)
-    verified = " and ".join(filter(None, (", ".join(checked[:-1]), *checked[-1:])))
-    path = printable(result.path)
-    if result.is_ok:
-        return f"{path}: OK: verified {verified}"
-    found = plural(sum(result.counts.values()), "finding")
-    lines = [f"{path}: {found} ({f'checked {verified}' if verified else 'it cannot be read'})"]
-    for code, count in result.counts.items():
-        lines.append(f"  {code}: {count:,} ({CODES[code]})")
-        of_code = [finding for finding in result.findings if finding.code == code]
-        lines += [
-            f"    - {finding.where}: {finding.message}"
-            if finding.where
-            else f"    - {finding.message}"
-            for finding in of_code[:SHOWN]
-        ]
-        if count > SHOWN:
-            kept = "" if count > len(of_code) else " (--json lists them)"
-            lines.append(f"    … and {count - SHOWN:,} more{kept}")
-    return "\n".join(lines)

@@ -261,3 +261,26 @@ def _taken_endings(dataset: Dataset) -> list[str]:
     paths = (path for _, piece in dataset.samples.pieces() for path in piece)
     endings = {os.path.splitext(path)[1] for path in paths}
     return sorted(printable(ending) for ending in endings if ending)
+
+
+def ignored_lines(dataset: Dataset) -> list[str]:
+    """Return lines of a report that say which files of a dataset were not drawn, or ignored."""
+    lines = []
+    if dataset.undrawn:
+        drawn = len(dataset.samples)
+        total = drawn + dataset.undrawn
+        lines.append(f"  drawn: {drawn:,} of {total:,} images (--limit, --max-per-class, --seed)")
+    if dataset.hidden:
+        lines.append(f"  ignored: {_entries(dataset.hidden, 'hidden or system ')} (--hidden)")
+    if dataset.excluded:
+        lines.append(f"  ignored: {_entries(dataset.excluded)} by --include or --exclude")
+    if dataset.loose:
+        lines.append(f"  ignored: {plural(dataset.loose, 'file')} outside of the class folders")
+    # of those that look like images, a warning tells
+    if other := {k: n for k, n in dataset.other.items() if k not in dataset.image_endings}:
+        lines.append(f"  ignored because of their ending: {counts_text(other)}")
+    return lines
+
+
+def _entries(count: int, kind: str = "") -> str:
+    return plural(count, f"{kind}file or folder", f"{kind}files and folders")

@@ -7,9 +7,11 @@ import io
 import time
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
+from batchify.common.text import plural
 from batchify.decoding.image import open_image
 from batchify.errors import BadImageError
 from batchify.planning.plan import BuildPlan
@@ -48,3 +50,16 @@ def sample_sizes(plan: BuildPlan) -> Counter[Size]:
             if time.monotonic() > deadline:
                 break
     return found
+
+
+def sizes_text(sizes: Mapping[Size, int] | None, images: int) -> str:
+    """Return the smallest, the largest and the most frequent of some sizes of images."""
+    if sizes is None:
+        return "not known: images of a remote dataset are not read"
+    if not sizes:
+        return "not known: no image could be read"
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    frequent = max(ordered, key=lambda size: sizes[size])
+    least, most, often = (f"{h}×{w}" for h, w in (ordered[0], ordered[-1], frequent))
+    text = f"{least} pixels" if len(sizes) == 1 else f"{least} to {most}, most often {often} pixels"
+    return f"{text} ({sum(sizes.values()):,} of {plural(images, 'image')} looked at)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.choices import canonical_json
-from batchify.common.text import rows_text
+from batchify.common.tables import MOST_CLASSES, class_table, table
+from batchify.common.text import labelled, plural, printable, rows_text, size_text
 from batchify.datasets.dataset import PATHS_AT_ONCE, Dataset
-from batchify.datasets.ignored import recorded_ignored
-from batchify.errors import BatchifyWarning, DatasetError, Skipped
+from batchify.datasets.ignored import ignored_lines, recorded_ignored
+from batchify.errors import BatchifyWarning, Skipped, warning_lines
 from batchify.format import schema
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.options import PROCESS_NBYTES, BuildOptions
 from batchify.planning.doubts import plan_warnings
-from batchify.planning.limits import draw_samples
-from batchify.planning.policies import Indices, keras_order
-from batchify.planning.splitting import assign_splits, splits_from_train
+from batchify.planning.policies import Indices
+
+_SHOWN = 10
+"""How many skipped files are named in text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,64 @@ class BuildPlan:
 
     def __repr__(self) -> str:
         return f"<batchify plan of {self.dataset.name}: {rows_text(self.rows)} images>"
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, sizes: str = "", shards: Sequence[str] = (), show_all: bool = False) -> str:
+        """Return the lines that `batchify build --dry-run` prints.
+
+        Parameters
+        ----------
+        sizes : str
+            The sizes of the images; see `batchify.planning.image_sizes.sizes_text`.
+        shards : sequence of str
+            The names of the shards that it is cut into.
+        show_all : bool
+            Show all classes, and how the file is laid out.
+        """
+        compressed = " before compression" if self.options.store.compression != "none" else ""
+        lines = [
+            f"plan of {self.dataset.name}: {rows_text(self.rows)} images, {self.labels_text}",
+            "",
+            *_planned_classes(self, show_all=show_all),
+            *([f"sizes     {sizes}"] if sizes else []),
+            f"disk      {size_text(self.nbytes)} ({self.nbytes:,} bytes{compressed})",
+            f"memory    at most {size_text(self.memory_nbytes)} per process, and one decoded image",
+            *self.left_out_lines(),
+        ]
+        if shards:
+            lines.append(f"shards    {len(shards):,}: {shards[0]} … {shards[-1]}")
+        lines += warning_lines(self.warnings)
+        return "\n".join([*lines, *(_planned_columns(self) if show_all else ())])
+
+    @property
+    def labels_text(self) -> str:
+        """What the labels are, for people: ``2 classes``."""
+        if self.options.store.class_mode in choices.MANIFEST_MODES:
+            return labelled(self.options.store.class_mode, len(self.dataset.classes))
+        return labelled("sparse", len(self.dataset.classes))
+
+    def left_out_lines(self) -> list[str]:
+        """Return the lines of a report that say what the file does not have, and why."""
+        lines = []
+        if self.dataset.entered:
+            lines.append(f"  dataset: {printable(self.dataset.entered)}, the only folder in it")
+        lines += [
+            f"  {split.name}: {plural(len(split), 'image')} taken from train"
+            for split in self.splits
+            if split.name in self.from_train
+        ]
+        lines += ignored_lines(self.dataset)
+        if self.skipped:
+            lines.append(f"  skipped: {len(self.skipped):,}")
+            lines += [
+                f"    - {printable(entry.path)}: {entry.reason}" for entry in self.skipped[:_SHOWN]
+            ]
+            if len(self.skipped) > _SHOWN:
+                more = f"{len(self.skipped) - _SHOWN:,} more (batchify inspect lists them)"
+                lines.append(f"    … and {more}")
+        return lines
 
     @property
     def rows(self) -> dict[str, int]:
@@ -249,46 +309,6 @@ class BuildPlan:
         return replace(self, splits=splits, skipped=(*self.skipped, *bad))
 
 
-def make_plan(
-    dataset: Dataset,
-    options: BuildOptions,
-    *,
-    decoder: str,
-    digests: NDArray[np.uint8] | None = None,
-) -> BuildPlan:
-    """Decide every row of a build.
-
-    Parameters
-    ----------
-    decoder : str
-        See `BuildPlan`.
-    digests : ndarray of uint8, shape (n, 32), or None
-        SHA-256 of each sample's content, if those with the same content must stay together.
-
-    Raises
-    ------
-    DatasetError
-        If there are too many classes, or files without a group.
-    OptionError
-        If options ask for a split that the dataset has, or for groups that cannot be combined.
-    """
-    if len(dataset.classes) > schema.MAX_CLASSES:
-        raise DatasetError(
-            f"dataset {dataset.name} has {len(dataset.classes):,} classes; the limit is "
-            f"{schema.MAX_CLASSES:,}"
-        )
-    splits = []
-    assigned: Mapping[str, Indices] = assign_splits(dataset, options, digests)
-    dataset, assigned = draw_samples(dataset, assigned, options.split)
-    for name, members in assigned.items():
-        order = keras_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
-        splits.append(split_plan(name, members[order], dataset, options))
-    from_train = splits_from_train(dataset, options)
-    return BuildPlan(
-        dataset, options, decoder, tuple(splits), dataset.skipped, from_train=from_train
-    )
-
-
 def split_class_mode(split: str, dataset: Dataset, options: BuildOptions) -> str:
     """Return the class mode of a split: ``none`` if only this split has no labels."""
     return "none" if split in dataset.unlabelled else options.store.class_mode
@@ -325,3 +345,25 @@ def _sizes(dataset: Dataset) -> NDArray[np.int64]:
             "the sizes of the files are not known; see batchify.planning.planner.with_file_sizes"
         )
     return dataset.samples.sizes
+
+
+def _planned_classes(plan: BuildPlan, *, show_all: bool) -> list[str]:
+    """Return lines with the images of each class and split, if labels are classes."""
+    found = {split.name: plan.class_counts(split) for split in plan.splits}
+    counts = {name: of_split for name, of_split in found.items() if of_split is not None}
+    if not counts:
+        return []
+    lines = [class_table("class", plan.dataset.classes, counts, show_all=show_all)]
+    if len(plan.dataset.classes) > MOST_CLASSES and not show_all:
+        lines.append("  (--verbose shows all classes)")
+    return [*lines, ""]
+
+
+def _planned_columns(plan: BuildPlan) -> list[str]:
+    """Return lines with the columns of the file, and its identity."""
+    rows = [["split", "column", "shape", "dtype"]]
+    for split in plan.splits:
+        for column in split.columns:
+            shape = "×".join(map(str, column.shape))
+            rows.append([split.name, column.name, shape, column.dtype.lstrip("<|")])
+    return ["", table(rows), "", f"identity  {plan.identity}"]

@@ -22,11 +22,12 @@ from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
 from batchify.decoding.formats import check_extensions
 from batchify.decoding.pillow_settings import decoder_text
+from batchify.errors import DatasetError
 from batchify.format import schema
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.limits import draw_samples
-from batchify.planning.plan import BuildPlan, make_plan
-from batchify.planning.policies import Indices
+from batchify.planning.plan import BuildPlan, split_plan
+from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits, splits_from_train
 from batchify.workers import engine
 
@@ -59,6 +60,46 @@ class Fingerprint:
             "images": self.plan.images,
             "classes": len(self.plan.dataset.classes),
         }
+
+
+def make_plan(
+    dataset: Dataset,
+    options: BuildOptions,
+    *,
+    decoder: str,
+    digests: NDArray[np.uint8] | None = None,
+) -> BuildPlan:
+    """Decide every row of a build.
+
+    Parameters
+    ----------
+    decoder : str
+        See `BuildPlan`.
+    digests : ndarray of uint8, shape (n, 32), or None
+        SHA-256 of each sample's content, if those with the same content must stay together.
+
+    Raises
+    ------
+    DatasetError
+        If there are too many classes, or files without a group.
+    OptionError
+        If options ask for a split that the dataset has, or for groups that cannot be combined.
+    """
+    if len(dataset.classes) > schema.MAX_CLASSES:
+        raise DatasetError(
+            f"dataset {dataset.name} has {len(dataset.classes):,} classes; the limit is "
+            f"{schema.MAX_CLASSES:,}"
+        )
+    splits = []
+    assigned: Mapping[str, Indices] = assign_splits(dataset, options, digests)
+    dataset, assigned = draw_samples(dataset, assigned, options.split)
+    for name, members in assigned.items():
+        order = keras_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
+        splits.append(split_plan(name, members[order], dataset, options))
+    from_train = splits_from_train(dataset, options)
+    return BuildPlan(
+        dataset, options, decoder, tuple(splits), dataset.skipped, from_train=from_train
+    )
 
 
 @shows_options

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from batchify.common.durable import write_atomically
 from batchify.format.reader import Reader
+from batchify.reporting.contents import Summary
 from batchify.reporting.fonts import Fonts
 from batchify.reporting.pictures import check_seed
 from batchify.reporting.report import check_report_path, render_report
 from batchify.reporting.sheet import Sheet, check_sheet_path, draw_sheet
-from batchify.reporting.summary import Summary, summarize, summary_of
+from batchify.reporting.summary import summarize, summary_of
 from batchify.storage.transfer import local_copy
 
 

@@ -13,6 +13,7 @@ from batchify.common.durable import check_output_path, write_atomically
 from batchify.common.text import plural, printable, size_text
 from batchify.format.reader import Reader
 from batchify.reporting import report_images, report_sections
+from batchify.reporting.contents import Summary
 from batchify.reporting.html import (
     NAME_LENGTH,
     Html,
@@ -25,7 +26,7 @@ from batchify.reporting.html import (
 )
 from batchify.reporting.pictures import check_seed
 from batchify.reporting.report_data import Dossier, gather, section_of, verdict_class
-from batchify.reporting.summary import Summary, summary_of
+from batchify.reporting.summary import summary_of
 from batchify.storage.transfer import local_copy
 
 SUFFIXES = (".html", ".htm")

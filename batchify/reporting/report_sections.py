@@ -10,6 +10,7 @@ from batchify import choices
 from batchify.checking.image_stats import KINDS, TRAITS, Bin
 from batchify.common.text import counts_text, plural, printable, share_text, size_text
 from batchify.format.config import rescale_text, shown_options
+from batchify.reporting.contents import SplitSummary
 from batchify.reporting.html import (
     PATH_LENGTH,
     Html,
@@ -25,7 +26,6 @@ from batchify.reporting.html import (
     tag,
 )
 from batchify.reporting.report_data import Dossier
-from batchify.reporting.summary import SplitSummary
 
 ALL_CLASSES = 40
 """If there are more classes, only the largest and the smallest are drawn."""

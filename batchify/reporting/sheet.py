@@ -35,6 +35,9 @@ _UNLABELLED_LINES = 5
 _NAMED = 8
 """How many classes without an image are named."""
 
+_SHOWN = 20
+"""How many damaged images are named."""
+
 _PAPER = "#ffffff"
 _WEBP_QUALITY = 90
 
@@ -66,6 +69,20 @@ class Sheet:
     def __repr__(self) -> str:
         images, size = plural(self.images, "image"), f"{self.width}×{self.height}"
         return f"<batchify sheet {printable(self.path)}: {images}, {size} pixels>"
+
+    def __str__(self) -> str:
+        lines = [
+            f"sheet: {printable(self.path)}, {self.width:,}×{self.height:,} pixels, "
+            f"{self.images:,} image{'s' * (self.images != 1)}, seed {self.seed}"
+        ]
+        if self.damaged:
+            lines.append(
+                f"  {len(self.damaged):,} of them damaged; `batchify verify` lists all damage"
+            )
+            lines += [f"  - {where}" for where in self.damaged[:_SHOWN]]
+            if len(self.damaged) > _SHOWN:
+                lines.append(f"  … and {len(self.damaged) - _SHOWN:,} more")
+        return "\n".join(lines)
 
 
 def write_sheet(

@@ -5,48 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from batchify import choices
-from batchify._version import JSON_VERSION
 from batchify.common.paths import local_path
-from batchify.common.text import printable, rows_text
-from batchify.errors import Skipped
 from batchify.format.reader import Reader, class_counts, open_shards
 from batchify.format.shard_index import is_shard_folder, read_index, shard_paths
+from batchify.reporting.contents import SplitSummary, Summary, ValueStats
 from batchify.storage.transfer import local_copy
-
-
-@dataclass(frozen=True, slots=True)
-class ValueStats:
-    """What one column of numbers holds.
-
-    Parameters
-    ----------
-    low, high, mean : float
-        NaN if there are no rows.
-    positives : int
-        How many are 1.
-    """
-
-    low: float
-    high: float
-    mean: float
-    positives: int
-
-    @property
-    def range_text(self) -> str:
-        """The numbers, for people."""
-        return f"{self.low:.6g} to {self.high:.6g}, mean {self.mean:.6g}"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON values; null if one is not finite."""
-        found = {"min": self.low, "mean": self.mean, "max": self.high}
-        return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def value_stats(reader: Reader, split: str, column: str) -> tuple[ValueStats, ...]:
@@ -86,135 +55,6 @@ def joined_stats(
         )
         for i in range(len(filled[0][1]))
     )
-
-
-@dataclass(frozen=True)
-class SplitSummary:
-    """One split of a file.
-
-    Parameters
-    ----------
-    store : str
-        See `batchify.choices`.
-    image_shape : tuple of int
-        (H, W, C) of its images as they are read.
-    nbytes : int
-        Bytes that its images take in the file.
-    chunk_rows : int or None
-        Images per chunk; None if encoded files are stored.
-    class_counts : tuple of int, or None
-        Rows of each class; None if labels are not classes.
-    flags : Mapping of str to int
-        How many of its image files were special, by `choices.FLAGS`.
-    mean, std : tuple of float
-        Mean and deviation of each channel, rescaled; NaN if there are no rows.
-    labels : tuple of ValueStats, or None
-        Statistics of each label column, if labels are numbers.
-    weights : ValueStats, or None
-        None if rows have no weights.
-    """
-
-    name: str
-    rows: int
-    store: str
-    image_shape: tuple[int, ...]
-    dtype: str
-    nbytes: int
-    chunk_rows: int | None
-    class_counts: tuple[int, ...] | None
-    flags: Mapping[str, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    labels: tuple[ValueStats, ...] | None = None
-    weights: ValueStats | None = None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a file contains.
-
-    Parameters
-    ----------
-    path : bytes
-    nbytes : int
-        Size of the file.
-    schema_version : int
-    creator, decoder : str
-        The programs that made it, with versions.
-    classes : tuple of bytes
-    config : Mapping
-        The options that it was built with.
-    splits : tuple of SplitSummary
-    skipped : tuple of Skipped
-    ignored : Mapping of str to int
-        How many files were ignored because of their ending, by ending.
-    columns : Mapping of str to str
-        The further columns of a manifest, each with its kind: int64, float64, bool or text.
-    """
-
-    path: bytes
-    nbytes: int
-    schema_version: int
-    creator: str
-    decoder: str
-    classes: tuple[bytes, ...]
-    config: Mapping[str, Any]
-    splits: tuple[SplitSummary, ...]
-    skipped: tuple[Skipped, ...]
-    ignored: Mapping[str, int]
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        rows = rows_text({split.name: split.rows for split in self.splits})
-        return f"<batchify summary of {printable(self.path)}: {rows} images>"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the summary as plain JSON values; see the page `json` of the documentation."""
-        classes = [printable(name) for name in self.classes]
-        return {
-            "json_version": JSON_VERSION,
-            "path": printable(self.path),
-            "bytes": self.nbytes,
-            "schema_version": self.schema_version,
-            "creator": self.creator,
-            "decoder": self.decoder,
-            "classes": classes,
-            "config": dict(self.config),
-            "columns": {printable(name): kind for name, kind in self.columns.items()},
-            "splits": {
-                split.name: {
-                    "rows": split.rows,
-                    "store": split.store,
-                    "shape": [split.rows, *split.image_shape],
-                    "dtype": split.dtype,
-                    "bytes": split.nbytes,
-                    "chunk_rows": split.chunk_rows,
-                    "class_counts": None
-                    if split.class_counts is None
-                    else list(split.class_counts),
-                    "sources": dict(split.flags),
-                    "mean": list(split.mean) if split.rows else None,
-                    "std": list(split.std) if split.rows else None,
-                    "labels": self._labels_json(split),
-                    "weights": None if split.weights is None else split.weights.as_json(),
-                }
-                for split in self.splits
-            },
-            "skipped": [
-                {"path": printable(entry.path), "reason": entry.reason} for entry in self.skipped
-            ],
-            "ignored": {printable(ending): count for ending, count in self.ignored.items()},
-        }
-
-    def _labels_json(self, split: SplitSummary) -> list[dict[str, Any]] | None:
-        if split.labels is None:
-            return None
-        counted = self.config.get("class_mode") == "multilabel"
-        return [
-            {"name": printable(name)}
-            | ({"positives": stats.positives} if counted else stats.as_json())
-            for name, stats in zip(self.classes, split.labels, strict=True)
-        ]
 
 
 def summarize(path: str | os.PathLike[str]) -> Summary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -186,6 +187,7 @@ def build_shards(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
         max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
     )  # fmt: skip
+    started = time.monotonic()
     folder = shard_folder(output, work_dir)
     if folder.is_read_only and not restart:
         with reporting(progress) as report:
@@ -235,7 +237,8 @@ def build_shards(
         folder.publish_index(index)
     made = outcomes.report(folder.shown, index)
     warnings = local.warnings if elsewhere is None and not made.up_to_date else ()
-    made = replace(made, plan=made.plan.warned((*warnings, *folder.warnings)))
+    plan, seconds = made.plan.warned((*warnings, *folder.warnings)), time.monotonic() - started
+    made = replace(made, plan=plan, seconds=seconds)
     issue_warnings(made.warnings)
     return made
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from batchify.common import durable
 from batchify.common.paths import is_url, local_path, shown
 from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.common.system import in_order, usable_cpus
-from batchify.common.text import plural, printable, rows_text
+from batchify.common.text import plural, printable, rows_text, size_text
 from batchify.decoding.channels import ChannelSums, ChannelTotals, channel_sums, stored_sums
 from batchify.errors import FileAccessError, FileFormatError, OutputPathError, ResumeError, Skipped
 from batchify.format import schema
@@ -175,16 +176,25 @@ class MergeReport:
         The rows of each split.
     shards : int
         How many shards were merged.
+    seconds : float
+        How long it took.
     """
 
     path: str
     nbytes: int
     rows: dict[str, int]
     shards: int
+    seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
         shards = plural(self.shards, "shard")
         return f"<batchify {printable(self.path)} of {shards}: {rows_text(self.rows)} images>"
+
+    def __str__(self) -> str:
+        return (
+            f"{printable(self.path)}: {rows_text(self.rows)} images of "
+            f"{plural(self.shards, 'shard')}, {size_text(self.nbytes)} in {self.seconds:.1f} s"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -247,6 +257,7 @@ def merge(
         )
     source = os.path.abspath(os.fsencode(local_path(folder)))
     index = read_index(source)
+    started = time.monotonic()
     run = RunOptions(overwrite=overwrite, restart=True, work_dir=work_dir)
     with (
         reporting(progress) as report,
@@ -254,7 +265,7 @@ def merge(
     ):
         made = _merged(source, destination.target, index, report)
         destination.publish()
-    return made
+    return replace(made, seconds=time.monotonic() - started)
 
 
 def _merged(

@@ -20,7 +20,7 @@ from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import plural, printable, rows_text
 from batchify.decoding.losses import NOTHING_LOST, Lost
-from batchify.errors import Skipped
+from batchify.errors import Skipped, warning_lines
 from batchify.format import schema
 from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
 from batchify.planning.plan import BuildPlan, split_plan
@@ -161,6 +161,8 @@ class ShardsReport(MadeImages):
         Shards that were up to date already.
     lost : Lost or None
         How much the images lost; None if some were not decoded by this build.
+    seconds : float
+        How long it took; 0 if that was not measured.
     """
 
     path: str
@@ -173,11 +175,29 @@ class ShardsReport(MadeImages):
     copied: int
     shards_kept: int
     lost: Lost | None = None
+    seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
         done = "is up to date" if self.up_to_date else "was built"
         shards, rows = plural(len(self.index.files), "shard"), rows_text(self.index.rows)
         return f"<batchify {printable(self.path)} {done}: {shards}, {rows} images>"
+
+    def __str__(self) -> str:
+        rows, files = self.index.rows, self.index.files
+        where = f"{printable(self.path)}, {plural(len(files), 'shard')}"
+        if self.up_to_date:
+            lines = [f"{where}: up to date: {rows_text(rows)} images"]
+        else:
+            plan = replace(self.plan, skipped=(*self.plan.skipped, *self.skipped))
+            lines = [
+                f"{where}: {self._made_text(rows, self.nbytes)}",
+                *plan.left_out_lines(),
+            ]
+            if self.shards_kept:
+                kept = plural(self.shards_kept, "shard")
+                lines.append(f"  kept: {kept}, intact and up to date")
+            lines += self._origin_lines()
+        return "\n".join([*lines, *warning_lines(self.warnings)])
 
     @property
     def up_to_date(self) -> bool:

@@ -30,8 +30,7 @@ from batchify.errors import BadImagesError, OptionError, OutputIOError
 from batchify.format.structure import read_row_offsets
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
-from batchify.planning.plan import make_plan
-from batchify.planning.planner import fingerprint, plan_build
+from batchify.planning.planner import fingerprint, make_plan, plan_build
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from helpers.files import flip
 
 from batchify.building.build import build
 from batchify.checking import provenance
-from batchify.checking.findings import KEPT, Finding, Findings, Verification
+from batchify.checking.findings import KEPT, Finding
+from batchify.checking.verification import Findings, Verification
 from batchify.checking.verify import verify
 from batchify.common.progress import Progress
 from batchify.dataset_options import SplitOptions

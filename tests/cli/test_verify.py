@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def test_long_lists_are_cut(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in range(12):
         data[where.offsets[0] + row * where.row_nbytes] ^= 1
     out.write_bytes(data)
-    monkeypatch.setattr(sys.modules["batchify.cli.verify"], "SHOWN", 5)
+    monkeypatch.setattr("batchify.checking.verification._SHOWN", 5)
     done = CliRunner().invoke(main, ["verify", str(out)])
     assert done.stdout.count("    - train row") == 5
     assert "    … and 7 more (--json lists them)" in done.stdout

@@ -23,7 +23,8 @@ from batchify.errors import OptionError, Skipped
 from batchify.format.structure import create_file, read_row_offsets
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
-from batchify.planning.plan import BuildPlan, make_plan
+from batchify.planning.plan import BuildPlan
+from batchify.planning.planner import make_plan
 
 
 def plan_of(dataset: Dataset, **groups: object) -> BuildPlan:

@@ -26,7 +26,8 @@ from batchify.format.schema import RowOffsets
 from batchify.format.shard_index import ShardFile
 from batchify.image_options import DecodeOptions
 from batchify.options import BuildOptions, RunOptions
-from batchify.planning.plan import BuildPlan, make_plan
+from batchify.planning.plan import BuildPlan
+from batchify.planning.planner import make_plan
 from batchify.sharding.executors import IN_FLIGHT, build_elsewhere
 from batchify.sharding.folder import LocalShards
 from batchify.sharding.shards import ShardOutcome, Steps, cut_plan

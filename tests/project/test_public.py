@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import pytest
+from helpers.running import Run
 
 import batchify
 
@@ -33,7 +37,7 @@ def test_reprs_are_short(photos: Path, tmp_path: Path) -> None:
         (batchify.summarize(out), f"summary of {out}: 12 train + 3 validation images"),
         (sheet, f"sheet {tmp_path / 'sheet.png'}: 15 images, {sheet.width}×{sheet.height} pixels"),
         (train, "split 'train': 12 images of 16×12×3 uint8, 2 classes"),
-        (train.batches(5), f"3 batches of 5 an epoch, of {train!r}"),
+        (train.batches(5), f"3 batches of 5 rows of {train!r}"),
     ]
     for value, text in found:
         assert repr(value) == f"<batchify {text}>"
@@ -44,3 +48,39 @@ def test_reprs_are_short(photos: Path, tmp_path: Path) -> None:
     assert repr(train.paths) == f"<12 paths: {train.paths[0]!r}, …>"
     assert repr(train.columns) == "<columns: none>"
     assert repr(report.plan.dataset.samples) == "<15 samples>"
+
+
+@pytest.mark.filterwarnings("ignore::batchify.BatchifyWarning")
+def test_print_shows_what_the_command_prints(photos: Path, tmp_path: Path, run: Run) -> None:
+    """The same lines for every report; a build has its time, and the command its next steps."""
+    out, shards, merged = tmp_path / "out.h5", tmp_path / "shards", tmp_path / "merged.h5"
+    options: batchify.OptionKeywords = {"target_size": (16, 12)}
+    size = ("--target-size", "16x12")
+    (photos / "cat" / "img_000.jpg").write_bytes(b"no image")
+    report = batchify.build(photos, out, **options, on_error="skip")
+    first, *rest = str(report).splitlines()
+    assert re.fullmatch(
+        rf"{re.escape(str(out))}: 12 train \+ 2 validation images of 16×12×3 uint8, 2 classes, "
+        r"[\d.]+ kB in \d+\.\d s \([\d,]+ images/s\)",
+        first,
+    )
+    assert "  skipped: 1" in rest
+    made = batchify.build_shards(photos, shards, shards=2, **options, on_error="skip")
+    assert "4 shards: 12 train + 2 validation images" in str(made)
+    assert re.search(
+        r"images of 4 shards, [\d.]+ kB in \d+\.\d s$", str(batchify.merge(shards, merged))
+    )
+    skip = ("--on-error", "skip")
+    same = [
+        (batchify.build(photos, out, **options, on_error="skip"), ("build", photos, out, *skip)),
+        (batchify.find_changes(photos, out, **options), ("build", photos, out, "--check")),
+        (batchify.plan_build(photos, **options), ("build", photos, out, "--dry-run")),
+        (batchify.check(out), ("check", out)),
+        (batchify.verify(out), ("verify", out)),
+        (batchify.summarize(out), ("inspect", out)),
+    ]
+    for value, command in same:
+        extra = size if command[0] == "build" else ()
+        printed = run(*command, *extra).stdout.splitlines()
+        left = [line for line in printed if not line.startswith(("check: ", "sizes  "))]
+        assert str(value).splitlines() == left
