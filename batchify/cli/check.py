@@ -102,6 +102,7 @@ def _of_build() -> Iterator[Option]:
     type=click.Choice(("text", "json", "github")),
     default="text",
     show_default=True,
+    metavar="FORMAT",
     help="text, json (the same as --json) or github (annotations of a GitHub workflow).",
 )
 @give_options((*_of_build(), *WORKER_OPTIONS, JSON))
