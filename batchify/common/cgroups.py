@@ -30,12 +30,17 @@ def cpu_quota() -> float | None:
 
 
 @cache
-def memory_limit() -> int | None:
+def memory_limit(*, hard: bool = False) -> int | None:
     """Return how many bytes of memory the groups of this process may use; None without a limit.
 
     Version 1 has a huge number for no limit.
+
+    Parameters
+    ----------
+    hard : bool
+        Leave out the limit from which processes are only slowed down.
     """
-    names = ("memory.max", "memory.high", "memory.limit_in_bytes")
+    names = ["memory.max", "memory.limit_in_bytes"] + ([] if hard else ["memory.high"])
     texts = [_read(folder, name) for folder in _folders("memory") for name in names]
     return min((int(text) for text in texts if text.isdecimal()), default=None)
 

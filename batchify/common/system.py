@@ -65,7 +65,7 @@ def usable_memory() -> int | None:
     The least of what the machine has, of the limit of the container and of ``ulimit -v``. The last
     one holds for each process, but batch systems set it to what they grant to all of them.
     """
-    found = _memory()
+    found = _memory(memory_limit())
     if sys.platform != "win32":
         import resource
 
@@ -76,14 +76,16 @@ def usable_memory() -> int | None:
 
 
 def all_memory() -> int | None:
-    """Return how many bytes of memory and swap there are; None if unknown."""
-    memory = _memory()
-    return None if memory is None else memory + 1024 * _count("/proc/meminfo", "SwapTotal:")
+    """Return how many bytes of memory and swap there are; None if unknown, as on macOS."""
+    memory = _memory(memory_limit(hard=True))
+    if memory is None or sys.platform != "linux":
+        return None
+    return memory + 1024 * _count("/proc/meminfo", "SwapTotal:")
 
 
-def _memory() -> int | None:
-    """Return the memory of the machine, or of the container."""
-    limits = [memory_limit()]
+def _memory(limit: int | None) -> int | None:
+    """Return the memory of the machine, or the limit of the container if that is less."""
+    limits = [limit]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min((limit for limit in limits if limit is not None), default=None)

@@ -84,10 +84,14 @@ def test_limits_of_groups(
     process = write_groups(tmp_path, version, group, root, files)
     monkeypatch.setattr(cgroups, "PROCESS", process)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(system, "_count", lambda *_: 3)  # of swap
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 10, "SC_PAGE_SIZE": 100}.get)
     with fresh_limits():
         assert system.usable_cpus() == cpus
         assert system.usable_memory() == memory
+        slowed = 100 if "job/memory.high" in files else 0
+        assert system.all_memory() == memory + slowed + 3 * 1024
 
 
 def test_without_groups_the_affinity_counts(
