@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,16 @@ def missing_extra(needs: str, extra: str, error: ImportError, also: str = "") ->
     return ExtraMissingError(
         f"{needs} cannot be imported ({error}); pip install 'batchify-h5[{extra}]'{also}"
     )
+
+
+class ThreadTask(threading.local):
+    """Tells code that waits whether the result of its thread's task is still wanted."""
+
+    def __init__(self) -> None:
+        self.is_stopped: Callable[[], bool] = lambda: False
+
+
+TASK = ThreadTask()
 
 
 def fill_standard_files() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import weakref
@@ -85,7 +86,10 @@ class ArchiveFile:
 
         The new file takes the number of the old one, which other threads may be reading.
         """
-        fd = os.open(self._path, _FLAGS)
+        try:
+            fd = os.open(self._path, _FLAGS)
+        except FileNotFoundError as error:  # its mount is gone for now
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)) from error
         try:
             os.dup2(fd, self._fd, inheritable=False)
         finally:

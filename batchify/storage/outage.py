@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from batchify.common.system import TASK
 from batchify.common.text import printable
 from batchify.errors import BatchifyError, DatasetIOError
 
@@ -22,6 +23,7 @@ PATIENCE_S = 60.0
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.002, 2.0
 _GROWTH = 8
+_LOOK_S = 0.2
 
 T = TypeVar("T")
 
@@ -57,9 +59,16 @@ def wait_out(attempt: Callable[[], T], path: bytes, patience_s: float = PATIENCE
             if not is_outage(error):
                 raise
             waited_s = time.monotonic() - started
-            if waited_s >= patience_s:
+            if waited_s >= patience_s or TASK.is_stopped():
                 raise outage_error(error, path, waited_s) from error
-        time.sleep(min(max(waited_s / _GROWTH, _FIRST_WAIT_S), _LONGEST_WAIT_S))
+        _pause(min(max(waited_s / _GROWTH, _FIRST_WAIT_S), _LONGEST_WAIT_S))
+
+
+def _pause(wait_s: float) -> None:
+    """Wait; shorter if the run ends meanwhile, because of Ctrl-C say."""
+    end = time.monotonic() + wait_s
+    while (left_s := end - time.monotonic()) > 0 and not TASK.is_stopped():
+        time.sleep(min(left_s, _LOOK_S))
 
 
 def outage_error(error: OSError, path: bytes, waited_s: float) -> DatasetIOError:

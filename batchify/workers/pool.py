@@ -144,6 +144,7 @@ def start_worker(board: Board) -> None:
     system.offer_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Worker(board.claim(), board.stop_flag())
+    system.TASK.is_stopped = lambda: bool(_worker.stop[0])
 
 
 def _end_with_parent() -> None:
@@ -226,6 +227,7 @@ class WorkerThread:
             self._trace(self._job.describe(self._task, item))
 
     def _serve(self) -> None:
+        system.TASK.is_stopped = lambda: self._stopped
         try:
             with self._job.open_handler(self._mark) as run:
                 while (task := self._tasks.get()) is not None:
