@@ -124,11 +124,13 @@ def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> N
 
 
 def _tell_origins(context: click.Context, paths: Sequence[str]) -> None:
-    """Say where options come from, but not a pattern of build that no file is checked with."""
+    """Say where options come from, but not those of build, which no file is checked with."""
     from batchify.datasets.discovery import is_dataset
 
-    if _is_of_build(context, "group_by") and not any(map(is_dataset, paths)):
-        context.set_parameter_source("group_by", ParameterSource.DEFAULT)
+    if not any(map(is_dataset, paths)):
+        for name in {*BUILD_OPTIONS} - {*_OWN} | {"group_by"}:
+            if _is_of_build(context, name):
+                context.set_parameter_source(name, ParameterSource.DEFAULT)
     tell_origins(context)
 
 
@@ -170,14 +172,11 @@ def _check(
 
 
 def _refuse_options(context: click.Context) -> None:
-    """Refuse options of build if the path is that of a file; do not use those of a table."""
+    """Refuse options of build if the path is that of a file, which records its own."""
     for name in BUILD_OPTIONS:
-        if name in _OWN:
-            continue
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name not in _OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{option} is for a dataset; a file records its own")
-        context.set_parameter_source(name, ParameterSource.DEFAULT)
 
 
 def github_text(report: CheckReport) -> str:

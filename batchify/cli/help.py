@@ -21,6 +21,8 @@ GENERAL = "General"
 """The last section of every help: how the command prints, and the help itself."""
 
 _ALL = "batchify.help_all"
+_NAME_WIDTH = 26
+"""The text of an option with a longer name is below it."""
 
 
 class Option(click.Option):
@@ -99,7 +101,7 @@ class Command(JsonCommand):
             if record and (ctx.meta.get(_ALL) or not _is_rare(param)):
                 sections.setdefault(getattr(param, "section", GENERAL), []).append(record)
         names = [name for rows in sections.values() for name, _ in rows]
-        width = max(map(len, names))
+        width = max(len(name) for name in names if len(name) <= _NAME_WIDTH)
         sections[GENERAL] = sections.pop(GENERAL)  # last
         for heading, rows in sections.items():
             with formatter.section(heading):

@@ -117,7 +117,9 @@ def test_a_group_of_the_table_of_check_is_one_for_files(
     """One of build is that of a build, maybe of another file."""
     run("build", photos, "out.h5", "--target-size", "8")
     for table, found in (("check", True), ("build", False)):
-        (tmp_path / "batchify.toml").write_text(f"[tool.batchify.{table}]\ngroup-by = '(img)'\n")
+        (tmp_path / "batchify.toml").write_text(
+            f"[tool.batchify.{table}]\ngroup-by = '(img)'\nseed = 0\n"
+        )
         done = run("check", "out.h5")
         assert ("group-leak" in done.stdout) == found
         assert ("options from" in done.stderr) == found

@@ -49,6 +49,7 @@ def test_all_options_are_in_the_long_help(name: str) -> None:
     is_long = any(isinstance(each, Option) and each.rare for each in options)
     text = help_of(name, "--help-all" if is_long else "--help")
     assert set(headings(text)) <= {"Options", *SECTIONS}
+    assert not re.search(r" $", text, flags=re.MULTILINE)  # each text begins next to its name
     for option in options:
         assert (f"{option.opts[-1]} " in text) != option.hidden
         assert option.help
