@@ -591,7 +591,7 @@ def test_every_change_of_the_list_is_found(
     path.write_bytes(before.replace(old, new))
     assert set(batchify.verify(folder).counts) == {"digest"}
     changes = batchify.find_shard_changes(photos, folder, OPTIONS, shards=2)
-    assert changes.lines() == ["manifest.json is not as it was written"]
+    assert changes.lines() == ["manifest.json is damaged"]
     batchify.build_shards(photos, folder, OPTIONS, shards=2)
     assert path.read_bytes() == before
 
