@@ -219,7 +219,7 @@ def limited(*more: str) -> None:
     """Lower the limit on file sizes in the middle of a fill, in all processes."""
     limit = IMAGES * ROW_NBYTES // 2
     done = batchify(*more, stage="fill", done=30, limit=limit)
-    failed(done, "File too large", f"end at {limit:,} bytes", "raise the limit and run the command")
+    failed(done, "File too large", f"is {limit:,} bytes", "raise the limit and run the command")
     continued(*more, at_least=30, at_most=60)
 
 
