@@ -43,7 +43,7 @@ class BadImageError(BatchifyError, ValueError):
 
 
 class BatchifyWarning(UserWarning):
-    """Something about a dataset that may not be as you mean it; nothing is lost.
+    """A possible problem of a dataset; the work is done nevertheless.
 
     Python code gets it by `warnings.warn`; the command prints it after the result.
 
@@ -112,7 +112,7 @@ class BadImagesError(BatchifyError, ValueError):
 
 
 class DatasetIOError(BatchifyError, OSError):
-    """A drive or a network mount fails while a dataset is read; its files are not at fault."""
+    """A drive or a network mount fails while a dataset is read; the files are not to blame."""
 
     exit_code = 4
 
@@ -132,7 +132,7 @@ class OutputIOError(BatchifyError, OSError):
 
 
 class RemoteError(BatchifyError, OSError):
-    """A remote store does not answer; its files are not at fault."""
+    """A remote store does not answer; the files are not to blame."""
 
     exit_code = 4
 
@@ -174,7 +174,7 @@ class FileAccessError(BatchifyError, OSError):
 
 
 class FileClosedError(BatchifyError, ValueError):
-    """A file was closed, and something in it is asked for."""
+    """Data of a closed file were requested."""
 
 
 class FileFormatError(BatchifyError, ValueError):
@@ -182,4 +182,4 @@ class FileFormatError(BatchifyError, ValueError):
 
 
 class ExtraMissingError(BatchifyError, ImportError):
-    """An optional package that is needed cannot be imported; the message says how to install it."""
+    """A required optional package cannot be imported; the message says how to install it."""

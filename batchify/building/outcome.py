@@ -40,7 +40,7 @@ class MadeImages:
         return (*self.plan.warnings, *found)
 
     def _made_text(self, rows: Mapping[str, int], nbytes: int) -> str:
-        """Return what was made, and how fast, for people."""
+        """Return what was made, and how fast, as text."""
         height, width, channels = self.plan.options.decode.image_shape
         stored = " (as encoded files)" if self.plan.options.store.is_encoded else ""
         dtype = self.plan.options.store.dtype

@@ -68,7 +68,7 @@ def boundary(on_signal: str = "", *, json: bool = False) -> Iterator[Callable[[]
 
 
 def show_cause(error: click.ClickException) -> None:
-    """Print the traceback of what made a command fail, with ``--verbose``."""
+    """Print the traceback of a failure, with ``--verbose``."""
     if is_verbose() and error.__cause__ is not None:
         import traceback
 
@@ -116,7 +116,7 @@ def _boundary(on_signal: str) -> Iterator[Callable[[], None]]:
             raise _SignalledError
 
     def end_late(number: int) -> None:
-        """End a process that does not: raised within a library, it may have left a lock held."""
+        """Kill a process that does not end: an exception in a library may have left a lock held."""
         time.sleep(UNWIND_S)
         if not over:
             os.write(2, f"Error: {_stopped(number, on_signal)}\n".encode())
@@ -184,7 +184,7 @@ def failure_json(error: click.ClickException) -> dict[str, Any]:
 
 
 class JsonCommand(click.Command):
-    """A command with ``--json``: a command line that it refuses is an object, too."""
+    """A command with ``--json``: usage errors are printed as an object, too."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None,

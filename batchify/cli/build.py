@@ -66,7 +66,7 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
 
 
 class _Result(NamedTuple):
-    """What the command prints, as JSON and as text, its exit code, and whether OUT is made."""
+    """What the command prints, as JSON and as text, its exit code, and whether OUT is written."""
 
     json: dict[str, Any]
     text: str
@@ -143,7 +143,7 @@ def _build(
 
 
 def _common(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what a build and a comparison with one have in common."""
+    """Return the arguments that building and comparing share."""
     return {
         "on_error": values["on_error"],
         "max_skipped": values["max_skipped"],

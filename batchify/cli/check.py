@@ -124,7 +124,7 @@ def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> N
 
 
 def _tell_origins(context: click.Context, paths: Sequence[str]) -> None:
-    """Say where options come from, but not those of build, which no file is checked with."""
+    """Report where options come from, but not those of build, which files are not checked with."""
     from batchify.datasets.discovery import is_dataset
 
     if not any(map(is_dataset, paths)):

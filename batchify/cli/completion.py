@@ -1,4 +1,4 @@
-"""The command ``batchify completion``: what a shell reads to complete options."""
+"""The command ``batchify completion``: the script that a shell reads to complete options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options from a configuration file: ``[tool.batchify.COMMAND]`` of TOML."""
+"""Read options from a configuration file: ``[tool.batchify.COMMAND]`` in TOML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOUND = "batchify.config"
 
 
 def load_config(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-    """Take the defaults of a command from its table; those of options of ``build`` from that, too.
+    """Take the defaults of a command from its table, and for options of ``build`` from that, too.
 
     Without ``--config``, the file is the first of ``batchify.toml`` and ``pyproject.toml`` in the
     current folder that has a table ``[tool.batchify]``. The command line and the environment
@@ -53,7 +53,7 @@ def is_own(context: click.Context, name: str) -> bool:
 
 
 def _read(path: str) -> Any:
-    """Return what a file has under ``tool.batchify``; None if it has nothing there."""
+    """Return the table ``tool.batchify`` of a file; None if it has none."""
     import tomllib
 
     try:
@@ -73,7 +73,7 @@ def _read(path: str) -> Any:
 def _checked(
     tables: Any, path: str, commands: dict[str, click.Command]
 ) -> dict[str, dict[str, Any]]:
-    """Return the options of all tables, by command and name; refuse what is neither."""
+    """Return the options of all tables, by command and name; refuse unknown ones."""
     where = f"of {printable(path)}"
     if not isinstance(tables, dict):
         raise click.UsageError(f"[tool.batchify] {where} is not a table")
@@ -111,7 +111,7 @@ def _option_name(key: str) -> str:
 
 
 def _table(table: Any, allowed: dict[str, click.Option], where: str) -> dict[str, Any]:
-    """Return the options of a table, by name; refuse what is not an option."""
+    """Return the options of a table, by name; refuse unknown ones."""
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} is not a table")
     options: dict[str, Any] = {}
@@ -127,7 +127,7 @@ def _table(table: Any, allowed: dict[str, click.Option], where: str) -> dict[str
 
 
 def _hint(name: str, shown: Iterable[str], allowed: Iterable[str]) -> str:
-    """Return which of the allowed names may be meant, as it is shown."""
+    """Return the allowed name that may be meant, for the message."""
     import difflib
 
     close = difflib.get_close_matches(name, allowed, n=1)
@@ -135,7 +135,7 @@ def _hint(name: str, shown: Iterable[str], allowed: Iterable[str]) -> str:
 
 
 def _value(value: Any, option: click.Option, where: str) -> Any:
-    """Return a value as the command line would pass it, so that both are checked alike."""
+    """Return a value as the command line would pass it, so that both are checked the same way."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise click.UsageError(f"{where} must be true or false")

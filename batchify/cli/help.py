@@ -1,4 +1,4 @@
-"""The help of commands: options in headed sections, rarely used ones in ``--help-all``."""
+"""Print the help of commands: options in headed sections, rare ones in ``--help-all``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Option(click.Option):
         super().__init__(*arguments, **settings)
 
     def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
-        """Return what follows the text, without the range of a number: errors name it."""
+        """Return the text after an option's help, without ranges of numbers: errors name them."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
@@ -93,7 +93,7 @@ class Command(JsonCommand):
             )  # fmt: skip
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options by section, common ones first, all in the same two columns."""
+        """Write the options by section, common ones first, in the same two columns."""
         sections: dict[str, list[tuple[str, str]]] = {}
         options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
         for param in sorted(options, key=_is_rare):
@@ -108,7 +108,7 @@ class Command(JsonCommand):
                 formatter.write_dl([(name.ljust(width), text) for name, text in rows])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the command line; click alone would take the last value in silence."""
+        """Parse the command line; click would silently take the last value."""
         given = list(args)
         try:
             rest = super().parse_args(ctx, args)
@@ -130,7 +130,7 @@ class Command(JsonCommand):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Say where options come from, and run the command."""
+        """Report where options come from, and run the command."""
         if self.tells_origins:
             tell_origins(ctx)
         return super().invoke(ctx)
@@ -155,7 +155,7 @@ class Group(click.Group):
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names of the commands in the order of their use."""
+        """Return the names of the commands, in the order in which people use them."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

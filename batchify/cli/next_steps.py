@@ -1,4 +1,4 @@
-"""What a command says after it has made a file: one line of check, and what to do next."""
+"""Print what follows the report of a build: a line of check, and what to do next."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def next_steps(output: str, *, is_folder: bool = False) -> str:
 
 
 def is_terminal() -> bool:
-    """Return whether a person reads what is printed."""
+    """Return whether the output goes to a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _check_line(output: str, name: str) -> str:
-    """Return how many problems `batchify check` finds; nothing that fails here is an error."""
+    """Return how many problems `batchify check` finds; failures here are not errors."""
     from batchify.common.paths import is_url
 
     command = f"run batchify check {name}"

@@ -1,4 +1,4 @@
-"""The types of options: what a text of the command line or of a file stands for."""
+"""The types of options: convert texts from the command line or a file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Names(_NamesType):
 
 
 class ClassNames(Names):
-    """Comma-separated names, or ``@FILE`` with a name on each line."""
+    """Comma-separated names, or ``@FILE`` with one name per line."""
 
     name = "NAMES|@FILE"
 
@@ -75,7 +75,7 @@ class ClassNames(Names):
 
 
 class Pattern(_PatternType):
-    """A pattern as in a ``.gitignore`` file; the environment has one a line."""
+    """A pattern as in a ``.gitignore`` file; environment variables have one per line."""
 
     name = "GLOB"
 

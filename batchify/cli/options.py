@@ -1,4 +1,4 @@
-"""The options of build: declared, and made into BuildOptions."""
+"""Declare the options of build, and convert them to BuildOptions."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def give_options(options: Sequence[click.Option]) -> Callable[[_Command], _Comma
 
 
 def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
-    """Return the options for the library, made from those that a command was given."""
+    """Return the options for the library, given those of a command."""
     given = {
         name: values[name]
         for name in OPTION_HOMES

@@ -1,4 +1,4 @@
-"""Run a command on one file or on several: results, failures, and the worst exit code."""
+"""Run a command on one or several files: results, failures, and the highest exit code."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _COLORS = {"error": "red", "warning": "yellow"}
 
 
 def wanted_color() -> bool | None:
-    """Return what NO_COLOR and FORCE_COLOR ask for; None: color on terminals only.
+    """Return whether NO_COLOR or FORCE_COLOR decides about color; None if neither does.
 
     See https://no-color.org and https://force-color.org: any text counts, an empty one does not.
     """
@@ -59,7 +59,7 @@ class Context(click.Context):
 
 @contextmanager
 def colored_errors() -> Iterator[None]:
-    """Let click show the errors of what runs here in color."""
+    """Show the errors of click in color."""
     try:
         yield
     except click.ClickException as error:
@@ -68,7 +68,7 @@ def colored_errors() -> Iterator[None]:
 
 
 def _show(error: click.ClickException, _file: Any = None) -> None:
-    """Print an error as click does, with its label in red."""
+    """Print an error like click, with its label in red."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         type(error).show(error)
         return

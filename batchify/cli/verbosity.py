@@ -1,4 +1,4 @@
-"""How much a command prints: ``--quiet`` and ``--verbose``."""
+"""Decide how much a command prints: ``--quiet`` and ``--verbose``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LEVEL = "batchify.verbosity."
 
 
 def keep_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Keep the value of ``--quiet`` or ``--verbose`` for all that the command prints."""
+    """Remember the value of ``--quiet`` or ``--verbose`` for everything the command prints."""
     context.meta[_LEVEL + str(parameter.name)] = value
     if is_quiet() and is_verbose():
         raise click.UsageError("--quiet and --verbose cannot be combined")
 
 
 def is_quiet() -> bool:
-    """Return whether the running command prints nothing but errors and what it was asked for."""
+    """Return whether the running command prints only errors and requested data."""
     return _is("quiet")
 
 
@@ -56,7 +56,7 @@ def limits_text() -> str:
 
 
 def tell_origins(context: click.Context) -> None:
-    """Say on stderr if options come from a file; with ``--verbose``, which, and all others."""
+    """Report on stderr if options come from a file; with ``--verbose``, the source of each."""
     if is_quiet() or (context.params.get("json") and not is_verbose()):
         return
     sources = {

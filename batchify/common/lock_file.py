@@ -30,7 +30,7 @@ class LockFile:
     Attributes
     ----------
     stale : str
-        Whose lock was taken over, for people; empty if no one held it.
+        The former holder of a lock that was taken over, as text; empty if no one held it.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Catch what libtiff prints while an image is decoded.
 
-Of the libraries behind Pillow it alone prints to stderr (tried with 400 damaged files of each
-format). Pillow reports only "decoder error -2" for an error, and nothing if libtiff goes on.
+It is the only library behind Pillow that prints to stderr (tried with 400 damaged files of each
+format). Pillow reports only "decoder error -2" for an error, and nothing if libtiff continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arrays of images that are read when they are indexed.
+"""Read images when an array of them is indexed.
 
 Uncompressed images in one file are a `numpy.memmap`. All others (compressed, grown by another
 program, or in several files) are a `RowArray`: it is indexed in the same way, and reads only the
@@ -32,7 +32,7 @@ Chunk = Callable[[int], NDArray[Any]]
 
 
 def gather_chunks(chunk: Chunk, starts: Rows | None, rows: Rows, out: NDArray[Any]) -> None:
-    """Read some rows chunk by chunk, in threads: reading and inflating release the GIL.
+    """Read some rows chunk by chunk, in threads: reading and decompressing release the GIL.
 
     `starts` is the first row of each chunk, or None if each row is a chunk.
     """
@@ -68,7 +68,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 class ChunkCache:
-    """A cache of the chunks inflated last; one thread inflates a chunk, others wait for it.
+    """A cache of recently decompressed chunks; one thread decompresses a chunk, others wait for it.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class ChunkCache:
 
     @property
     def cached_rows(self) -> int:
-        """How many rows are in memory, or being read."""
+        """The number of rows that are in memory or being read."""
         return self._most_rows - self._cached.room
 
     def __call__(self, index: int) -> NDArray[Any]:
@@ -117,7 +117,7 @@ class ChunkCache:
         return future.result()
 
     def _inflate(self, index: int, future: Future[NDArray[Any]], cached: _CachedChunks) -> None:
-        """Inflate a chunk; forget it if it fails or is interrupted, so that it is retried."""
+        """Decompress a chunk; if it fails or is interrupted, forget it, so that it is retried."""
         try:
             future.set_result(self._chunk(index))
         except Exception as error:
@@ -173,14 +173,14 @@ class RowArray(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the files; rows that are asked for later are an error."""
+        """Close the files; reading rows later is an error."""
 
     @abstractmethod
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk, or one row if there are no chunks; shape (n, H, W, C)."""
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
-        """Read some rows, any and in any order, into `out`; usable from several threads.
+        """Read some rows, in any order, into `out`; usable from several threads.
 
         Each chunk is read and inflated once, however many of its rows are wanted.
         """
@@ -191,7 +191,7 @@ class RowArray(ABC):
         return self, row
 
     def encoded(self, _row: int) -> bytes:
-        """Return the bytes of the file that a row was made of; refused if pixels are stored."""
+        """Return the bytes of a row's image file; refused if pixels are stored."""
         raise only_pixels(self.origin)
 
     def decode(self, _row: int) -> NDArray[Any]:
@@ -199,7 +199,7 @@ class RowArray(ABC):
         raise only_pixels(self.origin)
 
     def decoded_with(self, _overrides: DecodeOverrides) -> RowArray:
-        """Return the same images, decoded otherwise; refused if pixels are stored."""
+        """Return the same images with other decoding options; refused if pixels are stored."""
         raise only_pixels(self.origin)
 
     @property
@@ -300,7 +300,7 @@ class StoredArray(RowArray):
 
 
 class ChainedArray(RowArray):
-    """The images, or masks, of several files, one file after another.
+    """The images, or masks, of several files, concatenated.
 
     Parameters
     ----------
@@ -352,7 +352,7 @@ class ChainedArray(RowArray):
         return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
 
     def decoded_with(self, overrides: DecodeOverrides) -> ChainedArray:
-        """Return the same images, decoded otherwise."""
+        """Return the same images with other decoding options."""
         parts = [part for part in self._parts if isinstance(part, RowArray)]
         if len(parts) < len(self._parts):
             raise only_pixels(self.origin)
@@ -371,13 +371,13 @@ class ChainedArray(RowArray):
 
 
 def _starts(part: Column) -> Rows:
-    """Return the first row of each chunk of a file; each row is one where none share chunks."""
+    """Return the first row of each chunk of a file; without chunks, each row is its own."""
     starts = part.starts if isinstance(part, RowArray) else None
     return np.arange(len(part), dtype=np.intp) if starts is None else starts
 
 
 def only_pixels(origin: Origin) -> OptionError:
-    """Return the error for asking files of decoded images for the encoded ones."""
+    """Return the error for reading encoded images from files of decoded ones."""
     return OptionError(
         f"{origin.split} of {printable(origin.files[0])} stores decoded images; build it with "
         "--store encoded to read the image files, or images of any size"

@@ -1,4 +1,4 @@
-"""Batches of a split: an epoch per iteration, read ahead by threads if asked for."""
+"""Batches of a split: one epoch per iteration, read ahead by threads on request."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _end_reading() -> None:
 
 
 class ReadingThread(threading.Thread):
-    """A thread that reads batches in the order they are asked for, until it gets None."""
+    """A thread that reads batches in the order of the requests, until it gets None."""
 
     def __init__(self, reader: BatchServer) -> None:
         super().__init__(name="batchify", daemon=True)

@@ -22,7 +22,7 @@ from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
 
 
 class EncodedImages:
-    """The encoded files of a split, and the pixels a build would have stored for them.
+    """The encoded files of a split, decoded as a build would have stored them.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class EncodedImages:
             self._use(overrides)
 
     def decoded_with(self, overrides: DecodeOverrides) -> EncodedImages:
-        """Return the same images, decoded otherwise."""
+        """Return the same images with other decoding options."""
         found = copy.copy(self)
         found._use(overrides)
         return found
@@ -69,7 +69,7 @@ class EncodedImages:
         return self._options.image_shape
 
     def get(self, start: int, stop: int) -> bytes:
-        """Return the bytes of some files, one after another."""
+        """Return the bytes of some files, concatenated."""
         return self.files.get(start, stop)
 
     def pixels(self, data: bytes, *, fit: bool = True) -> NDArray[Any]:
@@ -86,7 +86,7 @@ class EncodedImages:
         return out
 
     def close(self) -> None:
-        """Close the file; this happens by itself when nothing refers to it any more."""
+        """Close the file; this also happens when nothing refers to it any more."""
         self.files.close()
 
 
@@ -114,7 +114,7 @@ class EncodedArray(RowArray):
         return self._decoded(index, fit=True)[np.newaxis]
 
     def encoded(self, row: int) -> bytes:
-        """Return the bytes of the file that a row was made of.
+        """Return the bytes of a row's image file.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class EncodedArray(RowArray):
         return self._decoded(row, fit=False)
 
     def decoded_with(self, overrides: DecodeOverrides) -> EncodedArray:
-        """Return the same images, decoded otherwise.
+        """Return the same images with other decoding options.
 
         Raises
         ------

@@ -43,10 +43,10 @@ def shuffled_rows(images: Column, random: RandomState, cuts: Sequence[int] = ())
 
 
 def chunk_starts(images: Column) -> Rows | None:
-    """Return the first row of each chunk; None where no images share a chunk."""
+    """Return the first row of each chunk; None if no images share a chunk."""
     return images.starts if isinstance(images, RowArray) else None
 
 
 def mixed_rows(images: Column) -> int:
-    """Return how many rows are shuffled among each other; up to a chunk more."""
+    """Return how many rows are shuffled together, give or take a chunk."""
     return max(1, MIXED_NBYTES // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))

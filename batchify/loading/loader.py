@@ -1,4 +1,4 @@
-"""Stream batches from a folder of images, as a Keras generator does.
+"""Stream batches from a folder of images, like a Keras generator.
 
 A build stores the same batches: `batchify.planning.policies.keras_random` draws the order of both,
 and `batchify.decoding.batch.BatchReader` reads both.
@@ -31,7 +31,7 @@ from batchify.workers.engine import Workers
 
 
 class Loader(KerasIterator):
-    """An endless stream of the batches of one split, as a Keras generator yields them.
+    """An endless stream of the batches of one split, like a Keras generator.
 
     Use it as Keras' directory iterator: ``model.fit(loader)`` takes it as a
     ``keras.utils.PyDataset``, ``next(loader)`` is the next batch, and ``loader[i]`` is batch i of
@@ -191,7 +191,7 @@ class Loader(KerasIterator):
 
     @property
     def classes(self) -> NDArray[np.int32]:
-        """Class index of each of `filenames`, shape (n,); zeros if the labels are not classes."""
+        """Class index of each of `filenames`, shape (n,); zeros if labels are not classes."""
         return self._dataset.samples.labels[self._rows]
 
     @property

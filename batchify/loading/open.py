@@ -50,7 +50,7 @@ def _open_file(path: bytes, overrides: DecodeOverrides) -> DatasetFile:
 
 
 def _mapped(reader: Reader) -> Mapped | None:
-    """Map the file; None if its file system maps no files: then rows are read."""
+    """Map the file; None if the file system cannot map files: then rows are read."""
     with os.fdopen(reader.fd, "rb", closefd=False) as file:  # the open file, not its name
         try:
             return np.memmap(file, np.uint8, "r")
@@ -121,7 +121,7 @@ def _labels(reader: Reader, mapped: Mapped | None, name: str, origin: Origin) ->
 
 
 def _column(reader: Reader, mapped: Mapped | None, split: str, name: str) -> NDArray[Any]:
-    """Return a small column: mapped, or in memory if it is not in one run."""
+    """Return a small column: mapped, or in memory if it is not contiguous."""
     found = _view(reader, mapped, split, name)
     if found is None:
         return reader.column(split, name)
@@ -129,7 +129,7 @@ def _column(reader: Reader, mapped: Mapped | None, split: str, name: str) -> NDA
 
 
 def _view(reader: Reader, mapped: Mapped | None, split: str, name: str) -> NDArray[Any] | None:
-    """Return a mapped column, or None if its rows are not in one run in the file, or not mapped.
+    """Return a mapped column, or None if its rows are not contiguous or cannot be mapped.
 
     Raises
     ------
@@ -163,12 +163,12 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     Parameters
     ----------
     path : path, or sequence of paths
-        Files that `batchify.build` made. A folder means the shards that its shard index lists, or
-        else the .h5 and .hdf5 files in it, in the order of their names. Several files must have
+        Files that `batchify.build` made. A folder means the shards in its shard index or,
+        without one, the .h5 and .hdf5 files in it, sorted by name. Several files must have
         the same classes and the same kind of images.
     trusted : bool
-        For files of encoded images: decode images beyond the default caps on pixels and sides, up
-        to the caps that the file records. Do not use it for files from strangers.
+        For files of encoded images: decode images beyond the default limits on pixels and sides, up
+        to the limits that the file records. Do not use it for files that you do not trust.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def _open(path: Path | Sequence[Path], overrides: DecodeOverrides) -> DatasetFil
 
 
 def load(path: Path | Sequence[Path], split: str = "train") -> Any:
-    """Return all of a split in memory, as tutorials have it: ``X_train, y_train``.
+    """Return a split as arrays in memory, like ``X_train, y_train`` in tutorials.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def load(path: Path | Sequence[Path], split: str = "train") -> Any:
     X : ndarray of float32, shape (N, H, W, C)
         Pixels times the rescale factor of the build.
     y : ndarray of float32, shape (N,) or (N, K)
-        Without labels in the file, X alone is returned.
+        If the file has no labels, only X is returned.
 
     Raises
     ------
@@ -332,7 +332,7 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
 
 
 def _kinds(split: Split) -> dict[str, str]:
-    """Return what several files must agree on, as text for people."""
+    """Return the properties that several files must share, as text."""
     size = "×".join(map(str, split.images.shape[1:]))
     labels = "none"
     if split.labels is not None:

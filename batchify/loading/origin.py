@@ -1,4 +1,4 @@
-"""Where a split comes from, to reopen it elsewhere, and options that override the file's."""
+"""Reopen a split in another process, with options that override those of the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULTS = DecodeOptions()
 
 @dataclass(frozen=True, slots=True)
 class DecodeOverrides:
-    """Decoding options that replace those a file records; None keeps the recorded one.
+    """Decoding options that replace recorded ones; None keeps the recorded one.
 
     They apply to files built with ``store="encoded"``, whose images are decoded when they are read.
 
@@ -66,7 +66,7 @@ AS_RECORDED = DecodeOverrides()
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a split comes from: all that another process needs to open it again.
+    """Where a split comes from: everything another process needs to open it again.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Origin:
 
 
 def reopened(origin: Origin, column: str | None = None) -> Any:
-    """Open a split again, or one of its columns, when a copy of it arrives in another process.
+    """Open a split, or one of its columns, when a copy is unpickled in another process.
 
     Raises
     ------
@@ -100,11 +100,11 @@ def reopened(origin: Origin, column: str | None = None) -> Any:
 
 
 def shown_files(files: Sequence[bytes]) -> str:
-    """Return the first of some files, and how many more there are, for people."""
+    """Return the first of some files, and how many more there are, as text."""
     more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
     return printable(files[0]) + more
 
 
 def closed(files: Sequence[bytes]) -> FileClosedError:
-    """Return the error for asking closed files for rows."""
+    """Return the error for reading rows of closed files."""
     return FileClosedError(f"{shown_files(files)} {'are' if len(files) > 1 else 'is'} closed")

@@ -18,14 +18,14 @@ class Split(SplitData):
     """One split of a file.
 
     ``split[i]`` is the ``(image, label)`` of a row as stored; with a slice, list or array,
-    ``split[rows]`` is two arrays. Without labels, both are images alone. It is picklable, and safe
+    ``split[rows]`` is two arrays. Without labels, both are only images. It is picklable, and safe
     in threads and in processes, forked or not.
 
     Parameters
     ----------
     name : str
     images : ndarray or RowArray, shape (N, H, W, C)
-        Mapped, if the rows are in one run in the file.
+        Memory-mapped, if the rows are contiguous in the file.
     labels : ndarray or RowArray, or None
         int64 class index, shape (N,), or float32 one-hot, shape (N, K). From a manifest also
         float32 numbers, shape (N,) or (N, K), or uint8 masks, shape (N, H, W).
@@ -40,7 +40,7 @@ class Split(SplitData):
         The kind of the labels; see `batchify.choices`. If they are not classes, `classes` are the
         label columns.
     columns : KeptColumns
-        The further columns that ``--keep-columns`` took from a manifest, by name: arrays of int64,
+        The columns of ``--keep-columns``, by name: arrays of int64,
         float64, bool or str, shape (N,).
     """
 
@@ -66,7 +66,7 @@ class Split(SplitData):
         -------
         Batches
             Batches ``(X, y)``. If `scaled`, X is float32, shape (n, H, W, C), and y is float32,
-            shape (n,), (n, K) or, for masks, (n, H, W). Without labels, X alone.
+            shape (n,), (n, K) or, for masks, (n, H, W). Without labels, only X.
 
         Examples
         --------
@@ -114,7 +114,7 @@ class Split(SplitData):
         -------
         torch.utils.data.Dataset
             Labels are as stored: int64 class index, float32 one-hot or numbers, uint8 masks.
-            Without labels the items are images alone.
+            Without labels, the items are only images.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Split(SplitData):
         batch_size, shuffle, seed, drop_last, scaled
             See `batchify.loading.batches.BatchOptions`. The dataset draws the order of each epoch
             itself. Pass ``fit(data, shuffle=False)``: otherwise Keras shuffles the batches again,
-            and compressed chunks that several images share are inflated repeatedly.
+            and compressed chunks that several images share are decompressed repeatedly.
         workers, use_multiprocessing, max_queue_size
             See ``keras.utils.PyDataset``.
 

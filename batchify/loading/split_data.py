@@ -19,7 +19,7 @@ from batchify.loading.origin import Origin, closed, reopened
 
 
 class Paths(Sequence[str]):
-    """The paths of the rows as text, decoded when they are asked for.
+    """The paths of the rows as text, decoded when they are read.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Paths(Sequence[str]):
 
 
 class KeptColumns(Mapping[str, NDArray[Any]]):
-    """The further columns of a manifest, by name; texts are decoded when they are asked for.
+    """The columns of --keep-columns, by name; texts are decoded when they are read.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class SplitData:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def close(self) -> None:
-        """Close the files; to ask for rows is an error then, also of this split resized.
+        """Close the files; reading rows is then an error, also for resized splits.
 
         `batchify.DatasetFile.close` calls it; arrays that were taken out stay valid.
         """
@@ -164,7 +164,7 @@ class SplitData:
         return images if self.labels is None else (images, self.labels[rows])
 
     def __getitems__(self, rows: Sequence[int]) -> list[Any]:
-        """Return ``[self[row] for row in rows]``, gathered together: what PyTorch's loader asks."""
+        """Return ``[self[row] for row in rows]``, read together; PyTorch's loader calls this."""
         found = self[np.asarray(rows, np.intp)]
         return list(found) if self.labels is None else list(zip(*found, strict=True))
 
@@ -179,7 +179,7 @@ class SplitData:
         return row_numbers(key, len(self))
 
     def encoded(self, row: int) -> bytes:
-        """Return the image file that a row was made of, byte for byte.
+        """Return the image file of a row, byte for byte.
 
         Raises
         ------

@@ -104,7 +104,7 @@ class BuildPlan:
 
     @property
     def labels_text(self) -> str:
-        """What the labels are, for people: ``2 classes``."""
+        """What the labels are, as text: ``2 classes``."""
         if self.options.store.class_mode in choices.MANIFEST_MODES:
             return labelled(self.options.store.class_mode, len(self.dataset.classes))
         return labelled("sparse", len(self.dataset.classes))

@@ -122,6 +122,10 @@ def plan_build(
     dataset, options, keywords, on_error, workers, image_timeout_s, progress
         As for `batchify.build`.
 
+    Returns
+    -------
+    BuildPlan
+
     Raises
     ------
     DatasetNotFoundError, DatasetError, OptionError
@@ -255,6 +259,10 @@ def fingerprint(
     ----------
     dataset, options, keywords, on_error, workers, image_timeout_s, progress
         As for `batchify.build`: a dataset that it refuses has no fingerprint.
+
+    Returns
+    -------
+    Fingerprint
 
     Raises
     ------

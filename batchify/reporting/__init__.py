@@ -1,1 +1,1 @@
-"""Show people what a file contains: summary, contact sheet, HTML report."""
+"""Show what a file contains: summary, contact sheet, HTML report."""

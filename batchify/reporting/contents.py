@@ -23,7 +23,7 @@ _COMMAND_LENGTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class ValueStats:
-    """What one column of numbers holds.
+    """The statistics of a column of numbers.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ValueStats:
 
     @property
     def range_text(self) -> str:
-        """The numbers, for people."""
+        """The numbers, as text."""
         return f"{self.low:.6g} to {self.high:.6g}, mean {self.mean:.6g}"
 
     def as_json(self) -> dict[str, Any]:

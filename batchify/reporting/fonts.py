@@ -1,4 +1,4 @@
-"""Find a font for every character: the bundled one, then that of the caller, then the system's.
+"""Find a font for every character: the bundled one, the caller's, then the system's.
 
 The bundled font has Latin, Greek and Cyrillic. Text that it can show looks the same on every
 machine; only other characters make a picture depend on the fonts of the system.
@@ -58,7 +58,7 @@ class Face:
         return open(self._file, "rb")
 
     def has(self, text: str) -> bool:
-        """Return whether the font has every character of a text that is to be drawn."""
+        """Return whether the font has every character of a text."""
         return all(map(self._has, self.drawn(text)))
 
     def _has(self, char: str) -> bool:
@@ -67,7 +67,7 @@ class Face:
         return code in _JOINERS or (index >= 0 and self._ranges[index][1] >= code)
 
     def shows(self, text: str) -> bool:
-        """Return whether the font has a text, can be opened, and puts ink on paper for it."""
+        """Return whether the font has a text, can be opened, and draws something for it."""
         if not self.has(text):
             return False
         try:
@@ -88,7 +88,7 @@ class Face:
         return ImageFont.truetype(self._file, size)
 
     def letters(self) -> frozenset[str]:
-        """Return the characters of the font that are drawn by themselves."""
+        """Return the characters of the font that can be drawn alone."""
         codes = chain.from_iterable(range(first, last + 1) for first, last in self._ranges)
         return frozenset(char for char in map(chr, codes) if not extends(char))
 
@@ -99,7 +99,7 @@ class Face:
 
 
 class BundledFace(Face):
-    """The font that travels with batchify.
+    """The font that comes with batchify.
 
     It is never shaped: libraqm, which is not everywhere, would move its letters a little.
     """
@@ -152,7 +152,7 @@ class Fonts:
         self._found: dict[str, Face | None] = {}
 
     def face(self, cluster: str) -> Face | None:
-        """Return the font for a letter with its marks; None if no font has all of it."""
+        """Return the font for a letter with its marks; None if no font has them all."""
         if self.main.has(cluster):
             return self.main
         if cluster not in self._found:
@@ -161,7 +161,7 @@ class Fonts:
         return self._found[cluster]
 
     def _next_faces(self) -> Iterator[Face]:
-        """Yield fonts of the system that no character was looked for in before."""
+        """Yield fonts of the system that were not searched before."""
         for face in self._system:
             self._others.append(face)
             yield face
@@ -291,7 +291,7 @@ def _system_faces() -> Iterator[Face]:
 
 
 def system_fonts() -> list[str]:
-    """Return the font files of the system in the order in which they are asked."""
+    """Return the font files of the system in the order in which they are tried."""
     found: list[str] = []
     for folder in font_folders():
         for parent, folders, names in os.walk(folder):
@@ -307,7 +307,7 @@ def system_fonts() -> list[str]:
 
 
 def font_folders() -> Sequence[str]:
-    """Return the folders where the system and its user keep fonts; not all of them exist."""
+    """Return the font folders of the system and the user; not all of them exist."""
     home = os.path.expanduser("~")
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", rf"{home}\AppData\Local")

@@ -1,4 +1,4 @@
-"""Elements of HTML, in which all text is escaped."""
+"""Build HTML elements, in which all text is escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from batchify.common.text import printable
 
 
 class Html(str):
-    """Text that is HTML already; functions here escape all other text that they are given."""
+    """Text that is already HTML; functions here escape all other text."""
 
     __slots__ = ()
 
@@ -21,7 +21,7 @@ PATH_LENGTH = 120
 
 
 def escape(text: str) -> Html:
-    """Return HTML that shows a text; `Html` is returned as it is."""
+    """Return HTML that shows a text; `Html` is returned unchanged."""
     return text if isinstance(text, Html) else Html(html.escape(text, quote=True))
 
 

@@ -1,4 +1,4 @@
-"""Inspect a file: its summary, and on request its contact sheet and report."""
+"""Inspect a file: summarize it and, on request, write its contact sheet and report."""
 
 from __future__ import annotations
 

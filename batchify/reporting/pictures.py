@@ -92,7 +92,7 @@ class Pictures(Closing):
             return bytes(self._columns["paths"][row])
 
     def get(self, row: int) -> Image.Image:
-        """Return a row as an RGB picture of the size at which it is stored, or decoded.
+        """Return a row as an RGB picture, in the size in which it is stored or decoded.
 
         `draw_pixels` says how values are shown.
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of an opened file and of a split: a few small images of each class.
+"""Show a few small images of a file or a split in a notebook.
 
 The HTML is self-contained: the pictures are in it, styles are inline, and it loads nothing.
 """
@@ -77,7 +77,7 @@ def split_html(split: SplitData) -> Html:
 
 
 def _line(name: Html, note: str, tiles: Sequence[Html]) -> Html:
-    """Return pictures behind their name."""
+    """Return pictures after their name."""
     head = tag("div", name, tag("div", note, style=_NOTE), style=_HEAD)
     return tag("div", head, tag("div", *tiles, style=_TILES), style=_LINE)
 
@@ -137,7 +137,7 @@ class _Gallery:
 
     @cached_property
     def _rescale(self) -> float:
-        """The factor that stored floats were multiplied by; the file alone records it."""
+        """The factor that stored floats were multiplied by, from the file's records."""
         if self._split.images.dtype.kind != "f":
             return 1.0
         with Reader(self._split.origin.files[0]) as reader, reader.refusing():
@@ -167,7 +167,7 @@ def _stretched(mask: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _picture(picture: Image.Image, title: str, *, exact: bool) -> Html:
-    """Return a small picture: PNG if it shows every pixel, else JPEG, which takes less."""
+    """Return a small picture: PNG if it shows every pixel, otherwise JPEG, which is smaller."""
     small = fit_picture(picture, _SIDE)
     if exact:
         uri = data_uri(small, "png", optimize=True)

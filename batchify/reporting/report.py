@@ -1,4 +1,4 @@
-"""Write the report about a file: one HTML page that needs nothing else."""
+"""Write the report about a file: a single self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _SECTIONS = (
 def write_report(
     path: str | os.PathLike[str], report_path: str | os.PathLike[str], *, seed: int = 0
 ) -> None:
-    """Write a page about a file: splits, balance, pictures, sources, duplicates, how it was built.
+    """Write an HTML report about a file: splits, balance, pictures, duplicates, options.
 
     One HTML file of less than 3 MB that contains its pictures and loads nothing from the network.
     It runs no script, and all names in it are escaped. The same file and seed give the same bytes.
@@ -69,7 +69,7 @@ def write_report(
     Raises
     ------
     OptionError
-        If the name of the report has another ending, or the seed is not valid.
+        If the name of the report has the wrong ending, or the seed is not valid.
     FileMissingError, FileAccessError, FileFormatError
         As `batchify.format.reader.Reader`.
     OutputPathError
@@ -99,7 +99,7 @@ def render_report(reader: Reader, summary: Summary, *, seed: int) -> bytes:
 
 
 def render(dossier: Dossier) -> str:
-    """Return the page that shows a dossier."""
+    """Return the page for a dossier."""
     style = files("batchify.reporting").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (
@@ -175,7 +175,7 @@ def _lead(dossier: Dossier) -> list[Html]:
 
 
 def _labels_word(summary: Summary) -> str:
-    """Return the word for what `Summary.classes` are."""
+    """Return the noun for `Summary.classes`."""
     count, mode = len(summary.classes), summary.config.get("class_mode")
     if mode in choices.MANIFEST_MODES:
         return "label column" if count == 1 else "label columns"

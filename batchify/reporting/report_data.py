@@ -1,4 +1,4 @@
-"""Gather what a report shows: pictures, duplicates, sizes, kinds."""
+"""Collect the content of a report: pictures, duplicates, sizes, kinds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PER_CLASS = 6
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A stored image as a page shows it.
+    """A stored image, as shown on a page.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class Album:
         )
 
     def gallery(self, split: str, classes: int | None, seed: int) -> Gallery:
-        """Return images of a split: some of each class, of as many classes as there is room for.
+        """Return images of a split: some of each class, for as many classes as fit.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ def section_of(problem: Problem) -> str:
 
 
 def verdict_class(problem: Problem) -> str:
-    """Return the class of the style sheet that shows how bad a problem is."""
+    """Return the CSS class for the severity of a problem."""
     return "bad" if problem.severity == "error" else "warn"
 
 

@@ -199,7 +199,7 @@ def _counts(split: SplitSummary) -> Sequence[int]:
 
 
 def _spread(counted: Sequence[SplitSummary]) -> Html:
-    """Return how large the classes of each split are."""
+    """Return the sizes of the classes of each split."""
     rows = []
     for split in counted:
         counts = sorted(_counts(split))

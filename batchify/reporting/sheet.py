@@ -201,7 +201,7 @@ def _about(
     shown: list[Shown],
     seed: int,
 ) -> str:
-    """Return the text below the title of a split: what it has, and what is shown."""
+    """Return the text below the title of a split: its size, and what is shown."""
     if not len(pictures):
         return "empty: no images"
     images = plural(len(pictures), "image")
@@ -243,7 +243,7 @@ def _block(layout: Layout, reader: Reader, pictures: Pictures, shown: Shown) -> 
 
 
 def _drawn(layout: Layout, pictures: Mapping[str, Pictures]) -> Image.Image:
-    """Draw what was laid out."""
+    """Draw the layout."""
     picture = Image.new("RGB", layout.size, _PAPER)
     draw = ImageDraw.Draw(picture)
     for rule in layout.rules:

@@ -62,6 +62,14 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
 
     A file at a URL is copied first.
 
+    Parameters
+    ----------
+    path : path or URL
+
+    Returns
+    -------
+    Summary
+
     Raises
     ------
     FileMissingError, FileFormatError

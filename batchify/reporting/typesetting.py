@@ -211,14 +211,14 @@ class Words(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A filled bar: (left, top, right, bottom), all included."""
+    """A filled bar: (left, top, right, bottom), inclusive."""
 
     corners: tuple[int, int, int, int]
     fill: str
 
 
 class Box(NamedTuple):
-    """Where the picture of a row goes."""
+    """The position of a row's picture."""
 
     split: str
     row: int

@@ -262,7 +262,7 @@ def test_an_image_larger_than_all_memory_is_refused(monkeypatch: pytest.MonkeyPa
     """Before it is decoded, which would end the process; not a JPEG that is decoded smaller."""
     monkeypatch.setattr(image, "all_memory", lambda: 60 * 40 * 4 - 1)
     monkeypatch.setattr(image, "_LARGE_NBYTES", 0)
-    with pytest.raises(BadImageError, match="needs more memory than there is"):
+    with pytest.raises(BadImageError, match="needs more memory than is available"):
         decoded(encoded(photo(60, 40), "JPEG"))
     decoded(encoded(photo(60, 40), "JPEG"), scaled_decode=True, interpolation="box")
     decoded(encoded(photo(60, 40).convert("L"), "PNG"))

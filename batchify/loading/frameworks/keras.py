@@ -53,5 +53,5 @@ class KerasBatches(keras.utils.PyDataset):
 
 @functools.cache
 def as_py_dataset(own: type) -> type:
-    """Return a class that is also ``keras.utils.PyDataset``, for ``isinstance`` alone."""
+    """Return a class that is also ``keras.utils.PyDataset``, only for ``isinstance``."""
     return type(own.__name__, (own, keras.utils.PyDataset), {"__module__": own.__module__})
