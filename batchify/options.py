@@ -169,7 +169,7 @@ class RunOptions:
 
     Parameters
     ----------
-    workers, image_timeout_s, on_error, max_skipped, overwrite, restart, work_dir
+    workers, image_timeout_s, on_error, max_skipped, overwrite, restart, verify_sources, work_dir
         As for `batchify.build`.
     """
 
@@ -179,6 +179,7 @@ class RunOptions:
     max_skipped: str | int | None = None
     overwrite: bool = False
     restart: bool = False
+    verify_sources: bool = False
     work_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Unpack
-
-import numpy as np
-from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.building.failures import BadImages, check_limit, listed_failures
@@ -26,6 +22,7 @@ from batchify.building.jobs import (
     count_sources,
     count_tasks,
     fill_tasks,
+    filled_digests,
     no_rows,
 )
 from batchify.building.outcome import BuildReport
@@ -42,29 +39,14 @@ from batchify.errors import (
     DatasetNotFoundError,
     OutputExistsError,
     RemoteError,
-    Skipped,
     WorkerDiedError,
     issue_warnings,
 )
-from batchify.format.rows import RowReader
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
 from batchify.planning.duplicates import check_apart
 from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import plan_with_workers
 from batchify.workers.engine import Workers
-
-
-def filled_digests(
-    rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]]
-) -> dict[str, NDArray[np.uint8]]:
-    """Return the SHA-256 of the file of each filled row; zeros for the rows in `bad`."""
-    digests = {}
-    for split in plan.splits:
-        data = rows.get(split.name, "source_sha256", 0, len(split))
-        found = np.frombuffer(data, np.uint8).reshape(-1, 32).copy()
-        found[[row for row, _ in bad.get(split.name, [])]] = 0
-        digests[split.name] = found
-    return digests
 
 
 def produce(
@@ -188,9 +170,11 @@ class _Production:
         )
         checked, total = 0, count_rows(committed)
         stale: list[Stale] = []
-        tasks, count = fill_tasks(plan, committed), count_tasks(plan, committed)
+        stamps = None if self.run.verify_sources else work.stamps
+        tasks, count = fill_tasks(plan, committed, stamps), count_tasks(plan, committed)
         for task, result in self.workers.run(job, tasks, total=count):
             checked += len(task.files)
+            work.stamps[task.split][task.start :][: len(result.stamps)] = result.stamps
             self.totals.add(task.split, result.sums)
             stale += result.stale
             self.report(Progress("check", checked, total))
@@ -274,6 +258,7 @@ def build(
     workers: int | None = None,
     overwrite: bool = False,
     restart: bool = False,
+    verify_sources: bool = False,
     on_error: choices.OnError = "fail",
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
@@ -304,6 +289,9 @@ def build(
     restart : bool
         Start over: discard an unfinished build, and with `overwrite` decode everything, even if
         the file is up to date.
+    verify_sources : bool
+        When an unfinished build is resumed, read all image files of its rows again. By default,
+        those whose size, times and inode are as they were are not read.
     on_error : str
         ``fail``: decode all images, then list those that failed. ``skip``: skip them and list
         them in the file.
@@ -347,7 +335,8 @@ def build(
     options = make_options(options, keywords)
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
-        max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
+        max_skipped=max_skipped, overwrite=overwrite, restart=restart,
+        verify_sources=verify_sources, work_dir=work_dir,
     )  # fmt: skip
     started = time.monotonic()
     with reporting(progress) as report:

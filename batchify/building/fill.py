@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from batchify.building.jobs import FilledRows
-from batchify.datasets.tasks import FileTask, name_file
+from batchify.datasets.tasks import FileTask, StampKeeper, name_file
 from batchify.decoding.batch import BatchReader, ImageRecord
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decoding.losses import NOTHING_LOST
@@ -56,7 +56,7 @@ class FillJob:
         with contextlib.ExitStack() as lifetime:
             writer = lifetime.enter_context(RowWriter(self.path, self.row_offsets))
             cache = _Cache(self.kept, self.old, lifetime)
-            raw = self.source.open_reader()
+            raw = StampKeeper(self.source.open_reader())
             files = lifetime.enter_context(contextlib.closing(ReadAhead(raw)))
             reader = BatchReader(
                 files,
@@ -67,11 +67,12 @@ class FillJob:
                 mask_source=raw,  # without the files that are read ahead
             )
             lifetime.enter_context(pillow_for_decoding())
-            yield lambda task: self._fill(task, files, reader, writer, cache, mark)
+            yield lambda task: self._fill(task, raw, files, reader, writer, cache, mark)
 
     def _fill(
         self,
         task: FileTask,
+        raw: StampKeeper,
         ahead: ReadAhead,
         reader: BatchReader,
         writer: RowWriter,
@@ -82,6 +83,7 @@ class FillJob:
         sums, lost = ChannelSums(), NOTHING_LOST
         bad: list[tuple[int, Skipped]] = []
         stored = ImageRows(writer)
+        raw.stamps.clear()
         ahead.begin(task.wanted, self.decode.max_file_size)
         for first in range(0, len(task.files), self.batch_size):
             files = task.files[first : first + self.batch_size]
@@ -117,6 +119,7 @@ class FillJob:
             copied=cache.copied - copied,
             sums=sums,
             lost=lost,
+            stamps=task.row_stamps(raw.stamps),
         )
 
     def describe(self, task: FileTask, item: int) -> str:

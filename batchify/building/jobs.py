@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.text import printable
 from batchify.datasets.dataset import PATHS_AT_ONCE
-from batchify.datasets.tasks import FileTask, ReadingJob, name_file
+from batchify.datasets.tasks import FileTask, ReadingJob, StampKeeper, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
 from batchify.decoding.losses import NOTHING_LOST, Lost
@@ -24,7 +24,7 @@ from batchify.errors import BadImageError, Skipped
 from batchify.format.rows import ImageRows, RowReader
 from batchify.format.schema import RowOffsets
 from batchify.image_options import DecodeOptions, StoreOptions
-from batchify.storage.source import FileReader, ReadAhead, Source
+from batchify.storage.source import ReadAhead, Source, StampedReader
 from batchify.workers.pool import Mark
 
 if TYPE_CHECKING:  # a worker needs no plan
@@ -34,6 +34,9 @@ NO_ROWS: Mapping[str, list[tuple[int, Skipped]]] = {}
 
 RowFlags = dict[str, NDArray[np.bool_]]
 """One truth value per row, for each split."""
+
+RowStamps = dict[str, NDArray[np.uint64]]
+"""For each split, the stamp of each row (`FileTask.row_stamps`)."""
 
 FILL = "batchify.building.fill"
 """The module of the fill job: workers that start before the plan is made import it."""
@@ -53,6 +56,8 @@ class FilledRows:
         Sums over the images that did not fail, including copied ones.
     lost : Lost
         What the decoded images lost, without copied ones.
+    stamps : tuple of int
+        See `FileTask.row_stamps`; empty if they are not known.
     """
 
     split: str
@@ -63,6 +68,7 @@ class FilledRows:
     copied: int = 0
     sums: ChannelSums = field(default_factory=ChannelSums)
     lost: Lost = NOTHING_LOST
+    stamps: tuple[int, ...] = ()
 
 
 class Stale(NamedTuple):
@@ -76,10 +82,11 @@ class Stale(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rechecked:
-    """The stale rows of a task, and sums over the images of the others."""
+    """The stale rows of a task, sums over the images of the others, and the stamps of all rows."""
 
     stale: list[Stale]
     sums: ChannelSums
+    stamps: tuple[int, ...]
 
 
 class ImageSums(Protocol):
@@ -116,7 +123,7 @@ class EncodedSums(NamedTuple):
 
 @dataclass(frozen=True)
 class RecheckJob(ReadingJob):
-    """Compare rows with their checksums and their files.
+    """Compare rows with their checksums and their files; a file with the stamp of its row is good.
 
     Parameters
     ----------
@@ -143,15 +150,20 @@ class RecheckJob(ReadingJob):
             reader = lifetime.enter_context(contextlib.closing(self.source.open_reader()))
             yield lambda task: self._check(task, rows, reader, mark)
 
-    def _check(self, task: FileTask, rows: RowReader, reader: FileReader, mark: Mark) -> Rechecked:
+    def _check(
+        self, task: FileTask, rows: RowReader, reader: StampedReader, mark: Mark
+    ) -> Rechecked:
         stop = task.start + len(task.files)
-        bad_masks = dict(self._bad_masks(task, rows, reader, mark))
+        same = _same_rows(task, reader, mark)
+        files = StampKeeper(reader)
+        bad_masks = dict(self._bad_masks(task, same, rows, files, mark))
         hashes = rows.get(task.split, "source_sha256", task.start, stop)
         sums = rows.get(task.split, "row_crc32", task.start, stop) if self.images else b""
         stale = []
         total = ChannelSums()
         images = ImageRows(rows)
-        contents = reader.read_files(task.files, self.max_file_size)
+        wanted = [file for i, file in enumerate(task.files) if i not in same]
+        contents = files.read_files(wanted, self.max_file_size)
         for i, file in enumerate(task.files):
             mark(i)
             row = task.start + i
@@ -160,27 +172,47 @@ class RecheckJob(ReadingJob):
                 image = images.get(task.split, row, row + 1)
                 if zlib.crc32(image) != int.from_bytes(sums[4 * i : 4 * i + 4], "little"):
                     reason = "the stored image is damaged"
-            source = next(contents)
-            reason = reason or _difference(source, hashes[32 * i : 32 * i + 32])
-            reason = reason or bad_masks.get(i, "")
+            if i not in same:
+                source = next(contents)
+                reason = reason or _difference(source, hashes[32 * i : 32 * i + 32])
+                reason = reason or bad_masks.get(i, "")
             if reason:
                 stale.append(Stale(task.split, row, file.path, reason))
             elif self.images:
                 total += self.images.sums(rows, task.split, row, image)
-        return Rechecked(stale, total)
+        stamps = list(task.row_stamps(files.stamps))
+        for i in same:
+            stamps[i] = task.stamps[i]
+        return Rechecked(stale, total, tuple(stamps))
 
     def _bad_masks(
-        self, task: FileTask, rows: RowReader, reader: FileReader, mark: Mark
+        self, task: FileTask, same: set[int], rows: RowReader, files: StampKeeper, mark: Mark
     ) -> Iterator[tuple[int, str]]:
         """Yield the position and the reason of each mask whose file changed."""
-        if not task.masks:
+        wanted = [i for i in range(len(task.masks)) if i not in same]
+        if not wanted:
             return
         hashes = rows.get(task.split, "label_sha256", task.start, task.start + len(task.masks))
-        contents = reader.read_files(task.masks, self.max_file_size)
-        for i, mask in enumerate(task.masks):
+        masks = [task.masks[i] for i in wanted]
+        contents = files.read_files(masks, self.max_file_size)
+        for i, mask in zip(wanted, masks, strict=True):
             mark(i)
             if reason := _difference(next(contents), hashes[32 * i : 32 * i + 32]):
                 yield i, f"its mask {printable(mask.path)}: {reason}"
+
+
+def _same_rows(task: FileTask, reader: StampedReader, mark: Mark) -> set[int]:
+    """Return the positions of the rows whose files have the stamps that they had."""
+    if not any(task.stamps):
+        return set()
+    found = {}
+    for files in (task.files, task.masks):
+        stamps = reader.stamps(files)
+        for i, file in enumerate(files):
+            mark(i)
+            found[file] = next(stamps)
+    now = zip(task.stamps, task.row_stamps(found), strict=True)
+    return {i for i, (then, stamp) in enumerate(now) if then and then == stamp}
 
 
 def _difference(source: bytes | BadImageError, digest: bytes) -> str:
@@ -302,14 +334,17 @@ def count_tasks(plan: BuildPlan, wanted: RowFlags) -> int:
     return sum(1 for _ in _pieces(plan, wanted))
 
 
-def fill_tasks(plan: BuildPlan, wanted: RowFlags) -> Iterator[FileTask]:
+def fill_tasks(
+    plan: BuildPlan, wanted: RowFlags, stamps: RowStamps | None = None
+) -> Iterator[FileTask]:
     """Yield the marked rows of a plan as tasks, in the order of the file."""
     for split, start, stop in _pieces(plan, wanted):
         rows = split.rows[start:stop]
         dataset = plan.dataset
         yield FileTask(
-            split.name, start, dataset.samples.files(rows), dataset.annotations.mask_files(rows)
-        )
+            split.name, start, dataset.samples.files(rows), dataset.annotations.mask_files(rows),
+            stamps=() if stamps is None else tuple(stamps[split.name][start:stop].tolist()),
+        )  # fmt: skip
 
 
 def _pieces(plan: BuildPlan, wanted: RowFlags) -> Iterator[tuple[SplitPlan, int, int]]:
@@ -317,6 +352,19 @@ def _pieces(plan: BuildPlan, wanted: RowFlags) -> Iterator[tuple[SplitPlan, int,
     splits = {split.name: split for split in plan.splits}
     for name, start, stop in runs(wanted, task_rows(plan)):
         yield splits[name], start, stop
+
+
+def filled_digests(
+    rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]]
+) -> dict[str, NDArray[np.uint8]]:
+    """Return the SHA-256 of the file of each filled row; zeros for the rows in `bad`."""
+    digests = {}
+    for split in plan.splits:
+        data = rows.get(split.name, "source_sha256", 0, len(split))
+        found = np.frombuffer(data, np.uint8).reshape(-1, 32).copy()
+        found[[row for row, _ in bad.get(split.name, [])]] = 0
+        digests[split.name] = found
+    return digests
 
 
 def count_sources(

@@ -6,6 +6,9 @@ before:
 
 ``rows``
     [split, start, stop, CRC-32 of these rows in the columns that only decoding fills].
+``stamps``
+    For each of these runs, the stamps of its rows: 8 bytes each, base64. Files without a stamp are
+    read again.
 ``bad``
     [split, row] of the rows whose file failed.
 ``reset``

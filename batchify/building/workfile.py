@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from batchify.building.jobs import FilledRows, RowFlags, Stale, count_rows, runs
+from batchify.building.commits import Commits, join_runs
+from batchify.building.jobs import FilledRows, RowFlags, RowStamps, Stale, count_rows, runs
 from batchify.building.journal import Journal, header, is_same_plan
 from batchify.building.target import PARTIAL, Target, kept_files
 from batchify.common import durable, system
 from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import BatchifyWarning, OutputIOError, OutputLockedError, ResumeError
-from batchify.format import schema
 from batchify.format.rows import RowWriter
 from batchify.format.schema import RowOffsets, SplitShape
 from batchify.planning.plan import BuildPlan
@@ -73,7 +70,7 @@ class WorkFile(Closing):
         """Whether an earlier build left something useful."""
         self._writer: RowWriter | None = None
         self._row_nbytes = 0
-        self._decoded: dict[str, tuple[str, ...]] = {}
+        self._commits: Commits | None = None
         self._uncommitted: list[FilledRows] = []
         self._uncommitted_nbytes = 0
 
@@ -133,8 +130,8 @@ class WorkFile(Closing):
             for stale in recheck(committed):
                 committed[stale.split][stale.row] = False
             # Durable before any other row is written again.
-            rows = [[*run, self._decoded_crc32(*run)] for run in runs(committed, 1 << 62)]
-            self.journal.append({"reset": True, "rows": rows})
+            record = self.commits.record(runs(committed, 1 << 62))
+            self.journal.append({"reset": True, **record})
         return Resumed(committed, count - count_rows(committed))
 
     def _reopen(self, plan: BuildPlan, records: list[dict[str, Any]]) -> RowFlags | None:
@@ -151,8 +148,8 @@ class WorkFile(Closing):
             counts = {split: reader.rows(split) for split in reader.splits}
             shapes = [SplitShape(split, columns) for split, columns in reader.columns.items()]
             classes = reader.header.classes
-        self._open(shapes, read_row_offsets(self.path))
-        committed = self._committed(records[1:], counts)
+        self._open(shapes, counts, read_row_offsets(self.path))
+        committed = self.commits.read(records[1:])
         if not is_same_plan(records[0], plan):
             self._set_aside(plan, committed)
             return None
@@ -177,28 +174,6 @@ class WorkFile(Closing):
             set_aside(self.path, self.target.path, self.kept)
             self.kept = kept_files(self.target.path)
         self._decoding = False  # nothing of the new file is kept until it is allocated
-
-    def _committed(self, records: Iterable[dict[str, Any]], counts: Mapping[str, int]) -> RowFlags:
-        """Return the rows that a journal lists and whose decoded columns are undamaged.
-
-        Parameters
-        ----------
-        counts : Mapping of str to int
-            The rows of each split.
-        """
-        committed = {split: np.zeros(rows, np.bool_) for split, rows in counts.items()}
-        for record in records:
-            if record.get("reset"):
-                for marked in committed.values():
-                    marked[:] = False
-            for split, start, stop, crc32 in record.get("rows", ()):
-                if stop > counts.get(split, 0):
-                    raise ResumeError("its journal belongs to another file")
-                if self._decoded_crc32(split, start, stop) == crc32:
-                    committed[split][start:stop] = True
-            for split, row in record.get("bad", ()):
-                committed[split][row] = False
-        return committed
 
     def start_over(self) -> None:
         """Discard everything that earlier builds left."""
@@ -229,7 +204,7 @@ class WorkFile(Closing):
                     "while the file is written"
                 )
                 self.journal.warn(BatchifyWarning("no-reserve", message))
-            self._open(plan.splits, offsets)
+            self._open(plan.splits, {split.name: len(split) for split in plan.splits}, offsets)
             self._row_nbytes = plan.row_nbytes
             self.journal.begin(header(plan))
         except OutputIOError:
@@ -238,11 +213,14 @@ class WorkFile(Closing):
             raise durable.io_error("making", self.path, error) from error
         self._decoding = True
 
-    def _open(self, splits: Iterable[SplitShape], offsets: Mapping[str, RowOffsets]) -> None:
-        self._decoded = {
-            split.name: tuple(column.name for column in split.decoded_columns) for split in splits
-        }
+    def _open(
+        self,
+        splits: Iterable[SplitShape],
+        counts: Mapping[str, int],
+        offsets: Mapping[str, RowOffsets],
+    ) -> None:
         self._writer = RowWriter(self.path, offsets)
+        self._commits = Commits(self._writer, splits, counts)
 
     def _check_room(self, nbytes: int) -> None:
         """Check that the new file fits on the disk, next to what earlier builds left."""
@@ -255,21 +233,6 @@ class WorkFile(Closing):
                 ) from error
             raise
 
-    def _decoded_crc32(self, split: str, start: int, stop: int) -> int:
-        """Return the CRC-32 of some rows' decoded columns, which have no other checksum yet."""
-        crc32 = 0
-        for name in self._decoded[split]:
-            for piece in self._pieces(split, name, start, stop):
-                crc32 = zlib.crc32(piece, crc32)
-        return crc32
-
-    def _pieces(self, split: str, name: str, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes of some rows of a column in small pieces: there may be a million."""
-        row_nbytes = self.rows.row_offsets[f"{split}/{name}"].row_nbytes
-        at_once = max(1, schema.RECORDS_NBYTES // row_nbytes)
-        for first in range(start, stop, at_once):
-            yield self.rows.get(split, name, first, min(first + at_once, stop))
-
     @property
     def rows(self) -> RowWriter:
         """The rows of the allocated file."""
@@ -277,9 +240,23 @@ class WorkFile(Closing):
             raise ValueError("the work file is not allocated yet")
         return self._writer
 
+    @property
+    def commits(self) -> Commits:
+        """The records of the rows of the allocated file."""
+        if self._commits is None:
+            raise ValueError("the work file is not allocated yet")
+        return self._commits
+
+    @property
+    def stamps(self) -> RowStamps:
+        """The stamps of the rows that are filled."""
+        return self.commits.stamps
+
     def record(self, rows: FilledRows) -> None:
         """Record rows that were written; about every 64 MiB, commit them."""
         self._uncommitted.append(rows)
+        if rows.stamps:
+            self.stamps[rows.split][rows.start : rows.stop] = rows.stamps
         self._uncommitted_nbytes += (rows.stop - rows.start) * self._row_nbytes
         if self._uncommitted_nbytes >= COMMIT_NBYTES:
             self.commit()
@@ -291,7 +268,7 @@ class WorkFile(Closing):
         self.rows.sync()
         self.journal.append(
             {
-                "rows": [[*run, self._decoded_crc32(*run)] for run in _joined(self._uncommitted)],
+                **self.commits.record(join_runs(self._uncommitted)),
                 "bad": [[rows.split, row] for rows in self._uncommitted for row, _ in rows.bad],
             }
         )
@@ -380,14 +357,3 @@ class WorkFile(Closing):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-def _joined(filled: list[FilledRows]) -> list[tuple[str, int, int]]:
-    """Return (split, start, stop) of runs of rows, adjacent ones joined."""
-    joined: list[tuple[str, int, int]] = []
-    for rows in filled:
-        if joined and joined[-1][0] == rows.split and joined[-1][2] == rows.start:
-            joined[-1] = (rows.split, joined[-1][1], rows.stop)
-        else:
-            joined.append((rows.split, rows.start, rows.stop))
-    return joined

@@ -127,7 +127,8 @@ def _build(
 ) -> _Result:
     """Build OUT."""
     common = _common(values) | {"progress": step}
-    common |= {name: values[name] for name in ("overwrite", "restart", "work_dir")}
+    names = ("overwrite", "restart", "verify_sources", "work_dir")
+    common |= {name: values[name] for name in names}
     if values["shards"]:
         from batchify.sharding.build import build_shards
 

@@ -169,6 +169,9 @@ RUN_OPTIONS = (
          "code 9."),
     _run("--restart", default=False,
          help="Start over: discard an unfinished build; with --overwrite, decode everything."),
+    _run("--verify-sources", default=False, rare=True,
+         help="When resuming, read all image files again, not only those whose size, times or "
+         "inode changed."),
     WORKERS,
     _run("--batch-size", **_COUNT, rare=True,
          help="Images per batch; affects memory only."),

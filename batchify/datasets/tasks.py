@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,13 @@ from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.datasets.dataset import Dataset
 from batchify.errors import BadImageError
-from batchify.storage.source import FileReader, Source, SourceFile
+from batchify.storage.source import FileReader, Source, SourceFile, StampedReader
+from batchify.storage.stamps import UNKNOWN
 from batchify.workers import engine
 from batchify.workers.pool import NOTHING, Mark
+
+_MASK_FACTOR = 0x9E3779B97F4A7C15
+"""Any odd number: a file and its mask that change places have another stamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ class FileTask:
         The mask of each row; empty if there are none.
     refused : tuple of (int, str)
         Position and reason of files that ended a worker, and must not be read again.
+    stamps : tuple of int
+        The stamp of each row when it was made (see `row_stamps`); empty if all files are to be
+        read.
     """
 
     split: str
@@ -40,12 +47,52 @@ class FileTask:
     files: tuple[SourceFile, ...]
     masks: tuple[SourceFile, ...] = ()
     refused: tuple[tuple[int, str], ...] = ()
+    stamps: tuple[int, ...] = ()
 
     @property
     def wanted(self) -> list[SourceFile]:
         """The files that are to be read."""
         refused = {i for i, _ in self.refused}
         return [file for i, file in enumerate(self.files) if i not in refused]
+
+    def row_stamps(self, stamps: Mapping[SourceFile, int]) -> tuple[int, ...]:
+        """Return the stamp of each row, given those of files: of its file, and its mask."""
+        found = [stamps.get(file, UNKNOWN) for file in self.files]
+        masks = [stamps.get(mask, UNKNOWN) for mask in self.masks]
+        for i, (own, mask) in enumerate(zip(found, masks, strict=False)):
+            found[i] = (own + _MASK_FACTOR * mask) % 2**64 if own and mask else UNKNOWN
+        return tuple(found)
+
+
+class StampKeeper:
+    """A reader that notes the stamps of the files that it reads.
+
+    Attributes
+    ----------
+    stamps : dict of SourceFile to int
+        Of a file that was read several times, the first.
+    """
+
+    def __init__(self, reader: StampedReader) -> None:
+        self._reader = reader
+        self.stamps: dict[SourceFile, int] = {}
+
+    def read_files(
+        self, files: Sequence[SourceFile], max_nbytes: int
+    ) -> Iterator[bytes | BadImageError]:
+        """Yield the content of each file, or why it cannot be read."""
+        contents = self._reader.read_files(files, max_nbytes)
+        for file, content in zip(files, contents, strict=True):
+            self.stamps.setdefault(file, self._reader.stamp)
+            yield content
+
+    def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the size of each file."""
+        return self._reader.file_sizes(files)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._reader.close()
 
 
 def name_file(task: FileTask, item: int) -> str:

@@ -134,6 +134,7 @@ def build_shards(
     workers: int | None = None,
     overwrite: bool = False,
     restart: bool = False,
+    verify_sources: bool = False,
     on_error: choices.OnError = "fail",
     max_skipped: str | int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
@@ -165,7 +166,8 @@ def build_shards(
     scheduler : str, optional
         The address of a Dask scheduler (``tcp://host:8786``), instead of `executor`: its workers
         report their progress, and stop when the build does.
-    workers, overwrite, restart, on_error, max_skipped, image_timeout_s, work_dir, progress
+    workers, overwrite, restart, verify_sources, on_error, max_skipped, image_timeout_s, work_dir, \
+    progress
         As for `batchify.build`; `workers` are the processes of this machine.
 
     Returns
@@ -185,7 +187,8 @@ def build_shards(
     check_at_least("shards", shards, 1)
     run = RunOptions(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
-        max_skipped=max_skipped, overwrite=overwrite, restart=restart, work_dir=work_dir,
+        max_skipped=max_skipped, overwrite=overwrite, restart=restart,
+        verify_sources=verify_sources, work_dir=work_dir,
     )  # fmt: skip
     started = time.monotonic()
     folder = shard_folder(output, work_dir)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -28,6 +29,7 @@ from batchify.storage.listed_tree import ListedTree
 from batchify.storage.outage import wait_out
 from batchify.storage.patterns import PathFilter
 from batchify.storage.source import Member, SourceFile, patience
+from batchify.storage.stamps import UNKNOWN, file_stamp, settled_stamp
 
 Kind = Literal["zip", "tar"]
 READ_MEMBER = {"zip": zip_reader.read_member, "tar": tar_reader.read_member}
@@ -84,6 +86,8 @@ class ArchiveReader:
 
     def __init__(self, archive: ArchiveSource) -> None:
         self._archive = archive
+        self._opened_ns = time.time_ns()
+        self.stamp = UNKNOWN
         try:
             self._file = ArchiveFile(archive.path, patience(archive.timeout_s))
         except FileNotFoundError as error:
@@ -118,6 +122,7 @@ class ArchiveReader:
             except BadImageError as error:
                 content = error
             self._file.check_same(self._archive.stamp)
+            self.stamp = settled_stamp(self._file.status, self._opened_ns, *file.extent)
             yield content
 
     def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
@@ -126,6 +131,12 @@ class ArchiveReader:
         for file in files:
             assert file.extent is not None
             yield file.extent[at]
+
+    def stamps(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the stamp of each member: that of the archive, and where the member is."""
+        for file in files:
+            assert file.extent is not None
+            yield file_stamp(self._file.status, *file.extent)
 
     def close(self) -> None:
         """Close the archive."""

@@ -48,9 +48,9 @@ class ArchiveFile:
         self._patience_s = patience_s
         self._fd = wait_out(lambda: os.open(path, _FLAGS), path, patience_s)
         self.close = weakref.finalize(self, os.close, self._fd)
-        status = self._status()
-        self.stamp = _stamp(status)
-        if not stat.S_ISREG(status.st_mode):
+        self.status = self._status()
+        self.stamp = _stamp(self.status)
+        if not stat.S_ISREG(self.status.st_mode):
             self.close()
             raise DatasetError(f"{printable(path)} is not a regular file any more")
 

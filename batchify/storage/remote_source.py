@@ -32,6 +32,7 @@ from batchify.storage.remote_store import (
     local_reason,
 )
 from batchify.storage.source import ChangedError, SourceFile, check_size
+from batchify.storage.stamps import UNKNOWN as NO_STAMP
 
 IN_FLIGHT = 10
 """Concurrent requests of a process: as many as botocore has connections."""
@@ -100,6 +101,8 @@ class RemoteReader:
     Memory: `HELD_NBYTES`, or one file that is larger.
     """
 
+    stamp = NO_STAMP  # no listing tells more than sizes
+
     def __init__(self, url: str, patience_s: float) -> None:
         self._url = url
         self._patience_s = patience_s
@@ -148,6 +151,10 @@ class RemoteReader:
             if size < 0:
                 size = self._store.file_size(self._store.path_of(file.path)) or 0
             yield size
+
+    def stamps(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield no stamps: files are read to see whether they changed."""
+        return (NO_STAMP for _ in files)
 
     def close(self) -> None:
         """Release the store."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -12,6 +13,7 @@ from typing import NamedTuple, Protocol
 from batchify.errors import BadImageError, DatasetError, DatasetIOError
 from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.outage import PATIENCE_S, wait_out
+from batchify.storage.stamps import UNKNOWN, file_stamp, settled_stamp
 
 _FLAGS = (
     os.O_RDONLY
@@ -29,7 +31,7 @@ class ChangedError(OSError):
     """The file changed while it was read."""
 
 
-def read_file(path: bytes, max_nbytes: int, patience_s: float = PATIENCE_S) -> bytes:
+def read_file(path: bytes, max_nbytes: int, patience_s: float = PATIENCE_S) -> tuple[bytes, int]:
     """Read a regular file in full: never blocking, never a mix of two versions.
 
     If a file changes, vanishes or fails while it is read, retry once.
@@ -38,6 +40,11 @@ def read_file(path: bytes, max_nbytes: int, patience_s: float = PATIENCE_S) -> b
     ----------
     patience_s : float
         How long its drive, or the network mount, may fail.
+
+    Returns
+    -------
+    bytes, int
+        Its content and its stamp (`batchify.storage.stamps`).
 
     Raises
     ------
@@ -68,9 +75,10 @@ def patience(timeout_s: float) -> float:
     return min(PATIENCE_S, timeout_s / 2)
 
 
-def _read_once(path: bytes, max_nbytes: int) -> bytes:
+def _read_once(path: bytes, max_nbytes: int) -> tuple[bytes, int]:
     fd = os.open(path, _FLAGS)
     try:
+        read_ns = time.time_ns()
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise BadImageError("not a regular file")
@@ -83,7 +91,7 @@ def _read_once(path: bytes, max_nbytes: int) -> bytes:
             raise ChangedError("it changes while it is read")
         if not size:
             raise BadImageError("empty file (0 bytes)")
-        return data
+        return data, settled_stamp(before, read_ns)
     finally:
         os.close(fd)
 
@@ -148,6 +156,19 @@ class FileReader(Protocol):
         ...
 
 
+class StampedReader(FileReader, Protocol):
+    """A reader that tells whether files changed since they were read."""
+
+    @property
+    def stamp(self) -> int:
+        """The stamp of the file whose content was yielded last, from before it was read."""
+        ...
+
+    def stamps(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the stamp that each file has now, in order, without reading it."""
+        ...
+
+
 class Source(Protocol):
     """Where a dataset's files come from. Picklable; its size does not grow with the dataset."""
 
@@ -164,7 +185,7 @@ class Source(Protocol):
         """Return the source of a folder of the dataset, for paths relative to it."""
         ...
 
-    def open_reader(self) -> FileReader:
+    def open_reader(self) -> StampedReader:
         """Return a reader of its files, for the calling process."""
         ...
 
@@ -257,16 +278,21 @@ class FolderReader:
     def __init__(self, root: bytes, patience_s: float) -> None:
         self._root = os.path.join(root, b"")
         self._patience_s = patience_s
+        self.stamp = UNKNOWN
 
     def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int
     ) -> Iterator[bytes | BadImageError]:
         """Yield the content of each file, or why it cannot be read."""
         for file in files:
+            content: bytes | BadImageError
             try:
-                yield read_file(self._root + file.path, max_nbytes, self._patience_s)
+                content, self.stamp = read_file(
+                    self._root + file.path, max_nbytes, self._patience_s
+                )
             except BadImageError as error:
-                yield error
+                content, self.stamp = error, UNKNOWN
+            yield content
 
     def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each file, from the file system."""
@@ -275,6 +301,25 @@ class FolderReader:
                 yield os.stat(self._root + file.path).st_size
             except OSError:
                 yield 0  # the reason is reported when it is read
+
+    def stamps(self, files: Sequence[SourceFile]) -> Iterator[int]:
+        """Yield the stamp of each file.
+
+        It is opened: without that, NFS may tell the status of a minute ago.
+        """
+        for file in files:
+            try:
+                fd = os.open(self._root + file.path, _FLAGS)
+            except OSError:
+                yield UNKNOWN  # the reason is reported when it is read
+                continue
+            try:
+                stamp = file_stamp(os.fstat(fd))
+            except OSError:
+                stamp = UNKNOWN
+            finally:
+                os.close(fd)
+            yield stamp
 
     def close(self) -> None:
         """Nothing is open."""

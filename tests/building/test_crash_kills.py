@@ -39,6 +39,8 @@ WRAPPER = """
 import sys
 from batchify.building import jobs, workfile
 from batchify.cli import main
+from batchify.storage import stamps
+stamps.SETTLED_NS = 0
 jobs.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 2 * 64 * 64 * 3
 main(sys.argv[1:])
 """

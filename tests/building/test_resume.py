@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.drawing import draw_dataset, encoded, photo
+from helpers.drawing import draw_dataset, encoded, photo, pixels, save
+from helpers.packing import members, pack
 from helpers.running import Run
 from helpers.stopping import StopError, stop_after
+from helpers.tabled import write_table
+from PIL import Image
 
-from batchify.building import workfile
+from batchify.building import jobs, workfile
 from batchify.building.build import build
 from batchify.common.progress import Progress
-from batchify.dataset_options import SplitOptions
+from batchify.dataset_options import ManifestOptions, SplitOptions
 from batchify.errors import DatasetNotFoundError, OutputExistsError, OutputIOError, ResumeError
 from batchify.format.structure import read_row_offsets
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
+from batchify.storage import stamps
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)
 
@@ -80,6 +86,112 @@ def test_a_file_that_changed_since_is_decoded_again(root: Path, tmp_path: Path) 
     (root / "cat" / "img_003.jpg").write_bytes(encoded(photo(seed=99), "JPEG"))
     assert build(root, out, options).kept == 15
     assert out.read_bytes() == fresh(root, out, options)
+
+
+Compared = list[bytes]
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> Compared:
+    """Return what a resumed build reads of sources to compare them; files need not be settled."""
+    contents: Compared = []
+    real = jobs._difference
+
+    def noted(source: Any, digest: bytes) -> str:
+        contents.append(source)
+        return real(source, digest)
+
+    monkeypatch.setattr(jobs, "_difference", noted)
+    monkeypatch.setattr(stamps, "SETTLED_NS", 0)
+    return contents
+
+
+unless_windows = pytest.mark.skipif(sys.platform == "win32", reason="no stamps there")
+
+
+@unless_windows
+def test_sources_that_did_not_change_are_not_read_again(
+    root: Path, tmp_path: Path, compared: Compared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless --verify-sources is given, or they changed within a minute before they were read."""
+    out = tmp_path / "out.h5"
+    stopped(root, out)
+    stopped(root, out, 30)  # what is taken over keeps its stamps
+    report = build(root, out, SMALL, workers=1)
+    assert (len(compared), report.redone) == (0, 0)
+    assert report.kept >= 24
+    assert out.read_bytes() == fresh(root, out)
+    for settled_ns, verify, count in ((0, True, 16), (60 * 10**9, False, 16), (0, False, 0)):
+        monkeypatch.setattr(stamps, "SETTLED_NS", settled_ns)
+        out.unlink()
+        stopped(root, out)
+        del compared[:]
+        assert build(root, out, SMALL, workers=1, verify_sources=verify).kept == 16
+        assert len(compared) == count
+
+
+def rewrite(path: Path) -> None:
+    """Change the last byte."""
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+def replace_file(path: Path) -> None:
+    """Put another file in its place."""
+    os.replace(save(path.with_suffix(".new"), path.read_bytes()[:-1] + b"!"), path)
+
+
+@unless_windows
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [(rewrite, 15), (replace_file, 15), (lambda path: path.chmod(0o600), 16)],
+)
+def test_a_source_whose_status_changed_is_read_again(
+    root: Path, tmp_path: Path, compared: Compared, change: Callable[[Path], object], kept: int
+) -> None:
+    """Of the same size, with its mtime set back: the ctime or the inode tells."""
+    image, out = root / "cat" / "img_003.jpg", tmp_path / "out.h5"
+    with image.open("ab") as file:
+        file.write(b".")  # what follows the end of a JPEG is not decoded
+    options = replace(SMALL, split=SplitOptions(shuffle=False, validation=0))
+    stopped(root, out, 20, options)
+    status = image.stat()
+    change(image)
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    report = build(root, out, options, workers=1)
+    assert compared == [image.read_bytes()]
+    assert (report.kept, report.redone) == (kept, 16 - kept)
+    assert out.read_bytes() == fresh(root, out, options)
+
+
+@unless_windows
+def test_a_mask_and_an_archive_have_a_status_too(
+    root: Path, tmp_path: Path, compared: Compared
+) -> None:
+    """A row is read again if its mask changed, and all members of an archive if that did."""
+    rows = []
+    for number, image in enumerate(sorted(root.rglob("*.jpg"))):
+        mask = Image.fromarray(pixels(40, 30, 1, number)[:, :, 0])
+        save(root / "masks" / f"{number}.png", encoded(mask, "PNG"))
+        rows.append({"path": image.relative_to(root).as_posix(), "label": f"masks/{number}.png"})
+    table = ManifestOptions(str(write_table(tmp_path / "table.csv", rows)))
+    masks = replace(
+        SMALL, manifest=table, store=StoreOptions(class_mode="mask"),
+        split=SplitOptions(shuffle=False, validation=0),
+    )  # fmt: skip
+    out = tmp_path / "out.h5"
+    stopped(root, out, 20, masks)
+    save(root / "masks" / "3.png", encoded(Image.new("L", (40, 30), 7), "PNG"))
+    report = build(root, out, masks, workers=1)
+    assert (len(compared), report.redone) == (2, 1)
+    assert out.read_bytes() == fresh(root, out, masks)
+    for name in ("data.zip", "data.tar"):
+        archive, out = pack(tmp_path / name, members(root)), tmp_path / f"{name}.h5"
+        stopped(archive, out)
+        del compared[:]
+        stopped(archive, out, 30)
+        assert not compared
+        os.utime(archive)
+        assert build(archive, out, SMALL, workers=1).kept == len(compared) >= 24
 
 
 def test_a_row_that_rotted_since_is_decoded_again(root: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -39,12 +40,12 @@ def records(path: bytes) -> list[dict[str, Any]]:
 
 
 def test_the_journal_holds_what_was_committed(photos: Path, target: Target) -> None:
-    """The plan first, then the rows, neighbours joined, and those whose file failed."""
+    """The plan first, then the rows, neighbours joined, those whose file failed, and stamps."""
     plan = plan_build(photos, SMALL)
     with WorkFile(target) as work:
         work.allocate(plan)
         work.record(FilledRows("train", 0, 4, ((2, Skipped(b"a\xff", "why")),)))
-        work.record(FilledRows("train", 4, 8, ()))
+        work.record(FilledRows("train", 4, 8, (), stamps=(0, 1, 2**64 - 1, 3)))
         work.record(FilledRows("validation", 0, 3, ()))
         work.commit()
         work.commit()
@@ -54,6 +55,8 @@ def test_the_journal_holds_what_was_committed(photos: Path, target: Target) -> N
     assert [row[:3] for row in second["rows"]] == [["train", 0, 8], ["validation", 0, 3]]
     assert all(0 <= row[3] < 2**32 for row in second["rows"])
     assert second["bad"] == [["train", 2]]
+    stamps = [np.frombuffer(base64.b64decode(text), "<u8").tolist() for text in second["stamps"]]
+    assert stamps == [[0, 0, 0, 0, 0, 1, 2**64 - 1, 3], []]
 
 
 def test_rows_are_committed_every_64_mib(

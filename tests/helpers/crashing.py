@@ -233,6 +233,7 @@ def staged(name: str, scratch: Path) -> Iterator[Stage]:
 def _staged(scenario: Scenario, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setattr("batchify.building.jobs.TASK_ROWS", TASK_ROWS)
     monkeypatch.setattr("batchify.building.workfile.COMMIT_NBYTES", COMMIT_NBYTES)
+    monkeypatch.setattr("batchify.storage.stamps.SETTLED_NS", 0)  # or all sources are read again
     # A build that continues uses processes; they cost a third of a second, and write as this does.
     monkeypatch.setattr("batchify.workers.engine.Workers.start", lambda _: None)
     root = draw_dataset(scratch / "data", {"cat": 4, "dog": IMAGES - 4})

@@ -19,11 +19,13 @@ import numpy.random, PIL.Image
 import batchify.building.build, batchify.building.seal, batchify.cli
 import batchify.cli.text
 import batchify.workers.engine, batchify.building.jobs, batchify.building.workfile
+import batchify.storage.stamps
 
 PIL.Image.init()
 
 batchify.building.jobs.TASK_ROWS = {task_rows}
 batchify.building.workfile.COMMIT_NBYTES = {commit_nbytes}
+batchify.storage.stamps.SETTLED_NS = 0
 batchify.workers.engine.Workers.start = lambda self: None
 while line := sys.stdin.readline():
     reader, writer = os.pipe()

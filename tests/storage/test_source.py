@@ -16,7 +16,7 @@ from batchify.storage.source import read_file
 
 def read(path: Path, max_nbytes: int = 1000) -> bytes:
     """Read a file with a small cap."""
-    return read_file(os.fsencode(path), max_nbytes)
+    return read_file(os.fsencode(path), max_nbytes)[0]
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
