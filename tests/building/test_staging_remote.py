@@ -309,7 +309,7 @@ def test_a_work_folder_of_others_is_refused(s3: S3Server, photos: Path, tmp_path
         work.remove(work.path)
         Path(os.fsdecode(work.path)).touch()
     Path(os.fsdecode(work.folder)).chmod(0o777)
-    with pytest.raises(OutputPathError, match="not a folder of this user alone"):
+    with pytest.raises(OutputPathError, match="not a private folder of this user"):
         build(photos, OUT, work_dir=tmp_path)
 
 

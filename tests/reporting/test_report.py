@@ -473,7 +473,7 @@ def test_places_that_cannot_be_are_refused(photos: Path, tmp_path: Path) -> None
         ("report.pdf", OptionError, "must end with .html or .htm"),
         ("folder.html", OutputPathError, "is a folder"),
         ("none/report.html", OutputPathError, "there is no folder"),
-        ("out.html", OutputPathError, "is the file to look into"),
+        ("out.html", OutputPathError, "is the file to read"),
     ]:
         with pytest.raises(kind, match=message):
             write_report(tmp_path / "out.html", tmp_path / name)

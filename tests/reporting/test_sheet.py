@@ -300,7 +300,7 @@ def test_places_where_no_sheet_can_be(photos: Path, tmp_path: Path) -> None:
     for name, error, message in [
         ("s.jpg", OptionError, "must end with .png or .webp"),
         ("o.h5", OptionError, "must end with .png or .webp"),
-        ("same.png", OutputPathError, "is the file to look into"),
+        ("same.png", OutputPathError, "is the file to read"),
         ("folder.png", OutputPathError, "is a folder"),
         ("none/s.png", OutputPathError, "there is no folder"),
     ]:
