@@ -53,6 +53,9 @@ class DecodeOptions:
         and in a float32 file with one rescale factor for 16-bit values (below 1/256).
     truncated : str
         Whether an incomplete file is an ``error``; ``accept`` decodes what is there.
+    strict_decode : bool
+        Refuse JPEG and TIFF images that are damaged, although they decode with gray or wrong parts.
+        Needs the extra ``deep``.
     plugins : tuple of str
         Extras that decode more formats; `batchify.options.BuildOptions` sets them by the endings
         of `batchify.dataset_options.DiscoverOptions`.
@@ -69,6 +72,7 @@ class DecodeOptions:
     max_file_size: int = 256 * MIB
     depth: choices.Depth = field(default="clip", metadata=LATER)
     truncated: choices.Truncated = field(default="error", metadata=LATER)
+    strict_decode: bool = field(default=False, metadata=LATER)
     plugins: tuple[str, ...] = field(default=(), metadata=DERIVED)
 
     def __post_init__(self) -> None:
@@ -85,6 +89,7 @@ class DecodeOptions:
         check_choice("depth", self.depth, choices.DEPTHS)
         check_choice("truncated", self.truncated, choices.TRUNCATED)
         check_flag("scaled decode", self.scaled_decode)
+        check_flag("strict decode", self.strict_decode)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
             check_at_least(name.replace("_", " "), getattr(self, name), 1)
         if self.scaled_decode and self.interpolation == "nearest":

@@ -234,6 +234,8 @@ class Redecoded(NamedTuple):
     """As stored with encoded files."""
     mask_crc32: int = 0
     """CRC-32 of the decoded mask, if there is one."""
+    damage: str = ""
+    """What is damaged in an image that was decoded."""
 
 
 @dataclass(frozen=True)
@@ -243,13 +245,20 @@ class RedecodeJob:
     source: Source
     decode: DecodeOptions
     store: StoreOptions
+    find_damage: bool = False
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FileTask], list[Redecoded]]]:
         """Open the source; yield a function that decodes a task."""
         raw = self.source.open_reader()
         with contextlib.closing(ReadAhead(raw)) as files, pillow_for_decoding():
-            reader = BatchReader(files, self.decode, store=self.store, mask_source=raw)
+            reader = BatchReader(
+                files,
+                self.decode,
+                store=self.store,
+                mask_source=raw,
+                find_damage=self.find_damage,
+            )
             yield lambda task: self._decode(task, files, reader, mark)
 
     def _decode(
@@ -277,6 +286,7 @@ class RedecodeJob:
                     batch.bad[0][1] if batch.bad else "",
                     sums,
                     zlib.crc32(columns["labels"].tobytes()) if "labels" in columns else 0,
+                    batch.damaged.get(0, ""),
                 )
             )
         return found

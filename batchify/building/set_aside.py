@@ -33,7 +33,7 @@ def pixel_differences(reader: Reader, plan: BuildPlan) -> list[str]:
     """Return why rows of a file differ from those that a build makes; empty if they do not.
 
     They need the same decoder and options for pixels. Rows stay valid with higher limits, with
-    --truncated accept, and with a plugin for another format.
+    --truncated accept, without --strict-decode, and with a plugin for another format.
     """
     header = reader.header
     decoder = plan.decoder
@@ -45,6 +45,8 @@ def pixel_differences(reader: Reader, plan: BuildPlan) -> list[str]:
             before[name] = now[name]
     if "truncated" not in before and now.get("truncated") == "accept":
         del now["truncated"]
+    if "strict_decode" not in now:
+        before.pop("strict_decode", None)
     made_by = {"creator": header.creator, "decoder": header.decoder}
     return [
         *differences(made_by, {"creator": schema.CREATOR, "decoder": decoder}),

@@ -37,6 +37,7 @@ from batchify.workers import engine
 
 CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "unreadable": image_loss.find_unreadable,
+    "damaged": image_loss.find_damaged,
     "leak": leaks.find_leaks,
     "label-conflict": leaks.find_label_conflicts,
     "duplicate": leaks.find_duplicates,
@@ -130,7 +131,8 @@ def check(
             copy = lifetime.enter_context(local_copy(path, report))
             facts = stored_facts(lifetime.enter_context(Reader(copy)))
         problems = find_problems(facts, limits, ignored)
-    return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict)
+    notes = () if "damaged" in ignored else facts.notes
+    return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict, notes)
 
 
 def check_made(path: str | os.PathLike[str]) -> CheckReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -15,6 +15,7 @@ from batchify.checking.findings import Finding
 from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.datasets.ignored import is_image_ending
+from batchify.decoding.damage import NO_DAMAGE_NOTE, finds_damage
 from batchify.errors import BatchifyWarning, Skipped
 from batchify.format.config import image_shape, recorded_choice, recorded_options
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
@@ -69,8 +70,9 @@ class Facts:
         (H, W, C) of the stored images.
     decode, store
         The options that decide what happens to pixels.
-    unreadable : dict of str to list of (int, str)
-        For each split, the rows that failed, and why; a file has none.
+    unreadable, damaged : dict of str to list of (int, str)
+        For each split, the rows that failed, and those whose image is damaged but decodes, and why;
+        a file has none.
     ignored : Mapping of str to int
         How many files that look like images were ignored because of their ending, by ending.
     extensions : tuple of str
@@ -81,6 +83,8 @@ class Facts:
         Class folders that are links out of the dataset; a file has none.
     has_splits : bool
         The dataset itself says which image is in which split: its folders, or its manifest.
+    notes : tuple of str
+        What was not looked for, and why.
     """
 
     classes: tuple[bytes, ...]
@@ -95,6 +99,8 @@ class Facts:
     warnings: tuple[BatchifyWarning, ...] = ()
     linked: tuple[bytes, ...] = ()
     has_splits: bool = False
+    damaged: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -249,7 +255,9 @@ def folder_facts(
     """
     splits = {split.name: _undecoded(plan, split) for split in plan.splits}
     unreadable: dict[str, list[tuple[int, str]]] = {}
-    job = RedecodeJob(plan.dataset.source, plan.options.decode, plan.options.store)
+    damaged: dict[str, list[tuple[int, str]]] = {}
+    decode, store = plan.options.decode, plan.options.store
+    job = RedecodeJob(plan.dataset.source, decode, store, find_damage=finds_damage())
     every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
     done = bad = 0
     tasks, total = fill_tasks(plan, every), count_tasks(plan, every)
@@ -260,23 +268,37 @@ def folder_facts(
                 unreadable.setdefault(task.split, []).append((row, decoded.reason))
                 bad += 1
                 continue
+            if decoded.damage:
+                damaged.setdefault(task.split, []).append((row, decoded.damage))
             into.digests[row] = np.frombuffer(decoded.source_sha256, np.uint8)
             into.sizes[row], into.flags[row] = decoded.source_size, decoded.source_flags
         done += len(rows)
         report(Progress("decode", done, plan.images, bad, task.split))
     return Facts(
         classes=_classes(plan.dataset.classes, plan.options.store.class_mode),
-        image_shape=plan.options.decode.image_shape,
-        decode=plan.options.decode,
-        store=plan.options.store,
+        image_shape=decode.image_shape,
+        decode=decode,
+        store=store,
         splits=splits,
         skipped=plan.skipped,
-        unreadable={name: unreadable[name] for name in splits if name in unreadable},
+        unreadable=unreadable,
         ignored=plan.dataset.ignored_images,
         extensions=plan.options.discover.extensions,
         warnings=plan.dataset.warnings,
         linked=plan.dataset.linked,
         has_splits="split" not in plan.config,
+        damaged=damaged,
+        notes=() if finds_damage() or not _has_jpeg(plan) else (NO_DAMAGE_NOTE,),
+    )
+
+
+def _has_jpeg(plan: BuildPlan) -> bool:
+    """Return whether a dataset has JPEG images, by their names."""
+    return any(
+        path.lower().endswith((b".jpg", b".jpeg"))
+        for split in plan.splits
+        for _, paths in plan.paths(split)
+        for path in paths
     )
 
 

@@ -90,6 +90,10 @@ class Code(NamedTuple):
 
 CHECK_CODES = {
     "unreadable": Code("error", "fix or remove them, or build with --on-error skip"),
+    "damaged": Code(
+        "warning",
+        "replace or remove them, or build with --strict-decode, which refuses them",
+    ),
     "leak": Code(
         "error",
         "remove the copies, or build with --split stratified --group-duplicates",
@@ -246,6 +250,8 @@ class CheckReport:
         Errors first.
     strict : bool
         A warning fails as well.
+    notes : tuple of str
+        What was not looked for, and why.
     """
 
     path: bytes
@@ -253,6 +259,7 @@ class CheckReport:
     classes: int
     problems: tuple[Problem, ...]
     strict: bool = False
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<batchify check of {printable(self.path)}: {self.tally}>"
@@ -260,7 +267,8 @@ class CheckReport:
     def __str__(self) -> str:
         classes = f", {plural(self.classes, 'class', 'classes')}" if self.classes else ""
         head = f"{printable(self.path)}: {self.tally} ({plural(self.images, 'image')}{classes})"
-        return "\n".join([head, *(line for each in self.problems for line in each.lines())])
+        notes = (f"  note: {note}" for note in self.notes)
+        return "\n".join([head, *(line for each in self.problems for line in each.lines()), *notes])
 
     @property
     def is_ok(self) -> bool:
@@ -284,4 +292,5 @@ class CheckReport:
             "images": self.images,
             "classes": self.classes,
             "findings": [problem.as_json() for problem in self.problems],
+            "notes": list(self.notes),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,23 @@ Mark = Callable[[SplitFacts], NDArray[np.bool_]]
 
 def find_unreadable(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images of a dataset that cannot be read or decoded."""
-    if count := sum(map(len, facts.unreadable.values())):
+    return _rows(facts, facts.unreadable, "failed")
+
+
+def find_damaged(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find images of a dataset that are damaged but decode."""
+    damaged = facts.damaged
+    share = f"({100 * sum(map(len, damaged.values())) / max(facts.images, 1):.3g}%)"
+    return _rows(facts, damaged, f"{share} are damaged, although they were decoded")
+
+
+def _rows(facts: Facts, rows: Mapping[str, list[tuple[int, str]]], problem: str) -> Iterator[Found]:
+    """Yield some rows of each split, and their reasons, as one problem, if there are any."""
+    if count := sum(map(len, rows.values())):
         examples = (
-            facts.finding(reason, (name, row))
-            for name, rows in facts.unreadable.items()
-            for row, reason in rows
+            facts.finding(reason, (name, row)) for name in rows for row, reason in rows[name]
         )
-        message = f"{count:,} of {plural(facts.images, 'image')} failed"
-        yield message, count, examples
+        yield f"{count:,} of {plural(facts.images, 'image')} {problem}", count, examples
 
 
 def find_skipped(facts: Facts, limits: CheckLimits) -> Iterator[Found]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,7 +230,8 @@ class SourceCheck:
         self, reader: Reader, index: SampleIndex, options: BuildOptions, wanted: RowFlags
     ) -> int:
         """Decode the sources of some rows again and compare the pixels; return how many."""
-        job = RedecodeJob(index.dataset.source, options.decode, options.store)
+        decode = replace(options.decode, strict_decode=False)  # pixels alone are compared
+        job = RedecodeJob(index.dataset.source, decode, options.store)
         total, done = count_rows(wanted), 0
         mine, theirs = decoder_text(options.decode.plugins), reader.header.decoder
         by = ""

@@ -193,6 +193,7 @@ def github_text(report: CheckReport) -> str:
             message = _escaped("\n".join([str(problem), *where]))
             file, title = map(_of_property, (printable(report.path), f"batchify: {problem.code}"))
             lines.append(f"::{problem.severity} file={file},title={title}::{message}")
+    lines += [f"::notice title=batchify::{_escaped(note)}" for note in report.notes]
     return "\n".join(lines)
 
 

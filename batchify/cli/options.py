@@ -142,6 +142,9 @@ FILE_OPTIONS = (
             help="1 is fastest, 9 is smallest."),
     _error("--truncated", words=choices.TRUNCATED, metavar="ACTION", rare=True,
            help="Incomplete image files: error, or accept what is there."),
+    _error("--strict-decode", rare=True,
+           help="Fail on damaged images, even if they decode with gray or wrong parts. Needs "
+           "simplejpeg (the extra deep)."),
 )
 """The options that decide what is in the file."""
 

@@ -31,6 +31,7 @@ class OptionKeywords(TypedDict, total=False):
     exif: choices.Exif
     depth: choices.Depth
     truncated: choices.Truncated
+    strict_decode: bool
     scaled_decode: bool
     validation_split: float | None
     test_split: float | None

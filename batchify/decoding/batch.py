@@ -15,11 +15,12 @@ from batchify import choices
 from batchify.choices import parse_rescale
 from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, channel_sums, sums_column
+from batchify.decoding.damage import check_strict_decode, jpeg_damage
 from batchify.decoding.image import FLOAT_ADVICE, Decoded, decode_image, scaled_to_bytes
 from batchify.decoding.losses import LEAST_BYTE_RESCALE, NOTHING_LOST, Lost
 from batchify.decoding.mask import applied_orientation, decode_mask
 from batchify.decoding.pillow_settings import set_pillow_limits
-from batchify.decoding.source_flags import CUT, EXIF_ROTATED
+from batchify.decoding.source_flags import CUT, EXIF_ROTATED, TRUNCATED
 from batchify.errors import BadImageError, OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.storage.source import FileReader, SourceFile
@@ -179,12 +180,15 @@ class Batch:
         Position and content of each file that did not fail, if files are kept.
     lost : Lost
         What the decoded images lost.
+    damaged : dict of int to str
+        Position and damage of each image that is damaged but was decoded.
     """
 
     columns: dict[str, NDArray[Any]]
     bad: list[tuple[int, str]]
     files: dict[int, bytes] = field(default_factory=dict)
     lost: Lost = NOTHING_LOST
+    damaged: dict[int, str] = field(default_factory=dict)
 
 
 class BatchReader:
@@ -202,6 +206,8 @@ class BatchReader:
         Where masks are read; `source` by default.
     transform : callable, optional
         See `PixelWriter`.
+    find_damage : bool
+        Look for damage in JPEG images that decode, as with ``strict_decode``, but refuse none.
 
     Notes
     -----
@@ -219,8 +225,10 @@ class BatchReader:
         cached: FindCached = lambda *_: None,
         mask_source: FileReader | None = None,
         transform: Transform | None = None,
+        find_damage: bool = False,
     ) -> None:
         set_pillow_limits(options)
+        check_strict_decode(options)
         self._source = source
         self._mask_source = mask_source or source
         self._options = options
@@ -229,6 +237,7 @@ class BatchReader:
         self._pixels = PixelWriter(store, options, transform)
         self._keep_files = keep_files
         self._cached = cached
+        self._find_damage = find_damage or options.strict_decode
 
     def read(
         self,
@@ -301,13 +310,19 @@ class BatchReader:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
         losses = (each.lost.of(files[i].path) for i, each in enumerate(records) if i not in bad)
         lost = sum((each for each in losses if each is not NOTHING_LOST), start=NOTHING_LOST)
-        return Batch(columns, sorted(bad.items()), kept, lost)
+        damaged = {i: r.lost.complaint for i, r in enumerate(records) if r.lost.damaged}
+        return Batch(columns, sorted(bad.items()), kept, lost, damaged)
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:
         """Decode an image into its row."""
         decoded = decode_image(data, self._options, deep=self._pixels.keeps_deep)
+        lost = decoded.lost
+        if self._find_damage and not decoded.flags & TRUNCATED:  # which has a flag
+            lost += jpeg_damage(data)
+        if lost.damaged and self._options.strict_decode:
+            raise BadImageError(f"its data is damaged: {lost.complaint}")
         self._pixels.put(decoded, out)
-        return ImageRecord(zlib.crc32(out.data), decoded.size, decoded.flags, lost=decoded.lost)
+        return ImageRecord(zlib.crc32(out.data), decoded.size, decoded.flags, lost=lost)
 
     def _read_masks(
         self,

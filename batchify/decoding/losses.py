@@ -211,7 +211,8 @@ def loss_warnings(
     if lost is not None and lost.damaged:
         message = (
             f"{lost.damaged:,} of {total:,} images are damaged, although they were decoded "
-            f"({lost.complaint}); replace them"
+            f"({lost.complaint}); replace them, or build "
+            "with --strict-decode, which refuses them"
         )
         found.append(BatchifyWarning("damaged", message))
     return tuple(found)

@@ -19,6 +19,7 @@ from batchify.common.text import labelled, plural, printable
 from batchify.datasets.dataset import Dataset, sample_labels
 from batchify.datasets.manifest import read_dataset
 from batchify.decoding.batch import BatchReader, Transform
+from batchify.decoding.damage import check_strict_decode
 from batchify.decoding.formats import check_extensions
 from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
 from batchify.loading.keras_iterator import KerasIterator, LoaderBatch
@@ -131,6 +132,7 @@ class Loader(KerasIterator):
             keywords["class_mode"] = "none"
         options = make_options(options, cast("OptionKeywords", keywords))
         check_extensions(options.discover.extensions)
+        check_strict_decode(options.decode)
         found = read_dataset(directory, options)
         found.check_linked("pass follow_links=True to read it")
         if subset is None:

@@ -20,6 +20,7 @@ from batchify.common.progress import Progress, ProgressCallback, reporting
 from batchify.datasets.dataset import PATHS_AT_ONCE, Dataset
 from batchify.datasets.manifest import read_dataset
 from batchify.datasets.tasks import hash_samples
+from batchify.decoding.damage import check_strict_decode
 from batchify.decoding.formats import check_extensions
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.errors import DatasetError
@@ -187,6 +188,7 @@ def _scan(
     """List the files of a dataset, with their sizes if the build stores the files."""
     report(Progress("scan"))
     check_extensions(options.discover.extensions)
+    check_strict_decode(options.decode)
     found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
     return (
         with_file_sizes(found, options.decode.max_file_size) if options.store.is_encoded else found

@@ -276,7 +276,9 @@ def test_what_is_ignored_does_not_fail(tmp_path: Path) -> None:
     report = check(root, options, ignore=["leak"])
     assert report.is_ok
     assert found(report)["leak"].ignored
-    with pytest.raises(OptionError, match="no code 'leek' to ignore, only unreadable, leak"):
+    with pytest.raises(
+        OptionError, match="no code 'leek' to ignore, only unreadable, damaged, leak"
+    ):
         check(root, options, ignore=["leek"])
     build(root, tmp_path / "out.h5", options)
     with pytest.raises(OptionError, match="a file has its own"):

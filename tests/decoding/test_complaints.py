@@ -56,6 +56,11 @@ def test_the_build_tells_what_libtiff_said_of_each_image(
     found = {each["code"]: each["message"] for each in json.loads(done.stdout)["warnings"]}
     message = "1 of 8 images are damaged, although they were decoded (dog/fax.tif: " + FAX_SAID
     assert found["damaged"].startswith(message)
+    strict = run("build", root, "strict.h5", *size, "--strict-decode")
+    assert f"  - dog/fax.tif: its data is damaged: {FAX_SAID}" in strict.stderr
+    checked = json.loads(run("check", root, *size, "--json").stdout)["findings"]
+    (tiff,) = [each for each in checked if each["code"] == "damaged"]
+    assert tiff["examples"][0]["message"].startswith(FAX_SAID)
     assert capfd.readouterr().err == ""
 
 

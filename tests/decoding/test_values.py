@@ -675,6 +675,7 @@ def deep_page() -> dict[str, tuple[bytes, str, str, int, str]]:
         "many-bands": (tiff(bands, extra=10), "tif", "", 3, "a TIFF of 13 bands"),
         "pages": (encoded(photo(), "TIFF", **animated), "tif", "", 0, "(12 more pages are"),
         "truncated": (truncated("JPEG", 1), "jpg", "", 3, "--truncated accept"),
+        "damaged": (truncated("JPEG", 99) + b"\xff\xd9", "jpg", "--strict-decode", 3, "is damaged"),
         "large-profile": (encoded(photo(), "PNG", icc_profile=bytes(3 << 20)), "png", "", 0, ""),
         "large-photos": (encoded(photo(), "PNG"), "png", "--max-pixels 99", 3, "--max-pixels"),
     }
