@@ -24,6 +24,10 @@ from batchify.storage import outage
 
 SMALL = BuildOptions(decode=DecodeOptions((8, 8)), batch_size=2)
 
+on_linux = pytest.mark.skipif(
+    not os.path.exists("/proc/self/fd"), reason="asks Linux for the path of an open file"
+)
+
 
 class Clock:
     """A clock that only sleeping moves."""
@@ -64,7 +68,7 @@ def failing(
     return lambda: len(failed)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="asks Linux for the file")
+@on_linux
 @pytest.mark.parametrize("name", ["scandir", "stat", "open", "read", "pread", "fstat"])
 def test_an_outage_of_any_call_is_waited_for_and_then_ends_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, name: str
@@ -116,6 +120,7 @@ def test_a_link_on_a_drive_that_fails_is_not_dangling(
     assert clock.now > 0
 
 
+@on_linux
 def test_a_run_that_ends_does_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
