@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.errors import RemoteError as RemoteError
     from batchify.errors import ResumeError as ResumeError
     from batchify.errors import WorkerDiedError as WorkerDiedError
+    from batchify.errors import WorkersKilledError as WorkersKilledError
     from batchify.image_options import DecodeOptions as DecodeOptions
     from batchify.image_options import StoreOptions as StoreOptions
     from batchify.loading.batches import Batches as Batches
@@ -110,7 +111,7 @@ _MODULES = {
         "DatasetError DatasetIOError DatasetNotFoundError ExtraMissingError FileAccessError "
         "FileClosedError FileFormatError FileMissingError ManifestError "
         "OptionError OutputExistsError OutputIOError OutputLockedError "
-        "OutputPathError RemoteError ResumeError WorkerDiedError"
+        "OutputPathError RemoteError ResumeError WorkerDiedError WorkersKilledError"
     ),
     "image_options": "DecodeOptions StoreOptions",
     "loading.batches": "Batches",

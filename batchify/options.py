@@ -185,7 +185,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         check_choice("on error", self.on_error, choices.ON_ERRORS)
         if self.limit is not None and not self.skip:
-            raise OptionError("--max-skipped bounds --on-error skip; give both")
+            raise OptionError("--max-skipped requires --on-error skip")
         check_workers(self.workers, self.image_timeout_s)
 
     @property

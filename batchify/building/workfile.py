@@ -61,7 +61,10 @@ class WorkFile(Closing):
         try:
             self._check_ours()
         except BaseException:
-            self.journal.remove()
+            if os.path.getsize(self.journal.path):  # of an unfinished build: this was a signal
+                self.journal.close()
+            else:
+                self.journal.remove()
             raise
         self.kept = kept_files(target.path)
         """Files with rows of unfinished builds of other plans."""

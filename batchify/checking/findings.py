@@ -222,7 +222,7 @@ class Problem:
         more = max(self.count, len(self.examples)) - SHOWN
         if more > 0 and self.examples:
             lines.append(f"    … and {more:,} more")
-        return [*lines, f"    {self.advice}"]
+        return [*lines, f"    {self.advice}"] if self.advice else lines
 
     def as_json(self) -> dict[str, Any]:
         """Return the problem as plain JSON values."""

@@ -95,11 +95,10 @@ class BuildPlan:
             *([f"sizes     {sizes}"] if sizes else []),
             f"disk      {size_text(self.nbytes)} ({self.nbytes:,} bytes{compressed})",
             f"memory    at most {size_text(self.memory_nbytes)} per process, and one decoded image",
+            *([f"shards    {len(shards):,}: {shards[0]} … {shards[-1]}"] if shards else []),
             *self.left_out_lines(),
+            *warning_lines(self.warnings),
         ]
-        if shards:
-            lines.append(f"shards    {len(shards):,}: {shards[0]} … {shards[-1]}")
-        lines += warning_lines(self.warnings)
         return "\n".join([*lines, *(_planned_columns(self) if show_all else ())])
 
     @property

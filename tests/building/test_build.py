@@ -585,7 +585,7 @@ def test_a_script_without_a_main_guard_works(photos: Path, tmp_path: Path) -> No
     [
         ({"on_error": "ignore"}, "on error must be one of fail, skip"),
         ({"workers": 0}, "workers must be a whole number of at least 1"),
-        ({"max_skipped": "3"}, "--max-skipped bounds --on-error skip"),
+        ({"max_skipped": "3"}, "--max-skipped requires --on-error skip"),
         ({"max_skipped": "many", "on_error": "skip"}, "must be a count"),
     ],
 )

@@ -128,6 +128,32 @@ def test_the_lock_is_held_once(target: Target) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed there")
+def test_a_signal_while_a_target_is_opened_loses_no_journal(
+    photos: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next build continues with the rows that it lists; an empty one is removed."""
+    with WorkFile(target) as work:
+        work.allocate(plan_build(photos, SMALL))
+        work.record(FilledRows("train", 0, 4, ()))
+        work.commit()
+    before = records(work.journal.path)
+
+    def interrupted(_work: WorkFile) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkFile, "_check_ours", interrupted)
+    for expected in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            WorkFile(target)
+        assert os.path.exists(work.journal.path) == expected
+        if expected:
+            assert records(work.journal.path) == before
+            os.truncate(work.journal.path, 0)
+    monkeypatch.undo()
+    os.unlink(work.path)
+    WorkFile(target).close()  # the lock was released
+
+
 def test_a_journal_that_was_removed_meanwhile_is_made_anew(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

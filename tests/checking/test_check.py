@@ -329,6 +329,16 @@ def test_the_command_tells_and_fails(run: Run, tmp_path: Path) -> None:
     assert "ignored leak" in done.stdout
 
 
+def test_a_problem_whose_message_says_what_to_do_is_one_line(tmp_path: Path) -> None:
+    """There is no blank line where others have their advice."""
+    root = clean(tmp_path / "data")
+    save(root / "loose.jpg", (root / "cat" / "img_000.jpg").read_bytes())
+    report = check(root, BuildOptions(decode=SMALL))
+    head, problem = str(report).splitlines()
+    assert head.endswith("1 warning (24 images, 2 classes)")
+    assert problem.startswith("  warning loose: ignored 1 image next to the class folders")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -168,7 +168,7 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path, tmp_path: Path)
         (("photos", "out.h5", "--rescale", "x"), 2, "rescale must be a fraction"),
         (("photos", "out.h5", "--validation-split", "1"), 2, "validation split must be"),
         (("photos", "out.h5", "--extensions", "*.svg"), 2, "'*.svg' is not an ending of files"),
-        (("photos", "out.h5", "--max-skipped", "1"), 2, "--max-skipped bounds --on-error skip"),
+        (("photos", "out.h5", "--max-skipped", "1"), 2, "--max-skipped requires --on-error skip"),
         (("photos", "out.h5", "--color-mode", "bgr"), 2, "'bgr' is not one of"),
         (("photos",), 2, "Missing argument 'OUT'"),
         (("presplit", "out.h5", "--validation-split", "0.2"), 2, "is split into folders already"),

@@ -10,7 +10,7 @@ import gc
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -315,11 +315,21 @@ def _sums(split: Split, rows: list[int]) -> int:
     return int(split[rows][0].astype(int).sum())
 
 
+@pytest.fixture(scope="module")
+def spawned() -> Iterator[ProcessPoolExecutor]:
+    """Return processes that inherit nothing, and so may serve all tests."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as processes:
+        yield processes
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize(
     "method", ["spawn", "fork", pytest.param("forkserver", marks=pytest.mark.long)]
 )
-def test_it_is_read_in_processes_and_threads(both: tuple[Split, Path], method: str) -> None:
+def test_it_is_read_in_processes_and_threads(
+    both: tuple[Split, Path], method: str, spawned: ProcessPoolExecutor
+) -> None:
     """After reading in this one: nothing that is open is shared in a way that could break."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system cannot {method}")
@@ -329,6 +339,9 @@ def test_it_is_read_in_processes_and_threads(both: tuple[Split, Path], method: s
     wanted = [int(images[rows].sum()) for rows in pieces]
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(lambda rows: _sums(split, rows), pieces)) == wanted
+    if method == "spawn":
+        assert list(spawned.map(_sums, [split] * len(pieces), pieces)) == wanted
+        return
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as processes:
         assert list(processes.map(_sums, [split] * len(pieces), pieces)) == wanted
