@@ -16,6 +16,16 @@ _METADATA = (*range(0xE0, 0xF0), 0xFE)
 _TABLES = (*range(0xC0, 0xD0), *range(0xDB, 0xE0))
 """Kinds of segments in front of the first scan: application data and comments, and the others."""
 
+_LOSSLESS = (b"\xff\xc3", b"\xff\xc7", b"\xff\xcb", b"\xff\xcf")
+"""The markers of lossless frames: no file without one of these in its bytes is lossless."""
+
+_CORRUPT = "Corrupt JPEG data: "
+_DAMAGE = (_CORRUPT, "Premature end", "Inconsistent progression")
+"""How the warnings of libjpeg (jerror.h) begin that are about pixels.
+
+Other texts are about metadata, wrong parameters that phones write, or limits of the library.
+"""
+
 
 def finds_damage() -> bool:
     """Return whether damaged JPEG images can be found here."""
@@ -36,24 +46,27 @@ def jpeg_damage(data: bytes) -> Lost:
 
     Notes
     -----
-    All data is read, but pixels are computed for an eighth of the width and height only.
+    All data is read, but pixels are computed for an eighth of the width and height only, unless the
+    image may be lossless.
     """
     if not data.startswith(_START):
         return NOTHING_LOST
     complaint = _warning(data) and _warning(_without_metadata(data))
-    return Lost(damaged=1, complaint=complaint) if complaint else NOTHING_LOST
+    if not complaint.startswith(_DAMAGE):
+        return NOTHING_LOST
+    return Lost(damaged=1, complaint=complaint.removeprefix(_CORRUPT))
 
 
 def _warning(data: bytes) -> str:
-    """Return the first warning of libjpeg-turbo about a JPEG image."""
+    """Return the first warning, or the error, of libjpeg-turbo about a JPEG image."""
     import simplejpeg  # of an extra
 
+    # TurboJPEG 3.1 writes a lossless image in its own size behind the end of a smaller array.
+    least = 0 if any(marker in data for marker in _LOSSLESS) else 1
     try:
-        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
+        simplejpeg.decode_jpeg(data, "GRAY", min_height=least, min_width=least, strict=True)
     except ValueError as error:
-        text = str(error)
-        # What the function itself says is a limit of it, such as rare chroma subsampling.
-        return "" if text.startswith("tj") else text.removeprefix("Corrupt JPEG data: ")
+        return str(error)
     return ""
 
 

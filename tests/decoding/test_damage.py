@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
 from numpy.typing import NDArray
+from PIL import Image
 
 import batchify
 from batchify.building.build import build
@@ -66,6 +68,25 @@ def test_damage_of_each_kind_of_jpeg(options: dict[str, str]) -> None:
     assert jpeg_damage(data[:2] + bytes(7) + data[2:]).startswith("7 extraneous bytes before")
 
 
+def lossless(side: int = 600) -> bytes:
+    """Return a lossless JPEG of one gray, which Pillow reads but does not write (ITU-T T.81, H)."""
+    size = side.to_bytes(2, "big")
+    table = b"\xff\xc4\0\x14\0\1" + bytes(16)  # a code of one bit: as the pixel before
+    frame = b"\xff\xc3\0\x0b\x08" + size + size + b"\1\1\x11\0"
+    scan = b"\xff\xda\0\x08\1\1\0\1\0\0" + bytes(-(-side * side // 8))
+    return b"\xff\xd8" + table + frame + scan + END
+
+
+def test_lossless_images_are_decoded_in_their_size() -> None:
+    """The library would write behind the end of a smaller array."""
+    with Image.open(io.BytesIO(lossless())) as image:
+        assert image.getextrema() == (128, 128)
+    assert jpeg_damage(lossless()) == ""
+    assert jpeg_damage(ends_early(lossless())) == ENDS_EARLY
+    named = jpeg(comment=b"\xff\xc3")
+    assert (jpeg_damage(named), jpeg_damage(ends_early(named))) == ("", ENDS_EARLY)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -74,11 +95,22 @@ def test_damage_of_each_kind_of_jpeg(options: dict[str, str]) -> None:
         replaced(jpeg(icc_profile=bytes(99)), 0, b"\5\3", b"ICC_PROFILE\0"),
         replaced(jpeg(comment=bytes(9), icc_profile=bytes(99)), 0, b"\5\3", b"ICC_PROFILE\0"),
         replaced(jpeg(), 9, b"\x31", b"\xff\xc0"),
+        replaced(jpeg(), 10, b"\1", b"\xff\xda"),
         encoded(photo(), "PNG"),
         b"",
         b"\xff\xd8\xff\xe0",
     ],
-    ids=["version", "transform", "profile", "comment", "subsampling", "png", "empty", "header"],
+    ids=[
+        "version",
+        "transform",
+        "profile",
+        "comment",
+        "subsampling",
+        "scan",
+        "png",
+        "empty",
+        "header",
+    ],
 )
 def test_what_is_no_damage(data: bytes) -> None:
     """Wrong metadata, what the library does not know, and files that are no JPEG."""
