@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Unpack
 
-from batchify.checking import class_balance, class_names, image_loss, leaks
+from batchify.checking import classes, image_loss, leaks
 from batchify.checking.facts import Facts, folder_facts, shard_facts, stored_facts
 from batchify.checking.findings import (
     CHECK_CODES,
@@ -42,17 +42,17 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "label-conflict": leaks.find_label_conflicts,
     "duplicate": leaks.find_duplicates,
     "group-leak": leaks.find_group_leaks,
-    "linked-class": class_names.find_linked,
-    "empty-split": class_balance.find_empty_splits,
-    "empty-class": class_balance.find_empty_classes,
-    "tiny-class": class_balance.find_tiny_classes,
-    "missing-class": class_balance.find_missing_classes,
-    "similar-classes": class_names.find_similar,
+    "linked-class": classes.find_linked,
+    "empty-split": classes.find_empty_splits,
+    "empty-class": classes.find_empty_classes,
+    "tiny-class": classes.find_tiny_classes,
+    "missing-class": classes.find_missing_classes,
+    "similar-classes": classes.find_similar,
     **{
-        code: partial(class_names.find_warnings, code)
+        code: partial(classes.find_warnings, code)
         for code in ("nested-classes", "kinds", "loose", "links")
     },
-    "imbalance": class_balance.find_imbalance,
+    "imbalance": classes.find_imbalance,
     "skipped": image_loss.find_skipped,
     "ignored": image_loss.find_ignored,
     "upscaled": image_loss.find_upscaled,

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from batchify._version import JSON_VERSION
+from batchify.cli.output import echo
 from batchify.cli.verbosity import is_verbose
 from batchify.common.text import printable
 from batchify.errors import BadImagesError, BatchifyError, BatchifyWarning, OptionError
@@ -165,8 +166,6 @@ def failure_as_json(wanted: bool) -> Iterator[None]:
         yield
     except click.ClickException as error:
         if wanted:
-            from batchify.cli.text import echo
-
             with contextlib.suppress(OSError):  # the reader is gone: the exit code says it
                 echo({"json_version": JSON_VERSION, **failure_json(error)})
         raise

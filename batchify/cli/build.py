@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchify.cli.boundary import boundary
 from batchify.cli.help import Command
 from batchify.cli.options import FILE_OPTIONS, JSON, RUN_OPTIONS, give_options, to_options
+from batchify.cli.output import Result, echo
 from batchify.cli.progress import shown_progress
 from batchify.cli.verbosity import is_quiet, is_verbose
 
@@ -55,23 +56,12 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
         run = _plan if values["dry_run"] else _compare if values["check"] else _build
         with shown_progress(check_signals) as step:
             result = run(dataset, output, options, values, step)
-        from batchify.cli.text import echo
-
         echo(result.json if values["json"] else result.text)
-        if result.is_made and not values["json"] and not is_quiet():
+        if not only_asks and not values["json"] and not is_quiet():
             from batchify.cli.next_steps import next_steps
 
             echo(next_steps(output, is_folder=bool(values["shards"])))
     context.exit(result.exit_code)
-
-
-class _Result(NamedTuple):
-    """What the command prints, as JSON and as text, its exit code, and whether OUT is written."""
-
-    json: dict[str, Any]
-    text: str
-    exit_code: int = 0
-    is_made: bool = False
 
 
 def _plan(
@@ -80,7 +70,7 @@ def _plan(
     options: BuildOptions,
     values: dict[str, Any],
     step: ProgressCallback,
-) -> _Result:
+) -> Result:
     """Only plan."""
     from batchify.building.outcome import plan_as_json
     from batchify.common.paths import is_url
@@ -100,15 +90,15 @@ def _plan(
         shards = cut_plan(plan, values["shards"])
         found["shards"] = [{"file": shard.name, "rows": len(shard)} for shard in shards]
     if values["json"]:
-        return _Result(found, "")
+        return Result(found, "")
     sizes = sizes_text(None if is_url(dataset) else sample_sizes(plan), plan.images)
     names = [shard.name for shard in shards]
-    return _Result(found, plan.text(sizes=sizes, shards=names, show_all=is_verbose()))
+    return Result(found, plan.text(sizes=sizes, shards=names, show_all=is_verbose()))
 
 
 def _compare(
     dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: ProgressCallback
-) -> _Result:
+) -> Result:
     """Only ask whether OUT is up to date."""
     common = _common(values) | {"progress": step}
     if values["shards"]:
@@ -119,12 +109,12 @@ def _compare(
         from batchify.building.changes import find_changes  # HDF5 loads when workers have started
 
         changes = find_changes(dataset, output, options, **common)
-    return _Result(changes.as_json(), str(changes), DUE if changes.is_due else 0)
+    return Result(changes.as_json(), str(changes), DUE if changes.is_due else 0)
 
 
 def _build(
     dataset: str, output: str, options: BuildOptions, values: dict[str, Any], step: ProgressCallback
-) -> _Result:
+) -> Result:
     """Build OUT."""
     common = _common(values) | {"progress": step}
     names = ("overwrite", "restart", "verify_sources", "work_dir")
@@ -136,11 +126,11 @@ def _build(
             dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
             **common,
         )  # fmt: skip
-        return _Result(made.as_json(), str(made), is_made=True)
+        return Result(made.as_json(), str(made))
     from batchify.building.build import build as build_file
 
     report = build_file(dataset, output, options, **common)
-    return _Result(report.as_json(), str(report), is_made=True)
+    return Result(report.as_json(), str(report))
 
 
 def _common(values: dict[str, Any]) -> dict[str, Any]:

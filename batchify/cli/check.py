@@ -23,8 +23,9 @@ from batchify.cli.options import (
     to_options,
     with_help,
 )
+from batchify.cli.output import Result
 from batchify.cli.progress import shown_progress
-from batchify.cli.several import Result, run_each
+from batchify.cli.several import run_each
 from batchify.cli.verbosity import tell_origins
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from batchify.cli.options import (
     to_options,
     with_help,
 )
+from batchify.cli.output import echo
 from batchify.cli.progress import shown_progress
 
 _USED = (ON_ERROR, WORKERS, IMAGE_TIMEOUT)
@@ -48,7 +49,6 @@ def fingerprint(context: click.Context, /, dataset: str, **values: Any) -> None:
         batchify fingerprint dataset/ --target-size 224x224 --split hash --json
     """
     with boundary(json=values["json"]) as check_signals:
-        from batchify.cli.text import echo
         from batchify.planning.planner import fingerprint as find_fingerprint
 
         options = to_options(context, values)

@@ -11,7 +11,7 @@ import click
 from batchify.cli.boundary import JsonCommand
 from batchify.cli.config import load_config
 from batchify.cli.option_types import Names
-from batchify.cli.style import Context, colored_errors, wanted_color
+from batchify.cli.output import Context, colored_errors, wanted_color
 from batchify.cli.verbosity import keep_level, origin_text, tell_origins
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import click
 from batchify.cli.boundary import boundary
 from batchify.cli.help import Command, option
 from batchify.cli.options import JSON, give_options
-from batchify.cli.several import Result, run_each
+from batchify.cli.output import Result
+from batchify.cli.several import run_each
 from batchify.common.text import printable, size_text
 
 if TYPE_CHECKING:

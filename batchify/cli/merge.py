@@ -7,6 +7,7 @@ import click
 from batchify.cli.boundary import boundary
 from batchify.cli.help import Command, option
 from batchify.cli.options import JSON, give_options
+from batchify.cli.output import echo
 from batchify.cli.progress import shown_progress
 from batchify.cli.verbosity import is_quiet
 
@@ -36,7 +37,6 @@ def merge(folder: str, output: str, work_dir: str | None, overwrite: bool, json:
         batchify merge shards/ out.h5
     """
     with boundary(json=json) as check_signals:
-        from batchify.cli.text import echo
         from batchify.sharding.merge import merge as merge_shards
 
         with shown_progress(check_signals) as step:

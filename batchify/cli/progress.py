@@ -48,32 +48,22 @@ class ProgressLines:
         """Nothing is open."""
 
 
-class NoProgress:
-    """Shows nothing."""
-
-    def __call__(self, progress: Progress) -> None:
-        """Ignore it."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def make_progress() -> ProgressBar | ProgressLines | NoProgress:
-    """Return a bar for a terminal, lines for a file or a pipe; nothing with ``--quiet``."""
-    if is_quiet():
-        return NoProgress()
+def make_progress() -> ProgressBar | ProgressLines:
+    """Return a bar for a terminal, lines for a file or a pipe."""
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     return ProgressBar() if on_terminal else ProgressLines()
 
 
 @contextmanager
 def shown_progress(check_signals: Callable[[], None]) -> Iterator[ProgressCallback]:
-    """Show progress while a library call runs; the value is its callback."""
+    """Show progress while a library call runs, unless --quiet; the value is its callback."""
     progress = make_progress()
+    quiet = is_quiet()
 
     def step(state: Progress) -> None:
         check_signals()
-        progress(state)
+        if not quiet:
+            progress(state)
 
     try:
         yield step

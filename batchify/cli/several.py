@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import click
 
 from batchify._version import JSON_VERSION
 from batchify.cli.boundary import error_messages, failure_json, show_cause
-from batchify.cli.text import echo
+from batchify.cli.output import Result, echo
 from batchify.common.text import printable
-
-
-class Result(NamedTuple):
-    """What a command prints about a file, as JSON and as text, and its exit code."""
-
-    json: dict[str, Any]
-    text: str
-    exit_code: int = 0
 
 
 def run_each(

@@ -8,8 +8,9 @@ from batchify.cli.boundary import boundary
 from batchify.cli.help import Command, option
 from batchify.cli.option_types import CountOrAll
 from batchify.cli.options import JSON, WORKER_OPTIONS, give_options
+from batchify.cli.output import Result
 from batchify.cli.progress import shown_progress
-from batchify.cli.several import Result, run_each
+from batchify.cli.several import run_each
 
 DAMAGED = 6
 

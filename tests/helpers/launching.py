@@ -17,7 +17,7 @@ _PROGRAM = """
 import fractions, json, os, secrets, sys, tomllib
 import numpy.random, PIL.Image
 import batchify.building.build, batchify.building.seal, batchify.cli
-import batchify.cli.text
+import batchify.cli.output
 import batchify.workers.engine, batchify.building.jobs, batchify.building.workfile
 import batchify.storage.stamps
 

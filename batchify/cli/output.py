@@ -1,15 +1,18 @@
-"""Color on a terminal: bold headings, yellow warnings, red errors."""
+"""Print results and errors; on a terminal with bold headings, yellow warnings, red errors."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+
+from batchify.cli.verbosity import is_quiet
 
 _COLORS = {"error": "red", "warning": "yellow"}
 
@@ -37,6 +40,37 @@ def styled(text: str) -> str:
 
     text = re.sub(r"^ *(split|channels|class|label)  .*$", bold, text, flags=re.MULTILINE)
     return re.sub(r"^( *)(error|warning)(?=[: ])", colored, text, flags=re.MULTILINE)
+
+
+class Result(NamedTuple):
+    """What a command prints, as JSON and as text, and its exit code."""
+
+    json: dict[str, Any]
+    text: str
+    exit_code: int = 0
+
+
+def echo(result: str | Mapping[str, Any], *, always: bool = False) -> None:
+    """Print a text, or plain values as JSON, to stdout; with ``--quiet``, a text only if `always`.
+
+    Characters that its encoding lacks are escaped (a Windows pipe may be cp1252).
+    """
+    if isinstance(result, str):
+        if is_quiet() and not always:
+            return
+        result = styled(result)
+    else:
+        import json  # not for the help
+
+        result = json.dumps(result, indent=2)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        result.encode(encoding)
+    except UnicodeEncodeError:
+        for fancy, plain in (("█", "#"), ("×", "x"), ("…", "...")):
+            result = result.replace(fancy, plain)
+        result = result.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(result)
 
 
 class Formatter(click.HelpFormatter):

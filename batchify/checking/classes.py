@@ -1,4 +1,4 @@
-"""Find splits and classes with too few images, and classes of unequal size."""
+"""Find classes that are empty, small or unbalanced, or whose names or folders are suspicious."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from batchify.checking.facts import Facts
 from batchify.checking.findings import CheckLimits, Finding, Found
 from batchify.common.text import plural, printable
+from batchify.datasets.classes import similar_names
 
 _LEAST_IMAGES = 10
 """Fewer images of a class are a warning."""
@@ -71,3 +72,26 @@ def _classes(facts: Facts, mask: NDArray[np.bool_], problem: str) -> Iterator[Fo
             for i in np.flatnonzero(mask).tolist()
         )
         yield f"{count:,} of {len(totals):,} classes {problem}", count, examples
+
+
+def find_linked(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find folders of classes that are links out of the dataset."""
+    if count := len(facts.linked):
+        examples = (Finding("", "a link out of the dataset", path=path) for path in facts.linked)
+        yield f"{plural(count, 'class folder')} outside of the dataset", count, examples
+
+
+def find_similar(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find classes whose names are nearly the same."""
+    if pairs := similar_names(facts.classes):
+        examples = (Finding("", f"is like {printable(one)}", path=other) for one, other in pairs)
+        pair = plural(len(pairs), "pair")
+        message = f"{pair} of classes differ by case, spaces or Unicode form only"
+        yield message, len(pairs), examples
+
+
+def find_warnings(code: str, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Report the warnings from reading the folders of the dataset."""
+    for warning in facts.warnings:
+        if warning.code == code:
+            yield str(warning), 1, iter(())
