@@ -3,7 +3,7 @@
 ===================  =======================  ==================================================
 call                 missing on               instead
 ===================  =======================  ==================================================
-``posix_fallocate``  macOS, Windows           free space is checked first; not reserved
+``fallocate``        macOS, Windows           free space is checked first; not reserved
 ``pwrite``           Windows                  seek and write, one thread at a time
 ``flock``            Windows                  ``msvcrt.locking`` of one byte
 fsync of a folder    Windows                  nothing: NTFS journals renames
@@ -15,7 +15,7 @@ Some file systems (NFS, Lustre, FUSE, network shares) lack calls that the system
 ===================  ===========================================================================
 ``flock``            `batchify.common.lock_file.LockFile`
 ``fsync``            nothing: the file system decides when data are durable
-``posix_fallocate``  as where it is missing
+``fallocate``        as where it is missing
 ===================  ===========================================================================
 """
 
@@ -116,6 +116,26 @@ def check_room(path: bytes, nbytes: int) -> None:
         )
 
 
+def fallocate(fd: int, nbytes: int) -> None:
+    """Reserve the blocks of a file's first `nbytes` bytes by the call of the kernel.
+
+    Where a file system lacks it, glibc's ``posix_fallocate`` reads and writes a byte of each block:
+    that writes the file twice, and transfers it three times over a network.
+    """
+    if sys.platform != "linux":
+        os.posix_fallocate(fd, 0, nbytes)
+        return
+    import ctypes  # rarely needed
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "fallocate64", None) or libc.fallocate
+    call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    while call(fd, 0, 0, nbytes):
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
 def reserve(fd: int, path: bytes, nbytes: int) -> bool:
     """Reserve the blocks of a file's first `nbytes` bytes for later writes.
 
@@ -132,7 +152,7 @@ def reserve(fd: int, path: bytes, nbytes: int) -> bool:
     if not hasattr(os, "posix_fallocate") or not nbytes:
         return True
     try:
-        os.posix_fallocate(fd, 0, nbytes)
+        fallocate(fd, nbytes)
     except OSError as error:
         if error.errno in _LACKING:
             return False

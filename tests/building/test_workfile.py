@@ -192,10 +192,10 @@ def test_no_room_is_said_with_what_to_do(
     if not hasattr(os, "posix_fallocate"):
         pytest.skip("no posix_fallocate on this platform")
 
-    def full(fd: int, offset: int, nbytes: int) -> None:
+    def full(_fd: int, _nbytes: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(durable, "fallocate", full)
     with WorkFile(target) as work:
         with pytest.raises(OutputIOError, match=r"needs .* bytes, but .* are free: No space left"):
             work.allocate(plan_build(photos, SMALL))
@@ -207,10 +207,10 @@ def test_a_file_system_without_reservation_is_taken_as_it_is(
 ) -> None:
     """EOPNOTSUPP is no error: the documented fallback."""
 
-    def unsupported(fd: int, offset: int, nbytes: int) -> None:
+    def unsupported(_fd: int, _nbytes: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    monkeypatch.setattr(durable, "fallocate", unsupported)
     with WorkFile(target) as work:
         work.allocate(plan_build(photos, SMALL))
 

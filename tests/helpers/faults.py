@@ -10,6 +10,7 @@ from pathlib import Path
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,11 +33,10 @@ static int is_of(int fd, const char *part, const char *ending) {
 
 int flock(int fd, int op) { FAIL("FAULT_FLOCK") return syscall(SYS_flock, fd, op); }
 int fsync(int fd) { FAIL("FAULT_FSYNC") return syscall(SYS_fsync, fd); }
-int posix_fallocate(int fd, off_t at, off_t n) {
-  if (failing("FAULT_FALLOCATE")) return failing("FAULT_FALLOCATE");
-  return syscall(SYS_fallocate, fd, 0, at, n) ? errno : 0;
+int fallocate(int fd, int mode, off_t at, off_t n) {
+  FAIL("FAULT_FALLOCATE") return syscall(SYS_fallocate, fd, mode, at, n);
 }
-int posix_fallocate64(int fd, off_t at, off_t n) { return posix_fallocate(fd, at, n); }
+int fallocate64(int fd, int mode, off_t at, off_t n) { return fallocate(fd, mode, at, n); }
 
 void *mmap(void *p, size_t n, int prot, int flags, int fd, off_t at) {
   if (failing("FAULT_MMAP") && fd >= 0 && is_of(fd, "", ".h5")) {
