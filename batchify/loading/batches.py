@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import math
-import os
-import threading
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,6 +17,13 @@ from batchify.common.text import plural
 from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
 from batchify.loading.epoch_order import chunk_starts, mixed_rows, shuffled_rows
 from batchify.loading.indexing import Rows, count_batches, cut_batches
+from batchify.loading.prefetching import (
+    REUSED_NBYTES,
+    Batch,
+    BatchMemory,
+    Buffer,
+    Prefetcher,
+)
 from batchify.loading.split_data import SplitData
 
 _BLOCK_NBYTES = 256 << 10
@@ -30,8 +31,6 @@ _BLOCK_NBYTES = 256 << 10
 
 _READ_NBYTES = 8 << 20
 """Other rows multiplied together: enough to keep all threads busy."""
-
-Batch = tuple[NDArray[Any], NDArray[Any]] | NDArray[Any]
 
 
 class BatchServer:
@@ -97,52 +96,6 @@ class BatchServer:
             gather_chunks(self._cache, chunk_starts(self._split.images), rows, out)
 
 
-_reading: weakref.WeakSet[ReadingThread] = weakref.WeakSet()
-
-
-@atexit.register
-def _end_reading() -> None:
-    """End the threads of unfinished epochs: NumPy must not be used after the interpreter ends."""
-    for thread in list(_reading):
-        thread.tasks.put(None)
-    for thread in list(_reading):
-        thread.join()
-
-
-class ReadingThread(threading.Thread):
-    """A thread that reads batches in the order of the requests, until it gets None."""
-
-    def __init__(self, reader: BatchServer) -> None:
-        super().__init__(name="batchify", daemon=True)
-        self._pid = os.getpid()
-        self.tasks: SimpleQueue[tuple[Rows, NDArray[Any]] | None] = SimpleQueue()
-        self._reader = reader
-        self._results: SimpleQueue[Batch | Exception] = SimpleQueue()
-        self.start()
-        _reading.add(self)
-
-    def run(self) -> None:
-        """Read batches until there are no more tasks."""
-        while (task := self.tasks.get()) is not None:
-            try:
-                self._results.put(self._reader.read(*task))
-            except Exception as error:  # noqa: BLE001 - raised again by result()
-                self._results.put(error)
-
-    def result(self) -> Batch:
-        """Return the next batch, or raise the error of reading it."""
-        if os.getpid() != self._pid:
-            raise RuntimeError("an epoch with prefetch must be read in the process that started it")
-        found = self._results.get()
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
-Buffer = Callable[[int], NDArray[Any]]
-"""A function that returns memory for that many images."""
-
-
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
     """How a split is cut into batches.
@@ -159,7 +112,7 @@ class BatchOptions:
     reuse : bool
         Yield the same arrays again and again: a batch is valid until you ask for the next one.
     prefetch : int
-        How many batches to read ahead, each in a thread.
+        How many batches to read ahead, each in a thread, while that saves time.
     """
 
     batch_size: int = 32
@@ -195,7 +148,8 @@ class Batches:
 
     Notes
     -----
-    Memory: the batches that are alive. If compressed images share chunks, also twice
+    Memory: the batches that are alive, and up to `prefetch` + 2 whose memory is used again. If
+    compressed images share chunks, also twice
     `batchify.loading.epoch_order.MIXED_NBYTES` in each process that reads, while this is alive.
     """
 
@@ -212,6 +166,12 @@ class Batches:
         stored = floats if split.labels is None else split.labels.dtype
         self.labels_dtype = floats if float_labels else stored
         self._reader = BatchServer(split, self.dtype, self.labels_dtype, options.batch_size)
+        threads = min(options.prefetch, max(1, len(self)))
+        self._prefetcher = Prefetcher(self._reader, threads)
+        self._memory: Buffer = self._reader.array
+        size = min(options.batch_size, len(split))
+        if size * math.prod(split.images.shape[1:]) * self.dtype.itemsize >= REUSED_NBYTES:
+            self._memory = BatchMemory(self._reader.array, size, threads + 2)
 
     def __reduce__(self) -> tuple[Any, ...]:
         float_labels = self.labels_dtype == np.float32
@@ -266,9 +226,9 @@ class Batches:
         """Yield batches, given the rows of each; `buffer` provides their memory, if given."""
         options = self.options
         if buffer is None:
-            buffer = self._ring() if options.reuse else self._reader.array
+            buffer = self._ring() if options.reuse else self._memory
         if options.prefetch:
-            return self._ahead(batches, buffer)
+            return self._prefetcher.serve(batches, buffer)
         return (self._reader.read(rows, buffer(len(rows))) for rows in batches)
 
     def _ring(self) -> Buffer:
@@ -277,30 +237,6 @@ class Batches:
         count = min(self.options.prefetch, len(self)) + 2
         arrays = itertools.cycle([self._reader.array(size) for _ in range(count)])
         return lambda length: next(arrays)[:length]
-
-    def _ahead(self, batches: Iterable[Rows], buffer: Buffer) -> Iterator[Batch]:
-        """Yield batches in order, read ahead by threads that take turns.
-
-        Queues implemented in C, not an executor: only one thread runs Python at a time, so there
-        has to be little Python for each batch.
-        """
-        readers: list[ReadingThread] = []
-        waiting: deque[ReadingThread] = deque()
-        try:
-            while len(readers) < min(self.options.prefetch, len(self)):
-                readers.append(ReadingThread(self._reader))
-            turns = itertools.cycle(readers)
-            for rows in batches:
-                reader = next(turns)
-                reader.tasks.put((rows, buffer(len(rows))))
-                waiting.append(reader)
-                if len(waiting) > len(readers):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # not joined: the garbage collector may run in a thread that these wait for
-            for reader in readers:
-                reader.tasks.put(None)
 
 
 def _unpickled(split: SplitData, options: BatchOptions, float_labels: bool, epoch: int) -> Batches:

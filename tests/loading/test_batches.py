@@ -28,7 +28,7 @@ from batchify.dataset_options import SplitOptions
 from batchify.errors import FileFormatError, OptionError
 from batchify.format.images import StoredPixels
 from batchify.image_options import DecodeOptions, StoreOptions
-from batchify.loading import epoch_order
+from batchify.loading import epoch_order, prefetching
 from batchify.loading.arrays import StoredArray
 from batchify.loading.loader import Loader
 from batchify.loading.split import Split
@@ -67,10 +67,20 @@ def chunk_rows_of(split: Split) -> int:
     scaled=st.booleans(),
     reuse=st.booleans(),
     prefetch=st.integers(0, 3),
+    slow=st.booleans(),
 )
-def test_every_row_comes_once_an_epoch(files: dict[str, Split], kind: str, **options: Any) -> None:
+def test_every_row_comes_once_an_epoch(
+    files: dict[str, Split], kind: str, slow: bool, **options: Any
+) -> None:
     """In the order that is told, scaled or as stored, whatever is reused or read ahead."""
-    split = files[kind]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefetching, "SLOW_S", 0 if slow else 1)
+        patch.setattr("batchify.loading.batches.REUSED_NBYTES", 1 if slow else 1 << 62)
+        check_epochs(files[kind], **options)
+
+
+def check_epochs(split: Split, **options: Any) -> None:
+    """Assert that two epochs have all rows in order."""
     batches = split.batches(**options)
     images, labels = split[:]
     size = options["batch_size"]
@@ -214,6 +224,42 @@ def test_reused_arrays_are_reused(files: dict[str, Split]) -> None:
     np.testing.assert_array_equal(images, wanted)
 
 
+def test_memory_of_dropped_batches_is_used_again(
+    files: dict[str, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once no view of a batch is left; what is kept is never written to."""
+    monkeypatch.setattr("batchify.loading.batches.REUSED_NBYTES", 1)
+    batches = files["none"].batches(8, scaled=False, prefetch=2)
+    images = files["none"].images
+    views: list[Any] = []
+    places = set()
+    for number, (x, _) in enumerate(batches):
+        places.add(x.ctypes.data)
+        if number % 9 == 0:
+            views.append((8 * number, x[2:4].reshape(2, -1)[:, ::3]))
+    assert len(places) <= len(views) + 6
+    for start, view in views:
+        np.testing.assert_array_equal(view, images[start + 2 : start + 4].reshape(2, -1)[:, ::3])
+
+
+@pytest.mark.parametrize(
+    ("read_s", "wait_s", "is_ahead"),
+    [(1e-5, 5e-5, False), (1e-2, 1e-2, True), (3e-4, 5e-5, True), (3e-4, 4e-4, False)],
+)
+def test_batches_are_read_in_the_way_that_takes_less_time(
+    read_s: float, wait_s: float, is_ahead: bool
+) -> None:
+    """Quick ones by the caller, slow ones ahead; those between by what the caller waits for."""
+    pace = prefetching._Pace()
+    ways = []
+    for number in range(2000):
+        ways.append(pace.is_ahead)
+        pause = 1.0 if number % 16 == 7 else 0.0
+        pace.note((wait_s if pace.is_ahead else read_s) + pause, read_s + pause)
+    assert ways[0] is False
+    assert np.mean(np.array(ways[64:]) == is_ahead) > 0.9
+
+
 def test_memory_of_an_epoch_is_flat(files: dict[str, Split]) -> None:
     """A few batches, not the split."""
     batches = files["none"].batches(4, shuffle=True, reuse=True)
@@ -227,19 +273,36 @@ def test_memory_of_an_epoch_is_flat(files: dict[str, Split]) -> None:
     assert peak < 6 * 4 * 20 * 16 * 3 * 4 + 50_000
 
 
-def test_an_epoch_that_is_given_up_ends_its_threads(files: dict[str, Split]) -> None:
-    """Nothing is read ahead any more."""
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all batches after the first be read ahead, as if it took long to read them."""
+    monkeypatch.setattr(prefetching, "SLOW_S", 0)
+
+
+@pytest.mark.usefixtures("slow")
+def test_threads_end_with_their_epoch_or_their_batches(files: dict[str, Split]) -> None:
+    """Those of a whole epoch read the next one; if an epoch is given up, nothing is read ahead."""
     before = threading.active_count()
-    epoch = iter(files["none"].batches(4, prefetch=4))
-    next(epoch)
+    batches = files["none"].batches(4, prefetch=4)
+    epoch = iter(batches)
+    next(epoch), next(epoch)
     assert threading.active_count() == before + 4
-    del epoch
+    assert len(list(epoch)) == len(batches) - 2
+    mine = set(threading.enumerate())
+    for (x, _), (other, _) in zip(batches, batches, strict=True):
+        np.testing.assert_array_equal(x, other)
+    assert mine < set(threading.enumerate())
+    assert threading.active_count() == before + 8
+    epoch = iter(batches)
+    next(epoch)
+    del epoch, batches
     ends = time.monotonic() + 30
     while threading.active_count() > before and time.monotonic() < ends:
         time.sleep(0.01)
     assert threading.active_count() == before
 
 
+@pytest.mark.usefixtures("slow")
 def test_an_epoch_may_be_collected_by_any_thread(
     files: dict[str, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,7 +316,7 @@ def test_an_epoch_may_be_collected_by_any_thread(
     monkeypatch.setattr(StoredPixels, "_chunk", chunk)
     for _ in range(2):
         epoch = iter(files["gzip"].batches(16, shuffle=True, prefetch=2))
-        next(epoch)
+        next(epoch), next(epoch)
         ring: list[object] = [epoch]
         ring.append(ring)
         del epoch, ring
@@ -261,8 +324,11 @@ def test_an_epoch_may_be_collected_by_any_thread(
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_damage_is_told_where_it_is_read(tmp_path: Path, prefetch: int) -> None:
+def test_damage_is_told_where_it_is_read(
+    tmp_path: Path, prefetch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By whichever thread reads it; the batches before are served."""
+    monkeypatch.setattr(prefetching, "SLOW_S", 0)
     root = draw_dataset(tmp_path / "data", {"a": 200})
     out = tmp_path / "out.h5"
     build(root, out, dataclasses.replace(SMALL, store=StoreOptions(compression="gzip")))
@@ -284,7 +350,10 @@ def test_the_interpreter_ends_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     build(root, tmp_path / "out.h5")
     text = """
 import batchify
+import batchify.loading.prefetching
+batchify.loading.prefetching.SLOW_S = 0
 epoch = iter(batchify.open("out.h5")["train"].batches(4, prefetch=3, shuffle=True))
+next(epoch)
 next(epoch)
 """
     for _ in range(5):
@@ -296,9 +365,11 @@ next(epoch)
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.usefixtures("slow")
 def test_an_epoch_that_is_read_ahead_is_not_forked(files: dict[str, Split]) -> None:
     """Its threads are not there; a new epoch has its own."""
     batches = files["gzip"].batches(8, prefetch=2)
+    list(batches)
     epoch = iter(batches)
     next(epoch)
     pid = os.fork()

@@ -9,7 +9,8 @@ import functools
 
 import keras
 
-from batchify.loading.batches import Batch, Batches, BatchOptions
+from batchify.loading.batches import Batches, BatchOptions
+from batchify.loading.prefetching import Batch
 from batchify.loading.split_data import SplitData
 
 
