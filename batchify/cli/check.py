@@ -100,18 +100,17 @@ def _of_build() -> Iterator[Option]:
 @option("--strict", is_flag=True, help="Fail on warnings, too.")
 @option(
     "--output-format",
-    type=click.Choice(("text", "json", "github")),
+    type=click.Choice(("text", "github")),
     default="text",
     show_default=True,
     metavar="FORMAT",
-    help="text, json (the same as --json) or github (annotations of a GitHub workflow).",
+    help="text, or github: annotations of a GitHub workflow.",
 )
 @give_options((*_of_build(), *WORKER_OPTIONS, JSON))
 @click.pass_context
 def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> None:
     """Check files or datasets."""
-    as_json = values["json"] or values["output_format"] == "json"
-    with boundary(json=as_json) as check_signals:
+    with boundary(json=values["json"]) as check_signals:
         show = github_text if values["output_format"] == "github" else str
         _tell_origins(context, paths)
 
@@ -120,7 +119,7 @@ def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> N
                 report = _check(context, path, dict(values), step)
             return Result(report.as_json(), show(report), 0 if report.is_ok else FOUND)
 
-        code = run_each(paths, run, check_signals, json=as_json, always=show is github_text)
+        code = run_each(paths, run, check_signals, json=values["json"], always=show is github_text)
     context.exit(code)
 
 

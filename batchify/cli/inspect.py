@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     help="Font of the sheet, .ttf, .otf or .ttc, for scripts other than Latin, Greek and Cyrillic; "
     "without it, a system font.",
 )
-@option("--all", "show_all", is_flag=True, help="Show all classes and options.")
+@option("--all", is_flag=True, help="Show all classes and options.")
 @give_options((JSON,))
 @click.pass_context
 def inspect(
@@ -57,7 +57,7 @@ def inspect(
     report: str | None,
     seed: int,
     font: str | None,
-    show_all: bool,
+    all: bool,  # noqa: A002 - the name of the option, in a configuration file, too
     json: bool,
 ) -> None:
     """Show what files contain.
@@ -83,7 +83,7 @@ def inspect(
 
         def run(file: str) -> Result:
             found = inspect(file, sheet_path=sheet, report_path=report, seed=seed, font=font)
-            text = render(found, report, seed, show_all=show_all)
+            text = render(found, report, seed, show_all=all)
             return Result(found.summary.as_json(), text + "\n" * (file != files[-1]))
 
         code = run_each(files, run, check_signals, json=json)

@@ -188,9 +188,15 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
 
 
 def _open(path: Path | Sequence[Path], overrides: DecodeOverrides) -> DatasetFile:
-    opened = [_open_file(each, overrides) for each in _files(path)]
-    if len(opened) == 1:
-        return opened[0]
+    with contextlib.ExitStack() as opening:  # closes the others if one cannot be opened
+        opened = [opening.enter_context(_open_file(each, overrides)) for each in _files(path)]
+        found = opened[0] if len(opened) == 1 else _joined_files(opened)
+        opening.pop_all()
+    return found
+
+
+def _joined_files(opened: Sequence[DatasetFile]) -> DatasetFile:
+    """Return several files as one."""
     classes = opened[0].classes
     names: dict[str, list[Split]] = {}
     for each in opened:

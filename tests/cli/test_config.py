@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import h5py
 import pytest
 from helpers.running import Run
+
+from batchify.cli import main
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "batchify.toml", "other.toml"])
@@ -100,6 +103,14 @@ def test_every_command_has_a_table(run: Run, photos: Path, tmp_path: Path) -> No
     done = run("fingerprint", photos)
     assert json.loads(done.stdout)["images"] == 15
     assert done.stderr == ""
+
+
+def test_an_option_has_one_name_everywhere() -> None:
+    """In a configuration file and in the environment that of the command line."""
+    for command in main.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.name == option.opts[-1].lstrip("-").replace("-", "_")
 
 
 def test_the_environment_names_the_file(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -302,6 +302,20 @@ def test_a_closed_file_says_so(tmp_path: Path, kind: str) -> None:
         assert not descriptors(path)
 
 
+def test_files_that_do_not_go_together_are_closed(tmp_path: Path) -> None:
+    """Also while the error, with all that it refers to, is kept."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        draw_dataset(tmp_path / name / "data", {name: 4})
+        options = dataclasses.replace(SMALL, store=encoding(SMALL.store))
+        build(tmp_path / name / "data", tmp_path / f"{name}.h5", options)
+    with pytest.raises(FileFormatError, match="has other classes than") as kept:
+        batchify.open([tmp_path / "a.h5", tmp_path / "b.h5"])
+    assert kept.tb is not None
+    if os.path.isdir("/proc/self/fd"):
+        assert not descriptors(tmp_path)
+
+
 def descriptors(path: Path) -> int:
     """Return how many of this process are of files there."""
     names = []
