@@ -79,7 +79,9 @@ class DecodeOptions:
         if isinstance(self.target_size, list):
             object.__setattr__(self, "target_size", tuple(self.target_size))
         if not isinstance(self.target_size, tuple) or len(self.target_size) != 2:
-            raise OptionError(f"target size must be (height, width), not {self.target_size!r}")
+            raise OptionError(
+                f"target size must be (height, width), such as (224, 224), not {self.target_size!r}"
+            )
         for side in self.target_size:
             check_at_least("target size", side, 1)
         check_choice("color mode", self.color_mode, choices.COLOR_MODES)

@@ -214,6 +214,8 @@ def test_a_keyword_that_is_no_option_is_a_type_error(photos: Path) -> None:
     """With the name that may be meant, as Python does it for other functions."""
     with pytest.raises(TypeError, match="'target_sise'; did you mean 'target_size'"):
         batchify.build(photos, "out.h5", target_sise=(8, 8))  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"'size'; help\(batchify.build\) lists the options"):
+        batchify.build(photos, "out.h5", size=8)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'worker'; did you mean 'workers'"):
         batchify.fingerprint(photos, worker=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="options must be BuildOptions, not tuple"):

@@ -76,7 +76,7 @@ def check_limit(plan: BuildPlan, limit: Limit | None, failed: Sequence[Skipped] 
 
 def failed_error(found: Sequence[Skipped], images: int) -> BadImagesError:
     """Return the error of images that failed, out of `images`, with what to do."""
-    advice = "no image is left"
+    advice = "no images are left"
     if left := images - len(found):
         others = "the other row is" if left == 1 else f"the other {left:,} rows are"
         advice = (

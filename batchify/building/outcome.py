@@ -8,7 +8,7 @@ from typing import Any
 
 from batchify._version import JSON_VERSION
 from batchify.common.text import printable, rows_text, size_text
-from batchify.decoding.losses import Lost, flag_counts, loss_warnings
+from batchify.decoding.losses import Lost, flag_counts, flags_text, loss_warnings
 from batchify.errors import BatchifyWarning, warning_lines
 from batchify.planning.plan import BuildPlan
 
@@ -62,9 +62,8 @@ class MadeImages:
             lines.append(f"  redone: {self.redone:,} of its rows, damaged or from changed files")
         if self.copied:
             lines.append(f"  copied: {self.copied:,} rows of the old file, not decoded again")
-        special = [f"{n:,} {name.replace('_', ' ')}" for name, n in self.flags.items() if n]
-        if special:
-            lines.append("  sources: " + ", ".join(special))
+        if special := flags_text(self.flags):
+            lines.append(f"  {special}")
         return lines
 
 

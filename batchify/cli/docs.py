@@ -49,5 +49,9 @@ def docs(page: str | None) -> None:
         click.echo("\n".join(lines))
         return
     if page not in pages:
-        raise click.UsageError(f"there is no page {page!r}, only {', '.join(pages)}")
+        import difflib  # for this error alone
+
+        close = difflib.get_close_matches(page, pages, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f", only {', '.join(pages)}"
+        raise click.UsageError(f"there is no page {page!r}{hint}")
     click.echo_via_pager(pages[page].read_text(encoding="utf-8"))

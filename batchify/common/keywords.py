@@ -152,8 +152,8 @@ def _unknown_keyword(name: str) -> TypeError:
 
     known = [*OPTION_HOMES, *(each.name for each in fields(RunOptions))]
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return TypeError(f"unexpected keyword argument {name!r}{hint}")
+    hint = f"did you mean {close[0]!r}?" if close else "help(batchify.build) lists the options"
+    return TypeError(f"unexpected keyword argument {name!r}; {hint}")
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

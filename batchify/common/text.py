@@ -67,9 +67,9 @@ def shown_names(names: Collection[bytes], word: str = "") -> str:
 
 
 def labelled(class_mode: str, count: int) -> str:
-    """Describe the labels of a class mode: ``2 classes``, ``3 labels``, ``masks``."""
-    if class_mode == "mask":
-        return "masks"
+    """Describe the labels of a class mode: ``2 classes``, ``3 labels``, ``no labels``."""
+    if class_mode in ("mask", "none"):
+        return "masks" if class_mode == "mask" else "no labels"
     words = {"multilabel": ("label", ""), "regression": ("number", "")}
     return plural(count, *words.get(class_mode, ("class", "classes")))
 

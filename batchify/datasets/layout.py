@@ -363,15 +363,15 @@ class _Judge:
             self._warn_unlabelled(split, listing)
             return False
         ways = [
-            ("or move", f"the images of {name} into one folder per class"),
             ("--manifest FILE", "take the labels from a table"),
             ("--label-from REGEX", "take classes from the names of the files"),
             ("--layout classes", f"take {shown_names(self._tops, 'and')} as classes"),
             ("--class-mode none", "store no labels"),
+            ("or move", f"the images of {name} into one folder per class"),
         ]
         if split != "train" and first is not None:
-            ways.insert(1, ("--layout splits", f"store {name} without labels"))
-            ways.insert(1, (exclude_option([listing.path]), f"ignore {name}"))
+            ways.insert(0, ("--layout splits", f"store {name} without labels"))
+            ways.insert(0, (exclude_option([listing.path]), f"ignore {name}"))
         reason = f"{name} has {images} but no class folders"
         raise doubt(walk, self._root, reason, *ways)
 

@@ -88,7 +88,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     Memory: the bytes of all paths twice, and about 100 more per row, while it is read.
     """
     assert options.manifest is not None
-    errors = ManifestErrors(options.manifest.path)
+    errors = ManifestErrors(options.manifest.path, folder=tree.source.location)
     walk = Walk(tree, options.discover)
     images = ImageNames(walk)
     mode = options.store.class_mode

@@ -20,10 +20,15 @@ class ManifestErrors:
         The manifest.
     unit : str
         What is numbered: ``line`` or ``row``.
+    folder : path
+        The dataset: a manifest that does not exist may be meant to be there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], unit: str = "line") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], unit: str = "line", folder: str | bytes = ""
+    ) -> None:
         self.name = printable(os.fspath(path))
+        self._inside = os.path.join(os.fsdecode(folder), path) if folder else ""
         self.unit = unit
         self.count = 0
         self._first: list[tuple[int, str]] = []
@@ -37,6 +42,11 @@ class ManifestErrors:
     def error(self, message: str) -> ManifestError:
         """Return an error that concerns no single line."""
         return ManifestError(f"manifest {self.name} {message}")
+
+    def missing(self) -> ManifestError:
+        """Return the error of a manifest that does not exist, with the one that may be meant."""
+        hint = f"; {printable(self._inside)} does" if os.path.isfile(self._inside) else ""
+        return self.error(f"does not exist{hint}")
 
     def raise_if_any(self, advice: str) -> None:
         """Raise a `ManifestError` with the first errors, if there are any."""

@@ -370,11 +370,10 @@ def open_table(path: str, errors: ManifestErrors) -> Iterator[Table]:
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
-        missing = isinstance(error, OSError) and error.errno == errno.ENOENT
+        if isinstance(error, OSError) and error.errno == errno.ENOENT:
+            raise errors.missing() from error
         reason = getattr(error, "strerror", None) or str(error)
-        raise errors.error(
-            "does not exist" if missing else f"cannot be opened: {reason}"
-        ) from error
+        raise errors.error(f"cannot be opened: {reason}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise errors.error("is not a regular file")

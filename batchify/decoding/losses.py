@@ -171,6 +171,20 @@ def flag_counts(sources: Mapping[int, int]) -> dict[str, int]:
     }
 
 
+_FLAG_WORDS = {
+    "mpo": "MPO", "exif_rotated": "rotated by EXIF", "alpha": "with alpha", "cmyk": "CMYK",
+    "sixteen_bit": "with 16 bits", "palette": "with a palette", "pages": "with several pages",
+    "extra_bands": "with extra bands", "thirty_two_bit": "with 32 bits", "cut": "cut to 8 bits",
+    "truncated": "incomplete",
+}  # fmt: skip
+
+
+def flags_text(counts: Mapping[str, int]) -> str:
+    """Return how many image files are special: ``image files: 3 grayscale``; "" if none is."""
+    parts = [f"{n:,} {_FLAG_WORDS.get(name, name)}" for name, n in counts.items() if n]
+    return f"image files: {', '.join(parts)}" if parts else ""
+
+
 def find_losses(
     sources: Mapping[int, int], decode: DecodeOptions, store: StoreOptions
 ) -> Iterator[tuple[Loss, int]]:

@@ -69,9 +69,9 @@ def shown_options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def rescale_text(config: Mapping[str, Any]) -> str:
-    """Return what the pixels of a file were multiplied by, for its statistics."""
+    """Return which pixels the statistics of a file describe."""
     rescale = str(config.get("rescale"))
-    return "the factor of their depth" if rescale == choices.AUTO else rescale
+    return "pixels as they are read" if rescale == choices.AUTO else f"pixels × {rescale}"
 
 
 def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:

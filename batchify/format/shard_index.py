@@ -166,9 +166,13 @@ def read_index(folder: bytes) -> ShardIndex:
         with open(path, "rb") as file:
             data = file.read(_MAX_NBYTES + 1)
     except FileNotFoundError:
+        if not os.path.isdir(folder):
+            raise FileMissingError(
+                f"there is no folder {printable(folder)}; make it with batchify build --shards"
+            ) from None
         raise FileMissingError(
-            f"{printable(folder)} has no {INDEX_NAME.decode()}: it holds no shards, or not all of "
-            "them; run batchify build again to finish it"
+            f"{printable(folder)} is a folder without {INDEX_NAME.decode()}: name what batchify "
+            "build made, or if it holds shards, run batchify build again to finish them"
         ) from None
     except OSError as error:
         raise FileAccessError(f"{printable(path)} cannot be read: {error.strerror}") from error

@@ -56,8 +56,8 @@ def open_signed(path: bytes, name: str) -> int:
                     "batchify merge"
                 )
             raise FileAccessError(
-                f"{name} is not a regular file but a folder without {INDEX_NAME.decode()}: it "
-                "holds no shards, or not all of them; run batchify build again to finish it"
+                f"{name} is a folder without {INDEX_NAME.decode()}: name what batchify build "
+                "made, or if it holds shards, run batchify build again to finish them"
             )
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise FileAccessError(f"{name} is not a regular file")

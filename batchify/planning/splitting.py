@@ -49,7 +49,7 @@ def splits_from_train(dataset: Dataset, options: BuildOptions) -> tuple[str, ...
     if options.split_given and not taken:
         lacks = "train" in dataset.splits and "validation" not in dataset.splits
         advice = ", or take validation from train with --validation-split 0.2" if lacks else ""
-        raise OptionError(f"{problem}; remove --split, the shares and the groups{advice}")
+        raise OptionError(f"{problem}; remove --split, --group-by and --group-duplicates{advice}")
     return taken
 
 

@@ -11,6 +11,7 @@ from batchify import choices
 from batchify._version import JSON_VERSION
 from batchify.common.tables import MOST_CLASSES, class_table, table
 from batchify.common.text import counts_text, plural, printable, rows_text, size_text
+from batchify.decoding.losses import flags_text
 from batchify.errors import Skipped
 from batchify.format.config import build_command, rescale_text, shown_options
 
@@ -229,7 +230,7 @@ def _channels(summary: Summary) -> str:
             both = (split.mean, split.std)
             values = [", ".join(f"{value:#.4g}" for value in each) for each in both]
             rows.append([split.name, *values])
-    return table(rows) + f"\nof images times {printable(rescale_text(summary.config))}"
+    return table(rows) + f"\nof {printable(rescale_text(summary.config))}"
 
 
 def _options(summary: Summary, *, show_all: bool) -> str:
@@ -259,8 +260,7 @@ def _sources(summary: Summary) -> str:
     for split in summary.splits:
         for name, count in split.flags.items():
             totals[name] = totals.get(name, 0) + count
-    special = [f"{count:,} {name.replace('_', ' ')}" for name, count in totals.items() if count]
-    return "sources: " + ", ".join(special) if special else ""
+    return flags_text(totals)
 
 
 def _labels(summary: Summary, *, show_all: bool) -> str:

@@ -141,7 +141,7 @@ def channels(dossier: Dossier) -> Html:
     scale = shorten(printable(rescale), 40)
     return join(
         [
-            paragraph(f"For normalization ({first.name}, pixels × {scale}):"),
+            paragraph(f"For normalization ({first.name}, {scale}):"),
             code(text),
             table("Channels", ["Split", "Channel", "Mean", "Std"], rows, numbers=(2, 3)),
         ]

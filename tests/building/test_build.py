@@ -477,7 +477,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     """With every image bad there is no file, though bad images were to be skipped."""
     for name in ("a", "b"):
         save(tmp_path / "d" / "c" / f"{name}.jpg", b"bad")
-    with pytest.raises(errors.BadImagesError, match="no image is left"):
+    with pytest.raises(errors.BadImagesError, match="no images are left"):
         build(tmp_path / "d", tmp_path / "out.h5", SMALL, on_error="skip")
     assert not (tmp_path / "out.h5").exists()
 

@@ -87,7 +87,7 @@ def test_the_message_says_what_is_kept_and_what_to_do() -> None:
     """Except where nothing is."""
     bad = [Skipped(b"a", "empty")]
     assert "\nthe other 1 row is kept: " not in str(failed_error(bad, 1))
-    assert str(failed_error(bad, 1)).endswith("\nno image is left")
+    assert str(failed_error(bad, 1)).endswith("\nno images are left")
     assert "\nthe other row is kept: fix or remove these files and " in str(failed_error(bad, 2))
     assert str(failed_error(bad, 1201)).endswith(
         "\nthe other 1,200 rows are kept: fix or remove these files and run the same command "

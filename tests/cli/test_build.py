@@ -46,7 +46,7 @@ def test_what_comes_after_a_build(
     save(photos / "cat" / "alpha.png", encoded(photo(mode="RGBA"), "PNG"))
     done = run("build", photos, "my out.h5", *SMALL)
     made, copied, warned, line = done.stdout.splitlines()
-    assert (made[-9:], copied) == ("images/s)", "  sources: 1 alpha")
+    assert (made[-9:], copied) == ("images/s)", "  image files: 1 with alpha")
     assert warned.startswith("  warning: 1 of 17 images have an alpha channel that is dropped")
     assert line == "check: 1 error, 3 warnings; run batchify check 'my out.h5'"
     checked = run("check", "my out.h5").stdout.splitlines()[0]

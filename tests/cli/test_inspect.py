@@ -32,13 +32,13 @@ def test_what_a_person_reads(run: Run, tmp_path: Path) -> None:
         told = [f"{value:#.4g}" for value in file["statistics/mean_train"][:]]
     assert lines[7].startswith("train ")
     assert ", ".join(told) in lines[7]
-    assert "of images times 1/255" in lines
+    assert "of pixels × 1/255" in lines
     assert "classes: 3" in lines
     assert "  0  cat        9           2  ████████████████████" in lines
     assert "  1  dog        5           0  ██████████" in lines
     assert "  2  empty      0           0" in lines
     assert "  batchify build DATASET OUT --target-size 20x16 --on-error skip" in lines
-    assert "sources: 1 alpha" in lines
+    assert "image files: 1 with alpha" in lines
     assert "skipped: 1" in lines
     assert "  - dog/bad\\x1b[31m.jpg: " in done.stdout
     assert "\x1b" not in done.stdout

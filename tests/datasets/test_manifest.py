@@ -348,8 +348,11 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, photos: Path) -> Non
         read_dataset(photos, options_of(tmp_path / "labels.xlsx"))
     with pytest.raises(OptionError, match=r"s3://bucket/labels\.csv is not a local file"):
         read_dataset(photos, replace(options_of(tmp_path), manifest=ManifestOptions(S3)))
-    with pytest.raises(ManifestError, match="does not exist"):
+    with pytest.raises(ManifestError, match=r"does not exist$"):
         read_dataset(photos, options_of(tmp_path / "labels.csv"))
+    (photos / "inside.csv").touch()
+    with pytest.raises(ManifestError, match=r"inside\.csv does not exist; \S+inside\.csv does$"):
+        read_dataset(photos, options_of(Path("inside.csv")))
     os.mkfifo(tmp_path / "fifo.csv")
     with pytest.raises(ManifestError, match="is not a regular file"):
         read_dataset(photos, options_of(tmp_path / "fifo.csv"))

@@ -259,7 +259,7 @@ def test_v3_floats_are_stored_as_they_are(
     options = ("--color-mode", "grayscale", "--dtype", "float32")
     done = run("build", draw(floats(), "tif"), "out.h5", *SMALL, *options)
     assert (done.returncode, warned(done.stdout)) == (0, [])
-    assert "sources: 12 grayscale, 12 thirty two bit" in done.stdout
+    assert "image files: 12 grayscale, 12 with 32 bits" in done.stdout
     with h5py.File(tmp_path / "out.h5") as file:
         np.testing.assert_array_equal(file["X_train"][0, :, :, 0], FLOATS)
 

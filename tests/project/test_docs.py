@@ -30,11 +30,12 @@ def test_the_command_lists_the_pages(run: Run) -> None:
 
 
 def test_the_command_shows_a_page(run: Run) -> None:
-    """As it is written, Markdown; an unknown one is named with those that there are."""
+    """As it is written, Markdown; for an unknown one, a similar one is named, or all."""
     assert run("docs", "architecture").stdout.startswith("# A map of the code\n")
     done = run("docs", "nothing")
     assert done.returncode == 2
     assert "there is no page 'nothing', only architecture" in done.stderr
+    assert "'recipe'; did you mean 'recipes'?" in run("docs", "recipe").stderr
 
 
 def test_the_page_of_json_has_every_code_of_a_warning() -> None:

@@ -202,7 +202,7 @@ def test_targets_that_cannot_be_are_refused(shards: Path, photos: Path, tmp_path
     with pytest.raises(ResumeError, match="belongs to an unfinished build"):
         batchify.merge(shards, out, overwrite=True)
     assert out.with_name("out.h5.partial").read_bytes() == b"half"
-    with pytest.raises(FileMissingError, match=r"has no manifest\.json"):
+    with pytest.raises(FileMissingError, match=r"without manifest\.json"):
         batchify.merge(photos, tmp_path / "more.h5")
 
 
@@ -289,6 +289,6 @@ def test_the_command_merges(shards: Path, tmp_path: Path, run: Run) -> None:
     assert found["shards"] == 6
     none = run("merge", "photos", "more.h5")
     assert none.returncode == 1
-    assert "has no manifest.json" in none.stderr
+    assert "is a folder without manifest.json" in none.stderr
     with h5py.File(tmp_path / "merged.h5") as file:
         assert np.isfinite(file["statistics/mean_train"][:]).all()

@@ -141,7 +141,7 @@ def test_a_shard_that_stands_is_not_built_again(
             batchify.build_shards(photos, tmp_path / "shards", OPTIONS, shards=3)
     done = [f"train-0000{i}-of-00003.h5" for i in range(2)]
     assert sorted(os.listdir(tmp_path / "shards")) == done, "no list, no lock, no other shard"
-    with pytest.raises(FileMissingError, match=r"has no manifest\.json: .*run batchify build"):
+    with pytest.raises(FileMissingError, match=r"without manifest\.json: .*run batchify build"):
         batchify.open(tmp_path / "shards")
     before = [(tmp_path / "shards" / name).stat().st_mtime_ns for name in done]
     report = batchify.build_shards(photos, tmp_path / "shards", OPTIONS, shards=3)
@@ -251,7 +251,7 @@ def test_a_shard_may_lose_all_of_its_images_but_not_all_of_them(tmp_path: Path) 
     assert len(batchify.open(tmp_path / "shards")["train"]) == 3
     for path in (photos / "cat").iterdir():
         path.write_bytes(b"no")
-    with pytest.raises(BadImagesError, match="no image is left"):
+    with pytest.raises(BadImagesError, match="no images are left"):
         batchify.build_shards(photos, tmp_path / "none", options, shards=4, on_error="skip")
 
 
@@ -654,7 +654,7 @@ def test_a_folder_that_is_not_done_is_told(photos: Path, tmp_path: Path) -> None
     batchify.build_shards(photos, folder, OPTIONS, shards=2)
     (folder / "manifest.json").unlink()
     for read in (batchify.summarize, batchify.verify):
-        with pytest.raises(FileAccessError, match=r"folder without manifest\.json: .* not all"):
+        with pytest.raises(FileAccessError, match=r"folder without manifest\.json: .* finish them"):
             read(folder)
 
 
