@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import sys
@@ -16,6 +17,7 @@ from batchify.common.text import printable
 from batchify.errors import OutputIOError, OutputLockedError
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | durable.O_BINARY
+_MOST_PID = 1 << 31
 _TRIES = 20
 _TRY_S = 0.05
 """Another process may have created the file and not written it yet."""
@@ -82,7 +84,10 @@ class LockFile:
         except FileExistsError:
             return False
         try:  # at once: a kill in between leaves a file that does not say whose it is
-            os.write(fd, self._content)
+            durable.pwrite_all(fd, self._content, 0)
+        except BaseException:
+            durable.remove(path)
+            raise
         finally:
             os.close(fd)
         return True
@@ -115,8 +120,8 @@ def _read(path: bytes) -> dict[str, Any] | None:
         try:
             with open(path, "rb") as file:
                 holder = json.loads(file.read(4096))
-            if isinstance(holder, dict) and {*_whoami(), "token"} <= set(holder):
-                return holder
+            if _is_holder(holder):
+                return dict(holder)
         except FileNotFoundError:
             return None
         except ValueError:
@@ -126,6 +131,15 @@ def _read(path: bytes) -> dict[str, Any] | None:
         f"another build may be writing this target: {printable(path)} does not say which; if none "
         "is, remove that file"
     )
+
+
+def _is_holder(found: Any) -> bool:
+    """Tell whether a lock file says who holds it; in a shared folder, anybody may have made it."""
+    if not isinstance(found, dict) or not {*_whoami(), "token"} <= set(found):
+        return False
+    pid, token = found["pid"], found["token"]
+    is_number = type(pid) is int and 0 < pid < _MOST_PID
+    return is_number and isinstance(token, str) and re.fullmatch("[0-9a-f]{8}", token) is not None
 
 
 def _whoami() -> dict[str, Any]:

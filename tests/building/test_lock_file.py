@@ -93,7 +93,11 @@ def test_a_lock_that_may_be_held_is_never_taken_over(tmp_path: Path, lock: Path)
         write(lock, **held)
         with pytest.raises(OutputLockedError, match=r"remove that file, if you know that"):
             LockFile(os.fsencode(lock))
-    for content in (b"", b"{", b"[1]", b'{"pid": 1}'):
+    contents = [b"", b"{", b"[1]", b'{"pid": 1}']
+    for wrong in ({"pid": "1"}, {"pid": -1}, {"pid": 1 << 40}, {"token": "/../../x"}, {"token": 1}):
+        write(lock, boot="another", **wrong)
+        contents.append(lock.read_bytes())
+    for content in contents:
         lock.write_bytes(content)
         with pytest.raises(OutputLockedError, match="does not say which; if none is, remove"):
             LockFile(os.fsencode(lock))
@@ -146,6 +150,20 @@ def test_a_lock_file_that_cannot_be_made_is_an_error_of_the_output(tmp_path: Pat
     """With the path and the reason."""
     with pytest.raises(OutputIOError, match=r"locking .*/gone/lock failed: No such file"):
         LockFile(os.fsencode(tmp_path / "gone" / "lock"))
+
+
+def test_a_full_disk_leaves_no_lock(
+    tmp_path: Path, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one would keep all later builds away."""
+
+    def full(_fd: int, _data: bytes, _offset: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("batchify.common.durable.pwrite_all", full)
+    with pytest.raises(OutputIOError, match=r"locking .* failed: No space left"):
+        LockFile(os.fsencode(lock))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_build_with_locks_heeds_the_lock_file_of_one_without(
