@@ -9,7 +9,7 @@ import click
 from batchify.cli.boundary import boundary
 from batchify.cli.help import Command
 from batchify.cli.options import FILE_OPTIONS, JSON, RUN_OPTIONS, give_options, to_options
-from batchify.cli.output import Result, echo
+from batchify.cli.output import Result, as_named, echo
 from batchify.cli.progress import shown_progress
 from batchify.cli.verbosity import is_quiet, is_verbose
 
@@ -109,7 +109,7 @@ def _compare(
         from batchify.building.changes import find_changes  # HDF5 loads when workers have started
 
         changes = find_changes(dataset, output, options, **common)
-    return Result(changes.as_json(), str(changes), DUE if changes.is_due else 0)
+    return Result(changes.as_json(), str(as_named(changes, output)), DUE if changes.is_due else 0)
 
 
 def _build(
@@ -126,11 +126,11 @@ def _build(
             dataset, output, options, shards=values["shards"], scheduler=values["scheduler"],
             **common,
         )  # fmt: skip
-        return Result(made.as_json(), str(made))
+        return Result(made.as_json(), str(as_named(made, output)))
     from batchify.building.build import build as build_file
 
     report = build_file(dataset, output, options, **common)
-    return Result(report.as_json(), str(report))
+    return Result(report.as_json(), str(as_named(report, output)))
 
 
 def _common(values: dict[str, Any]) -> dict[str, Any]:

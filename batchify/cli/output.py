@@ -7,8 +7,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -48,6 +49,17 @@ class Result(NamedTuple):
     json: dict[str, Any]
     text: str
     exit_code: int = 0
+
+
+_Named = TypeVar("_Named", bound=Any)
+
+
+def as_named(result: _Named, output: str) -> _Named:
+    """Return a result whose path is the one on the command line, which is shorter to read."""
+    from batchify.common.paths import is_url
+
+    path = output if isinstance(result.path, str) else output.encode(errors="surrogateescape")
+    return result if is_url(output) else replace(result, path=path)
 
 
 def echo(result: str | Mapping[str, Any], *, always: bool = False) -> None:

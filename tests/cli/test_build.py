@@ -31,7 +31,7 @@ def test_build_then_inspect(run_process: Run, photos: Path, tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
     out = tmp_path / "out.h5"
     assert done.stdout.startswith(
-        f"{out}: 12 train + 3 validation images of 150×150×3 uint8, 2 classes, "
+        "out.h5: 12 train + 3 validation images of 150×150×3 uint8, 2 classes, "
     )
     with h5py.File(out) as file:
         assert file["X_train"].shape == (12, 150, 150, 3)
