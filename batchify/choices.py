@@ -25,9 +25,9 @@ DERIVED: Mapping[str, bool] = {"derived": True}
 """Metadata of an option that others decide; never recorded."""
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is not one of the choices."""
-    if value not in choices:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of the choices; NumPy's dtypes equal their names."""
+    if not isinstance(value, str) or value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 

@@ -30,9 +30,16 @@ def _listed(option: str, names: str | Iterable[str]) -> tuple[str, ...]:
     """Return names that are given as a sequence, or comma-separated in one string."""
     if isinstance(names, str):
         return tuple(name.strip() for name in names.split(","))
+    _refuse_set(option, names)
     if not isinstance(names, Iterable):
         raise OptionError(f"{option} must be a list of names, or names with commas, not {names!r}")
     return tuple(names)
+
+
+def _refuse_set(option: str, values: object) -> None:
+    """Refuse a set, whose order is another one in the next process: labels would be, too."""
+    if isinstance(values, set | frozenset):
+        raise OptionError(f"{option} must be a list: a set has no order")
 
 
 def _check_names(names: Sequence[str], one: str, many: str) -> None:
@@ -110,9 +117,9 @@ class DiscoverOptions:
             raise OptionError("--classes sets the order of the classes; remove --class-order")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
-        cleaned = {
-            name.strip().lower().lstrip(".") for name in _listed("extensions", self.extensions)
-        }
+        endings = self.extensions  # in any order
+        endings = sorted(endings) if isinstance(endings, set | frozenset) else endings
+        cleaned = {name.strip().lower().lstrip(".") for name in _listed("extensions", endings)}
         for name in cleaned:
             if not re.fullmatch(r"[^\s*?/\\,]{1,64}", name):
                 raise OptionError(
@@ -172,6 +179,7 @@ def file_ending(name: bytes) -> str:
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the patterns of an option, in git's form."""
     found = []
+    _refuse_set(name, patterns)
     if not isinstance(patterns, Iterable):
         raise OptionError(f"{name} must be a list of patterns, not {patterns!r}")
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:

@@ -15,6 +15,7 @@ from batchify.choices import (
     Limit,
     check_at_least,
     check_choice,
+    check_flag,
     check_workers,
 )
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
@@ -184,6 +185,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_choice("on error", self.on_error, choices.ON_ERRORS)
+        for name in ("overwrite", "restart"):
+            check_flag(name, getattr(self, name))
         if self.limit is not None and not self.skip:
             raise OptionError("--max-skipped requires --on-error skip")
         check_workers(self.workers, self.image_timeout_s)

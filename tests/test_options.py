@@ -27,7 +27,7 @@ from batchify.common.keywords import (
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
-from batchify.options import BuildOptions
+from batchify.options import BuildOptions, RunOptions
 
 TAKE_OPTIONS = (
     batchify.build, batchify.build_shards, batchify.check, batchify.find_changes,
@@ -85,6 +85,10 @@ def test_a_float_survives_as_text(value: float) -> None:
             "classes must be a list of names, or names with commas, not 5",
         ),
         (DiscoverOptions, {"include": 5}, "include must be a list of patterns, not 5"),
+        (DiscoverOptions, {"classes": {"cat"}}, "classes must be a list: a set has no order"),
+        (DiscoverOptions, {"include": {"*.png"}}, "include must be a list: a set has no order"),
+        (StoreOptions, {"dtype": np.dtype("uint8")}, "dtype must be one of uint8, uint16, float32"),
+        (RunOptions, {"overwrite": "no"}, "overwrite must be True or False, not 'no'"),
         (SplitOptions, {"shuffle": None}, "shuffle must be True or False, not None"),
         (BuildOptions, {"batch_size": 0}, "batch size must be"),
         (
@@ -218,5 +222,9 @@ def test_a_keyword_that_is_no_option_is_a_type_error(photos: Path) -> None:
         batchify.build(photos, "out.h5", size=8)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'worker'; did you mean 'workers'"):
         batchify.fingerprint(photos, worker=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'overwrite'; help"):
+        batchify.fingerprint(photos, overwrite=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="progress must be True, False or a function, not 1"):
+        batchify.fingerprint(photos, progress=1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="options must be BuildOptions, not tuple"):
         batchify.build(photos, "out.h5", (8, 8))  # type: ignore[arg-type]

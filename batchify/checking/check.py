@@ -112,7 +112,8 @@ def check(
     -----
     Memory: about 100 bytes per image, twice that if all are copies.
     """
-    limits, ignored = limits or CheckLimits(), frozenset(ignore)
+    limits = limits or CheckLimits()
+    ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     for code in sorted(ignored - set(CHECK_CODES)):
         raise OptionError(f"there is no code {code!r} to ignore, only {', '.join(CHECK_CODES)}")
     check_workers(workers, image_timeout_s)

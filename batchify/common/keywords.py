@@ -151,7 +151,7 @@ def _unknown_keyword(name: str) -> TypeError:
     import difflib  # for this error alone
 
     known = [*OPTION_HOMES, *(each.name for each in fields(RunOptions))]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = [] if name in known else difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "help(batchify.build) lists the options"
     return TypeError(f"unexpected keyword argument {name!r}; {hint}")
 

@@ -96,5 +96,9 @@ def reporting(progress: ProgressCallback | bool | None) -> Iterator[ProgressCall
             yield bar
         finally:
             bar.close()
+    elif progress is None or progress is False:
+        yield lambda _: None
+    elif callable(progress):
+        yield progress
     else:
-        yield progress or (lambda _: None)
+        raise TypeError(f"progress must be True, False or a function, not {progress!r}")
