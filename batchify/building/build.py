@@ -331,6 +331,13 @@ def build(
     -----
     Memory: a batch and a decoded image in each process; in this one also the bytes of all paths
     and about 20 bytes per image.
+
+    Examples
+    --------
+    >>> batchify.build("dataset/", "out.h5", target_size=(224, 224))  # doctest: +SKIP
+    >>> batchify.build(  # doctest: +SKIP
+    ...     "photos/", "out.h5", extensions="heic", exif="apply", split="stratified", progress=True
+    ... )
     """
     options = make_options(options, keywords)
     run = RunOptions(

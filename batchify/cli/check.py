@@ -14,6 +14,7 @@ from batchify.checking.findings import CHECK_CODES, SHOWN, CheckLimits
 from batchify.cli.boundary import boundary
 from batchify.cli.config import is_own
 from batchify.cli.help import Command, Option, option
+from batchify.cli.option_types import SomeOf
 from batchify.cli.options import (
     BUILD_OPTIONS,
     FILE_OPTIONS,
@@ -93,9 +94,9 @@ def _of_build() -> Iterator[Option]:
 @option(
     "--ignore",
     multiple=True,
-    type=click.Choice(tuple(CHECK_CODES)),
-    metavar="CODE",
-    help="Accept problems of this code; repeatable.",
+    type=SomeOf(*CHECK_CODES),
+    metavar="CODES",
+    help="Accept problems of these codes: leak,upscaled.",
 )
 @option("--strict", is_flag=True, help="Fail on warnings, too.")
 @option(
@@ -165,8 +166,9 @@ def _check(
         options = to_options(context, values)
     elif is_url(path) or os.path.exists(path):
         _refuse_options(context)
+    ignore = tuple(code for codes in values["ignore"] for code in codes)
     return run_check(
-        path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
+        path, options, limits=limits, ignore=ignore, strict=values["strict"],
         workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from batchify.cli.config import load_config
 from batchify.cli.option_types import Names
 from batchify.cli.output import Context, colored_errors, wanted_color
 from batchify.cli.verbosity import keep_level, origin_text, tell_origins
+from batchify.common.text import printable
 
 if TYPE_CHECKING:
     from click.types import OptionHelpExtra
@@ -148,6 +150,20 @@ class Group(click.Group):
         """Parse the command line; choose whether to print in color."""
         with colored_errors():
             return super().make_context(info_name, args, parent, color=wanted_color(), **extra)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for the name of a dataset, say how to build it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if not os.path.isdir(args[0]):
+                raise
+            name = printable(args[0])
+            raise click.UsageError(
+                f"No such command {name!r}; to build it: batchify build {name} out.h5", ctx
+            ) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""

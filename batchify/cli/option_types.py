@@ -10,7 +10,10 @@ import click
 
 from batchify.common.text import printable
 
-if TYPE_CHECKING:  # generic from click 8.4 on, to type checkers alone
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    # generic from click 8.4 on, to type checkers alone
     _SizeType = click.ParamType[tuple[int, int]]
     _NamesType = click.ParamType[tuple[str, ...]]
     _CountType = click.ParamType[int | str]
@@ -50,6 +53,26 @@ class Names(_NamesType):
         """Return the names."""
         parts = value.split(",") if isinstance(value, str) else value
         return tuple(part.strip() for part in map(str, parts) if part.strip())
+
+
+class SomeOf(Names):
+    """Comma-separated names, each one of `choices`."""
+
+    def __init__(self, *choices: str) -> None:
+        self._choice = click.Choice(choices)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names."""
+        names = super().convert(value, param, ctx)
+        return tuple(self._choice.convert(name, param, ctx) for name in names)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the choices that begin with a text."""
+        return self._choice.shell_complete(ctx, param, incomplete)
 
 
 class ClassNames(Names):

@@ -148,3 +148,15 @@ def test_quiet_prints_errors_and_what_is_asked_for(run: Run, photos: Path) -> No
     assert re.search(r"^\d+ CPUs?, .* of memory$", verbose.stderr, re.MULTILINE)
     assert "Traceback" in verbose.stderr
     assert "cannot be combined" in run("inspect", "out.h5", "-qv").stderr
+
+
+def test_a_dataset_in_the_place_of_a_command_is_built_with_build(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says how; for any other word, it names the command that may be meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    done = run("photos", "out.h5")
+    assert done.returncode == 2
+    assert "No such command 'photos'; to build it: batchify build photos out.h5" in done.stderr
+    assert "'chek'. Did you mean 'check'?" in run("chek", "out.h5").stderr
