@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from batchify.choices import check_at_least
 from batchify.common.text import plural
-from batchify.loading.arrays import ChunkCache, RowArray, gather, gather_chunks
+from batchify.loading.arrays import RowArray, gather
+from batchify.loading.chunks import ChunkCache, gather_chunks
 from batchify.loading.epoch_order import chunk_starts, mixed_rows, shuffled_rows
 from batchify.loading.indexing import Rows, count_batches, cut_batches
 from batchify.loading.prefetching import (

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchify.loading.arrays import ChunkCache, gather_chunks
+from batchify.loading.chunks import ChunkCache, gather_chunks
 
 
 class Inflating:
@@ -69,6 +69,18 @@ def test_what_failed_is_tried_again(error: BaseException) -> None:
         cache(4)
     assert cache.cached_rows == 0
     assert cache(4).tolist() == [12, 13, 14]
+
+
+def test_chunks_in_memory_are_copied_by_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads take longer to start than to copy; they inflate the others."""
+    chunks = Inflating()
+    cache = ChunkCache(chunks, chunks.starts, 29, 40)
+    out = np.empty(29, int)
+    gather_chunks(cache, chunks.starts, np.arange(29), out)
+    monkeypatch.setattr("batchify.loading.chunks._pool", None)
+    gather_chunks(cache, chunks.starts, np.arange(29)[::-1], out)
+    assert out.tolist() == list(range(29))[::-1]
+    assert set(chunks.asked.values()) == {1}
 
 
 def test_a_chunk_is_inflated_by_one_thread() -> None:
