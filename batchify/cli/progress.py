@@ -23,10 +23,10 @@ class ProgressLines:
         self._stage = ""
 
     def __call__(self, progress: Progress) -> None:
-        """Print how far the build is, if the last line is some seconds old."""
+        """Print how far a stage is, some seconds after its start and after the last line."""
         now = time.monotonic()
         if progress.stage != self._stage:
-            self._stage, self._started = progress.stage, now
+            self._stage, self._started, self._last = progress.stage, now, now
         if progress.stage not in (*COUNTED, *SENT) or now - self._last < LINE_S:
             return
         self._last = now
@@ -37,7 +37,7 @@ class ProgressLines:
             done, total = size_text(progress.done), size_text(progress.total)
             click.echo(f"{progress.stage}: {done} of {total}, {size_text(rate)}/s", err=True)
             return
-        bad = f", {progress.bad:,} bad" if progress.bad else ""
+        bad = f", {progress.bad:,} failed" if progress.bad else ""
         click.echo(
             f"{progress.split or progress.stage}: {progress.done:,} of {progress.total:,} images, "
             f"{rate:,.0f} images/s{bad}",

@@ -66,7 +66,7 @@ class ProgressBar:
             )  # fmt: skip
         self._bar.set_description(progress.split or progress.stage, refresh=False)
         if progress.bad:
-            self._bar.set_postfix(bad=progress.bad, refresh=False)
+            self._bar.set_postfix(failed=progress.bad, refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:

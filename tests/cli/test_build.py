@@ -279,21 +279,22 @@ def test_a_signal_ends_the_build(
 def test_progress_off_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every few seconds, with the split, the rate and the bad images."""
+    """Every few seconds of a stage, with the split, the rate and the failed images."""
     from batchify.common.progress import Progress
 
-    clock = iter([0.0, 1.0, 6.0, 7.0])
+    clock = iter([0.0, 1.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     lines = ProgressLines()
     for done in (10, 60, 70):
         lines(Progress("fill", done, 1000, 2, "train"))
-    assert capsys.readouterr().err == "train: 60 of 1,000 images, 12 images/s, 2 bad\n"
+    lines(Progress("seal", 0, 1000))  # begins
+    assert capsys.readouterr().err == "train: 60 of 1,000 images, 12 images/s, 2 failed\n"
 
 
 def test_progress_on_a_terminal_is_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the split, the bad images and images a second."""
+    """With the split, the failed images and images a second."""
     from batchify.common.progress import Progress
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -306,7 +307,7 @@ def test_progress_on_a_terminal_is_a_bar(
     bar(Progress("seal", 100, 100, 3))
     shown = capsys.readouterr().err
     assert "train" in shown
-    assert "bad=3" in shown
+    assert "failed=3" in shown
     assert "image/s" in shown
 
 
