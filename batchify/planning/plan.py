@@ -103,10 +103,8 @@ class BuildPlan:
 
     @property
     def labels_text(self) -> str:
-        """What the labels are, as text: ``2 classes``."""
-        if self.options.store.class_mode in choices.MANIFEST_MODES:
-            return labelled(self.options.store.class_mode, len(self.dataset.classes))
-        return labelled("sparse", len(self.dataset.classes))
+        """What the labels are, as text: ``2 classes``, ``no labels``."""
+        return labelled(self.options.store.class_mode, len(self.dataset.classes))
 
     def left_out_lines(self) -> list[str]:
         """Return the lines of a report that say what the file does not have, and why."""

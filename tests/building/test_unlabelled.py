@@ -147,8 +147,9 @@ def test_reports_say_that_there_are_no_labels(run: Run, kaggle: Path, tmp_path: 
 
 
 def test_without_labels_at_all_nothing_is_said_of_it(kaggle: Path, tmp_path: Path) -> None:
-    """Class mode none has no labels in any split."""
-    build(kaggle, tmp_path / "out.h5", stored("none"))
+    """Class mode none has no labels in any split, and the report does not count classes."""
+    report = build(kaggle, tmp_path / "out.h5", stored("none"))
+    assert "uint8, no labels, " in str(report)
     with h5py.File(tmp_path / "out.h5") as file:
         assert "unlabelled_splits" not in json.loads(file.attrs["config"])
 
