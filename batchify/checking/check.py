@@ -136,22 +136,24 @@ def check(
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict, notes)
 
 
-def check_made(path: str | os.PathLike[str]) -> CheckReport:
+def check_made(
+    path: str | os.PathLike[str], *, limits: CheckLimits | None = None, ignore: Iterable[str] = ()
+) -> CheckReport:
     """Find the problems of a file, or of a folder of shards, that was just made.
 
-    They are those that `check` finds without limits, but without examples, which take longer.
+    They are those that `check` finds, but without examples, which take longer.
 
     Notes
     -----
     Memory: 80 bytes per image. Time: less than a second for a million images.
     """
     folder = local_path(path)
-    if is_shard_folder(folder):
-        facts = shard_facts(os.fsencode(folder))
-    else:
-        with Reader(path) as reader:
-            facts = stored_facts(reader)
-    problems = find_problems(facts, CheckLimits(), most=0)
+    with contextlib.ExitStack() as lifetime:
+        if is_shard_folder(folder):
+            facts = shard_facts(os.fsencode(folder))
+        else:
+            facts = stored_facts(lifetime.enter_context(Reader(path)))
+        problems = find_problems(facts, limits or CheckLimits(), frozenset(ignore), most=0)
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ from click.core import ParameterSource
 
 from batchify.checking.findings import CHECK_CODES, SHOWN, CheckLimits
 from batchify.cli.boundary import boundary
-from batchify.cli.config import is_own
+from batchify.cli.config import is_own, own_table
 from batchify.cli.help import Command, Option, option
 from batchify.cli.option_types import SomeOf
 from batchify.cli.options import (
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout")
 """Options of this command that have the name of an option of build."""
+
+_LIMITS = ("max_imbalance", "min_class_size", "max_duplicates", "max_skipped")
 
 FOUND = 8
 
@@ -152,13 +155,7 @@ def _check(
     of_dataset = is_dataset(path)
     if not of_dataset and _is_of_build(context, "group_by"):
         values["group_by"] = ""  # that of a build, maybe of another file
-    limits = CheckLimits(
-        max_imbalance=values["max_imbalance"],
-        max_skipped=values["max_skipped"],
-        max_duplicates=values["max_duplicates"],
-        min_class_size=values["min_class_size"],
-        group_by=values["group_by"],
-    )
+    limits = _limits(values)
     options = None
     if of_dataset:
         if values["split"] == "keras":
@@ -171,6 +168,33 @@ def _check(
         path, options, limits=limits, ignore=ignore, strict=values["strict"],
         workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
     )  # fmt: skip
+
+
+def _limits(values: dict[str, Any]) -> CheckLimits:
+    """Return the limits among the values of options."""
+    return CheckLimits(**{each.name: values[each.name] for each in fields(CheckLimits)})
+
+
+def check_as_configured(output: str) -> CheckReport:
+    """Check a file that was just made, with the limits of the table and the environment of check.
+
+    Raises
+    ------
+    click.UsageError
+        If one of them is not valid.
+    """
+    from batchify.checking.check import check_made
+
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return check_made(output)
+    own = [each for each in check.params if each.name in (*_LIMITS, "ignore")]
+    table = own_table(context, "check")
+    settings = click.Command("check", params=own).make_context(
+        "check", [], context.find_root(), default_map=table
+    )
+    values = settings.params | {"group_by": table.get("group_by", "")}
+    return check_made(output, limits=_limits(values), ignore=values["ignore"])
 
 
 def _refuse_options(context: click.Context) -> None:

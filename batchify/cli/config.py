@@ -37,19 +37,25 @@ def load_config(context: click.Context, _parameter: click.Parameter, value: str 
     of_build = {name: value for name, value in given.get("build", {}).items() if name in shared}
     own = given.get(str(context.command.name), {})
     context.default_map = {**(context.default_map or {}), **of_build, **own}
-    context.meta[_FOUND] = path, frozenset(own)
+    context.meta[_FOUND] = path, given
 
 
 def config_path(context: click.Context) -> str:
     """Return the configuration file that a command has read; empty if there is none."""
-    path, _ = context.meta.get(_FOUND, ("", ()))
+    path, _ = context.meta.get(_FOUND, ("", {}))
     return str(path)
 
 
 def is_own(context: click.Context, name: str) -> bool:
     """Return whether the table of the command itself has an option."""
-    _, own = context.meta.get(_FOUND, ("", ()))
-    return name in own
+    return name in own_table(context, str(context.command.name))
+
+
+def own_table(context: click.Context, command: str) -> dict[str, Any]:
+    """Return the options in the table of a command, whichever is running."""
+    _, given = context.meta.get(_FOUND, ("", {}))
+    table: dict[str, Any] = given.get(command, {})
+    return table
 
 
 def _read(path: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchify.cli.boundary import JsonCommand
+from batchify.cli.boundary import JsonCommand, error_messages
 from batchify.cli.config import load_config
 from batchify.cli.option_types import Names
 from batchify.cli.output import Context, colored_errors, wanted_color
@@ -148,7 +148,7 @@ class Group(click.Group):
         **extra: Any,
     ) -> click.Context:  # fmt: skip
         """Parse the command line; choose whether to print in color."""
-        with colored_errors():
+        with colored_errors(), error_messages():
             return super().make_context(info_name, args, parent, color=wanted_color(), **extra)
 
     def resolve_command(
@@ -167,7 +167,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        with colored_errors():
+        with colored_errors(), error_messages():
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002

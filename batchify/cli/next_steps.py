@@ -6,6 +6,8 @@ import json
 import shlex
 import sys
 
+import click
+
 from batchify.common.text import printable
 
 
@@ -43,11 +45,14 @@ def _check_line(output: str, name: str) -> str:
     command = f"run batchify check {name}"
     if is_url(output):  # it would be downloaded again
         return f"check: {command}"
-    from batchify.checking.check import check_made
+    from batchify.cli.check import check_as_configured
     from batchify.errors import BatchifyError
 
     try:
-        report = check_made(output)
+        report = check_as_configured(output)
+    except click.ClickException as error:
+        return f"check: {error.format_message()}"
     except (BatchifyError, OSError, MemoryError) as error:
         return f"check: {error or 'out of memory'}"
-    return f"check: {report.tally}" + (f"; {command}" if report.problems else "")
+    has_more = any(not problem.ignored for problem in report.problems)
+    return f"check: {report.tally}" + (f"; {command}" if has_more else "")

@@ -314,10 +314,14 @@ def check_output_path(
     OutputIOError
         If its folder cannot be written.
     """
+    from batchify.common.paths import is_url, shown_url  # urllib imports email
+
     name, target = printable(os.fsencode(path)), os.path.realpath(os.fsencode(path))
     if not os.fsdecode(path).lower().endswith(suffixes):
         raise OptionError(f"{name} must end with {' or '.join(suffixes)}")
     folder = os.path.dirname(target)
+    if is_url(path):
+        raise OutputPathError(f"{shown_url(os.fsdecode(path))} is a URL; name a file")
     if os.path.isdir(target):
         raise OutputPathError(f"{name} is a folder; name a file in it")
     if not os.path.isdir(folder):

@@ -127,6 +127,8 @@ class Loader(KerasIterator):
         DatasetNotFoundError, DatasetError
             As `batchify.discover`.
         """
+        if transform is not None and not callable(transform):
+            raise TypeError(f"transform must be a function, not {transform!r}")
         mode = keywords.get("class_mode", "")
         if mode is None or mode == "input":
             keywords["class_mode"] = "none"

@@ -28,8 +28,8 @@ Size = tuple[int, int]
 def sample_sizes(plan: BuildPlan) -> Counter[Size]:
     """Return how many of some images, spread over all of them, have each size.
 
-    At most `MOST_IMAGES` are read, and no further one after `MOST_SECONDS`; those that cannot be
-    read or are no images are passed over.
+    At most `MOST_IMAGES` are read, and after `MOST_SECONDS` no further one if a size is known;
+    those that cannot be read or are no images are passed over.
     """
     samples, options = plan.dataset.samples, plan.options.decode
     found: Counter[Size] = Counter()
@@ -47,7 +47,7 @@ def sample_sizes(plan: BuildPlan) -> Counter[Size]:
                     open_image(io.BytesIO(data), options) as image,
                 ):
                     found[image.height, image.width] += 1
-            if time.monotonic() > deadline:
+            if found and time.monotonic() > deadline:
                 break
     return found
 

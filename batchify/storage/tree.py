@@ -134,6 +134,8 @@ class FolderTree:
         follow_links: bool,
         timeout_s: float = IMAGE_TIMEOUT_S,
     ) -> None:
+        if not os.fspath(directory):  # a variable that is not set, not this folder
+            raise DatasetNotFoundError("the path of the dataset is empty; name a folder")
         self._root = os.path.abspath(os.fsencode(directory))
         if not is_folder_at(self._root):
             there = os.path.lexists(self._root)

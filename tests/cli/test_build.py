@@ -171,6 +171,7 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path, tmp_path: Path)
         (("photos", "out.h5", "--max-skipped", "1"), 2, "--max-skipped requires --on-error skip"),
         (("photos", "out.h5", "--color-mode", "bgr"), 2, "'bgr' is not one of"),
         (("photos",), 2, "Missing argument 'OUT'"),
+        (("", "presplit/out.h5", "--dry-run"), 1, "the path of the dataset is empty"),
         (("presplit", "out.h5", "--validation-split", "0.2"), 2, "is split into folders already"),
         (("photos", "out.h5", "--seed", "1", "--seed", "1"), 2, "--seed is given twice; give it"),
         (
@@ -357,12 +358,13 @@ def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
 def test_a_full_stdout_is_no_traceback(tmp_path: Path, photos: Path) -> None:
-    """The report cannot be written: exit 4, with the reason."""
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "batchify", "build", str(photos), "out.h5"],
-            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
-        )  # fmt: skip
-    assert done.returncode == 4
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    """Neither a report nor a help can be written: exit 4, with the reason."""
+    for command in (("build", str(photos), "out.h5"), ("build", "--help")):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "batchify", *command],
+                stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+            )  # fmt: skip
+        assert done.returncode == 4
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -134,3 +134,27 @@ def test_a_group_of_the_table_of_check_is_one_for_files(
         done = run("check", "out.h5")
         assert ("group-leak" in done.stdout) == found
         assert ("options from" in done.stderr) == found
+
+
+def test_the_line_about_problems_has_the_limits_of_check(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    """After a build or a merge, it says what `check` would: by its table and environment."""
+    build = ("build", photos, "out.h5", "--target-size", "8")
+    run(*build)
+    table, tallies = tmp_path / "batchify.toml", set()
+    for option in ("max-imbalance = 10", "max-imbalance = 1.1", "min-class-size = 8",
+                   "ignore = 'tiny-class'", "group-by = '(.)'"):  # fmt: skip
+        table.write_text(f"[tool.batchify.check]\n{option}\n")
+        tally = run("check", "out.h5").stdout.splitlines()[0].split(": ")[1].split(" (")[0]
+        line = run(*build).stdout.splitlines()[-1]
+        assert line.removesuffix("; run batchify check out.h5") == f"check: {tally}", option
+        tallies.add(tally)
+    assert len(tallies) > 2
+    for option, message in (
+        ("max-imbalance = 0", "check: max imbalance must be a number above 0, not 0.0"),
+        ("min-class-size = 'x'", "check: Invalid value for '--min-class-size': 'x' is not a valid"),
+    ):
+        table.write_text(f"[tool.batchify.check]\n{option}\n")
+        done = run(*build)
+        assert (done.returncode, message in done.stdout) == (0, True)

@@ -157,6 +157,7 @@ def test_a_sheet_that_cannot_be_is_refused(run: Run, photos: Path, tmp_path: Pat
     for code, name, message in [
         (2, "sheet.gif", "sheet.gif must end with .png or .webp"),
         (1, "none/sheet.png", "there is no folder"),
+        (1, "s3://bucket/sheet.png", "s3://bucket/sheet.png is a URL; name a file"),
         (1, "dir.png", "dir.png is a folder; name a file in it"),
     ]:
         done = run("inspect", "out.h5", "--sheet", name)

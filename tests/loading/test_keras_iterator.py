@@ -223,6 +223,8 @@ def test_what_a_function_may_return(photos: Path) -> None:
         next(Loader.from_directory(photos, transform=np.mean))
     with pytest.raises(ZeroDivisionError):
         next(Loader.from_directory(photos, transform=fails))
+    with pytest.raises(TypeError, match="transform must be a function, not 'flip'"):
+        Loader.from_directory(photos, transform="flip")  # type: ignore[arg-type]
 
 
 def test_threads_and_copies_read_the_same(nested: Path) -> None:

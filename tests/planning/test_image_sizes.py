@@ -25,3 +25,5 @@ def test_sizes_of_some_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert image_sizes.sample_sizes(plan) == {(6, 8): 2}
     monkeypatch.setattr(image_sizes, "MOST_SECONDS", -1)
     assert image_sizes.sample_sizes(plan) == {(6, 8): 1}
+    save(tmp_path / "d" / "cat" / "0.png", b"no image")
+    assert image_sizes.sample_sizes(plan_build(tmp_path / "d")) == {(6, 8): 1}
