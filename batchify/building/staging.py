@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from batchify.building.target import Destination, Target
 from batchify.common.paths import is_url, local_path
 from batchify.common.progress import ProgressCallback
+from batchify.common.text import printable
+from batchify.errors import OutputPathError
 from batchify.options import RunOptions
 
 
@@ -21,10 +23,17 @@ def open_destination(
     """Open the destination of a file for a path or a URL.
 
     `report` is called with a `Progress` in bytes while the file is transferred.
+
+    Raises
+    ------
+    OutputPathError
+        If the name is that of a folder.
     """
     if not is_url(output):
-        path = os.path.abspath(os.fsencode(local_path(output)))
-        yield Destination(Target(path, run.overwrite))
+        name = os.fsencode(local_path(output))
+        if name and not os.path.basename(name):
+            raise OutputPathError(f"target {printable(name)} is a folder; name a file in it")
+        yield Destination(Target(os.path.abspath(name), run.overwrite))
         return
     from batchify.building.remote_staging import open_remote  # imports asyncio
 

@@ -356,12 +356,15 @@ def test_a_target_that_appears_meanwhile_is_not_replaced(photos: Path, tmp_path:
 
 def test_targets_that_cannot_be_are_refused(photos: Path, tmp_path: Path) -> None:
     """A folder, a missing folder, inside the dataset: before any work, leaving nothing."""
-    for target, message in [
+    refused: list[tuple[str | Path, str]] = [
         (tmp_path, "is a folder"),
+        (f"{tmp_path}/none/", "none/ is a folder; name a file in it"),
+        ("", "is a folder"),
         (tmp_path / "none" / "out.h5", "there is no folder"),
         (photos / "out.h5", "is inside the dataset folder"),
         (photos / "cat" / "out.h5", "is inside the dataset folder"),
-    ]:
+    ]
+    for target, message in refused:
         with pytest.raises(errors.OutputPathError, match=message):
             build(photos, target, SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]

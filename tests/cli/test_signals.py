@@ -42,7 +42,7 @@ from batchify.building import build as build_module, jobs, seal, workfile
 from batchify import cli
 from batchify.workers import engine
 from batchify.format import structure
-from batchify.cli import main, text
+from batchify.cli import main, output
 
 jobs.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 1
 engine.GRACE_S = 600  # a worker that does not end when it is asked to is found running
