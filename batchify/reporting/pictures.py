@@ -31,6 +31,9 @@ _SQUARES = 12
 _HIGH_BYTE = 257
 """65535 / 255."""
 
+_DEEPEST = 65_535
+"""The largest value of 16 bits."""
+
 _PAPER, _CROSS = (250, 224, 224), (176, 0, 32)
 _QUALITY = 82
 
@@ -66,6 +69,9 @@ class Pictures(Closing):
             self._stored = EncodedImages(reader, split)
         else:
             self._stored = StoredPixels(reader, split)
+        self._range: tuple[float, float] | None = None
+        if self.dtype != np.uint8:
+            self._range = _shown_range(reader, split, floats=self.dtype.kind == "f")
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -94,7 +100,7 @@ class Pictures(Closing):
     def get(self, row: int) -> Image.Image:
         """Return a row as an RGB picture, in the size in which it is stored or decoded.
 
-        `draw_pixels` says how values are shown.
+        `draw_pixels` says how values are shown. `_shown_range` says which ones have another range.
 
         Raises
         ------
@@ -113,6 +119,10 @@ class Pictures(Closing):
             pixels = self._stored.pixels(data)
         except BadImageError as error:
             raise self._damage(row, str(error)) from error
+        if self._range is not None:
+            low, high = self._range
+            values = (pixels.astype(np.float64) - low) * (255 / (high - low))
+            return draw_pixels(values.clip(0, 255), 1)
         return draw_pixels(pixels, self._rescale)
 
     def thumbnail_size(self, side: int) -> tuple[int, int]:
@@ -150,6 +160,26 @@ class Pictures(Closing):
         return FileFormatError(
             f"{self._where}, row {row} is damaged: {reason}; `batchify verify` lists all damage"
         )
+
+
+def _shown_range(reader: Reader, split: str, *, floats: bool) -> tuple[float, float] | None:
+    """Return the values to show as black and white, if those of `draw_pixels` would not do.
+
+    Numbers of 32 bits have no usual range: black and white are three standard deviations below and
+    above the mean of the split. 12-bit values in 16 bits would be almost black: white is the same.
+    """
+    pieces = [piece for piece in reader.pieces(split, "source_flags") if len(piece)]
+    flag = choices.flag_bit("thirty_two_bit" if floats else "sixteen_bit")
+    found = [bool(flags & flag) for piece in pieces for flags in np.unique(piece).tolist()]
+    if not (any(found) if floats else found and all(found)):
+        return None
+    (mean, *_), (deviation, *_) = reader.channel_statistics(split)
+    low, high = mean - 3 * deviation, mean + 3 * deviation
+    if not floats:
+        low, high = 0, high / float(reader.scale_factor(split) or 1)
+        if not 0 < high < _DEEPEST / 4:
+            return None
+    return (low, high) if np.isfinite(high - low) and low < high else None
 
 
 def draw_pixels(pixels: NDArray[Any], rescale: float) -> Image.Image:

@@ -77,6 +77,33 @@ def test_sixteen_bits_are_shown_by_their_high_byte(tmp_path: Path, dtype: str) -
     assert np.array_equal(second, np.asarray(plain.convert("RGB")))
 
 
+def test_floating_point_images_are_shown_around_their_mean(tmp_path: Path) -> None:
+    """Three standard deviations of the split to each side; one value alone is shown somehow."""
+    heat = (20 + 5 * np.random.RandomState(0).standard_normal((30, 40))).astype("<f4")
+    save(tmp_path / "d" / "c" / "a.tif", encoded(Image.fromarray(heat), "TIFF"))
+    path = build(tmp_path / "d", tmp_path / "o.h5", color_mode="grayscale", dtype="float32")
+    (shown,) = pictures_of(path)
+    expected = (heat - heat.mean()) / heat.std() * 255 / 6 + 127.5
+    assert np.abs(shown[:, :, 0] - expected.clip(0, 255)).max() <= 1
+    heat[:] = 1e6
+    save(tmp_path / "d" / "c" / "a.tif", encoded(Image.fromarray(heat), "TIFF"))
+    path = build(tmp_path / "d", tmp_path / "one.h5", color_mode="grayscale", dtype="float32")
+    assert len(np.unique(pictures_of(path)[0])) == 1
+
+
+@pytest.mark.parametrize("store", ["decoded", "encoded"])
+def test_twelve_bits_in_sixteen_are_not_black(tmp_path: Path, store: str) -> None:
+    """White is three standard deviations above the mean."""
+    deep = np.random.RandomState(0).randint(0, 4096, (30, 40)).astype("<u2")
+    save(tmp_path / "d" / "c" / "a.png", encoded(Image.fromarray(deep), "PNG"))
+    path = build(
+        tmp_path / "d", tmp_path / "o.h5", color_mode="grayscale", dtype="uint16", store=store
+    )
+    (shown,) = pictures_of(path)
+    expected = deep * (255 / (deep.mean() + 3 * deep.std()))
+    assert np.abs(shown[:, :, 0] - expected).max() <= 1
+
+
 def test_transparent_pixels_show_a_checkerboard(tmp_path: Path) -> None:
     """Opaque pixels are as stored, transparent ones light and dark squares."""
     pixels = np.zeros((24, 24, 4), np.uint8)
