@@ -41,6 +41,8 @@ def main() -> int:
             print(f"scripts/demo: there is no {dataset}", file=sys.stderr)
             return 1
         dataset = os.path.abspath(dataset)
+    # the build runs in another folder: a manifest is named from this one
+    options = [os.path.abspath(each) if os.path.isfile(each) else each for each in options]
     try:
         commands = environment()
     except subprocess.CalledProcessError as error:

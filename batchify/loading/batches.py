@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from batchify.choices import check_at_least
+from batchify.choices import check_at_least, check_flag
 from batchify.common.text import plural
 from batchify.loading.arrays import RowArray, gather
 from batchify.loading.chunks import ChunkCache, gather_chunks
@@ -131,6 +131,8 @@ class BatchOptions:
         check_at_least("batch size", self.batch_size, 1)
         check_at_least("seed", self.seed, 0)
         check_at_least("prefetch", self.prefetch, 0)
+        for name in ("shuffle", "drop_last"):
+            check_flag(name.replace("_", " "), getattr(self, name))
 
 
 class Batches:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.choices import check_flag
 from batchify.common.paths import is_url, local_path, shown
 from batchify.common.text import printable
 from batchify.errors import (
@@ -184,6 +185,7 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     If a new build replaces the file, an open file keeps its old rows. Memory: nothing is read yet;
     the system decides how many of the mapped rows it caches.
     """
+    check_flag("trusted", trusted)
     return _open(path, DecodeOverrides(trusted=trusted))
 
 
@@ -251,6 +253,8 @@ def _files(path: Path | Sequence[Path]) -> list[bytes]:
             name = os.fsencode(each)
         except UnicodeEncodeError as error:
             raise FileMissingError(f"{each!r}: no file has such a name") from error
+        if not name:  # a variable that is not set, not this folder
+            raise FileMissingError("the path of the file is empty")
         if b"\0" in name:
             raise FileMissingError(f"{printable(name)}: no file has such a name")
         if is_url(name):

@@ -399,7 +399,10 @@ def test_rows_are_read_by_any_index(files: dict[str, Split]) -> None:
         batches.read([300])
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}, {"shuffle": "no"}, {"drop_last": 1}],
+)
 def test_options_that_cannot_be_meant(files: dict[str, Split], options: dict[str, Any]) -> None:
     """Said before anything is read."""
     with pytest.raises(OptionError):

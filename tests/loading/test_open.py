@@ -387,6 +387,10 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     """No file, an empty folder, other classes, other images, rows past the end."""
     with pytest.raises(FileMissingError):
         batchify.open(tmp_path / "none.h5")
+    with pytest.raises(FileMissingError, match="the path of the file is empty"):
+        batchify.open("")
+    with pytest.raises(OptionError, match="trusted must be True or False, not 'no'"):
+        batchify.open(tmp_path / "none.h5", trusted="no")  # type: ignore[arg-type]
     with pytest.raises(FileMissingError, match=r"holds no \.h5 or \.hdf5 file"):
         batchify.open(tmp_path)
     one = make(tmp_path, "mapped")

@@ -161,10 +161,11 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     """On the shapes that it draws, and on a dataset that it is given."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     draw_dataset(tmp_path / "mine", {"cat": 5, "dog": 5})
-    for arguments in ([], [str(tmp_path / "mine")]):
+    (tmp_path / "labels.csv").write_text("path,label\ncat/img_000.jpg,a\ndog/img_001.jpg,b\n")
+    for arguments in ([], ["mine", "--manifest", "labels.csv"]):
         done = subprocess.run(
             [TOP / "scripts" / "demo", *arguments],
-            env=environment, capture_output=True, text=True, check=False,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "classes: " in done.stdout
