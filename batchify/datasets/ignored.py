@@ -275,7 +275,7 @@ def ignored_lines(dataset: Dataset) -> list[str]:
     if dataset.excluded:
         lines.append(f"  ignored: {_entries(dataset.excluded)} by --include or --exclude")
     if dataset.loose:
-        lines.append(f"  ignored: {plural(dataset.loose, 'file')} outside of the class folders")
+        lines.append(f"  ignored: {plural(dataset.loose, 'file')} outside the class folders")
     # a warning reports those that look like images
     if other := {k: n for k, n in dataset.other.items() if k not in dataset.image_endings}:
         lines.append(f"  ignored because of their ending: {counts_text(other)}")

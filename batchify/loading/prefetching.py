@@ -95,7 +95,7 @@ class ReadingThread(threading.Thread):
     def result(self) -> Batch:
         """Return the next batch, or raise the error of reading it."""
         if not self.is_here:
-            raise RuntimeError("an epoch that is read ahead goes on in the process that began it")
+            raise RuntimeError("an epoch that is read ahead continues in the process that began it")
         found, self.took_s = self._results.get()
         if isinstance(found, Exception):
             raise found
@@ -239,7 +239,7 @@ class Prefetcher:
 
 
 class BatchMemory:
-    """Memory for batches: that of a batch which nobody uses any more, or new memory.
+    """Memory for batches: that of a batch that is no longer used, or new memory.
 
     Parameters
     ----------
