@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, get_args
 
 from batchify.errors import OptionError
@@ -23,6 +23,20 @@ Without it, a file that an earlier release made would not be up to date any more
 
 DERIVED: Mapping[str, bool] = {"derived": True}
 """Metadata of an option that others decide; never recorded."""
+
+
+class ShortRepr:
+    """A dataclass whose repr shows only the values that are not the default."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = []
+        for each in fields(self):  # type: ignore[arg-type]
+            value, make = getattr(self, each.name), each.default_factory
+            if value != (each.default if make is MISSING else make()):
+                shown.append(f"{each.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

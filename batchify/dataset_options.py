@@ -60,8 +60,8 @@ _PATTERNS_NBYTES = 8192
 """Limit for the bytes of all patterns of --include or --exclude, which a file records."""
 
 
-@dataclass(frozen=True, slots=True)
-class DiscoverOptions:
+@dataclass(frozen=True, slots=True, repr=False)
+class DiscoverOptions(choices.ShortRepr):
     """Which files of the dataset folder are images.
 
     Parameters
@@ -201,8 +201,8 @@ def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestOptions:
+@dataclass(frozen=True, slots=True, repr=False)
+class ManifestOptions(choices.ShortRepr):
     """A table of image files and their labels.
 
     Parameters
@@ -245,8 +245,8 @@ class ManifestOptions:
             raise OptionError(f"column {taken[0]} of a manifest is not a label column")
 
 
-@dataclass(frozen=True, slots=True)
-class SplitOptions:
+@dataclass(frozen=True, slots=True, repr=False)
+class SplitOptions(choices.ShortRepr):
     """Which samples are taken, and how they are assigned to splits and ordered.
 
     Parameters

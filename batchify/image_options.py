@@ -25,8 +25,8 @@ default was doubled stay up to date.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeOptions:
+@dataclass(frozen=True, slots=True, repr=False)
+class DecodeOptions(choices.ShortRepr):
     """How the bytes of a file become an (H, W, C) array, and which files are refused.
 
     Parameters
@@ -106,8 +106,8 @@ class DecodeOptions:
         return (*self.target_size, choices.CHANNELS[self.color_mode])
 
 
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
+@dataclass(frozen=True, slots=True, repr=False)
+class StoreOptions(choices.ShortRepr):
     """How rows are stored.
 
     Parameters

@@ -31,8 +31,8 @@ IMAGE_TIMEOUT_S = 120.0
 """Far more than it takes to read and decode any image within the limits of `DecodeOptions`."""
 
 
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
+@dataclass(frozen=True, slots=True, repr=False)
+class BuildOptions(choices.ShortRepr):
     """All options that affect the content of the file.
 
     Parameters

@@ -134,6 +134,21 @@ def test_config_records_what_shapes_the_file() -> None:
     assert canonical_json({"b": 1, "a": (1, 2)}) == '{"a":[1,2],"b":1}'
 
 
+def test_a_repr_shows_what_was_chosen() -> None:
+    """Defaults are omitted; it is the expression that makes the options."""
+    chosen = BuildOptions(
+        split=SplitOptions("hash", seed=3), decode=DecodeOptions((8, 9)), batch_size=5,
+        manifest=ManifestOptions("a.csv", ("x",)),
+    )  # fmt: skip
+    assert repr(chosen) == (
+        "BuildOptions(split=SplitOptions(policy='hash', seed=3), "
+        "decode=DecodeOptions(target_size=(8, 9)), batch_size=5, "
+        "manifest=ManifestOptions(path='a.csv', label_columns=('x',)))"
+    )
+    assert eval(repr(chosen)) == chosen
+    assert repr(BuildOptions()) == "BuildOptions()"
+
+
 def test_keywords_command_and_groups_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same options everywhere, with the same names, types and defaults."""
     monkeypatch.chdir(tmp_path)  # no options from a file
