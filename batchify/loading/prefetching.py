@@ -33,6 +33,9 @@ SLOW_S = 2e-3
 _BLOCK = 16
 """Batches after which the way that takes less time is chosen."""
 
+_GAIN = 0.75
+"""Batches are read ahead if the caller then waits this much less: it takes more CPU time, too."""
+
 _RETRY = 16
 """Blocks after which the other way is tried again."""
 
@@ -137,7 +140,9 @@ class _Pace:
             self._choose(_mean(self._reads))
 
     def _choose(self, read_s: float) -> None:
-        self._means[self.is_ahead] = _mean(self._waits)
+        mean = _mean(self._waits)
+        # Grows slowly: if the processors were busy in this block, it says little.
+        self._means[self.is_ahead] = min(mean, 1.1 * self._means.get(self.is_ahead, mean))
         self._waits.clear()
         self._reads.clear()
         self._blocks += 1
@@ -147,7 +152,7 @@ class _Pace:
             if len(self._means) < 2 or self._blocks % _RETRY == 0:
                 self.is_ahead = not self.is_ahead
             else:
-                self.is_ahead = self._means[True] < self._means[False]
+                self.is_ahead = self._means[True] < _GAIN * self._means[False]
         else:
             self.unwatched = _BLOCK * _RETRY
 
