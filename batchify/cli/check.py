@@ -6,6 +6,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -98,6 +99,7 @@ def _of_build() -> Iterator[Option]:
     "--ignore",
     multiple=True,
     type=SomeOf(*CHECK_CODES),
+    callback=lambda _context, _parameter, given: tuple(chain.from_iterable(given)),
     metavar="CODES",
     help="Accept problems of these codes: leak,upscaled.",
 )
@@ -163,9 +165,8 @@ def _check(
         options = to_options(context, values)
     elif is_url(path) or os.path.exists(path):
         _refuse_options(context)
-    ignore = tuple(code for codes in values["ignore"] for code in codes)
     return run_check(
-        path, options, limits=limits, ignore=ignore, strict=values["strict"],
+        path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
         workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
     )  # fmt: skip
 
