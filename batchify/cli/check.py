@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from batchify.checking.findings import CHECK_CODES, SHOWN, CheckLimits
 from batchify.cli.boundary import boundary
-from batchify.cli.config import is_own, own_table
+from batchify.cli.config import is_own, own_table, own_variable
 from batchify.cli.help import Command, Option, option
 from batchify.cli.option_types import SomeOf
 from batchify.cli.options import (
@@ -194,7 +194,8 @@ def check_as_configured(output: str) -> CheckReport:
     settings = click.Command("check", params=own).make_context(
         "check", [], context.find_root(), default_map=table
     )
-    values = settings.params | {"group_by": table.get("group_by", "")}
+    group_by = os.environ.get(own_variable(settings, "group_by")) or table.get("group_by", "")
+    values = settings.params | {"group_by": group_by}
     return check_made(output, limits=_limits(values), ignore=values["ignore"])
 
 

@@ -46,9 +46,15 @@ def config_path(context: click.Context) -> str:
     return str(path)
 
 
+def own_variable(context: click.Context, name: str) -> str:
+    """Return the environment variable for an option of the running command alone."""
+    return f"{context.auto_envvar_prefix}_{name.upper()}"
+
+
 def is_own(context: click.Context, name: str) -> bool:
-    """Return whether the table of the command itself has an option."""
-    return name in own_table(context, str(context.command.name))
+    """Return whether the table or the environment variable of the command itself has an option."""
+    in_table = name in own_table(context, str(context.command.name))
+    return in_table or bool(os.environ.get(own_variable(context, name)))
 
 
 def own_table(context: click.Context, command: str) -> dict[str, Any]:

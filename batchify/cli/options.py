@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
@@ -11,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from batchify import choices
+from batchify.cli.config import own_variable
 from batchify.cli.help import GENERAL, Option
 from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
 from batchify.common.keywords import OPTION_HOMES, OptionKeywords, make_options, option_default
@@ -47,6 +49,11 @@ class BuildOption(Option):
             [flags], envvar=f"BATCHIFY_BUILD_{name.upper()}",
             show_default=default is not False and default not in (None, "", ()), **settings,
         )  # fmt: skip
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the environment: that for the running command before build's."""
+        own = self.allow_from_autoenv and os.environ.get(own_variable(ctx, str(self.name)))
+        return own or super().resolve_envvar_value(ctx)
 
 
 _COUNT: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N"}

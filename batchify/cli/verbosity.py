@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from batchify._version import __version__
-from batchify.cli.config import config_path
+from batchify.cli.config import config_path, own_variable
 
 _LEVEL = "batchify.verbosity."
 
@@ -83,9 +83,12 @@ def origin_text(context: click.Context, param: click.Parameter | None) -> str:
     if source is ParameterSource.DEFAULT_MAP:
         return f"from {config_path(context)}"
     if source is ParameterSource.ENVIRONMENT:
-        names = param.envvar or f"{context.auto_envvar_prefix}_{str(param.name).upper()}"
-        found = [names] if isinstance(names, str) else filter(os.environ.get, names)
-        return f"from {next(iter(found))}"
+        more = param.envvar or ()
+        names = [
+            own_variable(context, str(param.name)),
+            *([more] if isinstance(more, str) else more),
+        ]
+        return f"from {next(filter(os.environ.get, names))}"
     return ""
 
 

@@ -158,3 +158,22 @@ def test_the_line_about_problems_has_the_limits_of_check(
         table.write_text(f"[tool.batchify.check]\n{option}\n")
         done = run(*build)
         assert (done.returncode, message in done.stdout) == (0, True)
+
+
+def test_a_variable_of_the_command_wins_over_that_of_build(run: Run, photos: Path) -> None:
+    """As its table does; a file is not checked with the groups of a build, but with its own."""
+    run("build", photos, "out.h5", "--target-size", "8")
+    of_build = {"BATCHIFY_BUILD_TARGET_SIZE": "9", "BATCHIFY_BUILD_GROUP_BY": "(.)"}
+    assert "group-leak" not in run("check", "out.h5", **of_build).stdout
+    for command in (("check", "out.h5"), ("check", photos)):
+        assert "group-leak" in run(*command, **of_build, BATCHIFY_CHECK_GROUP_BY="(img)").stdout
+    done = run("check", photos, **of_build, BATCHIFY_CHECK_TARGET_SIZE="0")
+    assert "has a side of 0 pixels (from BATCHIFY_CHECK_TARGET_SIZE)" in done.stderr
+    prints = [
+        run("fingerprint", photos, *size, **environment).stdout
+        for size, environment in (
+            (("--target-size", "8"), {}),
+            ((), {"BATCHIFY_BUILD_TARGET_SIZE": "9", "BATCHIFY_FINGERPRINT_TARGET_SIZE": "8"}),
+        )
+    ]
+    assert len(set(prints)) == 1
