@@ -70,8 +70,9 @@ class OptionKeywords(TypedDict, total=False):
 
 
 class LoaderKeywords(OptionKeywords, total=False):
-    """The options of a `batchify.Loader`: its class mode may also be Keras' ``input`` or None."""
+    """The options of a `batchify.Loader`, with Keras' values for classes and class mode, too."""
 
+    classes: Sequence[str] | None  # type: ignore[misc]
     class_mode: choices.ClassMode | Literal["input"] | None  # type: ignore[misc]
 
 

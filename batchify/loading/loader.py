@@ -112,7 +112,8 @@ class Loader(KerasIterator):
         **keywords
             Single options, as for `batchify.build`, which override those of `options`. How a file
             stores images makes no difference here: batches are float32. As in Keras, the class mode
-            may also be None, which is ``none``, or ``input``: the labels of a batch are its images.
+            may also be None, which is ``none``, or ``input``: the labels of a batch are its images;
+            and the classes may be None, which is all of them.
         subset : str or None
             ``train``, ``validation`` or ``test``; Keras' ``training`` is ``train``. None takes all
             images.
@@ -132,6 +133,8 @@ class Loader(KerasIterator):
         mode = keywords.get("class_mode", "")
         if mode is None or mode == "input":
             keywords["class_mode"] = "none"
+        if keywords.get("classes", ()) is None:
+            keywords["classes"] = ()
         options = make_options(options, cast("OptionKeywords", keywords))
         check_extensions(options.discover.extensions)
         check_strict_decode(options.decode)

@@ -65,7 +65,7 @@ def assert_same(batch: Any, expected: Any) -> None:
 def test_all_images_without_a_subset(nested: Path) -> None:
     """Every image and class, with the attributes of Keras' iterator."""
     flow = keras.generator(nested, None, validation=0.0, batch_size=32)
-    loader = Loader.from_directory(nested, subset=None, batch_size=32)
+    loader = Loader.from_directory(nested, subset=None, batch_size=32, classes=None)
     assert (loader.samples, loader.n, len(loader), loader.num_classes) == (COUNT, COUNT, 2, 2)
     assert loader.filenames == [name.replace("\\", "/") for name in flow.filenames]
     assert [Path(path) for path in loader.filepaths] == [Path(path) for path in flow.filepaths]
