@@ -229,7 +229,7 @@ def test_every_column_is_in_the_documentation() -> None:
 @pytest.mark.parametrize(
     ("bench", "scale", "count"),
     [
-        ("build", "0.004", 9),
+        ("build", "0.004", 11),
         ("resume", "0.006", 8),
         ("check", "0.004", 6),
         ("read --only ^(rows|batches)", "0.005", 4),
