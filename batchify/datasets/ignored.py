@@ -210,7 +210,9 @@ def ignored_text(counts: Mapping[str, int], given: Iterable[str]) -> str:
     given : iterable of str
         As for `taking_advice`.
     """
-    found = f"ignored because of their ending: {counts_text(counts)} that look like images"
+    found = (
+        f"files that look like images are ignored because of their ending: {counts_text(counts)}"
+    )
     return f"{found}; {taking_advice(counts, given)}"
 
 

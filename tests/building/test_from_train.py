@@ -172,7 +172,10 @@ def test_a_dataset_without_validation_is_a_warning(run: Run, root: Path) -> None
         (["--test-split", "0.1"], "remove --test-split"),
         (["--test-split", "0.1", "--validation-split", "0.2"], "remove --test-split"),
         (["--split", "stratified"], "take validation from train with --validation-split 0.2"),
-        (["--split", "hash", "--validation-split", "0"], "remove --split, the shares"),
+        (
+            ["--split", "hash", "--validation-split", "0"],
+            "remove --split, --group-by and --group-duplicates",
+        ),
     ],
 )
 def test_a_split_that_is_there_is_not_made_again(

@@ -453,9 +453,9 @@ def test_fewer_are_a_warning(tmp_path: Path, run: Run) -> None:
     assert done.returncode == 0, done.stderr
     assert "  ignored because of their ending: 10 .txt\n" in done.stdout
     assert (
-        "  warning: ignored because of their ending: 1 .cr2, 1 .jpg_large, 1 .pgm, 1 .webp that "
-        "look like images; pass --extensions jfif,jpg_large,none,pgm,webp to take them; "
-        "batchify does not decode .cr2: convert them\n"
+        "  warning: files that look like images are ignored because of their ending: 1 .cr2, "
+        "1 .jpg_large, 1 .pgm, 1 .webp; pass --extensions jfif,jpg_large,none,pgm,webp to take "
+        "them; batchify does not decode .cr2: convert them\n"
     ) in done.stdout
     (warning,) = batchify.plan_build(
         root, BuildOptions(discover=DiscoverOptions(extensions=("jfif", "none")))
@@ -515,9 +515,9 @@ def test_check_finds_ignored_images_everywhere(tmp_path: Path, run: Run) -> None
     batchify.build_shards(root, tmp_path / "shards", options, shards=2)
     batchify.merge(tmp_path / "shards", tmp_path / "merged.h5")
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
-    assert "ignored: 1 .cr2, 1 .dat that look like images; pass --ext" in run("check", root).stdout
+    assert "because of their ending: 1 .cr2, 1 .dat; pass --ext" in run("check", root).stdout
     for what in ("a.h5", "shards"):
-        assert "warning ignored: 1 .cr2 that look like images" in run("check", what).stdout
+        assert "are ignored because of their ending: 1 .cr2; " in run("check", what).stdout
 
 
 def test_no_images_but_ignored_ones_name_the_option(tmp_path: Path, run: Run) -> None:
@@ -548,7 +548,10 @@ def test_what_was_ignored_is_recorded_and_shown(tmp_path: Path, run: Run) -> Non
     for what in ("a.h5", root):
         (found,) = [each for each in batchify.check(tmp_path / what).problems
                     if each.code == "ignored"]  # fmt: skip
-        assert found.message == ("2 .gif that look like images; pass --extensions gif to take them")
+        assert found.message == (
+            "files that look like images are ignored because of their ending: 2 .gif; "
+            "pass --extensions gif to take them"
+        )
         assert (found.count, found.severity) == (2, "warning")
     assert run("verify", "a.h5").returncode == 0
 

@@ -72,7 +72,10 @@ def test_a_plan_takes_tens_of_bytes_an_image(split: SplitOptions, most: int) -> 
 def test_allocating_takes_next_to_nothing_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rows are known, written some thousand at a time; here into a file that is sparse."""
+    """Its rows are known, written some thousand at a time; here into a file that is sparse.
+
+    8 of the bytes are the stamp of the row's image file, by which a resumed build knows it.
+    """
     monkeypatch.setattr(durable, "reserve", lambda *_: None)
     monkeypatch.setattr(durable, "check_room", lambda *_: None)
     target = Target(os.fsencode(tmp_path / "out.h5"), overwrite=False)
@@ -87,7 +90,7 @@ def test_allocating_takes_next_to_nothing_an_image(
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert peak / IMAGES < 20
+    assert peak / IMAGES < 20 + 8
 
 
 def test_allocating_looks_at_all_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
