@@ -110,6 +110,7 @@ class FillJob:
             lost += batch.lost
             bad += [(start + i, Skipped(files[i].path, reason)) for i, reason in batch.bad]
         stop = task.start + len(task.files)
+        stamps = task.row_stamps(raw.stamps)
         return FilledRows(
             task.split,
             task.start,
@@ -119,7 +120,7 @@ class FillJob:
             copied=cache.copied - copied,
             sums=sums,
             lost=lost,
-            stamps=task.row_stamps(raw.stamps),
+            stamps=stamps if any(stamps) else (),
         )
 
     def describe(self, task: FileTask, item: int) -> str:

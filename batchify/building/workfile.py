@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from batchify.building.commits import Commits, join_runs
@@ -257,9 +258,9 @@ class WorkFile(Closing):
 
     def record(self, rows: FilledRows) -> None:
         """Record rows that were written; about every 64 MiB, commit them."""
-        self._uncommitted.append(rows)
         if rows.stamps:
             self.stamps[rows.split][rows.start : rows.stop] = rows.stamps
+        self._uncommitted.append(replace(rows, stamps=()))  # a million of them take memory
         self._uncommitted_nbytes += (rows.stop - rows.start) * self._row_nbytes
         if self._uncommitted_nbytes >= COMMIT_NBYTES:
             self.commit()
