@@ -190,8 +190,23 @@ class JsonCommand(click.Command):
         **extra: Any,
     ) -> click.Context:  # fmt: skip
         """Parse the command line."""
-        with failure_as_json("--json" in args):
+        with failure_as_json(
+            "--json" in args or self._is_in_environment("json", info_name, parent)
+        ):
             return super().make_context(info_name, args, parent, **extra)
+
+    def _is_in_environment(
+        self, name: str, info_name: str | None, parent: click.Context | None
+    ) -> bool:
+        """Return whether the environment switches a flag on."""
+        context = self.context_class(self, info_name=info_name, parent=parent)
+        found = [each for each in self.params if each.name == name]
+        try:
+            return any(
+                each.type_cast_value(context, each.value_from_envvar(context)) for each in found
+            )
+        except click.BadParameter:  # which parsing reports
+            return False
 
 
 def _ignore(_lost: sys.UnraisableHookArgs) -> None:

@@ -48,3 +48,12 @@ def test_every_command_prints_one_object(run: Run) -> None:
             assert list(found) == ["json_version", "error", "code", "failed"]
             assert (found["code"], found["failed"]) == (failed.returncode, []) == (code, [])
             assert found["error"] in failed.stderr
+
+
+def test_the_environment_may_ask_for_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused command line is an object then, too; a value that is no flag is refused as text."""
+    for value, is_json in (("1", True), ("0", False), ("perhaps", False)):
+        monkeypatch.setenv("BATCHIFY_VERIFY_JSON", value)
+        done = run("verify", "--colour")
+        assert done.returncode == 2
+        assert done.stdout.startswith('{\n  "json_version": 1') is is_json
