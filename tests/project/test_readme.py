@@ -230,7 +230,7 @@ def test_every_column_is_in_the_documentation() -> None:
     ("bench", "scale", "count"),
     [
         ("build", "0.004", 11),
-        ("resume", "0.006", 8),
+        ("resume", "0.006", 10),
         ("check", "0.004", 6),
         ("read --only ^(rows|batches)", "0.005", 4),
     ],
