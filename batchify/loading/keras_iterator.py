@@ -9,6 +9,7 @@ import importlib
 import operator
 import sys
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ LoaderBatch = tuple[NDArray[np.float32], NDArray[np.float32]] | NDArray[np.float
 """(images, labels), or images alone."""
 
 
-class KerasIterator:
+class KerasIterator(ABC):
     """Batches in the order in which Keras' iterator draws them, by ``next`` and by their number.
 
     Safe in threads. Keras takes it as a ``keras.utils.PyDataset``.
@@ -70,9 +71,9 @@ class KerasIterator:
         found: type = adapter.as_py_dataset(own)
         return found
 
+    @abstractmethod
     def _read(self, numbers: Indices) -> LoaderBatch:
         """Return the batch of some samples."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return count_batches(self.samples, self.batch_size)
@@ -134,7 +135,7 @@ class KerasIterator:
             chosen = self._cut(self._order(), number % len(self))
         return self._read(chosen)
 
-    def on_epoch_begin(self) -> None:
+    def on_epoch_begin(self) -> None:  # noqa: B027 - a hook that Keras calls
         """Do nothing; Keras calls this."""
 
     def on_epoch_end(self) -> None:
