@@ -43,15 +43,23 @@ class BatchServer:
         The dtypes to read into: float32 pixels are multiplied by ``scale_factor``.
     batch_size : int
         How many rows are usually read at once.
+    with_rows : bool
+        See `BatchOptions`.
     """
 
     def __init__(
-        self, split: SplitData, dtype: np.dtype[Any], labels_dtype: np.dtype[Any], batch_size: int
+        self,
+        split: SplitData,
+        dtype: np.dtype[Any],
+        labels_dtype: np.dtype[Any],
+        batch_size: int,
+        with_rows: bool,
     ) -> None:
         images = split.images
         self._split = split
         self._dtype = dtype
         self._labels_dtype = labels_dtype
+        self._with_rows = with_rows
         row_nbytes = max(1, math.prod(images.shape[1:]) * images.dtype.itemsize)
         at_once = _READ_NBYTES if isinstance(images, RowArray) else _BLOCK_NBYTES
         self._block_rows = max(1, at_once // row_nbytes)
@@ -68,14 +76,17 @@ class BatchServer:
         return np.empty((count, *self._split.images.shape[1:]), self._dtype)
 
     def read(self, rows: Rows, out: NDArray[Any]) -> Batch:
-        """Read the images of some rows into `out`, and return it with their labels."""
+        """Read the images of some rows into `out`, and return their batch."""
         if self._dtype == self._split.images.dtype:
             self._gather(rows, out)
         else:
             self._multiply(rows, out)
-        if self._split.labels is None:
-            return out
-        return out, self._split.labels[rows].astype(self._labels_dtype, copy=False)
+        batch: tuple[NDArray[Any], ...] = (out,)
+        if self._split.labels is not None:
+            batch += (self._split.labels[rows].astype(self._labels_dtype, copy=False),)
+        if self._with_rows:
+            batch += (rows.astype(np.int64),)
+        return batch if len(batch) > 1 else out
 
     def _multiply(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read and multiply rows, a block at a time."""
@@ -114,6 +125,8 @@ class BatchOptions:
         Yield the same arrays again and again: a batch is valid until you ask for the next one.
     prefetch : int
         How many batches to read ahead, each in a thread, while that saves time.
+    with_rows : bool
+        Add the row numbers of each batch, int64, shape (n,): ``split.paths[rows]`` are its files.
     """
 
     batch_size: int = 32
@@ -123,6 +136,7 @@ class BatchOptions:
     scaled: bool = True
     reuse: bool = False
     prefetch: int = 0
+    with_rows: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "seed", "prefetch"):
@@ -131,7 +145,7 @@ class BatchOptions:
         check_at_least("batch size", self.batch_size, 1)
         check_at_least("seed", self.seed, 0)
         check_at_least("prefetch", self.prefetch, 0)
-        for name in ("shuffle", "drop_last"):
+        for name in ("shuffle", "drop_last", "with_rows"):
             check_flag(name.replace("_", " "), getattr(self, name))
 
 
@@ -168,7 +182,9 @@ class Batches:
             float_labels = options.scaled
         stored = floats if split.labels is None else split.labels.dtype
         self.labels_dtype = floats if float_labels else stored
-        self._reader = BatchServer(split, self.dtype, self.labels_dtype, options.batch_size)
+        self._reader = BatchServer(
+            split, self.dtype, self.labels_dtype, options.batch_size, options.with_rows
+        )
         threads = min(options.prefetch, max(1, len(self)))
         self._prefetcher = Prefetcher(self._reader, threads)
         self._memory: Buffer = self._reader.array

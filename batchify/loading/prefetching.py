@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from batchify.loading.indexing import Rows
 
-Batch = tuple[NDArray[Any], NDArray[Any]] | NDArray[Any]
+Batch = tuple[NDArray[Any], ...] | NDArray[Any]
+"""(X, y), or X without labels; with row numbers (X, y, rows) or (X, rows)."""
 
 Buffer = Callable[[int], NDArray[Any]]
 """A function that returns memory for that many images."""
@@ -48,7 +49,7 @@ class Reader(Protocol):
     """A reader of batches; several threads use it at once."""
 
     def read(self, rows: Rows, out: NDArray[Any]) -> Batch:
-        """Read the images of some rows into `out`, and return it with their labels."""
+        """Read the images of some rows into `out`, and return their batch."""
         ...
 
 

@@ -54,26 +54,30 @@ class Split(SplitData):
         scaled: bool = True,
         reuse: bool = False,
         prefetch: int = 0,
+        with_rows: bool = False,
     ) -> Batches:
         """Return the batches of this split; each iteration over them is an epoch.
 
         Parameters
         ----------
-        batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch
+        batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch, with_rows
             See `batchify.loading.batches.BatchOptions`.
 
         Returns
         -------
         Batches
             Batches ``(X, y)``. If `scaled`, X is float32, shape (n, H, W, C), and y is float32,
-            shape (n,), (n, K) or, for masks, (n, H, W). Without labels, only X.
+            shape (n,), (n, K) or, for masks, (n, H, W). Without labels, only X. With row numbers,
+            ``(X, y, rows)`` or ``(X, rows)``.
 
         Examples
         --------
         >>> for X, y in split.batches(32, shuffle=True, seed=1):  # doctest: +SKIP
         ...     model.train_on_batch(X, y)
         """
-        options = BatchOptions(batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch)
+        options = BatchOptions(
+            batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch, with_rows
+        )
         return Batches(self, options)
 
     def to_torch(
@@ -86,6 +90,7 @@ class Split(SplitData):
         scaled: bool = True,
         prefetch: int = 0,
         pin_memory: bool = False,
+        with_rows: bool = False,
     ) -> Any:
         """Return this split as a PyTorch dataset of rows, or of whole batches.
 
@@ -109,12 +114,16 @@ class Split(SplitData):
             For whole batches: how many to read ahead, each in a thread.
         pin_memory : bool
             For whole batches without workers: use page-locked memory, if there is a GPU.
+        with_rows : bool
+            Add the row number to each item, or the int64 row numbers to each batch:
+            ``split.paths[row]`` is its file.
 
         Returns
         -------
         torch.utils.data.Dataset
-            Labels are as stored: int64 class index, float32 one-hot or numbers, uint8 masks.
-            Without labels, the items are only images.
+            Of (X, y). Labels are as stored: int64 class index, float32 one-hot or numbers, uint8
+            masks. Without labels, the items are only images. With row numbers, (X, y, rows) or
+            (X, rows).
 
         Raises
         ------
@@ -128,6 +137,7 @@ class Split(SplitData):
             drop_last=drop_last,
             scaled=scaled and transform is None,
             prefetch=prefetch,
+            with_rows=with_rows,
         )
         return make_dataset(self, options, transform, pin_memory, rows=batch_size is None)
 
@@ -142,6 +152,7 @@ class Split(SplitData):
         workers: int = 1,
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
+        with_rows: bool = False,
     ) -> Any:
         """Return this split as a Keras dataset, for ``fit``, ``evaluate`` and ``predict``.
 
@@ -153,11 +164,16 @@ class Split(SplitData):
             and compressed chunks that several images share are decompressed repeatedly.
         workers, use_multiprocessing, max_queue_size
             See ``keras.utils.PyDataset``.
+        with_rows : bool
+            Yield (X, y, rows), as `batches` does, in a loop of your own. ``fit``, ``evaluate`` and
+            ``predict`` take items, ``data[i]``, which are (X, y) even so: they would use a third
+            value as sample weights.
 
         Returns
         -------
         keras.utils.PyDataset
-            Batches (X, y), as `batches` yields them.
+            Batches (X, y), as `batches` yields them. Iterating over it yields those of one epoch,
+            each time in the same order; ``on_epoch_end()``, which Keras calls, draws the next one.
 
         Raises
         ------
@@ -166,7 +182,7 @@ class Split(SplitData):
         """
         return _adapter("keras").make_dataset(
             self,
-            BatchOptions(batch_size, shuffle, seed, drop_last, scaled),
+            BatchOptions(batch_size, shuffle, seed, drop_last, scaled, with_rows=with_rows),
             workers,
             use_multiprocessing,
             max_queue_size,
@@ -181,13 +197,16 @@ class Split(SplitData):
         drop_last: bool = False,
         scaled: bool = True,
         prefetch: int = 1,
+        with_rows: bool = False,
     ) -> Any:
         """Return this split as a TensorFlow dataset of batches; each iteration is an epoch.
 
         Parameters
         ----------
-        batch_size, shuffle, seed, drop_last, scaled, prefetch
-            See `batchify.loading.batches.BatchOptions`.
+        batch_size, shuffle, seed, drop_last, scaled, prefetch, with_rows
+            See `batchify.loading.batches.BatchOptions`. Before you pass a dataset with row numbers
+            to Keras, drop them, ``data.map(lambda X, y, rows: (X, y))``: ``fit`` would use them as
+            sample weights.
 
         Returns
         -------
@@ -199,9 +218,16 @@ class Split(SplitData):
         ExtraMissingError
             If TensorFlow cannot be imported.
         """
-        return _adapter("tensorflow").make_dataset(
-            self, BatchOptions(batch_size, shuffle, seed, drop_last, scaled, prefetch=prefetch)
+        options = BatchOptions(
+            batch_size,
+            shuffle,
+            seed,
+            drop_last,
+            scaled,
+            prefetch=prefetch,
+            with_rows=with_rows,
         )
+        return _adapter("tensorflow").make_dataset(self, options)
 
     def to_hf(self) -> Any:
         """Return this split as a Hugging Face dataset; images are ndarrays, as stored.

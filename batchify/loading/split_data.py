@@ -37,10 +37,23 @@ class Paths(Sequence[str]):
     @overload
     def __getitem__(self, key: int) -> str: ...
     @overload
-    def __getitem__(self, key: slice) -> list[str]: ...
-    def __getitem__(self, key: int | slice) -> str | list[str]:
-        """Return a path, relative to the dataset folder, or a list of them."""
+    def __getitem__(self, key: slice | Sequence[int] | NDArray[Any]) -> list[str]: ...
+    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> str | list[str]:
+        """Return the path of a row, relative to the dataset folder, or a list of those of several.
+
+        Parameters
+        ----------
+        key : int, slice, list or array of int, or mask
+            ``split.paths[rows]`` are the files of the rows of a batch.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row, or `key` does not select a list of rows.
+        """
         rows = row_numbers(key, len(self))
+        if rows.ndim > 1:
+            raise IndexError(f"paths are listed by an array of one dimension, not {rows.ndim}")
         return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from helpers.drawing import draw_dataset
 from helpers.properties import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import batchify
 from batchify.building.build import build
@@ -67,12 +69,13 @@ def chunk_rows_of(split: Split) -> int:
     scaled=st.booleans(),
     reuse=st.booleans(),
     prefetch=st.integers(0, 3),
+    with_rows=st.booleans(),
     slow=st.booleans(),
 )
 def test_every_row_comes_once_an_epoch(
     files: dict[str, Split], kind: str, slow: bool, **options: Any
 ) -> None:
-    """In the order that is told, scaled or as stored, whatever is reused or read ahead."""
+    """In the order that is told, with its rows or not, whatever is reused or read ahead."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefetching, "SLOW_S", 0 if slow else 1)
         patch.setattr("batchify.loading.batches.REUSED_NBYTES", 1 if slow else 1 << 62)
@@ -91,8 +94,12 @@ def check_epochs(split: Split, **options: Any) -> None:
         assert sorted(order.tolist()) == list(range(300))
         assert batches.epoch == epoch
         at = 0
-        for x, y in batches:
+        for x, y, *numbers in batches:
             rows = order[at : at + size]
+            assert len(numbers) == options["with_rows"]
+            for found in numbers:
+                assert found.dtype == np.int64
+                np.testing.assert_array_equal(found, rows)
             if options["scaled"]:
                 assert (x.dtype, y.dtype) == (np.float32, np.float32)
                 wanted = images[rows].astype(np.float32) * np.float32(1 / 255)
@@ -391,6 +398,33 @@ def test_batch_sizes_may_be_of_numpy(files: dict[str, Split]) -> None:
     assert len(only[0]) == 300
 
 
+@pytest.mark.parametrize("kind", ["none", "gzip"])
+def test_rows_lead_from_a_batch_to_its_files(files: dict[str, Split], kind: str) -> None:
+    """The file of each row holds its pixels; a copy in another process adds them, too."""
+    split = files[kind]
+    batches = split.batches(70, shuffle=True, scaled=False, with_rows=True)
+    root = Path(os.fsdecode(split.origin.files[0])).parent / "data"
+    for x, y, rows in pickle.loads(pickle.dumps(batches)):
+        paths = split.paths[rows]
+        assert [split.classes[label] for label in y] == [path.split("/")[0] for path in paths]
+        for image, path in zip(x[::9], paths[::9], strict=True):
+            wanted = Image.open(root / path).resize((16, 20), Image.Resampling.NEAREST)
+            np.testing.assert_array_equal(image, wanted)
+        rows[:] = 0  # is the caller's own
+    assert split.paths[[3, -1]] == [split.paths[3], split.paths[299]]
+    assert split.paths[np.arange(300) == 7] == split.paths[7:8] == [split.paths[7]]
+    with pytest.raises(IndexError, match="an array of one dimension, not 2"):
+        split.paths[np.zeros((1, 2), int)]
+
+
+def test_rows_without_labels(tmp_path: Path) -> None:
+    """Are the second and last value of a batch."""
+    root = draw_dataset(tmp_path / "data", {"a": 5})
+    build(root, tmp_path / "out.h5", dataclasses.replace(SMALL, store=StoreOptions("none")))
+    ((x, rows),) = batchify.open(tmp_path / "out.h5")["train"].batches(with_rows=True)
+    assert (len(x), rows.tolist()) == (5, list(range(5)))
+
+
 def test_rows_are_read_by_any_index(files: dict[str, Split]) -> None:
     """What is no row is refused."""
     batches = files["none"].batches(scaled=False)
@@ -401,8 +435,11 @@ def test_rows_are_read_by_any_index(files: dict[str, Split]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}, {"shuffle": "no"}, {"drop_last": 1}],
-)
+    [
+        {"batch_size": 0}, {"seed": -1}, {"prefetch": -1}, {"shuffle": "no"}, {"drop_last": 1},
+        {"with_rows": 1},
+    ],
+)  # fmt: skip
 def test_options_that_cannot_be_meant(files: dict[str, Split], options: dict[str, Any]) -> None:
     """Said before anything is read."""
     with pytest.raises(OptionError):

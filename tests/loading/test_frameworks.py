@@ -85,6 +85,41 @@ def test_keras_batches(splits: dict[str, Split], kind: str) -> None:
 
 
 @pytest.mark.frameworks
+@pytest.mark.parametrize("store", [{}, {"class_mode": "none"}])
+def test_keras_never_weighs_images_by_their_rows(tmp_path: Path, store: dict[str, Any]) -> None:
+    """A loop gets them; fit, evaluate and predict compute what they do without."""
+    keras = framework("keras")
+    split = make_splits(tmp_path, **store)["none"]
+    plain = split.to_keras(40, shuffle=True, seed=2)
+    data = split.to_keras(40, shuffle=True, seed=2, with_rows=True)
+    for epoch in range(2):
+        served = []
+        for index, (x, *y, rows) in enumerate(data):
+            assert rows.dtype == np.int64
+            served += rows.tolist()
+            wanted = split.batches(scaled=True).read(rows)
+            for one, other in zip((x, *y), wanted if y else (wanted,), strict=True):
+                np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(plain[index][0] if y else plain[index], x)
+        assert served == split.batches(40, shuffle=True, seed=2).order(epoch).tolist()
+        data.on_epoch_end()
+        plain.on_epoch_end()
+    results = []
+    for each in (plain, data):
+        keras.utils.set_random_seed(1)
+        mean = keras.layers.GlobalAveragePooling2D()
+        model = keras.Sequential([keras.Input(SHAPE), mean, keras.layers.Dense(2, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        if split.labels is not None:
+            results.append(model.fit(each, shuffle=False, verbose=0).history["loss"])
+            results.append([model.evaluate(each, verbose=0)])
+        results.append(model.predict(each, verbose=0))
+    half = len(results) // 2
+    for one, other in zip(results[:half], results[half:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.frameworks
 @pytest.mark.parametrize(
     ("kind", "workers"), [("none", 1), ("none", 2), ("gzip", 2), ("encoded", 2)]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers.frameworks import SHAPE, framework, make_splits
@@ -21,23 +23,26 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
 @pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
 @pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("with_rows", [True, False])
 def test_batches_have_a_signature(
-    splits: dict[str, Split], kind: str, scaled: bool, drop_last: bool
+    splits: dict[str, Split], kind: str, scaled: bool, drop_last: bool, with_rows: bool
 ) -> None:
     """And are those of the split, each iteration an epoch."""
     split = splits[kind]
-    data = split.to_tf(8, shuffle=True, seed=2, scaled=scaled, drop_last=drop_last)
-    x, y = data.element_spec
+    given: Any = {"seed": 2, "scaled": scaled, "drop_last": drop_last, "with_rows": with_rows}
+    data = split.to_tf(8, shuffle=True, **given)
+    x, y, *rows = data.element_spec
     size = 8 if drop_last else None
     assert (x.shape.as_list(), y.shape.as_list()) == ([size, *SHAPE], [size])
+    assert [(spec.shape.as_list(), spec.dtype) for spec in rows] == [([size], tf.int64)] * with_rows
     dtypes = (tf.float32, tf.float32) if scaled else (tf.uint8, tf.int64)
     assert (x.dtype, y.dtype) == dtypes
     assert int(data.cardinality()) == (18 if drop_last else 19)
-    batches = split.batches(8, shuffle=True, seed=2, scaled=scaled, drop_last=drop_last)
+    batches = split.batches(8, shuffle=True, **given)
     for _ in range(2):
         for mine, theirs in zip(data, batches, strict=True):
-            np.testing.assert_array_equal(mine[0].numpy(), theirs[0])
-            np.testing.assert_array_equal(mine[1].numpy(), theirs[1])
+            for one, other in zip(mine, theirs, strict=True):
+                np.testing.assert_array_equal(one.numpy(), other)
 
 
 @pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])

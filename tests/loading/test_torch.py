@@ -137,6 +137,42 @@ def test_whole_batches_serve_each_row_once(
     assert len(set(orders)) == len(orders)
 
 
+@pytest.mark.parametrize(
+    ("kind", "workers", "method"),
+    [("none", 0, None), ("gzip", 2, "fork"), ("encoded", 2, "fork"), ("none", 2, "spawn")],
+)
+def test_rows_come_with_their_images(
+    splits: dict[str, Split], kind: str, workers: int, method: str | None
+) -> None:
+    """Of whole batches, and of rows that the loader shuffles, gathers or transforms."""
+    split = splits[kind]
+    given: Any = {"num_workers": workers, "multiprocessing_context": method}
+    whole = split.to_torch(batch_size=8, shuffle=True, with_rows=True)
+    single = split.to_torch(with_rows=True)
+    cut = BatchSampler(RandomSampler(range(ROWS)), 8, False)
+    loaders = [
+        DataLoader(whole, batch_size=None, **given),
+        DataLoader(single, 8, shuffle=True, **given),
+        DataLoader(single, batch_size=None, sampler=cut, **given),
+    ]
+    for loader in loaders[: 1 if method == "spawn" else 3]:
+        served: list[int] = []
+        for x, y, rows in loader:
+            assert rows.dtype == torch.int64
+            assert rows.tolist() == rows_of(split, x)
+            np.testing.assert_array_equal(y, split.labels[rows])  # type: ignore[index]
+            assert split.paths[rows] == [split.paths[row] for row in rows.tolist()]
+            served += rows.tolist()
+        assert sorted(served) == list(range(ROWS))
+    seen = split.to_torch(lambda image: int(image.sum()), with_rows=True)[[7, -1]]
+    sums = split.images[[7, -1]].sum((1, 2, 3))
+    assert [each.tolist() for each in seen] == [
+        sums.tolist(),
+        split.labels[[7, -1]].tolist(),  # type: ignore[index]
+        [7, 149],
+    ]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("persistent", [False, True])
 def test_orders_follow_torchs_seed(
@@ -439,6 +475,8 @@ def test_page_locked_memory_needs_a_gpu(
 def test_other_labels(tmp_path: Path, store: dict[str, Any]) -> None:
     """One-hot floats, or images alone."""
     split = make_splits(tmp_path, **store)["none"]
+    item = split.to_torch(with_rows=True)[-1]
+    assert (len(item), item[-1]) == (2 if split.labels is None else 3, 149)
     for workers in (0, 1):
         found = list(DataLoader(split.to_torch(batch_size=100), None, num_workers=workers))
         rows = list(DataLoader(split.to_torch(), 100, num_workers=workers))

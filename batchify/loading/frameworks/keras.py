@@ -6,6 +6,7 @@ https://keras.io/api/utils/python_utils/#pydataset-class
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import keras
 
@@ -26,7 +27,11 @@ def make_dataset(
 
 
 class KerasBatches(keras.utils.PyDataset):
-    """The batches of a split; item i is the i-th batch of an epoch."""
+    """The batches of a split; item i is the i-th batch of an epoch.
+
+    Keras takes items, (X, y). Iteration, which Keras does not use, also yields the row numbers if
+    the options ask for them.
+    """
 
     def __init__(
         self, batches: Batches, workers: int, use_multiprocessing: bool, max_queue_size: int
@@ -40,7 +45,15 @@ class KerasBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Batch:
         """Return a batch: (X, y), float32."""
-        return self._batches.read(self._rows[index])
+        found = self._batches.read(self._rows[index])
+        if not self._batches.options.with_rows:
+            return found
+        *batch, _ = found
+        return tuple(batch) if len(batch) > 1 else batch[0]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of this epoch, with their row numbers if they are asked for."""
+        return self._batches.serve(self._rows)
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch; Keras calls this."""

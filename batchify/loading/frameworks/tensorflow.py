@@ -21,9 +21,12 @@ def make_dataset(split: SplitData, options: BatchOptions) -> Any:
     """
     batches = Batches(split, options)
     size = options.batch_size if options.drop_last else None
-    signature: Any = tf.TensorSpec((size, *split.images.shape[1:]), tf.as_dtype(batches.dtype))
+    specs = [tf.TensorSpec((size, *split.images.shape[1:]), tf.as_dtype(batches.dtype))]
     if split.labels is not None:
-        labels = tf.TensorSpec((size, *split.labels.shape[1:]), tf.as_dtype(batches.labels_dtype))
-        signature = signature, labels
+        shape = (size, *split.labels.shape[1:])
+        specs.append(tf.TensorSpec(shape, tf.as_dtype(batches.labels_dtype)))
+    if options.with_rows:
+        specs.append(tf.TensorSpec((size,), tf.int64))
+    signature = tuple(specs) if len(specs) > 1 else specs[0]
     found = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=signature)
     return found.apply(tf.data.experimental.assert_cardinality(len(batches)))

@@ -56,8 +56,8 @@ class TorchRows(Dataset[Any]):
     """A split as a map-style dataset of (image, label).
 
     An image is a tensor (C, H, W), or the result of `transform` for the stored ndarray (H, W, C); a
-    label is as stored. If several rows are asked for together, by ``BatchSampler`` and
-    ``batch_size=None``, an item is their batch, (n, C, H, W).
+    label is as stored. The row number follows if the options ask for it. If several rows are asked
+    for together, by ``BatchSampler`` and ``batch_size=None``, an item is their batch, (n, C, H, W).
 
     Parameters
     ----------
@@ -100,12 +100,12 @@ class TorchRows(Dataset[Any]):
     def __getitems__(self, rows: Sequence[int] | Rows) -> list[Any]:
         """Return ``[self[row] for row in rows]``, gathered together."""
         found = self._batches.read(rows)
-        images, labels = found if isinstance(found, tuple) else (found, None)
+        images, *columns = found if isinstance(found, tuple) else (found,)
         if self._transform is None:
             items = list(channels_first(images))
         else:
             items = [self._transform(image) for image in images]
-        return items if labels is None else list(zip(items, labels, strict=True))
+        return list(zip(items, *columns, strict=True)) if columns else items
 
     def __repr__(self) -> str:
         return f"<PyTorch rows of {self.split!r}>"
@@ -203,14 +203,14 @@ def _delivered(
         return np.empty(shape, batches.dtype)
 
     for found in batches.serve(rows, array):
-        images, labels = found if isinstance(found, tuple) else (found, None)
+        images, *columns = found if isinstance(found, tuple) else (found,)
         if transform is not None:
             x = transform(images)
         elif lending:
             x = lent(images, pieces.pop(id(images)))
         else:
             x = channels_first(images)
-        if labels is None:
-            yield x
+        if columns:
+            yield x, *map(label_tensor if in_worker else torch.from_numpy, columns)
         else:
-            yield x, label_tensor(labels) if in_worker else torch.from_numpy(labels)
+            yield x
