@@ -46,6 +46,11 @@ _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, 
 class Reader(Closing):
     """An open, checked file.
 
+    Parameters
+    ----------
+    structure_only : bool
+        Do not read any rows: the file may have none yet.
+
     Raises
     ------
     FileMissingError
@@ -56,7 +61,9 @@ class Reader(Closing):
         If it is not a complete batchify file of a schema version that this release reads.
     """
 
-    def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | bytes | os.PathLike[str], *, structure_only: bool = False
+    ) -> None:
         self.path = os.fsencode(path)
         self.shown = shown_path(path)
         for _ in range(_TRIES):
@@ -95,7 +102,7 @@ class Reader(Closing):
             }
             if not self.splits:
                 raise FileFormatError("it has no split")
-            if self.is_encoded:
+            if self.is_encoded and not structure_only:
                 for name in self.splits:
                     self._row_ends(name)  # from here on, the extents can be trusted
             nbytes = self.nbytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from werkzeug.serving import make_server
 
 Fault = Callable[[dict[str, Any]], int | None]
 """Given a request, a status to answer instead of the store; 0 breaks the connection off."""
+Spoil = Callable[[str, bytes], bytes]
+"""Given a path and the body of an answer to a GET, what to send; less breaks the connection off."""
 CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
 
 
@@ -28,7 +31,10 @@ class S3Server:
         self._server: Any = None
         self.port = 0
         self.fault: Fault | None = None
+        self.spoil: Spoil | None = None
         self.requests: list[tuple[str, str]] = []
+        self.sent: Counter[str] = Counter()
+        """How many bytes were sent of each object."""
 
     @property
     def backend(self) -> Any:
@@ -66,7 +72,13 @@ class S3Server:
         status = self.fault(environ) if self.fault else None
         if status is None:
             answer: Iterable[bytes] = self._app(environ, respond)
-            return answer
+            if environ["REQUEST_METHOD"] != "GET":
+                return answer
+            body, path = b"".join(answer), environ["PATH_INFO"]
+            if self.spoil:
+                body = self.spoil(path, body)
+            self.sent[path] += len(body)
+            return [body]
         if not status:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
@@ -103,8 +115,9 @@ class S3Server:
 
     def clear(self) -> None:
         """Forget all objects and faults."""
-        self.fault = None
+        self.fault = self.spoil = None
         self.requests.clear()
+        self.sent.clear()
         self.backend.reset()
 
 

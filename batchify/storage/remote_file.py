@@ -1,0 +1,250 @@
+"""Read a file of a URL by ranges, or a small one whole; several requests at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+from batchify.common import durable
+from batchify.common.paths import base_name, shown_url
+from batchify.errors import (
+    BatchifyError,
+    FileAccessError,
+    FileFormatError,
+    FileMissingError,
+)
+from batchify.storage.remote_store import Store, is_settled
+
+PART_NBYTES = 8 << 20
+"""The size of a request, for larger ranges."""
+
+IN_FLIGHT = 10
+"""Concurrent requests for a file: as many as botocore has connections."""
+
+PATIENCE_S = 60.0
+"""How long a store may stay away before a read is an error."""
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+
+Extent = tuple[int, int]
+"""The first byte of a range, and the number of its bytes."""
+
+T = TypeVar("T")
+
+
+class RemoteFile:
+    """A file of a URL. It works in threads and forked processes, and can be pickled.
+
+    Each process connects by itself. A store that does not answer, or answers that it is
+    overloaded, is asked again, after waits that grow, until `PATIENCE_S` are over.
+
+    Parameters
+    ----------
+    nbytes : int, optional
+        Its size, if it is known; otherwise the store is asked.
+
+    Raises
+    ------
+    FileMissingError
+        From all methods: there is no such file.
+    FileAccessError
+        The store refuses to hand it over.
+    FileFormatError
+        It is shorter than expected.
+    RemoteError
+        The store does not answer.
+    """
+
+    def __init__(self, url: str, nbytes: int | None = None) -> None:
+        self.url = url
+        self.shown = shown_url(url)
+        self._nbytes = nbytes
+        self._open: tuple[int, Store] | None = None
+
+    def __reduce__(self) -> tuple[type[RemoteFile], tuple[str, int | None]]:
+        return type(self), (self.url, self._nbytes)
+
+    @property
+    def _store(self) -> Store:
+        """The store, connected by this process."""
+        if self._open is None or self._open[0] != os.getpid():
+            self._open = os.getpid(), Store(self.url)
+        return self._open[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        if self._nbytes is None:
+            store = self._store
+
+            async def ask() -> int:
+                info = await store.call_async("info", store.root)
+                if info["type"] != "file":
+                    raise FileNotFoundError(store.root)
+                return int(info["size"])
+
+            with self._answers():
+                self._nbytes = store.run_in_loop(self._patient(ask))
+        return self._nbytes
+
+    def read_whole(self) -> bytes:
+        """Return the content of a small file, in one request."""
+        store = self._store
+
+        async def ask() -> bytes:
+            data: bytes = await store.call_async("cat_file", store.root)
+            return data
+
+        with self._answers():
+            return store.run_in_loop(self._patient(ask))
+
+    def read(self, extents: Sequence[Extent]) -> list[bytes]:
+        """Return the bytes of some ranges, several requests at a time."""
+        found = [b""] * len(extents)
+
+        async def keep(number: int, data: bytes) -> None:
+            found[number] = data
+
+        self._read(list(extents), keep)
+        return found
+
+    def copy(self, extents: Sequence[Extent], path: bytes) -> None:
+        """Write some ranges of it to the same offsets of a local file, which exists.
+
+        Raises
+        ------
+        OutputIOError
+            If they cannot be written.
+        """
+        parts = [part for extent in extents for part in _parts(*extent)]
+        try:
+            fd = os.open(path, os.O_RDWR | durable.O_BINARY)
+        except OSError as error:
+            raise durable.io_error("opening", path, error) from error
+
+        async def keep(number: int, data: bytes) -> None:
+            try:
+                await asyncio.to_thread(durable.pwrite_all, fd, data, parts[number][0])
+            except OSError as error:
+                raise durable.io_error("writing", path, error) from error
+
+        try:
+            self._read(parts, keep)
+        finally:
+            os.close(fd)
+
+    def _read(
+        self, extents: Sequence[Extent], keep: Callable[[int, bytes], Awaitable[None]]
+    ) -> None:
+        store = self._store
+
+        async def every() -> None:
+            free = asyncio.Semaphore(IN_FLIGHT)
+
+            async def one(number: int, offset: int, nbytes: int) -> None:
+                async with free:
+                    data = await self._patient(lambda: self._range(store, offset, nbytes))
+                    await keep(number, data)
+
+            async with asyncio.TaskGroup() as group:
+                for number, (offset, nbytes) in enumerate(extents):
+                    if nbytes:
+                        group.create_task(one(number, offset, nbytes))
+
+        with self._answers():
+            try:
+                store.run_in_loop(every())
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+
+    async def _range(self, store: Store, offset: int, nbytes: int) -> bytes:
+        data: bytes = await store.call_async(
+            "cat_file", store.root, start=offset, end=offset + nbytes
+        )
+        if len(data) > nbytes:  # a web server may not support ranges
+            data = data[offset : offset + nbytes]
+        if len(data) < nbytes:
+            raise _ShortError
+        return data
+
+    async def _patient(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Await an attempt, and repeat it while the store does not answer."""
+        end = time.monotonic() + PATIENCE_S
+        wait_s, cut = _FIRST_WAIT_S, 0
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    return await attempt()
+            except Exception as error:
+                cut += isinstance(error, _ShortError)
+                if isinstance(error, BatchifyError) or is_settled(error) or cut > 2:
+                    raise
+                if time.monotonic() + wait_s > end:
+                    raise self._store.unreachable(error) from error
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn what the store answers into errors that name the file."""
+        try:
+            yield
+        except BatchifyError:
+            raise
+        except _ShortError:
+            raise FileFormatError(
+                f"{self.shown} ends early: it was replaced, or its upload was not complete"
+            ) from None
+        except FileNotFoundError as error:
+            raise FileMissingError(f"there is no file {self.shown}") from error
+        except Exception as error:
+            if not is_settled(error):
+                raise
+            text = self._store.error_text(error)
+            raise FileAccessError(f"{self.shown} cannot be read: {text}") from error
+
+
+class _ShortError(Exception):
+    """Fewer bytes came than were asked for: the connection broke off, or the file is shorter."""
+
+    def __str__(self) -> str:
+        return "the answer is incomplete"
+
+
+def _parts(offset: int, nbytes: int) -> Iterator[Extent]:
+    """Cut a range into requests."""
+    for start in range(offset, offset + nbytes, PART_NBYTES):
+        yield start, min(PART_NBYTES, offset + nbytes - start)
+
+
+def url_below(url: str, name: str) -> str:
+    """Return the URL of a file in the folder of a URL."""
+    return f"{url.rstrip('/')}/{name}"
+
+
+def names_in(url: str) -> list[str]:
+    """Return the names of the files directly in the folder of a URL, sorted.
+
+    Raises
+    ------
+    FileMissingError, FileAccessError, RemoteError
+        As for `RemoteFile`.
+    """
+    store = Store(url)
+    try:
+        entries = store.call("ls", store.root or "/", detail=True)
+    except FileNotFoundError as error:
+        raise FileMissingError(f"there is no {store.shown}") from error
+    except BatchifyError:
+        raise
+    except Exception as error:
+        if not is_settled(error):
+            raise
+        raise FileAccessError(
+            f"{store.shown} cannot be listed: {store.error_text(error)}"
+        ) from error
+    return sorted(base_name("x://" + entry["name"]) for entry in entries if entry["type"] == "file")
