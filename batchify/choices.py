@@ -220,7 +220,7 @@ Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 LayoutChoice = Literal["auto", "classes", "splits", "flat"]
 OnError = Literal["fail", "skip"]
-Policy = Literal["keras", "stratified", "hash"]
+Policy = Literal["keras", "keras-utils", "stratified", "hash"]
 Unlabelled = Literal["error", "drop"]
 Store = Literal["decoded", "encoded"]
 Truncated = Literal["error", "accept"]
@@ -264,7 +264,7 @@ def unfit_column(name: str) -> str:
     return ""
 
 
-POLICY_GROUPS: Mapping[str, int] = {"keras": 0, "stratified": 2, "hash": 1}
+POLICY_GROUPS: Mapping[str, int] = {"keras": 0, "keras-utils": 0, "stratified": 2, "hash": 1}
 """How many kinds of groups a policy keeps together at once: named groups, and duplicates.
 
 A policy that is not in this table keeps none, so groups are refused.
@@ -279,6 +279,8 @@ MANIFEST_MODES = ("multilabel", "regression", "mask")
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
 STORED_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
 KERAS_EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
+KERAS_UTILS_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+"""The files of ``keras.utils.image_dataset_from_directory``."""
 PLUGIN_EXTENSIONS = {"heic": "heif", "heif": "heif", "hif": "heif", "jxl": "jxl"}
 """Ending of a file -> extra of the distribution that decodes it."""
 

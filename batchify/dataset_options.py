@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from batchify import choices
 from batchify.choices import (
+    DERIVED,
     LATER,
     canonical_json,
     check_at_least,
@@ -93,6 +94,9 @@ class DiscoverOptions(choices.ShortRepr):
         (``leaf``), or all of them (``path``: ``animals/cat``).
     label_from : str
         A regular expression to search in each path; the first group of the match is the class.
+    as_keras_utils : bool
+        Take the files that ``keras.utils.image_dataset_from_directory`` takes; see
+        `batchify.datasets.keras_utils`.
     """
 
     extensions: tuple[str, ...] = ()
@@ -105,6 +109,7 @@ class DiscoverOptions(choices.ShortRepr):
     layout: choices.LayoutChoice = field(default="auto", metadata=LATER)
     class_from: choices.ClassFrom = field(default="top", metadata=LATER)
     label_from: str = field(default="", metadata=LATER)
+    as_keras_utils: bool = field(default=False, metadata=DERIVED)
 
     def __post_init__(self) -> None:
         for name in ("hidden", "follow_links"):
@@ -158,6 +163,9 @@ class DiscoverOptions(choices.ShortRepr):
 
         As in Keras, its default endings need no dot.
         """
+        if self.as_keras_utils:
+            endings = tuple(map(os.fsencode, choices.KERAS_UTILS_ENDINGS))
+            return lambda name: name.lower().endswith(endings)
         if "all" in self.extensions:
             return lambda _: True
         others = (os.fsencode("." + name) for name in self.extensions)
@@ -252,9 +260,10 @@ class SplitOptions(choices.ShortRepr):
     Parameters
     ----------
     policy : str
-        ``keras`` (the first files of each class are validation), ``stratified`` (at random, by
-        seed, each class in every split) or ``hash`` (each file by a hash of its path, so that
-        adding files never moves existing ones).
+        ``keras`` (the first files of each class are validation), ``keras-utils`` (the files that
+        ``keras.utils.image_dataset_from_directory`` puts there for the same seed),
+        ``stratified`` (at random, by seed, each class in every split) or ``hash`` (each file by a
+        hash of its path, so that adding files never moves existing ones).
     validation, test : float, optional
         Share of each class, at least 0 and less than 1. There is no split with a share of 0. By
         default 0.2 and 0; if the dataset has splits, a share takes one that it lacks from train,
@@ -262,7 +271,7 @@ class SplitOptions(choices.ShortRepr):
     shuffle : bool
         Permute the rows of each split with `seed`, as Keras does.
     seed : int
-        0 to 2**32 - 1.
+        0 to 2**32 - 1; required by ``keras-utils``.
     group_by : str
         A regular expression to search in each path; files whose matches have the same first group
         stay in one split.
@@ -303,6 +312,11 @@ class SplitOptions(choices.ShortRepr):
         if validation + test >= 1:
             raise OptionError(
                 f"validation split {validation} and test split {test} leave nothing to train on"
+            )
+        if self.policy == "keras-utils" and test:
+            raise OptionError(
+                "split keras-utils has no test split, as in Keras; remove --test-split, or choose "
+                "another --split"
             )
         for name, most in (("max per class", self.max_per_class), ("limit", self.limit)):
             if most is not None:

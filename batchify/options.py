@@ -61,6 +61,12 @@ class BuildOptions(choices.ShortRepr):
         if self.decode.plugins != self.discover.plugins:
             decode = replace(self.decode, plugins=self.discover.plugins)
             object.__setattr__(self, "decode", decode)
+        as_keras_utils = self.split.policy == "keras-utils"
+        if as_keras_utils:
+            self._check_keras_utils()
+        if self.discover.as_keras_utils != as_keras_utils:
+            discover = replace(self.discover, as_keras_utils=as_keras_utils)
+            object.__setattr__(self, "discover", discover)
         self._check_manifest()
         if self.split.max_per_class and self.store.class_mode not in choices.INDEXED_MODES:
             raise OptionError(
@@ -82,6 +88,27 @@ class BuildOptions(choices.ShortRepr):
     def batch_nbytes(self) -> int:
         """Bytes of a batch of decoded images."""
         return self.batch_size * self.image_nbytes
+
+    def _check_keras_utils(self) -> None:
+        """Refuse options that Keras' image_dataset_from_directory has no counterpart for."""
+        discover = self.discover
+        given = {
+            "--manifest": self.manifest is not None,
+            "--extensions": bool(discover.extensions),
+            "--include": bool(discover.include),
+            "--exclude": bool(discover.exclude),
+            "--label-from": bool(discover.label_from),
+            "--class-from": discover.class_from != "top",
+            "--class-order natural": discover.class_order != "name",
+            f"--layout {discover.layout}": discover.layout not in ("auto", "classes"),
+            "--class-mode none": self.store.class_mode == "none",
+        }
+        if asked := [name for name, is_given in given.items() if is_given]:
+            raise OptionError(
+                "split keras-utils divides the class folders as Keras' "
+                f"image_dataset_from_directory does, which has no {' and no '.join(asked)}; remove "
+                f"{'it' if len(asked) == 1 else 'them'}, or choose another --split"
+            )
 
     def _check_manifest(self) -> None:
         mode = self.store.class_mode

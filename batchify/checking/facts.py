@@ -14,6 +14,7 @@ from batchify.building.jobs import RedecodeJob, count_tasks, fill_tasks
 from batchify.checking.findings import Finding
 from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress, ProgressCallback
+from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.ignored import is_image_ending
 from batchify.decoding.damage import NO_DAMAGE_NOTE, finds_damage
 from batchify.errors import BatchifyWarning, Skipped
@@ -75,8 +76,8 @@ class Facts:
         a file has none.
     ignored : Mapping of str to int
         How many files that look like images were ignored because of their ending, by ending.
-    extensions : tuple of str
-        The endings that ``--extensions`` adds.
+    discover : DiscoverOptions
+        The options that decide which files are images.
     warnings : tuple of BatchifyWarning
         Warnings of the dataset; a file has none.
     linked : tuple of bytes
@@ -95,7 +96,7 @@ class Facts:
     skipped: tuple[Skipped, ...]
     unreadable: dict[str, list[tuple[int, str]]]
     ignored: Mapping[str, int]
-    extensions: tuple[str, ...]
+    discover: DiscoverOptions
     warnings: tuple[BatchifyWarning, ...] = ()
     linked: tuple[bytes, ...] = ()
     has_splits: bool = False
@@ -168,7 +169,7 @@ def stored_facts(reader: Reader) -> Facts:
         skipped=reader.skipped(),
         unreadable={},
         ignored={end: n for end, n in reader.header.ignored.items() if is_image_ending(end)},
-        extensions=options.discover.extensions,
+        discover=options.discover,
         has_splits="split" not in config,
     )
 
@@ -283,7 +284,7 @@ def folder_facts(
         skipped=plan.skipped,
         unreadable=unreadable,
         ignored=plan.dataset.ignored_images,
-        extensions=plan.options.discover.extensions,
+        discover=plan.options.discover,
         warnings=plan.dataset.warnings,
         linked=plan.dataset.linked,
         has_splits="split" not in plan.config,

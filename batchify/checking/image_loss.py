@@ -51,7 +51,7 @@ def find_skipped(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
 def find_ignored(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that were ignored because of their ending."""
     if facts.ignored:
-        message = ignored_text(facts.ignored, facts.extensions)
+        message = ignored_text(facts.ignored, facts.discover)
         yield message, sum(facts.ignored.values()), iter(())
 
 

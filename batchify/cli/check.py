@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from batchify import choices
 from batchify.checking.findings import CHECK_CODES, SHOWN, CheckLimits
 from batchify.cli.boundary import boundary
 from batchify.cli.config import is_own, own_table, own_variable
@@ -160,7 +161,7 @@ def _check(
     limits = _limits(values)
     options = None
     if of_dataset:
-        if values["split"] == "keras":
+        if not choices.POLICY_GROUPS[values["split"]]:
             values["group_by"] = ""  # find such groups, do not split by them
         options = to_options(context, values)
     elif is_url(path) or os.path.exists(path):

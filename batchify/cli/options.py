@@ -85,8 +85,9 @@ FILE_OPTIONS = (
            help="Let the JPEG decoder shrink large photos: much faster, but pixels differ by a few "
            "levels."),
     _label("--split", words=choices.POLICIES, metavar="POLICY",
-           help="keras: the first files of each class are for validation; stratified: at random; "
-           "hash: by path, so adding files moves no others."),
+           help="keras: the first files of each class are for validation; keras-utils: as "
+           "image_dataset_from_directory; stratified: at random; hash: by path, so adding files "
+           "moves no others."),
     _label("--validation-split", type=float, metavar="SHARE",
            help="Share of each class for validation.  [default: 0.2; none if DATASET has splits]"),
     _label("--test-split", type=float, metavar="SHARE",

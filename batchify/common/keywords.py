@@ -127,7 +127,13 @@ def make_options(options: BuildOptions | None, keywords: OptionKeywords) -> Buil
     changed |= {name: replace(getattr(base, name), **some) for name, some in given.items() if some}
     if any(keywords.get(name) for name in ("split", "group_by", "group_duplicates")):
         changed["split_given"] = True
-    return replace(base, **changed)
+    found = replace(base, **changed)
+    is_seeded = "seed" in keywords or base.split.seed
+    if keywords.get("split") == "keras-utils" and found.split.shuffle and not is_seeded:
+        raise OptionError(
+            "split keras-utils needs --seed: the seed that you give to image_dataset_from_directory"
+        )
+    return found
 
 
 def _manifest(manifest: ManifestOptions | None, given: dict[str, Any]) -> ManifestOptions | None:

@@ -18,6 +18,7 @@ from batchify.datasets.classes import number_warnings, similar_names, similar_wa
 from batchify.datasets.dataset import Dataset
 from batchify.datasets.doubts import FLAT_ADVICE, exclude_images, exclude_option, first_image
 from batchify.datasets.ignored import ignored_text, taking_advice
+from batchify.datasets.keras_utils import check_keras_utils
 from batchify.datasets.layout import Layout, find_layout
 from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
@@ -120,6 +121,8 @@ def discover(
     found = find_samples(walk, layout, needs_labels=needs_labels)
     if not len(found.samples):
         raise DatasetError(_no_images(walk))
+    if options.as_keras_utils:
+        check_keras_utils(walk, layout, found.samples)
     if options.layout == "auto":
         _check_loose(walk, layout, found, asks=needs_labels)
         if needs_labels:
@@ -134,8 +137,7 @@ def discover(
     found_endings = walk.ignored.image_endings()
     endings = {each: found_endings[each] for each in other if each in found_endings}
     if endings:
-        text = ignored_text({each: other[each] for each in endings}, options.extensions)
-        walk.warn("ignored", text)
+        walk.warn("ignored", ignored_text({each: other[each] for each in endings}, options))
     return Dataset(
         source=tree.source,
         layout=layout.name,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from batchify import choices
 from batchify.common.magic import is_image_head
 from batchify.common.text import counts_text, plural, printable
-from batchify.dataset_options import file_ending
+from batchify.dataset_options import DiscoverOptions, file_ending
 from batchify.datasets.dataset import Dataset
 from batchify.errors import DatasetError
 from batchify.storage.patterns import escaped, exclude_options
@@ -202,18 +202,14 @@ def ending_reason(path: bytes, given: Iterable[str]) -> str:
     return f"not taken because of its ending ({advice})"
 
 
-def ignored_text(counts: Mapping[str, int], given: Iterable[str]) -> str:
-    """Return how many images of each ending were ignored, and the option that takes them.
-
-    Parameters
-    ----------
-    given : iterable of str
-        As for `taking_advice`.
-    """
+def ignored_text(counts: Mapping[str, int], options: DiscoverOptions) -> str:
+    """Return how many images of each ending were ignored, and the option that takes them."""
     found = (
         f"files that look like images are ignored because of their ending: {counts_text(counts)}"
     )
-    return f"{found}; {taking_advice(counts, given)}"
+    if options.as_keras_utils:
+        return f"{found}; --split keras-utils takes those of image_dataset_from_directory"
+    return f"{found}; {taking_advice(counts, options.extensions)}"
 
 
 def check_ignored(dataset: Dataset, given: Iterable[str]) -> None:

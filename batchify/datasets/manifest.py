@@ -61,7 +61,8 @@ def read_dataset(
         found = discover(
             directory, options.discover, needs_labels=needs_labels, timeout_s=timeout_s
         )
-        check_ignored(found, options.discover.extensions)
+        if not options.discover.as_keras_utils:  # Keras builds from the few that it takes
+            check_ignored(found, options.discover.extensions)
         return found
     tree = open_tree(directory, options.discover, timeout_s=timeout_s)
     return read_manifest(tree, options)

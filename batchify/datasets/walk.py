@@ -129,6 +129,8 @@ class Walk:
         Folders of classes and splits in which more files were ignored than taken.
     base : bytes
         The path of the root in the dataset; patterns are relative to both.
+    system_folders : set of bytes
+        Folders in the root that are ignored here, but classes in ``keras.utils``.
     """
 
     tree: Tree
@@ -146,6 +148,7 @@ class Walk:
     base: bytes = b""
     ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
     short: list[ShortFolder] = field(default_factory=list)
+    system_folders: set[bytes] = field(default_factory=set)
     _seen: dict[bytes, Listing] = field(default_factory=dict)
 
     @property
@@ -195,6 +198,7 @@ class Walk:
         """Make a folder of the root, which has no images of its own, the new root."""
         found = self.look(name)
         self.tree.make_root(name)
+        self.system_folders.clear()
         self.base += name + b"/"
         folders, links = map(self._taken, (found.folders, found.links))
         gone = len(found.folders) + len(found.links) - len(folders) - len(links)
@@ -202,10 +206,22 @@ class Walk:
         self._seen = {b"": replace(found, path=b"")}
 
     def _taken(self, folders: list[bytes]) -> list[bytes]:
-        """Return the folders of the root that patterns take."""
+        """Return the folders of the new root that are taken."""
+        if self.options.as_keras_utils:
+            folders = [name for name in folders if not self.hides_top(name)]
         if not self.patterns:
             return folders
         return [name for name in folders if self.takes(name, is_folder=True)]
+
+    def hides_top(self, name: bytes) -> bool:
+        """Return whether a folder of the root is no class for ``keras.utils``.
+
+        It ignores those that begin with a dot. Those of the system are ignored here, too.
+        """
+        is_of_system = is_hidden(name) and not name.startswith(b".") and not self.options.hidden
+        if is_of_system:
+            self.system_folders.add(name)
+        return is_of_system or name.startswith(b".")
 
     def takes(self, path: bytes, *, is_folder: bool) -> bool:
         """Return whether patterns take a path, relative to the dataset or to its only folder."""
@@ -344,12 +360,15 @@ class _Entries:
 def _sort_out(walk: Walk, path: bytes, prefix: bytes) -> _Entries:
     """Return the names in a folder; `prefix` is that of the paths in it."""
     is_image = walk.options.name_test
-    take_hidden = walk.options.hidden
+    as_keras_utils = walk.options.as_keras_utils
+    take_hidden = walk.options.hidden or as_keras_utils
     tree, patterns = walk.tree, walk.patterns
     found = _Entries()
     for entry in tree.list_folder(path):
         name = entry.name
-        if not take_hidden and is_hidden(name):
+        if (not take_hidden and is_hidden(name)) or (
+            as_keras_utils and not path and is_folder(entry) and walk.hides_top(name)
+        ):
             found.hidden += 1
         elif patterns and not walk.takes(prefix + name, is_folder=is_folder(entry)):
             found.excluded += 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from batchify import choices
-from batchify.common.text import printable
+from batchify.common.text import plural, printable
 from batchify.datasets.dataset import Dataset
 from batchify.errors import BatchifyWarning
 from batchify.options import BuildOptions
@@ -43,6 +43,8 @@ def _split_warnings(
         yield BatchifyWarning(
             "empty-split", f"the {names} split is empty: too few images for its share"
         )
+    if options.split.policy == "keras-utils" and not options.split.shuffle:
+        yield from _unshuffled(dataset, splits)
     asked = options.split.validation is not None
     lacks = "train" in splits and "validation" not in splits
     if dataset.splits is not None and lacks and not asked:
@@ -50,6 +52,19 @@ def _split_warnings(
             "no-validation",
             f"there is no validation split, only {' and '.join(splits)}; "
             "--validation-split 0.2 takes one from train",
+        )
+
+
+def _unshuffled(dataset: Dataset, splits: Mapping[str, Indices]) -> Iterator[BatchifyWarning]:
+    """Warn if the last files, which Keras takes without a shuffle, are whole classes."""
+    labels = dataset.samples.labels
+    found = [set(np.unique(labels[rows]).tolist()) for rows in splits.values()]
+    if lone := set.union(*found) - set.intersection(*found):
+        yield BatchifyWarning(
+            "unshuffled-split",
+            f"--no-shuffle with --split keras-utils takes the last files for validation, as Keras "
+            f"does with shuffle=False: {plural(len(lone), 'class is', 'classes are')} not in all "
+            "splits; remove --no-shuffle",
         )
 
 

@@ -1,4 +1,4 @@
-"""Split policies: keras, stratified, hash.
+"""Split policies: keras, keras-utils, stratified, hash.
 
 To add a policy, write a function like `split_by_hash`, add it to `POLICIES`, and its name to
 `batchify.choices.Policy`. Groups of samples are refused for it unless
@@ -236,6 +236,22 @@ def split_as_keras(
     return _by_class(keras, samples, options)
 
 
+def split_as_keras_utils(
+    samples: Samples, options: SplitOptions, _digests: Digests | None, _named: Digests | None
+) -> dict[str, Indices]:
+    """Split as ``keras.utils.image_dataset_from_directory`` of Keras 3 does.
+
+    The files of all classes are shuffled together, unless `options` say not to; the last
+    ``int(share * count)`` of them are validation.
+    """
+    order = np.arange(len(samples), dtype=np.int32)
+    if options.shuffle:
+        np.random.RandomState(options.seed).shuffle(order)
+    cut = len(order) - int(options.share("validation") * len(order))
+    parts = {"train": order[:cut], "validation": order[cut:]}
+    return {split: np.sort(parts[split]) for split in split_names(options)}
+
+
 def split_stratified(
     samples: Samples, options: SplitOptions, digests: Digests | None, named: Digests | None
 ) -> dict[str, Indices]:
@@ -258,6 +274,7 @@ POLICIES: Mapping[
     Callable[[Samples, SplitOptions, Digests | None, Digests | None], dict[str, Indices]],
 ] = {
     "keras": split_as_keras,
+    "keras-utils": split_as_keras_utils,
     "stratified": split_stratified,
     "hash": split_by_hash,
 }

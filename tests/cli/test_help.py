@@ -56,7 +56,7 @@ def test_all_options_are_in_the_long_help(name: str) -> None:
         assert (f"{option.opts[-1]} " in text) != option.hidden
         assert option.help
         if isinstance(option.type, click.Choice) and option.metavar != "CODE":
-            words = set(re.findall(r"\w+", option.help))
+            words = set(re.findall(r"[\w-]+", option.help))
             assert words >= set(option.type.choices), option.name
     if name == "build":
         images = text.split("Images:")[1].split("Labels and splits:")[0]
