@@ -10,7 +10,8 @@ Make files
 Ask what a build would do
     `plan_build`, `find_changes`, `find_shard_changes`, `fingerprint`, `discover`
 Train
-    `open` a file and take a `Split` of it; `load` a split into memory; `Loader` needs no file
+    `open` a file and take a `Split` of it; `concatenate` splits; `load` a split into memory;
+    `Loader` needs no file
 Look and check
     `summarize`, `check`, `verify`, `write_sheet`, `write_report`
 
@@ -78,6 +79,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.loading.open import load as load
     from batchify.loading.open import open as open  # noqa: A004 - as gzip.open
     from batchify.loading.split import Split as Split
+    from batchify.loading.views import concatenate as concatenate
     from batchify.options import BuildOptions as BuildOptions
     from batchify.planning.planner import Fingerprint as Fingerprint
     from batchify.planning.planner import fingerprint as fingerprint
@@ -119,6 +121,7 @@ _MODULES = {
     "loading.loader": "Loader",
     "loading.open": "load open",
     "loading.split": "Split",
+    "loading.views": "concatenate",
     "options": "BuildOptions",
     "planning.planner": "Fingerprint fingerprint plan_build",
     "reporting.report": "write_report",

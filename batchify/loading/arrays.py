@@ -20,7 +20,7 @@ from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, OptionError
 from batchify.format.images import StoredPixels
 from batchify.loading.chunks import gather_chunks
-from batchify.loading.indexing import Chain, Rows, row_numbers
+from batchify.loading.indexing import Chain, Rows, Selected, row_numbers, rows_of
 from batchify.loading.origin import DecodeOverrides, Origin, closed, reopened
 
 
@@ -249,7 +249,61 @@ class ChainedArray(RowArray):
         part = self._parts[owner]
         if not isinstance(part, RowArray):
             raise only_pixels(self.origin)
-        return part, inner
+        return part.locate(inner)
+
+
+class ViewArray(RowArray):
+    """Some rows of an array, in any order; reading them reads the rows of that array.
+
+    Parameters
+    ----------
+    base : ndarray or RowArray
+    selected : range or ndarray of intp
+        The row numbers in `base`.
+    """
+
+    def __init__(
+        self, base: Column, selected: Selected, origin: Origin, column: str = "images"
+    ) -> None:
+        super().__init__((len(selected), *base.shape[1:]), base.dtype, origin, column=column)
+        self.selected = selected
+        self._open_base: Column | None = base
+
+    @property
+    def base(self) -> Column:
+        """The array that the rows are of.
+
+        Raises
+        ------
+        FileClosedError
+            After `close`.
+        """
+        if self._open_base is None:
+            raise closed(self.origin.files)
+        return self._open_base
+
+    def close(self) -> None:
+        """Refuse to read rows from now on; the array that the rows are of stays open."""
+        self._open_base = None
+
+    def gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        """Read some rows, in any order, into `out`; usable from several threads."""
+        gather(self.base, rows_of(self.selected, rows), out)
+
+    def chunk(self, index: int) -> NDArray[Any]:
+        """Return one row."""
+        return np.asarray(self[index : index + 1])
+
+    def locate(self, row: int) -> tuple[RowArray, int]:
+        """Return the array of the file that a row is in, and the row's number there."""
+        if not isinstance(self.base, RowArray):
+            raise only_pixels(self.origin)
+        return self.base.locate(int(self.selected[row]))
+
+
+def underlying(images: Column) -> tuple[Column, Selected | None]:
+    """Return the array that rows are selected of, and which; None if it is `images` itself."""
+    return (images.base, images.selected) if isinstance(images, ViewArray) else (images, None)
 
 
 def _starts(part: Column) -> Rows:

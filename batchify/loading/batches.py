@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from batchify.choices import check_at_least, check_flag
 from batchify.common.text import plural
-from batchify.loading.arrays import RowArray, gather
+from batchify.loading.arrays import RowArray, gather, underlying
 from batchify.loading.chunks import ChunkCache, gather_chunks
 from batchify.loading.epoch_order import chunk_starts, mixed_rows, shuffled_rows
-from batchify.loading.indexing import Rows, count_batches, cut_batches
+from batchify.loading.indexing import Rows, count_batches, cut_batches, rows_of
 from batchify.loading.prefetching import (
     REUSED_NBYTES,
     Batch,
@@ -55,7 +55,7 @@ class BatchServer:
         batch_size: int,
         with_rows: bool,
     ) -> None:
-        images = split.images
+        images, _ = underlying(split.images)
         self._split = split
         self._dtype = dtype
         self._labels_dtype = labels_dtype
@@ -102,10 +102,13 @@ class BatchServer:
                 np.multiply(floats, scale, out=floats)
 
     def _gather(self, rows: Rows, out: NDArray[Any]) -> None:
+        images, selected = underlying(self._split.images)
+        if selected is not None:
+            rows = rows_of(selected, rows)
         if self._cache is None:
-            gather(self._split.images, rows, out)
+            gather(images, rows, out)
         else:
-            gather_chunks(self._cache, chunk_starts(self._split.images), rows, out)
+            gather_chunks(self._cache, chunk_starts(images), rows, out)
 
 
 @dataclass(frozen=True, slots=True)

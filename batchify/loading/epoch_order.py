@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import RandomState  # now: a fork must not find it half imported
 
-from batchify.loading.arrays import Column, RowArray
+from batchify.loading.arrays import Column, RowArray, underlying
 from batchify.loading.indexing import Rows
 
 MIXED_NBYTES = 64 << 20
@@ -27,24 +27,55 @@ def shuffled_rows(images: Column, random: RandomState, cuts: Sequence[int] = ())
     cuts : sequence of int
         Positions in the order that no row is moved across: where one reader's share ends.
     """
-    count = len(images)
-    starts = chunk_starts(images)
-    if starts is None:
-        return random.permutation(count)
+    groups = _groups(images)
+    if groups is None:
+        return random.permutation(len(images))
+    starts, sizes, order = groups
     chunks = random.permutation(len(starts))
-    lengths = np.diff(starts, append=count)[chunks]
+    lengths = np.diff(starts, append=len(images))[chunks]
     before = np.cumsum(lengths) - lengths
-    rows: Rows = np.arange(count) + np.repeat(starts[chunks] - before, lengths)
-    changes = np.flatnonzero(np.diff(before // mixed_rows(images))) + 1
+    rows: Rows = np.arange(len(images)) + np.repeat(starts[chunks] - before, lengths)
+    inflated = np.cumsum(sizes[chunks]) - sizes[chunks]
+    changes = np.flatnonzero(np.diff(inflated // mixed_rows(images))) + 1
     ends = sorted({*before[changes].tolist(), *cuts})
     for mixed in np.split(rows, ends):  # views: shuffled in place
         random.shuffle(mixed)
-    return rows
+    return rows if order is None else order[rows]
+
+
+def _groups(images: Column) -> tuple[Rows, Rows, Rows | None] | None:
+    """Return how rows share chunks; None if no images share one.
+
+    Returns
+    -------
+    starts, sizes : ndarray of intp, shape (K,)
+        For each chunk that has rows: the first of them, and how many rows it inflates to.
+    order : ndarray of intp, shape (N,), or None
+        The rows by chunk, which `starts` counts; None if they are in this order.
+    """
+    base, selected = underlying(images)
+    firsts = chunk_starts(base)
+    if firsts is None:
+        return None
+    sizes = np.diff(firsts, append=len(base))
+    if selected is None:
+        return firsts, sizes, None
+    chunks = np.searchsorted(firsts, np.asarray(selected, np.intp), side="right") - 1
+    order = None
+    if (np.diff(chunks) < 0).any():
+        order = np.argsort(chunks, kind="stable")
+        chunks = chunks[order]
+    starts = np.flatnonzero(np.diff(chunks, prepend=-1))
+    return starts, sizes[chunks[starts]], order
 
 
 def chunk_starts(images: Column) -> Rows | None:
-    """Return the first row of each chunk; None if no images share a chunk."""
-    return images.starts if isinstance(images, RowArray) else None
+    """Return the first row of each chunk; None if no images share a chunk.
+
+    For selected rows, the chunks are those of the array that they are selected of.
+    """
+    base, _ = underlying(images)
+    return base.starts if isinstance(base, RowArray) else None
 
 
 def mixed_rows(images: Column) -> int:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 Rows = NDArray[np.intp]
 """Row numbers, from 0 up."""
 
+Selected = range | Rows
+"""Rows that are selected of others, in their order; a range, step 1, if they are adjacent."""
+
 IntT = TypeVar("IntT", bound=np.integer[Any])
 
 
@@ -46,6 +49,26 @@ def row_numbers(key: Any, count: int) -> Rows:
         raise IndexError(f"row {array[wrong].ravel()[0]} is out of range: there are {count}")
     rows = array.astype(np.intp)
     return np.where(rows < 0, rows + count, rows)
+
+
+def compact(rows: Rows) -> Selected:
+    """Return row numbers, shape (n,), as a range if they are adjacent."""
+    if not len(rows):
+        return range(0)
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return range(first, last + 1)
+    return rows
+
+
+def is_all(selected: Selected, count: int) -> bool:
+    """Return whether all of `count` rows are selected, in order."""
+    return isinstance(selected, range) and selected == range(count)
+
+
+def rows_of(selected: Selected, rows: Rows) -> Rows:
+    """Return the numbers, among all rows, of some of the selected rows."""
+    return rows + selected.start if isinstance(selected, range) else selected[rows]
 
 
 def count_batches(rows: int, batch_size: int, *, drop_last: bool = False) -> int:

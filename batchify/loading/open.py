@@ -28,11 +28,13 @@ from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, is_shard_name, read_index, shard_paths
 from batchify.format.structure import dataset_row_offsets, filters
-from batchify.loading.arrays import ChainedArray, Column, StoredArray
+from batchify.loading.arrays import Column, StoredArray
+from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.split import Split
-from batchify.loading.split_data import KeptColumns, Paths, kept_kinds
+from batchify.loading.split_data import Statistics
+from batchify.loading.views import combined, mismatch
 
 Mapped = np.memmap[Any, np.dtype[np.uint8]]
 """All bytes of a file."""
@@ -98,7 +100,17 @@ def _split(
     return Split(
         name, images, labels, paths, classes, scale, origin,
         weights=weights, class_mode=class_mode, columns=KeptColumns(further),
+        sizes=[_column(reader, mapped, name, "source_size")], statistics=_statistics(reader, name),
     )  # fmt: skip
+
+
+def _statistics(reader: Reader, name: str) -> Statistics | None:
+    """Return the recorded mean and deviation of a split; None if they are damaged."""
+    try:
+        mean, std = reader.channel_statistics(name)
+    except FileFormatError:
+        return None
+    return np.array(mean), np.array(std)
 
 
 def _images(reader: Reader, mapped: Mapped | None, name: str, origin: Origin) -> Column:
@@ -295,13 +307,9 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
     if len(parts) == 1:
         return first
     for part in parts[1:]:
-        expected = _kinds(first)
-        for what, kind in _kinds(part).items():
-            if kind != expected[what]:
-                one, other = (printable(each.origin.files[0]) for each in (part, first))
-                raise FileFormatError(
-                    f"{what} of {name} are {kind} in {one}, {expected[what]} in {other}"
-                )
+        reason = mismatch(part, first)
+        if reason is not None:
+            raise FileFormatError(reason)
     origins = [part.origin for part in parts]
     origin = Origin(
         tuple(path for found in origins for path in found.files),
@@ -311,50 +319,7 @@ def _chained(name: str, parts: Sequence[Split]) -> Split:
         first.origin.overrides,
         reopen,
     )
-    return Split(
-        name,
-        ChainedArray([part.images for part in parts], origin),
-        _chained_labels([part.labels for part in parts if part.labels is not None], origin),
-        Paths([stored for part in parts for stored in part.paths.stored]),
-        first.classes,
-        first.scale_factor,
-        origin,
-        weights=_joined([part.weights for part in parts if part.weights is not None]),
-        class_mode=first.class_mode,
-        columns=KeptColumns(
-            {
-                each: [array for part in parts for array in part.columns.stored[each]]
-                for each in first.columns
-            }
-        ),
-    )
-
-
-def _chained_labels(parts: Sequence[Column], origin: Origin) -> Column | None:
-    """Return the labels of several files as one array; masks, which are large, are not read."""
-    if parts and len(parts[0].shape) > 2:
-        return ChainedArray(parts, origin, "labels")
-    return _joined([np.asarray(part) for part in parts])
-
-
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
-    return np.concatenate(parts) if parts else None
-
-
-def _kinds(split: Split) -> dict[str, str]:
-    """Return the properties that several files must share, as text."""
-    size = "×".join(map(str, split.images.shape[1:]))
-    labels = "none"
-    if split.labels is not None:
-        labels = f"{split.labels.dtype} of shape {split.labels.shape[1:]}"
-    return {
-        "images": f"{size} {split.images.dtype}",
-        "scale_factor": str(split.scale_factor),
-        "labels": labels,
-        "class mode": split.class_mode,
-        "weights": "none" if split.weights is None else "given",
-        "columns": ", ".join(map(" ".join, kept_kinds(split.columns).items())) or "none",
-    }
+    return combined(parts, origin)
 
 
 def reopen(origin: Origin) -> Split:

@@ -10,6 +10,7 @@ from batchify import choices
 from batchify.common.text import printable
 from batchify.errors import FileClosedError, OptionError
 from batchify.image_options import DecodeOptions
+from batchify.loading.indexing import Selected
 
 _CAPS = ("max_pixels", "max_dimension")
 _DEFAULTS = DecodeOptions()
@@ -85,6 +86,25 @@ class Origin:
     rows: int
     overrides: DecodeOverrides
     open_split: Callable[[Origin], Any] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewOrigin(Origin):
+    """Where some rows of splits come from.
+
+    Parameters
+    ----------
+    parts : tuple of Origin
+        The splits that rows are selected of, concatenated.
+    selected : range or ndarray of intp
+        The row numbers.
+    sha256 : str
+        That of the row numbers.
+    """
+
+    parts: tuple[Origin, ...]
+    selected: Selected = field(compare=False, repr=False)
+    sha256: str
 
 
 def reopened(origin: Origin, column: str | None = None) -> Any:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from batchify.common.system import missing_extra
 from batchify.errors import BatchifyError
 from batchify.loading.batches import Batches, BatchOptions
-from batchify.loading.split_data import SplitData
+from batchify.loading.views import SplitViews
 
 
-class Split(SplitData):
+class Split(SplitViews):
     """One split of a file.
 
     ``split[i]`` is the ``(image, label)`` of a row as stored; with a slice, list or array,

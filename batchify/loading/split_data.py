@@ -2,114 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.common.text import labelled, plural, printable
+from batchify.common.text import labelled, plural
 from batchify.loading.arrays import Column, RowArray, gather, only_pixels
-from batchify.loading.indexing import Chain, Rows, row_numbers
+from batchify.loading.columns import KeptColumns, Paths
+from batchify.loading.indexing import Rows, row_numbers
 from batchify.loading.origin import Origin, closed, reopened
 
+Statistics = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Mean and standard deviation of each channel of the images, times ``scale_factor``."""
 
-class Paths(Sequence[str]):
-    """The paths of the rows as text, decoded when they are read.
-
-    Parameters
-    ----------
-    stored : sequence of ndarray of bytes
-        The paths in each file.
-    """
-
-    def __init__(self, stored: Sequence[NDArray[np.bytes_]]) -> None:
-        self.stored = tuple(stored)
-        self._chain = Chain(map(len, stored))
-
-    def __len__(self) -> int:
-        return self._chain.count
-
-    @overload
-    def __getitem__(self, key: int) -> str: ...
-    @overload
-    def __getitem__(self, key: slice | Sequence[int] | NDArray[Any]) -> list[str]: ...
-    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> str | list[str]:
-        """Return the path of a row, relative to the dataset folder, or a list of those of several.
-
-        Parameters
-        ----------
-        key : int, slice, list or array of int, or mask
-            ``split.paths[rows]`` are the files of the rows of a batch.
-
-        Raises
-        ------
-        IndexError
-            If there is no such row, or `key` does not select a list of rows.
-        """
-        rows = row_numbers(key, len(self))
-        if rows.ndim > 1:
-            raise IndexError(f"paths are listed by an array of one dimension, not {rows.ndim}")
-        return self._path(int(rows)) if rows.ndim == 0 else list(map(self._path, rows.tolist()))
-
-    def __repr__(self) -> str:
-        first = f": {self[0]!r}, …" if len(self) else ""
-        return f"<{plural(len(self), 'path')}{first}>"
-
-    def _path(self, row: int) -> str:
-        part, inner = self._chain.find(row)
-        return os.fsdecode(bytes(self.stored[part][inner]))
-
-
-class KeptColumns(Mapping[str, NDArray[Any]]):
-    """The columns of --keep-columns, by name; texts are decoded when they are read.
-
-    Parameters
-    ----------
-    stored : Mapping of str to sequence of ndarray
-        Each column in each file, as it is stored.
-    """
-
-    def __init__(self, stored: Mapping[str, Sequence[NDArray[Any]]]) -> None:
-        self.stored = {name: tuple(parts) for name, parts in stored.items()}
-        self._found: dict[str, NDArray[Any]] = {}
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return all rows of a column: int64, float64 or bool, or str objects."""
-        if name not in self._found:
-            if name not in self.stored:
-                there = ", ".join(self.stored) or "none"
-                raise KeyError(f"there is no column {name!r}, only {there} (see --keep-columns)")
-            parts = self.stored[name]
-            values = np.concatenate(parts) if len(parts) > 1 else parts[0]
-            if values.dtype.kind == "S":
-                texts = [text.decode("utf-8", "replace") for text in values.tolist()]
-                values = np.array(texts, object)
-            self._found[name] = values
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.stored)
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def __repr__(self) -> str:
-        kinds = [f"{printable(name)} ({kind})" for name, kind in kept_kinds(self).items()]
-        return f"<columns: {', '.join(kinds) or 'none'}>"
-
-
-def kept_kinds(columns: KeptColumns) -> dict[str, str]:
-    """Return the kind of each column, by name: int64, float64, bool or text."""
-    found = {name: parts[0].dtype for name, parts in columns.stored.items()}
-    return {name: "text" if kind.kind == "S" else kind.name for name, kind in found.items()}
-
-
-_COLUMNS = ("images", "labels", "paths", "weights", "columns")
+_COLUMNS = ("images", "labels", "paths", "weights", "columns", "_sizes")
 """The attributes of a split that refer to its files."""
 
 
@@ -129,6 +40,8 @@ class SplitData:
         weights: NDArray[np.float32] | None = None,
         class_mode: str = "sparse",
         columns: KeptColumns | None = None,
+        sizes: Sequence[NDArray[np.int32]] = (),
+        statistics: Statistics | None = None,
     ) -> None:
         self.name = name
         self.images = images
@@ -140,7 +53,9 @@ class SplitData:
         self.weights = weights
         self.class_mode = class_mode
         self.columns = KeptColumns({}) if columns is None else columns
-        self._resized: weakref.WeakSet[Self] = weakref.WeakSet()
+        self._sizes = tuple(sizes)
+        self._statistics = statistics
+        self._derived: weakref.WeakSet[Self] = weakref.WeakSet()
 
     if not TYPE_CHECKING:  # which would believe in every attribute
 
@@ -150,14 +65,14 @@ class SplitData:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def close(self) -> None:
-        """Close the files; reading rows is then an error, also for resized splits.
+        """Close the files; reading rows is then an error, also for resized splits and views.
 
         `batchify.DatasetFile.close` calls it; arrays that were taken out stay valid.
         """
         for column in (vars(self).pop(name, None) for name in _COLUMNS):
             if isinstance(column, RowArray):
                 column.close()
-        for split in self._resized:
+        for split in list(self._derived):
             split.close()
 
     @property
@@ -245,15 +160,19 @@ class SplitData:
         OptionError
             If the file stores decoded images, or the options are not valid.
         """
-        overrides = replace(
-            self.origin.overrides,
-            target_size=target_size,
-            interpolation=interpolation,
-            fit=fit,
-            scaled_decode=scaled_decode,
+        return self._decoded_with(
+            {
+                "target_size": target_size,
+                "interpolation": interpolation,
+                "fit": fit,
+                "scaled_decode": scaled_decode,
+            }
         )
-        images = self._row_array().decoded_with(overrides)
-        resized = type(self)(
+
+    def _decoded_with(self, changes: Mapping[str, Any]) -> Self:
+        """Return this split with other decoding options."""
+        images = self._row_array().decoded_with(replace(self.origin.overrides, **changes))
+        found = type(self)(
             self.name,
             images,
             self.labels,
@@ -264,9 +183,10 @@ class SplitData:
             weights=self.weights,
             class_mode=self.class_mode,
             columns=self.columns,
+            sizes=self._sizes,
         )
-        self._resized.add(resized)
-        return resized
+        self._derived.add(found)
+        return found
 
     def _at(self, row: int) -> tuple[RowArray, int]:
         number = row_numbers(row, len(self.images))
@@ -291,7 +211,10 @@ class SplitData:
     def __repr__(self) -> str:
         if "images" not in vars(self):
             return f"<batchify split {self.name!r}: closed>"
-        return f"<batchify split {self.name!r}: {plural(len(self), 'image')} of {kind_text(self)}>"
+        return f"<batchify split {self.name!r}: {self._size_text()} of {kind_text(self)}>"
+
+    def _size_text(self) -> str:
+        return plural(len(self), "image")
 
 
 def kind_text(split: SplitData) -> str:

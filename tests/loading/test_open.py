@@ -397,12 +397,12 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     two = tmp_path / "two.h5"
     build(tmp_path / "data", two, BuildOptions(decode=DecodeOptions((8, 8))))
     with pytest.raises(
-        FileFormatError, match=r"train are 8×8×3 uint8 in .*two.*, 20×16×3 uint8 in"
+        FileFormatError, match=r"images are 8×8×3 uint8 in train of .*two.*, 20×16×3"
     ):
         batchify.open([one, two])
     labels = tmp_path / "labels.h5"
     build(tmp_path / "data", labels, dataclasses.replace(SMALL, store=StoreOptions("categorical")))
-    with pytest.raises(FileFormatError, match=r"labels of train are float32 of shape \(3,\) in"):
+    with pytest.raises(FileFormatError, match=r"labels are float32 of shape \(3,\) in train of"):
         batchify.open([one, labels])
     with pytest.raises(FileMissingError, match="no file is given"):
         batchify.open([])
