@@ -257,7 +257,6 @@ class ViewArray(RowArray):
 
     Parameters
     ----------
-    base : ndarray or RowArray
     selected : range or ndarray of intp
         The row numbers in `base`.
     """

@@ -1,4 +1,4 @@
-"""What a model is told about a split: mean and deviation of its pixels, and weights of classes."""
+"""Mean and deviation of the pixels of a split, and weights that balance its classes."""
 
 from __future__ import annotations
 
