@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from batchify import choices
 from batchify.choices import (
@@ -39,6 +40,11 @@ class DecodeOptions(choices.ShortRepr):
         How to resize: ``nearest``, ``bilinear``, ``bicubic``, ``box``, ``hamming`` or ``lanczos``.
     fit : str
         If the aspect ratio differs: ``stretch``, ``crop`` the center, or ``pad`` with black.
+    shorter_side : int, optional
+        With ``crop``: resize the shorter side to so many pixels, and crop the center to
+        `target_size`, with black around smaller images: torchvision's ``Resize`` and
+        ``CenterCrop``. By default, the largest part with the aspect ratio of `target_size` is
+        cropped and resized.
     exif : str
         ``ignore`` EXIF orientation, as Keras does, or ``apply`` it.
     scaled_decode : bool
@@ -71,6 +77,7 @@ class DecodeOptions(choices.ShortRepr):
     max_dimension: int = 65_535
     max_file_size: int = 256 * MIB
     depth: choices.Depth = field(default="clip", metadata=LATER)
+    shorter_side: int | None = field(default=None, metadata=LATER)
     truncated: choices.Truncated = field(default="error", metadata=LATER)
     strict_decode: bool = field(default=False, metadata=LATER)
     plugins: tuple[str, ...] = field(default=(), metadata=DERIVED)
@@ -94,11 +101,32 @@ class DecodeOptions(choices.ShortRepr):
         check_flag("strict decode", self.strict_decode)
         for name in ("max_pixels", "max_dimension", "max_file_size"):
             check_at_least(name.replace("_", " "), getattr(self, name), 1)
+        if self.shorter_side is not None:
+            self._check_shorter_side(self.shorter_side)
         if self.scaled_decode and self.interpolation == "nearest":
             raise OptionError(
                 "scaled decode needs an antialiased interpolation (bilinear, bicubic, box, "
                 "hamming or lanczos): nearest takes single pixels, which shrinking changes"
             )
+
+    def _check_shorter_side(self, side: int) -> None:
+        check_at_least("shorter side", side, 1)
+        if self.fit != "crop":
+            raise OptionError(
+                f"--shorter-side requires --fit crop, and fit is {self.fit}: it resizes an image "
+                "before its center is cropped"
+            )
+        if side * side > self.max_pixels:
+            raise OptionError(
+                f"with --shorter-side {side}, every image has more than the {self.max_pixels:,} "
+                "pixels of --max-pixels"
+            )
+
+    def changed(self, **given: Any) -> Self:
+        """Return these options with some of them changed; any other `fit` ends `shorter_side`."""
+        if given.get("fit", "crop") != "crop":
+            given.setdefault("shorter_side", None)
+        return replace(self, **given)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

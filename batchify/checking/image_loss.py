@@ -60,7 +60,7 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     turned = choices.flag_bit("exif_rotated") if facts.decode.exif == "apply" else 0
 
     def smaller(h: NDArray[np.int32], w: NDArray[np.int32]) -> NDArray[np.bool_]:
-        return is_enlarged(h, w, facts.image_shape, facts.decode.fit)
+        return is_enlarged(h, w, facts.decode)
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
         h, w = split.sizes[:, 0], split.sizes[:, 1]
@@ -69,7 +69,10 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
         return np.asarray(either & (h > 0))
 
     height, width, _ = facts.image_shape
-    return _images(facts, mark, f"are smaller than {height}×{width}")
+    problem = f"are smaller than {height}×{width}"
+    if facts.decode.shorter_side is not None:
+        problem = f"have a shorter side below {facts.decode.shorter_side} (--shorter-side)"
+    return _images(facts, mark, problem)
 
 
 def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:

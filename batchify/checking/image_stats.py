@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.format.reader import Reader
+from batchify.image_options import DecodeOptions
 
 IntT = TypeVar("IntT", np.int32, np.int64)
 MOST_BINS = 16
@@ -87,11 +87,14 @@ class Kinds:
 
 
 def is_enlarged(
-    heights: NDArray[IntT], widths: NDArray[IntT], image_shape: Sequence[int], fit: str
+    heights: NDArray[IntT], widths: NDArray[IntT], options: DecodeOptions
 ) -> NDArray[np.bool_]:
     """Return which images are enlarged on a side; with ``pad``, on both sides."""
-    lower, narrower = heights < image_shape[0], widths < image_shape[1]
-    return lower & narrower if fit == "pad" else lower | narrower
+    if options.shorter_side is not None:
+        shorter: NDArray[np.bool_] = np.minimum(heights, widths) < options.shorter_side
+        return shorter
+    lower, narrower = heights < options.target_size[0], widths < options.target_size[1]
+    return lower & narrower if options.fit == "pad" else lower | narrower
 
 
 def tally_sizes(reader: Reader) -> Sizes:

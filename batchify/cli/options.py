@@ -77,9 +77,11 @@ FILE_OPTIONS = (
            help="nearest, bilinear, bicubic, box, hamming or lanczos."),
     _image("--fit", words=choices.FITS, metavar="HOW",
            help="If the aspect ratio differs: stretch, crop the center, or pad with black."),
+    _image("--shorter-side", **_COUNT,
+           help="Resize the shorter side to N before --fit crop."),
     _image("--exif", words=choices.EXIFS, metavar="HOW",
            help="EXIF orientation: ignore (as Keras does) or apply."),
-    _image("--depth", words=choices.DEPTHS, metavar="HOW",
+    _image("--depth", words=choices.DEPTHS, metavar="HOW", rare=True,
            help="16-bit values in 8 bits: clip (as Keras does) or scale."),
     _image("--scaled-decode", rare=True,
            help="Let the JPEG decoder shrink large photos: much faster, but pixels differ by a few "

@@ -28,6 +28,7 @@ class OptionKeywords(TypedDict, total=False):
     color_mode: choices.ColorMode
     interpolation: choices.Interpolation
     fit: choices.Fit
+    shorter_side: int | None
     exif: choices.Exif
     depth: choices.Depth
     truncated: choices.Truncated
@@ -124,6 +125,7 @@ def make_options(options: BuildOptions | None, keywords: OptionKeywords) -> Buil
         given[group][field] = value
     changed = given.pop("")
     changed["manifest"] = _manifest(base.manifest, given.pop("manifest"))
+    changed["decode"] = base.decode.changed(**given.pop("decode"))
     changed |= {name: replace(getattr(base, name), **some) for name, some in given.items() if some}
     if any(keywords.get(name) for name in ("split", "group_by", "group_duplicates")):
         changed["split_given"] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
+from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions
 
 
@@ -28,6 +29,38 @@ def contained_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int,
     return max(1, (2 * width * target_height + height) // (2 * height)), target_height
 
 
+def resized_size(size: tuple[int, int], options: DecodeOptions) -> tuple[int, int]:
+    """Return the size after ``shorter_side``, in the arithmetic of torchvision's ``Resize``.
+
+    https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.Resize.html
+
+    Raises
+    ------
+    BadImageError
+        If it has more pixels than `options` allow: it is hundreds of times longer than wide.
+    """
+    shorter = options.shorter_side
+    if shorter is None:
+        return size
+    longer = int(shorter * max(size) / min(size))
+    if longer * shorter > options.max_pixels:
+        raise BadImageError(
+            f"with a shorter side of {shorter} its longer side is {longer:,} pixels, which is too "
+            "large (see --max-pixels)"
+        )
+    return (shorter, longer) if size[0] <= size[1] else (longer, shorter)
+
+
+def _center(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the box that torchvision's ``CenterCrop`` takes; it is beyond a smaller image."""
+    left, top = (
+        # halves round to the even number; of an odd number of zeros, the smaller half comes first
+        round((have - want) / 2) if have >= want else -((want - have) // 2)
+        for have, want in zip(size, target, strict=True)
+    )
+    return left, top, left + target[0], top + target[1]
+
+
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -44,24 +77,56 @@ At 2 a photo of 2 megapixels decodes 4 times faster and differs by 1 level on av
 differs by 5 (2 megapixels to 150 x 150, bilinear)."""
 
 
-def shrink_jpeg(image: Image.Image, options: DecodeOptions, *, transposed: bool) -> None:
-    """Let the JPEG decoder reduce the image, down to `_JPEG_MARGIN` times its fitted size."""
+def shrink_jpeg(
+    image: Image.Image, options: DecodeOptions, *, transposed: bool
+) -> tuple[int, int] | None:
+    """Let the JPEG decoder reduce the image, down to `_JPEG_MARGIN` times its fitted size.
+
+    Returns
+    -------
+    tuple of int or None
+        (width, height) before, transposed if the image will be; None if nothing was reduced.
+    """
+    source = image.size
     height, width = options.target_size
     if transposed:
         height, width = width, height
-    if options.fit == "crop":  # the crop box, not the image, must stay larger than the target
+    if options.shorter_side is not None:
+        width, height = resized_size(image.size, options)
+    elif options.fit == "crop":  # the crop box, not the image, must stay larger than the target
         left, top, right, bottom = crop_box(image.size, (width, height))
         width = -(-image.width * width // max(1, right - left))
         height = -(-image.height * height // max(1, bottom - top))
     elif options.fit == "pad":
         width, height = contained_size(image.size, (width, height))
     image.draft(None, (width * _JPEG_MARGIN, height * _JPEG_MARGIN))
+    if image.size == source:
+        return None
+    return source[::-1] if transposed else source
 
 
-def fit_image(image: Image.Image, options: DecodeOptions) -> Image.Image:
-    """Return the image in the target size."""
+def fit_image(
+    image: Image.Image, options: DecodeOptions, source: tuple[int, int] | None = None
+) -> Image.Image:
+    """Return the image in the target size.
+
+    Parameters
+    ----------
+    source : tuple of int, optional
+        What `shrink_jpeg` returned: `shorter_side` goes by the size that the image had before.
+
+    Raises
+    ------
+    BadImageError
+        As `resized_size`.
+    """
     height, width = options.target_size
     target, resample = (width, height), _RESAMPLING[options.interpolation]
+    if options.shorter_side is not None:
+        inner = resized_size(source or image.size, options)
+        if image.size != inner:
+            image = image.resize(inner, resample)
+        return image if inner == target else image.crop(_center(inner, target))
     if image.size == target:
         return image
     if options.fit == "crop":

@@ -338,8 +338,9 @@ def _converted(
 ) -> Image.Image:
     """Return the image in one of some modes, and in the size of `options`."""
     turn = options.exif == "apply" and bool(flags & EXIF_ROTATED)
+    source = None
     if options.scaled_decode and fit:
-        shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
+        source = shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
     if turn:
         from PIL import ImageOps  # rarely needed, and workers start faster without it
 
@@ -348,7 +349,7 @@ def _converted(
         if options.depth == "scale" and flags & SIXTEEN_BIT and not flags & CUT:
             image = Image.fromarray(scaled_to_bytes(np.asarray(image)))
         image = image.convert(modes[0])
-    return fit_image(image, options) if fit else image
+    return fit_image(image, options, source) if fit else image
 
 
 def _one_line(error: BaseException) -> str:

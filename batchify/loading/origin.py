@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from batchify import choices
@@ -29,7 +29,7 @@ class DecodeOverrides:
         from strangers: they could ask for all of the memory.
     target_size : tuple of int, or None
         (height, width).
-    scaled_decode : bool or None
+    interpolation, fit, shorter_side, scaled_decode
         See `batchify.image_options.DecodeOptions`.
     """
 
@@ -37,6 +37,7 @@ class DecodeOverrides:
     target_size: tuple[int, int] | None = None
     interpolation: choices.Interpolation | None = None
     fit: choices.Fit | None = None
+    shorter_side: int | None = None
     scaled_decode: bool | None = None
 
     def apply(self, recorded: DecodeOptions) -> DecodeOptions:
@@ -52,7 +53,7 @@ class DecodeOverrides:
         if not self.trusted:
             for name in _CAPS:
                 changes[name] = min(getattr(recorded, name), getattr(_DEFAULTS, name))
-        options = replace(recorded, **changes)
+        options = recorded.changed(**changes)
         height, width = options.target_size
         if height * width > options.max_pixels:
             raise OptionError(

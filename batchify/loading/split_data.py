@@ -144,6 +144,7 @@ class SplitData:
         *,
         interpolation: choices.Interpolation | None = None,
         fit: choices.Fit | None = None,
+        shorter_side: int | None = None,
         scaled_decode: bool | None = None,
     ) -> Self:
         """Return this split with images of another size; nothing is decoded yet.
@@ -152,8 +153,9 @@ class SplitData:
         ----------
         target_size : tuple of int
             (height, width).
-        interpolation, fit, scaled_decode
-            As for `build`; by default as the file was built.
+        interpolation, fit, shorter_side, scaled_decode
+            As for `build`; by default as the file was built. A `shorter_side` of the file is not
+            used with another `fit` than ``crop``.
 
         Raises
         ------
@@ -165,6 +167,7 @@ class SplitData:
                 "target_size": target_size,
                 "interpolation": interpolation,
                 "fit": fit,
+                "shorter_side": shorter_side,
                 "scaled_decode": scaled_decode,
             }
         )

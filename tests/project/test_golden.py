@@ -382,6 +382,7 @@ BUILDS = [
     _build("grayscale",
            f"zoo {_SIZE} --color-mode grayscale --interpolation bicubic --on-error skip"),
     _build("crop", f"odd {_SIZE} --fit crop --interpolation lanczos"),
+    _build("shorter", f"odd {_SIZE} --fit crop --shorter-side 11 --interpolation bilinear"),
     _build("pad", f"odd {_SIZE} --fit pad --interpolation hamming --exif apply"),
     _build("exif", f"odd {_SIZE} --exif apply"),
     _build("scaled-decode", f"odd {_SIZE} --scaled-decode --interpolation box"),
