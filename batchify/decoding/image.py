@@ -57,7 +57,7 @@ from batchify.decoding.tiff import is_misread_tiff, tiff_pages, tiff_tags
 from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions
 
-_MODES = {
+MODES = {
     "rgb": ("RGB",),
     "rgba": ("RGBA",),
     "grayscale": ("L", "I;16", "I;16L", "I;16B", "I", "F"),
@@ -135,8 +135,22 @@ def decode_image(
     def read(image: ImageFile.ImageFile) -> Decoded:
         return _decoded(image, data, options, fit=fit, deep=deep)
 
+    found, is_truncated = read_truncated(data, options, read)
+    return found._replace(flags=found.flags | TRUNCATED) if is_truncated else found
+
+
+def read_truncated(
+    data: bytes, options: DecodeOptions, read: Callable[[ImageFile.ImageFile], _Result]
+) -> tuple[_Result, bool]:
+    """Open an image; return the result of `read`, and whether the file is incomplete.
+
+    Raises
+    ------
+    BadImageError
+        As `open_image`; and if the file is incomplete, unless the options accept it.
+    """
     try:
-        return read_image(data, options, read)
+        return read_image(data, options, read), False
     except DamagedError as error:
         content = Content(without_metadata(data) or data)
         try:
@@ -146,7 +160,7 @@ def decode_image(
             raise error from None
         if options.truncated == "error":
             raise BadImageError(f"{error}; --truncated accept decodes what is there") from error
-        return found._replace(flags=found.flags | TRUNCATED)
+        return found, True
 
 
 def read_image(
@@ -261,18 +275,16 @@ def _decoded(
 ) -> Decoded:
     """Decode an open image; `data` is the content of its file."""
     width, height = image.size
-    if options.exif == "apply" and image.format == "PNG":
-        image.load()  # its EXIF may come after the pixels
-    flags, lost = source_flags(image), NOTHING_LOST
+    flags, lost = flags_to_decode(image, options), NOTHING_LOST
     is_scalar = bool(flags & SIXTEEN_BIT) and not flags & CUT
-    modes = _MODES["grayscale" if is_scalar and deep else options.color_mode]
+    modes = MODES["grayscale" if is_scalar and deep else options.color_mode]
     if flags & THIRTY_TWO_BIT:
         _check_deep(image, options)
     elif is_scalar and image.mode not in modes and options.depth == "clip":
         values = np.asarray(image)
         if clipped := int(np.count_nonzero(values > _MAX_BYTE)):
             flags, lost = flags | CLIPPED, Lost(clipped, values.size)
-    pixels = np.asarray(_converted(image, options, flags, modes, fit=fit))
+    pixels = np.asarray(converted(image, options, flags, modes, fit=fit))
     if image.format == "PNG" and exif_orientation(image) > 1:
         flags |= EXIF_ROTATED
     if pixels.dtype != np.uint8:
@@ -284,6 +296,13 @@ def _decoded(
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
     return Decoded(pixels, (height, width), flags, lost)
+
+
+def flags_to_decode(image: ImageFile.ImageFile, options: DecodeOptions) -> int:
+    """Return the flags of an open image that decide how it is decoded."""
+    if options.exif == "apply" and image.format == "PNG":
+        image.load()  # its EXIF may come after the pixels
+    return source_flags(image)
 
 
 def _check_deep(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
@@ -333,7 +352,7 @@ def _deep_pixels(pixels: NDArray[Any], flags: int) -> NDArray[Any]:
     return pixels
 
 
-def _converted(
+def converted(
     image: Image.Image, options: DecodeOptions, flags: int, modes: tuple[str, ...], *, fit: bool
 ) -> Image.Image:
     """Return the image in one of some modes, and in the size of `options`."""

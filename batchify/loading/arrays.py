@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from batchify.format.images import StoredPixels
 from batchify.loading.chunks import gather_chunks
 from batchify.loading.indexing import Chain, Rows, Selected, row_numbers, rows_of
 from batchify.loading.origin import DecodeOverrides, Origin, closed, reopened
+
+if TYPE_CHECKING:
+    from batchify.decoding.pil_image import PilImage
 
 
 class RowArray(ABC):
@@ -60,6 +63,10 @@ class RowArray(ABC):
     @abstractmethod
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk, or one row if there are no chunks; shape (n, H, W, C)."""
+
+    @abstractmethod
+    def pil_image(self, row: int) -> PilImage:
+        """Return a row as a PIL image: in the size of its file, or of the stored pixels."""
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, in any order, into `out`; usable from several threads.
@@ -180,6 +187,10 @@ class StoredArray(RowArray):
             raise FileAccessError(f"{where} of {self.origin.split}: {error}") from error
         return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
 
+    def pil_image(self, row: int) -> PilImage:
+        """Return the stored pixels of a row as a PIL image."""
+        return _stored_pil_image(self[row])
+
 
 class ChainedArray(RowArray):
     """The images, or masks, of several files, concatenated.
@@ -232,6 +243,11 @@ class ChainedArray(RowArray):
         owner, inner = self._chunks.find(index)
         part = self._parts[owner]
         return part.chunk(inner) if isinstance(part, RowArray) else part[inner : inner + 1]
+
+    def pil_image(self, row: int) -> PilImage:
+        """Return a row of one of the files as a PIL image."""
+        owner, inner = self._chain.find(row)
+        return pil_image(self._parts[owner], inner)
 
     def decoded_with(self, overrides: DecodeOverrides) -> ChainedArray:
         """Return the same images with other decoding options."""
@@ -293,6 +309,10 @@ class ViewArray(RowArray):
         """Return one row."""
         return np.asarray(self[index : index + 1])
 
+    def pil_image(self, row: int) -> PilImage:
+        """Return a row as a PIL image."""
+        return pil_image(self.base, int(self.selected[row]))
+
     def locate(self, row: int) -> tuple[RowArray, int]:
         """Return the array of the file that a row is in, and the row's number there."""
         if not isinstance(self.base, RowArray):
@@ -325,3 +345,14 @@ def gather(images: Column, rows: Rows, out: NDArray[Any]) -> None:
         images.gather(rows, out)
     else:  # "clip" writes into `out` directly; "raise" would buffer it
         np.take(images, rows, axis=0, out=out, mode="clip")
+
+
+def pil_image(images: Column, row: int) -> PilImage:
+    """Return a row of 8-bit images as a PIL image, in the size of its file if that is stored."""
+    return images.pil_image(row) if isinstance(images, RowArray) else _stored_pil_image(images[row])
+
+
+def _stored_pil_image(pixels: NDArray[Any]) -> PilImage:
+    from batchify.decoding.pil_image import as_pil_image  # Pillow, which training rarely needs
+
+    return as_pil_image(pixels)

@@ -81,12 +81,17 @@ class BatchServer:
             self._gather(rows, out)
         else:
             self._multiply(rows, out)
-        batch: tuple[NDArray[Any], ...] = (out,)
+        columns = self.columns(rows)
+        return (out, *columns) if columns else out
+
+    def columns(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+        """Return what a batch has in addition to its images."""
+        found: tuple[NDArray[Any], ...] = ()
         if self._split.labels is not None:
-            batch += (self._split.labels[rows].astype(self._labels_dtype, copy=False),)
+            found += (self._split.labels[rows].astype(self._labels_dtype, copy=False),)
         if self._with_rows:
-            batch += (rows.astype(np.int64),)
-        return batch if len(batch) > 1 else out
+            found += (rows.astype(np.int64),)
+        return found
 
     def _multiply(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read and multiply rows, a block at a time."""
@@ -238,6 +243,10 @@ class Batches:
         """
         numbers = self.split.row_numbers(rows)
         return self._reader.read(numbers, self._reader.array(len(numbers)))
+
+    def columns(self, rows: Rows) -> tuple[NDArray[Any], ...]:
+        """Return what the batch of some rows has in addition to its images."""
+        return self._reader.columns(rows)
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order(self.epoch)

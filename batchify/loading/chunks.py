@@ -6,18 +6,20 @@ import itertools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.system import usable_cpus
+from batchify.common.system import in_order, usable_cpus
 from batchify.loading.indexing import Rows
 
 Chunk = Callable[[int], NDArray[Any]]
 """Returns the rows of a chunk, given its number."""
+
+_Row = TypeVar("_Row")
 
 
 def gather_chunks(chunk: Chunk, starts: Rows | None, rows: Rows, out: NDArray[Any]) -> None:
@@ -46,6 +48,11 @@ def gather_chunks(chunk: Chunk, starts: Rows | None, rows: Rows, out: NDArray[An
     else:
         for _ in _pool().map(copy, pieces):
             pass
+
+
+def read_ahead(read: Callable[[int], _Row], rows: Iterable[int]) -> Iterator[_Row]:
+    """Yield what `read` returns for each row, in their order; threads read a few rows ahead."""
+    return map(read, rows) if usable_cpus() == 1 else in_order(_pool(), read, rows)
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}

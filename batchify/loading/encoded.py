@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from batchify.common.text import printable
 from batchify.decoding.batch import PixelWriter
 from batchify.decoding.image import decode_image
+from batchify.decoding.pil_image import PilImage, as_pil_image, decode_pil_image
 from batchify.decoding.pillow_settings import set_pillow_limits, silence_pillow
 from batchify.errors import BadImageError, FileAccessError, FileFormatError
 from batchify.format.config import recorded_options
@@ -19,6 +22,8 @@ from batchify.format.images import EncodedFiles
 from batchify.format.reader import Reader
 from batchify.loading.arrays import RowArray
 from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
+
+_Image = TypeVar("_Image")
 
 
 class EncodedImages:
@@ -85,6 +90,17 @@ class EncodedImages:
         self._writer.put(decoded, out)
         return out
 
+    def pil_image(self, data: bytes) -> PilImage:
+        """Return an encoded file as a PIL image, not resized; for pixels of 8 bits.
+
+        Raises
+        ------
+        BadImageError
+            If the image cannot be decoded.
+        """
+        found = decode_pil_image(data, self._options)
+        return as_pil_image(self.pixels(data, fit=False)) if found is None else found
+
     def close(self) -> None:
         """Close the file; this also happens when nothing refers to it any more."""
         self.files.close()
@@ -111,7 +127,7 @@ class EncodedArray(RowArray):
         FileFormatError
             If the image cannot be decoded.
         """
-        return self._decoded(index, fit=True)[np.newaxis]
+        return self._decoded(index, self._images.pixels)[np.newaxis]
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of a row's image file.
@@ -128,7 +144,11 @@ class EncodedArray(RowArray):
 
     def decode(self, row: int) -> NDArray[Any]:
         """Return a row at the size of its file, shape (h, w, C)."""
-        return self._decoded(row, fit=False)
+        return self._decoded(row, partial(self._images.pixels, fit=False))
+
+    def pil_image(self, row: int) -> PilImage:
+        """Return a row as a PIL image, in the size of its file."""
+        return self._decoded(row, self._images.pil_image)
 
     def decoded_with(self, overrides: DecodeOverrides) -> EncodedArray:
         """Return the same images with other decoding options.
@@ -141,9 +161,9 @@ class EncodedArray(RowArray):
         origin = replace(self.origin, overrides=overrides)
         return EncodedArray(self._images.decoded_with(overrides), origin)
 
-    def _decoded(self, row: int, *, fit: bool) -> NDArray[Any]:
+    def _decoded(self, row: int, decode: Callable[[bytes], _Image]) -> _Image:
         try:
-            return self._images.pixels(self.encoded(row), fit=fit)
+            return decode(self.encoded(row))
         except BadImageError as error:
             raise FileFormatError(f"{self._where(row)} cannot be decoded: {error}") from error
 

@@ -6,8 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from numpy.typing import NDArray
-
+from batchify.choices import check_flag
 from batchify.common.system import missing_extra
 from batchify.errors import BatchifyError
 from batchify.loading.batches import Batches, BatchOptions
@@ -82,8 +81,9 @@ class Split(SplitViews):
 
     def to_torch(
         self,
-        transform: Callable[[NDArray[Any]], Any] | None = None,
+        transform: Callable[[Any], Any] | None = None,
         *,
+        original: bool = False,
         batch_size: int | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
@@ -100,6 +100,10 @@ class Split(SplitViews):
             Receives the stored image, an ndarray of shape (H, W, C), or with `batch_size` the
             images of a batch, (n, H, W, C); its result is returned instead. By default images are
             tensors, (C, H, W) or (n, C, H, W), in channels-last memory.
+        original : bool
+            For rows: `transform` receives a PIL image, as torchvision's transforms for training
+            expect. If the file has encoded images, it has the size of the image file
+            (`pil_image`); otherwise, the stored pixels. Without a transform, items are PIL images.
         batch_size : int, optional
             None makes a map-style dataset of rows, for ``DataLoader(rows, 32, shuffle=True)``. A
             number makes an iterable dataset of whole batches, many times faster, for
@@ -129,7 +133,11 @@ class Split(SplitViews):
         ------
         ExtraMissingError
             If PyTorch cannot be imported.
+        OptionError
+            If an option is for rows or for batches only, or `original` for images that are not
+            uint8.
         """
+        check_flag("original", original)
         make_dataset = _adapter("torch").make_dataset
         options = BatchOptions(
             1 if batch_size is None else batch_size,
@@ -139,7 +147,8 @@ class Split(SplitViews):
             prefetch=prefetch,
             with_rows=with_rows,
         )
-        return make_dataset(self, options, transform, pin_memory, rows=batch_size is None)
+        rows = batch_size is None
+        return make_dataset(self, options, transform, pin_memory, rows=rows, original=original)
 
     def to_keras(
         self,

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import labelled, plural
-from batchify.loading.arrays import Column, RowArray, gather, only_pixels
+from batchify.errors import OptionError
+from batchify.loading.arrays import Column, RowArray, gather, only_pixels, pil_image
 from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.indexing import Rows, row_numbers
-from batchify.loading.origin import Origin, closed, reopened
+from batchify.loading.origin import Origin, closed, reopened, shown_files
+
+if TYPE_CHECKING:
+    from batchify.decoding.pil_image import PilImage
 
 Statistics = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Mean and standard deviation of each channel of the images, times ``scale_factor``."""
@@ -138,6 +142,42 @@ class SplitData:
         images, number = self._at(row)
         return images.decode(number)
 
+    def pil_image(self, row: int) -> PilImage:
+        """Return a row as a PIL image: of an encoded file in the size of the image file.
+
+        Color mode and EXIF are those of the split. Otherwise, it has the stored pixels.
+
+        Returns
+        -------
+        PIL.Image.Image
+            Mode RGB, RGBA or L; the caller's own.
+
+        Raises
+        ------
+        OptionError
+            If the images are not uint8.
+        IndexError
+            If there is no such row.
+        FileAccessError, FileFormatError
+            If the image cannot be read or decoded.
+        """
+        self.check_pil_images()
+        return pil_image(self.images, self._number(row))
+
+    def check_pil_images(self) -> None:
+        """Refuse images that PIL does not have.
+
+        Raises
+        ------
+        OptionError
+            If they are not uint8.
+        """
+        if self.images.dtype != np.uint8:
+            raise OptionError(
+                f"{self.name} of {shown_files(self.origin.files)} has {self.images.dtype} images, "
+                "and PIL images have 8 bits per channel: use arrays, or build with --dtype uint8"
+            )
+
     def resized(
         self,
         target_size: tuple[int, int],
@@ -192,10 +232,13 @@ class SplitData:
         return found
 
     def _at(self, row: int) -> tuple[RowArray, int]:
+        return self._row_array().locate(self._number(row))
+
+    def _number(self, row: int) -> int:
         number = row_numbers(row, len(self.images))
         if number.ndim:
             raise IndexError(f"one row at a time, not {row!r}")
-        return self._row_array().locate(int(number))
+        return int(number)
 
     def _row_array(self) -> RowArray:
         if not isinstance(self.images, RowArray):

@@ -19,7 +19,7 @@ from helpers.encoding import SMALL, decoded
 from helpers.properties import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 import batchify
 from batchify import choices
@@ -136,6 +136,80 @@ def test_images_at_their_own_size(pair: tuple[Path, Path, Path]) -> None:
     np.testing.assert_array_equal(floats, pixels)
 
 
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")
+@pytest.mark.parametrize(
+    ("color_mode", "depth"),
+    [("rgb", "clip"), ("rgb", "scale"), ("rgba", "clip"), ("grayscale", "scale")],
+)
+@pytest.mark.parametrize("exif", choices.EXIFS)
+def test_pil_images_are_those_of_pillow(
+    odd: Path,
+    tmp_path: Path,
+    color_mode: choices.ColorMode,
+    exif: choices.Exif,
+    depth: choices.Depth,
+) -> None:
+    """In their own size and color mode, turned, and with eight bits; the caller may change them."""
+    options = BuildOptions(
+        discover=DiscoverOptions(("webp", "gif")),
+        split=SplitOptions(validation=0),
+        decode=DecodeOptions((20, 16), color_mode, exif=exif, depth=depth),
+        store=StoreOptions(store="encoded"),
+    )
+    build(odd, tmp_path / "out.h5", options, workers=1)
+    with batchify.open(tmp_path / "out.h5") as data:
+        split = data["train"]
+        images = [split.pil_image(row) for row in range(len(split))]
+        paths = split.paths[:]
+    modes = {"rgb": "RGB", "rgba": "RGBA", "grayscale": "L"}
+    for image, path in zip(images, paths, strict=True):
+        wanted: Image.Image = Image.open(io.BytesIO((odd / path).read_bytes()))
+        if exif == "apply":
+            wanted = ImageOps.exif_transpose(wanted)
+        if depth == "scale" and wanted.mode.startswith("I;16"):
+            values = np.asarray(wanted).astype(np.uint32)
+            wanted = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        wanted = wanted.convert(modes[color_mode])
+        assert (image.mode, image.size) == (wanted.mode, wanted.size), path
+        np.testing.assert_array_equal(image, wanted, path)
+        image.paste(0, (0, 0, 5, 5))
+
+
+def test_pil_images_of_stored_pixels(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Mapped, compressed or among encoded files; only bytes are an image of PIL."""
+    root, path, pixels = pair
+    options = dataclasses.replace(
+        decoded(SMALL),
+        decode=DecodeOptions((20, 16), "grayscale"),
+        store=StoreOptions(compression="gzip"),
+    )
+    build(root, tmp_path / "gray.h5", options)
+    for file in (pixels, tmp_path / "gray.h5"):
+        split = batchify.open(file)["train"]
+        image = split.pil_image(-1)
+        assert image.size == (16, 20)
+        assert image.mode == ("RGB" if file == pixels else "L")
+        np.testing.assert_array_equal(image, split.images[-1].squeeze())
+        image.paste(0, (0, 0, 5, 5))
+    mixed = batchify.open([path, pixels])["train"]
+    sizes = {mixed.pil_image(row).size for row in range(len(mixed))}
+    assert sizes == {(61, 43), (17, 90), (16, 20)}
+    view = mixed.select([-1, 0, -1])
+    assert [view.pil_image(row).size for row in range(3)] == [
+        (16, 20),
+        view.decode(1).shape[1::-1],
+        (16, 20),
+    ]
+    assert batchify.open(path)["train"].resized((5, 7)).pil_image(0).size in sizes
+    with pytest.raises(IndexError, match="one row at a time"):
+        mixed.pil_image([1])  # type: ignore[arg-type]
+    for dtype, store in (("uint16", "encoded"), ("float32", "decoded")):
+        how = StoreOptions(dtype=dtype, store=store)  # type: ignore[arg-type]
+        build(root, tmp_path / f"{dtype}.h5", dataclasses.replace(SMALL, store=how))
+        with pytest.raises(OptionError, match=f"train of .*{dtype}.h5 has {dtype} images, and PIL"):
+            batchify.open(tmp_path / f"{dtype}.h5")["train"].pil_image(0)
+
+
 def test_any_other_size(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """What a build at that size stores; the split it was asked of stays as it is."""
     root, path, _ = pair
@@ -231,7 +305,7 @@ def test_a_damaged_row_is_named(photos: Path, tmp_path: Path) -> None:
     build(photos, tmp_path / "out.h5", SMALL)
     split = batchify.open(damaged(tmp_path / "out.h5", 3))["train"]
     message = r"out\.h5, row 3 of train cannot be decoded: not an image"
-    for call in (split.__getitem__, split.decode):
+    for call in (split.__getitem__, split.decode, split.pil_image):
         with pytest.raises(FileFormatError, match=message):
             call(3)
     with pytest.raises(FileFormatError, match=message):

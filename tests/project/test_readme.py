@@ -41,7 +41,9 @@ def blocks_of(page: str) -> list[tuple[str, str]]:
 
 BLOCKS = [block for page in TEXTS for block in blocks_of(page)]
 
-FRAMEWORKS = ("datasets", "torch", "keras", "tensorflow", "grain")
+FRAMEWORKS = (
+    "datasets", "torchvision", "albumentations", "torch", "keras", "tensorflow", "grain",
+)  # fmt: skip
 """A block needs the first of these that it imports."""
 
 
@@ -134,13 +136,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_every_training_loop_runs(built: Path, name: str) -> None:
-    """The one of each framework, where it is installed; PyTorch has three, Keras has four."""
+    """The one of each framework, where it is installed; PyTorch has three, Keras has five."""
     loops = [
         (frameworks_of(text), text)
         for kind, text in BLOCKS
         if kind == "python" and frameworks_of(text)[:1] == [name]
     ]
-    assert len(loops) == {"torch": 3, "keras": 4}.get(name, 1)
+    assert len(loops) == {"torch": 3, "keras": 5}.get(name, 1)
     for needed, text in loops:
         for each in {*needed, "torch"} if name == "keras" else needed:
             if importlib.util.find_spec(each) is None:

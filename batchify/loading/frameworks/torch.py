@@ -7,6 +7,7 @@ channels-last memory: (C, H, W) views of (H, W, C).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,15 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
 from batchify.errors import OptionError
-from batchify.loading.arrays import Column
+from batchify.loading.arrays import Column, pil_image
 from batchify.loading.batches import Batches, BatchOptions
+from batchify.loading.chunks import read_ahead
 from batchify.loading.epoch_order import chunk_starts, shuffled_rows
 from batchify.loading.frameworks.shared_memory import channels_first, label_tensor, lender, lent
 from batchify.loading.indexing import Rows
 from batchify.loading.split_data import SplitData
 
-Transform = Callable[[NDArray[Any]], Any]
+Transform = Callable[[Any], Any]
 
 
 def make_dataset(
@@ -33,36 +35,47 @@ def make_dataset(
     pin_memory: bool,
     *,
     rows: bool,
+    original: bool,
 ) -> TorchRows | TorchBatches:
     """Return a PyTorch dataset of the rows of a split, or of whole batches.
 
     Raises
     ------
     OptionError
-        If rows are asked for with options of batches.
+        If rows are asked for with options of batches, or batches with options of rows.
     """
     batches = Batches(split, options, float_labels=False)
     if not rows:
+        if original:
+            raise OptionError(
+                "original is for rows: images of different sizes are not one batch; "
+                "give batch_size to the DataLoader"
+            )
         return TorchBatches(batches, transform, pin_memory)
     if options.shuffle or options.drop_last or options.prefetch or pin_memory:
         raise OptionError(
             "shuffle, drop_last, prefetch and pin_memory are for whole batches; give "
             "batch_size, or give them to the DataLoader"
         )
-    return TorchRows(batches, transform)
+    if original:
+        split.check_pil_images()
+    return TorchRows(batches, transform, original)
 
 
 class TorchRows(Dataset[Any]):
     """A split as a map-style dataset of (image, label).
 
-    An image is a tensor (C, H, W), or the result of `transform` for the stored ndarray (H, W, C); a
-    label is as stored. The row number follows if the options ask for it. If several rows are asked
-    for together, by ``BatchSampler`` and ``batch_size=None``, an item is their batch, (n, C, H, W).
+    An image is a tensor (C, H, W), or the result of `transform` for the stored ndarray (H, W, C)
+    or, with `original`, for a PIL image; a label is as stored. The row number follows if the
+    options ask for it. If several rows are asked for together, by ``BatchSampler`` and
+    ``batch_size=None``, an item is their batch, (n, C, H, W).
 
     Parameters
     ----------
     batches : Batches
         Reads the rows.
+    original : bool
+        See `batchify.loading.split.Split.to_torch`.
 
     Attributes
     ----------
@@ -73,12 +86,15 @@ class TorchRows(Dataset[Any]):
         The labels of all rows.
     """
 
-    def __init__(self, batches: Batches, transform: Transform | None) -> None:
+    def __init__(
+        self, batches: Batches, transform: Transform | None, original: bool = False
+    ) -> None:
         self.split = batches.split
         self.classes = self.split.classes
         self.class_to_idx = self.split.class_to_idx
         self._batches = batches
         self._transform = transform
+        self._original = original
 
     @property
     def targets(self) -> Column | None:
@@ -93,19 +109,29 @@ class TorchRows(Dataset[Any]):
         rows = self.split.row_numbers(key)
         if not rows.ndim:
             return self.__getitems__([int(rows)])[0]
-        if self._transform is not None:
+        if self._transform is not None or self._original:
             return default_collate(self.__getitems__(rows))
         return next(_delivered(self._batches, [rows], None))
 
     def __getitems__(self, rows: Sequence[int] | Rows) -> list[Any]:
         """Return ``[self[row] for row in rows]``, gathered together."""
-        found = self._batches.read(rows)
-        images, *columns = found if isinstance(found, tuple) else (found,)
-        if self._transform is None:
-            items = list(channels_first(images))
+        images: Any
+        columns: Sequence[NDArray[Any]]
+        if self._original:
+            numbers = self.split.row_numbers(rows)
+            images, columns = self._pil_images(numbers), self._batches.columns(numbers)
         else:
-            items = [self._transform(image) for image in images]
+            found = self._batches.read(rows)
+            images, *columns = found if isinstance(found, tuple) else (found,)
+            if self._transform is None:
+                images = channels_first(images)
+        items = list(images if self._transform is None else map(self._transform, images))
         return list(zip(items, *columns, strict=True)) if columns else items
+
+    def _pil_images(self, rows: Rows) -> Iterator[Any]:
+        """Yield rows as PIL images; without workers of the loader, threads decode them."""
+        read = partial(pil_image, self.split.images)
+        return (map if get_worker_info() else read_ahead)(read, rows.tolist())
 
     def __repr__(self) -> str:
         return f"<PyTorch rows of {self.split!r}>"
