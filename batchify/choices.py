@@ -63,6 +63,20 @@ def check_positive(name: str, value: float) -> None:
         raise OptionError(f"{name} must be a number above 0, not {value!r}")
 
 
+def check_folds(folds: int | None, fold: int | None) -> None:
+    """Refuse folds of which it is not clear which one is for validation."""
+    if fold is not None:
+        check_at_least("fold", fold, 0)
+    if folds is None:
+        return
+    check_at_least("folds", folds, 2)
+    last = folds - 1
+    if fold is None:
+        raise OptionError(f"--folds {folds} needs --fold, the one for validation: 0 to {last}")
+    if fold > last:
+        raise OptionError(f"fold must be 0 to {last}, since there are {folds} folds, not {fold}")
+
+
 def check_workers(workers: int | None, image_timeout_s: float) -> None:
     """Refuse values that are not valid, before any work."""
     if workers is not None:

@@ -15,6 +15,7 @@ from batchify.choices import (
     check_at_least,
     check_choice,
     check_flag,
+    check_folds,
     check_pattern,
 )
 from batchify.errors import OptionError
@@ -268,6 +269,11 @@ class SplitOptions(choices.ShortRepr):
         Share of each class, at least 0 and less than 1. There is no split with a share of 0. By
         default 0.2 and 0; if the dataset has splits, a share takes one that it lacks from train,
         and by default none is taken.
+    folds : int, optional
+        Cross-validation: divide the images, except those of test, into so many folds.
+    fold : int, optional
+        The fold that is validation, from 0; the others are train. Without `folds`, the rows of a
+        manifest whose column ``fold`` has this number.
     shuffle : bool
         Permute the rows of each split with `seed`, as Keras does.
     seed : int
@@ -294,9 +300,12 @@ class SplitOptions(choices.ShortRepr):
     group_duplicates: bool = False
     max_per_class: int | None = None
     limit: int | None = None
+    folds: int | None = None
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("split policy", self.policy, choices.POLICIES)
+        self._check_folds()
         for name in ("shuffle", "group_duplicates"):
             check_flag(name.replace("_", " "), getattr(self, name))
         self.check_groups()
@@ -309,7 +318,7 @@ class SplitOptions(choices.ShortRepr):
             if getattr(self, name) is not None:  # 0, 0.0 and -0.0 are one build
                 object.__setattr__(self, name, float(share) + 0.0)
         validation, test = map(self.share, choices.SHARES)
-        if validation + test >= 1:
+        if validation + test >= 1 and self.folds is None:
             raise OptionError(
                 f"validation split {validation} and test split {test} leave nothing to train on"
             )
@@ -327,8 +336,23 @@ class SplitOptions(choices.ShortRepr):
 
     def share(self, split: str) -> float:
         """Return the share of validation or test, if a policy makes the splits."""
+        if split == "validation" and self.folds is not None:
+            return 1 / self.folds
         share: float | None = getattr(self, split)
         return choices.SHARES[split] if share is None else share
+
+    def _check_folds(self) -> None:
+        check_folds(self.folds, self.fold)
+        if self.fold is None:
+            return
+        if self.validation is not None:
+            raise OptionError("--fold is the validation split; remove --validation-split")
+        if self.policy == "keras-utils":
+            raise OptionError("split keras-utils has no folds; choose another --split")
+        if self.limit is not None or self.max_per_class is not None:
+            raise OptionError(
+                "--limit and --max-per-class would draw other images for each fold; remove them"
+            )
 
     def check_groups(self, *, column: bool = False) -> None:
         """Refuse groups that the policy would not keep together: the splits would leak.

@@ -67,6 +67,10 @@ class BuildOptions(choices.ShortRepr):
         if self.discover.as_keras_utils != as_keras_utils:
             discover = replace(self.discover, as_keras_utils=as_keras_utils)
             object.__setattr__(self, "discover", discover)
+        if self.split.fold is not None and self.split.folds is None and self.manifest is None:
+            raise OptionError(
+                "--fold needs --folds, or a --manifest with a column fold: --folds 5 --fold 0"
+            )
         self._check_manifest()
         if self.split.max_per_class and self.store.class_mode not in choices.INDEXED_MODES:
             raise OptionError(
@@ -159,6 +163,8 @@ class BuildOptions(choices.ShortRepr):
         config["shuffle"], config["seed"] = self.split.shuffle, self.split.seed
         limits = {"max_per_class": self.split.max_per_class, "limit": self.split.limit}
         config.update({name: most for name, most in limits.items() if most is not None})
+        if self.split.fold is not None:
+            config["fold"] = self.split.fold
         if self.manifest is not None:
             config["label_columns"] = self.manifest.label_columns
         has_splits = layout == "splits" or is_split
@@ -168,6 +174,9 @@ class BuildOptions(choices.ShortRepr):
             config["split"] = self.split.policy
             for name in from_train or choices.SHARES:
                 config[f"{name}_split"] = self.split.share(name)
+            if self.split.folds is not None:
+                del config["validation_split"]
+                config["folds"] = self.split.folds
             if self.split.group_by:
                 config["group_by"] = self.split.group_by
             if self.split.group_duplicates:

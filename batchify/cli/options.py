@@ -94,6 +94,11 @@ FILE_OPTIONS = (
            help="Share of each class for validation.  [default: 0.2; none if DATASET has splits]"),
     _label("--test-split", type=float, metavar="SHARE",
            help="Share of each class for testing.  [default: 0]"),
+    _label("--folds", type=click.IntRange(min=2), metavar="K", rare=True,
+           help="Cross-validation: divide the images into K folds; see --fold."),
+    _label("--fold", type=click.IntRange(min=0), metavar="I", rare=True,
+           help="Fold for validation, from 0 to K-1, as in scikit-learn; the others are for "
+           "training."),
     _label("--group-by", metavar="REGEX",
            help="Keep files in one split if this finds the same group in their paths, e.g. "
            "'(patient\\d+)'."),

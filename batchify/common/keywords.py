@@ -37,6 +37,8 @@ class OptionKeywords(TypedDict, total=False):
     validation_split: float | None
     test_split: float | None
     split: choices.Policy
+    folds: int | None
+    fold: int | None
     group_by: str
     group_duplicates: bool
     max_per_class: int | None

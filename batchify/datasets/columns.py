@@ -136,6 +136,17 @@ def parse_split(text: str) -> int:
     return found
 
 
+def parse_fold(text: str) -> int:
+    """Return the number of a fold, which may be written as a float, or raise ValueError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value.is_integer():
+        raise ValueError(_bad("fold", text, "not a whole number"))
+    return int(value)
+
+
 def _bad(name: str, text: str, what: str) -> str:
     shown = printable(text if len(text) <= 100 else text[:100] + "…")
     return f"{printable(name)} {shown} is {what}" if text.strip() else f"{printable(name)} is empty"
@@ -207,6 +218,8 @@ class Columns:
     ----------
     lines : array of int64
         The line on which each row begins.
+    folds : set of int
+        The folds of rows that are not test, if there is a column for them.
     unlabelled : int
         Rows without a label: they were ignored, or no labels are needed.
     """
@@ -225,6 +238,8 @@ class Columns:
         self._mode = options.store.class_mode
         self._labels = labels
         self._at = {name: 1 + len(labels) + i for i, name in enumerate(optional)}
+        self._fold = options.split.fold
+        self.folds: set[int] = set()
         self.lines = array("q")
         self.paths, self.masks = TextColumn(), TextColumn()
         self.classes = ClassColumn(options.discover)
@@ -250,6 +265,8 @@ class Columns:
             return
         path = clean_path("path", texts[0])
         split = parse_split(texts[at["split"]]) if "split" in at else None
+        if "fold" in at:
+            split = self._split_of_fold(split, texts[at["fold"]])
         group = parse_text("group", texts[at["group"]]) if "group" in at else None
         weighs = parse_weight("weight", texts[at["weight"]]) if "weight" in at else None
         kept = [
@@ -279,6 +296,17 @@ class Columns:
         if weighs is not None:
             self._weights.append(weighs)
 
+    def _split_of_fold(self, split: int | None, text: str) -> int:
+        """Return the split of a row by its fold; rows of a test split stay there."""
+        train, validation, test = range(3)
+        if split == test:
+            return test
+        if split == validation:
+            raise ValueError("split is validation, which --fold takes from the column fold")
+        fold = parse_fold(text)
+        self.folds.add(fold)
+        return validation if fold == self._fold else train
+
     @property
     def values(self) -> NDArray[np.float32] | None:
         """Labels that are numbers, shape (n, K); None if they are classes or masks."""
@@ -294,7 +322,8 @@ class Columns:
     @property
     def splits(self) -> NDArray[np.uint8] | None:
         """Numbers in `choices.SPLITS`, shape (n,); None if there is no such column."""
-        return np.frombuffer(self._splits, np.uint8) if "split" in self._at else None
+        is_split = "split" in self._at or "fold" in self._at
+        return np.frombuffer(self._splits, np.uint8) if is_split else None
 
     @property
     def groups(self) -> NDArray[np.uint8] | None:

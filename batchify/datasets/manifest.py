@@ -33,6 +33,8 @@ from batchify.errors import BatchifyWarning
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.tree import Tree
 
+_SHOWN_FOLDS = 20
+
 
 def read_dataset(
     directory: str | os.PathLike[str],
@@ -113,6 +115,9 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     )
     if not len(samples) and not columns.classes.unlisted:
         raise errors.error("lists no images" + " with a label" * bool(columns.unlabelled))
+    if columns.folds and options.split.fold not in columns.folds:
+        folds = ", ".join(map(str, sorted(columns.folds)[:_SHOWN_FOLDS]))
+        raise errors.error(f"has no row of fold {options.split.fold}, only of {folds}")
     if is_indexed and (doubt := _label_doubt(roles, columns, options)):
         if mode != "none":
             raise errors.error(doubt)

@@ -86,6 +86,8 @@ def find_roles(
     finder = _Finder(walk, images, options, table, errors)
     finder.check_header()
     optional = {role: name for role in OPTIONAL_COLUMNS if (name := finder.named(role)) is not None}
+    if options.split.fold is not None and options.split.folds is None:
+        optional["fold"] = finder.required("fold")
     given = tuple(finder.required(name) for name in options.manifest.label_columns)
     kept = tuple(map(finder.kept, options.manifest.keep_columns))
     warnings: tuple[BatchifyWarning, ...] = ()
@@ -189,7 +191,10 @@ class _Finder:
         """Return the column with a name, or raise ManifestError."""
         name = self.named(wanted)
         if name is None:
-            advice = {"path": "--path-column names the column of paths"}
+            advice = {
+                "path": "--path-column names the column of paths",
+                "fold": "--fold takes the rows of validation from it; --folds K makes K folds",
+            }
             raise self._missing(
                 wanted, advice.get(wanted, "--label-columns names the columns of labels")
             )

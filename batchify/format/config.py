@@ -91,6 +91,8 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         **{each.name: each.default for group in _GROUPS for each in _own_fields(group)},
         "rescale": rescales.get(dtype, choices.AUTO),
         "max_pixels": RECORDED_MAX_PIXELS,
+        "folds": None,
+        "fold": None,
         "group_by": "",
         "group_duplicates": False,
         "max_per_class": None,
@@ -106,6 +108,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         words += ["--layout", "flat"]
     taken = config.get("from_train")
     shares = [f"{name}_split" for name in taken] if isinstance(taken, list) else []
+    shares = [name for name in shares if name in config]
     for name, default in defaults.items():  # other names, in an untrusted file, are ignored
         plain = list(default) if isinstance(default, tuple) else default
         value = config.get(name, plain)

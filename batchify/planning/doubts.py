@@ -78,6 +78,15 @@ def _class_warnings(
             "empty-class", f"{len(bare)} of {len(counts)} classes have no images: {_shown(bare)}"
         )
     yield from _missing_classes(dataset, splits)
+    if (folds := options.split.folds) is not None:
+        divided = labels[np.concatenate([splits["train"], splits["validation"]])]
+        counted = np.bincount(divided, minlength=len(classes))
+        if few := [printable(classes[i]) for i in np.flatnonzero(counted < folds)]:
+            yield BatchifyWarning(
+                "small-folds",
+                f"{plural(len(few), 'class has', 'classes have')} fewer images than there are "
+                f"folds, so that some folds have none for validation: {_shown(few)}",
+            )
     mode = options.store.class_mode
     if len(counts) == 1 and mode in choices.INDEXED_MODES:
         yield BatchifyWarning(

@@ -76,6 +76,15 @@ def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
     return found
 
 
+def long_runs(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the start and the stop of each run of several equal numbers."""
+    stops = np.append(np.flatnonzero(np.diff(ordered)) + 1, len(ordered))
+    starts = np.roll(stops, 1)
+    starts[0] = 0
+    several = stops - starts > 1
+    return starts[several], stops[several]
+
+
 def name_digests(
     paths: Iterable[tuple[int, list[bytes]]], count: int, pattern: str
 ) -> NDArray[np.uint8]:

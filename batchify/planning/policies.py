@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
-from batchify.planning.groups import Digests, group_numbers, hash_points
+from batchify.planning.folds import fold_numbers
+from batchify.planning.groups import Digests, group_numbers, hash_points, long_runs
 
 Indices = NDArray[np.int32]
 
@@ -137,7 +139,7 @@ def keep_groups(
     splits = split_names(options)
     where = np.full(len(labels), -1, np.int8)
     members = np.argsort(groups, kind="stable")
-    starts, stops = _long_runs(groups[members])
+    starts, stops = long_runs(groups[members])
     random = np.random.RandomState(options.seed)
     order = random.permutation(np.arange(len(starts)))
     counts_of_splits = _SplitCounts(labels, groups, options, random)
@@ -158,15 +160,6 @@ def keep_groups(
         split: np.flatnonzero(where == number).astype(np.int32)
         for number, split in enumerate(splits)
     }
-
-
-def _long_runs(ordered: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the start and the stop of each run of several equal numbers."""
-    stops = np.append(np.flatnonzero(np.diff(ordered)) + 1, len(ordered))
-    starts = np.roll(stops, 1)
-    starts[0] = 0
-    several = stops - starts > 1
-    return starts[several], stops[several]
 
 
 class _SplitCounts:
@@ -308,10 +301,18 @@ def split_samples(
     DatasetError
         If files have no group.
     OptionError
-        If the groups of a manifest cannot be combined with `options`.
+        If the groups of a manifest cannot be combined with `options`, or there are more folds than
+        images or groups.
     """
     options.check_groups(column=named is not None)
-    return POLICIES[options.policy](samples, options, digests, named)
+    divide = POLICIES[options.policy]
+    if options.folds is None:
+        return divide(samples, options, digests, named)
+    whole = replace(options, folds=None, fold=None, validation=0.0)
+    splits = divide(samples, whole, digests, named)
+    rest = splits.pop("train")
+    is_chosen = fold_numbers(samples, rest, options, digests, named) == options.fold
+    return {"train": rest[~is_chosen], "validation": rest[is_chosen], **splits}
 
 
 def _by_class(

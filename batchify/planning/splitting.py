@@ -37,15 +37,24 @@ def splits_from_train(dataset: Dataset, options: BuildOptions) -> tuple[str, ...
         for name, share in (("validation", split.validation), ("test", split.test))
         if share is not None
     }
+    if split.folds is not None:
+        asked = {"validation": split.share("validation"), **asked}
     present = [name for name in asked if name in dataset.splits]
     taken = tuple(name for name, share in asked.items() if share and name not in present)
     how = "by the manifest" if dataset.annotations.is_split else "into folders"
     problem = f"dataset {dataset.name} is split {how} already ({', '.join(dataset.splits)})"
     if present:
         names = " and ".join(f"--{name}-split" for name in present)
+        if split.folds is not None:
+            names = names.replace("--validation-split", "--folds")
         raise OptionError(f"{problem}; remove {names}")
     if taken and "train" not in dataset.splits:
         raise OptionError(f"{problem}; there is no train split to take {' and '.join(taken)} from")
+    if taken and split.fold is not None and split.folds is None:
+        raise OptionError(
+            f"{problem}, and a test split taken from train would be another one for each fold; "
+            "remove --test-split, or name its rows test in a split column"
+        )
     if options.split_given and not taken:
         lacks = "train" in dataset.splits and "validation" not in dataset.splits
         advice = ", or take validation from train with --validation-split 0.2" if lacks else ""
@@ -82,9 +91,10 @@ def assign_splits(
     validation, test = (
         options.split.share(name) if name in taken else 0.0 for name in choices.SHARES
     )
+    by_share = options.split.folds is None
     chosen = split_samples(
         _some(dataset.samples, train),
-        replace(options.split, validation=validation, test=test),
+        replace(options.split, validation=validation if by_share else None, test=test),
         None if digests is None else digests[train],
         None if groups is None else groups[train],
     )
