@@ -154,7 +154,7 @@ def test_keywords_command_and_groups_agree(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)  # no options from a file
     types = get_type_hints(OptionKeywords)
     command = {str(option.name) for option in FILE_OPTIONS} | {"batch_size"}
-    assert set(types) == set(OPTION_HOMES) == command
+    assert set(types) == {*OPTION_HOMES, "preset"} == command
     parent = click.Context(main, **main.context_settings)
     arguments = ["dataset", "out.h5"]
     defaults = main.commands["build"].make_context("build", arguments, parent).params
@@ -180,7 +180,7 @@ def test_a_signature_shows_every_option(function: Callable[..., object]) -> None
 def test_the_help_of_build_describes_every_option() -> None:
     """In the words of the groups, under the name of the keyword."""
     text = inspect.getdoc(batchify.build) or ""
-    for name in OPTION_HOMES:
+    for name in (*OPTION_HOMES, "preset"):
         assert any(name in line.partition(" :")[0].split(", ") for line in text.splitlines()), name
     assert "\nvalidation_split, test_split : float, optional\n    Share of each class" in text
 

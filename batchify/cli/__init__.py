@@ -15,6 +15,7 @@ from batchify.cli.fingerprint import fingerprint
 from batchify.cli.help import Group
 from batchify.cli.inspect import inspect
 from batchify.cli.merge import merge
+from batchify.cli.presets import presets
 from batchify.cli.verbosity import versions_text
 from batchify.cli.verify import verify
 
@@ -58,5 +59,5 @@ def main() -> None:
     """
 
 
-for command in (build, inspect, check, verify, fingerprint, merge, docs, completion):
+for command in (build, inspect, check, verify, fingerprint, merge, presets, docs, completion):
     main.add_command(command)

@@ -161,9 +161,9 @@ def _check(
     limits = _limits(values)
     options = None
     if of_dataset:
-        if not choices.POLICY_GROUPS[values["split"]]:
-            values["group_by"] = ""  # find such groups, do not split by them
-        options = to_options(context, values)
+        options = to_options(context, values | {"group_by": ""})
+        if choices.POLICY_GROUPS[options.split.policy]:  # else, find such groups
+            options = to_options(context, values)
     elif is_url(path) or os.path.exists(path):
         _refuse_options(context)
     return run_check(

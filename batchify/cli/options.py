@@ -15,7 +15,14 @@ from batchify import choices
 from batchify.cli.config import own_variable
 from batchify.cli.help import GENERAL, Option
 from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
-from batchify.common.keywords import OPTION_HOMES, OptionKeywords, make_options, option_default
+from batchify.common.keywords import (
+    OPTION_HOMES,
+    PRESET,
+    OptionKeywords,
+    make_options,
+    option_default,
+)
+from batchify.common.presets import PRESETS
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -69,6 +76,8 @@ _run = partial(BuildOption, section="Running")
 
 # fmt: off
 FILE_OPTIONS = (
+    _image("--preset", words=choices.PRESETS, metavar="NAME", default=None,
+           help="Several options at once: keras, imagenet or photos."),
     _image("--target-size", type=TargetSize(), metavar="HxW", default="150x150",
            help="Height x width to store."),
     _image("--color-mode", words=choices.COLOR_MODES, metavar="MODE",
@@ -232,11 +241,25 @@ def give_options(options: Sequence[click.Option]) -> Callable[[_Command], _Comma
     return decorate
 
 
+_SOURCES = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+"""Where options come from, the strongest first."""
+
+
+def _rank(context: click.Context, name: str) -> int:
+    """Return the place of an option's source in `_SOURCES`, or after them if it was not given."""
+    source = context.get_parameter_source(name)
+    return _SOURCES.index(source) if source in _SOURCES else len(_SOURCES)
+
+
 def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
-    """Return the options for the library, given those of a command."""
-    given = {
-        name: values[name]
-        for name in OPTION_HOMES
-        if name in values and context.get_parameter_source(name) is not ParameterSource.DEFAULT
-    }
+    """Return the options for the library, given those of a command.
+
+    A preset overrides what comes from a weaker source: on the command line, options of a file.
+    """
+    given = {name: values[name] for name in (PRESET, *OPTION_HOMES) if name in values}
+    ranks = {name: _rank(context, name) for name in given}
+    of_preset = PRESETS[values[PRESET]].options if values.get(PRESET) else {}
+    for name, rank in ranks.items():
+        if rank == len(_SOURCES) or (name in of_preset and rank > ranks[PRESET]):
+            del given[name]
     return make_options(None, cast("OptionKeywords", given))

@@ -39,7 +39,7 @@ def styled(text: str) -> str:
     def bold(match: re.Match[str]) -> str:
         return click.style(match[0], bold=True)
 
-    text = re.sub(r"^ *(split|channels|class|label)  .*$", bold, text, flags=re.MULTILINE)
+    text = re.sub(r"^ *(split|channels|class|label|option)  .*$", bold, text, flags=re.MULTILINE)
     return re.sub(r"^( *)(error|warning)(?=[: ])", colored, text, flags=re.MULTILINE)
 
 

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any, Literal, TypedDict, TypeVar, get_args, get_type_hints
 
 from batchify import choices
+from batchify.common.presets import with_preset
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
@@ -24,6 +25,7 @@ class OptionKeywords(TypedDict, total=False):
     >>> batchify.build("dataset/", "out.h5", **small)  # doctest: +SKIP
     """
 
+    preset: choices.Preset | None
     target_size: tuple[int, int]
     color_mode: choices.ColorMode
     interpolation: choices.Interpolation
@@ -95,12 +97,20 @@ OPTION_HOMES: dict[str, tuple[str, str]] = {
 } | {"batch_size": ("", "batch_size")}
 """Keyword -> the group of `BuildOptions` that the option is in, and its field there."""
 
+PRESET = "preset"
+"""The keyword that stands for others; see `batchify.common.presets`."""
+
+_PRESET_ENTRY = """preset : str, optional
+    Several options at once, as ``batchify presets`` lists them: ``keras``, ``imagenet`` or
+    ``photos``. Options that are given in addition override them.
+"""
+
 
 def option_default(name: str) -> Any:
     """Return the default of the option with this keyword."""
-    group, field = OPTION_HOMES[name]
-    if name == "manifest":
+    if name in ("manifest", PRESET):
         return None
+    group, field = OPTION_HOMES[name]
     return next(f.default for f in fields(_GROUPS.get(group, BuildOptions)) if f.name == field)
 
 
@@ -120,7 +130,7 @@ def make_options(options: BuildOptions | None, keywords: OptionKeywords) -> Buil
             f"options must be BuildOptions, not {type(base).__name__}; pass single options by name"
         )
     given: dict[str, dict[str, Any]] = {group: {} for group in (*_GROUPS, "")}
-    for name, value in keywords.items():
+    for name, value in with_preset(keywords).items():
         if name not in OPTION_HOMES:
             raise _unknown_keyword(name)
         group, field = OPTION_HOMES[name]
@@ -161,7 +171,7 @@ def _manifest(manifest: ManifestOptions | None, given: dict[str, Any]) -> Manife
 def _unknown_keyword(name: str) -> TypeError:
     import difflib  # for this error alone
 
-    known = [*OPTION_HOMES, *(each.name for each in fields(RunOptions))]
+    known = [PRESET, *OPTION_HOMES, *(each.name for each in fields(RunOptions))]
     close = [] if name in known else difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "help(batchify.build) lists the options"
     return TypeError(f"unexpected keyword argument {name!r}; {hint}")
@@ -204,7 +214,7 @@ def shows_options(function: _Function) -> _Function:
 def _entries() -> str:
     """Return what the docstrings of the groups say about their options, under the keywords."""
     keywords = {home: keyword for keyword, home in OPTION_HOMES.items()}
-    found = []
+    found = [_PRESET_ENTRY]
     for group, cls in (*_GROUPS.items(), ("", BuildOptions)):
         section = inspect.cleandoc(cls.__doc__).partition("----------\n")[2] + "\n"
         for names, kind, text in re.findall(r"^(\S.*?)( : .*)?\n((?: .*\n|\n)+)", section, re.M):

@@ -28,6 +28,15 @@ def plan_warnings(
         The samples of each split.
     """
     found = [*dataset.warnings, *_split_warnings(dataset, splits, options)]
+    (height, width), shorter = options.decode.target_size, options.decode.shorter_side
+    if shorter is not None and shorter < max(height, width):
+        found.append(
+            BatchifyWarning(
+                "border",
+                f"with a shorter side of {shorter}, images may have a black border in "
+                f"{height}×{width}; --shorter-side {max(height, width)} or more leaves none",
+            )
+        )
     if options.store.class_mode not in (*choices.MANIFEST_MODES, "none"):
         found += _class_warnings(dataset, splits, options)
     return tuple(found)

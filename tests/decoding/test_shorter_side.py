@@ -165,15 +165,22 @@ def test_files_and_loaders_have_the_same_images(
 
 
 def test_masks_are_fitted_with_their_images(tmp_path: Path) -> None:
-    """By the nearest pixel, with class 0 where the image has black."""
+    """By the nearest pixel, with class 0 where the image has black; the border is a warning."""
     values = np.random.default_rng(1).integers(0, 9, (57, 40), np.uint8)
     save(tmp_path / "photos" / "i.png", encoded(photo(40, 57), "PNG"))
     save(tmp_path / "photos" / "m.png", encoded(Image.fromarray(values), "PNG"))
     table = write_table(tmp_path / "t.csv", [{"path": "i.png", "label": "m.png"}])
-    batchify.build(
-        tmp_path / "photos", tmp_path / "out.h5", manifest=table, class_mode="mask", fit="crop",
-        shorter_side=23, target_size=(26, 30), interpolation="bilinear", validation_split=0,
-    )  # fmt: skip
+    options: batchify.OptionKeywords = {
+        "manifest": table, "class_mode": "mask", "fit": "crop", "shorter_side": 23,
+        "target_size": (26, 30), "interpolation": "bilinear", "validation_split": 0,
+    }  # fmt: skip
+    with pytest.warns(
+        batchify.BatchifyWarning, match=r"in 26×30; --shorter-side 30 or more"
+    ) as found:
+        batchify.build(tmp_path / "photos", tmp_path / "out.h5", **options)
+    assert [getattr(each.message, "code", "") for each in found] == ["border"]
+    options["shorter_side"] = 30
+    assert not batchify.plan_build(tmp_path / "photos", **options).warnings
     with h5py.File(tmp_path / "out.h5") as file:
         expected = evaluated(Image.fromarray(values), 23, (26, 30), "nearest")
         np.testing.assert_array_equal(file["train/labels"][0], expected)

@@ -382,6 +382,7 @@ BUILDS = [
     _build("grayscale",
            f"zoo {_SIZE} --color-mode grayscale --interpolation bicubic --on-error skip"),
     _build("crop", f"odd {_SIZE} --fit crop --interpolation lanczos"),
+    _build("preset", "odd --preset imagenet --target-size 14"),
     _build("shorter", f"odd {_SIZE} --fit crop --shorter-side 11 --interpolation bilinear"),
     _build("pad", f"odd {_SIZE} --fit pad --interpolation hamming --exif apply"),
     _build("exif", f"odd {_SIZE} --exif apply"),
@@ -522,12 +523,13 @@ SAYINGS = [
     Case("say-fingerprint", ("fingerprint zoo", f"fingerprint photos {_SIZE} --json",
                              f"fingerprint photos.zip {_SIZE} --json",
                              f"fingerprint {_MASKS} --json")),
+    Case("say-presets", ("presets", "presets --json")),
     Case("say-version", ("--version",)),
 ]  # fmt: skip
 
 HELP = [
     Case("help" + f"-{command}" * bool(command), (f"{command} --help".strip(),), needs=CLICK)
-    for command in ("", "build", "check", "fingerprint", "inspect", "merge", "verify")
+    for command in ("", "build", "check", "fingerprint", "inspect", "merge", "presets", "verify")
 ]
 
 
