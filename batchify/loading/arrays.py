@@ -26,6 +26,9 @@ from batchify.loading.origin import DecodeOverrides, Origin, closed, reopened
 if TYPE_CHECKING:
     from batchify.decoding.pil_image import PilImage
 
+_LARGE_NBYTES = 4 << 10
+"""Mapped rows from this size on are copied one by one: that takes less time than to copy twice."""
+
 
 class RowArray(ABC):
     """An array-like whose rows are read when they are indexed.
@@ -234,9 +237,17 @@ class ChainedArray(RowArray):
         parts = self._chain.owners(rows)
         for owner in np.flatnonzero(np.bincount(parts)).tolist():
             wanted = np.flatnonzero(parts == owner)
-            part = np.empty((len(wanted), *self.shape[1:]), self.dtype)
-            gather(self._parts[owner], rows[wanted] - self._chain.firsts[owner], part)
-            out[wanted] = part
+            part, inner = self._parts[owner], rows[wanted] - self._chain.firsts[owner]
+            if wanted[-1] - wanted[0] + 1 == len(wanted):  # these need no copy of their own
+                gather(part, inner, out[wanted[0] : wanted[-1] + 1])
+            elif isinstance(part, np.ndarray) and out[0].nbytes >= _LARGE_NBYTES:
+                images = part.view(np.ndarray)  # a memmap takes longer to index
+                for position, row in zip(wanted.tolist(), inner.tolist(), strict=True):
+                    out[position] = images[row]
+            else:
+                copied = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+                gather(part, inner, copied)
+                out[wanted] = copied
 
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk of one of the files, or one row."""
