@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import RandomState  # now: a fork must not find it half imported
@@ -15,17 +14,12 @@ MIXED_NBYTES = 64 << 20
 """Compressed images that are shuffled among each other, where a chunk holds several."""
 
 
-def shuffled_rows(images: Column, random: RandomState, cuts: Sequence[int] = ()) -> Rows:
+def shuffled_rows(images: Column, random: RandomState) -> Rows:
     """Return the row numbers of a shuffled epoch in their order, shape (N,).
 
     Rows that are read one by one are permuted: every order is equally likely. Where compressed
     images share chunks, the chunks are permuted, and then the rows within every `MIXED_NBYTES` of
     chunks, so that each chunk needs to be inflated only once.
-
-    Parameters
-    ----------
-    cuts : sequence of int
-        Positions in the order that no row is moved across: where one reader's share ends.
     """
     groups = _groups(images)
     if groups is None:
@@ -37,8 +31,7 @@ def shuffled_rows(images: Column, random: RandomState, cuts: Sequence[int] = ())
     rows: Rows = np.arange(len(images)) + np.repeat(starts[chunks] - before, lengths)
     inflated = np.cumsum(sizes[chunks]) - sizes[chunks]
     changes = np.flatnonzero(np.diff(inflated // mixed_rows(images))) + 1
-    ends = sorted({*before[changes].tolist(), *cuts})
-    for mixed in np.split(rows, ends):  # views: shuffled in place
+    for mixed in np.split(rows, before[changes]):  # views: shuffled in place
         random.shuffle(mixed)
     return rows if order is None else order[rows]
 

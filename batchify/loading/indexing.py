@@ -76,14 +76,6 @@ def count_batches(rows: int, batch_size: int, *, drop_last: bool = False) -> int
     return math.floor(rows / batch_size) if drop_last else math.ceil(rows / batch_size)
 
 
-def cut_batches(
-    order: NDArray[IntT], batch_size: int, *, drop_last: bool = False
-) -> list[NDArray[IntT]]:
-    """Return the rows of each batch of an epoch."""
-    count = count_batches(len(order), batch_size, drop_last=drop_last)
-    return [order[start : start + batch_size] for start in range(0, count * batch_size, batch_size)]
-
-
 class Chain:
     """The rows of several parts, one part after another.
 

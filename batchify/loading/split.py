@@ -54,12 +54,14 @@ class Split(SplitViews):
         reuse: bool = False,
         prefetch: int = 0,
         with_rows: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Batches:
         """Return the batches of this split; each iteration over them is an epoch.
 
         Parameters
         ----------
-        batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch, with_rows
+        batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch, with_rows, rank, world_size
             See `batchify.loading.batches.BatchOptions`.
 
         Returns
@@ -75,7 +77,16 @@ class Split(SplitViews):
         ...     model.train_on_batch(X, y)
         """
         options = BatchOptions(
-            batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch, with_rows
+            batch_size,
+            shuffle,
+            seed,
+            drop_last,
+            scaled,
+            reuse,
+            prefetch,
+            with_rows,
+            rank,
+            world_size,
         )
         return Batches(self, options)
 
@@ -86,11 +97,14 @@ class Split(SplitViews):
         original: bool = False,
         batch_size: int | None = None,
         shuffle: bool = False,
+        seed: int = 0,
         drop_last: bool = False,
         scaled: bool = True,
         prefetch: int = 0,
         pin_memory: bool = False,
         with_rows: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> Any:
         """Return this split as a PyTorch dataset of rows, or of whole batches.
 
@@ -109,8 +123,10 @@ class Split(SplitViews):
             number makes an iterable dataset of whole batches, many times faster, for
             ``DataLoader(batches, batch_size=None)``.
         shuffle, drop_last : bool
-            For whole batches; the DataLoader shuffles rows. The order is drawn from torch's
-            generator: ``torch.manual_seed`` repeats it.
+            For whole batches; the DataLoader shuffles rows.
+        seed : int
+            For whole batches: the order of an epoch depends only on it and the number of the epoch,
+            not on workers or ranks, and not on ``torch.manual_seed``.
         scaled : bool
             float32 pixels times ``scale_factor``, or pixels as stored; a transform always
             receives them as stored.
@@ -121,6 +137,11 @@ class Split(SplitViews):
         with_rows : bool
             Add the row number to each item, or the int64 row numbers to each batch:
             ``split.paths[row]`` is its file.
+        rank, world_size : int, optional
+            For whole batches, if several processes train together: which one this is, from 0, and
+            how many there are. By default as ``torch.distributed`` says, if it is initialized. Each
+            row comes once an epoch over all ranks, and each rank gets as many batches; `batch_size`
+            is that of one rank. Pass 0 and 1 to read every row in this process.
 
         Returns
         -------
@@ -134,21 +155,29 @@ class Split(SplitViews):
         ExtraMissingError
             If PyTorch cannot be imported.
         OptionError
-            If an option is for rows or for batches only, or `original` for images that are not
-            uint8.
+            If an option is for rows or for batches only, or not valid, or there are fewer rows than
+            ranks; `original` for images that are not uint8.
         """
         check_flag("original", original)
         make_dataset = _adapter("torch").make_dataset
         options = BatchOptions(
             1 if batch_size is None else batch_size,
             shuffle=shuffle,
+            seed=seed,
             drop_last=drop_last,
             scaled=scaled and transform is None,
             prefetch=prefetch,
             with_rows=with_rows,
         )
-        rows = batch_size is None
-        return make_dataset(self, options, transform, pin_memory, rows=rows, original=original)
+        return make_dataset(
+            self,
+            options,
+            transform,
+            pin_memory,
+            (rank, world_size),
+            rows=batch_size is None,
+            original=original,
+        )
 
     def to_keras(
         self,
@@ -162,12 +191,14 @@ class Split(SplitViews):
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
         with_rows: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Any:
         """Return this split as a Keras dataset, for ``fit``, ``evaluate`` and ``predict``.
 
         Parameters
         ----------
-        batch_size, shuffle, seed, drop_last, scaled
+        batch_size, shuffle, seed, drop_last, scaled, rank, world_size
             See `batchify.loading.batches.BatchOptions`. The dataset draws the order of each epoch
             itself. Pass ``fit(data, shuffle=False)``: otherwise Keras shuffles the batches again,
             and compressed chunks that several images share are decompressed repeatedly.
@@ -189,13 +220,18 @@ class Split(SplitViews):
         ExtraMissingError
             If Keras, or its backend, cannot be imported.
         """
-        return _adapter("keras").make_dataset(
-            self,
-            BatchOptions(batch_size, shuffle, seed, drop_last, scaled, with_rows=with_rows),
-            workers,
-            use_multiprocessing,
-            max_queue_size,
+        make_dataset = _adapter("keras").make_dataset
+        options = BatchOptions(
+            batch_size,
+            shuffle,
+            seed,
+            drop_last,
+            scaled,
+            with_rows=with_rows,
+            rank=rank,
+            world_size=world_size,
         )
+        return make_dataset(self, options, workers, use_multiprocessing, max_queue_size)
 
     def to_tf(
         self,
@@ -207,12 +243,14 @@ class Split(SplitViews):
         scaled: bool = True,
         prefetch: int = 1,
         with_rows: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Any:
         """Return this split as a TensorFlow dataset of batches; each iteration is an epoch.
 
         Parameters
         ----------
-        batch_size, shuffle, seed, drop_last, scaled, prefetch, with_rows
+        batch_size, shuffle, seed, drop_last, scaled, prefetch, with_rows, rank, world_size
             See `batchify.loading.batches.BatchOptions`. Before you pass a dataset with row numbers
             to Keras, drop them, ``data.map(lambda X, y, rows: (X, y))``: ``fit`` would use them as
             sample weights.
@@ -235,6 +273,8 @@ class Split(SplitViews):
             scaled,
             prefetch=prefetch,
             with_rows=with_rows,
+            rank=rank,
+            world_size=world_size,
         )
         return _adapter("tensorflow").make_dataset(self, options)
 

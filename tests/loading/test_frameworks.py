@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pickle
 import sys
 from pathlib import Path
@@ -82,6 +83,64 @@ def test_keras_batches(splits: dict[str, Split], kind: str) -> None:
         data.on_epoch_end()
     other = pickle.loads(pickle.dumps(data))
     np.testing.assert_array_equal(other[3][0], data[3][0])
+
+
+@pytest.mark.frameworks
+def test_a_fit_resumes(splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of an epoch, on another number of ranks, then with the epochs that follow.
+
+    With one worker: where there are more, Keras 3.15 repeats the batches that it read ahead when it
+    built the model.
+    """
+    keras = framework("keras")
+    split = splits["none"]
+    monkeypatch.setattr(split, "labels", np.arange(ROWS))
+
+    def fit(data: Any, epochs: int, callbacks: Any = ()) -> list[int]:
+        seen: list[int] = []
+        trains: list[int] = []  # what Keras builds the model with are no rows
+        watch = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, _: trains.append(epoch),
+            on_epoch_end=lambda *_: trains.clear(),
+        )
+
+        def loss(y: Any, predicted: Any) -> Any:
+            if trains:
+                seen.extend(keras.ops.convert_to_numpy(y).astype(int).ravel().tolist())
+            return keras.ops.mean(predicted)
+
+        mean = keras.layers.GlobalAveragePooling2D()
+        model = keras.Sequential([mean, keras.layers.Dense(1)])
+        model.compile("sgd", loss, run_eagerly=True)
+        while data.epoch < epochs:
+            following = {"initial_epoch": data.epoch, "epochs": data.epoch + 1}
+            model.fit(data, shuffle=False, verbose=0, callbacks=[watch, *callbacks], **following)
+        return seen
+
+    options: dict[str, Any] = {"shuffle": True, "seed": 5}
+    wanted = [split.batches(1, shuffle=True, seed=5).order(epoch).tolist() for epoch in range(3)]
+    assert fit(split.to_keras(8, **options), 3) == [row for order in wanted for row in order]
+    states = []
+
+    class Save(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+            states.append(json.loads(json.dumps(data.state_dict(batch + 1))))
+
+    data = split.to_keras(8, **options)
+    assert fit(data, 2, [Save()]) == wanted[0] + wanted[1]
+    for number in (19 + 7, 19 + 18, 18):
+        data = split.to_keras(8, **options)
+        data.load_state_dict(states[number])
+        epoch, row = states[number]["epoch"], states[number]["row"]
+        rest = wanted[epoch][row:] + [row for order in wanted[epoch + 1 :] for row in order]
+        assert fit(data, 3) == rest
+        assert len(data) == 19
+    for rank in range(2):
+        data = split.to_keras(4, rank=rank, world_size=2, **options)
+        data.load_state_dict(states[3])
+        mine = [row for row in range(32, 144) if row // 4 % 2 == rank]
+        mine += range(144 + 3 * rank, 147 + 3 * rank)
+        assert fit(data, 1) == [wanted[0][row] for row in mine]
 
 
 @pytest.mark.frameworks

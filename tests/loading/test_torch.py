@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import os
 import pickle
-import types
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from helpers.frameworks import ROWS, SHAPE, framework, make_splits
 from numpy.typing import NDArray
 
 from batchify.errors import OptionError
-from batchify.loading import epoch_order
 from batchify.loading.split import Split
 
 torch = framework("torch")
@@ -35,6 +34,7 @@ pytestmark = [
     pytest.mark.frameworks,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # a fork with threads, in 3.12
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # one CPU
+    pytest.mark.filterwarnings("ignore:.set_vital. is deprecated:UserWarning"),  # by torchdata
 ]
 SCALE = np.float32(1 / 255)
 
@@ -173,38 +173,38 @@ def test_rows_come_with_their_images(
     ]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("persistent", [False, True])
-def test_orders_follow_torchs_seed(
-    splits: dict[str, Split], workers: int, persistent: bool
+@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize(
+    ("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True), (3, True)]
+)
+def test_orders_follow_the_seed(
+    splits: dict[str, Split], kind: str, workers: int, persistent: bool
 ) -> None:
-    """The same seed gives the same epochs, also after one that was given up."""
-    batches = splits["none"].to_torch(batch_size=8, shuffle=True, drop_last=True, scaled=False)
+    """And the epoch, not workers or torch's generator, also after an epoch that was given up."""
+    options: dict[str, Any] = {"shuffle": True, "seed": 9, "drop_last": True, "with_rows": True}
+    wanted = split_rows(splits[kind].batches(8, **options), 4)
+    batches = splits[kind].to_torch(batch_size=8, **options)
     assert len(batches) == 18
+    loader = DataLoader(
+        batches, None, num_workers=workers, persistent_workers=persistent and workers > 0
+    )
+    found: list[list[list[int]]] = []
+    for epoch in range(4):
+        assert batches.epoch == epoch
+        torch.manual_seed(epoch % 2)
+        found.append([])
+        for *_, rows in loader:
+            found[-1].append(rows.tolist())
+            if epoch == 1 and len(found[-1]) == 2:
+                break
+    assert found == [wanted[0], wanted[1][:2], *wanted[2:]]
+    batches.set_epoch(2)
+    assert [rows.tolist() for *_, rows in loader] == wanted[2]
 
-    def epochs() -> list[list[int]]:
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=workers,
-            persistent_workers=persistent and workers > 0,
-        )
-        torch.manual_seed(11)
-        found = []
-        for given_up in (False, True, False):
-            rows: list[int] = []
-            for x, _ in loader:
-                assert x.dtype == torch.uint8
-                rows += rows_of(splits["none"], x)
-                if given_up:
-                    break
-            found.append(rows)
-        return found
 
-    first, second = epochs(), epochs()
-    assert first == second
-    assert len(set(first[2])) == 18 * 8
-    assert first[0] != first[2]
+def split_rows(batches: Any, epochs: int) -> list[list[list[int]]]:
+    """Return the rows of each batch of each epoch."""
+    return [[batch[-1].tolist() for batch in batches] for _ in range(epochs)]
 
 
 def test_unshuffled_batches_are_in_the_order_of_the_file(splits: dict[str, Split]) -> None:
@@ -407,47 +407,119 @@ def test_a_transform_of_batches(splits: dict[str, Split]) -> None:
         np.testing.assert_allclose(found, splits["gzip"].images[:].mean(axis=(1, 2)))
 
 
-def test_workers_share_no_chunks_but_at_the_ends(
-    splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Together they serve each row once, in another order, and inflate few chunks twice."""
-    split = splits["gzip"]
-    starts = np.arange(0, ROWS, 10)
-    monkeypatch.setattr(split.images, "starts", starts)  # as if ten images shared a chunk
-    monkeypatch.setattr(epoch_order, "MIXED_NBYTES", 40 * 20 * 16 * 3)
-    batches = split.to_torch(batch_size=8, shuffle=True)
-    served: list[list[int]] = []
-    monkeypatch.setattr(
-        adapter, "_delivered", lambda _batches, rows, *_: iter([np.concatenate(rows)])
-    )
-    for number in range(3):
-        info = types.SimpleNamespace(id=number, num_workers=3, seed=7 + number)
-        monkeypatch.setattr(adapter, "get_worker_info", lambda info=info: info)
-        batches._epoch = 0
-        served.append(next(iter(batches)).tolist())
-    rows = [row for share in served for row in share]
-    assert sorted(rows) == list(range(ROWS))
-    assert rows != list(range(ROWS))
-    chunks = [{row // 10 for row in share} for share in served]
-    assert sum(map(len, chunks)) <= 15 + 2
+def test_loaders_that_begin_together_read_whole_epochs(splits: dict[str, Split]) -> None:
+    """Of one dataset: the workers of each agree, whichever starts first."""
+    batches = splits["none"].to_torch(batch_size=40, shuffle=True, with_rows=True)
+    loader = DataLoader(batches, None, num_workers=3)
+    wanted = split_rows(splits["none"].batches(40, shuffle=True, with_rows=True), 2)
+    pairs = list(zip(loader, loader, strict=True))
+    found = [[batch[-1].tolist() for batch in epoch] for epoch in zip(*pairs, strict=True)]
+    assert sorted(found) == sorted(wanted)
+    assert batches.epoch == 2
 
 
-def test_processes_that_train_together_need_a_sampler(
+def test_ranks_are_those_of_torch_distributed(
     splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole batches would be the same for all; rows are sampled."""
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.distributed, "is_initialized", lambda: True)
-        patch.setattr(torch.distributed, "get_world_size", lambda: 2)
-        with pytest.raises(OptionError, match=r"BatchSampler\(DistributedSampler\(rows\)"):
-            splits["none"].to_torch(batch_size=8)
-    found: list[int] = []
-    for rank in range(2):
-        rows = splits["none"].to_torch()
-        sampler = DistributedSampler(rows, num_replicas=2, rank=rank, seed=3)
-        loader = DataLoader(rows, batch_size=None, sampler=BatchSampler(sampler, 8, False))
-        found += [row for x, _ in loader for row in rows_of(splits["none"], x)]
-    assert sorted(found) == list(range(ROWS))
+    """Where it is initialized, unless they are given; not of rows, which are sampled."""
+    split, found = splits["none"], []
+    options: dict[str, Any] = {"batch_size": 8, "shuffle": True, "with_rows": True}
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    for rank in range(3):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        batches = split.to_torch(**options)
+        found.append(split_rows(batches, 1)[0])
+        (given,) = split_rows(split.to_torch(**options, rank=rank, world_size=3), 1)
+        assert found[-1] == given
+    assert {len(batches) for batches in found} == {7}
+    together = [row for batches in found for batch in batches for row in batch]
+    assert sorted(together) == list(range(ROWS))
+    every = split.to_torch(**options, rank=0, world_size=1)
+    assert sorted(row for batch in split_rows(every, 1)[0] for row in batch) == list(range(ROWS))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    with pytest.raises(OptionError, match=r"made for rank 2 of 3, but .* says rank 1 of 3"):
+        iter(batches)
+    with pytest.raises(OptionError, match="rank and world_size go together"):
+        split.to_torch(batch_size=8, rank=1)
+    rows = split.to_torch()
+    sampler = DistributedSampler(rows, num_replicas=2, rank=1)
+    assert len(list(DataLoader(rows, None, sampler=BatchSampler(sampler, 8, False)))) == 10
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (2, 3)])
+def test_a_plain_loader_resumes(splits: dict[str, Split], before: int, after: int) -> None:
+    """With any number of workers: if they read, the caller says how many batches it used."""
+    options: dict[str, Any] = {"shuffle": True, "seed": 1, "with_rows": True}
+    wanted = split_rows(splits["gzip"].batches(8, **options), 3)
+    batches = splits["gzip"].to_torch(batch_size=8, **options)
+    loader = DataLoader(batches, None, num_workers=before)
+    assert batches.state_dict()["epoch"] == 0
+    assert len(list(loader)) == 19
+    for number, (*_, rows) in enumerate(loader, 1):
+        assert rows.tolist() == wanted[1][number - 1]
+        if number == 5:
+            break
+    if before:
+        with pytest.raises(OptionError, match=r"pass state_dict\(batches=N\)"):
+            batches.state_dict()
+    state = json.loads(json.dumps(batches.state_dict(batches=5)))
+    assert (state["epoch"], state["row"]) == (1, 40)
+    if not before:
+        assert state == batches.state_dict()
+    with pytest.raises(OptionError, match="20 batches cannot have been used: there are 19"):
+        batches.state_dict(batches=20)
+    half = splits["gzip"].to_torch(batch_size=4, **options, rank=1, world_size=2)
+    half.load_state_dict(state)
+    batches = splits["gzip"].to_torch(batch_size=8, **options)
+    batches.load_state_dict(state)
+    assert batches.state_dict() == state
+    loader = DataLoader(batches, None, num_workers=after)
+    assert split_rows(loader, 2) == [wanted[1][5:], wanted[2]]
+    seconds = [batch[4:] for batch in wanted[1][5:-1]] + [wanted[1][-1][3:]]
+    assert split_rows(DataLoader(half, None, num_workers=after), 1) == [seconds]
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True)])
+def test_a_stateful_loader_resumes(
+    splits: dict[str, Split], workers: int, persistent: bool
+) -> None:
+    """In the middle, at the last batch and after an epoch; batches read ahead do not count."""
+    stateful = framework("torchdata.stateful_dataloader")
+    options: dict[str, Any] = {"shuffle": True, "seed": 1, "with_rows": True}
+    wanted = split_rows(splits["none"].batches(15, **options), 3)
+
+    def make(**ranks: Any) -> Any:
+        batches = splits["none"].to_torch(batch_size=15 // ranks.get("world_size", 1), **options,
+                                          **ranks, prefetch=2)  # fmt: skip
+        return stateful.StatefulDataLoader(
+            batches, None, num_workers=workers, persistent_workers=persistent
+        )
+
+    loader = make()
+    assert split_rows(loader, 1) == wanted[:1]
+    states = [loader.state_dict()]
+    for *_, _rows in loader:
+        states.append(loader.state_dict())
+    states = json.loads(json.dumps(states))
+    for used in (0, 3, 10):
+        other = make()
+        other.load_state_dict(states[used])
+        rest = [wanted[1][used:]] if used else wanted[1:2]
+        assert split_rows(other, 2) == [*rest, wanted[2]]
+    thirds = []
+    for rank in range(3):
+        other = make(rank=rank, world_size=3)
+        other.load_state_dict(states[7])
+        thirds.append(split_rows(other, 1)[0])
+    steps = [[row for batch in step for row in batch] for step in zip(*thirds, strict=True)]
+    assert steps == wanted[1][7:]
+    if workers == 2:
+        batches = splits["none"].to_torch(batch_size=15, **options)
+        other = stateful.StatefulDataLoader(batches, None, num_workers=1)
+        other.load_state_dict(states[7])
+        with pytest.raises(OptionError, match="saved with workers=2, not 1: StatefulDataLoader"):
+            next(iter(other))
 
 
 def test_page_locked_memory_needs_a_gpu(
@@ -500,7 +572,9 @@ def test_datasets_are_copied_and_pickled(splits: dict[str, Split]) -> None:
 
 def test_options_of_batches_are_not_for_rows(splits: dict[str, Split]) -> None:
     """They would do nothing there."""
-    for options in ({"shuffle": True}, {"drop_last": True}, {"prefetch": 1}, {"pin_memory": True}):
+    for options in (
+        {"shuffle": True}, {"drop_last": True}, {"prefetch": 1}, {"pin_memory": True}, {"rank": 0},
+    ):  # fmt: skip
         with pytest.raises(OptionError, match="are for whole batches; give batch_size, or"):
             splits["none"].to_torch(**options)
 

@@ -6,23 +6,25 @@ channels-last memory: (C, H, W) views of (H, W, C).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
+from batchify.choices import check_at_least
 from batchify.errors import OptionError
 from batchify.loading.arrays import Column, pil_image
 from batchify.loading.batches import Batches, BatchOptions
 from batchify.loading.chunks import read_ahead
-from batchify.loading.epoch_order import chunk_starts, shuffled_rows
+from batchify.loading.frameworks.shared_epochs import SharedEpochs
 from batchify.loading.frameworks.shared_memory import channels_first, label_tensor, lender, lent
 from batchify.loading.indexing import Rows
+from batchify.loading.progress import VERSION, Position, Progress
 from batchify.loading.split_data import SplitData
 
 Transform = Callable[[Any], Any]
@@ -33,33 +35,44 @@ def make_dataset(
     options: BatchOptions,
     transform: Transform | None,
     pin_memory: bool,
+    ranks: tuple[int | None, int | None],
     *,
     rows: bool,
     original: bool,
 ) -> TorchRows | TorchBatches:
     """Return a PyTorch dataset of the rows of a split, or of whole batches.
 
+    Parameters
+    ----------
+    ranks : (int or None, int or None)
+        Rank and world size; None finds both.
+
     Raises
     ------
     OptionError
-        If rows are asked for with options of batches, or batches with options of rows.
+        If rows are asked for with options of batches, batches with options of rows, or the ranks
+        are not valid.
     """
-    batches = Batches(split, options, float_labels=False)
-    if not rows:
-        if original:
+    given = [value for value in ranks if value is not None]
+    if rows:
+        if options.shuffle or options.drop_last or options.prefetch or pin_memory or given:
             raise OptionError(
-                "original is for rows: images of different sizes are not one batch; "
-                "give batch_size to the DataLoader"
+                "shuffle, drop_last, prefetch, pin_memory, rank and world_size are for whole "
+                "batches; give batch_size, or give them to the DataLoader and its sampler"
             )
-        return TorchBatches(batches, transform, pin_memory)
-    if options.shuffle or options.drop_last or options.prefetch or pin_memory:
-        raise OptionError(
-            "shuffle, drop_last, prefetch and pin_memory are for whole batches; give "
-            "batch_size, or give them to the DataLoader"
-        )
+        if original:
+            split.check_pil_images()
+        return TorchRows(Batches(split, options, float_labels=False), transform, original)
     if original:
-        split.check_pil_images()
-    return TorchRows(batches, transform, original)
+        raise OptionError(
+            "original is for rows: images of different sizes are not one batch; "
+            "give batch_size to the DataLoader"
+        )
+    if len(given) == 1:
+        raise OptionError("rank and world_size go together: give both, or neither")
+    rank, world_size = given or find_ranks()
+    batches = Batches(split, replace(options, rank=rank, world_size=world_size), float_labels=False)
+    return TorchBatches(batches, transform, pin_memory, ranks_found=not given)
 
 
 class TorchRows(Dataset[Any]):
@@ -140,8 +153,8 @@ class TorchRows(Dataset[Any]):
 class TorchBatches(IterableDataset[Any]):
     """The batches of a split, for a ``DataLoader`` with ``batch_size=None``.
 
-    Each epoch yields each row once, whatever the number of workers. The order of a shuffled epoch
-    is drawn from torch's generator: the same ``torch.manual_seed`` and number of workers repeat it.
+    Each epoch yields each row once over all ranks. Its order depends only on the seed and the
+    number of the epoch, whatever the number of ranks and of workers.
 
     Parameters
     ----------
@@ -150,64 +163,200 @@ class TorchBatches(IterableDataset[Any]):
         (n, C, H, W).
     pin_memory : bool
         Read into page-locked memory, if torch has a GPU to copy it to and there are no workers.
-
-    Raises
-    ------
-    OptionError
-        If several processes train together: each would get every row.
+    ranks_found : bool
+        The rank is that of ``torch.distributed``, and must stay so.
     """
 
-    def __init__(self, batches: Batches, transform: Transform | None, pin_memory: bool) -> None:
+    def __init__(
+        self,
+        batches: Batches,
+        transform: Transform | None,
+        pin_memory: bool,
+        *,
+        ranks_found: bool = False,
+    ) -> None:
         self.split = batches.split
         self._batches = batches
         self._transform = transform
         self._pin_memory = pin_memory and torch.cuda.is_available()
-        self._epoch = 0
-        _refuse_ranks()
+        self._ranks_found = ranks_found
+        self._epochs = SharedEpochs()
+        self._progress: Progress | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The number of the next epoch, from 0; it counts up, and you may set it."""
+        return self._epochs.next
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        check_at_least("epoch", epoch, 0)
+        self._epochs.set(epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the number of the next epoch; trainers that shuffle call this."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
-        _refuse_ranks()
+        """Begin an epoch; with workers, each yields its share of the batches.
+
+        Raises
+        ------
+        OptionError
+            If ``torch.distributed`` was initialized after this was made.
+        """
+        self._check_ranks()
         worker = get_worker_info()
         if worker is None:
-            mine = self._batches.cut(self._order(None, [0]))
-        else:
-            count = worker.num_workers
-            firsts = [len(self) * number // count for number in range(count)] + [len(self)]
-            # The seed of each worker is that of the loader plus the worker's number.
-            every = self._batches.cut(self._order(worker.seed - worker.id, firsts))
-            self._epoch += 1  # a persistent worker keeps its seed for the next epoch
-            if chunk_starts(self.split.images) is None:
-                mine = every[worker.id :: count]  # the loader takes from the workers in turn
-            else:  # adjacent batches, whose chunks no other worker inflates
-                mine = every[firsts[worker.id] : firsts[worker.id + 1]]
-        return _delivered(self._batches, mine, self._transform, self._pin_memory)
+            epoch = self._epochs.take()
+        else:  # the seed of a worker is that of its loader plus its number
+            epoch = self._epochs.take_with_others(worker.seed - worker.id, worker.num_workers)
+        return TorchEpoch(self, self._batches.begins(epoch))
 
-    def _order(self, seed: int | None, firsts: list[int]) -> Rows:
-        """Return the order of an epoch; rows are not moved across the first batch of a worker."""
+    def state_dict(self, batches: int | None = None) -> dict[str, Any]:
+        """Return how far the latest epoch is, as JSON values, for `load_state_dict`.
+
+        The state is the same on every rank. StatefulDataLoader of torchdata calls this itself.
+
+        Parameters
+        ----------
+        batches : int, optional
+            How many batches were used since the epoch began or was resumed. By default those that
+            this process got; give it if a DataLoader reads with workers.
+
+        Raises
+        ------
+        OptionError
+            If workers read this epoch and `batches` is not given, or is too large.
+        """
+        if get_worker_info() is not None:
+            return {"version": VERSION}  # that of the iterator says the rest
+        latest, progress = self._epochs.next - 1, self._progress
+        if progress is None or progress.start.epoch != latest:
+            if batches is None and self._epochs.by_workers:
+                raise OptionError(
+                    "workers read this epoch: pass state_dict(batches=N), the number of batches "
+                    "that you used, or use StatefulDataLoader of torchdata"
+                )
+            if batches is None:
+                return self._batches.state_at(self._batches.begins(latest + 1))
+            begins = self._batches.begins(max(0, latest))
+            progress = Progress(begins, self._batches.ends(begins.row))
+        return self._batches.state_at(progress.at(batches))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next epoch continue where a state was saved, with any number of workers.
+
+        The rest of the epoch is what it would have been; with another batch size or number of
+        ranks, it is the same rows in the same order.
+
+        Raises
+        ------
+        OptionError
+            If it is a state of other rows or of another order: the message names what differs.
+        """
+        if get_worker_info() is None:
+            position = self._batches.position_in(state)
+            self._batches.resume(position)
+            self._progress = None
+            self._epochs.set(position.epoch)
+
+    def _check_ranks(self) -> None:
         options = self._batches.options
-        if not options.shuffle:
-            return self._batches.order(0)
-        if seed is None:
-            seed = int(torch.empty((), dtype=torch.int64).random_().item())
-        words = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, self._epoch]
-        cuts = [first * options.batch_size for first in firsts[1:-1]]
-        return shuffled_rows(self.split.images, RandomState(words), cuts)
+        found = find_ranks()
+        if self._ranks_found and found != (options.rank, options.world_size):
+            raise OptionError(
+                f"this was made for rank {options.rank} of {options.world_size}, but "
+                f"torch.distributed says rank {found[0]} of {found[1]}: call to_torch() after "
+                "init_process_group()"
+            )
 
     def __repr__(self) -> str:
         return f"<PyTorch batches of {self.split!r}>"
 
 
-def _refuse_ranks() -> None:
+class TorchEpoch(Iterator[Any]):
+    """One epoch of `TorchBatches` in one process; its state is for StatefulDataLoader.
+
+    The state of a worker depends on the number of workers: torchdata keeps one for each.
+    """
+
+    def __init__(self, dataset: TorchBatches, begins: Position) -> None:
+        worker = get_worker_info()
+        self._worker: int = 0 if worker is None else worker.id
+        self._workers: int = 1 if worker is None else worker.num_workers
+        self._dataset = dataset
+        self._batches = dataset._batches
+        self._move(begins, 0)
+
+    def _move(self, begins: Position, served: int) -> None:
+        self._progress = Progress(begins, self._batches.ends(begins.row))
+        self._progress.served = served
+        self._dataset._progress = self._progress
+        self._serving: Iterator[Any] | None = None
+
+    def __next__(self) -> Any:
+        if self._serving is None:
+            begins = self._progress.start
+            every = self._batches.cut(self._batches.order(begins.epoch), begins.row)
+            # The loader takes from the workers in turn.
+            mine = every[self._worker + self._workers * self._progress.served :: self._workers]
+            dataset = self._dataset
+            delivered = _delivered(self._batches, mine, dataset._transform, dataset._pin_memory)
+            self._serving = self._progress.count(delivered)
+        return next(self._serving)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far this is, as JSON values."""
+        progress = self._progress
+        if self._workers == 1:
+            return self._batches.state_at(progress.at(progress.served))
+        return {
+            **self._batches.state_at(progress.start),
+            **self._share(),
+            "served": progress.served,
+        }
+
+    def _share(self) -> dict[str, Any]:
+        """Return what decides which batches are those of this worker."""
+        options = self._batches.options
+        return {
+            "worker": self._worker,
+            "workers": self._workers,
+            "rows_per_step": options.batch_size * options.world_size,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where a state was saved.
+
+        Raises
+        ------
+        OptionError
+            If it is a state of other batches, or of another number of workers.
+        """
+        begins = self._batches.position_in(state)
+        wanted = self._share() if self._workers > 1 else {"workers": 1}
+        for key, value in wanted.items():
+            if state.get(key, 1) != value:
+                raise OptionError(
+                    f"this state was saved with {key}={state.get(key, 1)}, not {value}: "
+                    "StatefulDataLoader needs the same number of workers and, with workers, the "
+                    "same number of rows in a step of all ranks; load_state_dict() of the dataset "
+                    "needs neither"
+                )
+        self._move(begins, state.get("served", 0))
+        self._dataset._epochs.set(begins.epoch + 1, by_workers=get_worker_info() is not None)
+
+
+def find_ranks() -> tuple[int, int]:
+    """Return the rank and the world size of ``torch.distributed``; (0, 1) without it."""
     ranks = torch.distributed
-    if ranks.is_available() and ranks.is_initialized() and ranks.get_world_size() > 1:
-        raise OptionError(
-            "whole batches are for one process; where several train together, load to_torch() "
-            "with DataLoader(rows, batch_size=None, sampler=BatchSampler(DistributedSampler(rows)"
-            ", batch_size, drop_last))"
-        )
+    if ranks.is_available() and ranks.is_initialized():
+        return ranks.get_rank(), ranks.get_world_size()
+    return 0, 1
 
 
 def _delivered(
