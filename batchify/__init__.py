@@ -13,7 +13,7 @@ Train
     `open` a file and take a `Split` of it; `concatenate` splits; `load` a split into memory;
     `Loader` needs no file
 Look and check
-    `summarize`, `check`, `verify`, `write_sheet`, `write_report`
+    `summarize`, `check`, `check_folds`, `verify`, `write_sheet`, `write_report`
 
 Functions that build take the options of the command line as keywords: see ``help(batchify.build)``.
 `BuildOptions` and its groups are the same options as an object, to use them again. All errors are a
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.checking.findings import CheckReport as CheckReport
     from batchify.checking.findings import Finding as Finding
     from batchify.checking.findings import Problem as Problem
+    from batchify.checking.folds import check_folds as check_folds
     from batchify.checking.verification import Verification as Verification
     from batchify.checking.verify import verify as verify
     from batchify.common.keywords import OptionKeywords as OptionKeywords
@@ -101,6 +102,7 @@ _MODULES = {
     "building.outcome": "BuildReport Changes",
     "checking.check": "check",
     "checking.findings": "CheckLimits CheckReport Finding Problem",
+    "checking.folds": "check_folds",
     "checking.verification": "Verification",
     "checking.verify": "verify",
     "common.keywords": "OptionKeywords",

@@ -131,6 +131,12 @@ CHECK_CODES = {
 }
 """Severity and advice of each code; `batchify.checking.check.CHECKS` has the checks."""
 
+FOLD_CODES = {
+    "fold-leak": Code("error", "build all folds again with --group-duplicates"),
+    "fold-mismatch": Code("error", "build all folds again from the same dataset"),
+}
+"""The same for the files of a cross-validation; see `batchify.checking.folds`."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckLimits:

@@ -13,8 +13,8 @@ import click
 from click.core import ParameterSource
 
 from batchify import choices
-from batchify.checking.findings import CHECK_CODES, SHOWN, CheckLimits
-from batchify.cli.boundary import boundary
+from batchify.checking.findings import CHECK_CODES, FOLD_CODES, SHOWN, CheckLimits
+from batchify.cli.boundary import boundary, error_messages
 from batchify.cli.config import is_own, own_table, own_variable
 from batchify.cli.help import Command, Option, option
 from batchify.cli.option_types import SomeOf
@@ -44,10 +44,12 @@ _LIMITS = ("max_imbalance", "min_class_size", "max_duplicates", "max_skipped")
 
 FOUND = 8
 
+_ALL_CODES = CHECK_CODES | FOLD_CODES
+
 
 def _codes(severity: str) -> str:
     """Return the lines of the help that list the codes of a severity."""
-    names = ", ".join(code for code, each in CHECK_CODES.items() if each.severity == severity)
+    names = ", ".join(code for code, each in _ALL_CODES.items() if each.severity == severity)
     first = f"{severity}:".ljust(10)
     return textwrap.fill(
         names, 74, initial_indent=first, subsequent_indent=" " * 10, break_on_hyphens=False
@@ -62,6 +64,8 @@ and decoded as `batchify build` would, with its options (see --help-all).
 Problems:
     {_codes("error")}
     {_codes("warning")}
+
+Files of several folds (build --fold) are also compared with each other.
 
 Exceeding a limit that you set is an error. Exit code 8 means that there are errors (with
 --strict, also warnings) that are not ignored.
@@ -99,7 +103,7 @@ def _of_build() -> Iterator[Option]:
 @option(
     "--ignore",
     multiple=True,
-    type=SomeOf(*CHECK_CODES),
+    type=SomeOf(*_ALL_CODES),
     callback=lambda _context, _parameter, given: tuple(chain.from_iterable(given)),
     metavar="CODES",
     help="Accept problems of these codes: leak,upscaled.",
@@ -126,7 +130,18 @@ def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> N
                 report = _check(context, path, dict(values), step)
             return Result(report.as_json(), show(report), 0 if report.is_ok else FOUND)
 
-        code = run_each(paths, run, check_signals, json=values["json"], always=show is github_text)
+        def together(readable: Sequence[str]) -> dict[str, list[Result]]:
+            with error_messages():
+                reports = _check_folds(readable, values["ignore"])
+            results = [
+                Result(each.as_json(), show(each), 0 if each.is_ok else FOUND) for each in reports
+            ]
+            return {"folds": results} if results else {}
+
+        code = run_each(
+            paths, run, check_signals, json=values["json"], always=show is github_text,
+            together=together,
+        )  # fmt: skip
     context.exit(code)
 
 
@@ -166,10 +181,24 @@ def _check(
             options = to_options(context, values)
     elif is_url(path) or os.path.exists(path):
         _refuse_options(context)
+    ignore = [code for code in values["ignore"] if code in CHECK_CODES]
     return run_check(
-        path, options, limits=limits, ignore=values["ignore"], strict=values["strict"],
+        path, options, limits=limits, ignore=ignore, strict=values["strict"],
         workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
     )  # fmt: skip
+
+
+def _check_folds(paths: Sequence[str], ignore: Sequence[str]) -> list[CheckReport]:
+    """Compare the files of each cross-validation among several files."""
+    from batchify.checking.folds import compare_folds, group_folds, read_fold
+    from batchify.common.paths import is_url
+    from batchify.datasets.discovery import is_dataset
+
+    local = (path for path in paths if not is_url(path) and not is_dataset(path))
+    files = [file for path in local if (file := read_fold(path)) is not None]
+    if len(files) < 2:
+        return []
+    return [compare_folds(some, ignore=ignore) for some in group_folds(files)]
 
 
 def _limits(values: dict[str, Any]) -> CheckLimits:
@@ -197,7 +226,8 @@ def check_as_configured(output: str) -> CheckReport:
     )
     group_by = os.environ.get(own_variable(settings, "group_by")) or table.get("group_by", "")
     values = settings.params | {"group_by": group_by}
-    return check_made(output, limits=_limits(values), ignore=values["ignore"])
+    ignore = [code for code in values["ignore"] if code in CHECK_CODES]
+    return check_made(output, limits=_limits(values), ignore=ignore)
 
 
 def _refuse_options(context: click.Context) -> None:

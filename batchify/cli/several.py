@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import click
 
@@ -19,6 +20,7 @@ def run_each(
     *,
     json: bool,
     always: bool = False,
+    together: Callable[[Sequence[str]], Mapping[str, Sequence[Result]]] = lambda _: {},
 ) -> int:
     """Run a command on each file, print the results, and return the highest exit code.
 
@@ -31,12 +33,17 @@ def run_each(
         Raises for a signal that has been received.
     always : bool
         Print texts with ``--quiet``, too.
+    together : callable
+        Called with those of several files that could be read; returns more results, by their key
+        in the JSON object.
     """
     results = []
+    readable = []
     for path in paths:
         try:
             with error_messages():
                 result = run(path)
+            readable.append(path)
         except click.UsageError:
             raise
         except click.ClickException as error:
@@ -50,7 +57,14 @@ def run_each(
         results.append(result)
         if result.text and not json:
             echo(result.text, always=always)
+    files = [result.json for result in results]
+    found = together(readable) if len(paths) > 1 else {}
+    for result in chain.from_iterable(found.values()):
+        results.append(result)
+        if not json:
+            echo(result.text, always=always)
     if json:
-        files = [result.json for result in results]
-        echo(files[0] if len(paths) == 1 else {"json_version": JSON_VERSION, "files": files})
+        more = {key: [result.json for result in some] for key, some in found.items()}
+        several = {"json_version": JSON_VERSION, "files": files, **more}
+        echo(files[0] if len(paths) == 1 else several)
     return max(result.exit_code for result in results)
