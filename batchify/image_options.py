@@ -18,6 +18,9 @@ from batchify.errors import OptionError
 
 MIB = 1 << 20
 
+MAX_PIXELS = 2 * 89_478_485
+"""The default of `DecodeOptions.max_pixels`: where Pillow, and so Keras, refuses an image."""
+
 RECORDED_MAX_PIXELS = 89_478_485
 """What a file records for the default of `DecodeOptions.max_pixels`.
 
@@ -73,7 +76,7 @@ class DecodeOptions(choices.ShortRepr):
     fit: choices.Fit = "stretch"
     exif: choices.Exif = "ignore"
     scaled_decode: bool = False
-    max_pixels: int = 2 * 89_478_485
+    max_pixels: int = MAX_PIXELS
     max_dimension: int = 65_535
     max_file_size: int = 256 * MIB
     depth: choices.Depth = field(default="clip", metadata=LATER)
@@ -116,10 +119,11 @@ class DecodeOptions(choices.ShortRepr):
                 f"--shorter-side requires --fit crop, and fit is {self.fit}: it resizes an image "
                 "before its center is cropped"
             )
-        if side * side > self.max_pixels:
+        most = self.max_resized_pixels
+        if side * side > most:
             raise OptionError(
-                f"with --shorter-side {side}, every image has more than the {self.max_pixels:,} "
-                "pixels of --max-pixels"
+                f"with --shorter-side {side}, every image has more than {most:,} pixels "
+                "(see --max-pixels)"
             )
 
     def changed(self, **given: Any) -> Self:
@@ -127,6 +131,11 @@ class DecodeOptions(choices.ShortRepr):
         if given.get("fit", "crop") != "crop":
             given.setdefault("shorter_side", None)
         return replace(self, **given)
+
+    @property
+    def max_resized_pixels(self) -> int:
+        """Most pixels after `shorter_side`; a `max_pixels` below the default is for files alone."""
+        return max(self.max_pixels, MAX_PIXELS)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

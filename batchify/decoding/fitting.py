@@ -43,7 +43,7 @@ def resized_size(size: tuple[int, int], options: DecodeOptions) -> tuple[int, in
     if shorter is None:
         return size
     longer = int(shorter * max(size) / min(size))
-    if longer * shorter > options.max_pixels:
+    if longer * shorter > options.max_resized_pixels:
         raise BadImageError(
             f"with a shorter side of {shorter} its longer side is {longer:,} pixels, which is too "
             "large (see --max-pixels)"

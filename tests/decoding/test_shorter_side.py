@@ -218,7 +218,7 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, run: Run) -> None:
         (("--shorter-side", "30"), "--shorter-side requires --fit crop, and fit is stretch"),
         (("--shorter-side", "30", "--fit", "pad"), "requires --fit crop, and fit is pad"),
         (("--shorter-side", "0", "--fit", "crop"), "0 is not in the range x>=1"),
-        (("--shorter-side", "20000", "--fit", "crop"), "every image has more than the 178,956,970"),
+        (("--shorter-side", "20000", "--fit", "crop"), "every image has more than 178,956,970"),
     ):
         done = run(*build, *words)
         assert done.returncode == 2
@@ -228,7 +228,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, run: Run) -> None:
     long = encoded(photo(1, 3000), "PNG")
     with pytest.raises(BadImageError, match=r"its longer side is 900,000 pixels.*--max-pixels"):
         decoded(long, target_size=(20, 20), shorter_side=300)
-    assert decoded(long, target_size=(20, 20), shorter_side=60).shape == (20, 20, 3)
+    small = decoded(long, target_size=(20, 20), shorter_side=60, max_pixels=3000)
+    assert small.shape == (20, 20, 3)
 
 
 def test_check_names_what_is_enlarged(tmp_path: Path) -> None:

@@ -158,6 +158,12 @@ def test_images_are_not_served_larger_than_the_caps(out: Path, tmp_path: Path) -
     with pytest.raises(FileFormatError, match="more than 178,956,970 pixels"):
         write_sheet(out, tmp_path / "sheet.png")
     assert batchify.open(out, trusted=True)["train"].images.shape == (12, 20_000, 20_000, 3)
+    configured(out, target_size=[20, 20], fit="crop", shorter_side=20_000)
+    with pytest.raises(FileFormatError, match="20000, every image has more than 178,956,970 pixel"):
+        batchify.open(out)
+    configured(out, shorter_side=-1)
+    with pytest.raises(FileFormatError, match="shorter side must be a whole number of at least 1"):
+        batchify.open(out)
 
 
 def test_a_bomb_is_not_decoded(photos: Path, tmp_path: Path) -> None:
