@@ -65,12 +65,14 @@ make_dev_venv() {
   fi
 }
 
-# add_torch: install PyTorch into the environment of $bin; that for the CPU alone, where its own
-# index can be reached. With pip, which also finds it where pip's configuration says.
+# add_torch: install PyTorch, torchvision and torchdata into the environment of $bin; those for the
+# CPU alone, where their own index can be reached. With pip, which also finds them where pip's
+# configuration says.
 add_torch() {
   local index=https://download.pytorch.org/whl/cpu
-  set -- "$(sed -n 's/^frameworks = .*"\(torch==[^"]*\)".*/\1/p' "$top/pyproject.toml")"
-  if "$bin/python" -c 'import sys, importlib.util as u; sys.exit(not u.find_spec("torch"))'; then
+  # shellcheck disable=SC2046  # one requirement a word
+  set -- $(sed -n 's/^  "\(torch[a-z]*[=>]=[^"]*\)".*/\1/p' "$top/pyproject.toml")
+  if "$bin/python" -c 'import sys, importlib.util as u; sys.exit(not u.find_spec("torchdata"))'; then
     return
   fi
   if "$bin/python" -c "import urllib.request as r; r.urlopen('$index', timeout=5)" 2>/dev/null; then
