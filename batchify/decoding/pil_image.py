@@ -33,7 +33,9 @@ def decode_pil_image(data: bytes, options: DecodeOptions) -> PilImage | None:
         if flags & THIRTY_TWO_BIT or (flags & SIXTEEN_BIT and not flags & CUT):
             return None
         found = converted(image, options, flags, MODES[options.color_mode], fit=False)
-        return found.copy() if found is image else found  # it outlives its file
+        found.load()
+        # Once loaded, an image outlives its file, unless it has frames to seek there.
+        return found.copy() if getattr(found, "is_animated", False) else found
 
     return read_truncated(data, options, read)[0]
 

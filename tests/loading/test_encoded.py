@@ -172,6 +172,7 @@ def test_pil_images_are_those_of_pillow(
         wanted = wanted.convert(modes[color_mode])
         assert (image.mode, image.size) == (wanted.mode, wanted.size), path
         np.testing.assert_array_equal(image, wanted, path)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(image)), wanted, path)
         image.paste(0, (0, 0, 5, 5))
 
 

@@ -144,7 +144,8 @@ class TorchRows(Dataset[Any]):
     def _pil_images(self, rows: Rows) -> Iterator[Any]:
         """Yield rows as PIL images; without workers of the loader, threads decode them."""
         read = partial(pil_image, self.split.images)
-        return (map if get_worker_info() else read_ahead)(read, rows.tolist())
+        in_threads = len(rows) > 1 and get_worker_info() is None
+        return (read_ahead if in_threads else map)(read, rows.tolist())
 
     def __repr__(self) -> str:
         return f"<PyTorch rows of {self.split!r}>"
