@@ -10,6 +10,7 @@ import operator
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -17,10 +18,16 @@ from numpy.typing import NDArray
 
 from batchify.errors import OptionError
 from batchify.loading.indexing import count_batches
+from batchify.loading.progress import VERSION, check_same, check_state
 from batchify.planning.policies import Indices, keras_random
 
 LoaderBatch = tuple[NDArray[np.float32], NDArray[np.float32]] | NDArray[np.float32]
 """(images, labels), or images alone."""
+
+
+Stream = list[int]
+"""What was drawn from a generator since it was seeded: the number of batches seen by then, and
+after it how many numbers were drawn each time, 0 for a permutation of the samples."""
 
 
 class KerasIterator(ABC):
@@ -52,6 +59,8 @@ class KerasIterator(ABC):
         self.use_multiprocessing = False
         self.max_queue_size = 10
         self._random = keras_random(seed, 0)
+        self._stream: Stream = [0]
+        self._drawn: Stream | None = None
         self._lock = threading.Lock()
 
     @property  # type: ignore[misc]
@@ -152,8 +161,65 @@ class KerasIterator(ABC):
         """
         self.batch_index = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return which batch ``next`` returns, as JSON values, for `load_state_dict`."""
+        with self._lock:
+            return {
+                "version": VERSION,
+                **self._described(),
+                "batch_index": self.batch_index,
+                "total_batches_seen": self.total_batches_seen,
+                "drawn": self._drawn,
+                "stream": self._stream,
+            }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where a state was saved: ``next`` returns the batch that followed.
+
+        Raises
+        ------
+        OptionError
+            If it is a state of other images, or of another batch size or order: the message names
+            what differs.
+        """
+        check_state(state, {"batch_index", "total_batches_seen", "drawn", "stream"})
+        check_same(state, self._described())
+        drawn: Stream | None = state["drawn"]
+        with self._lock:
+            self.index_array = None
+            if drawn is not None:
+                self._replay(drawn)
+                self._draw()
+            self._replay(state["stream"])
+            self.batch_index = state["batch_index"]
+            self.total_batches_seen = state["total_batches_seen"]
+
+    def _described(self) -> dict[str, Any]:
+        """Return what decides which batches follow."""
+        return {
+            "files": self._checksum(),
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+        }
+
+    @abstractmethod
+    def _checksum(self) -> str:
+        """Return a checksum of the samples and their order."""
+
+    def _replay(self, stream: Stream) -> None:
+        """Draw what was drawn."""
+        self._random = keras_random(self.seed, stream[0])
+        for count in stream[1:]:
+            if count:
+                self._random.random_sample(count)
+            else:
+                self._random.permutation(self.samples)
+        self._stream = list(stream)
+
     def _seed_batch(self) -> None:
         self._random = keras_random(self.seed, self.total_batches_seen)
+        self._stream = [self.total_batches_seen]
         self.total_batches_seen += 1
 
     def _order(self) -> Indices:
@@ -161,7 +227,11 @@ class KerasIterator(ABC):
 
     def _draw(self) -> Indices:
         count = self.samples
-        order = self._random.permutation(count) if self.shuffle else np.arange(count)
+        self._drawn = self._stream
+        order = np.arange(count)
+        if self.shuffle:
+            order = self._random.permutation(count)
+            self._stream = [*self._stream, 0]
         self.index_array = order.astype(np.int32)
         return self.index_array
 
@@ -170,6 +240,7 @@ class KerasIterator(ABC):
         # Keras draws whether to flip each image, even if it never does, and `on_epoch_end`
         # continues in the same stream.
         self._random.random_sample(2 * len(found))
+        self._stream = [*self._stream, 2 * len(found)]
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ and `batchify.decoding.batch.BatchReader` reads both.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from dataclasses import replace
@@ -90,6 +91,7 @@ class Loader(KerasIterator):
         self._transform = transform
         self._images_as_labels = images_as_labels
         self._readers = threading.local()
+        self._files_checksum: str | None = None
 
     @classmethod
     @shows_options
@@ -222,6 +224,12 @@ class Loader(KerasIterator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._readers = threading.local()
+
+    def _checksum(self) -> str:
+        if self._files_checksum is None:
+            names = b"".join(path + b"\0" for path in self._dataset.samples.paths(self._rows))
+            self._files_checksum = hashlib.sha256(names).hexdigest()[:16]
+        return self._files_checksum
 
     def _read(self, numbers: Indices) -> LoaderBatch:
         rows = self._rows[numbers]

@@ -7,6 +7,7 @@ number of ranks, or another batch size, continues at the same row.
 from __future__ import annotations
 
 import hashlib
+import operator
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ VERSION = 1
 """That of the states that are saved, and the only one that is read."""
 
 _NAMES = {
+    "batch_size": "the batch size",
     "content": "the content of the file",
+    "files": "the checksum of the files",
     "order": "the checksum of the order",
     "rows": "the number of rows",
     "split": "the split",
@@ -83,9 +86,10 @@ class Progress:
             if self.finished:
                 return Position(self.start.epoch + 1)
             served = self.served
+        served = operator.index(served)
         if not 0 <= served < len(self._ends):
             raise OptionError(
-                f"{served!r} batches cannot have been used: there are {len(self._ends) - 1}"
+                f"{served} batches cannot have been used: there are {len(self._ends) - 1}"
             )
         return Position(self.start.epoch, int(self._ends[served]))
 
@@ -123,24 +127,34 @@ def read_state(state: Any, described: Callable[[int], Mapping[str, Any]]) -> Pos
     OptionError
         If it is not a state, or of something else; the message names what differs.
     """
-    if not isinstance(state, Mapping) or not {"version", "epoch", "row"} <= state.keys():
+    check_state(state, {"epoch", "row"})
+    epoch, row = state["epoch"], state["row"]
+    if not all(type(number) is int and number >= 0 for number in (epoch, row)):
+        raise OptionError(f"this state is damaged: epoch {epoch!r}, row {row!r}")
+    wanted = described(epoch)
+    check_same(state, wanted)
+    if row > wanted["rows"]:
+        raise OptionError(f"this state is damaged: row {row} of {wanted['rows']}")
+    return Position(epoch, row)
+
+
+def check_state(state: Any, keys: set[str]) -> None:
+    """Refuse what is not a state of this version with these keys."""
+    if not isinstance(state, Mapping) or not {"version", *keys} <= state.keys():
         raise OptionError("this is not a state that state_dict() returned")
     if state["version"] != VERSION:
         raise OptionError(
             f"this state has version {state['version']!r}; this batchify reads version {VERSION}"
         )
-    epoch, row = state["epoch"], state["row"]
-    if not all(type(number) is int and number >= 0 for number in (epoch, row)):
-        raise OptionError(f"this state is damaged: epoch {epoch!r}, row {row!r}")
-    wanted = described(epoch)
-    for keys in (("split", "rows", "content", "shuffle"), ("seed",), ("order",)):
+
+
+def check_same(state: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a state of other rows or of another order; the message names what differs."""
+    for keys in (wanted.keys() - {"seed", "order"}, {"seed"}, {"order"}):
         different = [
-            f"{_NAMES.get(key, key)} was {state.get(key)!r}, not {wanted[key]!r}"
-            for key in keys
-            if key in wanted and state.get(key) != wanted[key]
+            f"{_NAMES.get(key, key)} was {state.get(key)!r}, not {value!r}"
+            for key, value in wanted.items()
+            if key in keys and state.get(key) != value
         ]
         if different:
             raise OptionError(f"this state is of other batches: {', '.join(different)}")
-    if row > wanted["rows"]:
-        raise OptionError(f"this state is damaged: row {row} of {wanted['rows']}")
-    return Position(epoch, row)

@@ -8,6 +8,7 @@ options, batches by their number, functions of images, labels that are images, a
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 import types
@@ -159,7 +160,7 @@ def test_subsets_of_a_validation_split(nested: Path, share: float, training: int
     ],
 )
 def test_any_use_is_that_of_keras(nested: Path, flow: dict[str, Any]) -> None:
-    """Batches by next and by number, ends of epochs and resets in any order, bit for bit."""
+    """Batches by next and by number, ends of epochs, resets and resumed states, bit for bit."""
     flow = {**flow, "target_size": (6, 5), "batch_size": 6}
     reference = keras.generator(nested, "training", validation=0.25, **flow)
     loader = Loader.from_directory(nested, validation_split=0.25, **flow)
@@ -178,6 +179,31 @@ def test_any_use_is_that_of_keras(nested: Path, flow: dict[str, Any]) -> None:
             reference.reset()
         assert loader.batch_index == reference.batch_index
         assert loader.total_batches_seen == reference.total_batches_seen
+        if step % 5 == 3:
+            state = json.dumps(loader.state_dict())
+            assert len(state) < 300
+            loader = Loader.from_directory(nested, validation_split=0.25, **flow)
+            loader.load_state_dict(json.loads(state))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation_split": 0.5}, "the checksum of the files was"),
+        ({"batch_size": 7}, "the batch size was 6, not 7"),
+        ({"seed": 2}, "seed was 1, not 2"),
+    ],
+)
+def test_a_state_of_another_loader_is_refused(
+    nested: Path, options: dict[str, Any], message: str
+) -> None:
+    """The message names what differs."""
+    given: dict[str, Any] = {"batch_size": 6, "seed": 1, "validation_split": 0.25}
+    state = Loader.from_directory(nested, **given).state_dict()
+    with pytest.raises(OptionError, match=f"this state is of other batches: {message}"):
+        Loader.from_directory(nested, **{**given, **options}).load_state_dict(state)
+    with pytest.raises(OptionError, match="not a state that state_dict"):
+        Loader.from_directory(nested, **given).load_state_dict({"version": 1})
 
 
 @pytest.mark.parametrize(
