@@ -107,12 +107,14 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
     elif config.get("layout") == "flat":
         words += ["--layout", "flat"]
     taken = config.get("from_train")
-    shares = [f"{name}_split" for name in taken] if isinstance(taken, list) else []
-    shares = [name for name in shares if name in config]
+    needed = [f"{name}_split" for name in taken] if isinstance(taken, list) else []
+    needed = [name for name in needed if name in config]
+    if config.get("split") == "keras-utils":
+        needed.append("seed")
     for name, default in defaults.items():  # other names, in an untrusted file, are ignored
         plain = list(default) if isinstance(default, tuple) else default
         value = config.get(name, plain)
-        if name == "layout" or (value == plain and name not in shares):
+        if name == "layout" or (value == plain and name not in needed):
             continue
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
