@@ -22,17 +22,16 @@ from batchify.checking.findings import (
 )
 from batchify.choices import check_workers
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
-from batchify.common.paths import local_path, shown_path
+from batchify.common.paths import shown_path
 from batchify.common.progress import ProgressCallback, reporting
-from batchify.datasets.discovery import is_dataset
+from batchify.datasets.discovery import holds_shards, is_dataset
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
-from batchify.format.shard_index import is_shard_folder
+from batchify.loading.shards import open_copy, open_folder
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.planning.groups import check_groups
 from batchify.planning.planner import plan_with_workers
-from batchify.storage.transfer import local_copy
 from batchify.workers import engine
 
 CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
@@ -81,7 +80,7 @@ def check(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         A file that `batchify.build` made, or a folder of shards: no image is read. Or a dataset,
         a folder or an archive: every image is decoded, as a build with `options` would.
     options, keywords
@@ -126,10 +125,10 @@ def check(
             facts = folder_facts(plan, pool, report)
         elif options is not None or keywords:
             raise OptionError("options of a build are for a dataset; a file has its own")
-        elif is_shard_folder(folder := local_path(path)):
-            facts = shard_facts(os.fsencode(folder))
+        elif holds_shards(path):
+            facts = shard_facts(*lifetime.enter_context(open_folder(path, keeps=True)))
         else:
-            copy = lifetime.enter_context(local_copy(path, report))
+            copy = lifetime.enter_context(open_copy(path))
             facts = stored_facts(lifetime.enter_context(Reader(copy)))
         problems = find_problems(facts, limits, ignored)
     notes = () if "damaged" in ignored else facts.notes
@@ -147,10 +146,9 @@ def check_made(
     -----
     Memory: 80 bytes per image. Time: less than a second for a million images.
     """
-    folder = local_path(path)
     with contextlib.ExitStack() as lifetime:
-        if is_shard_folder(folder):
-            facts = shard_facts(os.fsencode(folder))
+        if holds_shards(path):
+            facts = shard_facts(*lifetime.enter_context(open_folder(path)))
         else:
             facts = stored_facts(lifetime.enter_context(Reader(path)))
         problems = find_problems(facts, limits or CheckLimits(), frozenset(ignore), most=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -20,7 +20,7 @@ from batchify.decoding.damage import NO_DAMAGE_NOTE, finds_damage
 from batchify.errors import BatchifyWarning, Skipped
 from batchify.format.config import image_shape, recorded_choice, recorded_options
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
-from batchify.format.shard_index import ShardPath, read_index, shard_paths
+from batchify.format.shard_index import ShardIndex, ShardPath
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.planning.duplicates import Repeated, find_repeats, stored_digests
 from batchify.planning.plan import BuildPlan, SplitPlan
@@ -191,17 +191,16 @@ def _stored_paths(
         yield first, paths
 
 
-def shard_facts(folder: bytes) -> Facts:
+def shard_facts(index: ShardIndex, shards: Iterable[ShardPath]) -> Facts:
     """Return the facts that the shards of a folder record, as if they were one file.
 
     Notes
     -----
     Memory: 50 bytes per row.
     """
-    index = read_index(folder)
     parts: dict[str, list[SplitFacts]] = {split: [] for split in index.splits}
     skipped: list[Skipped] = []
-    for shard, reader in open_shards(shard_paths(folder, index), index):
+    for shard, reader in open_shards(shards, index):
         found = stored_facts(reader)
         skipped += found.skipped
         part = found.splits[shard.split]
@@ -215,7 +214,7 @@ def _shard_paths(shard: ShardPath, start: int, stop: int) -> Iterator[tuple[int,
 
     It is opened each time, since a folder may have more shards than files may be open.
     """
-    with Reader(shard.path) as reader:
+    with shard.here() as path, Reader(path) as reader:
         yield from _stored_paths(reader, shard.split, start, stop)
 
 

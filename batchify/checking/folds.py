@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from batchify.checking.facts import Facts, shard_facts, stored_facts
 from batchify.checking.findings import FOLD_CODES, CheckReport, Finding, Problem
 from batchify.choices import canonical_json
-from batchify.common.paths import local_path, shown_path
+from batchify.common.paths import shown_path
 from batchify.common.text import plural, printable
+from batchify.datasets.discovery import holds_shards
 from batchify.errors import FileFormatError, OptionError
 from batchify.format.reader import Reader
-from batchify.format.shard_index import is_shard_folder, read_index
+from batchify.loading.shards import open_copy, open_folder
 from batchify.planning.groups import repeat_numbers
 
 _EXAMPLES = 20
@@ -71,11 +72,12 @@ def read_fold(path: str | os.PathLike[str]) -> FoldFile | None:
     FileMissingError, FileAccessError, FileFormatError
         If it is not a readable file.
     """
-    folder = local_path(path)
-    if is_shard_folder(folder):
-        config: Mapping[str, Any] = read_index(os.fsencode(folder)).config
-        return _fold(path, config, shard_facts(os.fsencode(folder))) if "fold" in config else None
-    with Reader(folder) as reader:
+    config: Mapping[str, Any]
+    if holds_shards(path):
+        with open_folder(path, keeps=True) as (index, shards):
+            config = index.config
+            return _fold(path, config, shard_facts(index, shards)) if "fold" in config else None
+    with open_copy(path) as copy, Reader(copy) as reader:
         config = reader.header.config
         return _fold(path, config, stored_facts(reader)) if "fold" in config else None
 
@@ -286,10 +288,10 @@ def _examples(file: FoldFile, splits: Sequence[str], keys: NDArray[np.void]) -> 
 
 def _path_of(file: FoldFile, split: str, row: int) -> bytes:
     """Return the path of a row: the file is opened again, since there may be many files."""
-    folder = local_path(file.path)
-    if is_shard_folder(folder):
-        return shard_facts(os.fsencode(folder)).splits[split].path(row)
-    with Reader(folder) as reader, reader.refusing():
+    if holds_shards(file.path):
+        with open_folder(file.path, keeps=True) as (index, shards):
+            return shard_facts(index, shards).splits[split].path(row)
+    with open_copy(file.path) as copy, Reader(copy) as reader, reader.refusing():
         path: bytes = reader.splits[split]["paths"][row]
     return path
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,14 @@ from batchify.checking.verification import Findings, Verification
 from batchify.choices import check_at_least, check_workers
 from batchify.common.paths import shown_path
 from batchify.common.progress import Progress, ProgressCallback, reporting
+from batchify.datasets.discovery import holds_shards
 from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.format.checksums import Records, content_digest, link_faults, record_sums
 from batchify.format.config import recorded_options
 from batchify.format.images import damaged_images
 from batchify.format.reader import OTHER_BUILD, Reader, is_listed
-from batchify.format.shard_index import (
-    INDEX_NAME,
-    ShardFile,
-    ShardIndex,
-    is_shard_folder,
-    read_index,
-)
+from batchify.format.shard_index import INDEX_NAME, ShardFile, ShardIndex, ShardPath
+from batchify.loading.shards import Part, open_copy, open_folder, read_index_bytes
 from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
@@ -48,8 +43,9 @@ def verify(
 
     Parameters
     ----------
-    path : path
-        A file, or a folder of shards.
+    path : path or URL
+        A file, or a folder of shards. At a URL, one file at a time is downloaded to the folder for
+        temporary files; with `quick`, all but its images.
     quick : bool
         Do not read the stored images: only structure, labels, paths, hashes and the digest.
     source : path, optional
@@ -70,7 +66,7 @@ def verify(
 
     Raises
     ------
-    FileMissingError, FileAccessError
+    FileMissingError, FileAccessError, RemoteError
     DatasetNotFoundError, DatasetError
         If `source` is not a dataset.
     OptionError
@@ -81,15 +77,16 @@ def verify(
     """
     _check_options(source, redecode, workers, image_timeout_s)
     with reporting(progress) as report, contextlib.ExitStack() as lifetime:
-        name = lifetime.enter_context(local_copy(path, report))
         verifier = Verifier(report, quick=quick)
         if source is not None:
             pool = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
             verifier.compare_with(source, pool, image_timeout_s)
-        if is_shard_folder(name):
-            verifier.check_shards(os.fsencode(name), redecode)
+        if holds_shards(path):
+            verifier.check_shards(path, redecode)
+        elif quick:
+            verifier.check_file(lifetime.enter_context(open_copy(path, "records")), redecode)
         else:
-            verifier.check_file(name, redecode)
+            verifier.check_file(lifetime.enter_context(local_copy(path, report)), redecode)
     return verifier.result(shown_path(path))
 
 
@@ -174,36 +171,41 @@ class Verifier:
             self._hashed += hashed
             self._decoded += decoded
 
-    def check_shards(self, folder: bytes, redecode: int | str | None) -> None:
-        """Check all shards of a folder, and that they match its index."""
-        try:
-            index = read_index(folder)
-        except FileFormatError as error:
-            self._found.add(Finding("structure", str(error)))
-            return
-        total, before = max(1, sum(index.rows.values())), 0
-        keys = [np.empty(0, np.uint64)]
-        for file in index.files:
-            self._found.shard = file.name
-            path = os.path.join(folder, os.fsencode(file.name))
-            share, after = redecode, before + file.rows
-            if isinstance(redecode, int):  # for all shards together
-                share = redecode * after // total - redecode * before // total
-            before = after
+    def check_shards(self, folder: str | os.PathLike[str], redecode: int | str | None) -> None:
+        """Check all shards of a folder, here or at a URL, and that they match its index."""
+        part: Part = "records" if self._quick else "copy"
+        with contextlib.ExitStack() as lifetime:
             try:
-                self.check_file(path, share, file)
-                if self._sources is not None:
-                    with Reader(path) as reader:
-                        keys.append(stored_keys(reader))
-            except FileMissingError:
-                self._found.add(Finding("structure", "there is no such file"))
-            except FileFormatError:
-                pass  # check_file has added a finding
-        for self._found.shard, fault in list_faults(folder, index):
-            self._found.add(Finding("digest", fault))
+                index, shards = lifetime.enter_context(open_folder(folder, part, is_partial=True))
+            except FileFormatError as error:
+                self._found.add(Finding("structure", str(error)))
+                return
+            listing = _Listing(index)
+            total, before = max(1, sum(index.rows.values())), 0
+            for shard in shards:
+                share, after = redecode, before + shard.file.rows
+                if isinstance(redecode, int):  # for all shards together
+                    share = redecode * after // total - redecode * before // total
+                before = after
+                self._found.shard = shard.name
+                self._check_shard(shard, share, listing)
+            for self._found.shard, fault in listing.all_faults(read_index_bytes(folder)):
+                self._found.add(Finding("digest", fault))
         self._found.shard = ""
         if self._sources is not None:
-            self._sources.check_new(np.concatenate(keys))
+            self._sources.check_new(np.concatenate([np.empty(0, np.uint64), *listing.keys]))
+
+    def _check_shard(self, shard: ShardPath, redecode: int | str | None, listing: _Listing) -> None:
+        try:
+            with shard.here() as path:
+                self.check_file(path, redecode, shard.file)
+                listing.add(path, shard, has_sources=self._sources is not None)
+                return
+        except FileMissingError:
+            self._found.add(Finding("structure", "there is no such file"))
+        except FileFormatError as error:  # it ends early while it is fetched
+            self._found.add(Finding("structure", str(error)))
+        listing.is_whole = False
 
     def _check_structure(self, reader: Reader) -> BuildOptions:
         """Check what opening the file does not check; return the options of the build."""
@@ -278,26 +280,40 @@ def bad_weights(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(~(np.isfinite(weights) & (weights >= 0)))
 
 
-def list_faults(folder: bytes, index: ShardIndex) -> Iterator[tuple[str, str]]:
-    """Yield (file, how it differs from the shard index).
+class _Listing:
+    """Compares shards with the shard index.
 
     Rows and digests are compared when each shard is verified; a shard that cannot be read is
     reported there.
     """
-    skipped, is_whole = 0, True
-    for file in index.files:
-        path = os.path.join(folder, os.fsencode(file.name))
+
+    def __init__(self, index: ShardIndex) -> None:
+        self._index = index
+        self._faults: list[tuple[str, str]] = []
+        self._skipped = 0
+        self.is_whole = True
+        self.keys: list[NDArray[np.uint64]] = []
+        """The keys of the image files of each shard, for the search for new ones."""
+
+    def add(self, path: bytes | os.PathLike[str], shard: ShardPath, *, has_sources: bool) -> None:
+        """Compare a shard, of which there is a copy at `path`, with its entry."""
         try:
             with Reader(path) as reader:
-                if reader.digest.hex() == file.digest:
-                    if not is_listed(reader, file.name, index):
-                        yield file.name, OTHER_BUILD
-                    if os.path.getsize(path) != file.nbytes:
-                        yield file.name, "its size does not match the shard index"
-                skipped += len(reader.skipped())
-        except (FileFormatError, FileMissingError):
-            is_whole = False
-    with open(os.path.join(folder, INDEX_NAME), "rb") as found:
-        is_same = found.read() == index.text()
-    if not is_same or (is_whole and skipped != index.skipped):
-        yield os.fsdecode(INDEX_NAME), "it is damaged"
+                if reader.digest.hex() == shard.file.digest:
+                    if not is_listed(reader, shard.file.name, self._index):
+                        self._faults.append((shard.name, OTHER_BUILD))
+                    if reader.nbytes != shard.file.nbytes:
+                        fault = "its size does not match the shard index"
+                        self._faults.append((shard.name, fault))
+                self._skipped += len(reader.skipped())
+                if has_sources:
+                    self.keys.append(stored_keys(reader))
+        except FileFormatError:
+            self.is_whole = False
+
+    def all_faults(self, data: bytes) -> list[tuple[str, str]]:
+        """Return (file, how it differs from the shard index), with those of the index itself."""
+        is_same = data == self._index.text()
+        if is_same and not (self.is_whole and self._skipped != self._index.skipped):
+            return self._faults
+        return [*self._faults, (os.fsdecode(INDEX_NAME), "it is damaged")]

@@ -59,8 +59,9 @@ def _codes(severity: str) -> str:
 _HELP = f"""Find problems in a dataset or file that would hurt training.
 
 \b
-OUT is a file that `batchify build` made: its records are read. DATASET is split
-and decoded as `batchify build` would, with its options (see --help-all).
+OUT is a file or a folder of shards that `batchify build` made, or a URL: its
+records are read. DATASET is split and decoded as `batchify build` would, with
+its options (see --help-all).
 Problems:
     {_codes("error")}
     {_codes("warning")}
@@ -191,11 +192,10 @@ def _check(
 def _check_folds(paths: Sequence[str], ignore: Sequence[str]) -> list[CheckReport]:
     """Compare the files of each cross-validation among several files."""
     from batchify.checking.folds import compare_folds, group_folds, read_fold
-    from batchify.common.paths import is_url
     from batchify.datasets.discovery import is_dataset
 
-    local = (path for path in paths if not is_url(path) and not is_dataset(path))
-    files = [file for path in local if (file := read_fold(path)) is not None]
+    built = (path for path in paths if not is_dataset(path))
+    files = [file for path in built if (file := read_fold(path)) is not None]
     if len(files) < 2:
         return []
     return [compare_folds(some, ignore=ignore) for some in group_folds(files)]

@@ -62,10 +62,10 @@ def inspect(
 ) -> None:
     """Show what files contain.
 
-    OUT is a file that `batchify build` made. You see splits with their rows, shape and bytes;
-    classes with their balance; how the file was built; and what was skipped. You can inspect files
-    that you do not trust: links out of them, plugins and lengths that do not fit are refused, and
-    no image is read except for a sheet or a report.
+    OUT is a file, or a folder of shards, that `batchify build` made, or a URL. You see splits with
+    their rows, shape and bytes; classes with their balance; how the file was built; and what was
+    skipped. You can inspect files that you do not trust: links out of them, plugins and lengths
+    that do not fit are refused, and no image is read except for a sheet or a report.
 
     \b
     Examples:

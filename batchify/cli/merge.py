@@ -27,9 +27,9 @@ from batchify.cli.verbosity import is_quiet
 def merge(folder: str, output: str, work_dir: str | None, overwrite: bool, json: bool) -> None:
     """Merge a folder of shards into one file.
 
-    SHARDS is a folder that `batchify build --shards` made. OUT is the file that `batchify build`
-    makes of the same dataset, byte for byte. Rows are copied and compared with their checksums;
-    nothing is decoded.
+    SHARDS is a folder that `batchify build --shards` made, or its URL. OUT is the file that
+    `batchify build` makes of the same dataset, byte for byte. Rows are copied and compared with
+    their checksums; nothing is decoded.
 
     \b
     Examples:

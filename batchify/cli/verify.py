@@ -45,10 +45,10 @@ def verify(
 ) -> None:
     """Check that files are intact.
 
-    OUT is a file, or a folder of shards, that `batchify build` made. A checksum covers every byte
-    that is read: the digest and a checksum of each row cover structure, labels, paths and hashes,
-    and each image has its own. Findings name split and row. Exit code 6 means that there are
-    findings.
+    OUT is a file, or a folder of shards, that `batchify build` made, or a URL. A checksum covers
+    every byte that is read: the digest and a checksum of each row cover structure, labels, paths
+    and hashes, and each image has its own. Findings name split and row. Exit code 6 means that
+    there are findings.
 
     \b
     Examples:

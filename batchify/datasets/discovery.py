@@ -22,8 +22,8 @@ from batchify.datasets.keras_utils import check_keras_utils
 from batchify.datasets.layout import Layout, find_layout
 from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
-from batchify.errors import BatchifyWarning, DatasetError
-from batchify.format.shard_index import is_shard_folder
+from batchify.errors import BatchifyWarning, DatasetError, FileAccessError, FileMissingError
+from batchify.format.shard_index import INDEX_NAME, is_shard_folder
 from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind, list_archive
 from batchify.storage.patterns import PathFilter
@@ -68,11 +68,30 @@ def is_dataset(location: str | os.PathLike[str]) -> bool:
     if is_url(location):
         from batchify.storage.remote_source import is_remote_folder  # imports asyncio
 
-        return is_remote_folder(os.fsdecode(location))
+        return is_remote_folder(os.fsdecode(location)) and not holds_shards(location)
     path = local_path(location)
     if os.path.isdir(path):
-        return not is_shard_folder(path)
+        return not holds_shards(path)
     return archive_kind(path) is not None
+
+
+def holds_shards(location: str | os.PathLike[str]) -> bool:
+    """Return whether a path or a URL is that of a folder with a shard index.
+
+    Raises
+    ------
+    RemoteError
+        If a store does not answer.
+    """
+    if not is_url(location):
+        return is_shard_folder(local_path(location))
+    from batchify.storage.remote_file import RemoteFile, url_below  # imports asyncio
+
+    try:
+        found = RemoteFile(url_below(os.fsdecode(location), os.fsdecode(INDEX_NAME)))
+        return found.nbytes > 0
+    except (FileMissingError, FileAccessError):  # some stores deny access to what is not there
+        return False
 
 
 def discover(

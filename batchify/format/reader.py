@@ -391,7 +391,7 @@ def open_shards(
         If a shard cannot be read, or is not from the build that wrote the index.
     """
     for shard in shards:
-        with Reader(shard.path) as reader:
+        with shard.here() as path, Reader(path) as reader:
             if not is_listed(reader, shard.file.name, index):
                 raise shard.damaged(OTHER_BUILD)
             yield shard, reader

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from batchify import choices
+from batchify.common.paths import DownloadedPath
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.format import schema
@@ -105,11 +107,40 @@ class ShardIndex:
 
 @dataclass(frozen=True, slots=True)
 class ShardPath:
-    """A shard in a folder, with its entry in the index."""
+    """A shard in a folder, with its entry in the index.
+
+    Parameters
+    ----------
+    path : bytes
+        Where it is, for messages; `here` is what to open.
+    """
 
     path: bytes
     split: str
     file: ShardFile
+
+    @property
+    def name(self) -> str:
+        """Its name in findings."""
+        return self.file.name
+
+    @contextlib.contextmanager
+    def here(self, *, images: bool = False) -> Iterator[bytes | DownloadedPath]:  # noqa: ARG002
+        """Yield its path on this machine, which is valid until the end of the block.
+
+        Parameters
+        ----------
+        images : bool
+            They are read, too; a shard at a URL is fetched without them otherwise.
+        """
+        yield self.path
+
+    def missing(self, more: int = 0) -> FileMissingError:
+        """Return the error for a missing shard, and for more of them."""
+        others = f" and {more:,} more" if more else ""
+        return FileMissingError(
+            f"there is no {printable(self.path)}{others}; run batchify build again"
+        )
 
     def damaged(self, reason: str) -> FileFormatError:
         """Return the error for a damaged shard."""
@@ -118,8 +149,13 @@ class ShardPath:
         )
 
 
-def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
+def shard_paths(folder: bytes, index: ShardIndex, *, is_partial: bool = False) -> list[ShardPath]:
     """Return all shards of a folder, in the order of the rows of a single file.
+
+    Parameters
+    ----------
+    is_partial : bool
+        Shards may be missing.
 
     Raises
     ------
@@ -131,10 +167,9 @@ def shard_paths(folder: bytes, index: ShardIndex) -> list[ShardPath]:
         for split, files in index.splits.items()
         for file in files
     ]
-    missing = [printable(shard.path) for shard in found if not os.path.exists(shard.path)]
+    missing = [shard for shard in found if not (is_partial or os.path.exists(shard.path))]
     if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
-        raise FileMissingError(f"there is no {missing[0]}{more}; run batchify build again")
+        raise missing[0].missing(len(missing) - 1)
     return found
 
 

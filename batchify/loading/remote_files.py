@@ -8,6 +8,7 @@ from batchify.common import durable
 from batchify.common.paths import DownloadedPath, base_name, shown_url
 from batchify.errors import FileFormatError, FileMissingError
 from batchify.format.intact import check_head, check_intact, head_extents
+from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, ShardIndex, is_shard_name, parse_index
 from batchify.storage.remote_file import Extent, RemoteFile, names_in, url_below
 
@@ -122,6 +123,43 @@ def fetch_head(file: RemoteFile, path: bytes, digest: str = "") -> None:
         except FileFormatError as error:
             if last:
                 raise FileFormatError(f"{error} (downloaded twice)") from error
+
+
+def fetch_copy(file: RemoteFile, path: bytes, digest: str = "") -> None:  # noqa: ARG001
+    """Download a file, which may be damaged, or another than expected."""
+    _make_room(path, file.nbytes)
+    file.copy([(0, file.nbytes)], path)
+
+
+def fetch_records(file: RemoteFile, path: bytes, digest: str = "") -> None:  # noqa: ARG001
+    """Download all of a file but its images, as `fetch_copy`; all of it if it is damaged."""
+    _make_room(path, 0)
+    os.truncate(path, file.nbytes)
+    try:
+        _fetch_head(file, path)
+        with Reader(path) as reader:
+            has_masks = "mask" in map(reader.class_mode, reader.splits)
+    except FileFormatError:
+        fetch_copy(file, path)
+    else:
+        if has_masks:
+            fetch_copy(file, path)
+
+
+def fetch_facts(file: RemoteFile, path: bytes, digest: str = "") -> None:
+    """Download as `fetch_head`; all of a damaged file, so that reading it says what is wrong."""
+    try:
+        fetch_head(file, path, digest)
+    except FileFormatError:
+        fetch_copy(file, path)
+
+
+FETCHES = {
+    "facts": fetch_facts,
+    "whole": fetch_whole,
+    "copy": fetch_copy,
+    "records": fetch_records,
+}
 
 
 def _fetch_head(file: RemoteFile, path: bytes) -> None:

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from batchify import choices
-from batchify.common.paths import local_path
+from batchify.common.paths import local_path, shown
+from batchify.datasets.discovery import holds_shards
 from batchify.format.reader import Reader, class_counts, open_shards
-from batchify.format.shard_index import is_shard_folder, read_index, shard_paths
+from batchify.loading.shards import open_copy, open_folder
 from batchify.reporting.contents import SplitSummary, Summary, ValueStats
-from batchify.storage.transfer import local_copy
 
 
 def value_stats(reader: Reader, split: str, column: str) -> tuple[ValueStats, ...]:
@@ -60,7 +60,7 @@ def joined_stats(
 def summarize(path: str | os.PathLike[str]) -> Summary:
     """Return what a file contains, or a folder of shards as if it were one file.
 
-    A file at a URL is copied first.
+    At a URL, all but the images is read.
 
     Parameters
     ----------
@@ -74,20 +74,20 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     ------
     FileMissingError, FileFormatError
         As `batchify.format.reader.Reader`.
+    FileAccessError, RemoteError
+        If a store refuses to hand it over, or does not answer.
 
     Notes
     -----
     Memory: some thousand rows of the small columns; images are not read.
     """
-    folder = os.fsencode(local_path(path))
-    if not is_shard_folder(folder):
-        with local_copy(path) as copy, Reader(copy) as reader:
+    if not holds_shards(path):
+        with open_copy(path) as copy, Reader(copy) as reader:
             return summary_of(reader)
-    index = read_index(folder)
-    shards = open_shards(shard_paths(folder, index), index)
-    summaries = [summary_of(reader) for _, reader in shards]
+    with open_folder(path) as (index, shards):
+        summaries = [summary_of(reader) for _, reader in open_shards(shards, index)]
     return Summary(
-        path=folder,
+        path=shown(local_path(path)),
         nbytes=sum(summary.nbytes for summary in summaries),
         schema_version=summaries[0].schema_version,
         creator=index.creator,

@@ -11,9 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from batchify._version import JSON_VERSION
 from batchify.building.seal import write_statistics
 from batchify.building.staging import open_destination
@@ -21,16 +18,15 @@ from batchify.building.target import Target
 from batchify.building.workfile import WorkFile
 from batchify.common import durable
 from batchify.common.paths import is_url, local_path, shown
-from batchify.common.progress import Progress, ProgressCallback, reporting
+from batchify.common.progress import ProgressCallback, reporting
 from batchify.common.system import in_order, usable_cpus
 from batchify.common.text import plural, printable, rows_text, size_text
-from batchify.decoding.channels import ChannelSums, ChannelTotals, channel_sums, stored_sums
-from batchify.errors import FileAccessError, FileFormatError, OutputPathError, ResumeError, Skipped
+from batchify.decoding.channels import ChannelTotals
+from batchify.errors import FileFormatError, OutputPathError, ResumeError, Skipped
 from batchify.format import schema
-from batchify.format.checksums import content_digest, record_sums, write_checksums
+from batchify.format.checksums import write_checksums
 from batchify.format.config import image_shape, recorded_options
-from batchify.format.images import StoredImages, StoredPixels, stored_images
-from batchify.format.reader import Reader, open_shards
+from batchify.format.reader import open_shards
 from batchify.format.rows import RowWriter, put_images
 from batchify.format.schema import FileLayout, SplitShape
 from batchify.format.shard_index import (
@@ -38,18 +34,16 @@ from batchify.format.shard_index import (
     ShardIndex,
     ShardPath,
     is_shard_name,
-    read_index,
-    shard_paths,
 )
 from batchify.format.structure import (
-    as_bytes,
     chunk_writer,
     compress_chunk,
     create_file,
     read_row_offsets,
 )
-from batchify.image_options import StoreOptions
+from batchify.loading.shards import open_folder
 from batchify.options import RunOptions
+from batchify.sharding.stored_rows import RecordCopier, StoredPieces
 
 
 def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
@@ -99,67 +93,6 @@ def merged_layout(shards: list[ShardPath], index: ShardIndex) -> FileLayout:
         skipped=tuple(skipped),
         ignored=ignored,
     )
-
-
-@dataclass
-class _StoredPieces:
-    """Reads the stored images of all shards, some MiB at a time, and checks their checksums.
-
-    Parameters
-    ----------
-    pool : ThreadPoolExecutor
-        Threads for reading.
-    totals : ChannelTotals
-        The sums of all pixels that are read are added to it.
-    """
-
-    shards: list[ShardPath]
-    store: StoreOptions
-    pool: ThreadPoolExecutor
-    totals: ChannelTotals
-    report: ProgressCallback
-    _done: int = 0
-
-    def of(self, split: str) -> Iterator[tuple[int, bytes]]:
-        """Yield images of a split: how many, and their bytes, in the order of the merged file.
-
-        Raises
-        ------
-        FileFormatError
-            If an image is damaged.
-        """
-        total = sum(shard.file.rows for shard in self.shards)
-        for shard in self.shards:
-            if shard.split != split:
-                continue
-            with Reader(shard.path) as reader, stored_images(reader, split) as images:
-                read = partial(self._read, shard, images, reader.column(split, "row_crc32"))
-                for rows, data, sums in in_order(self.pool, read, images.pieces()):
-                    self.totals.add(split, sums)
-                    self._done += rows
-                    self.report(Progress("merge", self._done, total, 0, split))
-                    yield rows, data
-
-    def _read(
-        self,
-        shard: ShardPath,
-        images: StoredImages,
-        crc32: NDArray[np.uint32],
-        piece: tuple[int, int],
-    ) -> tuple[int, bytes, ChannelSums]:
-        """Return how many images a piece has, their bytes, which are undamaged, and their sums."""
-        start, stop = piece
-        try:
-            data, damaged = images.checked(start, crc32[start:stop].tolist())
-        except (OSError, FileFormatError) as error:
-            raise shard.damaged(f"rows from {start:,} cannot be read: {error}") from error
-        if damaged:
-            raise shard.damaged(f"checksum mismatch in the image of row {damaged[0]:,}")
-        sums = ChannelSums()
-        if isinstance(images, StoredPixels):
-            pixels = np.frombuffer(data, images.dtype).reshape(-1, *images.image_shape)
-            sums = channel_sums(pixels, self.store.scale, images=stop - start)
-        return stop - start, data, sums
 
 
 @dataclass(frozen=True)
@@ -222,8 +155,9 @@ def merge(
 
     Parameters
     ----------
-    folder : path
-        A folder that `batchify.build_shards` made.
+    folder : path or URL
+        A folder that `batchify.build_shards` made. At a URL, one shard at a time is downloaded to
+        the folder for temporary files.
     output : path or URL
         The file to make.
     overwrite : bool
@@ -243,6 +177,8 @@ def merge(
         If shards are missing, or the build of the shards is not finished.
     FileFormatError
         If a shard is damaged, or from another build; the message names it.
+    FileAccessError, RemoteError
+        If a store refuses to hand a shard over, or does not answer.
     OutputExistsError, OutputPathError, OutputLockedError, OutputIOError
     ResumeError
         If an unfinished build of `output` is in the way.
@@ -251,35 +187,43 @@ def merge(
     -----
     Memory: some MiB for each thread, and the list of skipped files.
     """
-    if is_url(folder):
-        raise FileAccessError(
-            f"{os.fsdecode(shown(folder))}: shards to merge must be local; download the folder"
-        )
-    source = os.path.abspath(os.fsencode(local_path(folder)))
-    index = read_index(source)
+    source = os.fsdecode(folder)
+    if not is_url(source):
+        source = os.path.abspath(local_path(source))
     started = time.monotonic()
     run = RunOptions(overwrite=overwrite, restart=True, work_dir=work_dir)
     with (
         reporting(progress) as report,
+        open_folder(source) as (index, shards),
         open_destination(output, run, report) as destination,
     ):
-        made = _merged(source, destination.target, index, report)
+        destination.target.check_writable()
+        _refuse_shard(source, output, destination.target)
+        made = _merged(shards, destination.target, index, report)
         destination.publish()
     return replace(made, seconds=time.monotonic() - started)
 
 
-def _merged(
-    source: bytes, target: Target, index: ShardIndex, report: ProgressCallback
-) -> MergeReport:
-    """Merge the shards of a folder into a local file."""
-    target.check_writable()
+def _refuse_shard(source: str, output: str | os.PathLike[str], target: Target) -> None:
+    """Refuse to replace a shard of the folder, or its index."""
     folder, name = os.path.split(target.path)
-    is_own = name.startswith(INDEX_NAME) or is_shard_name(os.fsdecode(name))
-    if is_own and os.path.realpath(folder) == os.path.realpath(source):
+    if is_url(output):
+        folder = os.path.dirname(shown(output))
+        is_same = is_url(source) and folder == shown(source.rstrip("/"))
+    else:
+        is_same = not is_url(source) and os.path.realpath(folder) == os.path.realpath(
+            os.fsencode(source)
+        )
+    if is_same and (name.startswith(INDEX_NAME) or is_shard_name(os.fsdecode(name))):
         raise OutputPathError(
             f"target {target.name} is a shard, or the shard index; name another file"
         )
-    shards = shard_paths(source, index)
+
+
+def _merged(
+    shards: list[ShardPath], target: Target, index: ShardIndex, report: ProgressCallback
+) -> MergeReport:
+    """Merge shards into a local file."""
     with WorkFile(target) as work:
         if work.is_left:
             raise ResumeError(
@@ -313,9 +257,9 @@ def _write(
         raise durable.io_error("making", path, error) from error
     totals = ChannelTotals()
     with RowWriter(path, read_row_offsets(path)) as writer:
-        _copy_records(writer, shards, totals)
         with ThreadPoolExecutor(usable_cpus()) as pool:
-            pieces = _StoredPieces(shards, file_layout.store, pool, totals, report)
+            records = RecordCopier(writer, totals)
+            pieces = StoredPieces(shards, file_layout.store, records, pool, totals, report)
             if compressed:
                 _compress(path, file_layout, pieces)
             else:
@@ -326,7 +270,7 @@ def _write(
         writer.sync()
 
 
-def _copy(writer: RowWriter, file_layout: FileLayout, pieces: _StoredPieces) -> None:
+def _copy(writer: RowWriter, file_layout: FileLayout, pieces: StoredPieces) -> None:
     """Copy images as they are stored."""
     for split in file_layout.splits:
         row = 0
@@ -335,7 +279,7 @@ def _copy(writer: RowWriter, file_layout: FileLayout, pieces: _StoredPieces) -> 
             row += rows
 
 
-def _compress(path: bytes, file_layout: FileLayout, pieces: _StoredPieces) -> None:
+def _compress(path: bytes, file_layout: FileLayout, pieces: StoredPieces) -> None:
     """Compress images again: chunks start at other rows in the merged file than in shards."""
     level = file_layout.store.compression_level
     with chunk_writer(path) as write:
@@ -359,35 +303,3 @@ def _regrouped(pieces: Iterator[tuple[int, bytes]], nbytes: int) -> Iterator[byt
         rest = data[whole:]
     if rest:
         yield rest
-
-
-def _copy_records(writer: RowWriter, shards: list[ShardPath], totals: ChannelTotals) -> None:
-    """Copy all columns but the images, and check their checksums and those of the shards.
-
-    The channel sums, which files with encoded images have as a column, are added to `totals`.
-
-    Raises
-    ------
-    FileFormatError
-        If a checksum does not match.
-    """
-    rows: Counter[str] = Counter()
-    nbytes: Counter[str] = Counter()
-    for shard in shards:
-        split = shard.split
-        with Reader(shard.path) as reader:
-            for start, records in reader.records(split):
-                if (record_sums(records) != records["record_crc32"]).any():
-                    raise shard.damaged("record_crc32 mismatch in a row")
-                columns = dict(records)
-                if "image_extents" in columns:
-                    columns["image_extents"] = columns["image_extents"] + [nbytes[split], 0]
-                if (sums := columns.get("channel_sums")) is not None:
-                    totals.add(split, stored_sums(sums, images=len(sums)))
-                row = rows[split] + start
-                writer.put(split, row, {name: as_bytes(values) for name, values in columns.items()})
-            if content_digest(reader).hex() != shard.file.digest:
-                raise shard.damaged("content_sha256 mismatch")
-            rows[split] += reader.rows(split)
-            if reader.is_encoded:
-                nbytes[split] += len(reader.splits[split]["encoded"])

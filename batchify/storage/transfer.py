@@ -49,8 +49,7 @@ def local_copy(
         except FileNotFoundError as error:
             name = os.fsdecode(copy.shown)
             raise FileMissingError(
-                f"there is no file {name}; make it with batchify build (a folder of shards must "
-                "be on a local disk: download it)"
+                f"there is no file {name}; make it with batchify build"
             ) from error
         except PermissionError as error:
             raise FileAccessError(f"{os.fsdecode(copy.shown)} cannot be opened: {error}") from error
