@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -36,6 +36,15 @@ class SplitViews(SplitData):
 
     _roots: tuple[Self, ...] = ()
     _selected: Selected = range(0)
+
+    def close(self) -> None:
+        """Close the files, with all views of them and resized splits; or a view alone.
+
+        Reading rows is then an error. `batchify.DatasetFile.close` calls it; arrays that were
+        taken out stay valid.
+        """
+        super().close()
+        self._roots = ()
 
     @property
     def _parts(self) -> tuple[Self, ...]:
@@ -83,9 +92,9 @@ class SplitViews(SplitData):
         ----------
         keep : array_like of bool, shape (N,), or callable
             The mask; or a function that returns it, given the columns of all rows by name. These
-            are arrays, shape (N,): those of ``--keep-columns``, and ``label``, ``class`` (names),
-            ``path``, ``weight``, and ``width`` and ``height`` of the image file. If a kept column
-            has one of these names, it is the kept column.
+            are arrays, shape (N,): those of ``--keep-columns``, and ``label`` (as stored),
+            ``class`` (names), ``path``, ``weight``, and ``width`` and ``height`` of the image file.
+            If a kept column has one of these names, it is the kept column.
 
         Returns
         -------
@@ -192,12 +201,12 @@ class SplitViews(SplitData):
 SplitT = TypeVar("SplitT", bound=SplitViews)
 
 
-def concatenate(splits: Sequence[SplitT]) -> SplitT:
+def concatenate(splits: Iterable[SplitT]) -> SplitT:
     """Return the rows of several splits, one split after another, as one; nothing is copied.
 
     Parameters
     ----------
-    splits : sequence of Split
+    splits : iterable of Split
         Splits of any files, and views of them: of the same classes, and the same kind of images,
         labels, weights and columns. A split may be given repeatedly.
 
@@ -215,21 +224,28 @@ def concatenate(splits: Sequence[SplitT]) -> SplitT:
     -----
     Memory: as for `Split.select`.
     """
-    if isinstance(splits, SplitViews) or not all(isinstance(each, SplitViews) for each in splits):
+    if isinstance(splits, SplitViews):
         raise OptionError("concatenate takes a list of splits: batchify.concatenate([a, b])")
-    if not splits:
+    given = list(splits)
+    for each in given:
+        if not isinstance(each, SplitViews):
+            raise OptionError(
+                f"concatenate takes a list of splits, not of {type(each).__name__}: "
+                "batchify.concatenate([a, b])"
+            )
+    if not given:
         raise OptionError("there are no splits to concatenate")
-    for split in splits[1:]:
-        reason = mismatch(split, splits[0])
+    for split in given[1:]:
+        reason = mismatch(split, given[0])
         if reason is not None:
             raise OptionError(f"these splits cannot be concatenated: {reason}")
     roots: list[SplitT] = []
-    for root in (root for split in splits for root in split._parts):
+    for root in (root for split in given for root in split._parts):
         if root not in roots:
             roots.append(root)
     firsts = dict(zip(roots, Chain(map(len, roots)).firsts.tolist(), strict=True))
     rows = []
-    for split in splits:
+    for split in given:
         chain = Chain(map(len, split._parts))
         numbers = np.asarray(split._chosen, np.intp)
         moved = np.array([firsts[root] for root in split._parts]) - chain.firsts
@@ -351,7 +367,7 @@ def _columns(split: SplitViews) -> ColumnsByName:
     """Return the columns that a filter chooses rows by."""
     names = {name: functools.partial(split.columns.__getitem__, name) for name in split.columns}
     found: dict[str, Callable[[], NDArray[Any]]] = {}
-    if split.class_mode in ("sparse", "binary", "regression"):
+    if split.class_mode not in ("none", "mask"):
         found["label"] = lambda: np.asarray(split.labels)
     if split.class_mode in choices.INDEXED_MODES:
         found["class"] = lambda: np.array(split.classes, object)[class_indices(split)]

@@ -106,6 +106,9 @@ def test_labels_that_are_no_classes_are_not_counted(tmp_path: Path) -> None:
         view = train.select([2, 0])
         np.testing.assert_array_equal(np.asarray(view.labels), np.asarray(train.labels)[[2, 0]])
         np.testing.assert_array_equal(view.batches(2).read([1])[1], np.asarray(train.labels)[[0]])
+        if class_mode == "multilabel":
+            both = train.filter(lambda row: row["label"].all(axis=1))
+            assert np.asarray(both.labels).tolist() == [[1, 1]] * len(both)
         for ask in (view.class_weights, lambda view=view: view.class_counts):
             with pytest.raises(batchify.OptionError, match=message):
                 ask()

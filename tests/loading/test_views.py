@@ -99,7 +99,7 @@ def test_views_of_views_are_the_rows_of_arrays(files: dict[str, Any], data: st.D
             rows = np.arange(count)[key if kind != "rows" else np.array(key, int)]
             images, labels, paths = images[rows], labels[rows], [paths[row] for row in rows]
         parts.append((split, images, labels, paths))
-    joined = batchify.concatenate([part[0] for part in parts])
+    joined = batchify.concatenate(part[0] for part in parts)
     whole = [np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[1:3]]
     paths = list(itertools.chain.from_iterable(part[3] for part in parts))
     assert_same(joined, whole[0], whole[1], paths)
@@ -258,6 +258,8 @@ def test_a_view_is_closed_with_its_files(files: dict[str, Any], kind: str) -> No
         odd[0]
     with pytest.raises(batchify.FileClosedError):
         odd.select([0])
+    with pytest.raises(batchify.FileClosedError):
+        batchify.concatenate([odd])
     assert repr(odd) == "<batchify split 'train': closed>"
     np.testing.assert_array_equal(nested[0][0], train[11][0])
     del odd
@@ -280,6 +282,10 @@ def test_encoded_views_give_their_image_files(files: dict[str, Any]) -> None:
     for number, row in enumerate((7, 3, 20)):
         assert view.encoded(number) == train.encoded(row)
         np.testing.assert_array_equal(view.decode(number), train.decode(row))
+        assert view.pil_image(number).size == train.pil_image(row).size != SIZE[::-1]
+    html = view._repr_html_()
+    assert html is not None
+    assert html.count("<img") == 3
     larger = view.resized((33, 31))
     np.testing.assert_array_equal(larger.images[:], train.resized((33, 31)).images[[7, 3, 20]])
     assert larger.select([2]).encoded(0) == train.encoded(20)
