@@ -16,6 +16,7 @@ from batchify.common import durable
 from batchify.common.closing import Closing
 from batchify.common.paths import base_name, shown_url
 from batchify.common.progress import Progress, ProgressCallback
+from batchify.common.system import cache_folder
 from batchify.common.text import printable
 from batchify.errors import (
     BatchifyError,
@@ -30,13 +31,6 @@ from batchify.storage.remote_store import Store, is_settled
 from batchify.storage.transfer import check_writable, download, drop_uploads, upload, version
 
 _LOG = b"remote.journal"
-
-
-def cache_folder() -> str:
-    """Return the folder for this user's caches."""
-    if sys.platform == "win32":
-        return os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local")
-    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 
 
 class WorkFolder(Closing):

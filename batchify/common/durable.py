@@ -251,8 +251,14 @@ def sync_folder(path: bytes) -> None:
         os.close(fd)
 
 
-def try_lock(fd: int) -> bool | None:
+def try_lock(fd: int, *, shared: bool = False) -> bool | None:
     """Take the exclusive lock of an open file, until it is closed or the process ends.
+
+    Parameters
+    ----------
+    shared : bool
+        Take a lock that others may share, instead. Windows has none that leaves the file readable;
+        an open file cannot be removed there.
 
     Returns
     -------
@@ -261,12 +267,11 @@ def try_lock(fd: int) -> bool | None:
     """
     try:
         if sys.platform == "win32":
-            os.lseek(
-                fd, 1 << 30, os.SEEK_SET
-            )  # a byte past the content: a lock there does not block reads
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+            if not shared:  # a byte past the content: a lock there does not block reads
+                os.lseek(fd, 1 << 30, os.SEEK_SET)
+                msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         else:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
             return False

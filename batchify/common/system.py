@@ -156,3 +156,10 @@ def in_order(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def cache_folder() -> str:
+    """Return the folder for this user's caches."""
+    if sys.platform == "win32":
+        return os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local")
+    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

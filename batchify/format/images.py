@@ -6,13 +6,14 @@ beyond the size of a chunk.
 
 from __future__ import annotations
 
+import itertools
 import os
 import weakref
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from h5py import h5d
@@ -25,16 +26,27 @@ from batchify.common.text import printable
 from batchify.errors import FileClosedError, FileFormatError
 from batchify.format import schema
 from batchify.format.reader import Reader
-from batchify.format.rows import read_rows
 from batchify.format.structure import dataset_row_offsets, filters
+
+
+class Ranges(Protocol):
+    """A file that is read by ranges, each an offset and a number of bytes."""
+
+    def read(self, extents: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of some ranges."""
+        ...
 
 
 class _OpenFile:
     """A file descriptor of its own, closed when nothing refers to it any more: not amid a read."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = os.dup(fd)
-        weakref.finalize(self, os.close, self.fd)
+        self._fd = os.dup(fd)
+        weakref.finalize(self, os.close, self._fd)
+
+    def read(self, extents: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of some ranges."""
+        return [durable.pread_all(self._fd, nbytes, offset) for offset, nbytes in extents]
 
 
 class StoredImages(Closing):
@@ -44,17 +56,19 @@ class StoredImages(Closing):
     ----------
     reader : Reader
         Needs to be open only until this is made.
+    file : Ranges, optional
+        Where to read rows, if that is not the file of `reader`.
     """
 
     chunk_rows = 1
 
-    def __init__(self, reader: Reader, split: str) -> None:
+    def __init__(self, reader: Reader, split: str, file: Ranges | None = None) -> None:
         self.rows = reader.rows(split)
         self._path = reader.path
-        self._open: _OpenFile | None = _OpenFile(reader.fd)
+        self._open: Ranges | None = _OpenFile(reader.fd) if file is None else file
 
     @property
-    def _file(self) -> _OpenFile:
+    def _file(self) -> Ranges:
         if self._open is None:
             raise FileClosedError(f"{printable(self._path)} is closed")
         return self._open
@@ -113,16 +127,15 @@ class EncodedFiles(StoredImages):
     Memory: 8 bytes a row.
     """
 
-    def __init__(self, reader: Reader, split: str) -> None:
+    def __init__(self, reader: Reader, split: str, file: Ranges | None = None) -> None:
         self._ends = reader.ends(split)
         with reader.refusing():
             self._offsets = dataset_row_offsets(reader.splits[split]["encoded"])
-        super().__init__(reader, split)
+        super().__init__(reader, split, file)
 
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some files, concatenated."""
-        file = self._file
-        return read_rows(file.fd, self._offsets, self._end(start), self._end(stop))
+        return b"".join(self._file.read(self._offsets.ranges(self._end(start), self._end(stop))))
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Return the size of each of some files."""
@@ -157,7 +170,9 @@ class StoredPixels(StoredImages):
     Memory: 16 bytes per chunk if the images are compressed, otherwise constant.
     """
 
-    def __init__(self, reader: Reader, split: str, column: str = "images") -> None:
+    def __init__(
+        self, reader: Reader, split: str, column: str = "images", file: Ranges | None = None
+    ) -> None:
         dataset = reader.splits[split][column]
         self.dtype: np.dtype[np.generic] = dataset.dtype
         self.image_shape: tuple[int, ...] = dataset.shape[1:]
@@ -167,7 +182,8 @@ class StoredPixels(StoredImages):
         self.compressed = bool(used)
         self._shuffled = len(used) == 2
         self._offsets = None
-        super().__init__(reader, split)
+        self.is_remote = file is not None
+        super().__init__(reader, split, file)
         with reader.refusing():
             if used:
                 self._chunk_offsets, self._chunk_sizes = self._chunk_table(
@@ -179,14 +195,22 @@ class StoredPixels(StoredImages):
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some rows, concatenated."""
         if self._offsets is not None:
-            file = self._file
-            return read_rows(file.fd, self._offsets, start, stop)
+            found = self._file.read(self._offsets.ranges(start, stop))
+            return found[0] if len(found) == 1 else b"".join(found)
         if start == stop:
             return b""
         first, last = start // self.chunk_rows, (stop - 1) // self.chunk_rows
         data = b"".join(self._chunk(index) for index in range(first, last + 1))
         skipped = (start - first * self.chunk_rows) * self.row_nbytes
         return data[skipped : skipped + (stop - start) * self.row_nbytes]
+
+    def get_runs(self, runs: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of several runs [start, stop) of rows, which are read together."""
+        if self._offsets is None:
+            return [self.get(*run) for run in runs]
+        extents = [self._offsets.ranges(*run) for run in runs]
+        found = iter(self._file.read([extent for run in extents for extent in run]))
+        return [b"".join(itertools.islice(found, len(run))) for run in extents]
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Return the size of each of some rows."""
@@ -241,10 +265,8 @@ class StoredPixels(StoredImages):
         return offsets, sizes
 
     def _chunk(self, index: int) -> bytes:
-        file = self._file
-        stored = durable.pread_all(
-            file.fd, int(self._chunk_sizes[index]), int(self._chunk_offsets[index])
-        )
+        extent = int(self._chunk_offsets[index]), int(self._chunk_sizes[index])
+        (stored,) = self._file.read([extent])
         nbytes = self.chunk_rows * self.row_nbytes
         inflate = zlib.decompressobj()
         try:

@@ -72,10 +72,7 @@ def read_rows(fd: int, where: RowOffsets, start: int, stop: int) -> bytes:
     OSError
         If the file is too short, or cannot be read.
     """
-    runs = [
-        durable.pread_all(fd, (last - first) * where.row_nbytes, offset)
-        for offset, first, last in where.extents(start, stop)
-    ]
+    runs = [durable.pread_all(fd, nbytes, offset) for offset, nbytes in where.ranges(start, stop)]
     return runs[0] if len(runs) == 1 else b"".join(runs)
 
 

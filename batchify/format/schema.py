@@ -322,3 +322,10 @@ class RowOffsets:
             offset = self.offsets[run] + (start - self.first_rows[run]) * self.row_nbytes
             yield offset, start, end
             start, run = end, run + 1
+
+    def ranges(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return (byte offset, number of bytes) for each run of bytes of some rows."""
+        return [
+            (offset, (last - first) * self.row_nbytes)
+            for offset, first, last in self.extents(start, stop)
+        ]

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.text import printable
-from batchify.errors import FileAccessError, FileFormatError, OptionError
-from batchify.format.images import StoredPixels
+from batchify.errors import OptionError
 from batchify.loading.chunks import gather_chunks
 from batchify.loading.indexing import Chain, Rows, Selected, row_numbers, rows_of
 from batchify.loading.origin import DecodeOverrides, Origin, closed, reopened
@@ -44,6 +42,9 @@ class RowArray(ABC):
     column : str
         Which column of the split this is.
     """
+
+    files: Rows | None = None
+    """The first row of each file, if files are fetched when their rows are read."""
 
     def __init__(
         self,
@@ -77,6 +78,14 @@ class RowArray(ABC):
         Each chunk is read and inflated once, however many of its rows are wanted.
         """
         gather_chunks(self.chunk, self.starts, rows, out)
+
+    def ahead(self, batches: Iterable[Rows]) -> Iterable[Rows]:
+        """Yield the rows of batches that are read next; prepare for those that follow."""
+        return batches
+
+    def resolved(self) -> Column:
+        """Return the array that the rows are read from."""
+        return self
 
     def locate(self, row: int) -> tuple[RowArray, int]:
         """Return the array of the file that a row is in, and the row's number there."""
@@ -150,51 +159,6 @@ Column = NDArray[Any] | RowArray
 """A column of a split: mapped, in memory, or read when it is indexed."""
 
 
-class StoredArray(RowArray):
-    """The images, or masks, of one file that cannot be mapped.
-
-    They are compressed, not in one run, or on a file system without `mmap`.
-    """
-
-    def __init__(self, stored: StoredPixels, origin: Origin, column: str = "images") -> None:
-        rows = stored.rows
-        starts = None
-        if stored.compressed and stored.chunk_rows > 1:
-            starts = np.arange(0, rows, stored.chunk_rows, dtype=np.intp)
-        super().__init__((rows, *stored.image_shape), stored.dtype, origin, starts, column)
-        self._stored = stored
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stored.close()
-
-    def chunk(self, index: int) -> NDArray[Any]:
-        """Return the rows of a chunk, or one row.
-
-        Raises
-        ------
-        FileAccessError
-            If the file cannot be read.
-        FileFormatError
-            If the chunk is damaged.
-        """
-        size = 1 if self.starts is None else self._stored.chunk_rows
-        start = index * size
-        stop = min(start + size, len(self))
-        where = f"{printable(self.origin.files[0])}, rows {start} to {stop - 1}"
-        try:
-            data = self._stored.get(start, stop)
-        except FileFormatError as error:
-            raise FileFormatError(f"{where} of {self.origin.split}: {error}") from error
-        except OSError as error:
-            raise FileAccessError(f"{where} of {self.origin.split}: {error}") from error
-        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
-
-    def pil_image(self, row: int) -> PilImage:
-        """Return the stored pixels of a row as a PIL image."""
-        return _stored_pil_image(self[row])
-
-
 class ChainedArray(RowArray):
     """The images, or masks, of several files, concatenated.
 
@@ -218,6 +182,14 @@ class ChainedArray(RowArray):
             )
         shape = (self._chain.count, *parts[0].shape[1:])
         super().__init__(shape, parts[0].dtype, origin, chained, column)
+        files = [part.files if isinstance(part, RowArray) else None for part in parts]
+        if any(found is not None for found in files):
+            self.files = np.concatenate(
+                [
+                    first + (np.zeros(1, np.intp) if found is None else found)
+                    for first, found in zip(self._chain.firsts, files, strict=True)
+                ]
+            )
 
     @property
     def _parts(self) -> tuple[Column, ...]:
@@ -232,12 +204,32 @@ class ChainedArray(RowArray):
                 part.close()
         self._open_parts = None
 
+    def ahead(self, batches: Iterable[Rows]) -> Iterable[Rows]:
+        """Yield the rows of batches that are read next; prepare for those that follow."""
+        return batches if self.files is None else self._each_ahead(list(batches))
+
+    def _each_ahead(self, batches: list[Rows]) -> Iterator[Rows]:
+        owners = [self._chain.owners(rows) for rows in batches]
+        plans = []
+        for number, part in enumerate(self._parts):
+            if isinstance(part, RowArray) and part.files is not None:
+                first = self._chain.firsts[number]
+                mine = [
+                    rows[owner == number] - first
+                    for rows, owner in zip(batches, owners, strict=True)
+                ]
+                plans.append(part.ahead(mine))
+        for rows, *_ in zip(batches, *plans, strict=True):
+            yield rows
+
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together."""
         parts = self._chain.owners(rows)
         for owner in np.flatnonzero(np.bincount(parts)).tolist():
             wanted = np.flatnonzero(parts == owner)
             part, inner = self._parts[owner], rows[wanted] - self._chain.firsts[owner]
+            if isinstance(part, RowArray):
+                part = part.resolved()
             if wanted[-1] - wanted[0] + 1 == len(wanted):  # these need no copy of their own
                 gather(part, inner, out[wanted[0] : wanted[-1] + 1])
             elif isinstance(part, np.ndarray) and out[0].nbytes >= _LARGE_NBYTES:
@@ -312,6 +304,14 @@ class ViewArray(RowArray):
         """Refuse to read rows from now on; the array that the rows are of stays open."""
         self._open_base = None
 
+    def ahead(self, batches: Iterable[Rows]) -> Iterable[Rows]:
+        """Yield the rows of batches that are read next; prepare for those that follow."""
+        if not isinstance(self.base, RowArray) or self.base.files is None:
+            return batches
+        batches = list(batches)
+        ahead = self.base.ahead([rows_of(self.selected, rows) for rows in batches])
+        return (rows for rows, _ in zip(batches, ahead, strict=True))
+
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, in any order, into `out`; usable from several threads."""
         gather(self.base, rows_of(self.selected, rows), out)
@@ -345,7 +345,7 @@ def _starts(part: Column) -> Rows:
 def only_pixels(origin: Origin) -> OptionError:
     """Return the error for reading encoded images from files of decoded ones."""
     return OptionError(
-        f"{origin.split} of {printable(origin.files[0])} stores decoded images; build it with "
+        f"{origin.split} of {origin.shown} stores decoded images; build it with "
         "--store encoded to read the image files, or images of any size"
     )
 
@@ -360,10 +360,11 @@ def gather(images: Column, rows: Rows, out: NDArray[Any]) -> None:
 
 def pil_image(images: Column, row: int) -> PilImage:
     """Return a row of 8-bit images as a PIL image, in the size of its file if that is stored."""
-    return images.pil_image(row) if isinstance(images, RowArray) else _stored_pil_image(images[row])
+    return images.pil_image(row) if isinstance(images, RowArray) else stored_pil_image(images[row])
 
 
-def _stored_pil_image(pixels: NDArray[Any]) -> PilImage:
+def stored_pil_image(pixels: NDArray[Any]) -> PilImage:
+    """Return the stored pixels of a row as a PIL image."""
     from batchify.decoding.pil_image import as_pil_image  # Pillow, which training rarely needs
 
     return as_pil_image(pixels)

@@ -372,6 +372,8 @@ class Batches:
         options = self.options
         if buffer is None:
             buffer = self._ring() if options.reuse else self._memory
+        if isinstance(self.split.images, RowArray):
+            batches = self.split.images.ahead(batches)
         if options.prefetch:
             return self._prefetcher.serve(batches, buffer)
         return (self._reader.read(rows, buffer(len(rows))) for rows in batches)

@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.text import printable
 from batchify.decoding.batch import PixelWriter
 from batchify.decoding.image import decode_image
 from batchify.decoding.pil_image import PilImage, as_pil_image, decode_pil_image
 from batchify.decoding.pillow_settings import set_pillow_limits, silence_pillow
-from batchify.errors import BadImageError, FileAccessError, FileFormatError
+from batchify.errors import BadImageError, BatchifyError, FileAccessError, FileFormatError
 from batchify.format.config import recorded_options
-from batchify.format.images import EncodedFiles
+from batchify.format.images import EncodedFiles, Ranges
 from batchify.format.reader import Reader
 from batchify.loading.arrays import RowArray
 from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
@@ -41,11 +40,15 @@ class EncodedImages:
     """
 
     def __init__(
-        self, reader: Reader, split: str, overrides: DecodeOverrides = AS_RECORDED
+        self,
+        reader: Reader,
+        split: str,
+        overrides: DecodeOverrides = AS_RECORDED,
+        file: Ranges | None = None,
     ) -> None:
         with reader.refusing():
             recorded = recorded_options(reader.header.config)
-            self.files = EncodedFiles(reader, split)
+            self.files = EncodedFiles(reader, split, file)
             self.dtype = reader.image_dtype
             self._recorded = recorded.decode
             self._store = recorded.store
@@ -139,6 +142,8 @@ class EncodedArray(RowArray):
         """
         try:
             return self._images.get(row, row + 1)
+        except BatchifyError:
+            raise
         except OSError as error:
             raise FileAccessError(f"{self._where(row)}: {error}") from error
 
@@ -168,4 +173,4 @@ class EncodedArray(RowArray):
             raise FileFormatError(f"{self._where(row)} cannot be decoded: {error}") from error
 
     def _where(self, row: int) -> str:
-        return f"{printable(self.origin.files[0])}, row {row} of {self.origin.split}"
+        return f"{self.origin.shown}, row {row} of {self.origin.split}"

@@ -13,19 +13,29 @@ from batchify.loading.indexing import Rows
 MIXED_NBYTES = 64 << 20
 """Compressed images that are shuffled among each other, where a chunk holds several."""
 
+MIXED_FILES = 8
+"""Files whose rows are mixed, where files are fetched when their rows are read."""
+
 
 def shuffled_rows(images: Column, random: RandomState) -> Rows:
     """Return the row numbers of a shuffled epoch in their order, shape (N,).
 
     Rows that are read one by one are permuted: every order is equally likely. Where compressed
     images share chunks, the chunks are permuted, and then the rows within every `MIXED_NBYTES` of
-    chunks, so that each chunk needs to be inflated only once.
+    chunks, so that each chunk needs to be inflated only once. Where files are fetched, they are
+    permuted, and each row (or chunk) is moved by a random part of `MIXED_FILES` files: at any time,
+    rows of that many files are mixed, and a file is needed for a part of the epoch only. It begins
+    with the rows of one file, then two …: the first batch waits for one.
     """
     groups = _groups(images)
+    files = _file_places(images, random)
     if groups is None:
-        return random.permutation(len(images))
+        return random.permutation(len(images)) if files is None else _mixed(files, random)
     starts, sizes, order = groups
-    chunks = random.permutation(len(starts))
+    if files is None:
+        chunks = random.permutation(len(starts))
+    else:
+        chunks = _mixed(files[starts] if order is None else files[order[starts]], random)
     lengths = np.diff(starts, append=len(images))[chunks]
     before = np.cumsum(lengths) - lengths
     rows: Rows = np.arange(len(images)) + np.repeat(starts[chunks] - before, lengths)
@@ -60,6 +70,25 @@ def _groups(images: Column) -> tuple[Rows, Rows, Rows | None] | None:
         chunks = chunks[order]
     starts = np.flatnonzero(np.diff(chunks, prepend=-1))
     return starts, sizes[chunks[starts]], order
+
+
+def _file_places(images: Column, random: RandomState) -> Rows | None:
+    """Return the place of each row's file in a random order of files; None if none are fetched."""
+    base, selected = underlying(images)
+    if not isinstance(base, RowArray) or base.files is None:
+        return None
+    numbers = np.arange(len(base)) if selected is None else np.asarray(selected, np.intp)
+    owners = np.searchsorted(base.files, numbers, side="right") - 1
+    return np.argsort(random.permutation(len(base.files)))[owners]
+
+
+def _mixed(places: Rows, random: RandomState) -> Rows:
+    """Return the order of rows, or chunks, given the place of the file of each.
+
+    As ``py1e`` of MosaicML streaming does:
+    https://docs.mosaicml.com/projects/streaming/en/stable/dataset_configuration/shuffling.html
+    """
+    return np.argsort(places + random.uniform(0, MIXED_FILES, len(places)), kind="stable")
 
 
 def chunk_starts(images: Column) -> Rows | None:

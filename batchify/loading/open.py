@@ -8,32 +8,29 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify.choices import check_flag
-from batchify.common.paths import is_url, local_path, shown
 from batchify.common.text import printable
 from batchify.errors import (
-    BatchifyError,
-    FileAccessError,
     FileFormatError,
-    FileMissingError,
     OptionError,
 )
-from batchify.format.images import StoredPixels
+from batchify.format.images import Ranges, StoredPixels
 from batchify.format.reader import Reader
-from batchify.format.shard_index import INDEX_NAME, is_shard_name, read_index, shard_paths
 from batchify.format.structure import dataset_row_offsets, filters
-from batchify.loading.arrays import Column, StoredArray
+from batchify.loading.arrays import Column
 from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.dataset_file import DatasetFile
+from batchify.loading.files import Path, accessing, find_paths, find_urls
 from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.split import Split
 from batchify.loading.split_data import Statistics
+from batchify.loading.stored_array import StoredArray
 from batchify.loading.views import combined, mismatch
 
 Mapped = np.memmap[Any, np.dtype[np.uint8]]
@@ -43,12 +40,19 @@ _UNMAPPABLE = (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What mmap answers on network and FUSE file systems without it."""
 
 
-def _open_file(path: bytes, overrides: DecodeOverrides) -> DatasetFile:
-    """Open one file."""
+def _open_file(
+    path: bytes,
+    overrides: DecodeOverrides,
+    remote: Ranges | None = None,
+    in_memory: bool = False,
+) -> DatasetFile:
+    """Open one file; its images are read from the remote file, if that is given."""
     with Reader(path) as reader, accessing(path):
-        mapped = _mapped(reader)
+        mapped = None if in_memory else _mapped(reader)
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
-        splits = {name: _split(reader, mapped, name, classes, overrides) for name in reader.splits}
+        splits = {
+            name: _split(reader, mapped, name, classes, overrides, remote) for name in reader.splits
+        }
         return DatasetFile(splits, classes, (os.fsdecode(path),))
 
 
@@ -63,32 +67,22 @@ def _mapped(reader: Reader) -> Mapped | None:
             return None
 
 
-@contextlib.contextmanager
-def accessing(path: bytes) -> Iterator[None]:
-    """Turn an error of the system, such as too many open files, into one naming the file."""
-    try:
-        yield
-    except BatchifyError:
-        raise
-    except OSError as error:
-        raise FileAccessError(f"{printable(path)} cannot be opened: {error}") from error
-
-
 def _split(
     reader: Reader,
     mapped: Mapped | None,
     name: str,
     classes: tuple[str, ...],
     overrides: DecodeOverrides,
+    remote: Ranges | None,
 ) -> Split:
     columns = reader.splits[name]
     origin = Origin((reader.path,), name, (reader.digest,), reader.rows(name), overrides, reopen)
-    images = _images(reader, mapped, name, origin)
+    images = _images(reader, mapped, name, origin, remote)
     scale = reader.scale_factor(name)
     if scale is None and images.dtype != np.float32:
         where = name if reader.is_encoded else f"{name}/images"
         raise FileFormatError(f"{printable(reader.path)}: {where} has no scale_factor")
-    labels = _labels(reader, mapped, name, origin) if "labels" in columns else None
+    labels = _labels(reader, mapped, name, origin, remote) if "labels" in columns else None
     weights = _column(reader, mapped, name, "weights") if "weights" in columns else None
     class_mode = reader.class_mode(name)
     if labels is not None and class_mode in ("sparse", "binary"):
@@ -113,23 +107,28 @@ def _statistics(reader: Reader, name: str) -> Statistics | None:
     return np.array(mean), np.array(std)
 
 
-def _images(reader: Reader, mapped: Mapped | None, name: str, origin: Origin) -> Column:
+def _images(
+    reader: Reader, mapped: Mapped | None, name: str, origin: Origin, remote: Ranges | None
+) -> Column:
     """Return the images of a split: mapped, or read (and decoded) when they are indexed."""
     if reader.is_encoded:
         from batchify.loading.encoded import EncodedArray, EncodedImages  # which need Pillow
 
-        return EncodedArray(EncodedImages(reader, name, origin.overrides), origin)
-    if not filters(reader.splits[name]["images"]):
+        return EncodedArray(EncodedImages(reader, name, origin.overrides, remote), origin)
+    if remote is None and not filters(reader.splits[name]["images"]):
         found = _view(reader, mapped, name, "images")
         if found is not None:
             return found
-    return StoredArray(StoredPixels(reader, name), origin)
+    return StoredArray(StoredPixels(reader, name, file=remote), origin)
 
 
-def _labels(reader: Reader, mapped: Mapped | None, name: str, origin: Origin) -> Column:
+def _labels(
+    reader: Reader, mapped: Mapped | None, name: str, origin: Origin, remote: Ranges | None
+) -> Column:
     """Return the labels of a split; masks, which are large, are not read into memory."""
-    if mapped is None and len(reader.splits[name]["labels"].shape) > 2:
-        return StoredArray(StoredPixels(reader, name, "labels"), origin, "labels")
+    is_large = len(reader.splits[name]["labels"].shape) > 2
+    if is_large and (mapped is None or remote is not None):
+        return StoredArray(StoredPixels(reader, name, "labels", remote), origin, "labels")
     return _column(reader, mapped, name, "labels")
 
 
@@ -164,24 +163,31 @@ def _view(reader: Reader, mapped: Mapped | None, split: str, name: str) -> NDArr
     return rows
 
 
-SUFFIXES = (".h5", ".hdf5")
-Path = str | bytes | os.PathLike[str]
-
-
 def open(  # noqa: A001 - batchify.open, as gzip.open
-    path: Path | Sequence[Path], *, trusted: bool = False
+    path: Path | Sequence[Path],
+    *,
+    trusted: bool = False,
+    cache: Path | Literal[True] | None = True,
+    cache_limit: int | str | None = None,
 ) -> DatasetFile:
     """Open a built file for training; or several files, or a folder of them, as one.
 
     Parameters
     ----------
-    path : path, or sequence of paths
+    path : path or URL, or sequence of them
         Files that `batchify.build` made. A folder means the shards in its shard index or,
         without one, the .h5 and .hdf5 files in it, sorted by name. Several files must have
         the same classes and the same kind of images.
     trusted : bool
         For files of encoded images: decode images beyond the default limits on pixels and sides, up
         to the limits that the file records. Do not use it for files that you do not trust.
+    cache : path, True or None
+        For URLs: the folder for files that are fetched, which processes share. True is
+        ``batchify/shards`` in the cache folder of this user. None fetches no files: images are
+        read by range requests.
+    cache_limit : int or str, optional
+        For URLs: how many bytes the cache may take, ``"20GB"`` for example. The files that were
+        not used for longest are removed.
 
     Returns
     -------
@@ -191,19 +197,36 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     ------
     FileMissingError, FileAccessError, FileFormatError
         As `batchify.format.reader.Reader`: anything that does not match schema 1 is refused.
+    OptionError
+        If a URL or the limit is not valid, or the limit is less than a file.
+    RemoteError
+        If a store does not answer, also from reading rows. Reading them again continues.
+    OutputIOError
+        If the cache cannot be written, also from reading rows.
 
     Notes
     -----
+    Files of a URL are fetched when their rows are read, ahead of an epoch of
+    `Split.batches` and of what builds on it. Labels and other columns of such a split are
+    array-like; ``split.labels[:]`` is an array, for which a part of every file is fetched.
+
     If a new build replaces the file, an open file keeps its old rows. Memory: nothing is read yet;
     the system decides how many of the mapped rows it caches.
     """
     check_flag("trusted", trusted)
-    return _open(path, DecodeOverrides(trusted=trusted))
+    urls = find_urls(path)
+    if not urls:
+        return _open(path, DecodeOverrides(trusted=trusted))
+    from batchify.loading.cache_options import cache_options
+    from batchify.loading.remote import open_remote  # imports asyncio
+
+    options = cache_options(cache, cache_limit)
+    return open_remote(urls, DecodeOverrides(trusted=trusted), options, _open_file)
 
 
 def _open(path: Path | Sequence[Path], overrides: DecodeOverrides) -> DatasetFile:
     with contextlib.ExitStack() as opening:  # closes the others if one cannot be opened
-        opened = [opening.enter_context(_open_file(each, overrides)) for each in _files(path)]
+        opened = [opening.enter_context(_open_file(each, overrides)) for each in find_paths(path)]
         found = opened[0] if len(opened) == 1 else _joined_files(opened)
         opening.pop_all()
     return found
@@ -253,46 +276,6 @@ def load(path: Path | Sequence[Path], split: str = "train") -> Any:
         raise OptionError(f"there is no split {split!r}, only {', '.join(file)}")
     found = file[split]
     return found.batches().read(slice(None))
-
-
-def _files(path: Path | Sequence[Path]) -> list[bytes]:
-    given = [path] if isinstance(path, str | bytes | os.PathLike) else list(path)
-    if not given:
-        raise FileMissingError("no file is given")
-    names = []
-    for each in given:
-        try:
-            name = os.fsencode(each)
-        except UnicodeEncodeError as error:
-            raise FileMissingError(f"{each!r}: no file has such a name") from error
-        if not name:  # a variable that is not set, not this folder
-            raise FileMissingError("the path of the file is empty")
-        if b"\0" in name:
-            raise FileMissingError(f"{printable(name)}: no file has such a name")
-        if is_url(name):
-            raise FileAccessError(
-                f"{printable(shown(name))}: rows are mapped from a disk of this machine; download "
-                "the file and open that"
-            )
-        with accessing(name):
-            names.append(os.path.abspath(os.fsencode(local_path(name))))
-    name = names[0]
-    if len(names) > 1 or not os.path.isdir(name):
-        return names
-    with accessing(name):
-        entries = os.listdir(name)
-    if INDEX_NAME in entries:
-        return [shard.path for shard in shard_paths(name, read_index(name))]
-    found = sorted(
-        entry
-        for entry in entries
-        if os.fsdecode(entry).lower().endswith(SUFFIXES) and not entry.startswith(b".")
-    )
-    if not found:
-        raise FileMissingError(f"folder {printable(name)} holds no {' or '.join(SUFFIXES)} file")
-    if all(is_shard_name(os.fsdecode(entry)) for entry in found):
-        read_index(name)  # raises: shards without an index are incomplete
-    return [os.path.join(name, entry) for entry in found]
 
 
 def _chained(name: str, parts: Sequence[Split]) -> Split:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from batchify import choices
+from batchify.common.paths import shown
 from batchify.common.text import printable
 from batchify.errors import FileClosedError, OptionError
 from batchify.image_options import DecodeOptions
@@ -73,7 +74,7 @@ class Origin:
     Parameters
     ----------
     files : tuple of bytes
-        Absolute paths.
+        Absolute paths, or URLs.
     digests : tuple of bytes
         The content digest of each file.
     open_split : callable
@@ -87,6 +88,11 @@ class Origin:
     rows: int
     overrides: DecodeOverrides
     open_split: Callable[[Origin], Any] = field(compare=False, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The first file, as text, without the secrets in a URL."""
+        return printable(shown(self.files[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ def reopened(origin: Origin, column: str | None = None) -> Any:
 def shown_files(files: Sequence[bytes]) -> str:
     """Return the first of some files, and how many more there are, as text."""
     more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
-    return printable(files[0]) + more
+    return printable(shown(files[0])) + more
 
 
 def closed(files: Sequence[bytes]) -> FileClosedError:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 
-from batchify.common import durable
 from batchify.common.paths import DownloadedPath, base_name, shown_url
 from batchify.errors import FileFormatError, FileMissingError
 from batchify.format.intact import check_head, check_intact, head_extents
 from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, ShardIndex, is_shard_name, parse_index
+from batchify.loading.cache import reserve
+from batchify.loading.files import SUFFIXES
 from batchify.storage.remote_file import Extent, RemoteFile, names_in, url_below
-
-SUFFIXES = (".h5", ".hdf5")
 
 HEAD_NBYTES = 256 << 10
 """How much of the start and the end of a file is read to see where its columns are."""
@@ -97,7 +96,7 @@ def fetch_whole(file: RemoteFile, path: bytes, digest: str = "") -> None:
         If there is no space for it.
     """
     for last in (False, True):
-        _make_room(path, file.nbytes)
+        reserve(path, file.nbytes)
         file.copy([(0, file.nbytes)], path)
         try:
             check_intact(_named(file, path), digest)
@@ -114,7 +113,7 @@ def fetch_head(file: RemoteFile, path: bytes, digest: str = "") -> None:
     those of `fetch_whole`.
     """
     for last in (False, True):
-        _make_room(path, 0)
+        reserve(path, 0)
         os.truncate(path, file.nbytes)
         try:
             _fetch_head(file, path)
@@ -127,13 +126,13 @@ def fetch_head(file: RemoteFile, path: bytes, digest: str = "") -> None:
 
 def fetch_copy(file: RemoteFile, path: bytes, digest: str = "") -> None:  # noqa: ARG001
     """Download a file, which may be damaged, or another than expected."""
-    _make_room(path, file.nbytes)
+    reserve(path, file.nbytes)
     file.copy([(0, file.nbytes)], path)
 
 
 def fetch_records(file: RemoteFile, path: bytes, digest: str = "") -> None:  # noqa: ARG001
     """Download all of a file but its images, as `fetch_copy`; all of it if it is damaged."""
-    _make_room(path, 0)
+    reserve(path, 0)
     os.truncate(path, file.nbytes)
     try:
         _fetch_head(file, path)
@@ -208,15 +207,3 @@ def _joined(extents: list[Extent]) -> list[Extent]:
 
 def _named(file: RemoteFile, path: bytes) -> DownloadedPath:
     return DownloadedPath(os.fsdecode(path), os.fsencode(file.shown))
-
-
-def _make_room(path: bytes, nbytes: int) -> None:
-    """Create a file with space for that many bytes."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | durable.O_BINARY, 0o666)
-    except OSError as error:
-        raise durable.io_error("making", path, error) from error
-    try:
-        durable.reserve(fd, path, nbytes)
-    finally:
-        os.close(fd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -45,7 +45,7 @@ class SplitData:
         class_mode: str = "sparse",
         columns: KeptColumns | None = None,
         sizes: Sequence[NDArray[np.int32]] = (),
-        statistics: Statistics | None = None,
+        statistics: Statistics | Callable[[], Statistics | None] | None = None,
     ) -> None:
         self.name = name
         self.images = images
@@ -58,7 +58,7 @@ class SplitData:
         self.class_mode = class_mode
         self.columns = KeptColumns({}) if columns is None else columns
         self._sizes = tuple(sizes)
-        self._statistics = statistics
+        self._recorded = statistics
         self._derived: weakref.WeakSet[Self] = weakref.WeakSet()
 
     if not TYPE_CHECKING:  # which would believe in every attribute
@@ -78,6 +78,17 @@ class SplitData:
                 column.close()
         for split in list(self._derived):
             split.close()
+
+    @property
+    def _statistics(self) -> Statistics | None:
+        """Mean and deviation, if they are recorded or were measured."""
+        if callable(self._recorded):
+            self._recorded = self._recorded()
+        return self._recorded
+
+    @_statistics.setter
+    def _statistics(self, measured: Statistics) -> None:
+        self._recorded = measured
 
     @property
     def class_to_idx(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from batchify import choices
-from batchify.common.text import plural, printable
+from batchify.common.text import plural
 from batchify.errors import OptionError
 from batchify.loading.arrays import ChainedArray, Column, ViewArray
 from batchify.loading.columns import ColumnsByName, KeptColumns, Paths, joined_rows, kept_kinds
@@ -152,9 +152,10 @@ class SplitViews(SplitData):
     def _measured(self) -> Statistics:
         if not len(self):
             raise OptionError(f"{self.name} has no images, and so no mean and deviation")
-        if self._statistics is None:
-            self._statistics = measured_statistics(self)
-        return self._statistics
+        found = self._statistics
+        if found is None:
+            found = self._statistics = measured_statistics(self)
+        return found
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
@@ -255,7 +256,7 @@ def concatenate(splits: Iterable[SplitT]) -> SplitT:
 
 def mismatch(one: SplitData, other: SplitData) -> str | None:
     """Return how two splits differ in what parts of one split must share; None if they do not."""
-    names = [f"{each.name} of {printable(each.origin.files[0])}" for each in (one, other)]
+    names = [f"{each.name} of {each.origin.shown}" for each in (one, other)]
     if one.classes != other.classes:
         return f"{names[0]} has other classes than {names[1]}"
     expected = _kinds(other)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent import futures
 from typing import TypeVar
 
 from batchify.common import durable
@@ -16,6 +19,7 @@ from batchify.errors import (
     FileAccessError,
     FileFormatError,
     FileMissingError,
+    RemoteError,
 )
 from batchify.storage.remote_store import Store, is_settled
 
@@ -91,13 +95,14 @@ class RemoteFile:
                 self._nbytes = store.run_in_loop(self._patient(ask))
         return self._nbytes
 
-    def read_whole(self) -> bytes:
-        """Return the content of a small file, in one request."""
+    def read_whole(self, most: int = 1 << 30) -> bytes:
+        """Return the content of a small file, or its first bytes, in one request."""
         store = self._store
 
         async def ask() -> bytes:
-            data: bytes = await store.call_async("cat_file", store.root)
-            return data
+            # Without a range, s3fs asks for the size first.
+            data: bytes = await store.call_async("cat_file", store.root, start=0, end=most)
+            return data[:most]
 
         with self._answers():
             return store.run_in_loop(self._patient(ask))
@@ -156,10 +161,20 @@ class RemoteFile:
                         group.create_task(one(number, offset, nbytes))
 
         with self._answers():
+            if _is_ending.is_set():
+                raise RemoteError(f"{self.shown} is not read: the process ends")
+            future = store.start_in_loop(every())
+            _reads.add(future)
             try:
-                store.run_in_loop(every())
+                while not futures.wait([future], _POLL_S).done:
+                    pass  # on Windows, a wait without timeout would not notice Ctrl-C
+                future.result()
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
+            except futures.CancelledError:
+                raise RemoteError(f"{self.shown} is not read: the process ends") from None
+            finally:
+                future.cancel()
 
     async def _range(self, store: Store, offset: int, nbytes: int) -> bytes:
         data: bytes = await store.call_async(
@@ -206,6 +221,18 @@ class RemoteFile:
                 raise
             text = self._store.error_text(error)
             raise FileAccessError(f"{self.shown} cannot be read: {text}") from error
+
+
+_POLL_S = 1.0
+_reads: weakref.WeakSet[futures.Future[None]] = weakref.WeakSet()
+_is_ending = threading.Event()
+
+
+def cancel_reads() -> None:
+    """Cancel all reads of this process, which ends."""
+    _is_ending.set()
+    for future in list(_reads):
+        future.cancel()
 
 
 class _ShortError(Exception):

@@ -31,9 +31,9 @@ from batchify.errors import FileFormatError, OptionError
 from batchify.format.images import StoredPixels
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading import epoch_order, prefetching
-from batchify.loading.arrays import StoredArray
 from batchify.loading.loader import Loader
 from batchify.loading.split import Split
+from batchify.loading.stored_array import StoredArray
 from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), split=SplitOptions(validation=0))

@@ -36,9 +36,10 @@ from batchify.errors import (
 )
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading import open as open_module
-from batchify.loading.arrays import ChainedArray, RowArray, StoredArray
+from batchify.loading.arrays import ChainedArray, RowArray
 from batchify.loading.encoded import EncodedArray
 from batchify.loading.split import Split
+from batchify.loading.stored_array import StoredArray
 from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((20, 16)), batch_size=4)

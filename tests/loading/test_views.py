@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import batchify
-from batchify.loading.arrays import StoredArray, ViewArray
+from batchify.loading.arrays import ViewArray
 from batchify.loading.epoch_order import MIXED_NBYTES
 from batchify.loading.split import Split
+from batchify.loading.stored_array import StoredArray
 
 SIZE = (20, 16)
 KINDS = ("mapped", "gzip", "encoded", "several")

@@ -1,0 +1,44 @@
+"""The options of the cache of files that are fetched from URLs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from batchify.choices import check_at_least
+from batchify.common.system import cache_folder
+from batchify.common.text import parse_size
+from batchify.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """Where files are kept, and how many bytes of them; None for no limit."""
+
+    folder: str
+    limit: int | None = None
+
+
+def cache_options(
+    cache: str | bytes | os.PathLike[str] | Literal[True] | None, limit: int | str | None
+) -> CacheOptions | None:
+    """Return the options of a cache, as users give them to `batchify.open`.
+
+    Raises
+    ------
+    OptionError
+        If the limit is not a size.
+    """
+    if isinstance(limit, str):
+        try:
+            limit = parse_size(limit)
+        except ValueError as error:
+            raise OptionError(f"cache_limit: {error}") from None
+    if limit is not None:
+        check_at_least("cache_limit", limit, 1)
+    if not cache:
+        return None
+    if cache is True:
+        return CacheOptions(os.path.join(cache_folder(), "batchify", "shards"), limit)
+    return CacheOptions(os.path.abspath(os.path.expanduser(os.fsdecode(cache))), limit)

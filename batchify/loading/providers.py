@@ -1,0 +1,170 @@
+"""Open the files of a URL: copies in the cache, or by range requests."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from batchify.loading.arrays import RowArray
+from batchify.loading.cache import HEAD, WHOLE, Cache, Held, Need
+from batchify.loading.dataset_file import DatasetFile
+from batchify.loading.remote_files import HEAD_NBYTES, fetch_head, fetch_whole
+from batchify.storage.remote_file import RemoteFile
+
+_SMALL_NBYTES = 4 * HEAD_NBYTES
+"""A file of this size is fetched as a whole when its labels are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file of a URL; its digest is empty if it is not known without reading the file."""
+
+    file: RemoteFile
+    digest: str = ""
+
+
+class Opened(NamedTuple):
+    """A file that is open, and its entry in the cache."""
+
+    file: DatasetFile
+    held: Held | None = None
+
+
+OpenShard = Callable[[int, bytes, bool], DatasetFile]
+"""Opens a file, given the number of the shard, its path, and whether its columns are needed in
+memory; raises FileFormatError if it is not as expected."""
+
+
+class Provider(ABC):
+    """Opens the files of a URL, each by a thread that needs it."""
+
+    is_local = False
+    """Whether all of a file is fetched before its rows are read."""
+
+    is_limited = False
+    """Whether files that are open are in the way of others."""
+
+    @abstractmethod
+    def whole(self, number: int, need: Callable[[], Need]) -> Opened:
+        """Open a file with its images."""
+
+    @abstractmethod
+    def head(self, number: int) -> Opened:
+        """Open a file for everything but its images."""
+
+
+class CachedFiles(Provider):
+    """Files that are kept in the cache.
+
+    Parameters
+    ----------
+    open_file : OpenShard
+        Opens a file of the cache.
+    """
+
+    is_local = True
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        cache: Cache,
+        open_file: OpenShard,
+    ) -> None:
+        self._shards = list(shards)
+        self._cache = cache
+        self.is_limited = cache.limit is not None
+        self._open_file = open_file
+
+    def whole(self, number: int, need: Callable[[], Need]) -> Opened:
+        """Open a file, which is fetched if the cache does not have it."""
+        shard = self._shards[number]
+        if not shard.digest:
+            self.head(number)
+            shard = self._shards[number]
+        held = self._hold(shard, need)
+        try:
+            return Opened(self._open_file(number, held.path, False), held)
+        except BaseException:
+            held.release()
+            raise
+
+    def head(self, number: int) -> Opened:
+        """Open a file that is in the cache, or fetch all of it but its images."""
+        shard = self._shards[number]
+        if not shard.digest:
+            held = self._cache.add(lambda path: self._first(number, path))
+        else:
+            held = self._head(shard)
+        try:
+            return _columns_only(self._open_file(number, held.path, True))
+        finally:
+            held.release()
+
+    def _head(self, shard: Shard) -> Held:
+        """Return a file that is in the cache, or all of it but its images."""
+        name = os.fsencode(shard.digest)
+        if shard.file.nbytes <= _SMALL_NBYTES:
+            return self._hold(shard, lambda: Need.NOW)
+        return self._cache.find(name + WHOLE) or self._cache.hold(
+            name + HEAD,
+            0,
+            lambda path: fetch_head(shard.file, path, shard.digest),
+            lambda: Need.NOW,
+        )
+
+    def _hold(self, shard: Shard, need: Callable[[], Need]) -> Held:
+        return self._cache.hold(
+            os.fsencode(shard.digest) + WHOLE,
+            shard.file.nbytes,
+            lambda path: fetch_whole(shard.file, path, shard.digest),
+            need,
+        )
+
+    def _first(self, number: int, path: bytes) -> bytes:
+        """Fetch the head of a file whose digest is not known; return its name in the cache."""
+        shard = self._shards[number]
+        fetch_head(shard.file, path)
+        file = self._open_file(number, path, True)
+        digest = next(iter(file.values())).origin.digests[0]
+        self._shards[number] = Shard(shard.file, digest.hex())
+        return os.fsencode(digest.hex()) + HEAD
+
+
+def _columns_only(file: DatasetFile) -> Opened:
+    """Return a file whose columns are in memory, without the descriptors for its images."""
+    for split in file.values():
+        if isinstance(split.images, RowArray):
+            split.images.close()
+    return Opened(file)
+
+
+class RangedFiles(Provider):
+    """Files whose images are read by range requests; the rest is fetched when they are opened.
+
+    Parameters
+    ----------
+    open_file : OpenShard
+        Opens a file, given the path of its head.
+    """
+
+    def __init__(self, shards: Sequence[Shard], open_file: OpenShard) -> None:
+        self._shards = shards
+        self._open_file = open_file
+
+    def whole(self, number: int, need: Callable[[], Need]) -> Opened:  # noqa: ARG002
+        """Open a file."""
+        return self.head(number)
+
+    def head(self, number: int) -> Opened:
+        """Open a file."""
+        with tempfile.TemporaryDirectory(
+            prefix="batchify-", ignore_cleanup_errors=True
+        ) as folder:  # an open file is removed by its name only
+            path = os.path.join(os.fsencode(folder), b"head.h5")
+            shard = self._shards[number]
+            fetch_head(shard.file, path, shard.digest)
+            return Opened(self._open_file(number, path, True))

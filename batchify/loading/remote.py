@@ -1,0 +1,274 @@
+"""Open the files of a URL as one: their splits, whose rows are fetched when they are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.common.paths import shown_url
+from batchify.errors import FileFormatError, OptionError
+from batchify.format.shard_index import ShardIndex
+from batchify.loading.cache import Cache
+from batchify.loading.cache_options import CacheOptions
+from batchify.loading.columns import KeptColumns, Paths, kept_kinds
+from batchify.loading.dataset_file import DatasetFile
+from batchify.loading.fetching import ShardFiles
+from batchify.loading.origin import DecodeOverrides, Origin
+from batchify.loading.providers import CachedFiles, RangedFiles, Shard
+from batchify.loading.remote_arrays import FileImages, RemoteColumn, RemoteImages, SmallColumn
+from batchify.loading.remote_files import find_files
+from batchify.loading.split import Split
+from batchify.loading.split_data import Statistics
+from batchify.loading.statistics import joined_statistics
+from batchify.storage.remote_file import RemoteFile
+
+OpenFile = Callable[[bytes, DecodeOverrides, RemoteFile | None, bool], DatasetFile]
+"""Opens a local file; its images are read from the remote one, if that is given, and its columns
+may be needed in memory."""
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A file of a URL, and the number of rows of its splits, if the shard index lists it."""
+
+    shard: Shard
+    rows: dict[str, int]
+
+
+def open_remote(
+    urls: Sequence[str],
+    overrides: DecodeOverrides,
+    cache: CacheOptions | None,
+    open_file: OpenFile,
+) -> DatasetFile:
+    """Open the files of URLs; see `batchify.open`.
+
+    Parameters
+    ----------
+    cache : CacheOptions or None
+        None reads images by range requests.
+    """
+    return _RemoteDataset(urls, overrides, cache, open_file).open()
+
+
+class _RemoteDataset:
+    """What is known of the files of some URLs."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        overrides: DecodeOverrides,
+        cache: CacheOptions | None,
+        open_file: OpenFile,
+    ) -> None:
+        self._urls = tuple(urls)
+        self._overrides = overrides
+        self._cache = cache
+        self._open_file = open_file
+        self._index: ShardIndex | None = None
+        self._listed = self._find()
+        self._samples: dict[str, Split] = {}
+        shards = [each.shard for each in self._listed]
+        shown = tuple(os.fsencode(shown_url(url)) for url in urls)
+        if cache is None:
+            self.files = ShardFiles(RangedFiles(shards, self._opened), shown)
+        else:
+            folder = Cache(cache, lambda: self.files.release_idle())
+            self.files = ShardFiles(CachedFiles(shards, folder, self._opened), shown)
+
+    def open(self) -> DatasetFile:
+        """Return the splits; of the shards in an index, only the first of each split is read."""
+        firsts: dict[str, int] = {}
+        for number, each in enumerate(self._listed):
+            for split in each.rows:
+                firsts.setdefault(split, number)
+        numbers = list(dict.fromkeys(firsts.values()))
+        if self._index is None:
+            numbers = list(range(len(self._listed)))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            heads = dict(zip(numbers, pool.map(self.files.head, numbers), strict=True))
+        if self._index is None:
+            for number, head in heads.items():
+                self._listed[number].rows.update({name: len(split) for name, split in head.items()})
+                for name in head:
+                    firsts.setdefault(name, number)
+        first = heads[numbers[0]]
+        for name, number in firsts.items():
+            self._samples[name] = heads[number][name]
+        for number, head in heads.items():
+            self._check(number, head)
+        names = [name for name in choices.SPLITS if name in firsts]
+        splits = {name: self._split(name, heads[firsts[name]][name]) for name in names}
+        shown = tuple(each.shard.file.shown for each in self._listed)
+        return DatasetFile(splits, first.classes, shown)
+
+    def _find(self) -> list[_Listed]:
+        if len(self._urls) > 1:
+            return [_Listed(Shard(RemoteFile(url)), {}) for url in self._urls]
+        self._index, files = find_files(self._urls[0])
+        if self._index is None:
+            return [_Listed(Shard(file), {}) for file in files]
+        entries = [(split, file) for split, shards in self._index.splits.items() for file in shards]
+        found = [
+            _Listed(Shard(file, entry.digest), {split: entry.rows})
+            for file, (split, entry) in zip(files, entries, strict=True)
+        ]
+        limit = None if self._cache is None else self._cache.limit
+        largest = max(entry.nbytes for _, entry in entries)
+        if limit is not None and limit < largest:
+            raise OptionError(
+                f"cache_limit is {limit:,} bytes, but a shard of {shown_url(self._urls[0])} has "
+                f"{largest:,}; allow at least some shards"
+            )
+        return found
+
+    def _opened(self, number: int, path: bytes, in_memory: bool) -> DatasetFile:
+        """Open a file of the cache, after comparing it with the others.
+
+        Raises
+        ------
+        FileFormatError
+            If it is of another kind.
+        """
+        file = self._listed[number].shard.file
+        remote = file if self._cache is None else None
+        found = self._open_file(path, self._overrides, remote, in_memory)
+        if self._samples:
+            self._check(number, found)
+        return found
+
+    def _check(self, number: int, found: DatasetFile) -> None:
+        file = self._listed[number].shard.file.shown
+        for name, rows in self._listed[number].rows.items():
+            if name not in found or len(found[name]) != rows:
+                raise FileFormatError(f"{file} does not have the rows that are listed")
+            sample = self._samples[name]
+            if _kind(found[name]) != _kind(sample):
+                raise FileFormatError(
+                    f"{name} of {file} has other classes, or another kind of images or labels, "
+                    "than the other files"
+                )
+
+    def _split(self, name: str, sample: Split) -> Split:
+        """Return a split of all files, given that of one of them."""
+        numbers = [number for number, each in enumerate(self._listed) if name in each.rows]
+        rows = [self._listed[number].rows[name] for number in numbers]
+        origin = Origin(
+            tuple(map(os.fsencode, self._urls)),
+            name,
+            self._digests(numbers, name),
+            sum(rows),
+            self._overrides,
+            partial(_reopened, cache=self._cache, open_file=self._open_file),
+        )
+
+        def small(column: str, get: Callable[[Split], NDArray[Any]]) -> list[SmallColumn]:
+            like = get(sample)
+            return [
+                SmallColumn(
+                    self.files, number, f"{name}/{column}", partial(_of, name, get),
+                    (count, *like.shape[1:]), like.dtype, origin,
+                )
+                for number, count in zip(numbers, rows, strict=True)
+            ]  # fmt: skip
+
+        def large(column: str) -> RemoteImages:
+            like = getattr(sample, column)
+            parts = [
+                FileImages(self.files, number, count, like, origin, column)
+                for number, count in zip(numbers, rows, strict=True)
+            ]
+            return RemoteImages(parts, origin, column, self.files, numbers)
+
+        labels: Any = sample.labels
+        if labels is not None and len(labels.shape) > 2:
+            labels = large("labels")
+        elif labels is not None:
+            labels = RemoteColumn(small("labels", _labels), origin, "labels", self.files)
+        weights: Any = sample.weights
+        if weights is not None:
+            weights = RemoteColumn(small("weights", _weights), origin, "weights", self.files)
+
+        def statistics() -> Statistics | None:
+            found = [self.files.head(number)[name]._statistics for number in numbers]
+            known = [each for each in found if each is not None]
+            return joined_statistics(rows, known) if len(known) == len(found) else None
+
+        return Split(
+            name,
+            large("images"),
+            labels,
+            Paths(small("paths", _paths)),  # type: ignore[arg-type]  # they are like arrays
+            sample.classes,
+            sample.scale_factor,
+            origin,
+            weights=weights,
+            class_mode=sample.class_mode,
+            columns=KeptColumns(
+                {each: small(each, partial(_kept, each)) for each in sample.columns}  # type: ignore[misc]
+            ),
+            sizes=small("size", _size),  # type: ignore[arg-type]
+            statistics=statistics,
+        )
+
+    def _digests(self, numbers: Sequence[int], name: str) -> tuple[bytes, ...]:
+        if self._index is not None:
+            return tuple(bytes.fromhex(self._listed[number].shard.digest) for number in numbers)
+        return tuple(self.files.head(number)[name].origin.digests[0] for number in numbers)
+
+
+def _reopened(origin: Origin, cache: CacheOptions | None, open_file: OpenFile) -> Split:
+    """Open a split again, in another process.
+
+    Raises
+    ------
+    FileFormatError
+        If its files are not those that they were.
+    """
+    file = open_remote(list(map(os.fsdecode, origin.files)), origin.overrides, cache, open_file)
+    if origin.split not in file or file[origin.split].origin != origin:
+        raise FileFormatError(f"{origin.shown} was rebuilt after it was opened; open it again")
+    return file[origin.split]
+
+
+def _kind(split: Split) -> tuple[Any, ...]:
+    """Return what several files must share."""
+    labels = None if split.labels is None else (split.labels.dtype, split.labels.shape[1:])
+    return (
+        split.images.shape[1:], split.images.dtype, split.scale_factor, labels, split.class_mode,
+        split.classes, split.weights is None, kept_kinds(split.columns),
+    )  # fmt: skip
+
+
+def _of(name: str, get: Callable[[Split], NDArray[Any]], file: DatasetFile) -> NDArray[Any]:
+    return get(file[name])
+
+
+def _labels(split: Split) -> NDArray[Any]:
+    return np.asarray(split.labels)
+
+
+def _weights(split: Split) -> NDArray[Any]:
+    return np.asarray(split.weights)
+
+
+def _paths(split: Split) -> NDArray[Any]:
+    return split.paths.stored[0]
+
+
+def _size(split: Split) -> NDArray[Any]:
+    return split._sizes[0]
+
+
+def _kept(name: str, split: Split) -> NDArray[Any]:
+    return split.columns.stored[name][0]

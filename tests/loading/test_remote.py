@@ -1,0 +1,370 @@
+"""Shards below a URL: fetched when they are needed, kept, shared, and the rows of a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.drawing import draw_dataset
+from helpers.s3server import S3Server
+
+import batchify
+from batchify.errors import (
+    FileAccessError,
+    FileClosedError,
+    FileFormatError,
+    OptionError,
+    RemoteError,
+)
+from batchify.loading import fetching, providers
+from batchify.loading.split import Split
+from batchify.storage import remote_file
+
+URL = "s3://bucket/shards/"
+SHARDS = 12
+KINDS: dict[str, dict[str, Any]] = {
+    "none": {}, "gzip": {"compression": "gzip"}, "encoded": {"store": "encoded"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build 12 shards of 6 rows of 12 kB, and of each other kind 3."""
+    folder = tmp_path_factory.mktemp("made")
+    photos = draw_dataset(folder / "photos", {"cat": 30, "dog": 42})
+    size: dict[str, Any] = {"target_size": (64, 64), "validation_split": 0.0}
+    for kind, options in KINDS.items():
+        shards = SHARDS if kind == "none" else 3
+        batchify.build_shards(photos, folder / kind, shards=shards, **size, **options)
+    batchify.build(photos, folder / "one.h5", target_size=(64, 64))
+    return folder
+
+
+@pytest.fixture
+def local(s3: S3Server, made: Path) -> Split:
+    """Upload the shards; return their rows in the folder."""
+    s3.put("bucket", {f"shards/{path.name}": path.read_bytes() for path in shard_files(made)})
+    return batchify.open(made / "none")["train"]
+
+
+def shard_files(made: Path) -> list[Path]:
+    """Return the files of the shards, in order, and the shard index."""
+    return sorted((made / "none").iterdir())
+
+
+def folder_nbytes(folder: Path) -> int:
+    """Return the bytes of the files in a folder, of which others may vanish meanwhile."""
+    total = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def sent_of_shards(s3: S3Server) -> dict[str, int]:
+    """Return how many bytes of each shard were sent."""
+    return {path: count for path, count in s3.sent.items() if path.endswith(".h5")}
+
+
+def epoch(split: Split, seed: int = 0) -> Any:
+    """Return the images, labels and rows of a shuffled epoch."""
+    batches = split.batches(7, shuffle=True, seed=seed, scaled=False, with_rows=True)
+    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+
+def same_rows(local: Split, found: Any) -> bool:
+    """Return whether the images and labels of an epoch are those of the folder, each row once."""
+    images, labels, rows = found
+    assert sorted(rows) == list(range(len(local)))
+    return np.array_equal(images, local.images[rows]) and np.array_equal(
+        labels, np.asarray(local.labels)[rows]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "cache"),
+    [
+        ("none", True),
+        ("none", None),
+        ("gzip", True),
+        ("encoded", None),
+        pytest.param("gzip", None, marks=pytest.mark.long),
+        pytest.param("encoded", True, marks=pytest.mark.long),
+    ],
+)
+def test_the_rows_of_a_url_are_those_of_the_folder(
+    s3: S3Server, made: Path, kind: str, cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the cache or by ranges, however images are stored; columns, one row, another process."""
+    monkeypatch.setattr(providers, "_SMALL_NBYTES", 0)  # all heads are fetched by themselves
+    s3.put("bucket", {f"{kind}/{path.name}": path.read_bytes() for path in (made / kind).iterdir()})
+    local = batchify.open(made / kind)["train"]
+    with batchify.open(f"s3://bucket/{kind}", cache=cache) as data:
+        train = data["train"]
+        assert len(s3.requests) <= 5  # whatever the number of shards
+        assert (data.classes, len(train), train.paths[-1]) == (("cat", "dog"), 72, local.paths[-1])
+        assert train.images.shape == local.images.shape
+        copy = pickle.loads(pickle.dumps(train))
+        assert same_rows(local, epoch(copy))
+        one, (images, labels) = train[-2], train[[70, 3, 3, -1]]
+        np.testing.assert_array_equal(one[0], local.images[-2])
+        np.testing.assert_array_equal(images, local.images[[70, 3, 3, 71]])
+        assert labels.tolist() == np.asarray(local.labels)[[70, 3, 3, 71]].tolist()
+        assert np.asarray(train.labels == 1).tolist() == (np.asarray(local.labels) == 1).tolist()
+        assert list(train.paths) == list(local.paths)
+        np.testing.assert_allclose(train.mean, local.mean)
+        view = train.filter(lambda row: row["class"] == "dog") + train.select(range(9))
+        expected = local.filter(lambda row: row["class"] == "dog") + local.select(range(9))
+        assert same_rows(expected, epoch(pickle.loads(pickle.dumps(view))))
+        if kind == "encoded":
+            assert train.encoded(40) == local.encoded(40)
+            wanted = local.resized((9, 7)).images[30:50]
+            np.testing.assert_array_equal(train.resized((9, 7)).images[30:50], wanted)
+        assert repr(data).startswith(f"<batchify file s3://bucket/{kind}/train-00000-of-")
+    with pytest.raises(FileClosedError, match=f"s3://bucket/{kind} is closed"):
+        train[0]
+
+
+def test_a_shard_is_fetched_once(s3: S3Server, local: Split, made: Path, tmp_path: Path) -> None:
+    """Ahead of the first epoch's rows; later epochs and processes read the cache."""
+    train = batchify.open(URL, cache=tmp_path / "kept")["train"]
+    assert same_rows(local, epoch(train))
+    nbytes = {f"/bucket/shards/{path.name}": path.stat().st_size for path in shard_files(made)[1:]}
+    assert sent_of_shards(s3) == nbytes
+    s3.requests.clear()
+    assert same_rows(local, epoch(train, 1))
+    assert s3.requests == []
+    assert same_rows(local, epoch(batchify.open(URL, cache=tmp_path / "kept")["train"], 2))
+    assert s3.requests == [("GET", "/bucket/shards/manifest.json")]
+    assert {path.suffix for path in (tmp_path / "kept").iterdir()} == {".h5"}
+
+
+def test_the_order_mixes_a_few_shards(s3: S3Server, local: Split, tmp_path: Path) -> None:
+    """The first batch needs one shard; a shard is needed for a part of the epoch, in any seed."""
+    train = batchify.open(URL, cache=tmp_path / "kept")["train"]
+    for seed in range(20):
+        order = train.batches(shuffle=True, seed=seed).order(0)
+        shards = order // 6
+        places = {shard: np.flatnonzero(shards == shard) for shard in range(SHARDS)}
+        begun = sorted(places, key=lambda shard: places[shard][0])
+        assert begun != list(range(SHARDS))
+        assert max(np.ptp(found) for found in places.values()) <= 8 * 6 + 30
+        assert len(set(shards[24:48].tolist())) >= 4
+    order = train.batches(shuffle=True, seed=1).order(0)
+    s3.sent.clear()
+    next(iter(train.batches(1, shuffle=True, seed=1)))
+    assert len(sent_of_shards(s3)) == 1
+    np.testing.assert_array_equal(train.batches().order(0), np.arange(72))
+    ranged = batchify.open(URL, cache=None)["train"].batches(shuffle=True, seed=1)
+    np.testing.assert_array_equal(ranged.order(0), local.batches(shuffle=True, seed=1).order(0))
+
+
+def test_the_cache_keeps_to_its_limit(
+    s3: S3Server, local: Split, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for the shards that are mixed, each is fetched once; with less, rows are right."""
+    monkeypatch.setattr(fetching, "_SLACK", 1)
+    size = max(path.stat().st_size for path in shard_files(made))
+    total = sum(path.stat().st_size for path in shard_files(made))
+    kept = tmp_path / "kept"
+    most = 0
+    for room, epochs in ((11, 2), (2, 1)):
+        train = batchify.open(URL, cache=kept, cache_limit=room * size)["train"]
+        for seed in range(epochs):
+            s3.sent.clear()
+            rows = []
+            for *_, some in train.batches(4, shuffle=True, seed=seed, with_rows=True):
+                rows += some.tolist()
+                most = max(most, folder_nbytes(kept))
+            assert sorted(rows) == list(range(72))
+            assert room < 8 or sum(sent_of_shards(s3).values()) <= 1.05 * total
+        assert most <= room * size
+        assert same_rows(local, epoch(train))
+        del train
+        most = 0
+        for path in kept.iterdir():
+            path.unlink()
+    with pytest.raises(OptionError, match="cache_limit is 1,000 bytes, but a shard of s3://bucket"):
+        batchify.open(URL, cache=kept, cache_limit="1 kB")
+    with pytest.raises(OptionError, match="'much' is not a size such as 20GB"):
+        batchify.open(URL, cache_limit="much")
+
+
+def test_a_store_that_stays_away_is_an_error_and_the_epoch_continues(
+    s3: S3Server, local: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the shard; when the store is back, the rest of the batches can be read."""
+    train = batchify.open(URL, cache=tmp_path / "kept")["train"]
+    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(remote_file, "_FIRST_WAIT_S", 0.05)
+    batches = train.batches(6, scaled=False)
+    rest = batches.cut(batches.order(0))
+    found: list[Any] = []
+    s3.fault = lambda request: 503 if "00005-of" in request["PATH_INFO"] else None
+    with pytest.raises(RemoteError, match=r"^s3://bucket/shards/train-00005-of-00012.h5 cannot be"):
+        found.extend(images for images, _ in batches)
+    assert len(found) == 5
+    s3.fault = None
+    found += [images for images, _ in batches.serve(rest[5:])]
+    np.testing.assert_array_equal(np.concatenate(found), local.images[:])
+    s3.fault = lambda _: 403
+    with pytest.raises(FileAccessError, match=r"^s3://bucket/shards/manifest.json cannot be read"):
+        batchify.open(URL)
+
+
+@pytest.mark.usefixtures("local")
+def test_the_example_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the shards of a bucket."""
+    page = (Path(batchify.__file__).parent / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.split("## From a bucket")[1]
+    exec(section.split("```text")[1].split("```")[0], {})
+    assert capsys.readouterr().out == "(32, 64, 64, 3)\n" * 2 + "(8, 64, 64, 3)\n"
+
+
+def test_damage_is_an_error_and_never_kept(
+    s3: S3Server, local: Split, made: Path, tmp_path: Path
+) -> None:
+    """A shard with a wrong byte, or of another build."""
+    name = "shards/train-00003-of-00012.h5"
+    data = bytearray(shard_files(made)[4].read_bytes())
+    data[len(data) // 2] ^= 1
+    for spoilt in (bytes(data), shard_files(made)[2].read_bytes()):
+        s3.put("bucket", {name: spoilt})
+        train = batchify.open(URL, cache=tmp_path / "kept")["train"]
+        with pytest.raises(
+            FileFormatError, match=rf"s3://bucket/{name} is damaged: .*\(downloaded"
+        ):
+            train[20]
+    kept = {path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    assert kept <= {path.read_bytes() for path in shard_files(made)}
+
+
+def test_files_without_an_index_are_one_dataset(s3: S3Server, made: Path) -> None:
+    """A file, a list of files; other classes, and a path among URLs, are refused."""
+    data = (made / "one.h5").read_bytes()
+    s3.put("bucket", {"a.h5": data, "b.h5": data, "folder/x.h5": data})
+    local = batchify.open(made / "one.h5")
+    for cache in (True, None):
+        with batchify.open(["s3://bucket/a.h5", "s3://bucket/b.h5"], cache=cache) as both:
+            assert {name: len(split) for name, split in both.items()} == {
+                name: 2 * len(split) for name, split in local.items()
+            }
+            np.testing.assert_array_equal(
+                both["train"].images[:], np.concatenate([local["train"].images[:]] * 2)
+            )
+        for url in ("s3://bucket/folder", "s3://bucket/a.h5"):
+            validation = batchify.open(url, cache=cache)["validation"]
+            assert same_rows(local["validation"], epoch(validation))
+    with pytest.raises(OptionError, match=r"a\.h5 is a URL: name all files by URLs, or none"):
+        batchify.open(["s3://bucket/a.h5", made / "one.h5"])
+    other = draw_dataset(made / "other", {"cat": 2, "fox": 2})
+    batchify.build(other, "s3://bucket/folder/y.h5", target_size=(64, 64))
+    with pytest.raises(FileFormatError, match=r"train of s3://bucket/folder/y\.h5 has other"):
+        batchify.open("s3://bucket/folder")
+
+
+def test_secrets_in_a_url_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In no error, of any URL."""
+    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.1)
+    for url in ("http://me:s3cret@127.0.0.1:9/x.h5?key=s3cret", "http://me:s3cret@127.0.0.1:9/x"):
+        with pytest.raises(RemoteError) as raised:
+            batchify.open(url)
+        assert "s3cret" not in "".join(
+            map(
+                str,
+                (
+                    raised.value,
+                    raised.value.__notes__ if hasattr(raised.value, "__notes__") else "",
+                ),
+            )
+        )
+        assert "http://127.0.0.1:9/x" in str(raised.value)
+
+
+def read_in_process(train: Split, queue: Any) -> None:
+    """Send an epoch of a process."""
+    queue.put(epoch(train, 3))
+
+
+def test_a_fork_and_threads_read_by_themselves(local: Split, tmp_path: Path) -> None:
+    """Amid an epoch of the parent, whose threads fetch ahead."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork on this platform")
+    train = batchify.open(URL, cache=tmp_path / "kept")["train"]
+    running = iter(train.batches(6, shuffle=True, scaled=False, with_rows=True, prefetch=2))
+    found = [next(running)]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=read_in_process, args=(train, queue))
+    process.start()
+    found += running
+    assert same_rows(local, tuple(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    assert same_rows(local, queue.get(timeout=60))
+    process.join(60)
+    assert process.exitcode == 0
+
+
+READ = """
+import sys, batchify
+train = batchify.open(sys.argv[1], cache=sys.argv[2])["train"]
+print(len(train), flush=True)
+print(sum(len(X) for X, _ in train.batches(4, shuffle=True)))
+"""
+
+
+def reading(kept: Path) -> subprocess.Popen[str]:
+    """Start a process that reads an epoch."""
+    return subprocess.Popen(
+        [sys.executable, "-c", READ, URL, str(kept)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def slow(request: dict[str, Any]) -> None:
+    """Answer requests for shards late."""
+    if request["PATH_INFO"].endswith(".h5"):
+        time.sleep(0.2)
+
+
+@pytest.mark.long
+def test_processes_share_the_cache_and_a_kill_blocks_none(
+    s3: S3Server, local: Split, made: Path, tmp_path: Path
+) -> None:
+    """Each shard is fetched once by two processes; what one that is killed left is removed."""
+    kept = tmp_path / "kept"
+    stuck = threading.Event()
+    answered: list[bool] = []
+
+    def stick(request: dict[str, Any]) -> None:
+        if "00007-of" in request["PATH_INFO"]:
+            answered.append(stuck.wait(60))
+
+    s3.fault = stick
+    killed = reading(kept)
+    while not list(kept.glob("*.partial")) or len(sent_of_shards(s3)) < 6:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert list(kept.glob("*.partial"))
+    stuck.set()
+    while not answered:
+        time.sleep(0.02)
+    s3.fault = slow
+    complete = {f"{path.stem}.h5" for path in kept.glob("*.h5")}
+    s3.sent.clear()
+    processes = [reading(kept), reading(kept)]
+    assert [process.communicate()[0].split() for process in processes] == [["72", "72"]] * 2
+    nbytes = sorted(path.stat().st_size for path in shard_files(made)[1:])
+    assert len(sent_of_shards(s3)) == SHARDS - len(complete)
+    assert all(count in nbytes for count in sent_of_shards(s3).values())
+    assert {path.suffix for path in kept.iterdir()} == {".h5"}
+    assert len(list(kept.iterdir())) == SHARDS
