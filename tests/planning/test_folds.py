@@ -35,7 +35,7 @@ SCIKIT_LEARN = {
     None: [0, 0, 1, 1, 2, 0, 1, 2, 2, 0, 0, 0, 1, 1, 2, 2],
     3: [1, 2, 0, 0, 1, 1, 2, 2, 0, 0, 1, 0, 0, 1, 2, 2],
 }
-"""What StratifiedKFold(3) of scikit-learn 1.8 makes of `LABELS`, by seed."""
+"""What StratifiedKFold(3) of scikit-learn 1.9 makes of `LABELS`, by seed."""
 
 
 def samples_of(counts: list[int]) -> Samples:
@@ -310,6 +310,32 @@ def test_a_column_of_a_manifest_has_the_folds(tmp_path: Path) -> None:
     table = write_table(tmp_path / "t.csv", [{"path": "a/img_000.png", "label": "a"}])
     with pytest.raises(ManifestError, match="has no column fold, only path, label; --fold takes"):
         plan(fold=1)
+
+
+@pytest.mark.parametrize("policy", ["stratified", "hash"])
+def test_the_groups_of_a_manifest_stay_in_one_fold(tmp_path: Path, policy: Any) -> None:
+    """In all files; a fold column that divides a group is an error."""
+    root = draw_dataset(tmp_path / "data", {"a": 12, "b": 9}, size=(9, 8))
+    rows = [
+        {"path": f"{name}/img_{i:03}.jpg", "label": name, "group": f"patient {i % 7}"}
+        for name, count in (("a", 12), ("b", 9))
+        for i in range(count)
+    ]
+    table = write_table(tmp_path / "t.csv", rows)
+    found: dict[int, set[int]] = {}
+    for fold in range(3):
+        plan = batchify.plan_build(root, manifest=table, folds=3, fold=fold, split=policy, seed=1)
+        for split in plan.splits:
+            if split.name == "validation":
+                for path in (path for _, some in plan.paths(split) for path in some):
+                    found.setdefault(int(path[-6:-4]) % 7, set()).add(fold)
+    assert sorted(found) == list(range(7))
+    assert all(len(folds) == 1 for folds in found.values())
+    for i, row in enumerate(rows):
+        row["fold"] = str(i % 2)
+    table = write_table(tmp_path / "t.csv", rows)
+    with pytest.raises(ManifestError, match="its group is in"):
+        batchify.plan_build(root, manifest=table, fold=0)
 
 
 @pytest.mark.parametrize(
