@@ -79,6 +79,14 @@ add_torch() {
     set -- "$@" --extra-index-url "$index"
   fi
   "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+  "$bin/python" - <<'PY'  # transforms need no operators, which may be compiled for CUDA alone
+import importlib.util, subprocess, sys
+if subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True).returncode:
+    [folder] = importlib.util.find_spec("torchvision").submodule_search_locations
+    with open(f"{folder}/extension.py", "a") as file:
+        for name in ("nms", "qnms"):
+            file.write(f'torch.library.define("torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")\n')
+PY
 }
 
 # add_browser: where no Chromium or Chrome is installed, put a headless one into .venv-browser, for

@@ -25,26 +25,11 @@ ROWS = 150
 SHAPE = (20, 16, 3)
 
 
-IMPORT_TORCHVISION = """
-try:
-    import torchvision
-except RuntimeError:
-    import torch
-    torch.library.define(
-        "torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    )
-"""
-"""Lets it be imported where its compiled part is that for CUDA, and PyTorch that for the CPU: its
-transforms of PIL images need none of it."""
-
-
 def framework(name: str) -> Any:
     """Import a framework; skip the tests where it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it says of itself is not ours
         try:
-            if name.startswith("torchvision"):
-                exec(IMPORT_TORCHVISION, {})
             return importlib.import_module(name)
         except ImportError as error:
             pytest.skip(f"{name} is not installed here ({error})", allow_module_level=True)

@@ -17,7 +17,6 @@ from unittest.mock import Mock
 import click
 import pytest
 from helpers.drawing import draw_dataset
-from helpers.frameworks import IMPORT_TORCHVISION
 
 import batchify
 from batchify.building.build import build
@@ -149,7 +148,7 @@ def test_every_training_loop_runs(built: Path, name: str) -> None:
             if importlib.util.find_spec(each) is None:
                 pytest.skip(f"{each} is not installed here")
         done = subprocess.run(
-            [sys.executable, "-c", (IMPORT_TORCHVISION if "torchvision" in needed else "") + text],
+            [sys.executable, "-c", text],
             cwd=built,
             env={**os.environ, "HF_HOME": str(built), "KERAS_BACKEND": "torch"},
             capture_output=True,
