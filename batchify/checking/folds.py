@@ -57,11 +57,10 @@ class FoldFile:
     names: NDArray[np.uint8]
     contents: NDArray[np.uint8]
 
-    def keys(self, *splits: str) -> NDArray[np.void]:
-        """Return the hashes of the rows of some splits, sorted, shape (n,)."""
+    def keys(self, *splits: str) -> NDArray[np.uint8]:
+        """Return the hashes of the rows of some splits, sorted, shape (n, 16)."""
         none = np.empty((0, 16), np.uint8)
-        rows = np.concatenate([self.splits.get(name, none) for name in splits])
-        return np.unique(rows.view("V16").ravel())
+        return _sorted(np.concatenate([self.splits.get(name, none) for name in splits]))
 
 
 def read_fold(path: str | os.PathLike[str]) -> FoldFile | None:
@@ -85,12 +84,17 @@ def read_fold(path: str | os.PathLike[str]) -> FoldFile | None:
 def _fold(path: str | os.PathLike[str], config: Mapping[str, Any], facts: Facts) -> FoldFile:
     if "validation" not in facts.splits:
         raise FileFormatError(f"{printable(shown_path(path))} has a fold, but no validation split")
-    splits, names = {}, {}
+    splits = {
+        name: np.empty((len(each.flags), 16), np.uint8) for name, each in facts.splits.items()
+    }
+    names = np.empty_like(splits["validation"])
     for split, found in facts.splits.items():
-        rows = [name for _, some in found.paths(0, len(found.flags)) for name in some]
-        names[split] = _hashes(rows)
-        contents = map(bytes, found.digests)
-        splits[split] = _hashes(a + b"\0" + b for a, b in zip(rows, contents, strict=True))
+        for start, some in found.paths(0, len(found.flags)):
+            rows = slice(start, start + len(some))
+            contents = map(bytes, found.digests[rows])
+            splits[split][rows] = _hashes(map(b"\0".join, zip(some, contents, strict=True)))
+            if split == "validation":
+                names[rows] = _hashes(some)
     # the digest of a manifest covers its splits, which differ
     others = {k: v for k, v in config.items() if k not in ("fold", "manifest_sha256")}
     return FoldFile(
@@ -101,7 +105,7 @@ def _fold(path: str | os.PathLike[str], config: Mapping[str, Any], facts: Facts)
         family=canonical_json([others, list(map(os.fsdecode, facts.classes))]),
         classes=len(facts.classes),
         splits=splits,
-        names=names["validation"],
+        names=names,
         contents=facts.splits["validation"].digests,
     )
 
@@ -109,6 +113,19 @@ def _fold(path: str | os.PathLike[str], config: Mapping[str, Any], facts: Facts)
 def _hashes(texts: Iterable[bytes]) -> NDArray[np.uint8]:
     data = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in texts)
     return np.frombuffer(data, np.uint8).reshape(-1, 16)
+
+
+def _sorted(hashes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    words = hashes.view(np.uint64)
+    return hashes[np.lexsort((words[:, 1], words[:, 0]))]
+
+
+def _missing(hashes: NDArray[np.uint8], known: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Return the hashes that are not among `known`, both sorted, shape (n,)."""
+    if np.array_equal(hashes, known):
+        return np.empty(0, "V16")
+    one, other = (each.view("V16").ravel() for each in (hashes, known))
+    return one[~np.isin(one, other)]
 
 
 def check_folds(
@@ -177,7 +194,7 @@ def compare_folds(files: Sequence[FoldFile], *, ignore: Iterable[str] = ()) -> C
     folds = files[0].folds
     total = "" if folds is None else f" of {folds:,}"
     name = f"folds {', '.join(str(file.fold) for file in files)}{total}"
-    images = len(files[0].keys(*files[0].splits))
+    images = sum(map(len, files[0].splits.values()))
     notes = tuple(_notes(files))
     return CheckReport(name.encode(), images, files[0].classes, problems, notes=notes)
 
@@ -257,20 +274,19 @@ def _find_mismatches(files: Sequence[FoldFile]) -> Iterator[_Found]:
                 (file, first, found, wanted),
                 (first, file, wanted, found),
             ):
-                if len(keys := keys[~np.isin(keys, known)]):
+                if len(missing := _missing(keys, known)):
                     yield (
-                        f"{plural(len(keys), 'image')} in {where} of {one.shown}, but not of "
+                        f"{plural(len(missing), 'image')} in {where} of {one.shown}, but not of "
                         f"{other.shown}",
-                        len(keys),
-                        _examples(one, splits, keys),
+                        len(missing),
+                        _examples(one, splits, missing),
                     )
     folds = {file.fold for file in files}
     if first.folds is not None and len(folds) == first.folds:
-        chosen = np.unique(np.concatenate([file.keys("validation") for file in files]))
-        wanted = first.keys("train", "validation")
-        if len(keys := wanted[~np.isin(wanted, chosen)]):
-            message = f"{plural(len(keys), 'image')} in the validation split of no fold"
-            yield message, len(keys), _examples(first, ("train", "validation"), keys)
+        chosen = _sorted(np.concatenate([file.splits["validation"] for file in files]))
+        if len(missing := _missing(first.keys("train", "validation"), chosen)):
+            message = f"{plural(len(missing), 'image')} in the validation split of no fold"
+            yield message, len(missing), _examples(first, ("train", "validation"), missing)
 
 
 def _examples(file: FoldFile, splits: Sequence[str], keys: NDArray[np.void]) -> Iterator[Finding]:
