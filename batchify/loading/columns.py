@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.text import plural, printable
 from batchify.loading.indexing import Chain, Selected, row_numbers
+
+
+class _ArrayLike(Protocol):
+    """An array of NumPy, or a tensor in memory."""
+
+    def __array__(self) -> NDArray[Any]: ...
 
 
 class Paths(Sequence[str]):
@@ -37,13 +43,13 @@ class Paths(Sequence[str]):
     @overload
     def __getitem__(self, key: int) -> str: ...
     @overload
-    def __getitem__(self, key: slice | Sequence[int] | NDArray[Any]) -> list[str]: ...
-    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> str | list[str]:
+    def __getitem__(self, key: slice | Sequence[int] | _ArrayLike) -> list[str]: ...
+    def __getitem__(self, key: int | slice | Sequence[int] | _ArrayLike) -> str | list[str]:
         """Return the path of a row, relative to the dataset folder, or a list of those of several.
 
         Parameters
         ----------
-        key : int, slice, list or array of int, or mask
+        key : int, slice, list, array or tensor of int, or mask
             ``split.paths[rows]`` are the files of the rows of a batch.
 
         Raises
