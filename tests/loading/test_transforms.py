@@ -58,18 +58,27 @@ def folder_of(split: Split) -> Path:
     return Path(os.fsdecode(split.origin.files[0])).parent / "data"
 
 
-def training_transforms() -> Any:
-    """Return what torchvision's references train with."""
-    v2 = framework("torchvision.transforms.v2")
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(24),
-            v2.RandomHorizontalFlip(),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]),
-        ]
-    )
+class TrainingTransforms:
+    """What torchvision's references train with; made again, not pickled, for a spawned worker."""
+
+    def __init__(self) -> None:
+        v2 = framework("torchvision.transforms.v2")
+        self.compose = v2.Compose(
+            [
+                v2.RandomResizedCrop(24),
+                v2.RandomHorizontalFlip(),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]),
+            ]
+        )
+
+    def __call__(self, image: Any) -> Any:
+        """Return a tensor (3, 24, 24)."""
+        return self.compose(image)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrainingTransforms, ()
 
 
 @pytest.mark.parametrize(("workers", "method"), [(0, None), (2, "fork"), (1, "spawn")])
@@ -78,21 +87,16 @@ def test_training_is_that_of_an_image_folder(
 ) -> None:
     """The same batches, bit for bit, from the same seed, whoever decodes them."""
     datasets = framework("torchvision.datasets")
-    split, transform = splits["encoded"], training_transforms()
+    split, transform = splits["encoded"], TrainingTransforms()
     folder = datasets.ImageFolder(folder_of(split), transform)
     names = [os.path.relpath(path, folder_of(split)) for path, _ in folder.samples]
     in_order = Subset(folder, [names.index(path) for path in split.paths])
     rows = split.to_torch(transform, original=True, with_rows=True)
     epochs = []
-    for dataset in (in_order, rows):
+    given: Any = {"shuffle": True, "num_workers": workers}
+    for dataset, how in ((in_order, method and "fork"), (rows, method)):
         torch.manual_seed(3)
-        epochs.append(
-            list(
-                DataLoader(
-                    dataset, 5, shuffle=True, num_workers=workers, multiprocessing_context=method
-                )
-            )
-        )
+        epochs.append(list(DataLoader(dataset, 5, multiprocessing_context=how, **given)))
     assert len(epochs[0]) == len(epochs[1]) == 5
     seen: list[int] = []
     for (x, y), (mine, labels, numbers) in zip(*epochs, strict=True):
@@ -106,7 +110,7 @@ def test_training_is_that_of_an_image_folder(
 
 def test_transforms_of_stored_pixels(splits: dict[str, Split]) -> None:
     """Get the PIL image of a row, alone or with others."""
-    split, transform = splits["decoded"], training_transforms()
+    split, transform = splits["decoded"], TrainingTransforms()
     rows = split.to_torch(transform, original=True)
     torch.manual_seed(8)
     wanted = [transform(Image.fromarray(split.images[row])) for row in (3, 9)]
