@@ -94,7 +94,8 @@ class SplitViews(SplitData):
             The mask; or a function that returns it, given the columns of all rows by name. These
             are arrays, shape (N,): those of ``--keep-columns``, and ``label`` (as stored),
             ``class`` (names), ``path``, ``weight``, and ``width`` and ``height`` of the image file.
-            If a kept column has one of these names, it is the kept column.
+            If a kept column has one of these names, it is the kept column. Combine conditions with
+            ``&`` and ``|``.
 
         Returns
         -------
@@ -110,8 +111,8 @@ class SplitViews(SplitData):
 
         Examples
         --------
-        >>> split.filter(lambda row: row["width"] > 300)  # doctest: +SKIP
-        >>> split.filter(lambda row: row["class"] == "cat")  # doctest: +SKIP
+        >>> split.filter(lambda c: c["width"] > 300)  # doctest: +SKIP
+        >>> split.filter(lambda c: c["class"] == "cat")  # doctest: +SKIP
         """
         found = keep(_columns(self)) if callable(keep) else keep
         mask = np.asarray(found)
@@ -134,8 +135,8 @@ class SplitViews(SplitData):
     def mean(self) -> NDArray[np.float32]:
         """The mean of each channel of the images times ``scale_factor``, shape (channels,).
 
-        A file records it. That of a view or of a resized split is computed when it is asked for
-        first, which reads all its images once.
+        A file records it. That of a view or of a resized split is computed when you first ask for
+        it, which reads all its images once.
 
         Raises
         ------

@@ -63,3 +63,13 @@ def test_a_model_learns(splits: dict[str, Split], kind: str) -> None:
                 variable.assign_sub(5 * gradient)
             losses.append(float(loss))
     assert np.mean(losses[-5:]) < 0.3 < losses[0]
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "encoded"])
+def test_views_are_tensorflow_datasets(splits: dict[str, Split], kind: str) -> None:
+    """Of their rows, in their order."""
+    rows = [9, 3, 140, 3, 60, 61]
+    images, labels = splits[kind][rows]
+    found = list(splits[kind].select(rows).to_tf(4, scaled=False))
+    np.testing.assert_array_equal(np.concatenate([x.numpy() for x, _ in found]), images)
+    np.testing.assert_array_equal(np.concatenate([y.numpy() for _, y in found]), labels)

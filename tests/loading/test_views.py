@@ -65,8 +65,9 @@ def assert_same(view: Split, images: NDArray[Any], labels: NDArray[Any], paths: 
     assert list(view.paths) == paths
     rows = np.random.RandomState(1).randint(0, max(1, len(view)), min(9, len(view)))
     np.testing.assert_array_equal(view[rows][0], images[rows])
-    for number, (x, y) in enumerate(view.batches(7, prefetch=2)):
+    for number, (x, y, numbers) in enumerate(view.batches(7, prefetch=2, with_rows=True)):
         part = slice(number * 7, number * 7 + 7)
+        assert numbers.tolist() == list(range(len(view)))[part]
         np.testing.assert_array_equal(x, images[part].astype(np.float32) * np.float32(1 / 255))
         np.testing.assert_array_equal(y, labels[part])
 
@@ -299,6 +300,22 @@ def test_encoded_views_give_their_image_files(files: dict[str, Any]) -> None:
             stored.encoded(0)
         with pytest.raises(batchify.OptionError, match="stores decoded images; build it with"):
             stored.resized((9, 9))
+
+
+def test_an_epoch_of_a_view_is_resumed(both: dict[str, Split]) -> None:
+    """In a view that was made again; not in one of other rows."""
+    train = both["train"]
+    views = [train.select(range(40, 3, -1)) for _ in range(2)]
+    first, second = (view.batches(4, shuffle=True, with_rows=True) for view in views)
+    epoch = iter(first)
+    for _ in range(3):
+        next(epoch)
+    second.load_state_dict(first.state_dict())
+    for (_, _, rows), (_, _, same) in zip(epoch, second, strict=True):
+        assert rows.tolist() == same.tolist()
+    other = train.select(range(41, 4, -1)).batches(4, shuffle=True)
+    with pytest.raises(batchify.OptionError, match="this state is of other batches"):
+        other.load_state_dict(first.state_dict())
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
