@@ -60,7 +60,7 @@ class _Entry(NamedTuple):
 class Cache:
     """The files of a cache folder, by name.
 
-    Parameters
+    Attributes
     ----------
     on_pressure : callable
         Called when a file is needed now and there is no room for it: releases files that this
@@ -72,10 +72,10 @@ class Cache:
         From all methods: if the folder cannot be written, or its disk is full.
     """
 
-    def __init__(self, options: CacheOptions, on_pressure: Callable[[], None]) -> None:
+    def __init__(self, options: CacheOptions) -> None:
         self.limit = options.limit
+        self.on_pressure: Callable[[], object] = lambda: None
         self._folder = os.path.abspath(os.fsencode(options.folder))
-        self._on_pressure = on_pressure
         self._is_clean = False
         self._held: weakref.WeakSet[Held] = weakref.WeakSet()
         self._fetching: Counter[int] = Counter()
@@ -228,9 +228,13 @@ class Cache:
                 durable.sync(file.fileno())
             os.replace(partial, self._path(name))
         except OutputIOError as error:
+            cause = error.__cause__
+            number = cause.errno if isinstance(cause, OSError) else None
+            reason = os.strerror(number) if number else error
             raise OutputIOError(
                 f"the cache {printable(self._folder)} cannot keep a file of {nbytes:,} bytes: "
-                f"{error}; set cache_limit, or name another folder (cache=…), or none (cache=None)"
+                f"{reason}; free some space, set cache_limit, or name another folder (cache=…), or "
+                "none (cache=None)"
             ) from error
         except BatchifyError:
             raise
@@ -246,7 +250,7 @@ class Cache:
             return True
         if need() is not Need.NOW:
             return False
-        self._on_pressure()
+        self.on_pressure()
         if self._drop(nbytes, self.limit, partial):
             return True
         # When other threads have fetched and opened their files, these can be released.

@@ -65,6 +65,7 @@ class ShardFiles:
 
     def close(self) -> None:
         """Release all files."""
+        self.release_idle()
         self._state = None
 
     def whole(self, number: int) -> DatasetFile:

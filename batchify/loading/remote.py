@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,6 +62,57 @@ def open_remote(
     return _RemoteDataset(urls, overrides, cache, open_file).open()
 
 
+class _Opener:
+    """Opens local copies of the files of URLs, and compares them with each other.
+
+    Attributes
+    ----------
+    samples : dict of str to Split
+        Each split of one of the files; empty until it is known.
+    """
+
+    def __init__(
+        self,
+        listed: Sequence[_Listed],
+        overrides: DecodeOverrides,
+        open_file: OpenFile,
+        *,
+        is_ranged: bool,
+    ) -> None:
+        self._listed = listed
+        self._overrides = overrides
+        self._open_file = open_file
+        self._is_ranged = is_ranged
+        self.samples: dict[str, Split] = {}
+
+    def open(self, number: int, path: bytes, in_memory: bool) -> DatasetFile:
+        """Open a file.
+
+        Raises
+        ------
+        FileFormatError
+            If it is of another kind.
+        """
+        file = self._listed[number].shard.file
+        remote = file if self._is_ranged else None
+        found = self._open_file(path, self._overrides, remote, in_memory)
+        if self.samples:
+            self.check(number, found)
+        return found
+
+    def check(self, number: int, found: DatasetFile) -> None:
+        """Compare a file with the others."""
+        file = self._listed[number].shard.file.shown
+        for name, rows in self._listed[number].rows.items():
+            if name not in found or len(found[name]) != rows:
+                raise FileFormatError(f"{file} does not have the rows that are listed")
+            if _kind(found[name]) != _kind(self.samples[name]):
+                raise FileFormatError(
+                    f"{name} of {file} has other classes, or another kind of images or labels, "
+                    "than the other files"
+                )
+
+
 class _RemoteDataset:
     """What is known of the files of some URLs."""
 
@@ -77,14 +129,17 @@ class _RemoteDataset:
         self._open_file = open_file
         self._index: ShardIndex | None = None
         self._listed = self._find()
-        self._samples: dict[str, Split] = {}
+        self._digest_of: dict[tuple[int, str], bytes] = {}
+        self._opener = _Opener(self._listed, overrides, open_file, is_ranged=cache is None)
         shards = [each.shard for each in self._listed]
         shown = tuple(os.fsencode(shown_url(url)) for url in urls)
         if cache is None:
-            self.files = ShardFiles(RangedFiles(shards, self._opened), shown)
+            self.files = ShardFiles(RangedFiles(shards, self._opener.open), shown)
         else:
-            folder = Cache(cache, lambda: self.files.release_idle())
-            self.files = ShardFiles(CachedFiles(shards, folder, self._opened), shown)
+            folder = Cache(cache)
+            self.files = ShardFiles(CachedFiles(shards, folder, self._opener.open), shown)
+            release = weakref.WeakMethod(self.files.release_idle)  # which refer to the cache
+            folder.on_pressure = lambda: (found := release()) and found()
 
     def open(self) -> DatasetFile:
         """Return the splits; of the shards in an index, only the first of each split is read."""
@@ -102,11 +157,12 @@ class _RemoteDataset:
                 self._listed[number].rows.update({name: len(split) for name, split in head.items()})
                 for name in head:
                     firsts.setdefault(name, number)
+                    self._digest_of[number, name] = head[name].origin.digests[0]
         first = heads[numbers[0]]
         for name, number in firsts.items():
-            self._samples[name] = heads[number][name]
+            self._opener.samples[name] = heads[number][name]
         for number, head in heads.items():
-            self._check(number, head)
+            self._opener.check(number, head)
         names = [name for name in choices.SPLITS if name in firsts]
         splits = {name: self._split(name, heads[firsts[name]][name]) for name in names}
         shown = tuple(each.shard.file.shown for each in self._listed)
@@ -131,33 +187,6 @@ class _RemoteDataset:
                 f"{largest:,}; allow at least some shards"
             )
         return found
-
-    def _opened(self, number: int, path: bytes, in_memory: bool) -> DatasetFile:
-        """Open a file of the cache, after comparing it with the others.
-
-        Raises
-        ------
-        FileFormatError
-            If it is of another kind.
-        """
-        file = self._listed[number].shard.file
-        remote = file if self._cache is None else None
-        found = self._open_file(path, self._overrides, remote, in_memory)
-        if self._samples:
-            self._check(number, found)
-        return found
-
-    def _check(self, number: int, found: DatasetFile) -> None:
-        file = self._listed[number].shard.file.shown
-        for name, rows in self._listed[number].rows.items():
-            if name not in found or len(found[name]) != rows:
-                raise FileFormatError(f"{file} does not have the rows that are listed")
-            sample = self._samples[name]
-            if _kind(found[name]) != _kind(sample):
-                raise FileFormatError(
-                    f"{name} of {file} has other classes, or another kind of images or labels, "
-                    "than the other files"
-                )
 
     def _split(self, name: str, sample: Split) -> Split:
         """Return a split of all files, given that of one of them."""
@@ -224,7 +253,7 @@ class _RemoteDataset:
     def _digests(self, numbers: Sequence[int], name: str) -> tuple[bytes, ...]:
         if self._index is not None:
             return tuple(bytes.fromhex(self._listed[number].shard.digest) for number in numbers)
-        return tuple(self.files.head(number)[name].origin.digests[0] for number in numbers)
+        return tuple(self._digest_of[number, name] for number in numbers)
 
 
 def _reopened(origin: Origin, cache: CacheOptions | None, open_file: OpenFile) -> Split:

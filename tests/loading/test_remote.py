@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
+import os
 import pickle
 import signal
 import subprocess
@@ -19,14 +21,16 @@ from helpers.drawing import draw_dataset
 from helpers.s3server import S3Server
 
 import batchify
+from batchify.common import durable
 from batchify.errors import (
     FileAccessError,
     FileClosedError,
     FileFormatError,
     OptionError,
+    OutputIOError,
     RemoteError,
 )
-from batchify.loading import fetching, providers
+from batchify.loading import fetching, providers, stored_array
 from batchify.loading.split import Split
 from batchify.storage import remote_file
 
@@ -368,3 +372,76 @@ def test_processes_share_the_cache_and_a_kill_blocks_none(
     assert all(count in nbytes for count in sent_of_shards(s3).values())
     assert {path.suffix for path in kept.iterdir()} == {".h5"}
     assert len(list(kept.iterdir())) == SHARDS
+
+
+def test_shards_are_fetched_at_the_same_time(
+    s3: S3Server, local: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ahead of the rows, but for the first batch; by ranges, rows of a batch are, too."""
+    at_once, most, lock = [0], [0], threading.Lock()
+
+    def count(request: dict[str, Any]) -> None:
+        if request["PATH_INFO"].endswith(".h5"):
+            with lock:
+                at_once[0] += 1
+                most[0] = max(most[0], at_once[0])
+            time.sleep(0.05)
+            with lock:
+                at_once[0] -= 1
+
+    train = batchify.open(URL, cache=tmp_path / "kept")["train"]
+    s3.fault = count
+    batches = iter(train.batches(1, shuffle=True))
+    next(batches)
+    assert most == [1]
+    assert sum(len(X) for X, _ in batches) == 71
+    assert 2 <= most[0] <= fetching.AHEAD + 2
+    ranged = batchify.open(URL, cache=None)["train"]
+    list(ranged.batches(72))  # opens all shards
+    s3.requests.clear()
+    most[0] = 0
+    np.testing.assert_array_equal(ranged[[0, 5, 1, 2]][0], local.images[[0, 5, 1, 2]])
+    assert len(s3.requests) == 1  # what lies between them is read, too
+    monkeypatch.setattr(stored_array, "_GAP_NBYTES", 1)
+    np.testing.assert_array_equal(ranged[[0, 5, 2]][0], local.images[[0, 5, 2]])
+    assert (len(s3.requests), most) == (4, [3])
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(
+    s3: S3Server, local: Split, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read-only, it serves what it has; on a full disk, the oldest files go first."""
+    kept = tmp_path / "kept"
+    with batchify.open(URL, cache=kept) as data:
+        assert len(data["train"].images[:60]) == 60
+    real = os.open
+
+    def read_only(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR) and os.fsencode(kept) in os.fsencode(path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return real(path, flags, *rest, **more)
+
+    with monkeypatch.context() as patching, batchify.open(URL, cache=kept) as data:
+        patching.setattr(os, "open", read_only)
+        np.testing.assert_array_equal(data["train"].images[:60], local.images[:60])
+        with pytest.raises(OutputIOError, match=r"kept cannot be written: Read-only file .*cache="):
+            data["train"][61]
+    free = [0]
+
+    def full(fd: int, path: bytes, nbytes: int) -> bool:
+        left = len(list(kept.glob("*.h5")))
+        if left > free[0]:
+            cause = OSError(errno.ENOSPC, "full")
+            raise durable.io_error("reserving", path, cause) from cause
+        return True
+
+    monkeypatch.setattr(durable, "reserve", full)
+    train = batchify.open(URL, cache=kept)["train"]
+    with pytest.raises(
+        OutputIOError,
+        match=r"cannot keep a file of 193,0.. bytes: No space left on device; free .*cache=None",
+    ):
+        train[61]
+    free[0] = 9
+    np.testing.assert_array_equal(train.images[66:], local.images[66:])
+    assert len(list(kept.iterdir())) == 10
