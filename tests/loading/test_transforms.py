@@ -185,11 +185,12 @@ def test_albumentations(splits: dict[str, Split]) -> None:
 
 
 def test_albumentations_in_workers(splits: dict[str, Split]) -> None:
-    """Each worker draws for itself once it is seeded, and another epoch draws again."""
+    """Each worker draws for itself once it is seeded; else all draw the same, epoch after epoch."""
     augment = Augment()
     rows = splits["encoded"].to_torch(augment, original=True)
-    given: Any = {"multiprocessing_context": "fork", "worker_init_fn": augment.seed}
-    loader = DataLoader(rows, sampler=[0] * 6, num_workers=2, **given)
     torch.manual_seed(5)
-    found = [image.numpy().tobytes() for _ in range(2) for image, _ in loader]
-    assert len(set(found)) == 12
+    for seed, different in ((augment.seed, 12), (None, 3)):
+        given: Any = {"multiprocessing_context": "fork", "worker_init_fn": seed}
+        loader = DataLoader(rows, sampler=[0] * 6, num_workers=2, **given)
+        found = [image.numpy().tobytes() for _ in range(2) for image, _ in loader]
+        assert len(set(found)) == different
