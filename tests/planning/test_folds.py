@@ -183,6 +183,22 @@ def unevenness(found: NDArray[Any], labels: NDArray[np.int32], folds: int) -> fl
 
 
 @pytest.mark.frameworks
+def test_a_plan_has_the_folds_of_scikit_learn(tmp_path: Path) -> None:
+    """For the sorted paths and their classes, with the seed as random state, or without one."""
+    model = framework("sklearn.model_selection")
+    root = draw_dataset(tmp_path / "data", {"b": 11, "a": 8, "c": 5}, size=(9, 8))
+    files = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*"))
+    labels = [file[0] for file in files]
+    for policy, shuffle in (("stratified", {"shuffle": True, "random_state": 7}), ("keras", {})):
+        splitter = model.StratifiedKFold(4, **shuffle)
+        for fold, parts in enumerate(splitter.split(files, labels)):
+            plan = batchify.plan_build(root, folds=4, fold=fold, split=policy, seed=7)  # type: ignore[arg-type]
+            for split, members in zip(plan.splits, parts, strict=True):
+                found = {path.decode() for _, some in plan.paths(split) for path in some}
+                assert found == {files[i] for i in members}, split.name
+
+
+@pytest.mark.frameworks
 def test_a_stratified_split_has_the_proportions_of_train_test_split() -> None:
     """In each class, the numbers of validation are the same, or one more or less."""
     model = framework("sklearn.model_selection")
