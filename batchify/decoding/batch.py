@@ -264,7 +264,7 @@ class BatchReader:
         refused = refused or {}
         count = len(files)
         room = 1 if self._keep_files else count  # pixels are only summed if files are kept
-        images = np.zeros((room, *self._options.image_shape), self._dtype)
+        images = np.empty((room, *self._options.image_shape), self._dtype)
         hashes = bytearray(32 * count)
         records = [ImageRecord(0, (0, 0), 0)] * count
         bad: dict[int, str] = {}
@@ -285,6 +285,7 @@ class BatchReader:
                 record = record or self._decode(data, out)
             except BadImageError as error:
                 bad[i] = str(error)
+                images[i % room] = 0
                 continue
             except MemoryError as error:
                 raise MemoryError(printable(files[i].path)) from error

@@ -37,6 +37,7 @@ from batchify.decoding.complaints import caught_complaints, heard
 from batchify.decoding.fitting import fit_image, shrink_jpeg
 from batchify.decoding.formats import check_opened, check_size_limits, openable_formats, why_refused
 from batchify.decoding.losses import NOTHING_LOST, Lost
+from batchify.decoding.pillow_settings import READ_NBYTES, decode_at_once
 from batchify.decoding.salvage import (
     Content,
     accepting_truncated,
@@ -226,15 +227,19 @@ def _opened(content: io.BytesIO, options: DecodeOptions) -> ImageFile.ImageFile:
     """Open an image of any size; the caller checks the limits of the options."""
     formats = openable_formats(content.getvalue(), options)
     try:
-        return Image.open(content, formats=formats)
+        image = Image.open(content, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         prefix = content.getvalue()[:16]
         for name in formats:
             factory, accept = Image.OPEN.get(name, (None, None))
             if factory is not None and (accept is None or accept(prefix) is True):
                 content.seek(0)
-                return factory(content, "")
-        raise
+                image = factory(content, "")
+                break
+        else:
+            raise
+    image.decodermaxblock = READ_NBYTES
+    return image
 
 
 def _pixel_nbytes(image: Image.Image) -> int:
@@ -355,11 +360,16 @@ def _deep_pixels(pixels: NDArray[Any], flags: int) -> NDArray[Any]:
 def converted(
     image: Image.Image, options: DecodeOptions, flags: int, modes: tuple[str, ...], *, fit: bool
 ) -> Image.Image:
-    """Return the image in one of some modes, and in the size of `options`."""
+    """Return the image in one of some modes, and in the size of `options`.
+
+    With `fit`, copy its pixels before another image is decoded: see `decode_at_once`.
+    """
     turn = options.exif == "apply" and bool(flags & EXIF_ROTATED)
     source = None
     if options.scaled_decode and fit:
         source = shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
+    if fit and _pixel_nbytes(image) < _LARGE_NBYTES:
+        decode_at_once(image, _pixel_nbytes(image))
     if turn:
         from PIL import ImageOps  # rarely needed, and workers start faster without it
 

@@ -6,13 +6,21 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import PIL
 from PIL import Image, ImageFile
 
 from batchify.decoding.formats import plugin_versions
 from batchify.image_options import DecodeOptions
+
+_BLOCK_NBYTES = 1 << 20
+"""Pillow returns the pixels of an image in blocks of this size, which it joins."""
+
+READ_NBYTES = 1 << 16
+"""Pillow's decoders are fed with pieces of this size; what they say about damage depends on it."""
+
+_ALL_NBYTES = 1 << 30
 
 
 class _Truncation(threading.local):
@@ -32,6 +40,38 @@ class _Truncation(threading.local):
 
 
 TRUNCATION = _Truncation()
+
+
+class _Memory(threading.local):
+    """The memory that each thread decodes into."""
+
+    pixels = bytearray()
+
+
+_MEMORY = _Memory()
+
+
+def decode_at_once(image: Image.Image, nbytes: int) -> None:
+    """Let a JPEG be decoded from one piece, and into the memory of the JPEG before.
+
+    Pillow would cut it into pieces, and fill new memory with zeros. The decoder fills all of the
+    memory, or fails, unless incomplete files are accepted.
+
+    Parameters
+    ----------
+    nbytes : int
+        What the pixels take.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in ("JPEG", "MPO"):
+        return
+    if TRUNCATION or not image.tile:
+        return
+    image.decodermaxblock = _ALL_NBYTES
+    if len(_MEMORY.pixels) < nbytes:
+        _MEMORY.pixels = bytearray(nbytes)
+    with suppress(AttributeError, TypeError):  # not in the public API of Pillow
+        map_buffer = vars(Image)["core"].map_buffer
+        image.im = map_buffer(_MEMORY.pixels, image.size, "raw", 0, (image.mode, 0, 1))
 
 
 def set_pillow_limits(options: DecodeOptions) -> None:
@@ -62,14 +102,16 @@ def pillow_for_decoding() -> Iterator[None]:
     Its warnings are silenced: flags count odd images, and batchify limits large ones.
     """
     logger = logging.getLogger("PIL.TiffImagePlugin")  # it prints what is also raised
-    level = logger.level
+    level, block = logger.level, ImageFile.MAXBLOCK
     logger.setLevel(logging.CRITICAL)
+    vars(ImageFile)["MAXBLOCK"] = _BLOCK_NBYTES
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        vars(ImageFile)["MAXBLOCK"] = block
 
 
 def library_versions(plugins: tuple[str, ...] = ()) -> dict[str, str]:

@@ -54,6 +54,31 @@ def test_stretch_is_what_pillow_resizes() -> None:
     np.testing.assert_array_equal(decoded(data, target_size=(17, 13)), expected)
 
 
+def test_jpegs_share_no_pixels() -> None:
+    """JPEGs of several sizes and modes, one after another, are what Pillow decodes on its own."""
+    set_pillow_limits(DecodeOptions())
+    files = [
+        encoded(photo(width, height).convert(mode), "JPEG", progressive=width > 300)
+        for width, height, mode in (
+            (90, 60, "RGB"), (330, 250, "RGB"), (40, 31, "CMYK"), (9, 7, "L"), (64, 64, "RGB"),
+        )
+    ]  # fmt: skip
+    for data in (*files, *reversed(files)):
+        own = Image.open(io.BytesIO(data)).convert("RGB")
+        np.testing.assert_array_equal(decoded(data, target_size=own.size[::-1]), np.asarray(own))
+        scan = data.index(b"\xff\xda")
+        with pytest.raises(BadImageError, match="cannot load this image"):
+            decoded(data[:scan] + b"\xff\xd9")
+        cut = data[: (scan + 20 + len(data)) // 2]
+        with pytest.raises(BadImageError, match="truncated"):
+            decoded(cut)
+        got = decoded(cut, target_size=own.size[::-1], truncated="accept")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+            rest = np.asarray(Image.open(io.BytesIO(cut)).convert("RGB"))
+        np.testing.assert_array_equal(got, rest)
+
+
 @pytest.mark.parametrize(
     ("size", "target", "box"),
     [
