@@ -14,8 +14,9 @@ from PIL import Image, ImageFile
 from batchify.decoding.formats import plugin_versions
 from batchify.image_options import DecodeOptions
 
-_BLOCK_NBYTES = 1 << 20
-"""Pillow returns the pixels of an image in blocks of this size, which it joins."""
+_BLOCK_NBYTES = 120 << 10
+"""Pillow returns the pixels of an image in blocks of this size, which it joins; from 128 KiB on,
+malloc maps new memory for each block."""
 
 READ_NBYTES = 1 << 16
 """Pillow's decoders are fed with pieces of this size; what they say about damage depends on it."""
