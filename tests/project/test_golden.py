@@ -409,6 +409,11 @@ BUILDS = [
     _build("stratified-both",
            rf"patients {_SIZE} --split stratified --group-by '(patient\d+)' --group-duplicates"),
     _build("hash", f"patients {_SIZE} --split hash --test-split 0.2"),
+    _build("keras-utils", f"patients {_SIZE} --split keras-utils --seed 9"),
+    _build("folds", f"patients {_SIZE} --split stratified --test-split 0.1 --folds 3 --fold 1"),
+    _build("folds-hash", f"patients {_SIZE} --split hash --folds 3 --fold 1"),
+    _build("folds-groups",
+           rf"patients {_SIZE} --split stratified --folds 3 --fold 1 --group-by '(patient\d+)'"),
     _build("hash-groups", rf"patients {_SIZE} --split hash --group-by '(patient\d+)'"),
     _build("hash-duplicates", f"patients {_SIZE} --split hash --group-duplicates"),
     # manifests
