@@ -185,6 +185,7 @@ def _move_rows(source: bytes, into: bytes) -> bool:
                 data = np.frombuffer(old.get(split, name, row, row + 1), np.uint8)
                 new.put(to_split, to_row, {name: data.reshape(1, -1)})
             taken.counted[to_split][to_row] = True
+        new.sync()  # before they count: else a power loss may leave a valid record of torn pixels
         mark_rows(into, new, taken.counted)
         new.sync()
     return True
