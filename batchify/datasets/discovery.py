@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from batchify.common.paths import is_url, local_path
+from batchify.common.paths import is_url, local_path, secrets_of
 from batchify.common.text import counts_text, plural, printable, shown_names
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.classes import number_warnings, similar_names, similar_warnings
@@ -85,10 +85,13 @@ def holds_shards(location: str | os.PathLike[str]) -> bool:
     """
     if not is_url(location):
         return is_shard_folder(local_path(location))
+    url = os.fsdecode(location)
+    if any(each.startswith("?") for each in secrets_of(url)):  # a signed URL is that of a file
+        return False
     from batchify.storage.remote_file import RemoteFile, url_below  # imports asyncio
 
     try:
-        found = RemoteFile(url_below(os.fsdecode(location), os.fsdecode(INDEX_NAME)))
+        found = RemoteFile(url_below(url, os.fsdecode(INDEX_NAME)))
         return found.nbytes > 0
     except (FileMissingError, FileAccessError):  # some stores deny access to what is not there
         return False

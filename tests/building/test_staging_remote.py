@@ -23,7 +23,6 @@ from batchify.building.remote_staging import WorkFolder
 from batchify.common.progress import Progress
 from batchify.errors import (
     BadImagesError,
-    FileAccessError,
     FileMissingError,
     OptionError,
     OutputExistsError,
@@ -335,8 +334,6 @@ def test_a_remote_file_is_read_as_a_copy(
     assert str(damaged.findings[0].message).startswith("s3://bucket/broken.h5 is not a valid")
     with pytest.raises(FileMissingError, match=r"there is no file s3://bucket/none\.h5"):
         batchify.summarize("s3://bucket/none.h5")
-    with pytest.raises(FileAccessError, match="download the file"):
-        batchify.open(OUT)
     assert list(scratch.iterdir()) == []
 
 
