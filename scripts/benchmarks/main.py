@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from measure_bucket import bench_bucket
 from measure_commands import bench_build, bench_check, bench_decode, bench_resume, bench_start
 from measure_reading import bench_read
 from measure_scaling import bench_scale
@@ -28,7 +29,9 @@ BENCHES = {
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("bench", choices=[*BENCHES, "read", "scale"], nargs="?", default="build")
+    parser.add_argument(
+        "bench", choices=[*BENCHES, "bucket", "read", "scale"], nargs="?", default="build"
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--keep", type=Path)
@@ -37,13 +40,15 @@ def main() -> None:
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         root = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if arguments.bench != "scale":  # whose tables have heads of their own
+        if arguments.bench not in ("bucket", "scale"):  # whose tables have heads of their own
             print(
                 f"{'figure':44} {'first':>10} {'second':>10}   ratio, median (range)   CPU  target"
             )
         options = (root, arguments.runs, arguments.scale, arguments.workers)
         if arguments.bench == "read":
             figures = list(bench_read(*options, arguments.only))
+        elif arguments.bench == "bucket":
+            figures = list(bench_bucket(*options, arguments.only))
         elif arguments.bench == "scale":
             figures = list(bench_scale(*options, arguments.only))
         else:

@@ -84,7 +84,7 @@ def webdataset(split: Any, folder: Path, workers: int) -> Epoch:
                 key = f"{row:08}"
                 writer.write({"__key__": key, "rgb": image.tobytes(), "cls": str(label).encode()})
 
-    _once(split, folder, write)
+    once(split, folder, write)
     shards = sorted(map(str, folder.glob("*.tar")))
     image = functools.partial(_image, shape=split.images.shape[1:])
     dataset = (
@@ -106,18 +106,9 @@ def _image(raw: bytes, shape: tuple[int, ...]) -> Any:
 
 def mds(split: Any, folder: Path, workers: int) -> Epoch:
     """Read the shards of MosaicML Streaming."""
-    from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
+    from streaming import StreamingDataLoader, StreamingDataset
 
-    shape = ",".join(map(str, split.images.shape[1:]))
-
-    def write() -> None:
-        columns = {"image": f"ndarray:uint8:{shape}", "label": "int"}
-        with MDSWriter(out=str(folder), columns=columns) as writer:
-            for row in range(len(split)):
-                image, label = split[row]
-                writer.write({"image": image, "label": int(label)})
-
-    _once(split, folder, write)
+    once(split, folder, lambda: write_mds(split, folder))
     dataset = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH)
     loader = StreamingDataLoader(
         dataset, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0
@@ -125,27 +116,43 @@ def mds(split: Any, folder: Path, workers: int) -> Epoch:
     return lambda: ((batch["image"], batch["label"]) for batch in loader)
 
 
+def write_mds(split: Any, folder: Path) -> None:
+    """Write the shards of MosaicML Streaming, of its 64 MiB each."""
+    from streaming import MDSWriter
+
+    shape = ",".join(map(str, split.images.shape[1:]))
+    columns = {"image": f"ndarray:uint8:{shape}", "label": "int"}
+    with MDSWriter(out=str(folder), columns=columns) as writer:
+        for row in range(len(split)):
+            image, label = split[row]
+            writer.write({"image": image, "label": int(label)})
+
+
 def litdata(split: Any, folder: Path, workers: int) -> Epoch:
     """Read the chunks of LitData."""
     import litdata as lit
 
-    def write() -> None:
-        pieces = [(first, min(first + 500, len(split))) for first in range(0, len(split), 500)]
-        lit.optimize(
-            functools.partial(_tensors, split),
-            pieces,
-            output_dir=str(folder),
-            chunk_bytes="64MB",
-            num_workers=1,
-            verbose=False,
-        )
-
-    _once(split, folder, write)
+    once(split, folder, lambda: write_litdata(split, folder))
     dataset = lit.StreamingDataset(str(folder), shuffle=True, drop_last=False)
     loader = lit.StreamingDataLoader(
         dataset, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0
     )
     return lambda: loader
+
+
+def write_litdata(split: Any, folder: Path) -> None:
+    """Write the chunks of LitData, of its 64 MB each."""
+    import litdata as lit
+
+    pieces = [(first, min(first + 500, len(split))) for first in range(0, len(split), 500)]
+    lit.optimize(
+        functools.partial(_tensors, split),
+        pieces,
+        output_dir=str(folder),
+        chunk_bytes="64MB",
+        num_workers=1,
+        verbose=False,
+    )
 
 
 def _tensors(split: Any, piece: tuple[int, int]) -> Iterator[tuple[Any, int]]:
@@ -170,7 +177,7 @@ def ffcv(split: Any, folder: Path, workers: int) -> Epoch:
         writer = DatasetWriter(path, {"image": image, "label": IntField()}, num_workers=1)
         writer.from_indexed_dataset(split)
 
-    _once(split, folder, write)
+    once(split, folder, write)
     loader = Loader(
         path, BATCH, num_workers=min(max(1, workers), config.NUMBA_NUM_THREADS), os_cache=True,
         order=OrderOption.RANDOM, drop_last=False,
@@ -187,7 +194,7 @@ PEERS: dict[str, tuple[str, Callable[..., Epoch]]] = {
 }
 
 
-def _once(split: Any, folder: Path, write: Callable[[], None]) -> None:
+def once(split: Any, folder: Path, write: Callable[[], None]) -> None:
     """Write the rows, unless the folder holds those of this very file."""
     done = folder.with_name(f"{folder.name}.done")
     version = repr(split.origin)
@@ -224,14 +231,18 @@ def rate(split: Any, epoch: Epoch) -> float:
     return rows / took
 
 
+def keep_to(work: Path) -> None:
+    """Keep what LitData writes meanwhile to a folder."""
+    os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(work / "litdata-chunks")
+    os.environ["DATA_OPTIMIZER_DATA_CACHE_FOLDER"] = str(work / "litdata-data")
+
+
 def main() -> None:
     """Prepare, check, measure, print."""
     name, out, folder, workers, *more = sys.argv[1:]
     warnings.simplefilter("ignore")
     work = Path(folder).resolve()
-    # What LitData writes meanwhile is kept to the folder.
-    os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(work / "litdata-chunks")
-    os.environ["DATA_OPTIMIZER_DATA_CACHE_FOLDER"] = str(work / "litdata-data")
+    keep_to(work)
     module, peer = PEERS[name]
     try:
         torch = importlib.import_module("torch")
