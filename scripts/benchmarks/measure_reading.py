@@ -182,6 +182,10 @@ def cases(root: Path, scale: float, many: str) -> Iterator[Case]:
         for kind, target in (("bytes", "at least 5"), ("floats", ""), ("split", "")):
             name = f"PyTorch {kind} / usual data set, {count} workers"
             yield name, reader(f"torch_{kind}", count), usual, target
+    one, ranks = reader("torch_ranks", "1"), reader("torch_ranks", "2")
+    yield "PyTorch bytes: 2 ranks / 1 process", ranks, one, ""
+    with_rows = reader("torch_ranks", "2", "with_rows")
+    yield "PyTorch bytes: 2 ranks, with_rows / without", with_rows, ranks, "at least 0.9"
     for count in ("0", many):
         name = f"bytes, prefetch={count} / FFCV, {max(1, int(count))} threads"
         yield name, reader("bytes", count), [RUN_PEER, "ffcv", out, folder, count], "above 1"

@@ -94,7 +94,7 @@ def _load(dataset: Any, workers: str, **options: Any) -> Callable[[], Iterable[A
     torch.set_num_threads(1)  # as in the workers: those of a busy machine wait for each other
     count = int(workers)
     loader = DataLoader(dataset, num_workers=count, persistent_workers=count > 0, **options)
-    return lambda: (x for x, _ in loader)
+    return lambda: (x for x, *_ in loader)
 
 
 class _Usual:
@@ -141,6 +141,36 @@ def torch_floats(file: str, workers: str) -> Callable[[], Iterable[Any]]:
     """Load whole batches of floats by PyTorch."""
     dataset = batchify.open(file)["train"].to_torch(batch_size=SIZE, shuffle=True)
     return _load(dataset, workers, batch_size=None)
+
+
+def torch_ranks(file: str, ranks: str, *options: str) -> Callable[[], Iterable[Any]]:
+    """Load whole batches of bytes in that many processes, which share each epoch."""
+    count = int(ranks)
+    barrier = multiprocessing.Barrier(count + 1)
+    for rank in range(count):
+        arguments = (file, rank, count, dict.fromkeys(options, True), barrier)
+        multiprocessing.Process(target=_rank, args=arguments, daemon=True).start()
+    rows = len(batchify.open(file)["train"])
+
+    def epoch() -> Iterable[Any]:
+        barrier.wait()  # all begin
+        barrier.wait()  # all are done
+        return [range(rows)]
+
+    return epoch
+
+
+def _rank(file: str, rank: int, ranks: int, options: dict[str, bool], barrier: Any) -> None:
+    split = batchify.open(file)["train"]
+    dataset = split.to_torch(
+        batch_size=SIZE, shuffle=True, scaled=False, rank=rank, world_size=ranks, **options
+    )
+    epoch = _load(dataset, "0", batch_size=None)
+    while True:
+        barrier.wait()
+        for _ in epoch():
+            pass
+        barrier.wait()
 
 
 def torch_lent(file: str, workers: str, size: str, scaled: str) -> Callable[[], Iterable[Any]]:
@@ -207,6 +237,7 @@ def main() -> None:
         "torch_bytes": torch_bytes,
         "torch_floats": torch_floats,
         "torch_lent": torch_lent,
+        "torch_ranks": torch_ranks,
         "torch_sent": torch_sent,
         "torch_split": torch_split,
         "torch_usual": torch_usual,
