@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+import os
 import pickle
+import types
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from batchify.dataset_options import SplitOptions
 from batchify.errors import OptionError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.loading import prefetching
+from batchify.loading.frameworks import shared_epochs
 from batchify.loading.ranks import largest_share, shares, step_ends
 from batchify.loading.split import Split
 from batchify.options import BuildOptions
@@ -197,9 +201,9 @@ def test_a_state_is_of_the_latest_iteration(files: dict[str, Split]) -> None:
     full = rows_of(batches)
     batches.load_state_dict({**state, "row": 30})
     assert position() == (5, 30)
-    copy = pickle.loads(pickle.dumps(batches))
-    assert rows_of(batches) == rows_of(copy) == full[3:]
-    assert len(rows_of(batches)) == len(rows_of(copy)) == 7
+    other = pickle.loads(pickle.dumps(batches))
+    assert rows_of(batches) == rows_of(other) == full[3:]
+    assert len(rows_of(batches)) == len(rows_of(other)) == 7
 
 
 def test_a_state_at_the_very_end_has_no_more_batches(files: dict[str, Split]) -> None:
@@ -285,3 +289,45 @@ def test_reused_memory_has_room_for_one_row_more(tmp_path: Path, files: dict[str
             assert (last[0] == files["none"].images[40 + (rank + 1) * 21 // 4 - 1]).all()
             sizes.append(last[1])
         assert sizes == [5, 5, 5, 6]
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_workers_agree_on_the_number_of_an_epoch(random: Any) -> None:
+    """Those of one loader, in whatever order several loaders' workers start, or never start."""
+    epochs = shared_epochs.SharedEpochs(7)
+    for first in (7, 9, 11):
+        calls = [(loader, worker) for loader in (first, first + 1) for worker in range(3)]
+        random.shuffle(calls)
+        numbers: dict[int, set[int]] = {}
+        for loader, _ in calls:
+            worker = shared_epochs._shared(epochs._owner, epochs._table)
+            numbers.setdefault(loader, set()).add(worker.take_with_others(1000 + loader, 3))
+        assert sorted(numbers.values(), key=min) == [{first}, {first + 1}]
+    worker = shared_epochs._shared(epochs._owner, epochs._table)
+    assert worker.take_with_others(5, 3) == 13  # the others are killed before they begin
+    assert epochs.by_workers
+    assert [worker.take_with_others(6, 1) for _ in range(3)] == [14, 15, 16]  # one that persists
+    assert epochs.take() == 17
+    assert not epochs.by_workers
+    epochs.set(2)
+    assert worker.take_with_others(5, 3) == 2  # not with those that were killed
+
+
+def test_a_copy_counts_epochs_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a fork; a worker of a process that the dataset was not made in is refused."""
+    epochs = shared_epochs.SharedEpochs(3)
+    copies = [copy.deepcopy(epochs), pickle.loads(pickle.dumps(epochs))]
+    assert epochs.take() == 3
+    assert [each.take() for each in copies] == [3, 3]
+    assert epochs.next == 4
+    if hasattr(os, "fork"):
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if [epochs.take(), epochs.take()] == [4, 5] else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert epochs.next == 4
+    other = types.SimpleNamespace(pid=os.getpid() + 1)
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: other)
+    with pytest.raises(OptionError, match=r"made in another process: call to_torch\(\) in the one"):
+        epochs.take_with_others(1, 2)

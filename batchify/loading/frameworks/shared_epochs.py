@@ -58,6 +58,8 @@ class SharedEpochs:
         """Set the number of the next epoch."""
         with self._locked() as table:
             table[_NEXT], table[_BY_WORKERS] = epoch, by_workers
+            if not by_workers:  # of workers that were ended before they began, none is waited for
+                table[_HEAD:] = [0] * (len(table) - _HEAD)
 
     def take(self) -> int:
         """Begin an epoch in this process, and return its number."""
