@@ -25,6 +25,9 @@ from batchify.loading.cache_options import CacheOptions
 POLL_S = 0.02
 """How often a process looks whether another one has fetched a file."""
 
+_SOON_POLLS = 10
+"""Polls after which a file that is needed soon looks for room again, which lists the folder."""
+
 _LOCK, _PARTIAL, HEAD, WHOLE = b".lock", b".partial", b".head", b".h5"
 _ROOM = b"room" + _LOCK
 _OLD_S = 86_400.0
@@ -120,7 +123,7 @@ class Cache:
             If it is needed no more.
         """
         while True:
-            found = self.find(name)
+            found, lock = self.find(name), None
             if found is None and (lock := self._try_lock(name)) is not None:
                 with lock:
                     found = self.find(name)
@@ -132,6 +135,10 @@ class Cache:
             if need() is Need.NO_MORE:
                 raise NoNeedError
             time.sleep(POLL_S)
+            for _ in range(_SOON_POLLS if lock is not None else 0):
+                if need() is not Need.SOON:
+                    break
+                time.sleep(POLL_S)
 
     def add(self, fetch: Callable[[bytes], bytes]) -> Held:
         """Fetch a file whose name is known only then: `fetch` returns it."""
@@ -221,6 +228,8 @@ class Cache:
                 try:
                     fetch(partial)
                 except OutputIOError:
+                    if need() is Need.NOW:
+                        self.on_pressure()
                     if not self._drop(nbytes):
                         raise
                     fetch(partial)  # a full disk is a limit, too

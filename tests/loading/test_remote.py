@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +39,7 @@ from batchify.storage import remote_file
 URL = "s3://bucket/shards/"
 SHARDS = 12
 KINDS: dict[str, dict[str, Any]] = {
-    "none": {}, "gzip": {"compression": "gzip"}, "encoded": {"store": "encoded"},
+    "none": {}, "few": {}, "gzip": {"compression": "gzip"}, "encoded": {"store": "encoded"},
 }  # fmt: skip
 
 
@@ -98,10 +100,10 @@ def same_rows(local: Split, found: Any) -> bool:
 @pytest.mark.parametrize(
     ("kind", "cache"),
     [
-        ("none", True),
-        ("none", None),
+        ("few", True),
+        ("few", None),
         ("gzip", True),
-        ("encoded", None),
+        pytest.param("encoded", None, marks=pytest.mark.long),
         pytest.param("gzip", None, marks=pytest.mark.long),
         pytest.param("encoded", True, marks=pytest.mark.long),
     ],
@@ -181,21 +183,18 @@ def test_the_cache_keeps_to_its_limit(
     size = max(path.stat().st_size for path in shard_files(made))
     total = sum(path.stat().st_size for path in shard_files(made))
     kept = tmp_path / "kept"
-    most = 0
-    for room, epochs in ((11, 2), (2, 1)):
-        train = batchify.open(URL, cache=kept, cache_limit=room * size)["train"]
-        for seed in range(epochs):
+    for room, count in ((11, 18), (2, 4)):
+        with batchify.open(URL, cache=kept, cache_limit=room * size) as data:
+            batches = data["train"].batches(4, shuffle=True, scaled=False, with_rows=True)
             s3.sent.clear()
-            rows = []
-            for *_, some in train.batches(4, shuffle=True, seed=seed, with_rows=True):
-                rows += some.tolist()
+            most, rows = 0, set()
+            for images, _, some in itertools.islice(batches, count):
+                np.testing.assert_array_equal(images, local.images[some])
+                rows.update(some.tolist())
                 most = max(most, folder_nbytes(kept))
-            assert sorted(rows) == list(range(72))
-            assert room < 8 or sum(sent_of_shards(s3).values()) <= 1.05 * total
+        assert len(rows) == 4 * count
         assert most <= room * size
-        assert same_rows(local, epoch(train))
-        del train
-        most = 0
+        assert room < 8 or sum(sent_of_shards(s3).values()) <= 1.05 * total
         for path in kept.iterdir():
             path.unlink()
     with pytest.raises(OptionError, match="cache_limit is 1,000 bytes, but a shard of s3://bucket"):
@@ -445,3 +444,59 @@ def test_a_cache_that_cannot_be_written_is_an_error(
     free[0] = 9
     np.testing.assert_array_equal(train.images[66:], local.images[66:])
     assert len(list(kept.iterdir())) == 10
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_loader_share_the_cache(
+    s3: S3Server, local: Split, made: Path, tmp_path: Path, start: str
+) -> None:
+    """Every row once, each shard fetched once, with a limit or without; also of two ranks."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    sizes = {f"/bucket/shards/{path.name}": path.stat().st_size for path in shard_files(made)[1:]}
+    for limit in (None, 12 * max(sizes.values())):
+        s3.sent.clear()
+        kept = tmp_path / f"kept-{limit}"
+        train = batchify.open(URL, cache=kept, cache_limit=limit)["train"]
+        rows = []
+        for rank in range(2):
+            torch.manual_seed(7)
+            batches = train.to_torch(
+                batch_size=6, shuffle=True, with_rows=True, rank=rank, world_size=2
+            )
+            for images, _, some in DataLoader(
+                batches, batch_size=None, num_workers=2, multiprocessing_context=start
+            ):
+                stored = local.images[some.numpy()].transpose(0, 3, 1, 2)
+                np.testing.assert_allclose(images.numpy(), stored / np.float32(255), rtol=1e-6)
+                rows += some.tolist()
+        assert sorted(rows) == list(range(72))
+        assert limit or sent_of_shards(s3) == sizes
+        assert sum(path.stat().st_size for path in kept.glob("*.h5")) <= (limit or 1 << 40)
+
+
+@pytest.mark.long
+def test_a_disk_with_room_for_few_shards_is_enough(
+    s3: S3Server, local: Split, tmp_path: Path
+) -> None:
+    """Without a limit, old shards go when it is full; a file-size limit is an error."""
+    if os.name == "nt" or not shutil.which("unshare"):
+        pytest.skip("no unshare on this platform")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    mount = f'mount -t tmpfs -o size={11 * 200_000} tmpfs {kept} && exec "$@"'
+    command = ["unshare", *user, "--mount", "sh", "-c", mount, "sh"]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    read = [sys.executable, "-c", READ, URL, str(kept)]
+    done = subprocess.run([*command, *read], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["72", "72"], "")
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (99999, 99999)){READ}"
+    read = [sys.executable, "-c", limited, URL, str(kept)]
+    done = subprocess.run(read, capture_output=True, text=True, check=False)
+    assert "OutputIOError: the cache" in done.stderr
+    assert "bytes: File too large; free some space, set" in done.stderr
+    assert list(kept.iterdir()) == []
