@@ -220,7 +220,7 @@ class Batches:
         threads = min(options.prefetch, max(1, len(self)))
         self._prefetcher = Prefetcher(self._reader, threads)
         self._memory: Buffer = self._reader.array
-        self._size = largest_share(self._ends, options.world_size)
+        self._size = largest_share(len(split), options.batch_size, options.world_size)
         if self._size * math.prod(split.images.shape[1:]) * self.dtype.itemsize >= REUSED_NBYTES:
             self._memory = BatchMemory(self._reader.array, self._size, threads + 2)
 

@@ -93,6 +93,6 @@ def shares(order: Rows, ends: Rows, rank: int, world_size: int) -> list[Rows]:
     return [order[first:stop] for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True)]
 
 
-def largest_share(ends: Rows, world_size: int) -> int:
-    """Return the most rows that a rank gets in a step."""
-    return -(-int(np.diff(ends).max(initial=0)) // world_size)
+def largest_share(rows: int, batch_size: int, world_size: int) -> int:
+    """Return the most rows that a rank gets in a step, wherever an epoch is resumed."""
+    return min(batch_size + (world_size > 1), -(-rows // world_size))

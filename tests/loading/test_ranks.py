@@ -90,7 +90,7 @@ def test_ranks_share_every_step(
         assert list(itertools.chain(*batches)) == [7 * row for row in step]
         sizes = {len(batch) for batch in batches}
         assert max(sizes) - min(sizes) <= 1
-        assert 0 < min(sizes) <= max(sizes) <= largest_share(ends, world_size) <= batch_size + 1
+        assert 0 < min(sizes) <= max(sizes) <= largest_share(rows, batch_size, world_size)
         if number < len(steps) - 1 or drop_last:
             assert sizes == {batch_size}
 
@@ -276,8 +276,15 @@ def test_ranks_are_checked(files: dict[str, Split]) -> None:
 
 
 def test_reused_memory_has_room_for_one_row_more(tmp_path: Path, files: dict[str, Split]) -> None:
-    """Where the rows after the last full step are fewer than the ranks."""
+    """Where the rows after the last full step are fewer than the ranks, also after a resume."""
     for reuse, prefetch in itertools.product((False, True), (0, 2)):
+        resumed = files["none"].batches(
+            7, rank=3, world_size=4, reuse=reuse, prefetch=prefetch, scaled=False
+        )
+        assert [len(x) for x, _ in resumed] == [7, 7, 2]
+        resumed.load_state_dict(files["none"].batches(32).state_dict(1))
+        ((x, _),) = resumed
+        assert (x == files["none"].images[53:]).all()
         sizes = []
         for rank in range(4):
             batches = files["none"].batches(
