@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from batchify.choices import check_at_least
+from batchify.common.paths import is_url, shown_url
 from batchify.common.system import cache_folder
 from batchify.common.text import parse_size
 from batchify.errors import OptionError
@@ -28,7 +29,7 @@ def cache_options(
     Raises
     ------
     OptionError
-        If the limit is not a size.
+        If the limit is not a size, or the cache not a folder of this machine.
     """
     if isinstance(limit, str):
         try:
@@ -37,8 +38,12 @@ def cache_options(
             raise OptionError(f"cache_limit: {error}") from None
     if limit is not None:
         check_at_least("cache_limit", limit, 1)
-    if not cache:
+    if cache is None:
         return None
     if cache is True:
         return CacheOptions(os.path.join(cache_folder(), "batchify", "shards"), limit)
+    is_path = isinstance(cache, str | bytes | os.PathLike)
+    if not is_path or not os.fspath(cache) or is_url(cache):
+        given = shown_url(os.fsdecode(cache)) if is_path and is_url(cache) else repr(cache)
+        raise OptionError(f"cache must be a local folder, True or None, not {given}")
     return CacheOptions(os.path.abspath(os.path.expanduser(os.fsdecode(cache))), limit)

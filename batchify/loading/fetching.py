@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -34,7 +35,7 @@ _KEPT_HEADS = 16
 _SLACK = 8
 """Batches after which a file is released: threads may still read rows of earlier ones."""
 
-_END_S = 5.0
+_END_S, _POLL_S = 5.0, 1.0
 
 Array = NDArray[Any]
 
@@ -72,7 +73,10 @@ class ShardFiles:
         """Return a file with its images; wait until it is fetched."""
         while True:
             try:
-                return self._whole(number, fetch_here=True).result().file
+                future = self._whole(number, fetch_here=True)
+                while not futures.wait([future], _POLL_S).done:
+                    pass  # on Windows, a wait without timeout would not notice Ctrl-C
+                return future.result().file
             except NoNeedError:  # an epoch ended that would have needed it
                 continue
 

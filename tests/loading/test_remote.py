@@ -199,6 +199,9 @@ def test_the_cache_keeps_to_its_limit(
             path.unlink()
     with pytest.raises(OptionError, match="cache_limit is 1,000 bytes, but a shard of s3://bucket"):
         batchify.open(URL, cache=kept, cache_limit="1 kB")
+    for cache, shown in (("", "''"), (False, "False"), ("s3://me:secret@bucket", "s3://bucket")):
+        with pytest.raises(OptionError, match=f"^cache must be a local folder, .*not {shown}$"):
+            batchify.open(URL, cache=cache)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="'much' is not a size such as 20GB"):
         batchify.open(URL, cache_limit="much")
 
