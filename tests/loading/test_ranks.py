@@ -10,6 +10,7 @@ import pickle
 import types
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -334,6 +335,9 @@ def test_a_copy_counts_epochs_on_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
             os._exit(0 if [epochs.take(), epochs.take()] == [4, 5] else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert epochs.next == 4
+    with monkeypatch.context() as patch:
+        patch.setattr("multiprocessing.get_context", Mock(side_effect=OSError(38, "no semaphores")))
+        assert [each.take() for each in [shared_epochs.SharedEpochs(5)] * 2] == [5, 6]
     other = types.SimpleNamespace(pid=os.getpid() + 1)
     monkeypatch.setattr("multiprocessing.parent_process", lambda: other)
     with pytest.raises(OptionError, match=r"made in another process: call to_torch\(\) in the one"):

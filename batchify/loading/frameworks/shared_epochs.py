@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import get_spawning_popen
@@ -26,6 +27,18 @@ _OPEN = 16
 _LOCK_S = 60.0
 
 
+class _LocalTable(list[int]):
+    """A table that only the threads of this process share."""
+
+    def __init__(self, values: list[int]) -> None:
+        super().__init__(values)
+        self._lock = threading.RLock()
+
+    def get_lock(self) -> threading.RLock:
+        """Return the lock of the table."""
+        return self._lock
+
+
 class SharedEpochs:
     """The number of the next epoch, for the process that made this and for workers of its loaders.
 
@@ -34,8 +47,11 @@ class SharedEpochs:
 
     def __init__(self, epoch: int = 0) -> None:
         self._owner = os.getpid()
-        # Made for "spawn", it can be sent to workers however they are started.
-        self._table: Any = multiprocessing.get_context("spawn").Array("q", _HEAD + 3 * _OPEN)
+        self._table: Any
+        try:  # made for "spawn", it can be sent to workers however they are started
+            self._table = multiprocessing.get_context("spawn").Array("q", _HEAD + 3 * _OPEN)
+        except OSError:  # a system without semaphores has no workers either
+            self._table = _LocalTable([0] * (_HEAD + 3 * _OPEN))
         self._table[_NEXT] = epoch
         self._begun = 0
 
