@@ -173,7 +173,7 @@ def test_a_store_that_stumbles_is_waited_for(
     """Some requests fail: what is found is the same."""
     del stored
     for command in ("inspect", "check", "verify"):
-        s3.fault = first(3, status)
+        s3.fault = first(2, status)
         assert renamed(run(command, URL).stdout) == run(command, "shards").stdout
-    s3.fault = first(3, status)
+    s3.fault = first(2, status)
     assert run("merge", URL, "new.h5").returncode == 0
