@@ -507,3 +507,37 @@ def test_a_disk_with_room_for_few_shards_is_enough(
     assert "OutputIOError: the cache" in done.stderr
     assert "bytes: File too large; free some space, set" in done.stderr
     assert list(kept.iterdir()) == []
+
+
+@pytest.mark.long
+def test_an_epoch_through_a_bad_network_is_right(
+    s3: S3Server, local: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late answers, 500 and 503, broken connections, and bodies that break off or have wrong bytes.
+
+    Each shard meets one of them, once.
+    """
+    monkeypatch.setattr(remote_file, "_FIRST_WAIT_S", 0.05)
+    seen: set[str] = set()
+
+    def fault(request: dict[str, Any]) -> int | None:
+        path = request["PATH_INFO"]
+        time.sleep(0.03)
+        kind = int(path[-14:-12]) % 5 if path.endswith(".h5") and path not in seen else 9
+        if kind < 3:
+            seen.add(path)
+        return {0: 500, 1: 503, 2: 0}.get(kind)
+
+    def spoil(path: str, body: bytes) -> bytes:
+        if path in seen or not path.endswith(".h5"):
+            return body
+        seen.add(path)
+        middle = len(body) // 2
+        if int(path[-14:-12]) % 5 == 3:
+            return body[:middle]
+        return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+
+    s3.fault, s3.spoil = fault, spoil
+    data = batchify.open(URL, cache=tmp_path / "kept")
+    assert same_rows(local, epoch(data["train"]))
+    assert len(seen) == SHARDS
