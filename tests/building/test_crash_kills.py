@@ -126,6 +126,14 @@ class Chain:
         """Return a file that a build keeps next to its target."""
         return self.folder / f"out.h5.partial{suffix}"
 
+    def is_sealing(self, name: str = "out.h5") -> bool:
+        """Tell whether a file that is complete is made from the work file.
+
+        One that is allocated has the same name, before there is a work file.
+        """
+        work = self.folder / f"{name}.partial"
+        return work.exists() and work.with_name(f"{work.name}.sealing").exists()
+
     def records(self) -> int:
         """Return how many whole records the journal has."""
         try:
@@ -163,11 +171,14 @@ class Chain:
         kind = self.random.choices(("fill", "start", "seal"), (75, 8, 17))[0]
         if all_landed:
             kind = "seal"  # rare, where it takes a few ms
+        elif kind == "seal" and not self.seal_s:
+            kind = "fill"  # the work file itself is renamed
         if kind == "start":
             wait_until(lambda: process.poll() is not None, self.random.uniform(0.1, 0.5))
             return
+        late: Callable[[], bool]
         if kind == "seal":
-            late = self.beside(".sealing").exists
+            late = self.is_sealing
         elif not self.records() and self.random.random() < 0.3:
             late = self.beside("").exists
         else:
@@ -176,9 +187,7 @@ class Chain:
             def late() -> bool:
                 return self.records() >= records
 
-        wait_until(
-            lambda: process.poll() is not None or late() or self.beside(".sealing").exists(), 60
-        )
+        wait_until(lambda: process.poll() is not None or late() or self.is_sealing(), 60)
         longest = self.seal_s if kind == "seal" else 0.01
         time.sleep(self.random.choice((0.0, self.random.uniform(0, longest))))
 
@@ -186,7 +195,7 @@ class Chain:
         """Return the stage of a build, by the files next to its target."""
         if self.target() not in (self.before, None):
             return "after the rename"
-        if self.beside(".sealing").exists():
+        if self.is_sealing():
             return "seal"
         if not self.beside("").exists():
             return "before the work file"
@@ -245,14 +254,14 @@ class Chain:
 
     def build_fresh(self) -> None:
         """Build once undisturbed: the bytes to expect, and how long the streaming pass takes."""
-        sealing = self.folder / "fresh.h5.partial.sealing"
         with subprocess.Popen(
             self.command("fresh.h5"), cwd=self.folder, stdout=subprocess.DEVNULL
         ) as process:
-            wait_until(lambda: process.poll() is not None or sealing.exists(), 60)
+            wait_until(lambda: process.poll() is not None or self.is_sealing("fresh.h5"), 60)
             began = time.monotonic()
-            wait_until(lambda: process.poll() is not None or not sealing.exists(), 60)
-            self.seal_s = time.monotonic() - began
+            if process.poll() is None:
+                wait_until(lambda: not self.is_sealing("fresh.h5"), 60)
+                self.seal_s = time.monotonic() - began
         assert process.returncode == 0
         self.expected = (self.folder / "fresh.h5").read_bytes()
 
