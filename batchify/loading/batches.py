@@ -168,7 +168,7 @@ class BatchOptions:
         check_at_least("seed", self.seed, 0)
         check_at_least("prefetch", self.prefetch, 0)
         check_ranks(self.rank, self.world_size)
-        for name in ("shuffle", "drop_last", "with_rows"):
+        for name in ("shuffle", "drop_last", "scaled", "reuse", "with_rows"):
             check_flag(name.replace("_", " "), getattr(self, name))
 
 

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+
+from batchify.choices import check_at_least
 from batchify.errors import OptionError
 from batchify.loading.indexing import Rows
 from batchify.loading.origin import Origin, ViewOrigin
@@ -45,6 +48,11 @@ class Position:
 
     epoch: int
     row: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epoch, np.integer):  # JSON has no numbers of NumPy
+            object.__setattr__(self, "epoch", int(self.epoch))
+        check_at_least("epoch", self.epoch, 0)
 
 
 class Progress:

@@ -276,6 +276,25 @@ def test_ranks_are_checked(files: dict[str, Split]) -> None:
     assert shown.endswith(", rank 1 of 3>")
 
 
+def test_the_epoch_is_a_whole_number(files: dict[str, Split]) -> None:
+    """Of Python or NumPy; a state has it as JSON. Flags are True or False."""
+    batches = files["none"].batches(4, shuffle=True)
+    batches.epoch = np.int64(3)  # type: ignore[assignment]
+    assert json.loads(json.dumps(batches.state_dict()))["epoch"] == 3
+    other = files["none"].batches(4, shuffle=True)
+    other.load_state_dict(batches.state_dict())
+    next(iter(batches))
+    assert json.loads(json.dumps(batches.state_dict()))["row"] == 4
+    assert (batches.epoch, other.epoch) == (4, 3)
+    for wrong in (-1, 1.5, "1"):
+        batches.epoch = wrong  # type: ignore[assignment]
+        with pytest.raises(OptionError, match="epoch must be a whole number of at least 0"):
+            next(iter(batches))
+    for name in ("scaled", "reuse"):
+        with pytest.raises(OptionError, match=f"{name} must be True or False, not 'no'"):
+            files["none"].batches(4, **{name: "no"})  # type: ignore[arg-type]
+
+
 def test_reused_memory_has_room_for_one_row_more(tmp_path: Path, files: dict[str, Split]) -> None:
     """Where the rows after the last full step are fewer than the ranks, also after a resume."""
     for reuse, prefetch in itertools.product((False, True), (0, 2)):

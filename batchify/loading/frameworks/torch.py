@@ -191,6 +191,7 @@ class TorchBatches(IterableDataset[Any]):
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
+        epoch = int(epoch) if isinstance(epoch, np.integer) else epoch
         check_at_least("epoch", epoch, 0)
         self._epochs.set(epoch)
 
