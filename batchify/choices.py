@@ -15,9 +15,9 @@ _PATTERN_CHARS = 4096
 
 
 LATER: Mapping[str, bool] = {"later": True}
-"""Metadata of an option that came after 0.1.0: recorded only where it is not the default.
+"""Metadata of a newer option: a file records it only if it is not the default.
 
-Without it, a file that an earlier release made would not be up to date any more.
+Otherwise, files that were built before there was such an option would not be up to date any more.
 """
 
 

@@ -28,7 +28,7 @@ from torch.utils.data import (  # noqa: E402
 )
 
 from batchify.loading.frameworks import shared_memory  # noqa: E402
-from batchify.loading.frameworks import torch as adapter  # noqa: E402
+from batchify.loading.frameworks.torch_batches import TorchBatches  # noqa: E402
 
 pytestmark = [
     pytest.mark.frameworks,
@@ -565,7 +565,7 @@ def test_datasets_are_copied_and_pickled(splits: dict[str, Split]) -> None:
     """As trainers do with them; a copy serves the same."""
     for dataset in (splits["none"].to_torch(), splits["none"].to_torch(batch_size=ROWS)):
         for other in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
-            whole = isinstance(other, adapter.TorchBatches)
+            whole = isinstance(other, TorchBatches)
             x = next(iter(DataLoader(other, None if whole else ROWS)))[0]
             np.testing.assert_array_equal(x, stored(splits["none"], list(range(ROWS))))
 

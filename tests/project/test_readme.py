@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -55,6 +56,13 @@ def frameworks_of(text: str) -> list[str]:
     return [name for name in FRAMEWORKS if name in needed]
 
 
+IN_TURN = """
+import sys
+for text in sys.argv[1:]:
+    exec(compile(text, "block", "exec"), {"__name__": "__main__"})
+"""
+"""Runs the blocks that it is given, each without the names of the others."""
+
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
 
 
@@ -99,22 +107,27 @@ def test_every_block_runs(built: Path, tmp_path: Path, page: str) -> None:
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     if page in ("README", "tutorial"):
         (tmp_path / "out.h5").unlink()  # which they build
-    commands = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": commands + os.pathsep + os.environ["PATH"]}
+    scripts = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": scripts + os.pathsep + os.environ["PATH"]}
+    run = []
     for kind, text in blocks_of(page):
         if kind == "sh" and "scripts/" in text:
             for line in text.splitlines():
                 name = line.split()[0]
                 assert os.access(TOP / name, os.X_OK), f"{name} has no run bit"
                 subprocess.run(["bash", "-n", TOP / name], check=True)
-            continue
-        if kind not in ("sh", "python") or frameworks_of(text):
-            continue
-        command = ["bash", "-euc", text] if kind == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+        elif kind == "sh" or (kind == "python" and not frameworks_of(text)):
+            run.append((kind, text))
+    for kind, blocks in itertools.groupby(run, key=lambda block: block[0]):
+        texts = [text for _, text in blocks]
+        commands = [["bash", "-euc", text] for text in texts]
+        if kind == "python":  # in one process: to start one takes longer than most of them
+            commands = [[sys.executable, "-c", IN_TURN, *texts]]
+        for command in commands:
+            done = subprocess.run(
+                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{command[2:]}\n{done.stdout}{done.stderr}"
 
 
 @pytest.fixture(scope="module")
