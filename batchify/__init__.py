@@ -12,6 +12,8 @@ Ask what a build would do
 Train
     `open` a file and take a `Split` of it; `concatenate` splits; `load` a split into memory;
     `Loader` needs no file
+Use the rows elsewhere
+    `export`
 Look and check
     `summarize`, `check`, `check_folds`, `verify`, `write_sheet`, `write_report`
 
@@ -72,6 +74,8 @@ if TYPE_CHECKING:  # "as" tells type checkers that it is a name of this package,
     from batchify.errors import ResumeError as ResumeError
     from batchify.errors import WorkerDiedError as WorkerDiedError
     from batchify.errors import WorkersKilledError as WorkersKilledError
+    from batchify.exporting.export import export as export
+    from batchify.exporting.report import ExportReport as ExportReport
     from batchify.image_options import DecodeOptions as DecodeOptions
     from batchify.image_options import StoreOptions as StoreOptions
     from batchify.loading.batches import Batches as Batches
@@ -117,6 +121,8 @@ _MODULES = {
         "OptionError OutputExistsError OutputIOError OutputLockedError "
         "OutputPathError RemoteError ResumeError WorkerDiedError WorkersKilledError"
     ),
+    "exporting.export": "export",
+    "exporting.report": "ExportReport",
     "image_options": "DecodeOptions StoreOptions",
     "loading.batches": "Batches",
     "loading.dataset_file": "DatasetFile",

@@ -11,6 +11,7 @@ from batchify.cli.build import build
 from batchify.cli.check import check
 from batchify.cli.completion import completion
 from batchify.cli.docs import docs
+from batchify.cli.export import export
 from batchify.cli.fingerprint import fingerprint
 from batchify.cli.help import Group
 from batchify.cli.inspect import inspect
@@ -59,5 +60,7 @@ def main() -> None:
     """
 
 
-for command in (build, inspect, check, verify, fingerprint, merge, presets, docs, completion):
+for command in (
+    build, inspect, check, verify, export, fingerprint, merge, presets, docs, completion,
+):  # fmt: skip
     main.add_command(command)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge")
+COUNTED = ("check", "fill", "seal", "verify", "hash", "decode", "merge", "export")
 """The stages that count images."""
 
 SENT = ("download", "upload")
@@ -25,6 +25,7 @@ class Progress:
         In a build: ``scan``, ``hash`` (if identical files stay together), ``allocate``,
         ``check`` (the rows of an earlier build), ``fill`` or ``seal``. In a verification:
         ``verify``, ``hash`` or ``decode``. In a check: ``scan`` or ``decode``.
+        In an export: ``export``.
     done, total : int
         Images; 0 before the check.
     bad : int

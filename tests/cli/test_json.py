@@ -13,6 +13,7 @@ SMALL = ("--target-size", "8")
 DONE = {
     "build": ("photos", "new.h5", *SMALL),
     "check": ("out.h5",),
+    "export": ("out.h5", "exported", "--format", "mds", "--workers", "1"),
     "fingerprint": ("photos", *SMALL),
     "inspect": ("out.h5",),
     "merge": ("shards", "merged.h5"),
@@ -22,6 +23,7 @@ DONE = {
 FAILS = {
     "build": ("nowhere", "new.h5"),
     "check": ("nowhere.h5",),
+    "export": ("nowhere", "exported", "--format", "mds"),
     "fingerprint": ("nowhere",),
     "inspect": ("nowhere.h5",),
     "merge": ("nowhere", "merged.h5"),

@@ -32,9 +32,9 @@ def test_the_command_lists_the_pages(run: Run) -> None:
 def test_the_command_shows_a_page(run: Run) -> None:
     """As it is written, Markdown; for an unknown one, a similar one is named, or all."""
     assert run("docs", "architecture").stdout.startswith("# A map of the code\n")
-    done = run("docs", "nothing")
+    done = run("docs", "xyz")
     assert done.returncode == 2
-    assert "there is no page 'nothing', only architecture" in done.stderr
+    assert "there is no page 'xyz', only architecture" in done.stderr
     assert "'recipe'; did you mean 'recipes'?" in run("docs", "recipe").stderr
 
 

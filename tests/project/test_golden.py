@@ -457,6 +457,10 @@ WAYS = [
          (copy_photos, f"build out/copy out/shards {_SIZE} --shards 3 --workers 1", change_photos,
           f"build out/copy out/shards {_SIZE} --shards 3 --workers 1 --check",
           f"build out/copy out/shards {_SIZE} --shards 3 --workers 1 --overwrite"), shown=True),
+    Case("exported", (f"build photos out/a.h5 {_SIZE} --workers 1", *(
+        f"export out/a.h5 out/{name} --format {name} --workers 1"
+        for name in ("imagefolder", "webdataset", "mds", "tfrecord", "npz")
+    ))),
     Case("sheet", (f"build zoo out/a.h5 {_SIZE} --workers 1",
                    "inspect out/a.h5 --sheet out/sheet.png --seed 4",
                    "inspect out/a.h5 --sheet out/sheet.webp")),
@@ -525,6 +529,10 @@ SAYINGS = [
                        "check out/a.h5 --max-imbalance 1 --max-duplicates 10% --min-class-size 3")),
     Case("say-check-folder", (f"check broken {_SIZE} --workers 1",
                               f"check zoo {_SIZE} --workers 1 --json")),
+    Case("say-export", (f"build photos out/a.h5 {_SIZE} --workers 1",
+                        "export out/a.h5 out/tars --format webdataset --workers 1",
+                        "export out/a.h5 out/tars --format webdataset --json",
+                        "export out/a.h5 out/tars --format mds")),
     Case("say-fingerprint", ("fingerprint zoo", f"fingerprint photos {_SIZE} --json",
                              f"fingerprint photos.zip {_SIZE} --json",
                              f"fingerprint {_MASKS} --json")),
@@ -534,7 +542,17 @@ SAYINGS = [
 
 HELP = [
     Case("help" + f"-{command}" * bool(command), (f"{command} --help".strip(),), needs=CLICK)
-    for command in ("", "build", "check", "fingerprint", "inspect", "merge", "presets", "verify")
+    for command in (
+        "",
+        "build",
+        "check",
+        "export",
+        "fingerprint",
+        "inspect",
+        "merge",
+        "presets",
+        "verify",
+    )
 ]
 
 

@@ -1,0 +1,1 @@
+"""Write the rows of built files in the formats of other tools: folders, tar shards, tables."""

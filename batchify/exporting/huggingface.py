@@ -1,0 +1,117 @@
+"""The tables of Hugging Face datasets: features as the library and its viewer know them.
+
+https://huggingface.co/docs/datasets/about_dataset_features
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from batchify.common.system import missing_extra
+from batchify.exporting.rows import Contents, Sample, utf8_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AT_ONCE = 100
+"""Rows per group, as the library writes images: a reader loads a whole group for one row."""
+
+_ARROW = {"int64": "int64", "float64": "float64", "bool": "bool_", "text": "string"}
+_VALUES = {"int64": "int64", "float64": "float64", "bool": "bool", "text": "string"}
+
+
+def load_arrow() -> Any:
+    """Return pyarrow.
+
+    Raises
+    ------
+    ExtraMissingError
+        If it is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise missing_extra("this format needs pyarrow, which", "parquet", error) from error
+    return pa
+
+
+def features(contents: Contents) -> dict[str, Any]:
+    """Return the features of the columns, as JSON of the library ``datasets``."""
+    found: dict[str, Any] = {"image": {"_type": "Image"}}
+    if contents.label == "class":
+        found["label"] = {"names": list(map(utf8_text, contents.classes)), "_type": "ClassLabel"}
+    elif contents.label == "mask":
+        found["label"] = {"_type": "Image"}
+    elif contents.label:
+        found["label"] = {"feature": _value("float32"), "_type": "Sequence"}
+        if contents.numbers:
+            found["label"]["length"] = contents.numbers
+    if contents.has_weights:
+        found["weight"] = _value("float32")
+    found["path"] = _value("string")
+    for name, kind in contents.columns.items():
+        found[column_name(name, found)] = _value(_VALUES[kind])
+    return found
+
+
+def _value(dtype: str) -> dict[str, str]:
+    return {"dtype": dtype, "_type": "Value"}
+
+
+def column_name(name: str, taken: Iterable[str]) -> str:
+    """Return the name of a kept column, with underscores if another column has its name."""
+    found = set(taken)
+    while name in found:
+        name += "_"
+    return name
+
+
+def arrow_schema(contents: Contents) -> pa.Schema:
+    """Return the schema of the columns, with the features in its metadata."""
+    pa = load_arrow()
+    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    labels = {
+        "class": pa.int64(),
+        "mask": image,
+        "numbers": pa.list_(pa.float32(), contents.numbers or -1),
+    }
+    known = features(contents)
+    fields = {"image": image, "weight": pa.float32(), "path": pa.string()}
+    if contents.label:
+        fields["label"] = labels[contents.label]
+    kept = list(known)[len(known) - len(contents.columns) :]
+    fields |= {
+        name: getattr(pa, _ARROW[kind])()
+        for name, kind in zip(kept, contents.columns.values(), strict=True)
+    }
+    text = json.dumps({"info": {"features": known}})
+    return pa.schema([(name, fields[name]) for name in known], {"huggingface": text})
+
+
+def record_batches(schema: pa.Schema, samples: Iterable[Sample]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows as Arrow data, `AT_ONCE` at a time."""
+    pa = load_arrow()
+    rest = iter(samples)
+    while some := list(islice(rest, AT_ONCE)):
+        rows = [_row(sample, schema.names) for sample in some]
+        arrays = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(schema)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _row(sample: Sample, names: list[str]) -> list[Any]:
+    """Return the values of a row, in the order of the features."""
+    name = f"{sample.row:09}{sample.ending}"
+    row: list[Any] = [{"bytes": sample.image, "path": name}]
+    if "label" in names[: len(names) - len(sample.columns)]:
+        label: Any = sample.label
+        if isinstance(label, bytes):
+            label = {"bytes": label, "path": f"{sample.row:09}.mask.png"}
+        row.append(label)
+    if "weight" in names[: len(names) - len(sample.columns)]:
+        row.append(sample.weight)
+    row.append(utf8_text(sample.path))
+    row += [utf8_text(v) if isinstance(v, str) else v for v in sample.columns.values()]
+    return row
