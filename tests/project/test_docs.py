@@ -52,13 +52,18 @@ def test_the_page_of_json_has_every_code_of_a_warning() -> None:
     assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE) == sorted(warned)
 
 
-def test_the_reference_lists_every_public_name() -> None:
+def test_the_site_lists_every_public_name_and_page() -> None:
     """Each once."""
     text = (SITE / "api.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\.\. auto\w+:: batchify\.(\w+)$", text, flags=re.MULTILINE)
     assert sorted(listed) == sorted(set(batchify.__all__) - {"__version__"})
+    index = (SITE / "index.md").read_text(encoding="utf-8")
+    trees = "".join(re.findall(r"^```{toctree}\n(.*?)^```", index, flags=re.MULTILINE | re.DOTALL))
+    listed = re.findall(r"^([\w-]+)$", trees, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(["api", "commands", *(page.stem for page in PAGES)])
 
 
+@pytest.mark.long  # the workflow of the site builds it, too
 @pytest.mark.skipif(sys.platform == "win32", reason="the site is built elsewhere")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Every page is in the index, and every reference leads somewhere."""

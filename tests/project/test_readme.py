@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import itertools
 import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from unittest.mock import Mock
 import click
 import pytest
 from helpers.drawing import draw_dataset
+from helpers.running import Run
 
 import batchify
 from batchify.building.build import build
@@ -56,12 +58,8 @@ def frameworks_of(text: str) -> list[str]:
     return [name for name in FRAMEWORKS if name in needed]
 
 
-IN_TURN = """
-import sys
-for text in sys.argv[1:]:
-    exec(compile(text, "block", "exec"), {"__name__": "__main__"})
-"""
-"""Runs the blocks that it is given, each without the names of the others."""
+PLAIN_COMMANDS = re.compile(r"(batchify ([\w./,:=% -]|'[^'\n]*')+\n)+")
+"""Commands in which nothing has a meaning to the shell."""
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
 
@@ -98,36 +96,40 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 @posix
 @pytest.mark.parametrize("page", [name for name in TEXTS if blocks_of(name)])
-def test_every_block_runs(built: Path, tmp_path: Path, page: str) -> None:
+def test_every_block_runs(built: Path, tmp_path: Path, page: str, run: Run) -> None:
     """Shell and Python blocks, one after another, as a reader would type them, next to out.h5.
 
-    Scripts that set up an environment of their own are only parsed: scripts/test is what runs this
-    test.
+    Those of the README run in processes, others in this one where they can: to start a process
+    takes longer than most of them. Scripts that set up an environment of their own are only parsed:
+    scripts/test is what runs this test.
     """
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     if page in ("README", "tutorial"):
         (tmp_path / "out.h5").unlink()  # which they build
     scripts = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": scripts + os.pathsep + os.environ["PATH"]}
-    run = []
     for kind, text in blocks_of(page):
         if kind == "sh" and "scripts/" in text:
             for line in text.splitlines():
                 name = line.split()[0]
                 assert os.access(TOP / name, os.X_OK), f"{name} has no run bit"
                 subprocess.run(["bash", "-n", TOP / name], check=True)
-        elif kind == "sh" or (kind == "python" and not frameworks_of(text)):
-            run.append((kind, text))
-    for kind, blocks in itertools.groupby(run, key=lambda block: block[0]):
-        texts = [text for _, text in blocks]
-        commands = [["bash", "-euc", text] for text in texts]
-        if kind == "python":  # in one process: to start one takes longer than most of them
-            commands = [[sys.executable, "-c", IN_TURN, *texts]]
-        for command in commands:
+            continue
+        if kind not in ("sh", "python") or frameworks_of(text):
+            continue
+        if page != "README" and kind == "python":
+            with contextlib.chdir(tmp_path):
+                exec(compile(text, page, "exec"), {"__name__": "__main__"})
+        elif page != "README" and PLAIN_COMMANDS.fullmatch(text):
+            for line in text.splitlines():
+                done = run(*shlex.split(line)[1:])
+                assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        else:
+            command = ["bash", "-euc", text] if kind == "sh" else [sys.executable, "-c", text]
             done = subprocess.run(
                 command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
-            assert done.returncode == 0, f"{command[2:]}\n{done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
 
 
 @pytest.fixture(scope="module")
