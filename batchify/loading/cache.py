@@ -164,13 +164,13 @@ class Cache:
         return self._path(name + b"." + secrets.token_hex(4).encode() + _PARTIAL)
 
     def _make_folder(self) -> None:
-        """Create the folder, and remove what processes left that were killed."""
-        if self._is_clean:
-            return
+        """Create the folder, also if it was removed, and remove what killed processes left."""
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
+        if self._is_clean:
+            return
         self._is_clean = True
         for entry in self._names():
             if entry.endswith(_PARTIAL):
