@@ -57,15 +57,19 @@ class StoredImages(Closing):
     reader : Reader
         Needs to be open only until this is made.
     file : Ranges, optional
-        Where to read rows, if that is not the file of `reader`.
+        Where to read rows, if that is not the file of `reader`: they are compared with their
+        CRC-32, since another file may have taken its place.
     """
 
     chunk_rows = 1
+    _sums: NDArray[np.uint32] | None = None
 
     def __init__(self, reader: Reader, split: str, file: Ranges | None = None) -> None:
         self.rows = reader.rows(split)
         self._path = reader.path
         self._open: Ranges | None = _OpenFile(reader.fd) if file is None else file
+        if file is not None:
+            self._sums = reader.column(split, "row_crc32")
 
     @property
     def _file(self) -> Ranges:
@@ -104,15 +108,35 @@ class StoredImages(Closing):
         """Return the bytes of some rows, and which of them do not match their CRC-32."""
         stop = start + len(crc32)
         data = self.get(start, stop)
+        return data, self._mismatches(data, start, crc32)
+
+    def _mismatches(self, data: bytes, start: int, crc32: list[int]) -> list[int]:
+        """Return which rows do not match their CRC-32, given the bytes of those from `start`."""
         rows, end = memoryview(data), 0
         damaged = []
-        for row, (nbytes, expected) in enumerate(
-            zip(self.sizes(start, stop), crc32, strict=True), start
-        ):
+        sizes = self.sizes(start, start + len(crc32))
+        for row, (nbytes, expected) in enumerate(zip(sizes, crc32, strict=True), start):
             if zlib.crc32(rows[end : end + nbytes]) != expected:
                 damaged.append(row)
             end += nbytes
-        return data, damaged
+        return damaged
+
+    def _compared(self, data: bytes, start: int, stop: int) -> bytes:
+        """Return the bytes of some rows, if they match the CRC-32 of a remote file.
+
+        Raises
+        ------
+        FileFormatError
+            If they do not.
+        """
+        if self._sums is not None:
+            damaged = self._mismatches(data, start, self._sums[start:stop].tolist())
+            if damaged:
+                raise FileFormatError(
+                    f"row {damaged[0]:,} does not match its checksum: the file was replaced after "
+                    "it was opened, or is damaged"
+                )
+        return data
 
     def close(self) -> None:
         """Close the file; this happens by itself when the object is no longer used."""
@@ -135,7 +159,8 @@ class EncodedFiles(StoredImages):
 
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some files, concatenated."""
-        return b"".join(self._file.read(self._offsets.ranges(self._end(start), self._end(stop))))
+        found = self._file.read(self._offsets.ranges(self._end(start), self._end(stop)))
+        return self._compared(b"".join(found), start, stop)
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Return the size of each of some files."""
@@ -184,6 +209,8 @@ class StoredPixels(StoredImages):
         self._offsets = None
         self.is_remote = file is not None
         super().__init__(reader, split, file)
+        if column != "images":  # those of masks are part of their records
+            self._sums = None
         with reader.refusing():
             if used:
                 self._chunk_offsets, self._chunk_sizes = self._chunk_table(
@@ -195,14 +222,16 @@ class StoredPixels(StoredImages):
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some rows, concatenated."""
         if self._offsets is not None:
-            found = self._file.read(self._offsets.ranges(start, stop))
-            return found[0] if len(found) == 1 else b"".join(found)
+            (found,) = self.get_runs([(start, stop)])
+            return found
         if start == stop:
             return b""
         first, last = start // self.chunk_rows, (stop - 1) // self.chunk_rows
         data = b"".join(self._chunk(index) for index in range(first, last + 1))
         skipped = (start - first * self.chunk_rows) * self.row_nbytes
-        return data[skipped : skipped + (stop - start) * self.row_nbytes]
+        return self._compared(
+            data[skipped : skipped + (stop - start) * self.row_nbytes], start, stop
+        )
 
     def get_runs(self, runs: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of several runs [start, stop) of rows, which are read together."""
@@ -210,7 +239,9 @@ class StoredPixels(StoredImages):
             return [self.get(*run) for run in runs]
         extents = [self._offsets.ranges(*run) for run in runs]
         found = iter(self._file.read([extent for run in extents for extent in run]))
-        return [b"".join(itertools.islice(found, len(run))) for run in extents]
+        parts = [list(itertools.islice(found, len(run))) for run in extents]
+        joined = [part[0] if len(part) == 1 else b"".join(part) for part in parts]
+        return [self._compared(data, *run) for data, run in zip(joined, runs, strict=True)]
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Return the size of each of some rows."""

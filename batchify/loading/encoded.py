@@ -142,6 +142,8 @@ class EncodedArray(RowArray):
         """
         try:
             return self._images.get(row, row + 1)
+        except FileFormatError as error:
+            raise FileFormatError(f"{self.origin.shown}, {self.origin.split}: {error}") from error
         except BatchifyError:
             raise
         except OSError as error:

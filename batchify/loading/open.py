@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from batchify.errors import (
     FileFormatError,
     OptionError,
 )
-from batchify.format.images import Ranges, StoredPixels
+from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
 from batchify.format.structure import dataset_row_offsets, filters
 from batchify.loading.arrays import Column
@@ -33,6 +33,9 @@ from batchify.loading.split_data import Statistics
 from batchify.loading.stored_array import StoredArray
 from batchify.loading.views import combined, mismatch
 
+if TYPE_CHECKING:
+    from batchify.storage.remote_file import RemoteFile
+
 Mapped = np.memmap[Any, np.dtype[np.uint8]]
 """All bytes of a file."""
 
@@ -43,7 +46,7 @@ _UNMAPPABLE = (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 def _open_file(
     path: bytes,
     overrides: DecodeOverrides,
-    remote: Ranges | None = None,
+    remote: RemoteFile | None = None,
     in_memory: bool = False,
 ) -> DatasetFile:
     """Open one file; its images are read from the remote file, if that is given."""
@@ -73,10 +76,11 @@ def _split(
     name: str,
     classes: tuple[str, ...],
     overrides: DecodeOverrides,
-    remote: Ranges | None,
+    remote: RemoteFile | None,
 ) -> Split:
     columns = reader.splits[name]
-    origin = Origin((reader.path,), name, (reader.digest,), reader.rows(name), overrides, reopen)
+    path = reader.path if remote is None else os.fsencode(remote.shown)
+    origin = Origin((path,), name, (reader.digest,), reader.rows(name), overrides, reopen)
     images = _images(reader, mapped, name, origin, remote)
     scale = reader.scale_factor(name)
     if scale is None and images.dtype != np.float32:
@@ -108,7 +112,7 @@ def _statistics(reader: Reader, name: str) -> Statistics | None:
 
 
 def _images(
-    reader: Reader, mapped: Mapped | None, name: str, origin: Origin, remote: Ranges | None
+    reader: Reader, mapped: Mapped | None, name: str, origin: Origin, remote: RemoteFile | None
 ) -> Column:
     """Return the images of a split: mapped, or read (and decoded) when they are indexed."""
     if reader.is_encoded:
@@ -123,7 +127,7 @@ def _images(
 
 
 def _labels(
-    reader: Reader, mapped: Mapped | None, name: str, origin: Origin, remote: Ranges | None
+    reader: Reader, mapped: Mapped | None, name: str, origin: Origin, remote: RemoteFile | None
 ) -> Column:
     """Return the labels of a split; masks, which are large, are not read into memory."""
     is_large = len(reader.splits[name]["labels"].shape) > 2

@@ -54,8 +54,12 @@ class StoredArray(RowArray):
             for first, last in runs
             for start in range(first, last, self._piece_rows)
         ]
+        try:
+            parts = self._stored.get_runs(runs)
+        except FileFormatError as error:
+            raise FileFormatError(f"{self.origin.shown}, {self.origin.split}: {error}") from error
         position = 0
-        for (start, stop), data in zip(runs, self._stored.get_runs(runs), strict=True):
+        for (start, stop), data in zip(runs, parts, strict=True):
             found = np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
             end = int(np.searchsorted(wanted, stop))
             out[order[position:end]] = found[wanted[position:end] - start]

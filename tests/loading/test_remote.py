@@ -283,6 +283,41 @@ def test_files_without_an_index_are_one_dataset(s3: S3Server, made: Path) -> Non
         batchify.open("s3://bucket/folder")
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"store": "encoded"}])
+def test_a_file_that_is_replaced_while_it_is_read_is_an_error(
+    s3: S3Server, made: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """By ranges, its rows would be those of another file: the same size, other images."""
+    content = []
+    for seed in (1, 2):
+        out = tmp_path / f"{seed}.h5"
+        batchify.build(made / "photos", out, target_size=(40, 40), seed=seed, **options)
+        content.append(out.read_bytes())
+    s3.put("bucket", {"one.h5": content[0]})
+    train = batchify.open("s3://bucket/one.h5", cache=None)["train"]
+    np.testing.assert_array_equal(
+        train.images[:3], batchify.open(tmp_path / "1.h5")["train"][:3][0]
+    )
+    s3.put("bucket", {"one.h5": content[1]})
+    with pytest.raises(FileFormatError, match=r"^s3://bucket/one\.h5, "):
+        next(iter(train.batches(3)))
+    if "compression" not in options:
+        with pytest.raises(
+            FileFormatError, match="row 0 does not match its checksum: the file was"
+        ):
+            train.images[:2]
+
+
+def test_a_cache_that_is_removed_is_made_again(local: Split, tmp_path: Path) -> None:
+    """While shards of it are used."""
+    kept = tmp_path / "kept"
+    train = batchify.open(URL, cache=kept)["train"]
+    np.testing.assert_array_equal(train.images[:9], local.images[:9])
+    shutil.rmtree(kept)
+    np.testing.assert_array_equal(train.images[:], local.images[:])
+    assert any(path.suffix == ".h5" for path in kept.iterdir())
+
+
 def test_secrets_in_a_url_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """In no error, of any URL."""
     monkeypatch.setattr(remote_file, "PATIENCE_S", 0.1)
