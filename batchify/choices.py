@@ -240,7 +240,7 @@ OnError = Literal["fail", "skip"]
 Policy = Literal["keras", "keras-utils", "stratified", "hash"]
 Preset = Literal["keras", "imagenet", "photos"]
 Unlabelled = Literal["error", "drop"]
-Store = Literal["decoded", "encoded"]
+Store = Literal["decoded", "encoded", "jpeg", "webp", "png"]
 Truncated = Literal["error", "accept"]
 CLASS_FROMS: tuple[str, ...] = get_args(ClassFrom)
 CLASS_MODES: tuple[str, ...] = get_args(ClassMode)
@@ -268,7 +268,7 @@ MAX_KEPT = 128
 
 FILE_COLUMNS = frozenset({
     "images", "encoded", "image_extents", "labels", "label_paths", "label_sha256", "weights",
-    "paths", "source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums",
+    "paths", "source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums", "psnr",
     "record_crc32",
 })  # fmt: skip
 """The names of all columns that a split may have, other than those of a manifest."""
@@ -285,6 +285,12 @@ def unfit_column(name: str) -> str:
         return "its name does not print"
     return ""
 
+
+LOSSY_STORES = ("jpeg", "webp")
+"""Forms of images that lose detail, by their quality."""
+
+REENCODED_STORES = (*LOSSY_STORES, "png")
+"""Forms of images for which they are fitted to the target size and encoded again."""
 
 POLICY_GROUPS: Mapping[str, int] = {"keras": 0, "keras-utils": 0, "stratified": 2, "hash": 1}
 """How many kinds of groups a policy keeps together at once: named groups, and duplicates.

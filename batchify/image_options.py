@@ -29,6 +29,13 @@ default was doubled stay up to date.
 """
 
 
+QUALITY = 90
+"""The default of `StoreOptions.quality`, as of FFCV's writer."""
+
+_HEADERS_NBYTES = 4096
+"""More than the headers of a small encoded image take."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class DecodeOptions(choices.ShortRepr):
     """How the bytes of a file become an (H, W, C) array, and which files are refused.
@@ -68,6 +75,9 @@ class DecodeOptions(choices.ShortRepr):
     plugins : tuple of str
         Extras that decode more formats; `batchify.options.BuildOptions` sets them by the endings
         of `batchify.dataset_options.DiscoverOptions`.
+    max_side : int, optional
+        Only shrink images to this longer side, instead of fitting them to `target_size`; for
+        images that are encoded again (`StoreOptions.max_side`).
     """
 
     target_size: tuple[int, int] = (150, 150)
@@ -84,6 +94,7 @@ class DecodeOptions(choices.ShortRepr):
     truncated: choices.Truncated = field(default="error", metadata=LATER)
     strict_decode: bool = field(default=False, metadata=LATER)
     plugins: tuple[str, ...] = field(default=(), metadata=DERIVED)
+    max_side: int | None = field(default=None, metadata=DERIVED)
 
     def __post_init__(self) -> None:
         if isinstance(self.target_size, list):
@@ -132,6 +143,21 @@ class DecodeOptions(choices.ShortRepr):
             given.setdefault("shorter_side", None)
         return replace(self, **given)
 
+    def for_stored(self, max_side: int | None) -> Self:
+        """Return the options to decode images with that were encoded again.
+
+        They have the target size already, or sides of at most `max_side`, whatever the limits for
+        image files are.
+        """
+        height, width = self.target_size if max_side is None else (max_side, max_side)
+        return replace(
+            self,
+            max_side=None,
+            shorter_side=None if max_side is None else self.shorter_side,
+            max_pixels=max(self.max_pixels, height * width),
+            max_dimension=max(self.max_dimension, height, width),
+        )
+
     @property
     def max_resized_pixels(self) -> int:
         """Most pixels after `shorter_side`; a `max_pixels` below the default is for files alone."""
@@ -165,7 +191,17 @@ class StoreOptions(choices.ShortRepr):
         1 (fast) to 9 (small).
     store : str
         ``decoded``: pixels. ``encoded``: the encoded files, which are decoded when they are read;
-        `dtype` and the size are then those of the images that readers return.
+        `dtype` and the size are then those of the images that readers return. ``jpeg``, ``webp`` or
+        ``png``: images of the target size, encoded again, which are decoded when they are read.
+    quality : int
+        Of ``jpeg`` and ``webp``: 1 (small) to 100 (like the pixels).
+    max_side : int, optional
+        With ``jpeg``, ``webp`` or ``png``: keep the aspect ratio, and shrink images whose longer
+        side is larger to so many pixels; they are fitted to the target size when they are read. By
+        default, they are fitted before they are encoded.
+    keep_fitting : bool
+        With ``jpeg``, ``webp`` or ``png``: do not encode image files again that have this format,
+        the size and the color mode already; they are stored unchanged.
     """
 
     class_mode: choices.ClassMode = "sparse"
@@ -174,6 +210,9 @@ class StoreOptions(choices.ShortRepr):
     compression: choices.Compression = "none"
     compression_level: int = 4
     store: choices.Store = field(default="decoded", metadata=LATER)
+    max_side: int | None = field(default=None, metadata=LATER)
+    quality: int = field(default=QUALITY, metadata=LATER)
+    keep_fitting: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_choice("class mode", self.class_mode, choices.CLASS_MODES)
@@ -182,9 +221,10 @@ class StoreOptions(choices.ShortRepr):
         check_choice("store", self.store, choices.STORES)
         if self.is_encoded and self.compression != "none":
             raise OptionError(
-                "store encoded keeps the image files, which are compressed already; "
+                f"store {self.store} stores image files, which are compressed already; "
                 "remove --compression"
             )
+        self._check_encoding()
         check_at_least("compression level", self.compression_level, 1)
         if self.compression_level > 9:
             raise OptionError(f"compression level must be 1 to 9, not {self.compression_level}")
@@ -192,10 +232,57 @@ class StoreOptions(choices.ShortRepr):
         object.__setattr__(self, "rescale", str(rescale))
         parse_rescale(self.recorded_rescale)
 
+    def _check_encoding(self) -> None:
+        """Refuse options of an encoder that is not used."""
+        check_at_least("quality", self.quality, 1)
+        check_flag("keep fitting", self.keep_fitting)
+        if self.quality > 100:
+            raise OptionError(f"quality must be 1 to 100, not {self.quality}")
+        if self.quality != QUALITY and not self.is_lossy:
+            raise OptionError(f"--quality is for --store jpeg and webp; store is {self.store}")
+        if self.max_side is not None:
+            check_at_least("max side", self.max_side, 1)
+        given = {"--max-side": self.max_side is not None, "--keep-fitting": self.keep_fitting}
+        for name, is_given in given.items():
+            if is_given and not self.is_reencoded:
+                raise OptionError(
+                    f"{name} is for --store jpeg, webp and png; store is {self.store}"
+                )
+
     @property
     def is_encoded(self) -> bool:
-        """Whether encoded files are stored."""
+        """Whether encoded images are stored, which are decoded when they are read."""
+        return self.store != "decoded"
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether all image files are stored unchanged."""
         return self.store == "encoded"
+
+    @property
+    def is_reencoded(self) -> bool:
+        """Whether images are fitted to the target size and encoded again."""
+        return self.store in choices.REENCODED_STORES
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether images are encoded again, and lose detail."""
+        return self.store in choices.LOSSY_STORES
+
+    def as_pixels(self) -> Self:
+        """Return these options for rows of pixels."""
+        return replace(self, store="decoded", max_side=None, quality=QUALITY, keep_fitting=False)
+
+    def slot_nbytes(self, decode: DecodeOptions) -> int:
+        """Return the most bytes that an image may have after it is encoded again.
+
+        Noise of the best quality takes little more than its pixels (measured).
+        """
+        height, width, channels = decode.image_shape
+        if self.max_side is not None:
+            height = width = self.max_side
+        pixels = height * width * channels * choices.itemsize(self.dtype)
+        return pixels + pixels // 2 + _HEADERS_NBYTES
 
     @property
     def scales_by_depth(self) -> bool:

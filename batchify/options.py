@@ -72,6 +72,7 @@ class BuildOptions(choices.ShortRepr):
                 "--fold needs --folds, or a --manifest with a column fold: --folds 5 --fold 0"
             )
         self._check_manifest()
+        self._check_encoding()
         if self.split.max_per_class and self.store.class_mode not in choices.INDEXED_MODES:
             raise OptionError(
                 f"--max-per-class needs labels that are classes, and class mode "
@@ -87,6 +88,11 @@ class BuildOptions(choices.ShortRepr):
     def image_nbytes(self) -> int:
         """Bytes of one decoded image."""
         return math.prod(self.decode.image_shape) * choices.itemsize(self.store.dtype)
+
+    @property
+    def slot_nbytes(self) -> int:
+        """Most bytes of an image that is encoded again."""
+        return self.store.slot_nbytes(self.decode)
 
     @property
     def batch_nbytes(self) -> int:
@@ -114,6 +120,33 @@ class BuildOptions(choices.ShortRepr):
                 f"{'it' if len(asked) == 1 else 'them'}, or choose another --split"
             )
 
+    def _check_encoding(self) -> None:
+        """Refuse images that the format of --store cannot hold."""
+        store, color_mode = self.store.store, self.decode.color_mode
+        if not self.store.is_reencoded:
+            return
+        if store == "jpeg" and color_mode == "rgba":
+            raise OptionError("JPEG has no alpha channel: pass --store webp, png or decoded")
+        is_deep_png = store == "png" and color_mode == "grayscale"
+        if self.store.dtype != "uint8" and not (is_deep_png and self.store.dtype == "uint16"):
+            raise OptionError(
+                f"--store {store} holds 8 bits per channel, not {self.store.dtype}: pass --dtype "
+                "uint8 (readers multiply by --rescale), or --store decoded; --store png also holds "
+                "--color-mode grayscale --dtype uint16"
+            )
+        target, side = max(self.decode.target_size), self.store.max_side or 0
+        if side and side < target:
+            raise OptionError(
+                f"--max-side {side} is less than the longer side of the target size, {target}: "
+                "images would be shrunk, and enlarged when they are read"
+            )
+        most = _MOST_SIDES.get(store, max(target, side))
+        if max(target, side) > most:
+            raise OptionError(
+                f"--store {store} holds images of at most {most:,} pixels on each side; pass "
+                "--store png, or a smaller size"
+            )
+
     def _check_manifest(self) -> None:
         mode = self.store.class_mode
         if self.discover.classes and mode in choices.MANIFEST_MODES:
@@ -131,9 +164,10 @@ class BuildOptions(choices.ShortRepr):
             )
         elif self.discover.class_from != "top":
             raise OptionError("--class-from takes classes from folders; a manifest has columns")
-        elif mode == "mask" and self.store.is_encoded:
+        elif mode == "mask" and (self.store.keeps_files or self.store.max_side):
+            option = "--max-side" if self.store.max_side else "--store encoded"
             raise OptionError(
-                "masks are stored in the target size, and --store encoded serves images of any; "
+                f"masks are stored in the target size, and {option} serves images of any; "
                 "remove it, or --class-mode mask"
             )
         elif len(self.manifest.label_columns) > 1 and mode not in ("multilabel", "regression"):
@@ -188,6 +222,10 @@ class BuildOptions(choices.ShortRepr):
         if self.decode.max_pixels == DecodeOptions().max_pixels:
             config["max_pixels"] = RECORDED_MAX_PIXELS
         return config
+
+
+_MOST_SIDES = {"jpeg": 65_500, "webp": 16_383}
+"""The longest side that the libraries encode, in pixels."""
 
 
 def _recorded(group: Any) -> dict[str, Any]:

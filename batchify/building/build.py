@@ -25,7 +25,7 @@ from batchify.building.jobs import (
     filled_digests,
     no_rows,
 )
-from batchify.building.outcome import BuildReport
+from batchify.building.outcome import BuildReport, count_fidelity
 from batchify.building.staging import open_destination
 from batchify.building.target import Destination
 from batchify.building.workfile import Resumed, WorkFile
@@ -143,6 +143,7 @@ class _Production:
         if plan.keeps_duplicates_apart:
             check_apart(filled_digests(work.rows, plan, bad.rows), plan.path)
         sources = count_sources(work.rows, plan, bad.rows)
+        fidelity = count_fidelity(work.rows, plan, bad.rows)
 
         def step(written: int) -> None:
             report(Progress("seal", written, plan.images - bad.count, bad.count))
@@ -155,7 +156,7 @@ class _Production:
         path = os.fsdecode(work.target.shown)
         return BuildReport(
             path, sealed, nbytes, sources, kept, resumed.redone, copied,
-            lost=None if kept or copied else lost,
+            lost=None if kept or copied else lost, fidelity=fidelity,
         )  # fmt: skip
 
     def _stale_rows(self, committed: RowFlags) -> list[Stale]:

@@ -13,7 +13,7 @@ from batchify import choices
 from batchify.building.failures import check_limit
 from batchify.building.jobs import FILL, RedecodeJob, RowFlags, count_rows, count_sources
 from batchify.building.journal import differences, plain_config
-from batchify.building.outcome import NAMED, BuildReport, Changes
+from batchify.building.outcome import NAMED, BuildReport, Changes, count_fidelity
 from batchify.building.row_sources import (
     TASK_SOURCES,
     SampleIndex,
@@ -154,10 +154,12 @@ def up_to_date_report(target: Target, plan: BuildPlan) -> BuildReport:
     """Return the report of a build that had nothing to do."""
     with Reader(target.path) as reader:
         rows = RowReader(target.path, reader.row_offsets(), reader.identity)
+        if plan.options.store.is_reencoded:
+            plan = plan.encoded({name: len(reader.splits[name]["encoded"]) for name in plan.rows})
     with rows:
-        sources = count_sources(rows, plan)
+        sources, fidelity = count_sources(rows, plan), count_fidelity(rows, plan)
     path, nbytes = os.fsdecode(target.shown), os.path.getsize(target.path)
-    return BuildReport(path, plan, nbytes, sources, kept=0, up_to_date=True)
+    return BuildReport(path, plan, nbytes, sources, kept=0, up_to_date=True, fidelity=fidelity)
 
 
 @shows_options

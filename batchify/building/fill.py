@@ -16,7 +16,7 @@ from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decoding.losses import NOTHING_LOST
 from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
-from batchify.format.rows import ImageRows, RowWriter, put_images
+from batchify.format.rows import ImageRows, RowWriter, put_images, put_in_slots
 from batchify.format.schema import RowOffsets
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.storage.source import ReadAhead, Source
@@ -83,13 +83,14 @@ class FillJob:
         sums, lost = ChannelSums(), NOTHING_LOST
         bad: list[tuple[int, Skipped]] = []
         stored = ImageRows(writer)
+        slot_nbytes = self.store.slot_nbytes(self.decode)
         raw.stamps.clear()
         ahead.begin(task.wanted, self.decode.max_file_size)
         for first in range(0, len(task.files), self.batch_size):
             files = task.files[first : first + self.batch_size]
             start = task.start + first
             sizes = None
-            if self.store.is_encoded:
+            if self.store.keeps_files:
                 sizes = stored.nbytes(task.split, start, start + len(files)).tolist()
             batch = reader.read(
                 files,
@@ -100,8 +101,12 @@ class FillJob:
             )
             mark(NOTHING)
             writer.put(task.split, start, batch.columns)
-            for i, content in batch.files.items():
-                put_images(writer, task.split, start + i, content)
+            if self.store.is_reencoded:
+                images = [batch.files.get(i, b"") for i in range(len(files))]
+                put_in_slots(writer, task.split, start, images, slot_nbytes)
+            else:
+                for i, content in batch.files.items():
+                    put_images(writer, task.split, start + i, content)
             good = len(files) - len(batch.bad)
             if self.store.is_encoded:
                 sums += stored_sums(batch.columns["channel_sums"], images=good)

@@ -18,6 +18,7 @@ from batchify.datasets.dataset import PATHS_AT_ONCE
 from batchify.datasets.tasks import FileTask, ReadingJob, StampKeeper, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
+from batchify.decoding.fidelity import SAME
 from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import BadImageError, Skipped
@@ -231,11 +232,12 @@ class Redecoded(NamedTuple):
     source_flags: int
     reason: str
     channel_sums: bytes = b""
-    """As stored with encoded files."""
+    """As stored with image files that are not changed."""
     mask_crc32: int = 0
     """CRC-32 of the decoded mask, if there is one."""
     damage: str = ""
     """What is damaged in an image that was decoded."""
+    psnr: float = SAME
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class RedecodeJob:
             columns = batch.columns
             height, width = columns["source_size"][0].tolist()
             sums = b""
-            if self.store.is_encoded:
+            if self.store.keeps_files:
                 one = channel_sums(columns["images"], self.store.scale, images=1)
                 sums = sums_column([one], columns["images"].shape[-1]).tobytes()
             found.append(
@@ -287,6 +289,7 @@ class RedecodeJob:
                     sums,
                     zlib.crc32(columns["labels"].tobytes()) if "labels" in columns else 0,
                     batch.damaged.get(0, ""),
+                    float(columns["psnr"][0]) if "psnr" in columns else SAME,
                 )
             )
         return found

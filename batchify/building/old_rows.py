@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify import choices
 from batchify.common.keys import KeyIndex, first_bytes
 from batchify.decoding.batch import ImageRecord
 from batchify.decoding.channels import stored_sums
@@ -17,7 +18,7 @@ from batchify.errors import FileFormatError
 from batchify.format import schema
 from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
-from batchify.format.rows import RowReader
+from batchify.format.rows import ImageRows, RowReader
 
 _TRIES = 16
 """How many rows with the same content are tried: some may be damaged or incomplete."""
@@ -41,6 +42,7 @@ class OldRows:
         keys = [np.zeros(0, np.uint64)]
         with contextlib.ExitStack() as undo, Reader(path) as reader:
             self._rows_of = {name: reader.rows(name) for name in reader.splits}
+            self._is_reencoded = reader.store in choices.REENCODED_STORES
             self._images: dict[str, StoredPixels] = {}
             self._records: dict[str, list[str]] = {}
             for name in reader.splits:
@@ -60,7 +62,8 @@ class OldRows:
     def take(self, digest: bytes, out: NDArray[Any]) -> ImageRecord | None:
         """Copy the image of a source into `out` and return its metadata; None if it is missing.
 
-        Encoded files are not copied; only their metadata is returned. Damaged rows are missing.
+        Files that are stored unchanged are not copied; only their metadata is returned. Damaged
+        rows are missing.
 
         Parameters
         ----------
@@ -98,7 +101,8 @@ class OldRows:
         found = ImageRecord(crc32, (int(height), int(width)), flags)
         if not self._images:
             sums = np.frombuffer(self._rows.get(split, "channel_sums", row, row + 1), "<i8")
-            return found._replace(sums=stored_sums(sums.reshape(1, 3, -1), images=1))
+            found = found._replace(sums=stored_sums(sums.reshape(1, 3, -1), images=1))
+            return self._with_content(split, row, found) if self._is_reencoded else found
         try:
             image = self._images[split].get(row, row + 1)
         except (OSError, FileFormatError):
@@ -107,6 +111,16 @@ class OldRows:
             return None
         out[...] = np.frombuffer(image, out.dtype).reshape(out.shape)
         return found
+
+    def _with_content(self, split: str, row: int, found: ImageRecord) -> ImageRecord | None:
+        """Return the record with an image that was encoded again; None if it is damaged."""
+        content = ImageRows(self._rows).get(split, row, row + 1)
+        if zlib.crc32(content) != found.row_crc32:
+            return None
+        if "psnr" in self._records[split]:
+            psnr = np.frombuffer(self._rows.get(split, "psnr", row, row + 1), "<f4")
+            found = found._replace(psnr=float(psnr[0]))
+        return found._replace(content=content)
 
     def close(self) -> None:
         """Close the file."""

@@ -6,11 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from batchify._version import JSON_VERSION
+from batchify.building.jobs import NO_ROWS
 from batchify.common.text import printable, rows_text, size_text
+from batchify.decoding.fidelity import Fidelity, fidelity_of
 from batchify.decoding.losses import Lost, flag_counts, flags_text, loss_warnings
-from batchify.errors import BatchifyWarning, warning_lines
+from batchify.errors import BatchifyWarning, Skipped, warning_lines
+from batchify.format.rows import RowReader
 from batchify.planning.plan import BuildPlan
+
+_STORED = {
+    "encoded": " (as encoded files)", "jpeg": " (as JPEG)", "webp": " (as WebP)", "png": " (as PNG)"
+}  # fmt: skip
 
 NAMED = 5
 """How many files of a kind are named in text; JSON lists all."""
@@ -22,6 +31,7 @@ class MadeImages:
     plan: BuildPlan
     sources: Mapping[int, int]
     lost: Lost | None
+    fidelity: Mapping[str, Fidelity]
     kept: int
     redone: int
     copied: int
@@ -42,7 +52,7 @@ class MadeImages:
     def _made_text(self, rows: Mapping[str, int], nbytes: int) -> str:
         """Return what was made, and how fast, as text."""
         height, width, channels = self.plan.options.decode.image_shape
-        stored = " (as encoded files)" if self.plan.options.store.is_encoded else ""
+        stored = _STORED.get(self.plan.options.store.store, "")
         dtype = self.plan.options.store.dtype
         spent = ""
         if self.seconds:
@@ -62,6 +72,10 @@ class MadeImages:
             lines.append(f"  redone: {self.redone:,} of its rows, damaged or from changed files")
         if self.copied:
             lines.append(f"  copied: {self.copied:,} rows of the old file, not decoded again")
+        if self.fidelity:
+            store = self.plan.options.store
+            total = sum(self.fidelity.values(), start=Fidelity())
+            lines.append(f"  {store.store}, quality {store.quality}: {total.text}")
         if special := flags_text(self.flags):
             lines.append(f"  {special}")
         return lines
@@ -90,6 +104,8 @@ class BuildReport(MadeImages):
         Nothing had changed, so nothing was done.
     lost : Lost or None
         How much the images lost; None if some were not decoded by this build.
+    fidelity : Mapping of str to Fidelity
+        What the images of each split lost, if they are encoded again with loss.
     seconds : float
         How long it took; 0 if that was not measured.
     """
@@ -103,6 +119,7 @@ class BuildReport(MadeImages):
     copied: int = 0
     up_to_date: bool = False
     lost: Lost | None = None
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
@@ -130,6 +147,7 @@ class BuildReport(MadeImages):
             "redone": self.redone,
             "copied": self.copied,
             "up_to_date": self.up_to_date,
+            **psnr_json(self.fidelity),
         }
 
 
@@ -200,6 +218,25 @@ class Changes:
             "changed": list(map(printable, self.changed)),
             "missing": list(map(printable, self.vanished)),
         }
+
+
+def psnr_json(fidelity: Mapping[str, Fidelity]) -> dict[str, Any]:
+    """Return the PSNR of each split as plain JSON values; nothing if it is not known."""
+    return {"psnr": {name: each.as_json() for name, each in fidelity.items()}} if fidelity else {}
+
+
+def count_fidelity(
+    rows: RowReader, plan: BuildPlan, bad: Mapping[str, list[tuple[int, Skipped]]] = NO_ROWS
+) -> dict[str, Fidelity]:
+    """Return what the images of each split lost, without failed ones; empty if it is not stored."""
+    if not plan.options.store.is_lossy:
+        return {}
+    found = {}
+    for split in plan.splits:
+        values = np.frombuffer(rows.get(split.name, "psnr", 0, len(split)), "<f4")
+        good = np.delete(values, [row for row, _ in bad.get(split.name, [])])
+        found[split.name] = fidelity_of(good)
+    return found
 
 
 def plan_as_json(plan: BuildPlan) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:
     """Write the columns that a plan knows: labels, paths, where encoded files go, …."""
     for split in plan.splits:
         _write_split(writer, split, plan)
-        if plan.options.store.is_encoded:
+        if plan.options.store.keeps_files:
             _write_extents(writer, split, plan)
 
 

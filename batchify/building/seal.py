@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from batchify.building.planned_columns import write_planned_columns
 from batchify.building.workfile import WorkFile
 from batchify.common import durable
+from batchify.datasets.dataset import PATHS_AT_ONCE
 from batchify.decoding.channels import ChannelTotals
 from batchify.errors import Skipped
 from batchify.format import schema
@@ -48,8 +49,8 @@ def seal(
     step : callable
         Called with the number of images written so far.
     """
-    compressed = plan.options.store.compression != "none"
-    if not compressed and not any(bad.values()):
+    store = plan.options.store
+    if store.compression == "none" and not store.is_reencoded and not any(bad.values()):
         work.commit()
         work.check_not_replaced()
         _write_plan_statistics(work.rows, plan, totals)
@@ -63,6 +64,9 @@ def seal(
         dropped[name][[row for row, _ in rows]] = True
         skipped += [entry for _, entry in rows]
     published = plan.without(dropped, skipped)
+    if store.is_reencoded:
+        ends = {name: _image_ends(work.rows, name, ~gone) for name, gone in dropped.items()}
+        published = published.encoded({name: int(each[-1:].sum()) for name, each in ends.items()})
     path = work.sealing_path
     work.commit()
     try:
@@ -96,12 +100,17 @@ def _write_published(
         _compress(work, path, published, rows_of, workers, step)
     with RowWriter(path, read_row_offsets(path)) as target:
         write_planned_columns(target, published)
+        if published.options.store.is_reencoded:
+            for name, gone in dropped.items():
+                _write_extents(target, name, _image_ends(work.rows, name, ~gone))
         written = 0
         for split in published.splits:
             if not compressed:
                 for rows in _copy_images(work.rows, target, split, rows_of[split.name]):
                     step(written := written + rows)
             for column in split.decoded_columns:
+                if column.name == "image_extents":  # those of the work file have gaps
+                    continue
                 _copy(work.rows, target, split, column, rows_of[split.name])
         _write_plan_statistics(target, published, totals)
         write_checksums(path, target)
@@ -128,6 +137,25 @@ def write_statistics(
         mean_and_std = totals.mean_and_std(split.name, shape, scale)
         for column, values in zip(split.statistics, mean_and_std, strict=True):
             writer.put(schema.STATISTICS, 0, {column.name: values})
+
+
+def _image_ends(source: RowWriter, split: str, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return where the encoded image of each wanted row ends, without gaps, shape (n,)."""
+    images = ImageRows(source)
+    sizes = [np.zeros(0, np.int64)]
+    for start in range(0, len(wanted), PATHS_AT_ONCE):
+        some = wanted[start : start + PATHS_AT_ONCE]
+        sizes.append(images.nbytes(split, start, start + len(some))[some])
+    return np.concatenate(sizes).cumsum()
+
+
+def _write_extents(target: RowWriter, split: str, ends: NDArray[np.int64]) -> None:
+    """Write the extents of encoded images, some thousand at a time."""
+    starts = np.concatenate([[0], ends[:-1]])
+    for first in range(0, len(ends), PATHS_AT_ONCE):
+        some = slice(first, first + PATHS_AT_ONCE)
+        extents = np.stack([starts[some], ends[some] - starts[some]], axis=1).astype("<i8")
+        target.put(split, first, {"image_extents": extents})
 
 
 def _copy_images(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify import choices
 from batchify.building.jobs import RowFlags
 from batchify.building.journal import differences, plain_config
 from batchify.building.target import kept_names
@@ -25,7 +26,7 @@ from batchify.format import schema
 from batchify.format.checksums import record_sums
 from batchify.format.config import CAPS, pixel_options
 from batchify.format.reader import Reader
-from batchify.format.rows import RowWriter
+from batchify.format.rows import ImageRows, RowWriter, put_in_slots
 from batchify.planning.plan import BuildPlan
 
 
@@ -153,6 +154,14 @@ def _positions(flags: Mapping[str, NDArray[np.bool_]]) -> Iterator[tuple[str, in
             yield split, row
 
 
+def _slot_nbytes(reader: Reader, split: str) -> int:
+    """Return the room for each image in an unfinished file of images that are encoded again."""
+    if reader.store not in choices.REENCODED_STORES:
+        return 0
+    nbytes: int = reader.splits[split]["encoded"].shape[0]
+    return nbytes // max(1, reader.rows(split))
+
+
 def _move_rows(source: bytes, into: bytes) -> bool:
     """Copy the rows that another file lacks into its free rows, durably; return whether all fit.
 
@@ -163,9 +172,10 @@ def _move_rows(source: bytes, into: bytes) -> bool:
     Memory: about 40 bytes per row.
     """
     with Reader(source) as reader:
-        rows, offsets, encoded = _read_rows(reader), reader.row_offsets(), reader.is_encoded
+        rows, offsets, store = _read_rows(reader), reader.row_offsets(), reader.store
     with Reader(into) as reader:
         taken, target_offsets = _read_rows(reader), reader.row_offsets()
+        slots = {name: _slot_nbytes(reader, name) for name in reader.splits}
     lacking = ~KeyIndex(taken.keys, positions=False).has(rows.keys)
     first = np.zeros_like(lacking)
     first[np.unique(rows.keys, return_index=True)[1]] = True
@@ -176,7 +186,9 @@ def _move_rows(source: bytes, into: bytes) -> bool:
     if not lacking.any():
         return True
     names = ["source_sha256", "row_crc32", "source_size", "source_flags"]
-    names.append("channel_sums" if encoded else "images")
+    names.append("images" if store == "decoded" else "channel_sums")
+    if store in choices.LOSSY_STORES:
+        names.append("psnr")
     with RowWriter(source, offsets) as old, RowWriter(into, target_offsets) as new:
         counted = zip(_positions(rows.counted), lacking, strict=True)
         wanted = (where for where, lacks in counted if lacks)
@@ -184,6 +196,9 @@ def _move_rows(source: bytes, into: bytes) -> bool:
             for name in names:
                 data = np.frombuffer(old.get(split, name, row, row + 1), np.uint8)
                 new.put(to_split, to_row, {name: data.reshape(1, -1)})
+            if store in choices.REENCODED_STORES:
+                image = ImageRows(old).get(split, row, row + 1)
+                put_in_slots(new, to_split, to_row, [image], slots[to_split])
             taken.counted[to_split][to_row] = True
         new.sync()  # before they count: else a power loss may leave a valid record of torn pixels
         mark_rows(into, new, taken.counted)

@@ -24,7 +24,7 @@ from batchify.planning.plan import BuildPlan
 def create_unfinished(
     path: bytes, making: bytes, plan: BuildPlan
 ) -> tuple[Mapping[str, RowOffsets], bool]:
-    """Create the complete file of a plan, and reserve its blocks.
+    """Create the complete file of a plan, and reserve its blocks if all of them will be filled.
 
     It gets its name when it is durable, so that it can be recognized.
 
@@ -37,13 +37,14 @@ def create_unfinished(
     -------
     Mapping of str to RowOffsets
     bool
-        Whether its blocks could be reserved.
+        False if its blocks should be reserved, and cannot.
     """
     create_file(making, plan.file_layout)
     offsets = read_row_offsets(making)
     with RowWriter(making, offsets) as writer:
         write_planned_columns(writer, plan)
-        reserved = writer.reserve()
+        # Images that are encoded later take a small part of their slots: the rest stays empty.
+        reserved = plan.options.store.is_reencoded or writer.reserve()
         writer.sync()
     os.rename(making, path)
     # The journal is written next, and must never describe the file of an earlier build.

@@ -174,7 +174,7 @@ class WorkFile(Closing):
             self.rows.sync()
         self._close_writer()
         if count_rows(committed) and not give_rows(self.path, self.kept):
-            self._check_room(plan.nbytes)
+            self._check_room(plan.least_nbytes)
             set_aside(self.path, self.target.path, self.kept)
             self.kept = kept_files(self.target.path)
         self._decoding = False  # nothing of the new file is kept until it is allocated
@@ -197,7 +197,7 @@ class WorkFile(Closing):
         durable.remove(self.path)
         self.journal.empty()  # it describes the file that was removed
         durable.remove(self.sealing_path)
-        self._check_room(plan.nbytes)
+        self._check_room(plan.least_nbytes)
         from batchify.building.unfinished import create_unfinished  # load HDF5 late
 
         try:

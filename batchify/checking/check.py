@@ -55,6 +55,7 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "skipped": image_loss.find_skipped,
     "ignored": image_loss.find_ignored,
     "upscaled": image_loss.find_upscaled,
+    "low-psnr": image_loss.find_low_psnr,
     **{loss.code: partial(image_loss.find_loss, loss) for loss in LOSSES},
 }
 """The function that finds each problem, by code, in the order of the report.

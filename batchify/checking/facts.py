@@ -17,6 +17,7 @@ from batchify.common.progress import Progress, ProgressCallback
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.ignored import is_image_ending
 from batchify.decoding.damage import NO_DAMAGE_NOTE, finds_damage
+from batchify.decoding.fidelity import SAME
 from batchify.errors import BatchifyWarning, Skipped
 from batchify.format.config import image_shape, recorded_choice, recorded_options
 from batchify.format.reader import Reader, class_indices, has_classes, open_shards
@@ -46,6 +47,8 @@ class SplitFacts:
         See `choices.FLAGS`.
     paths : callable
         Yields (first row, paths), some thousand at a time, for the rows of a range.
+    psnr : ndarray of float32, shape (n,), or None
+        What each image lost when it was encoded again; None if no image was, or with no loss.
     """
 
     labels: NDArray[np.int32] | None
@@ -53,6 +56,7 @@ class SplitFacts:
     sizes: NDArray[np.int32]
     flags: NDArray[np.uint16]
     paths: Callable[[int, int], Iterator[tuple[int, list[bytes]]]]
+    psnr: NDArray[np.float32] | None = None
 
     def path(self, row: int) -> bytes:
         """Return the path of one row."""
@@ -177,7 +181,8 @@ def stored_facts(reader: Reader) -> Facts:
 def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> SplitFacts:
     sizes, flags = reader.column(split, "source_size"), reader.column(split, "source_flags")
     labels = class_indices(reader, split) if has_classes(reader, split) else None
-    return SplitFacts(labels, digests, sizes, flags, partial(_stored_paths, reader, split))
+    psnr = reader.column(split, "psnr") if "psnr" in reader.splits[split] else None
+    return SplitFacts(labels, digests, sizes, flags, partial(_stored_paths, reader, split), psnr)
 
 
 def _stored_paths(
@@ -230,12 +235,14 @@ def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
                     yield before + first, names
 
     labels = [part.labels for part in parts if part.labels is not None]
+    psnr = [part.psnr for part in parts if part.psnr is not None]
     return SplitFacts(
         np.concatenate(labels) if labels else None,
         np.concatenate([part.digests for part in parts]),
         np.concatenate([part.sizes for part in parts]),
         np.concatenate([part.flags for part in parts]),
         paths,
+        np.concatenate(psnr) if psnr else None,
     )
 
 
@@ -272,6 +279,8 @@ def folder_facts(
                 damaged.setdefault(task.split, []).append((row, decoded.damage))
             into.digests[row] = np.frombuffer(decoded.source_sha256, np.uint8)
             into.sizes[row], into.flags[row] = decoded.source_size, decoded.source_flags
+            if into.psnr is not None:
+                into.psnr[row] = decoded.psnr
         done += len(rows)
         report(Progress("decode", done, plan.images, bad, task.split))
     return Facts(
@@ -321,4 +330,5 @@ def _undecoded(plan: BuildPlan, split: SplitPlan) -> SplitFacts:
         sizes=np.zeros((len(split), 2), np.int32),
         flags=np.zeros(len(split), np.uint16),
         paths=paths,
+        psnr=np.full(len(split), SAME, "<f4") if plan.options.store.is_lossy else None,
     )

@@ -127,6 +127,9 @@ CHECK_CODES = {
     ),
     "ignored": Code("warning", "or exclude them with --exclude"),
     **{loss.code: Code("warning", loss.advice) for loss in LOSSES},
+    "low-psnr": Code(
+        "warning", "build with a higher --quality, or with --store png, which loses nothing"
+    ),
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
 }
 """Severity and advice of each code; `batchify.checking.check.CHECKS` has the checks."""

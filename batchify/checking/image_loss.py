@@ -60,6 +60,9 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     turned = choices.flag_bit("exif_rotated") if facts.decode.exif == "apply" else 0
 
     def smaller(h: NDArray[np.int32], w: NDArray[np.int32]) -> NDArray[np.bool_]:
+        if (most := facts.store.max_side) is not None:
+            longer = np.maximum(np.maximum(h, w), most)  # in images that are read, `most` pixels
+            h, w = (np.rint(side * (most / longer)).astype(np.int32) for side in (h, w))
         return is_enlarged(h, w, facts.decode)
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
@@ -73,6 +76,29 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     if facts.decode.shorter_side is not None:
         problem = f"have a shorter side below {facts.decode.shorter_side} (--shorter-side)"
     return _images(facts, mark, problem)
+
+
+LEAST_PSNR = 30.0
+"""Below this, in dB, most people see what an image lost."""
+
+
+def find_low_psnr(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
+    """Find images that lost much when they were encoded again; the worst come first."""
+    rows = [
+        (float(split.psnr[row]), name, row)
+        for name, split in facts.splits.items()
+        if split.psnr is not None
+        for row in np.flatnonzero(split.psnr < LEAST_PSNR).tolist()
+    ]
+    if rows:
+        examples = (
+            facts.finding(f"{value:.1f} dB", (name, row)) for value, name, row in sorted(rows)
+        )
+        message = (
+            f"{len(rows):,} of {facts.images:,} images have a PSNR below {LEAST_PSNR:.0f} dB as "
+            f"{facts.store.store}, quality {facts.store.quality}"
+        )
+        yield message, len(rows), examples
 
 
 def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:

@@ -233,13 +233,15 @@ class SourceCheck:
         decode = replace(options.decode, strict_decode=False)  # pixels alone are compared
         job = RedecodeJob(index.dataset.source, decode, options.store)
         total, done = count_rows(wanted), 0
-        mine, theirs = decoder_text(options.decode.plugins), reader.header.decoder
+        mine = decoder_text(options.decode.plugins, options.store.store)
+        theirs = reader.header.decoder
         by = ""
         if mine != theirs:
             by = f" (the file was decoded by {printable(theirs)}, this is {mine})"
         tasks, total_tasks = stored_tasks(reader, wanted, index), count_stored_tasks(wanted)
         for task, decoded in self._workers.run(job, tasks, total=total_tasks):
-            stored = reader.splits[task.split]["channel_sums" if reader.is_encoded else "row_crc32"]
+            proof_of = "channel_sums" if options.store.keeps_files else "row_crc32"
+            stored = reader.splits[task.split][proof_of]
             before = stored[task.start : task.start + len(decoded)]
             for i, (again, proof) in enumerate(zip(decoded, before, strict=True)):
                 row = task.start + i

@@ -159,7 +159,15 @@ FILE_OPTIONS = (
     _output("--rescale", metavar="FACTOR",
             help="Factor for pixels when they are read; auto gives 0 to 1."),
     _output("--store", words=choices.STORES, metavar="FORM",
-            help="decoded (pixels) or encoded (the files unchanged)."),
+            help="decoded (pixels), encoded (the files unchanged), or images of the target size "
+            "as jpeg, webp or png."),
+    _output("--max-side", **_COUNT,
+            help="With --store jpeg, webp or png: only shrink the longer side to N; images are "
+            "fitted to --target-size when they are read."),
+    _output("--quality", type=click.IntRange(1, 100), metavar="Q",
+            help="Quality of --store jpeg and webp: 1 is smallest, 100 is best."),
+    _output("--keep-fitting", rare=True,
+            help="With --store jpeg, webp or png: keep files that fit already byte for byte."),
     _output("--compression", words=choices.COMPRESSIONS, metavar="CODEC",
             help="none or gzip."),
     _output("--compression-level", type=click.IntRange(1, 9), metavar="N", rare=True,

@@ -60,6 +60,9 @@ class OptionKeywords(TypedDict, total=False):
     compression: choices.Compression
     compression_level: int
     store: choices.Store
+    max_side: int | None
+    quality: int
+    keep_fitting: bool
     layout: choices.LayoutChoice
     class_from: choices.ClassFrom
     label_from: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ from batchify.choices import parse_rescale
 from batchify.common.text import printable
 from batchify.decoding.channels import ChannelSums, channel_sums, sums_column
 from batchify.decoding.damage import check_strict_decode, jpeg_damage
+from batchify.decoding.encoding import Encoder
+from batchify.decoding.fidelity import SAME
 from batchify.decoding.image import FLOAT_ADVICE, Decoded, decode_image, scaled_to_bytes
 from batchify.decoding.losses import LEAST_BYTE_RESCALE, NOTHING_LOST, Lost
 from batchify.decoding.mask import applied_orientation, decode_mask
@@ -150,6 +152,10 @@ class ImageRecord(NamedTuple):
         Sums over the pixels, if the file of the row stores them.
     lost : Lost
         What decoding lost; nothing for a row that was not decoded.
+    content : bytes or None
+        The image, if it is encoded again.
+    psnr : float
+        See `batchify.decoding.encoding.Encoded`.
     """
 
     row_crc32: int
@@ -157,6 +163,8 @@ class ImageRecord(NamedTuple):
     source_flags: int
     sums: ChannelSums | None = None
     lost: Lost = NOTHING_LOST
+    content: bytes | None = None
+    psnr: float = SAME
 
 
 FindCached = Callable[[bytes, NDArray[Any]], ImageRecord | None]
@@ -173,11 +181,12 @@ class Batch:
         As the file stores them: ``source_sha256`` (n, 32) uint8, ``row_crc32`` (n,) uint32,
         ``source_size`` (n, 2) int32 and ``source_flags`` (n,) uint16; ``images`` (n, H, W, C), or
         ``channel_sums`` (n, 3, C) if files are kept; with masks also ``labels`` (n, H, W)
-        uint8 and ``label_sha256``.
+        uint8 and ``label_sha256``; with a lossy store ``psnr`` (n,) float32.
     bad : list of (int, str)
         Position and reason of each file that failed.
     files : dict of int to bytes
-        Position and content of each file that did not fail, if files are kept.
+        Position and content of each file that did not fail, if files are kept: encoded again if
+        the store says so.
     lost : Lost
         What the decoded images lost.
     damaged : dict of int to str
@@ -232,9 +241,15 @@ class BatchReader:
         self._source = source
         self._mask_source = mask_source or source
         self._options = options
+        self._stored = replace(options, max_side=store.max_side)
         self._dtype = np.dtype(choices.STORED_DTYPES[store.dtype])
         self._scale = store.scale
         self._pixels = PixelWriter(store, options, transform)
+        self._encoder: Encoder | None = None
+        if store.is_reencoded:
+            deep = self._pixels.keeps_deep
+            self._encoder = Encoder(store, options, self._pixels.put, deep=deep)
+        self._is_lossy = store.is_lossy
         self._keep_files = keep_files
         self._cached = cached
         self._find_damage = find_damage or options.strict_decode
@@ -290,9 +305,9 @@ class BatchReader:
             except MemoryError as error:
                 raise MemoryError(printable(files[i].path)) from error
             if self._keep_files:
-                kept[i] = data
+                kept[i] = data if record.content is None else record.content
                 sums = record.sums or channel_sums(out[np.newaxis], self._scale, images=1)
-                record = record._replace(row_crc32=zlib.crc32(data), sums=sums)
+                record = record._replace(row_crc32=zlib.crc32(kept[i]), sums=sums, content=None)
             hashes[32 * i : 32 * i + 32] = digest
             records[i] = record
         source_sizes = [record.source_size for record in records]
@@ -307,8 +322,11 @@ class BatchReader:
             columns["channel_sums"] = sums_column(sums_of, images.shape[-1])
         else:
             columns["images"] = images
+        if self._is_lossy:
+            columns["psnr"] = np.array([record.psnr for record in records], "<f4")
         if masks:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
+            kept = {i: content for i, content in kept.items() if i not in bad}
         losses = (each.lost.of(files[i].path) for i, each in enumerate(records) if i not in bad)
         lost = sum((each for each in losses if each is not NOTHING_LOST), start=NOTHING_LOST)
         damaged = {i: r.lost.complaint for i, r in enumerate(records) if r.lost.damaged}
@@ -316,14 +334,18 @@ class BatchReader:
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:
         """Decode an image into its row."""
-        decoded = decode_image(data, self._options, deep=self._pixels.keeps_deep)
+        decoded = decode_image(data, self._stored, deep=self._pixels.keeps_deep)
         lost = decoded.lost
         if self._find_damage and not decoded.flags & TRUNCATED:  # which has a flag
             lost += jpeg_damage(data)
         if lost.damaged and self._options.strict_decode:
             raise BadImageError(f"its data is damaged: {lost.complaint}")
-        self._pixels.put(decoded, out)
-        return ImageRecord(zlib.crc32(out.data), decoded.size, decoded.flags, lost=lost)
+        found = ImageRecord(0, decoded.size, decoded.flags, lost=lost)
+        if self._encoder is None:
+            self._pixels.put(decoded, out)
+            return found._replace(row_crc32=zlib.crc32(out.data))
+        content, psnr = self._encoder.encode(data, decoded._replace(lost=lost), out)
+        return found._replace(row_crc32=zlib.crc32(content), content=content, psnr=psnr)
 
     def _read_masks(
         self,
@@ -352,7 +374,8 @@ class BatchReader:
                 labels[i] = decode_mask(data, self._options, size, turn)
             except BadImageError as error:
                 bad[i] = f"its mask {printable(masks[i].path)}: {error}"
-                columns["images"][i] = 0
+                for name in columns.keys() & {"images", "channel_sums"}:
+                    columns[name][i] = 0
                 continue
             hashes[i] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
         return {"labels": labels, "label_sha256": hashes}

@@ -77,6 +77,11 @@ At 2 a photo of 2 megapixels decodes 4 times faster and differs by 1 level on av
 differs by 5 (2 megapixels to 150 x 150, bilinear)."""
 
 
+def bounded_size(size: tuple[int, int], most: int) -> tuple[int, int]:
+    """Return the size of the same aspect ratio whose longer side is `most`, if it is larger."""
+    return contained_size(size, (most, most)) if max(size) > most else size
+
+
 def shrink_jpeg(
     image: Image.Image, options: DecodeOptions, *, transposed: bool
 ) -> tuple[int, int] | None:
@@ -91,7 +96,9 @@ def shrink_jpeg(
     height, width = options.target_size
     if transposed:
         height, width = width, height
-    if options.shorter_side is not None:
+    if options.max_side is not None:
+        width, height = bounded_size(image.size, options.max_side)
+    elif options.shorter_side is not None:
         width, height = resized_size(image.size, options)
     elif options.fit == "crop":  # the crop box, not the image, must stay larger than the target
         left, top, right, bottom = crop_box(image.size, (width, height))
@@ -108,12 +115,12 @@ def shrink_jpeg(
 def fit_image(
     image: Image.Image, options: DecodeOptions, source: tuple[int, int] | None = None
 ) -> Image.Image:
-    """Return the image in the target size.
+    """Return the image in the target size, or within `max_side`.
 
     Parameters
     ----------
     source : tuple of int, optional
-        What `shrink_jpeg` returned: `shorter_side` goes by the size that the image had before.
+        What `shrink_jpeg` returned: `shorter_side` and `max_side` go by the size before.
 
     Raises
     ------
@@ -122,6 +129,9 @@ def fit_image(
     """
     height, width = options.target_size
     target, resample = (width, height), _RESAMPLING[options.interpolation]
+    if options.max_side is not None:
+        target = bounded_size(source or image.size, options.max_side)
+        return image if image.size == target else image.resize(target, resample)
     if options.shorter_side is not None:
         inner = resized_size(source or image.size, options)
         if image.size != inner:

@@ -134,6 +134,28 @@ def library_versions(plugins: tuple[str, ...] = ()) -> dict[str, str]:
     }
 
 
-def decoder_text(plugins: tuple[str, ...] = ()) -> str:
-    """Return the decoding libraries for a file's records: ``Pillow 13.0.0, …``."""
-    return ", ".join(f"{name} {version}" for name, version in library_versions(plugins).items())
+def decoder_text(plugins: tuple[str, ...] = (), store: str = "decoded") -> str:
+    """Return the libraries for a file's records: ``Pillow 13.0.0, …``.
+
+    Parameters
+    ----------
+    plugins : tuple of str
+        See `library_versions`.
+    store : str
+        How images are stored; what encodes them again is included, since it decides their bytes.
+    """
+    found = library_versions(plugins) | _encoder_versions(store)
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _encoder_versions(store: str) -> dict[str, str]:
+    """Return the name and version of the library that encodes images again; JPEG has that above."""
+    from PIL import features
+
+    if store == "webp":
+        return {"libwebp": features.version("webp") or "unknown"}
+    if store == "png":
+        is_ng = features.check_feature("zlib_ng")
+        version = features.version_feature("zlib_ng") if is_ng else features.version_codec("zlib")
+        return {"zlib-ng" if is_ng else "zlib": version or "unknown"}
+    return {}

@@ -11,17 +11,17 @@ from batchify import choices
 from batchify.decoding.tiff import SAMPLES, tiff_bits, tiff_tags
 
 (
-    _ANIMATED, _MPO, EXIF_ROTATED, _ALPHA, _CMYK, SIXTEEN_BIT, _PALETTE, _GREY,
+    _ANIMATED, _MPO, EXIF_ROTATED, ALPHA, _CMYK, SIXTEEN_BIT, _PALETTE, GREY,
     PAGES, _EXTRA_BANDS, THIRTY_TWO_BIT, CLIPPED, CUT, TRUNCATED,
 ) = map(choices.flag_bit, choices.FLAGS)  # fmt: skip
 _MODE_FLAGS = {
     "P": _PALETTE,
-    "PA": _PALETTE | _ALPHA,
+    "PA": _PALETTE | ALPHA,
     "CMYK": _CMYK,
-    **dict.fromkeys(("RGBA", "RGBa"), _ALPHA),
-    **dict.fromkeys(("1", "L"), _GREY),
-    **dict.fromkeys(("LA", "La"), _GREY | _ALPHA),
-    **dict.fromkeys(("I", "F"), _GREY | THIRTY_TWO_BIT),
+    **dict.fromkeys(("RGBA", "RGBa"), ALPHA),
+    **dict.fromkeys(("1", "L"), GREY),
+    **dict.fromkeys(("LA", "La"), GREY | ALPHA),
+    **dict.fromkeys(("I", "F"), GREY | THIRTY_TWO_BIT),
 }
 
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
@@ -33,11 +33,11 @@ def source_flags(image: ImageFile.ImageFile) -> int:
     mode, info = image.mode, image.info
     flags = _MODE_FLAGS.get(mode, 0)
     if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
-        flags = _GREY | SIXTEEN_BIT  # mode I of Pillow has 16 bits only in a PPM
+        flags = GREY | SIXTEEN_BIT  # mode I of Pillow has 16 bits only in a PPM
     elif not flags & THIRTY_TWO_BIT and _is_cut(image):
         flags |= SIXTEEN_BIT | CUT
     if "transparency" in info:
-        flags |= _ALPHA
+        flags |= ALPHA
     if image.format == "MPO":
         flags |= _MPO
     elif getattr(image, "is_animated", False):

@@ -84,12 +84,15 @@ class Reader(Closing):
             names = strict.hard_links(root, "/")
             self.header = read_header(root)
             config = self.header.config
-            store = recorded_choice({"store": "decoded", **config}, "store", choices.STORES)
-            self.is_encoded = store != "decoded"
+            self.store = recorded_choice({"store": "decoded", **config}, "store", choices.STORES)
+            self.is_encoded = self.store != "decoded"
             self.image_shape = image_shape(config)
             self.image_dtype = np.dtype(
                 choices.STORED_DTYPES[recorded_choice(config, "dtype", choices.DTYPES)]
             )
+            self.digest_dataset = open_digest(root, self.nbytes)
+            is_made = structure_only or any(self.digest_dataset[()])
+            self._has_slots = self.store in choices.REENCODED_STORES and not is_made
             self._unlabelled = unlabelled_splits(config)
             self.kept = kept_names(config)
             """The columns of --keep-columns."""
@@ -102,13 +105,11 @@ class Reader(Closing):
             }
             if not self.splits:
                 raise FileFormatError("it has no split")
-            if self.is_encoded and not structure_only:
-                for name in self.splits:
-                    self._row_ends(name)  # from here on, the extents can be trusted
+            for name in self.splits if self.is_encoded and not structure_only else ():
+                self._row_ends(name, gaps=self._has_slots)  # from here on, they can be trusted
             nbytes = self.nbytes
             self.statistics = open_statistics(root, self.splits, self.image_shape[-1], nbytes)
             self.skipped_table = open_skipped(root, nbytes) if schema.SKIPPED in names else None
-            self.digest_dataset = open_digest(root, nbytes)
         except _DAMAGED as error:
             self.close()
             raise self._refusal(error) from error
@@ -170,9 +171,9 @@ class Reader(Closing):
         with self.refusing():
             return self._row_ends(split)
 
-    def _row_ends(self, split: str) -> NDArray[np.int64]:
+    def _row_ends(self, split: str, *, gaps: bool = False) -> NDArray[np.int64]:
         count, nbytes = self.rows(split), len(self.splits[split]["encoded"])
-        return row_ends(self.pieces(split, "image_extents"), split, count, nbytes)
+        return row_ends(self.pieces(split, "image_extents"), split, count, nbytes, gaps=gaps)
 
     @property
     def digest(self) -> bytes:
@@ -256,6 +257,8 @@ class Reader(Closing):
             len(self.header.classes),
             paths.get_type().get_size(),
             encoded_nbytes,
+            store=self.store,
+            slots=self._has_slots,
             weights=self.header.config.get("weights") is True,
             label_path_nbytes=self._text_nbytes(group, name, "label_paths"),
             kept=[(each, self._kept_dtype(group, name, each)) for each in self.kept],

@@ -7,7 +7,7 @@ copies images handles both the same way.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from batchify.format.schema import RowOffsets
 
 
 def row_ends(
-    pieces: Iterable[NDArray[Any]], split: str, rows: int, nbytes: int
+    pieces: Iterable[NDArray[Any]], split: str, rows: int, nbytes: int, *, gaps: bool = False
 ) -> NDArray[np.int64]:
     """Return where the bytes of each row end, shape (N,); each row begins where the last ended.
 
@@ -32,6 +32,8 @@ def row_ends(
         ``image_extents``, some rows at a time: the start and the size of each row.
     rows, nbytes : int
         The totals.
+    gaps : bool
+        Rows may begin anywhere, as in an unfinished file: see `put_in_slots`.
 
     Raises
     ------
@@ -48,8 +50,11 @@ def row_ends(
         starts, sizes = piece[:, 0], piece[:, 1]
         # Within these bounds no sum of two numbers overflows.
         wrong = (starts < 0) | (starts > nbytes) | (sizes < 0) | (sizes > nbytes)
-        wrong[1:] |= starts[1:] != starts[:-1] + sizes[:-1]
-        wrong[0] |= starts[0] != end
+        if gaps:
+            wrong |= starts + sizes > nbytes
+        else:
+            wrong[1:] |= starts[1:] != starts[:-1] + sizes[:-1]
+            wrong[0] |= starts[0] != end
         if wrong.any():
             number = row + int(np.flatnonzero(wrong)[0])
             raise FileFormatError(
@@ -59,7 +64,7 @@ def row_ends(
         ends[row : row + len(piece)] = starts + sizes
         row += len(piece)
         end = int(ends[row - 1])
-    if end != nbytes:
+    if end != nbytes and not gaps:
         raise FileFormatError(f"{split}/encoded has {nbytes:,} bytes, but its rows end at {end:,}")
     return ends
 
@@ -196,7 +201,12 @@ class ImageRows:
         extents = self._extents(split, start, stop)
         if not len(extents):
             return b""
-        return self._rows.get(split, "encoded", int(extents[0, 0]), int(extents[-1].sum()))
+        if (extents[1:, 0] == extents[:-1].sum(axis=1)).all():
+            return self._rows.get(split, "encoded", int(extents[0, 0]), int(extents[-1].sum()))
+        return b"".join(  # an unfinished file has gaps
+            self._rows.get(split, "encoded", first, first + nbytes)
+            for first, nbytes in extents.tolist()
+        )
 
     def pieces(self, split: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """Yield [start, stop) of runs of ascending rows, of some MiB unless a row is larger."""
@@ -214,6 +224,20 @@ class ImageRows:
 
 
 _PIECE_ROWS = 4096
+
+
+def put_in_slots(
+    writer: RowWriter, split: str, start: int, images: Sequence[bytes], slot_nbytes: int
+) -> None:
+    """Write encoded images of some rows, and their extents: each at the start of its slot.
+
+    The slots of an unfinished file have room for the largest image that an encoder makes.
+    """
+    first = np.arange(start, start + len(images)) * slot_nbytes
+    extents = np.stack([first, [len(image) for image in images]], axis=1).astype("<i8")
+    for (where, _), image in zip(extents.tolist(), images, strict=True):
+        writer.put(split, where, {"encoded": np.frombuffer(image, np.uint8).reshape(-1, 1)})
+    writer.put(split, start, {"image_extents": extents})
 
 
 def put_images(writer: RowWriter, split: str, start: int, data: bytes) -> None:

@@ -6,13 +6,13 @@ Constants and small pure helpers, without NumPy, HDF5 or Pillow.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
 from batchify._version import __version__
-from batchify.choices import STORED_DTYPES, canonical_json, itemsize
+from batchify.choices import LOSSY_STORES, STORED_DTYPES, canonical_json, itemsize
 from batchify.errors import Skipped
 from batchify.image_options import StoreOptions
 
@@ -33,6 +33,9 @@ HARD_LINKS = {"images": "X", "labels": "y"}
 
 MAX_CLASSES = 1 << 17
 CHUNK_NBYTES = 65536
+
+SLOTS_CHUNK_NBYTES = 64 << 20
+"""The same for the slots of encoded images in an unfinished file, which take far more room."""
 
 PIECE_NBYTES = 4 << 20
 """Target size of one read or copy of rows, in bytes."""
@@ -68,6 +71,8 @@ class Column:
     ----------
     filled_by : str
         Columns filled by decoding are copied when rows are dropped, and checked on resume.
+    chunk_nbytes : int
+        About the size of a chunk.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Column:
     dtype: str
     itemsize: int
     filled_by: Filler
+    chunk_nbytes: int = CHUNK_NBYTES
 
     @property
     def row_nbytes(self) -> int:
@@ -83,8 +89,8 @@ class Column:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows per chunk: about 64 KiB, at least one row, at most all of them."""
-        return max(1, min(self.shape[0], CHUNK_NBYTES // self.row_nbytes))
+        """Rows per chunk: at least one row, at most all of them."""
+        return max(1, min(self.shape[0], self.chunk_nbytes // self.row_nbytes))
 
     @property
     def chunks(self) -> int:
@@ -106,6 +112,8 @@ def split_columns(
     path_nbytes: int,
     encoded_nbytes: int | None = None,
     *,
+    store: str = "encoded",
+    slots: bool = False,
     weights: bool = False,
     label_path_nbytes: int = 1,
     kept: Sequence[tuple[str, str]] = (),
@@ -123,7 +131,11 @@ def split_columns(
     path_nbytes : int
         Bytes of the longest path.
     encoded_nbytes : int, optional
-        Bytes of all files together, if encoded files are stored.
+        Bytes of all images together, if they are stored encoded.
+    store : str
+        One of `choices.STORES`, if they are.
+    slots : bool
+        Each has room for the largest image: see `batchify.format.rows.put_in_slots`.
     weights : bool
         Whether rows have weights.
     label_path_nbytes : int
@@ -150,13 +162,16 @@ def split_columns(
     images = [
         Column("images", (rows, *image_shape), STORED_DTYPES[dtype], itemsize(dtype), "decoding")
     ]
-    sums = []
+    sums, keeps_files = [], store == "encoded"
+    chunk_nbytes = SLOTS_CHUNK_NBYTES if slots else CHUNK_NBYTES
     if encoded_nbytes is not None:
         images = [
-            Column("encoded", (encoded_nbytes,), "|u1", 1, "decoding"),
-            Column("image_extents", (rows, 2), "<i8", 8, "plan"),
+            Column("encoded", (encoded_nbytes,), "|u1", 1, "decoding", chunk_nbytes),
+            Column("image_extents", (rows, 2), "<i8", 8, "plan" if keeps_files else "decoding"),
         ]
         sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8, "decoding")]
+        if store in LOSSY_STORES:
+            sums.append(Column("psnr", (rows,), "<f4", 4, "decoding"))
     if weights:
         labels.append(Column("weights", (rows,), "<f4", 4, "plan"))
     further = [
@@ -174,6 +189,16 @@ def split_columns(
         Column("source_flags", (rows,), "<u2", 2, "decoding"),
         *sums,
         Column("record_crc32", (rows,), "<u4", 4, "seal"),
+    )
+
+
+def with_encoded(columns: Iterable[Column], nbytes: int) -> tuple[Column, ...]:
+    """Return columns with a number of bytes of encoded images, instead of their slots."""
+    return tuple(
+        replace(column, shape=(nbytes,), chunk_nbytes=CHUNK_NBYTES)
+        if column.name == "encoded"
+        else column
+        for column in columns
     )
 
 

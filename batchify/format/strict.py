@@ -124,7 +124,7 @@ def check_column(dataset: h5d.DatasetID, where: str, column: schema.Column) -> N
     chunk = dataset.get_create_plist().get_chunk()
     if chunk[1:] != column.shape[1:]:
         raise FileFormatError(f"{where} has chunks that are not whole rows")
-    if chunk[0] > max(1, schema.CHUNK_NBYTES // column.row_nbytes):
+    if chunk[0] > max(1, column.chunk_nbytes // column.row_nbytes):
         raise FileFormatError(f"{where} has chunks that are too large")
     if column.dtype.startswith("S"):
         check_text(type_id, where)

@@ -15,7 +15,13 @@ from batchify.decoding.batch import PixelWriter
 from batchify.decoding.image import decode_image
 from batchify.decoding.pil_image import PilImage, as_pil_image, decode_pil_image
 from batchify.decoding.pillow_settings import set_pillow_limits, silence_pillow
-from batchify.errors import BadImageError, BatchifyError, FileAccessError, FileFormatError
+from batchify.errors import (
+    BadImageError,
+    BatchifyError,
+    FileAccessError,
+    FileFormatError,
+    OptionError,
+)
 from batchify.format.config import recorded_options
 from batchify.format.images import EncodedFiles, Ranges
 from batchify.format.reader import Reader
@@ -26,7 +32,7 @@ _Image = TypeVar("_Image")
 
 
 class EncodedImages:
-    """The encoded files of a split, decoded as a build would have stored them.
+    """The encoded images of a split, decoded as a build would have stored them.
 
     Parameters
     ----------
@@ -50,8 +56,11 @@ class EncodedImages:
             recorded = recorded_options(reader.header.config)
             self.files = EncodedFiles(reader, split, file)
             self.dtype = reader.image_dtype
-            self._recorded = recorded.decode
+            self._target_size = recorded.decode.target_size
             self._store = recorded.store
+            self._recorded = recorded.decode
+            if self._store.is_reencoded:
+                self._recorded = recorded.decode.for_stored(self._store.max_side)
             self._use(overrides)
 
     def decoded_with(self, overrides: DecodeOverrides) -> EncodedImages:
@@ -62,6 +71,12 @@ class EncodedImages:
 
     def _use(self, overrides: DecodeOverrides) -> None:
         self._options = overrides.apply(self._recorded)
+        if self._store.class_mode == "mask" and self._options.target_size != self._target_size:
+            height, width = self._target_size
+            raise OptionError(
+                f"the masks of the file have {height}×{width} pixels, and images of another size "
+                "do not go with them; build a file with another --target-size"
+            )
         self._writer = PixelWriter(self._store, self._options)
         set_pillow_limits(self._options)
         silence_pillow()

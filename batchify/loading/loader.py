@@ -263,9 +263,7 @@ class Loader(KerasIterator):
             reader = BatchReader(
                 self._dataset.source.open_reader(),
                 self._options.decode,
-                store=replace(
-                    self._options.store, dtype="float32", store="decoded", compression="none"
-                ),
+                store=replace(self._options.store.as_pixels(), dtype="float32", compression="none"),
                 transform=self._transform,
             )
             self._readers.opened = os.getpid(), reader

@@ -116,8 +116,8 @@ class Split(SplitViews):
             tensors, (C, H, W) or (n, C, H, W), in channels-last memory.
         original : bool
             For rows: `transform` receives a PIL image, as torchvision's transforms for training
-            expect. If the file has encoded images, it has the size of the image file
-            (`pil_image`); otherwise, the stored pixels. Without a transform, items are PIL images.
+            expect, in the size of the image that is stored (`pil_image`). Without a transform,
+            items are PIL images.
         batch_size : int, optional
             None makes a map-style dataset of rows, for ``DataLoader(rows, 32, shuffle=True)``. A
             number makes an iterable dataset of whole batches, many times faster, for

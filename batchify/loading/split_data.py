@@ -122,7 +122,7 @@ class SplitData:
         return row_numbers(key, len(self))
 
     def encoded(self, row: int) -> bytes:
-        """Return the image file of a row, byte for byte.
+        """Return the image file of a row, byte for byte, or what it was encoded again as.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class SplitData:
         return images.encoded(number)
 
     def decode(self, row: int) -> NDArray[Any]:
-        """Return a row at the size of its image file, shape (h, w, C), not resized.
+        """Return a row at the size of the image that is stored, shape (h, w, C), not resized.
 
         Color mode, EXIF and dtype are those of the split.
 
@@ -154,9 +154,9 @@ class SplitData:
         return images.decode(number)
 
     def pil_image(self, row: int) -> PilImage:
-        """Return a row as a PIL image: of an encoded file in the size of the image file.
+        """Return a row as a PIL image, in the size of the image that is stored.
 
-        Color mode and EXIF are those of the split. Otherwise, it has the stored pixels.
+        Color mode and EXIF are those of the split.
 
         Returns
         -------

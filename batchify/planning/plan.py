@@ -87,13 +87,15 @@ class BuildPlan:
         show_all : bool
             Show all classes, and how the file is laid out.
         """
-        compressed = " before compression" if self.options.store.compression != "none" else ""
+        store = self.options.store
+        compressed = " before compression" if store.compression != "none" else ""
+        most = "at most " if store.is_reencoded else ""
         lines = [
             f"plan of {self.dataset.name}: {rows_text(self.rows)} images, {self.labels_text}",
             "",
             *_planned_classes(self, show_all=show_all),
             *([f"sizes     {sizes}"] if sizes else []),
-            f"disk      {size_text(self.nbytes)} ({self.nbytes:,} bytes{compressed})",
+            f"disk      {most}{size_text(self.nbytes)} ({self.nbytes:,} bytes{compressed})",
             f"memory    at most {size_text(self.memory_nbytes)} per process, and one decoded image",
             *([f"shards    {len(shards):,}: {shards[0]} … {shards[-1]}"] if shards else []),
             *self.left_out_lines(),
@@ -186,6 +188,8 @@ class BuildPlan:
     def batch_nbytes(self) -> int:
         """Limit for the bytes of a batch's images: decoded, plus the files if they are stored."""
         size, decoded = self.options.batch_size, self.options.batch_nbytes
+        if self.options.store.is_reencoded:
+            return decoded + size * self.options.slot_nbytes
         if self.dataset.samples.sizes is None:
             return decoded
         return decoded + max(_largest_sum(self.file_sizes(split), size) for split in self.splits)
@@ -205,8 +209,15 @@ class BuildPlan:
 
     @property
     def nbytes(self) -> int:
-        """Exact size of the uncompressed file; less if images are skipped later."""
+        """Exact size of the uncompressed file; less if images are skipped or encoded later."""
         return self.file_layout.nbytes
+
+    @property
+    def least_nbytes(self) -> int:
+        """Size of the file without images whose encoded size is not known yet."""
+        if not self.options.store.is_reencoded:
+            return self.nbytes
+        return self.encoded(dict.fromkeys(self.rows, 0)).nbytes
 
     @property
     def memory_nbytes(self) -> int:
@@ -289,6 +300,14 @@ class BuildPlan:
         rows = {split.name: split.rows for split in self.splits}
         return plan_warnings(self.dataset, rows, self.options)
 
+    def encoded(self, nbytes: Mapping[str, int]) -> BuildPlan:
+        """Return the plan with the bytes of each split's encoded images, which are known now."""
+        splits = tuple(
+            replace(split, columns=schema.with_encoded(split.columns, nbytes[split.name]))
+            for split in self.splits
+        )
+        return replace(self, splits=splits)
+
     def without(self, dropped: Mapping[str, NDArray[np.bool_]], bad: list[Skipped]) -> BuildPlan:
         """Return the plan without some of its rows.
 
@@ -321,12 +340,21 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
         split_class_mode(name, dataset, options),
         len(dataset.classes),
         dataset.samples.path_nbytes,
-        int(_sizes(dataset)[rows].sum()) if options.store.is_encoded else None,
+        _encoded_nbytes(rows, dataset, options),
+        store=options.store.store,
+        slots=options.store.is_reencoded,
         weights=dataset.annotations.weights is not None,
         label_path_nbytes=masks.width if masks is not None else 1,
         kept=[(column.name, column.dtype) for column in dataset.annotations.kept],
     )
     return SplitPlan(name, columns, rows)
+
+
+def _encoded_nbytes(rows: Indices, dataset: Dataset, options: BuildOptions) -> int | None:
+    """Return the bytes of the encoded images of some rows: the most, if that is not known yet."""
+    if options.store.is_reencoded:
+        return len(rows) * options.slot_nbytes
+    return int(_sizes(dataset)[rows].sum()) if options.store.keeps_files else None
 
 
 def _largest_sum(sizes: NDArray[np.int64], count: int) -> int:

@@ -175,7 +175,7 @@ def _plan(
     if not skip:
         found.check_linked()
     digests = _split_digests(found, options, workers, report)
-    decoder = decoder_text(options.decode.plugins)
+    decoder = decoder_text(options.decode.plugins, options.store.store)
     return make_plan(found, options, decoder=decoder, digests=digests), digests
 
 
@@ -190,9 +190,9 @@ def _scan(
     check_extensions(options.discover.extensions)
     check_strict_decode(options.decode)
     found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
-    return (
-        with_file_sizes(found, options.decode.max_file_size) if options.store.is_encoded else found
-    )
+    if options.store.keeps_files:
+        return with_file_sizes(found, options.decode.max_file_size)
+    return found
 
 
 def drawn_dataset(

@@ -11,9 +11,11 @@ from batchify import choices
 from batchify._version import JSON_VERSION
 from batchify.common.tables import MOST_CLASSES, class_table, table
 from batchify.common.text import counts_text, plural, printable, rows_text, size_text
+from batchify.decoding.fidelity import Fidelity
 from batchify.decoding.losses import flags_text
 from batchify.errors import Skipped
 from batchify.format.config import build_command, rescale_text, shown_options
+from batchify.image_options import QUALITY
 
 _SHOWN = 20
 """How many skipped files are listed."""
@@ -74,6 +76,8 @@ class SplitSummary:
         Statistics of each label column, if labels are numbers.
     weights : ValueStats, or None
         None if rows have no weights.
+    fidelity : Fidelity, or None
+        What its images lost, if they are encoded again with loss.
     """
 
     name: str
@@ -89,6 +93,7 @@ class SplitSummary:
     std: tuple[float, ...]
     labels: tuple[ValueStats, ...] | None = None
     weights: ValueStats | None = None
+    fidelity: Fidelity | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,7 @@ class Summary:
                     "std": list(split.std) if split.rows else None,
                     "labels": self._labels_json(split),
                     "weights": None if split.weights is None else split.weights.as_json(),
+                    **({"psnr": split.fidelity.as_json()} if split.fidelity else {}),
                 }
                 for split in self.splits
             },
@@ -210,13 +216,19 @@ class Summary:
         ]
 
 
+_FORMS = {
+    "encoded": "the files as they are", "jpeg": "JPEG images", "webp": "WebP images",
+    "png": "PNG images",
+}  # fmt: skip
+
+
 def _splits(summary: Summary) -> str:
     rows = [["split", "rows", "images", "dtype", "bytes", "chunks"]]
     for split in summary.splits:
         shape = "×".join(map(str, split.image_shape))
         many = "1 image" if split.chunk_rows == 1 else f"{split.chunk_rows or 0:,} images"
         if split.chunk_rows is None:
-            many = "the files as they are"
+            many = _FORMS[split.store]
         rows.append(
             [split.name, f"{split.rows:,}", shape, split.dtype, size_text(split.nbytes), many]
         )
@@ -250,9 +262,27 @@ def _options(summary: Summary, *, show_all: bool) -> str:
         lines.append(f"  {printable(name).replace('_', '-'):18} {printable(str(value))}")
     if any(split.store == "encoded" for split in summary.splits):
         lines.append("encoded: image files, decoded when they are read")
+    elif any(split.store in choices.REENCODED_STORES for split in summary.splits):
+        lines += _fidelity_lines(summary)
     elif compression == "none":
         lines.append("uncompressed: rows are slices of the file")
     return "\n".join(lines)
+
+
+def _fidelity_lines(summary: Summary) -> list[str]:
+    """Return lines that say what images that were encoded again have lost."""
+    store = summary.splits[0].store
+    most = summary.config.get("max_side")
+    size = "of the target size" if most is None else f"with sides of at most {printable(str(most))}"
+    lossy = store in choices.LOSSY_STORES
+    quality = f", quality {summary.config.get('quality', QUALITY)}" if lossy else ""
+    lines = [f"{store}{printable(quality)}: images {size}, decoded when they are read"]
+    lines += [
+        f"  {split.name:12}{split.fidelity.text}"
+        for split in summary.splits
+        if split.fidelity is not None and split.rows
+    ]
+    return lines if lossy else [f"{lines[0]}; nothing is lost"]
 
 
 def _sources(summary: Summary) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from batchify import choices
 from batchify.common.paths import local_path, shown
 from batchify.datasets.discovery import holds_shards
+from batchify.decoding.fidelity import Fidelity, fidelity_of
 from batchify.format.reader import Reader, class_counts, open_shards
 from batchify.loading.shards import open_copy, open_folder
 from batchify.reporting.contents import SplitSummary, Summary, ValueStats
@@ -127,6 +128,9 @@ def _joined(parts: Sequence[SplitSummary]) -> SplitSummary:
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
         labels=joined_stats([(part.rows, part.labels) for part in parts]),
+        fidelity=None
+        if parts[0].fidelity is None
+        else sum((part.fidelity or Fidelity() for part in parts), start=Fidelity()),
         weights=_first(joined_stats([(part.rows, _single(part.weights)) for part in parts])),
     )
 
@@ -176,7 +180,7 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
     return SplitSummary(
         name=name,
         rows=reader.rows(name),
-        store="encoded" if reader.is_encoded else "decoded",
+        store=reader.store,
         image_shape=reader.image_shape,
         dtype=reader.image_dtype.name,
         nbytes=images.id.get_storage_size(),
@@ -187,4 +191,5 @@ def _split_summary(reader: Reader, name: str) -> SplitSummary:
         std=std,
         labels=value_stats(reader, name, "labels") if has_values else None,
         weights=value_stats(reader, name, "weights")[0] if "weights" in columns else None,
+        fidelity=fidelity_of(reader.column(name, "psnr")) if "psnr" in columns else None,
     )

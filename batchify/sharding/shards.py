@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from batchify.building.failures import check_limit, failed_error
-from batchify.building.outcome import MadeImages, plan_as_json
+from batchify.building.outcome import MadeImages, plan_as_json, psnr_json
 from batchify.choices import Limit
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import plural, printable, rows_text
+from batchify.decoding.fidelity import Fidelity
 from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import Skipped, warning_lines
 from batchify.format import schema
@@ -137,6 +138,7 @@ class ShardOutcome:
     copied: int = 0
     up_to_date: bool = False
     lost: Lost | None = None
+    fidelity: tuple[tuple[str, Fidelity], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ class ShardsReport(MadeImages):
         Shards that were up to date already.
     lost : Lost or None
         How much the images lost; None if some were not decoded by this build.
+    fidelity : dict of str to Fidelity
+        See `BuildReport`.
     seconds : float
         How long it took; 0 if that was not measured.
     """
@@ -175,6 +179,7 @@ class ShardsReport(MadeImages):
     copied: int
     shards_kept: int
     lost: Lost | None = None
+    fidelity: dict[str, Fidelity] = field(default_factory=dict)
     seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
@@ -223,6 +228,7 @@ class ShardsReport(MadeImages):
             "kept": self.kept,
             "redone": self.redone,
             "copied": self.copied,
+            **psnr_json(self.fidelity),
             "up_to_date": self.up_to_date,
         }
 
@@ -309,6 +315,9 @@ class Outcomes:
         sources: Counter[int] = Counter()
         for outcome in outcomes:
             sources.update(dict(outcome.sources))
+        fidelity: dict[str, Fidelity] = {}
+        for name, each in (item for outcome in outcomes for item in outcome.fidelity):
+            fidelity[name] = fidelity.get(name, Fidelity()) + each
         counted = [outcome.lost for outcome in outcomes if outcome.lost is not None]
         is_whole = len(counted) == len(outcomes)
         return ShardsReport(
@@ -322,6 +331,7 @@ class Outcomes:
             copied=sum(outcome.copied for outcome in outcomes),
             shards_kept=sum(outcome.up_to_date for outcome in outcomes),
             lost=sum(counted, start=NOTHING_LOST) if is_whole else None,
+            fidelity=fidelity,
         )
 
 

@@ -130,6 +130,7 @@ def _outcome(task: ShardTask, made: BuildReport, digest: str) -> ShardOutcome:
         copied=made.copied,
         up_to_date=made.up_to_date,
         lost=made.lost,
+        fidelity=tuple(made.fidelity.items()),
     )
 
 

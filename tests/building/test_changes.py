@@ -167,7 +167,7 @@ def test_another_version_is_a_reason_and_decodes_all(
     """Another Pillow may decode otherwise."""
     out = tmp_path / "out.h5"
     build(photos, out, SMALL, workers=1)
-    monkeypatch.setattr("batchify.planning.planner.decoder_text", lambda _: "Pillow 99")
+    monkeypatch.setattr("batchify.planning.planner.decoder_text", lambda *_: "Pillow 99")
     (reason,) = find_changes(photos, out, SMALL).reasons
     assert reason.endswith("now Pillow 99")
     del decoded[:]

@@ -257,7 +257,9 @@ def test_compression_is_refused() -> None:
     """The files are compressed already."""
     with pytest.raises(OptionError, match="remove --compression"):
         StoreOptions(compression="gzip", store="encoded")
-    with pytest.raises(OptionError, match="store must be one of decoded, encoded, not 'x'"):
+    with pytest.raises(
+        OptionError, match="store must be one of decoded, encoded, jpeg, webp, png, not 'x'"
+    ):
         StoreOptions(store="x")  # type: ignore[arg-type]
 
 

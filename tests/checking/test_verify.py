@@ -246,7 +246,7 @@ def test_pixels_that_decode_otherwise_are_found(
         file["train/images"][2, 0, 0, 0] ^= 1
         file["train/row_crc32"][2] = zlib.crc32(file["train/images"][2].tobytes())
     restamp(out)
-    monkeypatch.setattr(provenance, "decoder_text", lambda _: "Pillow 99")
+    monkeypatch.setattr(provenance, "decoder_text", lambda *_: "Pillow 99")
     found = verify(out, source=photos, redecode="all")
     assert [(f.code, f.split, f.row) for f in found.findings] == [("pixels", "train", 2)]
     assert "the file was decoded by Pillow 1" in found.findings[0].message

@@ -32,6 +32,7 @@ OTHER, THIRD, FOURTH = (replace(OPTIONS, split=SplitOptions(seed=seed)) for seed
 
 GZIP = replace(OPTIONS, store=StoreOptions(compression="gzip"))
 ENCODED = replace(OPTIONS, store=StoreOptions(store="encoded"))
+JPEG = replace(OPTIONS, store=StoreOptions(store="jpeg"))
 OUT = "out.h5"
 PARTIAL, JOURNAL = f"{OUT}.partial", f"{OUT}.partial.journal"
 
@@ -91,6 +92,7 @@ SCENARIOS = {
     "continue the seal": Scenario(GZIP, left=(GZIP,), sealed=True),
     "encoded, skip": Scenario(ENCODED, bad=True),
     "continue encoded": Scenario(ENCODED, left=(ENCODED,)),
+    "jpeg, skip": Scenario(JPEG, bad=True),
     "another plan": Scenario(left=(OTHER,)),
     "another plan each time": Scenario(
         flags=("--overwrite",), left=(OTHER, THIRD), then=FOURTH, old=True

@@ -85,7 +85,7 @@ def test_the_version_is_in_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("batchify.format.schema.CREATOR", "batchify 99")
     changed = str(fingerprint(photos))
     monkeypatch.undo()
-    monkeypatch.setattr("batchify.planning.planner.decoder_text", lambda _: "Pillow 99")
+    monkeypatch.setattr("batchify.planning.planner.decoder_text", lambda *_: "Pillow 99")
     assert len({before, changed, str(fingerprint(photos))}) == 3
 
 
