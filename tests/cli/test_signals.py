@@ -48,7 +48,7 @@ jobs.TASK_ROWS, workfile.COMMIT_NBYTES = 2, 1
 engine.GRACE_S = 600  # a worker that does not end when it is asked to is found running
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
-def build(arguments, number, n, group, log):
+def build(arguments, number, n, group, counts, log):
     # Run a build in this process; at the n-th event send the signal, or only count them.
     stages, counted = [], [0]
 
@@ -72,12 +72,13 @@ def build(arguments, number, n, group, log):
             pass
 
     sys.modules["batchify.cli.progress"].make_progress = Watch
-    sys.setprofile(event)
+    if n or counts:
+        sys.setprofile(event)
     try:
         main(arguments)
     finally:
         sys.setprofile(None)
-        if not n:
+        if counts:
             os.write(log, json.dumps([stages, counted[0]]).encode())
 
 for line in sys.stdin:
@@ -92,7 +93,7 @@ for line in sys.stdin:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            build(order["arguments"], order["number"], order["n"], order["group"], log)
+            build(*(order[key] for key in ("arguments", "number", "n", "group", "counts")), log)
         except SystemExit as error:
             code = error.code or 0
         except BaseException:
@@ -116,9 +117,15 @@ class Server:
         )
 
     def build(
-        self, *options: str, number: int = 0, n: int = 0, workers: int = 1, group: bool = False
+        self,
+        *options: str,
+        number: int = 0,
+        n: int = 0,
+        workers: int = 1,
+        group: bool = False,
+        counts: bool = False,
     ) -> int:
-        """Run a build, with a signal at the n-th event; return the exit code."""
+        """Run a build, with a signal at the n-th event, or count them; return the exit code."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         arguments = [
@@ -131,6 +138,7 @@ class Server:
             "number": number,
             "n": n,
             "group": group,
+            "counts": counts,
             "timeout_s": HANG_S,
         }
         print(json.dumps(order), file=self.process.stdin, flush=True)
@@ -222,7 +230,7 @@ def prepare(server: Server, case: str) -> tuple[State, bytes]:
 
 def count(server: Server, case: str, workers: int = 1) -> tuple[list[tuple[str, int]], int]:
     """Return the stages of a build, each with its first event, and the number of events."""
-    assert server.build(*CASES[case], workers=workers) == 0, server.stderr
+    assert server.build(*CASES[case], workers=workers, counts=True) == 0, server.stderr
     stages, total = server.log()
     return [(name, first) for name, first in stages], total
 
