@@ -93,7 +93,7 @@ def test_the_arithmetic_of_resize_and_crop() -> None:
 
 @pytest.mark.frameworks
 def test_torchvision_makes_the_same_images(tmp_path: Path) -> None:
-    """Of a file, bit for bit: both of its generations of transforms, bilinear and bicubic."""
+    """Of a file, bit for bit: both generations of its transforms, both filters, and the preset."""
     transforms = framework("torchvision.transforms")
     v2 = framework("torchvision.transforms.v2")
     for number, size in enumerate(SIZES):
@@ -119,6 +119,11 @@ def test_torchvision_makes_the_same_images(tmp_path: Path) -> None:
         [transforms.Resize(32), transforms.CenterCrop(28), transforms.ToTensor()]
     )
     train = batchify.open(out)["train"]
+    usual = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    batchify.build(folder, tmp_path / "preset.h5", preset="imagenet", validation_split=0)
+    preset = batchify.open(tmp_path / "preset.h5")["train"]
+    for pixels, path in zip(np.asarray(preset.images), preset.paths, strict=True):
+        np.testing.assert_array_equal(pixels, np.asarray(usual(images[path.encode()])))
     for (tensor, _), path in zip(train.to_torch(), train.paths, strict=True):
         expected = transform(images[path.encode()]).numpy()  # / 255, and not * (1 / 255)
         np.testing.assert_array_almost_equal_nulp(tensor.numpy(), expected)
