@@ -74,11 +74,16 @@ class ShardFiles:
         while True:
             try:
                 future = self._whole(number, fetch_here=True)
-                while not futures.wait([future], _POLL_S).done:
-                    pass  # on Windows, a wait without timeout would not notice Ctrl-C
+                while not future.done():  # on Windows, a wait without timeout ignores Ctrl-C
+                    futures.wait([future], _POLL_S)
                 return future.result().file
             except NoNeedError:  # an epoch ended that would have needed it
                 continue
+
+    def has_open(self, numbers: Iterable[int]) -> bool:
+        """Return whether files are open with their images."""
+        found = map(self._here.open.get, numbers)
+        return all(future is not None and future.done() for future in found)
 
     def column(self, number: int, name: str, column: Callable[[DatasetFile], Array]) -> Array:
         """Return a small column of a file, of which everything but the images is fetched.

@@ -121,8 +121,11 @@ class RemoteImages(ChainedArray):
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together; several files are fetched at the same time."""
-        owners = [self._numbers[owner] for owner in np.unique(self._chain.owners(rows)).tolist()]
-        with self._files.started(owners[:AHEAD] if len(owners) > 1 else ()):
+        numbers = [self._numbers[owner] for owner in _different(self._chain.owners(rows))]
+        if len(numbers) == 1 or self._files.has_open(numbers):
+            super().gather(rows, out)
+            return
+        with self._files.started(numbers[:AHEAD]):
             super().gather(rows, out)
 
     def decoded_with(self, overrides: DecodeOverrides) -> RemoteImages:
@@ -201,11 +204,16 @@ class RemoteColumn(ChainedArray, NDArrayOperatorsMixin):
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together."""
-        owners = np.unique(self._chain.owners(rows)).tolist()
-        numbers = [self._numbers[owner] for owner in owners]
+        numbers = [self._numbers[owner] for owner in _different(self._chain.owners(rows))]
         self._files.fetch_columns(numbers, lambda number: self._columns[number].array())
         super().gather(rows, out)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         arrays = [np.asarray(each) if isinstance(each, RemoteColumn) else each for each in inputs]
         return getattr(ufunc, method)(*arrays, **kwargs)
+
+
+def _different(owners: Rows) -> list[int]:
+    """Return the different values, in order; `numpy.unique` would import `numpy.ma`."""
+    found: list[int] = np.flatnonzero(np.bincount(owners)).tolist()
+    return found

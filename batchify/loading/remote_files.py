@@ -11,7 +11,8 @@ from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, ShardIndex, is_shard_name, parse_index
 from batchify.loading.cache import reserve
 from batchify.loading.files import SUFFIXES
-from batchify.storage.remote_file import Extent, RemoteFile, names_in, url_below
+from batchify.storage.direct import Extent
+from batchify.storage.remote_file import RemoteFile, names_in, url_below
 
 HEAD_NBYTES = 256 << 10
 """How much of the start and the end of a file is read to see where its columns are."""

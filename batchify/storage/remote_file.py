@@ -21,6 +21,7 @@ from batchify.errors import (
     FileMissingError,
     RemoteError,
 )
+from batchify.storage.direct import DirectCopy, Extent
 from batchify.storage.remote_store import Store, is_settled
 
 PART_NBYTES = 8 << 20
@@ -34,8 +35,8 @@ PATIENCE_S = 60.0
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
 
-Extent = tuple[int, int]
-"""The first byte of a range, and the number of its bytes."""
+DIRECT_NBYTES = 1 << 20
+"""From this size on, plain connections are tried first."""
 
 T = TypeVar("T")
 
@@ -138,6 +139,12 @@ class RemoteFile:
                 raise durable.io_error("writing", path, error) from error
 
         try:
+            if sum(nbytes for _, nbytes in parts) >= DIRECT_NBYTES:
+                direct = DirectCopy(self._store, fd, parts, _is_ending.is_set)
+                try:
+                    parts = direct.run(PATIENCE_S)
+                except OSError as error:
+                    raise durable.io_error("writing", path, error) from error
             self._read(parts, keep)
         finally:
             os.close(fd)
