@@ -177,6 +177,8 @@ def export(
         raise OutputPathError(
             f"{shown_url(os.fsdecode(target))} is a URL; export to a folder, and copy that"
         )
+    if request.format == "npz" and not os.fsdecode(target).lower().endswith(".npz"):
+        raise OptionError("the name of a target for npz must end with .npz")
     started = time.monotonic()
     name = os.path.abspath(os.fsencode(local_path(target)))
     if source is not None:

@@ -126,9 +126,13 @@ class ExportFolder(Closing):
             write_text(self.path, os.fsdecode(MARKER), json.dumps(facts) + "\n")
         old = self._target + REPLACED
         try:
+            for folder, _, _ in os.walk(self.path):
+                durable.sync_folder(os.path.join(folder, MARKER))
             if self._is_file:
                 os.replace(done, self._target)
             else:
+                if os.path.lexists(self._target) and not os.listdir(self._target):
+                    os.rmdir(self._target)
                 if os.path.lexists(self._target):
                     self._remove_replaced()
                     os.rename(self._target, old)
@@ -171,7 +175,7 @@ def _check_writable(target: bytes, *, is_file: bool) -> None:
     if not os.path.lexists(target):
         return
     if is_file and not os.path.isfile(target):
-        raise OutputPathError(f"target {name} is not a regular file; name a file, such as out.npz")
+        raise OutputPathError(f"target {name} is not a regular file; it is not replaced")
     if not is_file and (os.path.islink(target) or not os.path.isdir(target)):
         raise OutputPathError(f"target {name} is not a folder; name one that does not exist yet")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from batchify.common.system import missing_extra
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AT_ONCE = 100
-"""Rows per group, as the library writes images: a reader loads a whole group for one row."""
+"""Most rows per group, as the library writes images: a reader loads a whole group for one row."""
+
+_GROUP_NBYTES = 32 << 20
+"""Bytes of images after which a group ends."""
 
 _ARROW = {"int64": "int64", "float64": "float64", "bool": "bool_", "text": "string"}
 _VALUES = {"int64": "int64", "float64": "float64", "bool": "bool", "text": "string"}
@@ -92,13 +94,25 @@ def arrow_schema(contents: Contents) -> pa.Schema:
 
 
 def record_batches(schema: pa.Schema, samples: Iterable[Sample]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows as Arrow data, `AT_ONCE` at a time."""
+    """Yield the rows as Arrow data, in groups."""
     pa = load_arrow()
-    rest = iter(samples)
-    while some := list(islice(rest, AT_ONCE)):
+    for some in _groups(samples):
         rows = [_row(sample, schema.names) for sample in some]
         arrays = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(schema)]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    group: list[Sample] = []
+    nbytes = 0
+    for sample in samples:
+        group.append(sample)
+        nbytes += len(sample.image)
+        if len(group) == AT_ONCE or nbytes >= _GROUP_NBYTES:
+            yield group
+            group, nbytes = [], 0
+    if group:
+        yield group
 
 
 def _row(sample: Sample, names: list[str]) -> list[Any]:

@@ -138,7 +138,8 @@ class ImageFolder(Format):
         """
         made: dict[tuple[int, int], str] = {}
         for split in splits:
-            for name, class_folder in zip(self.contents.classes, self._folders, strict=True):
+            names = () if split in self.contents.unlabelled else self.contents.classes
+            for name, class_folder in [("", ""), *zip(names, self._folders, strict=False)]:
                 path = os.path.join(folder, os.fsencode(split), os.fsencode(class_folder))
                 try:
                     os.makedirs(path, exist_ok=True)

@@ -23,7 +23,7 @@ ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 """Format of the images -> ending of their names."""
 
 _SAVING: dict[str, dict[str, Any]] = {
-    "png": {},
+    "png": {"compress_level": 3},  # of photos: 2 % larger than 6, in less than half the time
     "jpeg": {"quality": 90},
     "webp": {"lossless": True, "exact": True},  # the colors of transparent pixels, too
 }

@@ -19,6 +19,7 @@ import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.packing import members, pack
 from helpers.running import Run
+from helpers.s3server import S3Server
 from helpers.tabled import listed, write_table
 from numpy.typing import NDArray
 from PIL import Image
@@ -30,6 +31,7 @@ from batchify.choices import EXPORT_FORMATS, ExportFormat
 Row = tuple[bytes | NDArray[Any], Any, str]
 """An image file or its pixels, the label, the path."""
 
+SUFFIXES = {"npz": ".npz"}
 SIZE = ("--target-size", "12x10")
 
 
@@ -116,7 +118,7 @@ def test_rows_are_read_back(photos: Path, tmp_path: Path, store: Any) -> None:
     for name in names:
         targets = []
         for path in (out, shards):
-            target = tmp_path / f"{name}-{path.stem}"
+            target = tmp_path / f"{name}-{path.stem}{SUFFIXES.get(name, '')}"
             size = {} if name == "npz" else {"shard_size": "1kB"}
             found = batchify.export(path, target, format=name, workers=1, **size)  # type: ignore[arg-type]
             assert found.rows == {"train": 12, "validation": 3}
@@ -288,7 +290,7 @@ def test_labels_weights_and_columns_have_their_place(tmp_path: Path) -> None:
         )  # fmt: skip
         made = {}
         for name in ("webdataset", "parquet", "npz", "mds", "tfrecord", "arrow"):
-            made[name] = tmp_path / f"{kind}-{name}"
+            made[name] = tmp_path / f"{kind}-{name}{SUFFIXES.get(name, '')}"
             batchify.export(out, made[name], format=name, workers=1)
         with pytest.raises(batchify.OptionError, match="no place for labels that are not classes"):
             batchify.export(out, tmp_path / "x", format="imagefolder")
@@ -329,13 +331,15 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
     (tmp_path / "taken.partial").mkdir()
+    (tmp_path / "folder.npz").mkdir()
     assert run("export", "out.h5", "done", "--format", "mds").returncode == 0
     folder = ("--format", "imagefolder")
     for code, text, arguments in [
         (1, "pass --overwrite to replace it", ("out.h5", "done", "--format", "parquet")),
         (1, "no export of batchify", ("out.h5", "other", *folder, "--overwrite")),
         (1, "is not a folder", ("out.h5", "out.h5", *folder, "--overwrite")),
-        (1, "is not a regular file", ("out.h5", "done", "--format", "npz")),
+        (1, "is not a regular file", ("out.h5", "folder.npz", "--format", "npz")),
+        (2, "must end with .npz", ("out.h5", "out.h5", "--format", "npz", "--overwrite")),
         (1, "has something else in it", ("out.h5", "taken", *folder)),
         (1, "there is no folder", ("out.h5", "none/x", *folder)),
         (1, "is a URL", ("out.h5", "s3://bucket/x", *folder)),
@@ -368,13 +372,34 @@ def test_a_split_may_be_empty_or_without_labels(tmp_path: Path, name: ExportForm
     data = encoded(photo(20, 20), "PNG")
     for path in ("train/cat/a.png", "train/dog/b.png", "test/c.png"):
         save(tmp_path / "data" / path, data)
-    out, target = tmp_path / "out.h5", tmp_path / "target"
+    out, target = tmp_path / "out.h5", tmp_path / f"target{SUFFIXES.get(name, '')}"
+    if name != "npz":
+        target.mkdir()  # an empty folder is no loss
     batchify.build(tmp_path / "data", out, target_size=(12, 10), validation_split=0.0)
     assert batchify.export(out, target, format=name, workers=1).rows == {"train": 2, "test": 1}
     if name == "imagefolder":
         found = {path.relative_to(target).as_posix() for path in target.rglob("*.png")}
         assert found == {"train/cat/a.png", "train/dog/b.png", "test/c.png"}
+        assert os.listdir(target / "test") == ["c.png"]
     elif name == "webdataset":
         assert [list(more) for _, more in read_tars(target, "test")] == [["json"]]
     elif name == "parquet":
+        assert sorted(os.listdir(tmp_path)) == ["data", "out.h5", "target"]
         assert parquet.read_table(target / "test-00000.parquet")["label"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("store", ["decoded", "encoded"])
+def test_a_url_of_shards_gives_the_same(
+    s3: S3Server, photos: Path, tmp_path: Path, store: Any
+) -> None:
+    """As the shards on this machine, also with originals of the dataset."""
+    shards = tmp_path / "shards"
+    batchify.build_shards(photos, shards, shards=2, target_size=(12, 10), store=store)
+    s3.put("bucket", {f"a/{name}": data for name, data in tree(shards).items()})
+    for i, options in enumerate(
+        [{"format": "mds", "shard_size": 2000}, {"format": "imagefolder", "source": photos}]
+    ):
+        targets = [tmp_path / f"{kind}{i}" for kind in ("local", "remote")]
+        for path, target in zip((shards, "s3://bucket/a"), targets, strict=True):
+            batchify.export(path, target, workers=1, **options)  # type: ignore[arg-type]
+        assert tree(targets[0]) == tree(targets[1])

@@ -465,7 +465,7 @@ WAYS = [
           f"build out/copy out/shards {_SIZE} --shards 3 --workers 1 --check",
           f"build out/copy out/shards {_SIZE} --shards 3 --workers 1 --overwrite"), shown=True),
     Case("exported", (f"build photos out/a.h5 {_SIZE} --workers 1", *(
-        f"export out/a.h5 out/{name} --format {name} --workers 1"
+        f"export out/a.h5 out/a.{name} --format {name} --workers 1"
         for name in ("imagefolder", "webdataset", "mds", "tfrecord", "npz")
     ))),
     Case("sheet", (f"build zoo out/a.h5 {_SIZE} --workers 1",
