@@ -24,6 +24,8 @@ from batchify.image_options import RECORDED_MAX_PIXELS, DecodeOptions, StoreOpti
 
 BATCH_SIZE = 33
 
+_ROWS_NBYTES = 1 << 20
+
 PROCESS_NBYTES = 70 << 20
 """Memory of a process of a build before its first image (measured: 55 to 65 MiB)."""
 
@@ -98,6 +100,16 @@ class BuildOptions(choices.ShortRepr):
     def batch_nbytes(self) -> int:
         """Bytes of a batch of decoded images."""
         return self.batch_size * self.image_nbytes
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that a process decodes before it writes them: a batch, or more if images are small.
+
+        Encoded files have any size, whatever their images are decoded to.
+        """
+        if self.store.is_encoded:
+            return self.batch_size
+        return max(self.batch_size, _ROWS_NBYTES // self.image_nbytes)
 
     def _check_keras_utils(self) -> None:
         """Refuse options that Keras' image_dataset_from_directory has no counterpart for."""

@@ -198,7 +198,7 @@ class _Production:
             plan.dataset.source,
             plan.options.decode,
             plan.options.store,
-            plan.options.batch_size,
+            plan.options.rows_at_once,
             work.path,
             work.rows.row_offsets,
             self.run.skip,

@@ -59,6 +59,7 @@ class PixelWriter:
         self, store: StoreOptions, decode: DecodeOptions, transform: Transform | None = None
     ) -> None:
         self._transform = transform
+        self._copies = store.dtype == "uint8" and transform is None
         self._scales = decode.depth == "scale"
         self._factor = store.scale
         self._factors = {}
@@ -78,6 +79,9 @@ class PixelWriter:
             If a pixel does not fit, or if rows have 16 bits and only 8 of them were decoded.
         """
         pixels = decoded.pixels
+        if self._copies and pixels.dtype == out.dtype and pixels.shape == out.shape:
+            out[...] = pixels
+            return
         if self.keeps_deep and decoded.flags & CUT:
             raise BadImageError(
                 "only the high 8 bits of its channels are decoded, and --dtype or --rescale is for "
@@ -284,7 +288,7 @@ class BatchReader:
         records = [ImageRecord(0, (0, 0), 0)] * count
         bad: dict[int, str] = {}
         kept: dict[int, bytes] = {}
-        wanted = [file for i, file in enumerate(files) if i not in refused]
+        wanted = [file for i, file in enumerate(files) if i not in refused] if refused else files
         contents = self._source.read_files(wanted, self._options.max_file_size)
         for i in range(count):
             mark(i)
@@ -327,9 +331,10 @@ class BatchReader:
         if masks:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
             kept = {i: content for i, content in kept.items() if i not in bad}
-        losses = (each.lost.of(files[i].path) for i, each in enumerate(records) if i not in bad)
-        lost = sum((each for each in losses if each is not NOTHING_LOST), start=NOTHING_LOST)
-        damaged = {i: r.lost.complaint for i, r in enumerate(records) if r.lost.damaged}
+        losses = {i: r.lost for i, r in enumerate(records) if r.lost is not NOTHING_LOST}
+        counted = (each.of(files[i].path) for i, each in losses.items() if i not in bad)
+        lost = sum(counted, start=NOTHING_LOST)
+        damaged = {i: each.complaint for i, each in losses.items() if each.damaged}
         return Batch(columns, sorted(bad.items()), kept, lost, damaged)
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:

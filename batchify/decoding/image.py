@@ -23,8 +23,8 @@ How special images are decoded, each counted by a flag:
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -135,11 +135,9 @@ def decode_image(
     BadImageError
         With the reason, for anything that Pillow raises.
     """
-
-    def read(image: ImageFile.ImageFile) -> Decoded:
-        return _decoded(image, data, options, fit=fit, deep=deep)
-
-    found, is_truncated = read_truncated(data, options, read)
+    found, is_truncated = read_truncated(
+        data, options, lambda image: _decoded(image, data, options, fit=fit, deep=deep)
+    )
     return found._replace(flags=found.flags | TRUNCATED) if is_truncated else found
 
 
@@ -151,15 +149,15 @@ def read_truncated(
     Raises
     ------
     BadImageError
-        As `open_image`; and if the file is incomplete, unless the options accept it.
+        As `read_opened`; and if the file is incomplete, unless the options accept it.
     """
     try:
         return read_image(data, options, read), False
     except DamagedError as error:
         content = Content(without_metadata(data) or data)
         try:
-            with accepting_truncated(content), open_image(content, options) as image:
-                found = read(image)
+            with accepting_truncated(content):
+                found = read_opened(content, options, read)
         except (BadImageError, EOFError):
             raise error from None
         if options.truncated == "error":
@@ -175,50 +173,47 @@ def read_image(
     Raises
     ------
     BadImageError
-        As `open_image`.
+        As `read_opened`.
     """
     try:
-        with open_image(io.BytesIO(data), options) as image:
-            return read(image)
+        return read_opened(io.BytesIO(data), options, read)
     except DamagedError:
         plain = without_metadata(data)
         if plain is None:
             raise
-    with open_image(io.BytesIO(plain), options) as image:
-        return read(image)
+    return read_opened(io.BytesIO(plain), options, read)
 
 
-@contextmanager
-def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFile.ImageFile]:
-    """Open an image of an allowed format and size; nothing is decoded yet.
+def read_opened(
+    content: io.BytesIO, options: DecodeOptions, read: Callable[[ImageFile.ImageFile], _Result]
+) -> _Result:
+    """Open an image of an allowed format and size; return the result of `read`, which decodes it.
 
     Raises
     ------
     BadImageError
-        With the reason, for anything that Pillow raises while the image is open.
+        With the reason, for anything that Pillow raises.
     MemoryError
         If it is true: there is not enough for the pixels, and the image is not at fault.
     """
-    nbytes = 0
+    data, nbytes = content.getvalue(), 0
     complaints: list[str] = []
     try:
-        with (
-            caught_complaints(content.getvalue()) as complaints,
-            _opened(content, options) as image,
-        ):
+        with caught_complaints(data) as complaints:
+            image = _opened(content, data, options)
             nbytes = _pixel_nbytes(image)
             check_size_limits(*image.size, options)
             _check_memory(nbytes, image, options)
-            check_opened(image, content.getvalue())
+            check_opened(image, data)
             if image.format == "TIFF":
                 _check_tiff(image, options)
-            yield image
+            return read(image)
     except BadImageError:
         raise
     except UnidentifiedImageError:
-        raise BadImageError(why_refused(content.getvalue(), options)) from None
+        raise BadImageError(why_refused(data, options)) from None
     except MemoryError as error:
-        if _is_short_of(2 * nbytes + len(content.getvalue())):
+        if _is_short_of(2 * nbytes + len(data)):
             raise
         raise BadImageError(NO_MEMORY) from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
@@ -226,23 +221,25 @@ def open_image(content: io.BytesIO, options: DecodeOptions) -> Iterator[ImageFil
         raise DamagedError(f"cannot be decoded: {_one_line(error)}{said}") from error
 
 
-def _opened(content: io.BytesIO, options: DecodeOptions) -> ImageFile.ImageFile:
-    """Open an image of any size; the caller checks the limits of the options."""
-    formats = openable_formats(content.getvalue(), options)
-    try:
-        image = Image.open(content, formats=formats)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        prefix = content.getvalue()[:16]
-        for name in formats:
-            factory, accept = Image.OPEN.get(name, (None, None))
-            if factory is not None and (accept is None or accept(prefix) is True):
+def _opened(content: io.BytesIO, data: bytes, options: DecodeOptions) -> ImageFile.ImageFile:
+    """Open an image of any size, as `PIL.Image.open`; the caller checks the limits."""
+    prefix = data[:16]
+    for name in openable_formats(data, options):
+        if name not in Image.OPEN:
+            Image.preinit()  # the frequent formats
+        if name not in Image.OPEN:
+            Image.init()
+        factory, accept = Image.OPEN[name]
+        try:
+            accepted = accept is None or accept(prefix)
+            if accepted and not isinstance(accepted, str):  # a text says what Pillow lacks
                 content.seek(0)
                 image = factory(content, "")
-                break
-        else:
-            raise
-    image.decodermaxblock = READ_NBYTES
-    return image
+                image.decodermaxblock = READ_NBYTES
+                return image
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            pass  # another format, maybe
+    raise UnidentifiedImageError
 
 
 def _pixel_nbytes(image: Image.Image) -> int:
@@ -292,18 +289,24 @@ def _decoded(
         values = np.asarray(image)
         if clipped := int(np.count_nonzero(values > _MAX_BYTE)):
             flags, lost = flags | CLIPPED, Lost(clipped, values.size)
-    pixels = np.asarray(converted(image, options, flags, modes, fit=fit))
+    pixels = _as_array(converted(image, options, flags, modes, fit=fit))
     if image.format == "PNG" and exif_orientation(image) > 1:
         flags |= EXIF_ROTATED
-    if pixels.dtype != np.uint8:
+    if pixels.itemsize > 1:
         pixels = _deep_pixels(pixels, flags)
     if complaints := heard():
         lost += Lost(damaged=1, complaint=complaints[0])
     if flags & PAGES:
         lost += Lost(pages=tiff_pages(data) - 1)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
     return Decoded(pixels, (height, width), flags, lost)
+
+
+def _as_array(image: Image.Image) -> NDArray[Any]:
+    """Return the pixels of an image, shape (H, W, C)."""
+    if image.mode not in ("RGB", "RGBA", "L"):
+        return np.asarray(image)[:, :, np.newaxis]
+    width, height = image.size  # the rest is what numpy.asarray takes longer for
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, -1)
 
 
 def flags_to_decode(image: ImageFile.ImageFile, options: DecodeOptions) -> int:

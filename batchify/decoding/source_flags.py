@@ -32,6 +32,8 @@ def source_flags(image: ImageFile.ImageFile) -> int:
     """Return the flags of an image that is opened, but not loaded."""
     mode, info = image.mode, image.info
     flags = _MODE_FLAGS.get(mode, 0)
+    if image.format == "JPEG":
+        return flags | EXIF_ROTATED if exif_orientation(image) > 1 else flags
     if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
         flags = GREY | SIXTEEN_BIT  # mode I of Pillow has 16 bits only in a PPM
     elif not flags & THIRTY_TWO_BIT and _is_cut(image):
@@ -76,7 +78,7 @@ def _is_cut(image: ImageFile.ImageFile) -> bool:
 
 def exif_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 if there is none, or it cannot be read."""
-    if not _EXIF_KEYS.intersection(image.info) and image.format != "TIFF":
+    if _EXIF_KEYS.isdisjoint(image.info) and image.format != "TIFF":
         return 1
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)

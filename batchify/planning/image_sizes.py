@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from batchify.common.text import plural
-from batchify.decoding.image import open_image
+from batchify.decoding.image import read_opened
 from batchify.errors import BadImageError
 from batchify.planning.plan import BuildPlan
 
@@ -42,11 +42,9 @@ def sample_sizes(plan: BuildPlan) -> Counter[Size]:
         nbytes = min(options.max_file_size, _MAX_NBYTES)
         for data in reader.read_files(samples.files(chosen), nbytes):
             if not isinstance(data, BadImageError):
-                with (
-                    contextlib.suppress(BadImageError),
-                    open_image(io.BytesIO(data), options) as image,
-                ):
-                    found[image.height, image.width] += 1
+                with contextlib.suppress(BadImageError):
+                    width, height = read_opened(io.BytesIO(data), options, lambda image: image.size)
+                    found[height, width] += 1
             if found and time.monotonic() > deadline:
                 break
     return found

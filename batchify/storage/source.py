@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from batchify.errors import BadImageError, DatasetError, DatasetIOError
@@ -210,8 +211,7 @@ class ReadAhead:
         max_nbytes: int,  # noqa: ARG002 - that of the run
     ) -> Iterator[bytes | BadImageError]:
         """Yield the content of the next files of the task, or why it cannot be read."""
-        for _ in files:
-            yield next(self._contents)
+        return islice(self._contents, len(files))
 
     def file_sizes(self, files: Sequence[SourceFile]) -> Iterator[int]:
         """Yield the size of each file."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 
 UNKNOWN = 0
 """The stamp of a file that must be read to see whether it changed."""
+
+_MOST = (1 << 64) - 1
 
 SETTLED_NS = 60 * 10**9
 """A file that changed within a minute before it was read has no stamp.
@@ -33,8 +34,7 @@ def file_stamp(status: os.stat_result, *place: int) -> int:
     if sys.platform == "win32" or not (status.st_ino and status.st_ctime_ns):
         return UNKNOWN
     numbers = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, *place)
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    return int.from_bytes(digest[:8], "little")
+    return hash(numbers) & _MOST  # of numbers, it is the same in every process
 
 
 def settled_stamp(status: os.stat_result, read_ns: int, *place: int) -> int:
