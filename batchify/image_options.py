@@ -18,6 +18,9 @@ from batchify.errors import OptionError
 
 MIB = 1 << 20
 
+IMAGE_TIMEOUT_S = 120.0
+"""Far more than it takes to read and decode any image within the limits of `DecodeOptions`."""
+
 MAX_PIXELS = 2 * 89_478_485
 """The default of `DecodeOptions.max_pixels`: where Pillow, and so Keras, refuses an image."""
 

@@ -20,17 +20,15 @@ from batchify.choices import (
 )
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import OptionError
-from batchify.image_options import RECORDED_MAX_PIXELS, DecodeOptions, StoreOptions
+from batchify.image_options import IMAGE_TIMEOUT_S, RECORDED_MAX_PIXELS, DecodeOptions, StoreOptions
 
 BATCH_SIZE = 33
 
 _ROWS_NBYTES = 1 << 20
+"""Rows that are written at once: a file of small images would be written in many small pieces."""
 
 PROCESS_NBYTES = 70 << 20
 """Memory of a process of a build before its first image (measured: 55 to 65 MiB)."""
-
-IMAGE_TIMEOUT_S = 120.0
-"""Far more than it takes to read and decode any image within the limits of `DecodeOptions`."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -42,7 +42,8 @@ from batchify.errors import (
     WorkerDiedError,
     issue_warnings,
 )
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
+from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.options import BuildOptions, RunOptions
 from batchify.planning.duplicates import check_apart
 from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import plan_with_workers

@@ -33,7 +33,8 @@ from batchify.format.checksums import content_digest
 from batchify.format.images import damaged_images
 from batchify.format.reader import Reader
 from batchify.format.rows import RowReader
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
+from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.options import BuildOptions, RunOptions
 from batchify.planning.plan import BuildPlan, SplitPlan
 from batchify.planning.planner import plan_with_workers
 from batchify.storage.transfer import local_copy

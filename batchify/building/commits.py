@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.building.jobs import FilledRows, RowFlags, RowStamps
+from batchify.building.fill import FilledRows
+from batchify.building.jobs import RowFlags, RowStamps
 from batchify.errors import ResumeError
 from batchify.format import schema
 from batchify.format.rows import RowReader

@@ -17,7 +17,7 @@ from batchify.options import RunOptions
 from batchify.planning.plan import BuildPlan
 
 if TYPE_CHECKING:
-    from batchify.building.jobs import FilledRows
+    from batchify.building.fill import FilledRows
 
 
 class BadImages:

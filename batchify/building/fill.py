@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from batchify.building.jobs import FilledRows
 from batchify.datasets.tasks import FileTask, StampKeeper, name_file
 from batchify.decoding.batch import BatchReader, ImageRecord
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
-from batchify.decoding.losses import NOTHING_LOST
+from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format.rows import ImageRows, RowWriter, put_images, put_in_slots
@@ -24,6 +23,35 @@ from batchify.workers.pool import NOTHING, Mark
 
 if TYPE_CHECKING:
     from batchify.building.old_rows import OldRows
+
+
+@dataclass(frozen=True, slots=True)
+class FilledRows:
+    """Consecutive rows of a split that were written.
+
+    Parameters
+    ----------
+    bad : tuple of (int, Skipped)
+        Rows whose file failed.
+    continued, copied : int
+        How many images were copied from unfinished builds, and from a finished file.
+    sums : ChannelSums
+        Sums over the images that did not fail, including copied ones.
+    lost : Lost
+        What the decoded images lost, without copied ones.
+    stamps : tuple of int
+        See `FileTask.row_stamps`; empty if they are not known.
+    """
+
+    split: str
+    start: int
+    stop: int
+    bad: tuple[tuple[int, Skipped], ...]
+    continued: int = 0
+    copied: int = 0
+    sums: ChannelSums = field(default_factory=ChannelSums)
+    lost: Lost = NOTHING_LOST
+    stamps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -19,7 +19,6 @@ from batchify.datasets.tasks import FileTask, ReadingJob, StampKeeper, name_file
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
 from batchify.decoding.fidelity import SAME
-from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.decoding.pillow_settings import pillow_for_decoding
 from batchify.errors import BadImageError, Skipped
 from batchify.format.rows import ImageRows, RowReader
@@ -41,35 +40,6 @@ RowStamps = dict[str, NDArray[np.uint64]]
 
 FILL = "batchify.building.fill"
 """The module of the fill job: workers that start before the plan is made import it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilledRows:
-    """Consecutive rows of a split that were written.
-
-    Parameters
-    ----------
-    bad : tuple of (int, Skipped)
-        Rows whose file failed.
-    continued, copied : int
-        How many images were copied from unfinished builds, and from a finished file.
-    sums : ChannelSums
-        Sums over the images that did not fail, including copied ones.
-    lost : Lost
-        What the decoded images lost, without copied ones.
-    stamps : tuple of int
-        See `FileTask.row_stamps`; empty if they are not known.
-    """
-
-    split: str
-    start: int
-    stop: int
-    bad: tuple[tuple[int, Skipped], ...]
-    continued: int = 0
-    copied: int = 0
-    sums: ChannelSums = field(default_factory=ChannelSums)
-    lost: Lost = NOTHING_LOST
-    stamps: tuple[int, ...] = ()
 
 
 class Stale(NamedTuple):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from batchify.building.commits import Commits, join_runs
-from batchify.building.jobs import FilledRows, RowFlags, RowStamps, Stale, count_rows, runs
+from batchify.building.fill import FilledRows
+from batchify.building.jobs import RowFlags, RowStamps, Stale, count_rows, runs
 from batchify.building.journal import Journal, header, is_same_plan
 from batchify.building.target import PARTIAL, Target, kept_files
 from batchify.common import durable, system

@@ -28,8 +28,9 @@ from batchify.datasets.discovery import holds_shards, is_dataset
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.loading.shards import open_copy, open_folder
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.options import BuildOptions
 from batchify.planning.groups import check_groups
 from batchify.planning.planner import plan_with_workers
 from batchify.workers import engine

@@ -106,7 +106,7 @@ def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]
 
     def mark(split: SplitFacts) -> NDArray[np.bool_]:
         is_lost = np.zeros(1 << 16, np.bool_)  # by flags, since few values occur
-        for flags in np.unique(split.flags).tolist():
+        for flags in np.flatnonzero(np.bincount(split.flags)).tolist():
             is_lost[flags] = loss.is_lost(flags, facts.decode, facts.store)
         return is_lost[split.flags] & (split.sizes[:, 0] > 0)
 

@@ -29,7 +29,8 @@ from batchify.datasets.dataset import Annotations, Dataset, join_samples
 from batchify.datasets.discovery import discover, open_tree
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.format.reader import Reader
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.options import BuildOptions
 from batchify.planning.planner import drawn_dataset
 from batchify.storage.tree import Tree
 from batchify.workers import engine

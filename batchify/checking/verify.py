@@ -23,8 +23,9 @@ from batchify.format.config import recorded_options
 from batchify.format.images import damaged_images
 from batchify.format.reader import OTHER_BUILD, Reader, is_listed
 from batchify.format.shard_index import INDEX_NAME, ShardFile, ShardIndex, ShardPath
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.loading.shards import Part, open_copy, open_folder, read_index_bytes
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.options import BuildOptions
 from batchify.storage.transfer import local_copy
 from batchify.workers import engine
 

@@ -23,7 +23,8 @@ from batchify.common.keywords import (
     option_default,
 )
 from batchify.common.presets import PRESETS
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.options import BuildOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

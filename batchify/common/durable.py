@@ -319,7 +319,7 @@ def check_output_path(
     OutputIOError
         If its folder cannot be written.
     """
-    from batchify.common.paths import is_url, shown_url  # urllib imports email
+    from batchify.common.paths import is_url, shown_url  # a worker needs no urllib
 
     name, target = printable(os.fsencode(path)), os.path.realpath(os.fsencode(path))
     if not os.fsdecode(path).lower().endswith(suffixes):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from batchify.common.text import printable
 
@@ -90,6 +89,8 @@ def local_path(location: Path) -> str:
     text = os.fsdecode(location)
     if not _URL.match(text) or scheme_of(text) != "file":
         return text
+    from urllib.request import url2pathname  # which imports http, email and ssl
+
     return url2pathname(urlsplit(text).path)
 
 

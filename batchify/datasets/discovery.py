@@ -24,7 +24,7 @@ from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning, DatasetError, FileAccessError, FileMissingError
 from batchify.format.shard_index import INDEX_NAME, is_shard_folder
-from batchify.options import IMAGE_TIMEOUT_S
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind, list_archive
 from batchify.storage.patterns import PathFilter
 from batchify.storage.tree import FOLLOW_LINKS, FolderTree, Tree
@@ -239,6 +239,8 @@ def _check_loose(walk: Walk, layout: Layout, found: FoundSamples, *, asks: bool)
 
 def _check_shared(walk: Walk, layout: Layout, found: FoundSamples) -> None:
     """Refuse a split that shares no class with train: its folders are probably no classes."""
+    if len(found.splits) < 2:
+        return
     labels = found.samples.labels
     classes = {
         split: [found.classes[i] for i in np.unique(labels[rows]).tolist() if i >= 0]

@@ -30,7 +30,8 @@ from batchify.datasets.roles import Roles, find_roles
 from batchify.datasets.tables import open_table
 from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.options import BuildOptions
 from batchify.storage.tree import Tree
 
 _SHOWN_FOLDS = 20

@@ -6,18 +6,21 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
-from batchify.datasets.dataset import Dataset
 from batchify.errors import BadImageError
 from batchify.storage.source import FileReader, Source, SourceFile, StampedReader
 from batchify.storage.stamps import UNKNOWN
-from batchify.workers import engine
 from batchify.workers.pool import NOTHING, Mark
+
+if TYPE_CHECKING:  # a worker needs neither
+    from batchify.datasets.dataset import Dataset
+    from batchify.workers.engine import Workers
 
 _MASK_FACTOR = 0x9E3779B97F4A7C15
 """Any odd number: a file and its mask that change places have another stamp."""
@@ -146,7 +149,7 @@ class HashJob(ReadingJob):
 def hash_samples(
     dataset: Dataset,
     max_file_size: int,
-    workers: engine.Workers,
+    workers: Workers,
     report: ProgressCallback = lambda _: None,
 ) -> NDArray[np.uint8]:
     """Return the SHA-256 of each sample's content, shape (n, 32); zeros if it cannot be read.

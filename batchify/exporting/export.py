@@ -29,9 +29,9 @@ from batchify.exporting.pieces import cut, file_sizes, row_digests, with_origina
 from batchify.exporting.report import ExportReport
 from batchify.exporting.rows import Contents, check_image_format, find_contents
 from batchify.exporting.task import ExportJob
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.open import open as open_file
-from batchify.options import IMAGE_TIMEOUT_S
 from batchify.storage.source import FolderSource
 from batchify.storage.tree import Tree
 from batchify.workers.engine import Workers

@@ -25,7 +25,8 @@ from batchify.decoding.formats import check_extensions
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.errors import DatasetError
 from batchify.format import schema
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions
+from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.options import BuildOptions
 from batchify.planning.limits import draw_samples
 from batchify.planning.plan import BuildPlan, split_plan
 from batchify.planning.policies import Indices, keras_order

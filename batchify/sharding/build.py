@@ -27,7 +27,8 @@ from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError, issue_warnings
 from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME
-from batchify.options import IMAGE_TIMEOUT_S, BuildOptions, RunOptions
+from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.options import BuildOptions, RunOptions
 from batchify.planning.duplicates import check_apart, stored_digests
 from batchify.planning.planner import plan_with_workers
 from batchify.sharding.executors import build_elsewhere, connect_workers

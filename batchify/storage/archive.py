@@ -21,7 +21,7 @@ from batchify.errors import (
     DatasetNotFoundError,
     Skipped,
 )
-from batchify.options import IMAGE_TIMEOUT_S
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage import tar_reader, zip_reader
 from batchify.storage.archive_file import ArchiveFile, Stamp
 from batchify.storage.hidden import is_hidden

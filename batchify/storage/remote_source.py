@@ -19,7 +19,7 @@ from batchify.errors import (
     RemoteError,
     Skipped,
 )
-from batchify.options import IMAGE_TIMEOUT_S
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.listed_tree import ListedTree
 from batchify.storage.remote_store import (
     PATIENCE_S,

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from batchify.errors import BadImageError, DatasetError, DatasetIOError
-from batchify.options import IMAGE_TIMEOUT_S
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.outage import PATIENCE_S, wait_out
 from batchify.storage.stamps import UNKNOWN, file_stamp, settled_stamp
 

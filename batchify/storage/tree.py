@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from batchify.common.paths import is_within
 from batchify.common.text import printable
 from batchify.errors import DatasetNotFoundError, Skipped
-from batchify.options import IMAGE_TIMEOUT_S
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.outage import is_outage, wait_out
 from batchify.storage.source import FolderSource, Source, is_folder_at
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from batchify.errors import BatchifyWarning, WorkerDiedError, WorkersKilledError
-from batchify.options import IMAGE_TIMEOUT_S
+from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.workers.capacity import MOST, find_capacity
 from batchify.workers.pool import NOTHING, Crumb, Job, Pool, WorkerThread, death_text
 from batchify.workers.watch import Watch

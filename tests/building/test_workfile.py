@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchify.building.jobs import FilledRows
+from batchify.building.fill import FilledRows
 from batchify.building.journal import Journal, header
 from batchify.building.target import Target
 from batchify.building.workfile import COMMIT_NBYTES, WorkFile

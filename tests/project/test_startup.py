@@ -31,10 +31,22 @@ def test_help_imports_nothing_heavy(statement: str) -> None:
     ("module", "others"),
     [
         # A worker decodes and writes by offset; h5py would cost it memory and a moment.
-        ("batchify.building.fill", ("h5py", "click", "batchify.planning.plan", "email")),
+        (
+            "batchify.building.fill",
+            (
+                "h5py",
+                "click",
+                "email",
+                "batchify.planning.plan",
+                "batchify.building.jobs",
+                "batchify.datasets.dataset",
+                "batchify.options",
+                "batchify.workers.engine",
+            ),
+        ),
         # HDF5 loads while workers start, and asyncio is for URLs alone.
-        ("batchify.building.build", ("h5py", "asyncio")),
-        ("batchify.sharding.task", ("h5py", "asyncio")),
+        ("batchify.building.build", ("h5py", "asyncio", "http", "ssl")),
+        ("batchify.sharding.task", ("h5py", "asyncio", "http", "ssl")),
     ],
 )
 def test_modules_import_only_what_they_need_at_once(module: str, others: tuple[str, ...]) -> None:
