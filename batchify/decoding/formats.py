@@ -99,7 +99,7 @@ def openable_formats(data: bytes, options: DecodeOptions) -> tuple[str, ...]:
     BadImageError
         If it needs a plugin that decodes when it opens, and is larger than the limits.
     """
-    extra = _extra(data)
+    extra = _extra(data) if options.plugins else ""
     if extra not in options.plugins or not _load(extra):
         return ALLOWED_FORMATS
     if extra == "jxl":
