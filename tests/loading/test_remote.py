@@ -235,7 +235,7 @@ def test_a_store_that_stays_away_is_an_error_and_the_epoch_continues(
 @pytest.mark.usefixtures("local")
 def test_the_example_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """With the shards of a bucket."""
-    page = (Path(batchify.__file__).parent / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(batchify.__file__).parent / "docs" / "distributed.md").read_text(encoding="utf-8")
     section = page.split("## From a bucket")[1]
     exec(section.split("```text")[1].split("```")[0], {})
     assert capsys.readouterr().out == "(32, 64, 64, 3)\n" * 2 + "(8, 64, 64, 3)\n"

@@ -116,7 +116,7 @@ def test_a_killed_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> No
 
 def test_the_script_of_the_documentation_runs_in_two_processes(tmp_path: Path) -> None:
     """As it does in one."""
-    page = Path(batchify.__file__).parent / "docs" / "training.md"
+    page = Path(batchify.__file__).parent / "docs" / "distributed.md"
     blocks = page.read_text(encoding="utf-8").split("```python\n")
     (script,) = [text.split("```")[0] for text in blocks if "init_process_group()\n" in text]
     (tmp_path / "train.py").write_text(script)
