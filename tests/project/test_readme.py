@@ -151,13 +151,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_every_training_loop_runs(built: Path, name: str) -> None:
-    """The one of each framework, where it is installed; PyTorch has five, Keras has six."""
+    """The one of each framework, where it is installed; torchvision has two, PyTorch five, Keras six."""
     loops = [
         (frameworks_of(text), text)
         for kind, text in BLOCKS
         if kind == "python" and frameworks_of(text)[:1] == [name]
     ]
-    assert len(loops) == {"torch": 5, "keras": 6}.get(name, 1)
+    assert len(loops) == {"torchvision": 2, "torch": 5, "keras": 6}.get(name, 1)
     for needed, text in loops:
         for each in {*needed, "torch"} if name == "keras" else needed:
             if importlib.util.find_spec(each) is None:
