@@ -151,7 +151,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_every_training_loop_runs(built: Path, name: str) -> None:
-    """The one of each framework, where it is installed; torchvision has two, PyTorch five, Keras six."""
+    """The one of each, where it is installed; torchvision has two, PyTorch five, Keras six."""
     loops = [
         (frameworks_of(text), text)
         for kind, text in BLOCKS
