@@ -203,7 +203,8 @@ _Found = tuple[str, int, Iterator[Finding]]
 
 
 def _find_leaks(files: Sequence[FoldFile]) -> Iterator[_Found]:
-    """Find images that are in the validation splits of several files."""
+    """Find images that are in the validation splits of several folds."""
+    files = list({file.fold: file for file in reversed(files)}.values())[::-1]
     by_content = _shared([file.contents for file in files])
     if by_content:
         count = plural(len(by_content), "image")
@@ -264,7 +265,8 @@ def _find_mismatches(files: Sequence[FoldFile]) -> Iterator[_Found]:
     first = files[0]
     for file, other in pairwise(files):
         if file.fold == other.fold:
-            yield f"{file.shown} and {other.shown} are both fold {file.fold}", 1, iter(())
+            both = f"{file.shown} and {other.shown} are both fold {file.fold}: give each fold once"
+            yield both, 1, iter(())
     for splits in (("train", "validation"), ("test",)):
         where = " and ".join(splits)
         wanted = first.keys(*splits)

@@ -82,7 +82,7 @@ class Origin:
         cannot import, since it makes them.
     """
 
-    files: tuple[bytes, ...]
+    files: tuple[bytes, ...] = field(repr=False)  # a URL may have a password
     split: str
     digests: tuple[bytes, ...]
     rows: int

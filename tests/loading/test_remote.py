@@ -33,6 +33,7 @@ from batchify.errors import (
     RemoteError,
 )
 from batchify.loading import fetching, providers, stored_array
+from batchify.loading.origin import AS_RECORDED, Origin
 from batchify.loading.split import Split
 from batchify.storage import remote_file
 
@@ -334,6 +335,8 @@ def test_secrets_in_a_url_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
             )
         )
         assert "http://127.0.0.1:9/x" in str(raised.value)
+        origin = Origin((url.encode(),), "train", (), 0, AS_RECORDED, batchify.open)
+        assert "s3cret" not in repr(origin)
 
 
 def read_in_process(train: Split, queue: Any) -> None:
