@@ -206,7 +206,7 @@ class RemoteFile:
                 if isinstance(error, BatchifyError) or is_settled(error) or cut > 2:
                     raise
                 if time.monotonic() + wait_s > end:
-                    raise self._store.unreachable(error) from error
+                    raise self._store.unreachable(error) from self._store.cause(error)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
@@ -222,12 +222,14 @@ class RemoteFile:
                 f"{self.shown} ends early: it was replaced, or its upload was not complete"
             ) from None
         except FileNotFoundError as error:
-            raise FileMissingError(f"there is no file {self.shown}") from error
+            cause = self._store.cause(error)
+            raise FileMissingError(f"there is no file {self.shown}") from cause
         except Exception as error:
             if not is_settled(error):
                 raise
             text = self._store.error_text(error)
-            raise FileAccessError(f"{self.shown} cannot be read: {text}") from error
+            cause = self._store.cause(error)
+            raise FileAccessError(f"{self.shown} cannot be read: {text}") from cause
 
 
 _POLL_S = 1.0
@@ -272,7 +274,7 @@ def names_in(url: str) -> list[str]:
     try:
         entries = store.call("ls", store.root or "/", detail=True)
     except FileNotFoundError as error:
-        raise FileMissingError(f"there is no {store.shown}") from error
+        raise FileMissingError(f"there is no {store.shown}") from store.cause(error)
     except BatchifyError:
         raise
     except Exception as error:
@@ -280,5 +282,5 @@ def names_in(url: str) -> list[str]:
             raise
         raise FileAccessError(
             f"{store.shown} cannot be listed: {store.error_text(error)}"
-        ) from error
+        ) from store.cause(error)
     return sorted(base_name("x://" + entry["name"]) for entry in entries if entry["type"] == "file")

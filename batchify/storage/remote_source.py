@@ -178,7 +178,7 @@ class RemoteReader:
         except BadImageError as error:
             return error
         except TimeoutError as error:
-            raise store.unreachable(error) from error
+            raise store.unreachable(error) from store.cause(error)
 
 
 def _size(file: SourceFile) -> int:
@@ -270,13 +270,13 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
         raise DatasetNotFoundError(
             f"dataset {store.shown} does not exist ({store.error_text(error)}); name a bucket "
             "and a folder in it that has one subfolder per class"
-        ) from error
+        ) from store.cause(error)
     except RemoteError:
         raise
     except Exception as error:
         if not is_settled(error):
             raise
-        raise DatasetError(_refusal(store, error)) from error
+        raise DatasetError(_refusal(store, error)) from store.cause(error)
     if empty:
         raise _nothing(store)
     return tree

@@ -164,7 +164,7 @@ class Store:
                 if isinstance(error, BatchifyError) or is_settled(error):
                     raise
                 if wait_s is None:
-                    raise self.unreachable(error) from error
+                    raise self.unreachable(error) from self.cause(error)
             await asyncio.sleep(wait_s)
         raise AssertionError
 
@@ -191,7 +191,7 @@ class Store:
             async with asyncio.timeout(PATIENCE_S):
                 return await self.retry_async(lambda: self.call_async(method, *args, **kwargs))
         except TimeoutError as error:
-            raise self.unreachable(error) from error
+            raise self.unreachable(error) from self.cause(error)
 
     def retry(self, attempt: Callable[[], T]) -> T:
         """Run a longer transfer, with retries; see `retry_async`."""
@@ -202,7 +202,7 @@ class Store:
                 if isinstance(error, BatchifyError) or is_settled(error):
                     raise
                 if wait_s is None:
-                    raise self.unreachable(error) from error
+                    raise self.unreachable(error) from self.cause(error)
             time.sleep(wait_s)
         raise AssertionError
 
@@ -231,6 +231,10 @@ class Store:
         """Return an error as one line of text, without secrets."""
         return error_text(error, self._secrets)
 
+    def cause(self, error: BaseException) -> BaseException | None:
+        """Return what to raise an error from: None, if a traceback could show secrets of a URL."""
+        return None if self._secrets else error
+
 
 def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     scheme = scheme_of(url)
@@ -248,9 +252,13 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     except ImportError as error:
         raise missing_extra(f"{shown} needs what", extra, error) from error
     except ValueError as error:
-        raise OptionError(f"{shown} is not valid: {error_text(error, secrets)}") from error
-    except Exception as error:  # some connect right away
-        raise RemoteError(f"{shown} cannot be reached: {error_text(error, secrets)}") from error
+        raise OptionError(f"{shown} is not valid: {error_text(error, secrets)}") from (
+            None if secrets else error
+        )
+    except Exception as error:  # noqa: BLE001 - some connect right away
+        raise RemoteError(f"{shown} cannot be reached: {error_text(error, secrets)}") from (
+            None if secrets else error
+        )
     if extra != "remote" and not root.strip("/"):
         raise OptionError(f"{shown} names no bucket")
     return fs, root

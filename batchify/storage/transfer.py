@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from batchify.common import durable
 from batchify.common.paths import DownloadedPath, base_name, is_url, local_path, shown
 from batchify.common.progress import Progress, ProgressCallback
-from batchify.errors import FileAccessError, FileMissingError, OutputPathError, RemoteError
+from batchify.errors import (
+    BatchifyError,
+    FileAccessError,
+    FileMissingError,
+    OutputPathError,
+    RemoteError,
+)
 
 if TYPE_CHECKING:
     from batchify.storage.remote_store import Store
@@ -44,15 +50,7 @@ def local_copy(
     folder = tempfile.mkdtemp(prefix="batchify-")
     try:
         copy = DownloadedPath(os.path.join(folder, base_name(url) or "file"), shown(url))
-        try:
-            fetch_file(url, os.fsencode(copy), lambda *done: report(Progress("download", *done)))
-        except FileNotFoundError as error:
-            name = os.fsdecode(copy.shown)
-            raise FileMissingError(
-                f"there is no file {name}; make it with batchify build"
-            ) from error
-        except PermissionError as error:
-            raise FileAccessError(f"{os.fsdecode(copy.shown)} cannot be opened: {error}") from error
+        fetch_file(url, os.fsencode(copy), lambda *done: report(Progress("download", *done)))
         yield copy
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,10 +70,28 @@ Step = Callable[[int, int], None]
 
 
 def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
-    """Download the file of a URL to a local path; see `download`."""
-    from batchify.storage.remote_store import Store  # imports asyncio
+    """Download the file of a URL to a local path; see `download`.
 
-    download(Store(url), path, step)
+    Raises
+    ------
+    FileMissingError, FileAccessError
+        If there is no such file, or it may not be read.
+    """
+    from batchify.storage.remote_store import Store, is_settled  # imports asyncio
+
+    store = Store(url)
+    try:
+        download(store, path, step)
+    except BatchifyError:
+        raise
+    except FileNotFoundError as error:
+        text = f"there is no file {store.shown}; make it with batchify build"
+        raise FileMissingError(text) from store.cause(error)
+    except Exception as error:
+        if not is_settled(error):
+            raise
+        text = f"{store.shown} cannot be opened: {store.error_text(error)}"
+        raise FileAccessError(text) from store.cause(error)
 
 
 def version(store: Store) -> list[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import http.server
 import itertools
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from helpers.s3server import S3Server
 import batchify
 from batchify.common import durable
 from batchify.errors import (
+    BatchifyError,
     FileAccessError,
     FileClosedError,
     FileFormatError,
@@ -35,7 +38,7 @@ from batchify.errors import (
 from batchify.loading import fetching, providers, stored_array
 from batchify.loading.origin import AS_RECORDED, Origin
 from batchify.loading.split import Split
-from batchify.storage import remote_file
+from batchify.storage import remote_file, remote_store
 
 URL = "s3://bucket/shards/"
 SHARDS = 12
@@ -335,8 +338,44 @@ def test_secrets_in_a_url_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
             )
         )
         assert "http://127.0.0.1:9/x" in str(raised.value)
-        origin = Origin((url.encode(),), "train", (), 0, AS_RECORDED, batchify.open)
+        origin = Origin((url.encode(),), "train", (), 0, AS_RECORDED, repr)
         assert "s3cret" not in repr(origin)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_secrets_in_a_url_are_in_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
+) -> None:
+    """Not even in the causes of an error, which Python prints with it."""
+    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(remote_store, "WAITS_S", ())
+    monkeypatch.setattr(remote_store, "PATIENCE_S", 5.0)
+
+    class Refusal(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        at = f"127.0.0.1:{server.server_port}"
+        for url in (f"http://me:s3cret@{at}/x.h5?sig=s3cret", f"http://me:s3cret@{at}/x/"):
+            for read in (
+                lambda url: batchify.open(url, cache=tmp_path),
+                batchify.check,
+                batchify.verify,
+                lambda url: batchify.merge(url, tmp_path / "out.h5"),
+            ):
+                with pytest.raises(BatchifyError) as raised:
+                    read(url)
+                assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+        server.shutdown()
 
 
 def read_in_process(train: Split, queue: Any) -> None:
