@@ -99,8 +99,8 @@ SCENARIOS = {
     ),
 }
 
-LONG_SCENARIOS = ("another plan", "restart of other plans")
-"""Those whose calls are among those of another."""
+LONG_SCENARIOS = ("another plan", "restart of other plans", "jpeg, skip")
+"""Those whose calls are like those of another."""
 
 
 @dataclass
