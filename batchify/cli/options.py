@@ -78,7 +78,7 @@ _run = partial(BuildOption, section="Running")
 # fmt: off
 FILE_OPTIONS = (
     _image("--preset", words=choices.PRESETS, metavar="NAME", default=None,
-           help="Several options at once: keras, imagenet or photos."),
+           help="Several options at once: keras, imagenet, photos."),
     _image("--target-size", type=TargetSize(), metavar="HxW", default="150x150",
            help="Height x width to store."),
     _image("--color-mode", words=choices.COLOR_MODES, metavar="MODE",
@@ -162,11 +162,11 @@ FILE_OPTIONS = (
     _output("--store", words=choices.STORES, metavar="FORM",
             help="decoded (pixels), encoded (the files unchanged), or images of the target size "
             "as jpeg, webp or png."),
-    _output("--max-side", **_COUNT,
+    _output("--max-side", **_COUNT, rare=True,
             help="With --store jpeg, webp or png: only shrink the longer side to N; images are "
             "fitted to --target-size when they are read."),
     _output("--quality", type=click.IntRange(1, 100), metavar="Q",
-            help="Quality of --store jpeg and webp: 1 is smallest, 100 is best."),
+            help="Of --store jpeg and webp, 1 to 100."),
     _output("--keep-fitting", rare=True,
             help="With --store jpeg, webp or png: keep files that fit already byte for byte."),
     _output("--compression", words=choices.COMPRESSIONS, metavar="CODEC",

@@ -275,9 +275,9 @@ def _kinds(split: SplitData) -> dict[str, str]:
         labels = f"{split.labels.dtype} of shape {split.labels.shape[1:]}"
     return {
         "images": f"{size} {split.images.dtype}",
-        "scale_factor": str(split.scale_factor),
+        "scale factors": str(split.scale_factor),
         "labels": labels,
-        "class mode": split.class_mode,
+        "class modes": split.class_mode,
         "weights": "none" if split.weights is None else "given",
         "columns": ", ".join(map(" ".join, kept_kinds(split.columns).items())) or "none",
     }

@@ -116,7 +116,7 @@ def test_columns_are_served_by_name(tmp_path: Path, photos: Path) -> None:
     assert two.columns["site"].tolist() == 2 * train.columns["site"].tolist()
     build(photos, tmp_path / "none.h5", options_of(tmp_path / "t.csv", ()))
     assert dict(batchify.open(tmp_path / "none.h5")["train"].columns) == {}
-    with pytest.raises(FileFormatError, match="columns of train are"):
+    with pytest.raises(FileFormatError, match="columns are none in train of"):
         batchify.open([tmp_path / "out.h5", tmp_path / "none.h5"])
 
 

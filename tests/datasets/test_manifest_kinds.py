@@ -263,11 +263,11 @@ def test_files_of_other_kinds_are_not_one(tmp_path: Path, photos: Path) -> None:
     manifest = write_table(tmp_path / "labels.csv", rows)
     for mode in ("regression", "multilabel"):
         build(photos, tmp_path / f"{mode}.h5", options_of(manifest, mode, ("a", "b")))
-    with pytest.raises(FileFormatError, match="class mode of train are"):
+    with pytest.raises(FileFormatError, match="class modes are multilabel in train of"):
         batchify.open([tmp_path / "regression.h5", tmp_path / "multilabel.h5"])
     manifest = write_table(tmp_path / "more.csv", [{**row, "weight": 1} for row in rows])
     build(photos, tmp_path / "weights.h5", options_of(manifest, "regression", ("a", "b")))
-    with pytest.raises(FileFormatError, match="weights of train are"):
+    with pytest.raises(FileFormatError, match="weights are given in train of"):
         batchify.open([tmp_path / "regression.h5", tmp_path / "weights.h5"])
 
 
