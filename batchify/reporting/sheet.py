@@ -205,7 +205,7 @@ def _about(
     if not len(pictures):
         return "empty: no images"
     images = plural(len(pictures), "image")
-    shape = "x".join(map(str, pictures.image_shape))
+    shape = "×".join(map(str, pictures.image_shape))
     kind = f"{shape} {pictures.dtype.name}"
     is_cut = any(of.count > len(of.rows) for of in shown)
     if counts is None:

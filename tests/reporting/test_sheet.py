@@ -86,7 +86,7 @@ def test_a_class_is_told_above_its_images_and_paths_below(
     batchify.write_sheet(build(root, tmp_path / "o.h5", split=options), tmp_path / "s.png")
     assert texts(laid_out[0]) == [
         "train",
-        "4 images of 2 classes, 16x16x3 uint8",
+        "4 images of 2 classes, 16×16×3 uint8",
         *("cat", "3 images", "img_000.jpg", "img_001.jpg", "deep/er.png"),
         *("dog", "1 image", "img_000.jpg"),
     ]
@@ -97,7 +97,7 @@ def test_a_folder_of_splits_tells_the_class_once(tmp_path: Path, laid_out: list[
     draw_dataset(tmp_path / "d" / "train", {"cat": 1})
     draw_dataset(tmp_path / "d" / "val", {"cat": 1})
     batchify.write_sheet(build(tmp_path / "d", tmp_path / "o.h5"), tmp_path / "s.png")
-    about = "1 image of 1 class, 16x16x3 uint8"
+    about = "1 image of 1 class, 16×16×3 uint8"
     of_each = [about, "cat", "1 image", "img_000.jpg"]
     assert texts(laid_out[0]) == ["train", *of_each, "validation", *of_each]
 
@@ -107,7 +107,7 @@ def test_without_labels_the_whole_path_is_told(tmp_path: Path, laid_out: list[La
     root = draw_dataset(tmp_path / "d", {"cat": 1})
     store = batchify.StoreOptions(class_mode="none")
     batchify.write_sheet(build(root, tmp_path / "o.h5", store=store), tmp_path / "s.png")
-    about = "1 image, no labels, 16x16x3 uint8"
+    about = "1 image, no labels, 16×16×3 uint8"
     assert texts(laid_out[0])[:3] == ["train", about, "cat/img_000.jpg"]
 
 
