@@ -166,7 +166,7 @@ FILE_OPTIONS = (
             help="With --store jpeg, webp or png: only shrink the longer side to N; images are "
             "fitted to --target-size when they are read."),
     _output("--quality", type=click.IntRange(1, 100), metavar="Q",
-            help="Of --store jpeg and webp, 1 to 100."),
+            help="1 to 100, for jpeg and webp."),
     _output("--keep-fitting", rare=True,
             help="With --store jpeg, webp or png: keep files that fit already byte for byte."),
     _output("--compression", words=choices.COMPRESSIONS, metavar="CODEC",
