@@ -63,13 +63,10 @@ class Format(ABC):
 
     Attributes
     ----------
-    is_file : bool
-        The target is a file, not a folder.
     has_shards : bool
         Each piece becomes a file, of about ``--shard-size``.
     """
 
-    is_file = False
     has_shards = True
 
     def __init__(self, contents: Contents) -> None:
