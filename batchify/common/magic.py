@@ -31,6 +31,11 @@ def is_heic(data: bytes) -> bool:
     return not brands & AVIF_BRANDS and bool(brands & _HEIC_BRANDS)
 
 
+def is_avif(data: bytes) -> bool:
+    """Return whether a file is an AVIF image, by its brands."""
+    return bool(_brands(data) & AVIF_BRANDS)
+
+
 def is_image_head(data: bytes) -> bool:
     """Return whether the first 32 bytes of a file are those of an image."""
     is_bitmap = data[:2] == b"BM" and data[6:10] == bytes(4)

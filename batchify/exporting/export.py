@@ -27,7 +27,7 @@ from batchify.exporting.layout import Format, Piece, WrittenFile
 from batchify.exporting.npz import write_npz
 from batchify.exporting.pieces import cut, file_sizes, row_digests, with_originals
 from batchify.exporting.report import ExportReport
-from batchify.exporting.rows import Contents, check_image_format, find_contents
+from batchify.exporting.rows import ENDINGS, Contents, check_image_format, find_contents
 from batchify.exporting.task import ExportJob
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.loading.dataset_file import DatasetFile
@@ -244,11 +244,6 @@ class _Export:
     def _make_format(self, contents: Contents) -> Format:
         if self._request.format != "imagefolder":
             return make_format(self._request.format, contents)
-        root = b""
-        if self._tree is not None and self._request.link != "copy":
-            if not isinstance(self._tree.source, FolderSource):
-                raise OptionError("--link requires a --source that is a folder of this machine")
-            root = self._tree.source.root
         if contents.label and list(contents.classes) != sorted(contents.classes):
             self.warnings.append(
                 BatchifyWarning(
@@ -257,10 +252,13 @@ class _Export:
                     "order of the classes in the file: the numbers of their labels differ",
                 )
             )
-        has_files = contents.is_encoded or self._tree is not None
-        return ImageFolder(
-            contents, self._request.link, root, "" if has_files else self._image_format
-        )
+        if self._tree is None:
+            return ImageFolder(contents, "" if contents.is_encoded else ENDINGS[self._image_format])
+        source, link = self._tree.source, self._request.link
+        root = source.root if isinstance(source, FolderSource) else b""
+        if link != "copy" and not root:
+            raise OptionError("--link requires a --source that is a folder of this machine")
+        return ImageFolder(contents, originals=root, link=link)
 
     def write_file(self, folder: ExportFolder) -> None:
         """Write and publish a single file."""

@@ -17,8 +17,9 @@ from batchify.choices import Link
 from batchify.common import durable
 from batchify.common.text import printable
 from batchify.errors import OptionError, OutputPathError
+from batchify.exporting.endings import ending_of, with_ending, without_ending
 from batchify.exporting.layout import Format, Piece, WrittenFile
-from batchify.exporting.rows import ENDINGS, Contents, Sample, class_numbers
+from batchify.exporting.rows import Contents, Sample, class_numbers
 from batchify.loading.split import Split
 
 _UNFIT = re.compile(r"[/\0]|^\.|%(?=[0-9A-Fa-f]{2})" + (r'|[\\:*?"<>|]' if os.sep == "\\" else ""))
@@ -30,25 +31,14 @@ def folder_name(name: str) -> str:
     return _UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", name) or "%"
 
 
-def file_name(path: str, ending: str) -> str:
-    """Return the name of the image of a row: that of its path, with another ending if given."""
+def file_name(path: str) -> str:
+    """Return the name of the image file of a path, without what no name may have."""
     name = path.rpartition("/")[2]
     if name in ("", ".", ".."):
         name = folder_name(name)
     if os.sep == "\\":
         name = folder_name(name)
-    name = name.replace("\0", "%00")
-    if not ending:
-        return name
-    stem, dot, last = name.rpartition(".")
-    return (stem if dot and stem and f".{last.lower()}" in _IMAGE_ENDINGS else name) + ending
-
-
-_IMAGE_ENDINGS = frozenset({
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".ppm", ".pgm", ".pnm", ".tif", ".tiff",
-    ".gif", ".webp", ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2",
-})  # fmt: skip
-"""Endings that are replaced when pixels are written as image files."""
+    return name.replace("\0", "%00")
 
 
 class ImageFolder(Format):
@@ -56,18 +46,22 @@ class ImageFolder(Format):
 
     Parameters
     ----------
+    ending : str
+        That of files of pixels; empty for stored image files, whose bytes decide.
+    originals : bytes, optional
+        The dataset folder, if its files are taken: they keep their names.
     link : str
-        What a file is, if it is taken from the dataset: a copy or a link.
-    root : bytes
-        The dataset folder, for links.
-    image_format : str
-        What pixels are written as; empty if files keep their endings.
+        What such a file is: a copy or a link.
     """
 
     has_shards = False
 
     def __init__(
-        self, contents: Contents, link: Link = "copy", root: bytes = b"", image_format: str = ""
+        self,
+        contents: Contents,
+        ending: str = "",
+        originals: bytes | None = None,
+        link: Link = "copy",
     ) -> None:
         super().__init__(contents)
         if contents.label not in ("", "class"):
@@ -75,44 +69,55 @@ class ImageFolder(Format):
                 "folders have no place for labels that are not classes; use --format webdataset, "
                 "mds, parquet, tfrecord, npz or arrow"
             )
+        self._ending = ending
+        self._originals = originals
         self._link = link
-        self._root = root
-        self._ending = ENDINGS[image_format] if image_format else ""
         self._folders = [folder_name(name) for name in contents.classes]
 
     def changed_names(self, split: Split) -> dict[int, str]:
-        """Return the names of files that two rows of a class would have, by row.
+        """Return other names for rows that would have the name of an earlier row, by row.
 
-        The first of them keeps its name. File systems may not distinguish letters by case, nor
-        forms of Unicode, so those are the same name here.
+        File systems may not distinguish letters by case, nor forms of Unicode, so those are the
+        same name here. Only rows whose names are the same without their endings are looked at.
 
         Notes
         -----
-        Memory: 17 bytes per row.
+        Memory: 25 bytes per row.
         """
         keys = np.empty(len(split), np.uint64)
         for row, class_folder, name in self._names(split):
-            keys[row] = _key(class_folder, name)
+            keys[row] = _key(class_folder, self._stem(name))
         order = np.argsort(keys, kind="stable")
-        repeats = np.sort(order[1:][keys[order[1:]] == keys[order[:-1]]])
-        if not len(repeats):
-            return {}
+        keys = keys[order]
+        same = np.flatnonzero(keys[1:] == keys[:-1])
+        repeats = np.zeros(len(split), bool)
+        repeats[order[same]] = repeats[order[same + 1]] = True
+        del order
         found: dict[int, str] = {}
-        taken = set(keys[repeats].tolist())
-        wanted = set(repeats.tolist())
-        for row, class_folder, name in self._names(split):
-            if row in wanted:
-                stem, dot, ending = name.rpartition(".")
-                if not stem:
-                    stem, dot, ending = name, "", ""
-                mark = f"-row{row}"
-                while (key := _key(class_folder, f"{stem}{mark}{dot}{ending}")) in taken or (
-                    np.any(keys == np.uint64(key))
-                ):
-                    mark += "-"
+        taken: set[int] = set()
+        for row, class_folder, name in self._names(split) if len(same) else ():
+            if not repeats[row]:
+                continue
+            if (key := _key(class_folder, name)) not in taken:  # else its file need not be read
                 taken.add(key)
-                found[row] = f"{stem}{mark}{dot}{ending}"
+                final = _key(class_folder, self._final_name(name, split, row))
+                if final == key or final not in taken:
+                    taken.add(final)
+                    continue
+            mark = f"-row{row}"
+            while _holds(keys, _key(class_folder, self._stem(_marked(name, mark)))):
+                mark += "-"
+            found[row] = _marked(name, mark)
         return found
+
+    def _stem(self, name: str) -> str:
+        """Return what two rows with the same name have in common, whatever their files hold."""
+        return name if self._originals is not None else without_ending(name)
+
+    def _final_name(self, name: str, split: Split, row: int) -> str:
+        if self._originals is not None:
+            return name
+        return with_ending(name, self._ending or ending_of(split.encoded(row), split.paths[row]))
 
     def _names(self, split: Split) -> Iterator[tuple[int, str, str]]:
         """Yield the number, the folder of the class and the name of each row."""
@@ -123,7 +128,7 @@ class ImageFolder(Format):
                 numbers = class_numbers(split, start, stop)
             for i, path in enumerate(split.paths[start:stop]):
                 where = "" if numbers is None else self._folders[numbers[i]]
-                yield start + i, where, file_name(path, self._ending)
+                yield start + i, where, file_name(path)
 
     def begin(self, folder: bytes, splits: Iterable[str]) -> None:
         """Make the folders of all classes, also of those that have no rows in a split.
@@ -157,7 +162,9 @@ class ImageFolder(Format):
         """Write the image files of a piece."""
         written = []
         for sample in samples:
-            name = piece.names.get(sample.row) or file_name(sample.path, self._ending)
+            name = piece.names.get(sample.row) or file_name(sample.path)
+            if self._originals is None:
+                name = with_ending(name, sample.ending)
             parts = [piece.split, name]
             if sample.label is not None:
                 assert isinstance(sample.label, int)
@@ -176,7 +183,7 @@ class ImageFolder(Format):
             with open(path, "wb") as file:
                 file.write(sample.image)
             return
-        original = os.path.realpath(os.path.join(self._root, os.fsencode(sample.path)))
+        original = os.path.realpath(os.path.join(self._originals or b"", os.fsencode(sample.path)))
         durable.remove(path)  # which an earlier, interrupted run may have made
         if self._link == "hard":
             os.link(original, path)
@@ -207,3 +214,15 @@ def _key(class_folder: str, name: str) -> int:
     same = unicodedata.normalize("NFC", f"{class_folder}/{name}").casefold()
     digest = blake2b(same.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+def _marked(name: str, mark: str) -> str:
+    """Return a name with a mark before its ending."""
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}{mark}{dot}{ending}" if stem else name + mark
+
+
+def _holds(keys: NDArray[np.uint64], key: int) -> bool:
+    """Return whether a sorted array has a value."""
+    place = int(np.searchsorted(keys, np.uint64(key)))
+    return place < len(keys) and int(keys[place]) == key

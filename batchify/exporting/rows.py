@@ -15,6 +15,7 @@ from batchify import choices
 from batchify.common.text import printable
 from batchify.decoding.pil_image import as_pil_image
 from batchify.errors import OptionError
+from batchify.exporting.endings import ending_of
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.origin import shown_files
 from batchify.loading.split import Split
@@ -26,16 +27,6 @@ _SAVING: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 3},  # of photos: 2 % larger than 6, in less than half the time
     "jpeg": {"quality": 90},
     "webp": {"lossless": True, "exact": True},  # the colors of transparent pixels, too
-}
-_STARTS = {
-    b"\xff\xd8\xff": ".jpg",
-    b"\x89PNG\r\n": ".png",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-    b"P5": ".pgm",
-    b"P6": ".ppm",
 }
 _BATCH_NBYTES = 8 << 20
 _MOST_ROWS = 256
@@ -166,18 +157,6 @@ def encode_pixels(pixels: NDArray[Any], image_format: str = "png") -> bytes:
     buffer = io.BytesIO()
     as_pil_image(pixels).save(buffer, image_format, **_SAVING[image_format])
     return buffer.getvalue()
-
-
-def ending_of(image: bytes, path: str) -> str:
-    """Return the ending for the name of an image file: by its first bytes, else by its path."""
-    for start, ending in _STARTS.items():
-        if image.startswith(start):
-            return ending
-    if image[:4] + image[8:12] == b"RIFFWEBP":
-        return ".webp"
-    name = path.rpartition("/")[2]
-    ending = "." + name.rpartition(".")[2].lower() if "." in name else ".img"
-    return ending if ending[1:].isalnum() and ending.isascii() else ".img"
 
 
 def utf8_text(text: str) -> str:

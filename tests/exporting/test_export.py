@@ -7,104 +7,24 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow as pa
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
-from helpers.packing import members, pack
+from helpers.exported import SUFFIXES, assert_rows, read_back, read_tars, stored_rows, tree
 from helpers.running import Run
 from helpers.s3server import S3Server
 from helpers.tabled import listed, write_table
-from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
 
 import batchify
 from batchify.choices import EXPORT_FORMATS, ExportFormat
 
-Row = tuple[bytes | NDArray[Any], Any, str]
-"""An image file or its pixels, the label, the path."""
-
-SUFFIXES = {"npz": ".npz"}
 SIZE = ("--target-size", "12x10")
-
-
-def stored_rows(path: Path, split: str) -> list[Row]:
-    """Read the rows of a file with h5py."""
-    with h5py.File(path) as file:
-        group = file[split]
-        paths = [os.fsdecode(each) for each in group["paths"][()]]
-        labels = group["labels"][()].tolist() if "labels" in group else [None] * len(paths)
-        if "images" in group:
-            images: list[Any] = list(group["images"][()])
-        else:
-            data = group["encoded"][()].tobytes()
-            images = [data[start : start + n] for start, n in group["image_extents"][()].tolist()]
-    return list(zip(images, labels, paths, strict=True))
-
-
-def assert_rows(found: list[Row], expected: list[Row]) -> None:
-    """Compare image files byte for byte, or pixel for pixel."""
-    assert len(found) == len(expected)
-    for (image, *rest), (stored, *wanted) in zip(found, expected, strict=True):
-        assert rest == wanted
-        if isinstance(stored, bytes):
-            assert image == stored
-        else:
-            pixels = np.asarray(Image.open(io.BytesIO(image))) if type(image) is bytes else image
-            np.testing.assert_array_equal(np.reshape(pixels, stored.shape), stored)
-
-
-def read_tars(folder: Path, split: str) -> Iterator[tuple[bytes, dict[str, bytes]]]:
-    """Yield the image, and the other members, of each key in tar shards."""
-    for path in sorted(folder.glob(f"{split}-*.tar")):
-        keys: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(path) as tar:
-            for member in tar:
-                key, _, ending = member.name.partition(".")
-                file = tar.extractfile(member)
-                assert file is not None
-                assert (member.mtime, member.uid, member.uname) == (0, 0, "")
-                keys.setdefault(key, {})[ending] = file.read()
-        for found in keys.values():
-            image = found.pop("png", None) or found.pop("jpg")
-            yield image, found
-
-
-def read_back(name: str, target: Path, split: str) -> list[Row]:
-    """Read the rows of an export with what the tests have for its format."""
-    if name == "webdataset":
-        return [
-            (image, int(more["cls"]), json.loads(more["json"])["path"])
-            for image, more in read_tars(target, split)
-        ]
-    if name == "npz":
-        with np.load(target) as file:
-            names = (f"{each}_{split}" for each in ("X", "y", "paths"))
-            images, labels, paths = (file[each] for each in names)
-            return list(zip(images, labels.tolist(), paths.tolist(), strict=True))
-    rows: list[Any] = []
-    if name == "parquet":
-        for path in sorted(target.glob(f"{split}-*.parquet")):
-            rows += parquet.read_table(path).to_pylist()
-    else:
-        state = json.loads((target / split / "state.json").read_text())
-        for file in state["_data_files"]:
-            with pa.ipc.open_stream(target / split / file["filename"]) as stream:
-                rows += stream.read_all().to_pylist()
-    return [(row["image"]["bytes"], row["label"], row["path"]) for row in rows]
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Return the content of all files in a folder, by path."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("store", ["decoded", "encoded"])
@@ -136,90 +56,6 @@ def test_rows_are_read_back(photos: Path, tmp_path: Path, store: Any) -> None:
         else:
             same = [{**tree(each), ".batchify-export.json": b""} for each in targets]
             assert same[0] == same[1]
-
-
-@pytest.mark.parametrize("store", ["decoded", "encoded"])
-def test_folders_hold_the_images_of_each_class(photos: Path, tmp_path: Path, store: Any) -> None:
-    """Under their own names; pixels as PNG, JPEG or WebP, image files as they are."""
-    out = tmp_path / "out.h5"
-    batchify.build(photos, out, target_size=(12, 10), store=store)
-    ways: dict[str, Any] = {"": {}}
-    if store == "decoded":
-        ways = {"png": {}, "webp": {"image_format": "webp"}, "jpg": {"image_format": "jpeg"}}
-    for ending, way in ways.items():
-        target = tmp_path / f"folders{ending}"
-        batchify.export(out, target, format="imagefolder", workers=1, **way)
-        expected = {}
-        for split in ("train", "validation"):
-            for image, _, path in stored_rows(out, split):
-                name = f"{path.rpartition('.')[0]}.{ending}" if ending else path
-                expected[f"{split}/{name}"] = image
-        found = tree(target)
-        del found[".batchify-export.json"]
-        assert sorted(found) == sorted(expected)
-        for name, image in expected.items():
-            if ending != "jpg":
-                assert_rows([(found[name], 0, "")], [(image, 0, "")])
-            else:
-                assert Image.open(io.BytesIO(found[name])).size == (10, 12)
-
-
-@pytest.mark.filterwarnings("ignore::batchify.BatchifyWarning")
-def test_originals_are_copied_or_linked(photos: Path, tmp_path: Path) -> None:
-    """After they were compared with their SHA-256; also out of an archive."""
-    out = tmp_path / "out.h5"
-    batchify.build(photos, out, target_size=(12, 10))
-    archive = pack(tmp_path / "photos.zip", members(photos))
-    links: list[Any] = ["copy", "hard", "symbolic"]
-    for i, (source, link) in enumerate([*((photos, each) for each in links), (archive, "copy")]):
-        target = tmp_path / f"folders{i}"
-        batchify.export(out, target, format="imagefolder", source=source, link=link, workers=1)
-        found = sorted(path for path in target.rglob("*.jpg"))
-        assert len(found) == 15
-        for path in found:
-            original = photos / path.relative_to(target).as_posix().partition("/")[2]
-            assert path.read_bytes() == original.read_bytes()
-            assert path.is_symlink() == (link == "symbolic")
-            assert path.samefile(original) == (link != "copy")
-    with pytest.raises(batchify.OptionError, match="folder of this machine"):
-        batchify.export(out, tmp_path / "x", format="imagefolder", source=archive, link="hard")
-    inside = photos / "x"
-    with pytest.raises(batchify.OutputPathError, match="is inside the dataset folder"):
-        batchify.export(out, inside, format="imagefolder", source=photos)
-    changed = photos / "cat" / "img_002.jpg"
-    save(changed, encoded(photo(seed=77), "JPEG"))
-    for reason in ("its content has changed", "there is no such file"):
-        with pytest.raises(batchify.DatasetError, match=f"cat/img_002.jpg of --source: {reason}"):
-            batchify.export(out, tmp_path / "x", format="imagefolder", source=photos, workers=1)
-        assert not (tmp_path / "x").exists()
-        changed.unlink(missing_ok=True)
-
-
-def test_names_that_collide_or_do_not_fit(tmp_path: Path) -> None:
-    """Two rows never share a file, and a class may be called anything."""
-    photos = draw_dataset(tmp_path / "photos", {"a": 2, "b": 2, "c": 2})
-    (photos / "c" / "img_000.jpg").rename(photos / "c" / "IMG_000.jpg")
-    classes = ["x/y", "x/y", "x/y", "..", "x/y", ".."]
-    rows = [{"path": p, "label": c} for p, c in zip(listed(photos), classes, strict=True)]
-    table = write_table(tmp_path / "labels.csv", rows)
-    out, target = tmp_path / "out.h5", tmp_path / "folders"
-    batchify.build(
-        photos, out, manifest=table, target_size=(12, 10), validation_split=0.0, shuffle=False
-    )
-    batchify.export(out, target, format="imagefolder", workers=1)
-    stored = stored_rows(out, "train")
-    found = {path.relative_to(target).as_posix(): path for path in target.rglob("*.png")}
-    row = {path: i for i, (_, _, path) in enumerate(stored)}
-    assert found.keys() == {
-        "train/x%2Fy/img_000.png",
-        "train/x%2Fy/img_001.png",
-        f"train/x%2Fy/img_000-row{row['b/img_000.jpg']}.png",
-        f"train/x%2Fy/IMG_000-row{row['c/IMG_000.jpg']}.png",
-        "train/%2E./img_001.png",
-        f"train/%2E./img_001-row{row['c/img_001.jpg']}.png",
-    }
-    images = [np.asarray(Image.open(path)).tobytes() for path in found.values()]
-    assert sorted(images) == sorted(image.tobytes() for image, *_ in stored)  # type: ignore[union-attr]
 
 
 @pytest.mark.workers
