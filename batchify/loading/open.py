@@ -221,8 +221,8 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     urls = find_urls(path)
     if not urls:
         return _open(path, DecodeOverrides(trusted=trusted))
-    from batchify.loading.cache_options import cache_options
-    from batchify.loading.remote import open_remote  # imports asyncio
+    from batchify.loading.remote.cache_options import cache_options
+    from batchify.loading.remote.open import open_remote  # imports asyncio
 
     options = cache_options(cache, cache_limit)
     return open_remote(urls, DecodeOverrides(trusted=trusted), options, _open_file)

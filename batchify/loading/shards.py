@@ -24,11 +24,11 @@ from batchify.format.shard_index import (
 Path = str | os.PathLike[str]
 
 Part = Literal["facts", "whole", "copy", "records"]
-"""What is fetched of a file at a URL: see ``fetch_facts`` and so on in `loading.remote_files`."""
+"""What is fetched of a file at a URL: see ``fetch_facts`` and so on in `loading.remote.files`."""
 
 
 def _fetch(part: Part, url: str, path: bytes, digest: str = "") -> None:
-    from batchify.loading.remote_files import FETCHES  # imports asyncio
+    from batchify.loading.remote.files import FETCHES  # imports asyncio
     from batchify.storage.remote_file import RemoteFile
 
     try:
@@ -74,7 +74,7 @@ class RemoteShard(ShardPath):
         Raises
         ------
         FileMissingError, FileAccessError, FileFormatError, RemoteError, OutputIOError
-            As for `batchify.loading.remote_files.fetch_whole`.
+            As for `batchify.loading.remote.files.fetch_whole`.
         """
         copy = os.path.join(self.folder, os.fsencode(self.file.name))
         if not os.path.exists(copy):
@@ -119,7 +119,7 @@ def open_folder(
         index = read_index(folder)
         yield index, shard_paths(folder, index, is_partial=is_partial)
         return
-    from batchify.loading.remote_files import read_remote_index  # imports asyncio
+    from batchify.loading.remote.files import read_remote_index  # imports asyncio
 
     url = os.fsdecode(location).rstrip("/")
     index = read_remote_index(url)
@@ -154,7 +154,7 @@ def open_copy(location: Path, part: Part = "facts") -> Iterator[Path]:
     Raises
     ------
     FileMissingError, FileAccessError, FileFormatError, RemoteError, OutputIOError
-        As for `batchify.loading.remote_files.fetch_whole`.
+        As for `batchify.loading.remote.files.fetch_whole`.
     """
     if isinstance(location, DownloadedPath) or not is_url(location):
         yield location if isinstance(location, DownloadedPath) else local_path(location)

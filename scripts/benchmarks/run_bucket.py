@@ -76,7 +76,7 @@ def litdata(url: str, cache: str, workers: int) -> Epoch:
 
 
 READERS: dict[str, tuple[tuple[str, ...], Callable[[str, str, int], Epoch]]] = {
-    "batchify": (("s3fs", "batchify.loading.remote"), own),
+    "batchify": (("s3fs", "batchify.loading.remote.open"), own),
     "mds": (("streaming", "boto3.session"), mds),
     "litdata": (("litdata",), litdata),
 }

@@ -17,7 +17,7 @@ from helpers.s3server import S3Server, first
 from s3fs import S3FileSystem
 
 import batchify
-from batchify.loading import remote_files
+from batchify.loading.remote import files
 from batchify.storage import remote_file, remote_store
 
 URL = "s3://bucket/shards"
@@ -42,7 +42,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stored(s3: S3Server, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put them into the bucket, and a copy into the working folder."""
-    monkeypatch.setattr(remote_files, "HEAD_NBYTES", 20_000)
+    monkeypatch.setattr(files, "HEAD_NBYTES", 20_000)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     shutil.copytree(built / "shards", tmp_path / "shards")

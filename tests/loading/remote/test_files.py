@@ -17,8 +17,8 @@ from helpers.s3server import S3Server, first
 import batchify
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, RemoteError
 from batchify.format.reader import Reader
-from batchify.loading import remote_files
-from batchify.loading.remote_files import fetch_head, fetch_whole, find_files
+from batchify.loading.remote import files
+from batchify.loading.remote.files import fetch_head, fetch_whole, find_files
 from batchify.storage import remote_file
 from batchify.storage.remote_file import RemoteFile
 
@@ -48,7 +48,7 @@ def test_a_head_has_all_but_the_images(
     s3: S3Server, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In few requests, however the images are stored, and none of its bytes comes twice."""
-    monkeypatch.setattr(remote_files, "HEAD_NBYTES", 80_000)
+    monkeypatch.setattr(files, "HEAD_NBYTES", 80_000)
     photos = draw_dataset(tmp_path / "photos", {"cat": 40, "dog": 80})
     made, head, whole = (tmp_path / name for name in ("out.h5", "head.h5", "whole.h5"))
     batchify.build(photos, made, target_size=(64, 64), **KINDS[kind])

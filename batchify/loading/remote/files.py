@@ -9,8 +9,8 @@ from batchify.errors import FileFormatError, FileMissingError
 from batchify.format.intact import check_head, check_intact, head_extents
 from batchify.format.reader import Reader
 from batchify.format.shard_index import INDEX_NAME, ShardIndex, is_shard_name, parse_index
-from batchify.loading.cache import reserve
 from batchify.loading.files import SUFFIXES
+from batchify.loading.remote.cache import reserve
 from batchify.storage.direct import Extent
 from batchify.storage.remote_file import RemoteFile, names_in, url_below
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from batchify.loading.arrays import RowArray
-from batchify.loading.cache import HEAD, WHOLE, Cache, Held, Need
 from batchify.loading.dataset_file import DatasetFile
-from batchify.loading.remote_files import HEAD_NBYTES, fetch_head, fetch_whole
+from batchify.loading.remote.cache import HEAD, WHOLE, Cache, Held, Need
+from batchify.loading.remote.files import HEAD_NBYTES, fetch_head, fetch_whole
 from batchify.storage.remote_file import RemoteFile
 
 _SMALL_NBYTES = 4 * HEAD_NBYTES

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.loading.cache import Need, NoNeedError
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.indexing import Chain, Rows
 from batchify.loading.origin import closed
-from batchify.loading.providers import Opened, Provider
+from batchify.loading.remote.cache import Need, NoNeedError
+from batchify.loading.remote.providers import Opened, Provider
 from batchify.storage.remote_file import cancel_reads
 
 AHEAD = 4

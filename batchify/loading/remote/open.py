@@ -17,15 +17,15 @@ from batchify import choices
 from batchify.common.paths import shown_url
 from batchify.errors import FileFormatError, OptionError
 from batchify.format.shard_index import ShardIndex
-from batchify.loading.cache import Cache
-from batchify.loading.cache_options import CacheOptions
 from batchify.loading.columns import KeptColumns, Paths, kept_kinds
 from batchify.loading.dataset_file import DatasetFile
-from batchify.loading.fetching import ShardFiles
 from batchify.loading.origin import DecodeOverrides, Origin
-from batchify.loading.providers import CachedFiles, RangedFiles, Shard
-from batchify.loading.remote_arrays import FileImages, RemoteColumn, RemoteImages, SmallColumn
-from batchify.loading.remote_files import find_files
+from batchify.loading.remote.arrays import FileImages, RemoteColumn, RemoteImages, SmallColumn
+from batchify.loading.remote.cache import Cache
+from batchify.loading.remote.cache_options import CacheOptions
+from batchify.loading.remote.fetching import ShardFiles
+from batchify.loading.remote.files import find_files
+from batchify.loading.remote.providers import CachedFiles, RangedFiles, Shard
 from batchify.loading.split import Split
 from batchify.loading.split_data import Statistics
 from batchify.loading.statistics import joined_statistics

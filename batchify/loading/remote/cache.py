@@ -20,7 +20,7 @@ from typing import NamedTuple
 from batchify.common import durable
 from batchify.common.text import printable
 from batchify.errors import BatchifyError, OutputIOError
-from batchify.loading.cache_options import CacheOptions
+from batchify.loading.remote.cache_options import CacheOptions
 
 POLL_S = 0.02
 """How often a process looks whether another one has fetched a file."""

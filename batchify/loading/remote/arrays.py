@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from batchify.loading.arrays import ChainedArray, Column, RowArray, gather, only_pixels, pil_image
 from batchify.loading.dataset_file import DatasetFile
-from batchify.loading.fetching import AHEAD, ShardFiles
 from batchify.loading.indexing import Rows
 from batchify.loading.origin import DecodeOverrides, Origin
+from batchify.loading.remote.fetching import AHEAD, ShardFiles
 
 if TYPE_CHECKING:
     from batchify.decoding.pil_image import PilImage
