@@ -67,8 +67,9 @@ def within_class(path: bytes, name: bytes | None) -> bytes:
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """At least two letters: a single one is a Windows drive."""
 
-_SIGNED = ("http", "https")
-"""URLs whose queries hold signatures; elsewhere a "?" is part of a name."""
+_WEB = ("http", "https")
+_ANY_QUERY, _QUERY = re.compile(r"\?.*", re.DOTALL), re.compile(r"\?[\w.~-]+=.*", re.DOTALL)
+"""Queries of these URLs, and of others, where a "?" may also be part of a name."""
 
 Path = str | bytes | os.PathLike[str]
 
@@ -95,25 +96,36 @@ def local_path(location: Path) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Return a URL for messages and records: without user, password and signature, on one line."""
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    if scheme.lower() in _SIGNED:
-        path = path.partition("?")[0]
-    return printable(f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}")
+    """Return a URL for messages and records: without user, password and query, on one line."""
+    scheme, _, where = _without_user(url)
+    return printable(f"{scheme.lower()}://{where.removesuffix(_query(scheme, where))}")
 
 
 def secrets_of(url: str) -> list[str]:
     """Return the secrets in a URL: everything that `shown_url` removes."""
-    scheme, _, rest = url.partition("://")
-    host, _, path = rest.partition("/")
+    scheme, user, where = _without_user(url)
     found = []
-    if user := host.rpartition("@")[0]:
+    if user:
         found.append(f"{user}@")
         found += [part for part in [user.partition(":")[2]] if len(part) > 2]
-    if scheme.lower() in _SIGNED and "?" in path:
-        found.append(path[path.index("?") :])
+    if query := _query(scheme, where):
+        values = [part.partition("=")[2] for part in query[1:].split("&")]
+        found += [query, *(value for value in values if len(value) > 5)]
     return found
+
+
+def _without_user(url: str) -> tuple[str, str, str]:
+    """Return the scheme of a URL, user and password, and the rest of it."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    user, _, host = host.rpartition("@")
+    return scheme, user, f"{host}{slash}{path}"
+
+
+def _query(scheme: str, where: str) -> str:
+    """Return the query at the end of a URL, which may hold a signature; empty if there is none."""
+    found = (_ANY_QUERY if scheme.lower() in _WEB else _QUERY).search(where)
+    return found[0] if found else ""
 
 
 def base_name(url: str) -> str:

@@ -69,24 +69,18 @@ class DirectCopy:
         self._is_over = is_over
         self._is_stopped = threading.Event()
 
-    def run(self, timeout_s: float) -> list[Extent]:
+    def run(self) -> list[Extent]:
         """Copy what can be copied; return the ranges that are left.
-
-        Parameters
-        ----------
-        timeout_s : float
-            How long the store may not answer.
 
         Raises
         ------
         OSError
             If they cannot be written.
         """
-        timeout_s = min(timeout_s, _TIMEOUT_S)
-        address = _address_of(self._store, timeout_s)
+        address = _address_of(self._store, _TIMEOUT_S)
         if address is None:
             return self._todo[::-1]
-        started = [self._start(address, timeout_s) for _ in self._todo[:THREADS]]
+        started = [self._start(address) for _ in self._todo[:THREADS]]
         try:
             while futures.wait(started, _POLL_S).not_done:
                 if self._is_over():  # on Windows, a wait without timeout would not notice Ctrl-C
@@ -97,14 +91,14 @@ class DirectCopy:
             self._is_stopped.set()
         return sorted(self._left + self._todo)
 
-    def _start(self, address: _Address, timeout_s: float) -> futures.Future[None]:
+    def _start(self, address: _Address) -> futures.Future[None]:
         """Copy ranges in another thread, for which the end of the process does not wait."""
         done: futures.Future[None] = futures.Future()
         fd = os.dup(self._fd)  # a thread that is not waited for must not write to another file
 
         def work() -> None:
             try:
-                self._work(address, timeout_s, fd)
+                self._work(address, fd)
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
                 done.set_exception(error)
             else:
@@ -115,13 +109,13 @@ class DirectCopy:
         threading.Thread(target=work, name="batchify", daemon=True).start()
         return done
 
-    def _work(self, address: _Address, timeout_s: float, fd: int) -> None:
+    def _work(self, address: _Address, fd: int) -> None:
         """Copy ranges until none is left, or one fails."""
         connection = (
-            http.client.HTTPConnection(address.host, timeout=timeout_s)
+            http.client.HTTPConnection(address.host, timeout=_TIMEOUT_S)
             if address.context is None
             else http.client.HTTPSConnection(
-                address.host, timeout=timeout_s, context=address.context
+                address.host, timeout=_TIMEOUT_S, context=address.context
             )
         )
         buffer = memoryview(bytearray(_PIECE_NBYTES))

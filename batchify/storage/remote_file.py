@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import os
 import threading
-import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent import futures
-from typing import TypeVar
 
 from batchify.common import durable
-from batchify.common.paths import base_name, shown_url
+from batchify.common.paths import shown_url
 from batchify.errors import (
     BatchifyError,
     FileAccessError,
@@ -30,22 +28,18 @@ PART_NBYTES = 8 << 20
 IN_FLIGHT = 10
 """Concurrent requests for a file: as many as botocore has connections."""
 
-PATIENCE_S = 60.0
-"""How long a store may stay away before a read is an error."""
-
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+_SHORT_ANSWERS = 3
+"""Incomplete answers after which a file is taken to be shorter than expected."""
 
 DIRECT_NBYTES = 1 << 20
 """From this size on, plain connections are tried first."""
-
-T = TypeVar("T")
 
 
 class RemoteFile:
     """A file of a URL. It works in threads and forked processes, and can be pickled.
 
     Each process connects by itself. A store that does not answer, or answers that it is
-    overloaded, is asked again, after waits that grow, until `PATIENCE_S` are over.
+    overloaded, is asked again, as `Store.retry_async` does.
 
     Parameters
     ----------
@@ -93,7 +87,7 @@ class RemoteFile:
                 return int(info["size"])
 
             with self._answers():
-                self._nbytes = store.run_in_loop(self._patient(ask))
+                self._nbytes = store.run_in_loop(store.retry_async(ask))
         return self._nbytes
 
     def read_whole(self, most: int = 1 << 30) -> bytes:
@@ -106,7 +100,7 @@ class RemoteFile:
             return data[:most]
 
         with self._answers():
-            return store.run_in_loop(self._patient(ask))
+            return store.run_in_loop(store.retry_async(ask))
 
     def read(self, extents: Sequence[Extent]) -> list[bytes]:
         """Return the bytes of some ranges, several requests at a time."""
@@ -142,7 +136,7 @@ class RemoteFile:
             if sum(nbytes for _, nbytes in parts) >= DIRECT_NBYTES:
                 direct = DirectCopy(self._store, fd, parts, _is_ending.is_set)
                 try:
-                    parts = direct.run(PATIENCE_S)
+                    parts = direct.run()
                 except OSError as error:
                     raise durable.io_error("writing", path, error) from error
             self._read(parts, keep)
@@ -159,7 +153,7 @@ class RemoteFile:
 
             async def one(number: int, offset: int, nbytes: int) -> None:
                 async with free:
-                    data = await self._patient(lambda: self._range(store, offset, nbytes))
+                    data = await self._range(store, offset, nbytes)
                     await keep(number, data)
 
             async with asyncio.TaskGroup() as group:
@@ -184,31 +178,27 @@ class RemoteFile:
                 future.cancel()
 
     async def _range(self, store: Store, offset: int, nbytes: int) -> bytes:
-        data: bytes = await store.call_async(
-            "cat_file", store.root, start=offset, end=offset + nbytes
-        )
-        if len(data) > nbytes:  # a web server may not support ranges
-            data = data[offset : offset + nbytes]
-        if len(data) < nbytes:
-            raise _ShortError
-        return data
+        """Return a range; if it is incomplete, ask again."""
+        short = 0
 
-    async def _patient(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await an attempt, and repeat it while the store does not answer."""
-        end = time.monotonic() + PATIENCE_S
-        wait_s, cut = _FIRST_WAIT_S, 0
-        while True:
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    return await attempt()
-            except Exception as error:
-                cut += isinstance(error, _ShortError)
-                if isinstance(error, BatchifyError) or is_settled(error) or cut > 2:
-                    raise
-                if time.monotonic() + wait_s > end:
-                    raise self._store.unreachable(error) from self._store.cause(error)
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        async def ask() -> bytes:
+            nonlocal short
+            data: bytes = await store.call_async(
+                "cat_file", store.root, start=offset, end=offset + nbytes
+            )
+            if len(data) > nbytes:  # a web server may not support ranges
+                data = data[offset : offset + nbytes]
+            if len(data) < nbytes:
+                short += 1
+                raise self._ends_early() if short == _SHORT_ANSWERS else _ShortError
+            return data
+
+        return await store.retry_async(ask)
+
+    def _ends_early(self) -> FileFormatError:
+        return FileFormatError(
+            f"{self.shown} ends early: it was replaced, or its upload was not complete"
+        )
 
     @contextlib.contextmanager
     def _answers(self) -> Iterator[None]:
@@ -217,10 +207,6 @@ class RemoteFile:
             yield
         except BatchifyError:
             raise
-        except _ShortError:
-            raise FileFormatError(
-                f"{self.shown} ends early: it was replaced, or its upload was not complete"
-            ) from None
         except FileNotFoundError as error:
             cause = self._store.cause(error)
             raise FileMissingError(f"there is no file {self.shown}") from cause
@@ -283,4 +269,4 @@ def names_in(url: str) -> list[str]:
         raise FileAccessError(
             f"{store.shown} cannot be listed: {store.error_text(error)}"
         ) from store.cause(error)
-    return sorted(base_name("x://" + entry["name"]) for entry in entries if entry["type"] == "file")
+    return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")

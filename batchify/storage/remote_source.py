@@ -21,14 +21,12 @@ from batchify.errors import (
 )
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.listed_tree import ListedTree
+from batchify.storage.remote_listing import UNKNOWN, has_anything, list_files
 from batchify.storage.remote_store import (
     PATIENCE_S,
-    UNKNOWN,
     Store,
-    has_anything,
     is_denied,
     is_settled,
-    list_files,
     local_reason,
 )
 from batchify.storage.source import ChangedError, SourceFile, check_size
@@ -166,19 +164,35 @@ class RemoteReader:
         try:
             async with asyncio.timeout(self._patience_s):
                 try:
-                    return await _read_once(store, path, _size(file), max_nbytes)
+                    return await self._once(store, path, _size(file), max_nbytes)
                 except OSError as error:
                     if not is_settled(error) and not isinstance(error, ChangedError):
                         raise
                 try:
                     size = await store.retry_async(lambda: _current_size(store, path))
-                    return await _read_once(store, path, size, max_nbytes)
+                    return await self._once(store, path, size, max_nbytes)
                 except OSError as error:
                     return await _bad(store, error)
         except BadImageError as error:
             return error
         except TimeoutError as error:
             raise store.unreachable(error) from store.cause(error)
+
+    async def _once(self, store: Store, path: str, size: int, max_nbytes: int) -> bytes:
+        """Return a file of known size, with one request: never a mix of two versions."""
+        check_size(size, max_nbytes)
+        # Asking for one byte more shows whether the file grew, without reading all of it.
+        end = (max_nbytes if size < 0 else size) + 1
+        data: bytes = await store.retry_async(
+            lambda: store.call_async("cat_file", path, start=0, end=end), self._patience_s
+        )
+        if size < 0 and len(data) > max_nbytes:
+            raise BadImageError(f"file is larger than {max_nbytes:,} bytes")
+        if not data:
+            raise BadImageError("empty file (0 bytes)")
+        if size > 0 and len(data) != size:
+            raise ChangedError("it changes while it is read")
+        return data
 
 
 def _size(file: SourceFile) -> int:
@@ -188,23 +202,6 @@ def _size(file: SourceFile) -> int:
 async def _current_size(store: Store, path: str) -> int:
     size = (await store.call_async("info", path)).get("size")
     return UNKNOWN if size is None else int(size)
-
-
-async def _read_once(store: Store, path: str, size: int, max_nbytes: int) -> bytes:
-    """Return the content of a file of known size, with one request: never a mix of two versions."""
-    check_size(size, max_nbytes)
-    # Asking for one byte more shows whether the file grew, without reading all of it.
-    end = (max_nbytes if size < 0 else size) + 1
-    data: bytes = await store.retry_async(
-        lambda: store.call_async("cat_file", path, start=0, end=end)
-    )
-    if size < 0 and len(data) > max_nbytes:
-        raise BadImageError(f"file is larger than {max_nbytes:,} bytes")
-    if not data:
-        raise BadImageError("empty file (0 bytes)")
-    if size > 0 and len(data) != size:
-        raise ChangedError("it changes while it is read")
-    return data
 
 
 async def _bad(store: Store, error: OSError) -> BadImageError:

@@ -1,4 +1,4 @@
-"""Connect to a remote store through fsspec, retry transient failures, list files.
+"""Connect to a remote store through fsspec, and retry transient failures.
 
 Each kind of store has its own exceptions. What matters is whether the store has answered: if it
 has, it would answer the same again. If not, the failure may be transient, or an outage.
@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib
+import itertools
 import logging
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent import futures
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from batchify.common.paths import scheme_of, secrets_of, shown_url
 from batchify.common.system import missing_extra
-from batchify.common.text import printable
-from batchify.errors import BatchifyError, DatasetError, OptionError, RemoteError
+from batchify.errors import BatchifyError, OptionError, RemoteError
 
 _SETTLED = frozenset(
     {
@@ -30,6 +31,13 @@ _SETTLED = frozenset(
 """Error numbers with which s3fs reports an answer (``s3fs/errors.py``)."""
 
 _LENGTH = 300
+
+_MAY_PASS = (
+    "HTTPClientError", "ConnectionError", "IncompleteReadError", "ChecksumError",
+    "FlexibleChecksumError", "CredentialRetrievalError", "MetadataRetrievalError",
+    "TokenRetrievalError",
+)  # fmt: skip
+"""Errors of botocore that are no answers, and may pass."""
 
 _AGAIN = (408, 425, 429)
 """HTTP statuses below 500 that mean: try later."""
@@ -93,10 +101,13 @@ def error_text(error: BaseException, secrets: Iterable[str] = ()) -> str:
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
-"""How long a store may take to answer a request that is not for an image."""
+"""How long a store may stay away before that is an error."""
 
-WAITS_S = (0.5, 2.0)
-"""Waits before each retry. The libraries also retry some failures themselves."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+"""Waits before retries: each is twice the one before. The libraries also retry some failures."""
+
+_TRIES = 3
+"""How often a transfer is tried at least, and a request that a library refuses to send at most."""
 
 _POLL_S = 1.0
 _LOGGERS = ("aiobotocore", "asyncio", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3")
@@ -147,8 +158,15 @@ class Store:
         async with self._turn:  # FTP, for one, has one connection
             return await asyncio.to_thread(getattr(self.fs, method), *args, **kwargs)
 
-    async def retry_async(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await an attempt, and retry transient failures.
+    async def retry_async(
+        self, attempt: Callable[[], Awaitable[T]], patience_s: float | None = None
+    ) -> T:
+        """Await an attempt, and repeat it while the store does not answer.
+
+        Parameters
+        ----------
+        patience_s : float, optional
+            How long it may not answer; `PATIENCE_S` by default.
 
         Raises
         ------
@@ -157,20 +175,24 @@ class Store:
         RemoteError
             If it does not answer.
         """
-        for wait_s in (*WAITS_S, None):
+        patience_s = PATIENCE_S if patience_s is None else patience_s
+        waits = _waits(time.monotonic() + patience_s)
+        for tried in itertools.count(1):
             try:
-                return await attempt()
+                async with asyncio.timeout(patience_s):
+                    return await attempt()
             except Exception as error:
                 if isinstance(error, BatchifyError) or is_settled(error):
                     raise
-                if wait_s is None:
+                wait_s = next(waits, None)
+                if wait_s is None or (tried >= _TRIES and _is_unsent(error)):
                     raise self.unreachable(error) from self.cause(error)
             await asyncio.sleep(wait_s)
         raise AssertionError
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the file system, with retries; see `retry_async`."""
-        return self.run_in_loop(self._asked(method, args, kwargs))
+        return self.run_in_loop(self.retry_async(lambda: self.call_async(method, *args, **kwargs)))
 
     def file_size(self, path: str) -> int | None:
         """Return the size of a file in bytes; None if there is no such file.
@@ -186,21 +208,20 @@ class Store:
             return None
         return int(info["size"]) if info["type"] == "file" else None
 
-    async def _asked(self, method: str, args: Any, kwargs: Any) -> Any:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await self.retry_async(lambda: self.call_async(method, *args, **kwargs))
-        except TimeoutError as error:
-            raise self.unreachable(error) from self.cause(error)
-
     def retry(self, attempt: Callable[[], T]) -> T:
-        """Run a longer transfer, with retries; see `retry_async`."""
-        for wait_s in (*WAITS_S, None):
+        """Run a longer transfer, with retries; see `retry_async`.
+
+        It may take any time: the patience begins when it fails.
+        """
+        waits: Iterator[float] | None = None
+        for tried in itertools.count(1):
             try:
                 return attempt()
             except Exception as error:
                 if isinstance(error, BatchifyError) or is_settled(error):
                     raise
+                waits = waits or _waits(time.monotonic() + PATIENCE_S)
+                wait_s = next(waits, 0.0 if tried < _TRIES else None)
                 if wait_s is None:
                     raise self.unreachable(error) from self.cause(error)
             time.sleep(wait_s)
@@ -236,11 +257,32 @@ class Store:
         return None if self._secrets else error
 
 
+def _waits(end: float) -> Iterator[float]:
+    """Yield how long to wait before each retry, until that time of the monotonic clock."""
+    wait_s = _FIRST_WAIT_S
+    while time.monotonic() + wait_s <= end:
+        yield wait_s
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+
+def _is_unsent(error: Exception) -> bool:
+    """Return whether botocore did not send a request: without credentials, to a wrong name."""
+    errors: Any = sys.modules.get("botocore.exceptions")
+    if errors is None or not isinstance(error, errors.BotoCoreError):
+        return False
+    return not isinstance(error, tuple(getattr(errors, name, ()) for name in _MAY_PASS))
+
+
 def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
     scheme = scheme_of(url)
     if "::" in url:
         raise OptionError(f"{shown}: chained URLs (::) are not supported; name the store only")
     extra = _EXTRAS.get(scheme, "remote")
+    if extra != "remote" and "@" in url.partition("://")[2].partition("/")[0]:
+        raise OptionError(
+            f"{shown}: the URL of a bucket has no user and no password; give credentials as the "
+            "tools of the store expect them, in the environment or a configuration file"
+        )
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         if not logger.hasHandlers():  # otherwise Python prints their tracebacks
@@ -266,99 +308,3 @@ def _connected(url: str, shown: str, secrets: list[str]) -> tuple[Any, str]:
 
 def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-
-
-UNKNOWN = -1
-"""The size of a file if the store does not list sizes."""
-
-MOST_LEVELS = 100
-"""A link to a parent folder makes an endless tree, if the store follows links."""
-
-
-class ListedPath(NamedTuple):
-    """A file or folder below a URL: its path relative to it, and its size; None for a folder."""
-
-    path: str
-    size: int | None
-
-
-def list_files(store: Store) -> Iterator[ListedPath]:
-    """Yield every file below a URL, and the folders, which may be empty.
-
-    Raises
-    ------
-    OSError, or another
-        What the store answered.
-
-    Notes
-    -----
-    Memory: a page of 1,000 keys for S3; the entries of one folder for other stores.
-    """
-    return _s3_keys(store) if store.is_s3 else _folder_by_folder(store)
-
-
-async def has_anything(store: Store) -> bool:
-    """Return whether there is anything below a URL.
-
-    Raises
-    ------
-    FileNotFoundError
-        Usually, if there is nothing.
-    """
-    if not store.is_s3:
-        await store.call_async("info", store.root)
-        return True
-    page = await store.call_async("call_s3", "list_objects_v2", **_s3_location(store), MaxKeys=1)
-    return bool(page.get("Contents"))
-
-
-def _s3_location(store: Store) -> dict[str, str]:
-    bucket, key, _ = store.fs.split_path(store.root)
-    return {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
-
-
-def _s3_keys(store: Store) -> Iterator[ListedPath]:
-    """Yield all keys, page by page, without folders; s3fs would keep them all in memory."""
-    location = _s3_location(store)
-    start = len(location["Prefix"])
-    more: dict[str, str] = {}
-    while True:
-        page = store.call("call_s3", "list_objects_v2", **location, **more)
-        for entry in page.get("Contents", ()):
-            path = entry["Key"][start:]
-            if path.endswith("/"):  # a folder marker
-                yield ListedPath(path[:-1], None)
-            elif path:
-                yield ListedPath(path, int(entry["Size"]))
-        if not page.get("IsTruncated"):
-            return
-        more = {"ContinuationToken": page["NextContinuationToken"]}
-
-
-def _folder_by_folder(store: Store) -> Iterator[ListedPath]:
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        above = f"{store.root}/{folder}".rstrip("/")
-        for entry in store.call("ls", above or "/", detail=True):
-            name = _name_in(entry, above)
-            if not name:
-                continue  # the folder itself, or one whose name is empty
-            path = f"{folder}/{name}" if folder else name
-            if entry["type"] == "directory":
-                if path.count("/") > MOST_LEVELS:
-                    raise DatasetError(
-                        f"dataset {store.shown} has folders below folders without end: "
-                        f"{printable(path[:80])} …"
-                    )
-                pending.append(path)
-                yield ListedPath(path, None)
-            else:
-                size = entry.get("size")
-                yield ListedPath(path, UNKNOWN if size is None else int(size))
-
-
-def _name_in(entry: dict[str, Any], folder: str) -> str:
-    """Return the name of an entry in a folder; empty if it is not directly in it."""
-    above, _, name = entry["name"].rstrip("/").rpartition("/")
-    return name if above.rstrip("/") == folder else ""

@@ -18,7 +18,7 @@ from s3fs import S3FileSystem
 
 import batchify
 from batchify.loading.remote import files
-from batchify.storage import remote_file, remote_store
+from batchify.storage import remote_store
 
 URL = "s3://bucket/shards"
 TRAIN = "train-00001-of-00002.h5"
@@ -142,9 +142,8 @@ def test_a_store_that_stays_away_is_an_error(
     s3: S3Server, stored: Path, run: Run, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """Exit code 4 and the URL, without the keys; nothing is left, and then it works."""
-    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(remote_file, "_FIRST_WAIT_S", 0.05)
-    monkeypatch.setattr(remote_store, "WAITS_S", (0.01,))
+    monkeypatch.setattr(remote_store, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", 0.05)
     monkeypatch.setattr(S3FileSystem, "retries", 1)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim")
 

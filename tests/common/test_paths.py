@@ -38,7 +38,7 @@ def test_a_file_url_is_a_path_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_what_is_shown_has_no_secret() -> None:
-    """Neither user nor password nor signature; a "?" of a key stays, and a newline is escaped."""
+    """Neither user nor password nor query; a "?" of a key stays, and a newline is escaped."""
     url = "ftp://me:pa55@host/out.h5"
     assert shown_url(url) == "ftp://host/out.h5"
     assert secrets_of(url) == ["me:pa55@", "pa55"]
@@ -49,5 +49,10 @@ def test_what_is_shown_has_no_secret() -> None:
     assert shown_url("S3://bucket/a?b\n") == "s3://bucket/a?b\\n"
     assert secrets_of("s3://bucket/a?b") == []
     assert shown("s3://me@bucket/x") == b"s3://bucket/x"
+    for scheme in ("gs", "memory", "s3", "abfs"):
+        url = f"{scheme}://bucket/out.h5?versionId=7&sig=pa55word"
+        assert shown_url(url) == f"{scheme}://bucket/out.h5"
+        assert secrets_of(url) == ["?versionId=7&sig=pa55word", "pa55word"]
+    assert shown_url("https://me:pa55@host?sig=a/b") == "https://host"
     assert shown("me@host/x") == b"me@host/x"
     assert base_name("s3://bucket/x/") == ""

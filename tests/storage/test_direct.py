@@ -12,7 +12,7 @@ from helpers.s3server import S3Server
 
 from batchify.common import durable
 from batchify.errors import OutputIOError, RemoteError
-from batchify.storage import direct, remote_file
+from batchify.storage import direct, remote_file, remote_store
 from batchify.storage.remote_file import RemoteFile
 
 PART = 10_000
@@ -25,7 +25,7 @@ def path(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Upload eleven parts; return where they are copied to."""
     monkeypatch.setattr(remote_file, "DIRECT_NBYTES", 0)
     monkeypatch.setattr(remote_file, "PART_NBYTES", PART)
-    monkeypatch.setattr(remote_file, "_FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", 0.05)
     monkeypatch.setattr(direct, "_PIECE_NBYTES", 3_000)
     direct._refusing.clear()
     s3.put("bucket", {"folder/ä %20.h5": DATA})
@@ -109,7 +109,7 @@ def test_errors_show_no_signature(
     s3: S3Server, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signature is enough to read the object."""
-    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(remote_store, "PATIENCE_S", 0.5)
     caplog.set_level(logging.DEBUG, "urllib3")
     s3.fault = lambda request: 503 if "GET" in request["REQUEST_METHOD"] else None
     with pytest.raises(RemoteError) as caught:

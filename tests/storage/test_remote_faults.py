@@ -43,7 +43,7 @@ def local(s3: S3Server, tmp_path: Path) -> bytes:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a store up at once."""
-    monkeypatch.setattr(remote_store, "WAITS_S", (0.01,))
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", remote_store.PATIENCE_S + 1)
     monkeypatch.setattr(S3FileSystem, "retries", 1)
 
 

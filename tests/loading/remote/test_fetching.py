@@ -25,7 +25,7 @@ from batchify.errors import FileAccessError, RemoteError
 from batchify.loading import stored_array
 from batchify.loading.remote import fetching
 from batchify.loading.split import Split
-from batchify.storage import remote_file
+from batchify.storage import remote_store
 
 
 def test_a_shard_is_fetched_once(s3: S3Server, local: Split, made: Path, tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_a_store_that_stays_away_is_an_error_and_the_epoch_continues(
 ) -> None:
     """It names the shard; when the store is back, the epoch resumes, there or in the folder."""
     train = batchify.open(URL, cache=tmp_path / "kept")["train"]
-    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(remote_file, "_FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(remote_store, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", 0.05)
     batches = train.batches(6, scaled=False)
     found: list[Any] = []
     s3.fault = lambda request: 503 if "00005-of" in request["PATH_INFO"] else None
@@ -152,7 +152,7 @@ def test_an_epoch_through_a_bad_network_is_right(
 
     Each shard meets one of them, once.
     """
-    monkeypatch.setattr(remote_file, "_FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", 0.05)
     seen: set[str] = set()
 
     def fault(request: dict[str, Any]) -> int | None:

@@ -19,7 +19,7 @@ from batchify.errors import FileAccessError, FileFormatError, FileMissingError, 
 from batchify.format.reader import Reader
 from batchify.loading.remote import files
 from batchify.loading.remote.files import fetch_head, fetch_whole, find_files
-from batchify.storage import remote_file
+from batchify.storage import remote_store
 from batchify.storage.remote_file import RemoteFile
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -30,8 +30,8 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait briefly for a store."""
-    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(remote_file, "_FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(remote_store, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", 0.05)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from batchify.errors import (
 )
 from batchify.loading.origin import AS_RECORDED, Origin
 from batchify.loading.remote import providers
-from batchify.storage import remote_file, remote_store
+from batchify.storage import remote_store
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_an_error(
 
 def test_secrets_in_a_url_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """In no error, of any URL."""
-    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", remote_store.PATIENCE_S + 1)  # no retries
     for url in ("http://me:s3cret@127.0.0.1:9/x.h5?key=s3cret", "http://me:s3cret@127.0.0.1:9/x"):
         with pytest.raises(RemoteError) as raised:
             batchify.open(url)
@@ -155,9 +155,7 @@ def test_secrets_in_a_url_are_in_no_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
 ) -> None:
     """Not even in the causes of an error, which Python prints with it."""
-    monkeypatch.setattr(remote_file, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(remote_store, "WAITS_S", ())
-    monkeypatch.setattr(remote_store, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", remote_store.PATIENCE_S + 1)  # no retries
 
     class Refusal(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
