@@ -266,10 +266,13 @@ UNLABELLED: tuple[str, ...] = get_args(Unlabelled)
 MAX_KEPT = 128
 """Most further columns of a manifest in a file."""
 
+APPEARANCE = {"phash": "<u8"}
+"""The columns of --appearance, with their dtypes."""
+
 FILE_COLUMNS = frozenset({
     "images", "encoded", "image_extents", "labels", "label_paths", "label_sha256", "weights",
     "paths", "source_sha256", "row_crc32", "source_size", "source_flags", "channel_sums", "psnr",
-    "record_crc32",
+    "record_crc32", *APPEARANCE,
 })  # fmt: skip
 """The names of all columns that a split may have, other than those of a manifest."""
 

@@ -205,6 +205,8 @@ class StoreOptions(choices.ShortRepr):
     keep_fitting : bool
         With ``jpeg``, ``webp`` or ``png``: do not encode image files again that have this format,
         the size and the color mode already; they are stored unchanged.
+    appearance : bool
+        Store a perceptual hash of each image, by which near duplicates are found.
     """
 
     class_mode: choices.ClassMode = "sparse"
@@ -216,6 +218,7 @@ class StoreOptions(choices.ShortRepr):
     max_side: int | None = field(default=None, metadata=LATER)
     quality: int = field(default=QUALITY, metadata=LATER)
     keep_fitting: bool = field(default=False, metadata=LATER)
+    appearance: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_choice("class mode", self.class_mode, choices.CLASS_MODES)
@@ -239,6 +242,7 @@ class StoreOptions(choices.ShortRepr):
         """Refuse options of an encoder that is not used."""
         check_at_least("quality", self.quality, 1)
         check_flag("keep fitting", self.keep_fitting)
+        check_flag("appearance", self.appearance)
         if self.quality > 100:
             raise OptionError(f"quality must be 1 to 100, not {self.quality}")
         if self.quality != QUALITY and not self.is_lossy:
@@ -273,8 +277,9 @@ class StoreOptions(choices.ShortRepr):
         return self.store in choices.LOSSY_STORES
 
     def as_pixels(self) -> Self:
-        """Return these options for rows of pixels."""
-        return replace(self, store="decoded", max_side=None, quality=QUALITY, keep_fitting=False)
+        """Return these options for rows of pixels, and nothing about them."""
+        plain = replace(self, store="decoded", max_side=None, quality=QUALITY, keep_fitting=False)
+        return replace(plain, appearance=False)
 
     def slot_nbytes(self, decode: DecodeOptions) -> int:
         """Return the most bytes that an image may have after it is encoded again.

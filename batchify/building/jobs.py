@@ -16,6 +16,7 @@ from batchify import choices
 from batchify.common.text import printable
 from batchify.datasets.dataset import PATHS_AT_ONCE
 from batchify.datasets.tasks import FileTask, ReadingJob, StampKeeper, name_file
+from batchify.decoding.appearance import NOT_MEASURED, Measures
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
 from batchify.decoding.fidelity import SAME
@@ -208,6 +209,7 @@ class Redecoded(NamedTuple):
     damage: str = ""
     """What is damaged in an image that was decoded."""
     psnr: float = SAME
+    appearance: Measures = NOT_MEASURED
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,8 @@ class RedecodeJob:
                     zlib.crc32(columns["labels"].tobytes()) if "labels" in columns else 0,
                     batch.damaged.get(0, ""),
                     float(columns["psnr"][0]) if "psnr" in columns else SAME,
+                    tuple(columns[name].item() for name in choices.APPEARANCE if name in columns)
+                    or NOT_MEASURED,
                 )
             )
         return found

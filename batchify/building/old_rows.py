@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.keys import KeyIndex, first_bytes
+from batchify.decoding.appearance import APPEARANCE
 from batchify.decoding.batch import ImageRecord
 from batchify.decoding.channels import stored_sums
 from batchify.errors import FileFormatError
@@ -42,6 +43,7 @@ class OldRows:
         keys = [np.zeros(0, np.uint64)]
         with contextlib.ExitStack() as undo, Reader(path) as reader:
             self._rows_of = {name: reader.rows(name) for name in reader.splits}
+            self._has_appearance = reader.has_appearance
             self._is_reencoded = reader.store in choices.REENCODED_STORES
             self._images: dict[str, StoredPixels] = {}
             self._records: dict[str, list[str]] = {}
@@ -99,6 +101,11 @@ class OldRows:
         height, width = np.frombuffer(self._rows.get(split, "source_size", row, row + 1), "<i4")
         flags = int.from_bytes(self._rows.get(split, "source_flags", row, row + 1), "little")
         found = ImageRecord(crc32, (int(height), int(width)), flags)
+        if self._has_appearance:
+            measured = b"".join(
+                self._rows.get(split, name, row, row + 1) for name in choices.APPEARANCE
+            )
+            found = found._replace(appearance=np.frombuffer(measured, APPEARANCE)[0].item())
         if not self._images:
             sums = np.frombuffer(self._rows.get(split, "channel_sums", row, row + 1), "<i8")
             found = found._replace(sums=stored_sums(sums.reshape(1, 3, -1), images=1))

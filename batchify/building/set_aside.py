@@ -173,6 +173,7 @@ def _move_rows(source: bytes, into: bytes) -> bool:
     """
     with Reader(source) as reader:
         rows, offsets, store = _read_rows(reader), reader.row_offsets(), reader.store
+        appearance = choices.APPEARANCE if reader.has_appearance else ()
     with Reader(into) as reader:
         taken, target_offsets = _read_rows(reader), reader.row_offsets()
         slots = {name: _slot_nbytes(reader, name) for name in reader.splits}
@@ -189,6 +190,7 @@ def _move_rows(source: bytes, into: bytes) -> bool:
     names.append("images" if store == "decoded" else "channel_sums")
     if store in choices.LOSSY_STORES:
         names.append("psnr")
+    names += appearance
     with RowWriter(source, offsets) as old, RowWriter(into, target_offsets) as new:
         counted = zip(_positions(rows.counted), lacking, strict=True)
         wanted = (where for where, lacks in counted if lacks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.ignored import is_image_ending
+from batchify.decoding.appearance import NOT_MEASURED, appearance_columns
 from batchify.decoding.damage import NO_DAMAGE_NOTE, finds_damage
 from batchify.decoding.fidelity import SAME
 from batchify.errors import BatchifyWarning, Skipped
@@ -49,6 +51,8 @@ class SplitFacts:
         Yields (first row, paths), some thousand at a time, for the rows of a range.
     psnr : ndarray of float32, shape (n,), or None
         What each image lost when it was encoded again; None if no image was, or with no loss.
+    appearance : dict of str to ndarray, shape (n,)
+        The columns of `batchify.decoding.appearance`; none if the file does not store them.
     """
 
     labels: NDArray[np.int32] | None
@@ -57,6 +61,7 @@ class SplitFacts:
     flags: NDArray[np.uint16]
     paths: Callable[[int, int], Iterator[tuple[int, list[bytes]]]]
     psnr: NDArray[np.float32] | None = None
+    appearance: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def path(self, row: int) -> bytes:
         """Return the path of one row."""
@@ -155,7 +160,7 @@ def stored_facts(reader: Reader) -> Facts:
 
     Notes
     -----
-    Memory: 50 bytes per row.
+    Memory: 60 bytes per row.
     """
     config = reader.header.config
     digests = stored_digests(reader)
@@ -182,7 +187,11 @@ def _stored_split(reader: Reader, split: str, digests: NDArray[np.uint8]) -> Spl
     sizes, flags = reader.column(split, "source_size"), reader.column(split, "source_flags")
     labels = class_indices(reader, split) if has_classes(reader, split) else None
     psnr = reader.column(split, "psnr") if "psnr" in reader.splits[split] else None
-    return SplitFacts(labels, digests, sizes, flags, partial(_stored_paths, reader, split), psnr)
+    appearance = choices.APPEARANCE if reader.has_appearance else ()
+    return SplitFacts(
+        labels, digests, sizes, flags, partial(_stored_paths, reader, split), psnr,
+        {name: reader.column(split, name) for name in appearance},
+    )  # fmt: skip
 
 
 def _stored_paths(
@@ -201,7 +210,7 @@ def shard_facts(index: ShardIndex, shards: Iterable[ShardPath]) -> Facts:
 
     Notes
     -----
-    Memory: 50 bytes per row.
+    Memory: 60 bytes per row.
     """
     parts: dict[str, list[SplitFacts]] = {split: [] for split in index.splits}
     skipped: list[Skipped] = []
@@ -243,6 +252,10 @@ def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
         np.concatenate([part.flags for part in parts]),
         paths,
         np.concatenate(psnr) if psnr else None,
+        {
+            name: np.concatenate([part.appearance[name] for part in parts])
+            for name in parts[0].appearance
+        },
     )
 
 
@@ -258,13 +271,14 @@ def folder_facts(
 
     Notes
     -----
-    Memory: 50 bytes per image.
+    Memory: 60 bytes per image.
     """
     splits = {split.name: _undecoded(plan, split) for split in plan.splits}
     unreadable: dict[str, list[tuple[int, str]]] = {}
     damaged: dict[str, list[tuple[int, str]]] = {}
     decode, store = plan.options.decode, plan.options.store
-    job = RedecodeJob(plan.dataset.source, decode, store, find_damage=finds_damage())
+    measuring = replace(store, appearance=True)
+    job = RedecodeJob(plan.dataset.source, decode, measuring, find_damage=finds_damage())
     every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
     done = bad = 0
     tasks, total = fill_tasks(plan, every), count_tasks(plan, every)
@@ -281,6 +295,8 @@ def folder_facts(
             into.sizes[row], into.flags[row] = decoded.source_size, decoded.source_flags
             if into.psnr is not None:
                 into.psnr[row] = decoded.psnr
+            for column, value in zip(into.appearance.values(), decoded.appearance, strict=True):
+                column[row] = value
         done += len(rows)
         report(Progress("decode", done, plan.images, bad, task.split))
     return Facts(
@@ -331,4 +347,5 @@ def _undecoded(plan: BuildPlan, split: SplitPlan) -> SplitFacts:
         flags=np.zeros(len(split), np.uint16),
         paths=paths,
         psnr=np.full(len(split), SAME, "<f4") if plan.options.store.is_lossy else None,
+        appearance=appearance_columns([NOT_MEASURED] * len(split)),
     )

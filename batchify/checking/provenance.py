@@ -232,7 +232,8 @@ class SourceCheck:
     ) -> int:
         """Decode the sources of some rows again and compare the pixels; return how many."""
         decode = replace(options.decode, strict_decode=False)  # pixels alone are compared
-        job = RedecodeJob(index.dataset.source, decode, options.store)
+        store = replace(options.store, appearance=False)
+        job = RedecodeJob(index.dataset.source, decode, store)
         total, done = count_rows(wanted), 0
         mine = decoder_text(options.decode.plugins, options.store.store)
         theirs = reader.header.decoder

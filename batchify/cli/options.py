@@ -169,6 +169,8 @@ FILE_OPTIONS = (
             help="1 to 100, for jpeg and webp."),
     _output("--keep-fitting", rare=True,
             help="With --store jpeg, webp or png: keep files that fit already byte for byte."),
+    _output("--appearance", rare=True,
+            help="Store a perceptual hash of each image, so that check OUT finds near duplicates."),
     _output("--compression", words=choices.COMPRESSIONS, metavar="CODEC",
             help="none or gzip."),
     _output("--compression-level", type=click.IntRange(1, 9), metavar="N", rare=True,

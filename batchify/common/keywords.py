@@ -63,6 +63,7 @@ class OptionKeywords(TypedDict, total=False):
     max_side: int | None
     quality: int
     keep_fitting: bool
+    appearance: bool
     layout: choices.LayoutChoice
     class_from: choices.ClassFrom
     label_from: str

@@ -12,137 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
-from batchify.choices import parse_rescale
 from batchify.common.text import printable
+from batchify.decoding.appearance import NOT_MEASURED, Measures, appearance_columns, measure
 from batchify.decoding.channels import ChannelSums, channel_sums, sums_column
 from batchify.decoding.damage import check_strict_decode, jpeg_damage
 from batchify.decoding.encoding import Encoder
 from batchify.decoding.fidelity import SAME
-from batchify.decoding.image import FLOAT_ADVICE, Decoded, decode_image, scaled_to_bytes
-from batchify.decoding.losses import LEAST_BYTE_RESCALE, NOTHING_LOST, Lost
+from batchify.decoding.image import decode_image
+from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.decoding.mask import applied_orientation, decode_mask
 from batchify.decoding.pillow_settings import set_pillow_limits
-from batchify.decoding.source_flags import CUT, EXIF_ROTATED, TRUNCATED
-from batchify.errors import BadImageError, OptionError
+from batchify.decoding.pixel_writer import PixelWriter, Transform
+from batchify.decoding.source_flags import EXIF_ROTATED, TRUNCATED
+from batchify.errors import BadImageError
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.storage.source import FileReader, SourceFile
-
-_RGBA = 4
-_MAX_DEEP = 65535
-_HIGH_BYTE = np.uint16(257)
-"""65535 / 255."""
-
-
-Transform = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""A function that takes an image, an array of shape (H, W, C), and returns one of that shape."""
-
-
-class PixelWriter:
-    """Converts decoded pixels to the dtype of rows.
-
-    Integers are stored as they are, or scaled with ``depth="scale"``; a pixel that does not fit is
-    its image's error. float32 rows hold ``float32(pixel) * float32(scale)``, where the scale may be
-    that of the image's depth (`StoreOptions.scales_by_depth`).
-
-    Parameters
-    ----------
-    transform : callable, optional
-        For float32 rows: called with the pixels of each image, before they are scaled.
-
-    Attributes
-    ----------
-    keeps_deep : bool
-        Rows have 16 bits, by their dtype or scale: decode images with ``deep``.
-    """
-
-    def __init__(
-        self, store: StoreOptions, decode: DecodeOptions, transform: Transform | None = None
-    ) -> None:
-        self._transform = transform
-        self._copies = store.dtype == "uint8" and transform is None
-        self._scales = decode.depth == "scale"
-        self._factor = store.scale
-        self._factors = {}
-        if store.scales_by_depth:
-            deep = parse_rescale(choices.AUTO_RESCALES["uint16"])
-            self._factors = {np.dtype(np.uint8): self._factor, np.dtype(np.uint16): deep}
-            self._factor = 1.0
-        is_small = abs(store.scale) < LEAST_BYTE_RESCALE
-        self.keeps_deep = store.dtype == "uint16" or (store.dtype == "float32" and is_small)
-
-    def put(self, decoded: Decoded, out: NDArray[Any]) -> None:
-        """Store the pixels of an image in `out`; a single channel goes to each of its channels.
-
-        Raises
-        ------
-        BadImageError
-            If a pixel does not fit, or if rows have 16 bits and only 8 of them were decoded.
-        """
-        pixels = decoded.pixels
-        if self._copies and pixels.dtype == out.dtype and pixels.shape == out.shape:
-            out[...] = pixels
-            return
-        if self.keeps_deep and decoded.flags & CUT:
-            raise BadImageError(
-                "only the high 8 bits of its channels are decoded, and --dtype or --rescale is for "
-                "16; build with --dtype uint8, or convert it"
-            )
-        factor = self._factors.get(pixels.dtype, self._factor)
-        if self._transform is None:
-            self._put_bands(pixels, out, factor)
-            return
-        unscaled = np.empty(out.shape, np.float32)
-        self._put_bands(pixels, unscaled, 1.0)
-        found = _transformed(unscaled, self._transform)
-        out[...] = found * found.dtype.type(factor)
-
-    def _put_bands(self, pixels: NDArray[Any], out: NDArray[Any], factor: float) -> None:
-        self._put(pixels, out, factor)
-        if pixels.shape[-1] < out.shape[-1] == _RGBA:
-            self._put(np.full((1, 1, 1), _MAX_DEEP, np.uint16), out[..., -1:], factor)
-
-    def _put(self, pixels: NDArray[Any], out: NDArray[Any], factor: float) -> None:
-        if self._scales and self.keeps_deep and pixels.dtype == np.uint8:
-            pixels = pixels * _HIGH_BYTE
-        if out.dtype.kind == "f":
-            np.multiply(pixels, np.float32(factor), out=out, dtype=np.float32, casting="same_kind")
-            return
-        if pixels.dtype.kind == "f":
-            raise BadImageError(FLOAT_ADVICE)
-        if self._scales and pixels.dtype == np.uint16 and out.dtype == np.uint8:
-            pixels = scaled_to_bytes(pixels)
-        if pixels.dtype.itemsize > out.dtype.itemsize:
-            low, high = int(pixels.min()), int(pixels.max())
-            limit = int(np.iinfo(out.dtype).max)
-            if low < 0 or high > limit:
-                advice = (
-                    "--dtype uint16 or --depth scale"
-                    if pixels.dtype == np.uint16
-                    else "--dtype float32"
-                )
-                raise BadImageError(
-                    f"values from {low} to {high} do not fit {out.dtype.name}, which ends at "
-                    f"{limit} (see {advice})"
-                )
-        out[...] = pixels
-
-
-def _transformed(image: NDArray[np.float32], transform: Transform) -> NDArray[Any]:
-    """Return the result of a user's function for an image, as floats.
-
-    Raises
-    ------
-    OptionError
-        If it is not an array of numbers with the image's shape.
-    """
-    shape = image.shape
-    found = np.asarray(transform(image))
-    if found.shape != shape or found.dtype.kind not in "biuf":
-        raise OptionError(
-            f"transform must return an array of numbers of shape {shape}, like its input, "
-            f"not {found.dtype} of shape {found.shape}"
-        )
-    return found if found.dtype.kind == "f" else found.astype(np.float32)
 
 
 class ImageRecord(NamedTuple):
@@ -160,6 +44,8 @@ class ImageRecord(NamedTuple):
         The image, if it is encoded again.
     psnr : float
         See `batchify.decoding.encoding.Encoded`.
+    appearance : Measures
+        See `batchify.decoding.appearance`; zeros if the file of the row does not store it.
     """
 
     row_crc32: int
@@ -169,6 +55,7 @@ class ImageRecord(NamedTuple):
     lost: Lost = NOTHING_LOST
     content: bytes | None = None
     psnr: float = SAME
+    appearance: Measures = NOT_MEASURED
 
 
 FindCached = Callable[[bytes, NDArray[Any]], ImageRecord | None]
@@ -185,7 +72,8 @@ class Batch:
         As the file stores them: ``source_sha256`` (n, 32) uint8, ``row_crc32`` (n,) uint32,
         ``source_size`` (n, 2) int32 and ``source_flags`` (n,) uint16; ``images`` (n, H, W, C), or
         ``channel_sums`` (n, 3, C) if files are kept; with masks also ``labels`` (n, H, W)
-        uint8 and ``label_sha256``; with a lossy store ``psnr`` (n,) float32.
+        uint8 and ``label_sha256``; with a lossy store ``psnr`` (n,) float32; and those of
+        `batchify.decoding.appearance`, if they are stored.
     bad : list of (int, str)
         Position and reason of each file that failed.
     files : dict of int to bytes
@@ -254,6 +142,7 @@ class BatchReader:
             deep = self._pixels.keeps_deep
             self._encoder = Encoder(store, options, self._pixels.put, deep=deep)
         self._is_lossy = store.is_lossy
+        self._measures = store.appearance
         self._keep_files = keep_files
         self._cached = cached
         self._find_damage = find_damage or options.strict_decode
@@ -328,6 +217,8 @@ class BatchReader:
             columns["images"] = images
         if self._is_lossy:
             columns["psnr"] = np.array([record.psnr for record in records], "<f4")
+        if self._measures:
+            columns |= appearance_columns([record.appearance for record in records])
         if masks:
             columns.update(self._read_masks(files, masks, columns, bad, mark))
             kept = {i: content for i, content in kept.items() if i not in bad}
@@ -346,6 +237,8 @@ class BatchReader:
         if lost.damaged and self._options.strict_decode:
             raise BadImageError(f"its data is damaged: {lost.complaint}")
         found = ImageRecord(0, decoded.size, decoded.flags, lost=lost)
+        if self._measures:
+            found = found._replace(appearance=measure(decoded.pixels))
         if self._encoder is None:
             self._pixels.put(decoded, out)
             return found._replace(row_crc32=zlib.crc32(out.data))

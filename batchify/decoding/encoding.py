@@ -40,7 +40,7 @@ class Encoder:
     Parameters
     ----------
     put : callable
-        Stores decoded pixels in an array, as `batchify.decoding.batch.PixelWriter.put` does.
+        Stores decoded pixels in an array, as `batchify.decoding.pixel_writer.PixelWriter.put` does.
     deep : bool
         See `batchify.decoding.image.decode_image`.
     """

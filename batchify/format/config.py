@@ -52,7 +52,7 @@ CAPS = ("max_pixels", "max_dimension", "max_file_size")
 def pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a config that decide what rows hold, and which images fail."""
     names = [field.name for field in fields(DecodeOptions)]
-    names += ["dtype", "store", "max_side", "quality", "keep_fitting"]
+    names += ["dtype", "store", "max_side", "quality", "keep_fitting", "appearance"]
     if config.get("dtype") == "float32":
         names.append("rescale")
     found = {name: config[name] for name in names if name in config}

@@ -24,12 +24,7 @@ from batchify.common.paths import shown_path
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, Skipped
 from batchify.format import schema, strict
-from batchify.format.config import (
-    image_shape,
-    kept_names,
-    recorded_choice,
-    unlabelled_splits,
-)
+from batchify.format.config import image_shape, kept_names, recorded_choice, unlabelled_splits
 from batchify.format.rows import row_ends
 from batchify.format.schema import RowOffsets
 from batchify.format.shard_index import ShardIndex, ShardPath, shard_name
@@ -96,6 +91,7 @@ class Reader(Closing):
             self._unlabelled = unlabelled_splits(config)
             self.kept = kept_names(config)
             """The columns of --keep-columns."""
+            self.has_appearance = config.get("appearance") is True
             self.columns: dict[str, tuple[schema.Column, ...]] = {}
             """The columns of each split, as schema 1 describes them."""
             self.splits = {
@@ -259,6 +255,7 @@ class Reader(Closing):
             encoded_nbytes,
             store=self.store,
             slots=self._has_slots,
+            appearance=self.has_appearance,
             weights=self.header.config.get("weights") is True,
             label_path_nbytes=self._text_nbytes(group, name, "label_paths"),
             kept=[(each, self._kept_dtype(group, name, each)) for each in self.kept],

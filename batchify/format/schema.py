@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, Literal
 
 from batchify._version import __version__
-from batchify.choices import LOSSY_STORES, STORED_DTYPES, canonical_json, itemsize
+from batchify.choices import APPEARANCE, LOSSY_STORES, STORED_DTYPES, canonical_json, itemsize
 from batchify.errors import Skipped
 from batchify.image_options import StoreOptions
 
@@ -114,6 +114,7 @@ def split_columns(
     *,
     store: str = "encoded",
     slots: bool = False,
+    appearance: bool = False,
     weights: bool = False,
     label_path_nbytes: int = 1,
     kept: Sequence[tuple[str, str]] = (),
@@ -136,6 +137,8 @@ def split_columns(
         One of `choices.STORES`, if they are.
     slots : bool
         Each has room for the largest image: see `batchify.format.rows.put_in_slots`.
+    appearance : bool
+        Whether rows have the columns of --appearance.
     weights : bool
         Whether rows have weights.
     label_path_nbytes : int
@@ -172,6 +175,11 @@ def split_columns(
         sums = [Column("channel_sums", (rows, 3, image_shape[2]), "<i8", 8, "decoding")]
         if store in LOSSY_STORES:
             sums.append(Column("psnr", (rows,), "<f4", 4, "decoding"))
+    if appearance:
+        measures = APPEARANCE.items()
+        sums += [
+            Column(each, (rows,), dtype, int(dtype[2:]), "decoding") for each, dtype in measures
+        ]
     if weights:
         labels.append(Column("weights", (rows,), "<f4", 4, "plan"))
     further = [

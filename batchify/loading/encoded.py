@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.decoding.batch import PixelWriter
 from batchify.decoding.image import decode_image
 from batchify.decoding.pil_image import PilImage, as_pil_image, decode_pil_image
 from batchify.decoding.pillow_settings import set_pillow_limits, silence_pillow
+from batchify.decoding.pixel_writer import PixelWriter
 from batchify.errors import (
     BadImageError,
     BatchifyError,

@@ -19,9 +19,10 @@ from batchify.common.keywords import LoaderKeywords, OptionKeywords, make_option
 from batchify.common.text import labelled, plural, printable
 from batchify.datasets.dataset import Dataset, sample_labels
 from batchify.datasets.manifest import read_dataset
-from batchify.decoding.batch import BatchReader, Transform
+from batchify.decoding.batch import BatchReader
 from batchify.decoding.damage import check_strict_decode
 from batchify.decoding.formats import check_extensions
+from batchify.decoding.pixel_writer import Transform
 from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
 from batchify.loading.keras_iterator import KerasIterator, LoaderBatch
 from batchify.options import BuildOptions

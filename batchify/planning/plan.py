@@ -343,6 +343,7 @@ def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions
         _encoded_nbytes(rows, dataset, options),
         store=options.store.store,
         slots=options.store.is_reencoded,
+        appearance=options.store.appearance,
         weights=dataset.annotations.weights is not None,
         label_path_nbytes=masks.width if masks is not None else 1,
         kept=[(column.name, column.dtype) for column in dataset.annotations.kept],

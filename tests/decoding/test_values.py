@@ -22,11 +22,11 @@ from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 import batchify
 from batchify import choices
-from batchify.decoding.batch import PixelWriter
 from batchify.decoding.channels import channel_sums, mean_and_std, stored_sums, sums_column
 from batchify.decoding.image import Decoded, decode_image
 from batchify.decoding.losses import LOSSES, loss_warnings
 from batchify.decoding.pillow_settings import pillow_for_decoding, set_pillow_limits
+from batchify.decoding.pixel_writer import PixelWriter
 from batchify.decoding.source_flags import source_flags
 from batchify.errors import BadImageError, BatchifyWarning
 from batchify.image_options import RECORDED_MAX_PIXELS, DecodeOptions, StoreOptions

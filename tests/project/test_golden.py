@@ -402,6 +402,7 @@ BUILDS = [
     _build("png-uint16",
            f"zoo {_SIZE} --store png --color-mode grayscale --dtype uint16 --on-error skip"),
     _build("max-side", f"odd {_SIZE} --store jpeg --max-side 30 --keep-fitting --exif apply"),
+    _build("appearance", f"zoo {_SIZE} --appearance --on-error skip"),
     _build("masks-jpeg", f"{_MASKS} --store jpeg"),
     _build("categorical", f"zoo {_SIZE} --class-mode categorical"),
     _build("binary", f"photos {_SIZE} --class-mode binary"),
