@@ -10,11 +10,12 @@ from functools import partial
 from itertools import islice
 from typing import Unpack
 
-from batchify.checking import classes, image_loss, leaks
+from batchify.checking import classes, image_loss, leaks, looks
 from batchify.checking.facts import Facts, folder_facts, shard_facts, stored_facts
 from batchify.checking.findings import (
     CHECK_CODES,
     KEPT,
+    SEVERITIES,
     CheckLimits,
     CheckReport,
     Found,
@@ -58,6 +59,9 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "upscaled": image_loss.find_upscaled,
     "low-psnr": image_loss.find_low_psnr,
     **{loss.code: partial(image_loss.find_loss, loss) for loss in LOSSES},
+    "odd-size": looks.find_odd_sizes,
+    "odd-aspect-ratio": looks.find_odd_aspect_ratios,
+    "class-outlier": looks.find_class_outliers,
 }
 """The function that finds each problem, by code, in the order of the report.
 
@@ -153,22 +157,40 @@ def check_made(
             facts = shard_facts(*lifetime.enter_context(open_folder(path)))
         else:
             facts = stored_facts(lifetime.enter_context(Reader(path)))
-        problems = find_problems(facts, limits or CheckLimits(), frozenset(ignore), most=0)
+        problems = find_problems(
+            facts, limits or CheckLimits(), frozenset(ignore), most=0, rows=False
+        )
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems)
 
 
 def find_problems(
-    facts: Facts, limits: CheckLimits, ignored: frozenset[str] = frozenset(), *, most: int = KEPT
+    facts: Facts,
+    limits: CheckLimits,
+    ignored: frozenset[str] = frozenset(),
+    *,
+    most: int = KEPT,
+    rows: bool = True,
 ) -> tuple[Problem, ...]:
-    """Run all checks, and read their first examples while the file is open; errors first."""
+    """Run all checks, and read their first examples while the file is open; errors first.
+
+    Parameters
+    ----------
+    most : int
+        Most examples of a problem.
+    rows : bool
+        Also return the rows of each problem.
+    """
     problems = []
     for code, find in CHECKS.items():
         severity, advice, limit, split_advice = CHECK_CODES[code]
-        if limit and getattr(limits, limit) is not None:
+        if code in limits.thresholds or (limit and getattr(limits, limit) is not None):
             severity = "error"
         if facts.has_splits:
             advice = split_advice or advice
-        for message, count, examples in find(facts, limits):
-            first = tuple(replace(each, code=code) for each in islice(examples, most))
-            problems.append(Problem(code, severity, message, advice, count, first, code in ignored))
-    return tuple(sorted(problems, key=lambda problem: problem.severity != "error"))
+        for found in find(facts, limits):
+            first = tuple(replace(each, code=code) for each in islice(found.examples, most))
+            problems.append(Problem(
+                code, severity, found.message, advice, found.count, first, code in ignored,
+                found.rows() if rows else {},
+            ))  # fmt: skip
+    return tuple(sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity)))

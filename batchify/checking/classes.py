@@ -23,7 +23,7 @@ def find_empty_splits(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find splits without a readable image."""
     for name, split in facts.splits.items():
         if len(split.flags) == len(facts.unreadable.get(name, ())):
-            yield f"the {name} split has no images", 1, iter(())
+            yield Found(f"the {name} split has no images", 1)
 
 
 def find_empty_classes(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
@@ -60,7 +60,7 @@ def find_imbalance(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
             f"class {printable(facts.classes[large])} has {ratio:,.1f} times the images of "
             f"{printable(facts.classes[small])} in {where}: {train[large]:,} and {train[small]:,}"
         )
-        yield message, 1, iter(())
+        yield Found(message, 1)
 
 
 def _classes(facts: Facts, mask: NDArray[np.bool_], problem: str) -> Iterator[Found]:
@@ -71,14 +71,14 @@ def _classes(facts: Facts, mask: NDArray[np.bool_], problem: str) -> Iterator[Fo
             Finding("", plural(totals[i], "image"), path=facts.classes[i])
             for i in np.flatnonzero(mask).tolist()
         )
-        yield f"{count:,} of {len(totals):,} classes {problem}", count, examples
+        yield Found(f"{count:,} of {len(totals):,} classes {problem}", count, examples)
 
 
 def find_linked(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find folders of classes that are links out of the dataset."""
     if count := len(facts.linked):
         examples = (Finding("", "a link out of the dataset", path=path) for path in facts.linked)
-        yield f"{plural(count, 'class folder')} outside of the dataset", count, examples
+        yield Found(f"{plural(count, 'class folder')} outside of the dataset", count, examples)
 
 
 def find_similar(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
@@ -87,11 +87,11 @@ def find_similar(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
         examples = (Finding("", f"is like {printable(one)}", path=other) for one, other in pairs)
         pair = plural(len(pairs), "pair")
         message = f"{pair} of classes differ by case, spaces or Unicode form only"
-        yield message, len(pairs), examples
+        yield Found(message, len(pairs), examples)
 
 
 def find_warnings(code: str, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Report the warnings from reading the folders of the dataset."""
     for warning in facts.warnings:
         if warning.code == code:
-            yield str(warning), 1, iter(())
+            yield Found(str(warning), 1)

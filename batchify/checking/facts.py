@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.building.jobs import RedecodeJob, count_tasks, fill_tasks
-from batchify.checking.findings import Finding
+from batchify.checking.findings import Finding, Found
 from batchify.checking.repeats import RepeatCounts, count_repeats
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.dataset_options import DiscoverOptions
@@ -66,6 +66,10 @@ class SplitFacts:
     def path(self, row: int) -> bytes:
         """Return the path of one row."""
         return next(self.paths(row, row + 1))[1][0]
+
+    def size_text(self, row: int) -> str:
+        """Return the size of the image file of one row, as text."""
+        return "{}×{} pixels".format(*self.sizes[row].tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +153,52 @@ class Facts:
         counts = list(self.class_counts.values())
         return np.sum(counts, axis=0) if counts else np.zeros(0, np.int64)
 
+    def class_of(self, split: str, row: int) -> int | None:
+        """Return the class of a row; None if labels are not classes."""
+        labels = self.splits[split].labels
+        return None if labels is None else int(labels[row])
+
     def finding(self, message: str, location: tuple[str, int]) -> Finding:
         """Return a finding about the image of a split's row."""
         split, row = location
         return Finding("", message, split, row, self.splits[split].path(row))
+
+    def found(
+        self,
+        marked: Mapping[str, NDArray[np.bool_]],
+        problem: str,
+        describe: Callable[[str, int], str],
+        worst: Mapping[str, NDArray[np.floating]] | None = None,
+    ) -> Iterator[Found]:
+        """Yield the marked rows as one problem, if there are any.
+
+        Parameters
+        ----------
+        marked : Mapping of str to ndarray of bool, shape (n,)
+            By split.
+        describe : callable
+            Returns the message of an example, for its split and row.
+        worst : Mapping of str to ndarray, shape (n,), optional
+            Examples with the lowest number come first; by default, those of the first rows.
+        """
+        rows = {name: np.flatnonzero(mask) for name, mask in marked.items() if mask.any()}
+        if not rows:
+            return
+
+        names, numbers = list(rows), np.concatenate(list(rows.values()))
+        splits = np.repeat(np.arange(len(rows)), [len(each) for each in rows.values()])
+
+        def examples() -> Iterator[Finding]:
+            order = np.arange(len(numbers))
+            if worst is not None:
+                badness = np.concatenate([worst[name][each] for name, each in rows.items()])
+                order = np.argsort(badness, kind="stable")
+            for i in order:
+                name, row = names[splits[i]], int(numbers[i])
+                yield self.finding(describe(name, row), (name, row))
+
+        message = f"{len(numbers):,} of {self.images:,} images {problem}"
+        yield Found(message, len(numbers), examples(), lambda: rows)
 
 
 def stored_facts(reader: Reader) -> Facts:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchify._version import JSON_VERSION
 from batchify.choices import Limit, check_at_least, check_pattern, check_positive
 from batchify.common.text import plural, printable
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 KEPT = 1000
 """How many findings of one code are listed; all are counted."""
@@ -63,8 +67,33 @@ class Finding:
         }
 
 
-Found = tuple[str, int, Iterator[Finding]]
-"""What a check finds: a message, a count, and examples without a code, made when needed."""
+SEVERITIES = ("error", "warning", "notice")
+"""Notices never fail: they are about images that may well be as they should be."""
+
+Rows = Mapping[str, "NDArray[np.int64]"]
+"""Rows of each split, ascending; splits without one are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a check finds.
+
+    Parameters
+    ----------
+    message : str
+        One line.
+    count : int
+        How many images, classes or groups are affected.
+    examples : iterable of Finding
+        Without a code; made when needed.
+    rows : callable
+        Returns the rows of the affected images; none if it is not about images of the file.
+    """
+
+    message: str
+    count: int
+    examples: Iterable[Finding] = ()
+    rows: Callable[[], Rows] = dict
 
 
 class Code(NamedTuple):
@@ -73,7 +102,7 @@ class Code(NamedTuple):
     Parameters
     ----------
     severity : str
-        ``error`` or ``warning``.
+        One of `SEVERITIES`.
     advice : str
         What a user can do; empty if the message says it.
     limit : str
@@ -131,8 +160,19 @@ CHECK_CODES = {
         "warning", "build with a higher --quality, or with --store png, which loses nothing"
     ),
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
+    **{
+        code: Code("notice", "look at them, and exclude those that are wrong")
+        for code in ("odd-size", "odd-aspect-ratio", "class-outlier")
+    },
 }
 """Severity and advice of each code; `batchify.checking.check.CHECKS` has the checks."""
+
+THRESHOLDS = {
+    "odd-size": 3.0,
+    "odd-aspect-ratio": 0.35,
+    "class-outlier": 3.0,
+}
+"""The thresholds of notices, by code; see the page `check` of the documentation."""
 
 FOLD_CODES = {
     "fold-leak": Code("error", "build all folds again with --group-duplicates"),
@@ -157,6 +197,8 @@ class CheckLimits:
         Images of a class, in all splits; below 10, a warning.
     group_by : str
         A regular expression: rows whose paths match with the same first group must be in one split.
+    thresholds : Mapping of str to float
+        Thresholds of notices, instead of `THRESHOLDS`, by code.
     """
 
     max_imbalance: float | None = None
@@ -164,6 +206,7 @@ class CheckLimits:
     max_duplicates: str | int | None = None
     min_class_size: int | None = None
     group_by: str = ""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.max_imbalance is not None:
@@ -178,6 +221,14 @@ class CheckLimits:
             check_at_least("min class size", self.min_class_size, 1)
         if self.group_by:
             check_pattern("group by", self.group_by)
+        for code, value in self.thresholds.items():
+            if code not in THRESHOLDS:
+                raise OptionError(f"{code!r} has no threshold, only {', '.join(THRESHOLDS)}")
+            check_positive(f"threshold of {code}", value)
+
+    def threshold(self, code: str) -> float:
+        """Return the threshold of a notice, a key of `THRESHOLDS`."""
+        return self.thresholds.get(code, THRESHOLDS[code])
 
 
 def allowed(limit: str | int | None, images: int) -> int:
@@ -194,7 +245,7 @@ class Problem:
     code : str
         A key of `CHECK_CODES`.
     severity : str
-        ``error`` or ``warning``.
+        One of `SEVERITIES`.
     message : str
         One line.
     advice : str
@@ -205,6 +256,8 @@ class Problem:
         The first thousand of them.
     ignored : bool
         The user ignores this code.
+    rows : Mapping of str to ndarray of int64
+        The rows of all affected images, by split; empty if it is not about images of the file.
     """
 
     code: str
@@ -214,6 +267,7 @@ class Problem:
     count: int
     examples: tuple[Finding, ...]
     ignored: bool = False
+    rows: Rows = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.advice}" if self.advice else self.message
@@ -287,9 +341,9 @@ class CheckReport:
 
     @property
     def tally(self) -> str:
-        """How many errors and warnings there are, as text."""
+        """How many errors, warnings and notices there are, as text."""
         counted = Counter(problem.severity for problem in self.problems if not problem.ignored)
-        found = [plural(counted[kind], kind) for kind in ("error", "warning") if counted[kind]]
+        found = [plural(counted[kind], kind) for kind in SEVERITIES if counted[kind]]
         return ", ".join(found) or "no problems found"
 
     def as_json(self) -> dict[str, Any]:

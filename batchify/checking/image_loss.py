@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.checking.facts import Facts, SplitFacts
-from batchify.checking.findings import CheckLimits, Finding, Found, allowed
+from batchify.checking.findings import CheckLimits, Finding, Found, Rows, allowed
 from batchify.checking.image_stats import is_enlarged
 from batchify.common.text import plural
 from batchify.datasets.ignored import ignored_text
@@ -37,7 +37,12 @@ def _rows(facts: Facts, rows: Mapping[str, list[tuple[int, str]]], problem: str)
         examples = (
             facts.finding(reason, (name, row)) for name in rows for row, reason in rows[name]
         )
-        yield f"{count:,} of {plural(facts.images, 'image')} {problem}", count, examples
+        message = f"{count:,} of {plural(facts.images, 'image')} {problem}"
+        yield Found(message, count, examples, lambda: _numbers(rows))
+
+
+def _numbers(rows: Mapping[str, list[tuple[int, str]]]) -> Rows:
+    return {name: np.array([row for row, _ in each], np.int64) for name, each in rows.items()}
 
 
 def find_skipped(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
@@ -45,14 +50,14 @@ def find_skipped(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
     count, total = len(facts.skipped), facts.images + len(facts.skipped)
     if count > allowed(limits.max_skipped, total):
         examples = (Finding("", entry.reason, path=entry.path) for entry in facts.skipped)
-        yield f"{count:,} of {total:,} images are skipped", count, examples
+        yield Found(f"{count:,} of {total:,} images are skipped", count, examples)
 
 
 def find_ignored(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that were ignored because of their ending."""
     if facts.ignored:
         message = ignored_text(facts.ignored, facts.discover)
-        yield message, sum(facts.ignored.values()), iter(())
+        yield Found(message, sum(facts.ignored.values()))
 
 
 def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
@@ -84,21 +89,14 @@ LEAST_PSNR = 30.0
 
 def find_low_psnr(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that lost much when they were encoded again; the worst come first."""
-    rows = [
-        (float(split.psnr[row]), name, row)
-        for name, split in facts.splits.items()
-        if split.psnr is not None
-        for row in np.flatnonzero(split.psnr < LEAST_PSNR).tolist()
-    ]
-    if rows:
-        examples = (
-            facts.finding(f"{value:.1f} dB", (name, row)) for value, name, row in sorted(rows)
-        )
-        message = (
-            f"{len(rows):,} of {facts.images:,} images have a PSNR below {LEAST_PSNR:.0f} dB as "
-            f"{facts.store.store}, quality {facts.store.quality}"
-        )
-        yield message, len(rows), examples
+    psnr = {name: each for name, split in facts.splits.items() if (each := split.psnr) is not None}
+    yield from facts.found(
+        {name: each < LEAST_PSNR for name, each in psnr.items()},
+        f"have a PSNR below {LEAST_PSNR:.0f} dB as {facts.store.store}, quality "
+        f"{facts.store.quality}",
+        lambda name, row: f"{psnr[name][row]:.1f} dB",
+        psnr,
+    )
 
 
 def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
@@ -115,11 +113,8 @@ def find_loss(loss: Loss, facts: Facts, _limits: CheckLimits) -> Iterator[Found]
 
 def _images(facts: Facts, mark: Mark, problem: str) -> Iterator[Found]:
     """Yield the marked images as one problem, if there are any."""
-    marks = {name: mark(split) for name, split in facts.splits.items()}
-    if count := sum(int(mask.sum()) for mask in marks.values()):
-        examples = (
-            facts.finding("{}×{} pixels".format(*facts.splits[name].sizes[row]), (name, row))
-            for name, mask in marks.items()
-            for row in np.flatnonzero(mask).tolist()
-        )
-        yield f"{count:,} of {facts.images:,} images {problem}", count, examples
+    yield from facts.found(
+        {name: mark(split) for name, split in facts.splits.items()},
+        problem,
+        lambda name, row: facts.splits[name].size_text(row),
+    )

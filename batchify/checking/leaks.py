@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
 
 from batchify.checking.facts import Facts
-from batchify.checking.findings import CheckLimits, Finding, Found, allowed
+from batchify.checking.findings import CheckLimits, Finding, Found, Rows, allowed
 from batchify.checking.repeats import classes_of
 from batchify.common.text import plural, printable
 from batchify.planning.duplicates import Repeat, find_repeats
@@ -22,17 +22,19 @@ def find_leaks(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that are in several splits."""
     if leaks := facts.repeat_counts.leaks:
         message = f"{plural(leaks, 'image')} in several splits"
-        yield message, leaks, _copies(facts, _across(facts.repeats))
+        yield _found(facts, message, leaks, lambda: _across(facts.repeats))
 
 
 def find_label_conflicts(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that are in several classes."""
     if conflicts := facts.repeat_counts.conflicts:
         labels = facts.labels
-        found = (each for each in facts.repeats if len(classes_of(each, labels)) > 1)
-        pairs = ((row, each[0]) for each in found for row in islice(each, 1, None))
-        message = f"{plural(conflicts, 'image')} in several classes"
-        yield message, conflicts, _copies(facts, pairs)
+
+        def pairs() -> Iterator[tuple[Location, Location]]:
+            found = (each for each in facts.repeats if len(classes_of(each, labels)) > 1)
+            return ((row, each[0]) for each in found for row in islice(each, 1, None))
+
+        yield _found(facts, f"{plural(conflicts, 'image')} in several classes", conflicts, pairs)
 
 
 def find_duplicates(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
@@ -40,13 +42,15 @@ def find_duplicates(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
     copies = facts.repeat_counts.copies
     if copies > allowed(limits.max_duplicates, facts.images):
         message = f"{copies:,} of {plural(facts.images, 'image')} are copies of others in a split"
-        pairs = (
-            ((split, row), (split, firsts[split]))
-            for each in facts.repeats
-            for firsts in [each.firsts]
-            for split, row in each if row != firsts[split]
-        )  # fmt: skip
-        yield message, copies, _copies(facts, pairs)
+
+        def pairs() -> Iterator[tuple[Location, Location]]:
+            for each in facts.repeats:
+                firsts = each.firsts
+                for split, row in each:
+                    if row != firsts[split]:
+                        yield (split, row), (split, firsts[split])
+
+        yield _found(facts, message, copies, pairs)
 
 
 def find_group_leaks(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
@@ -64,7 +68,8 @@ def find_group_leaks(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
                 (group,) = group_names([found.path], limits.group_by)
                 yield facts.finding(f"{printable(group)}, as {facts.finding('', first).where}", row)
 
-        yield f"{plural(leaks, 'group')} in several splits", leaks, examples()
+        message = f"{plural(leaks, 'group')} in several splits"
+        yield Found(message, leaks, examples(), lambda: _rows(_across(groups)))
 
 
 def _across(repeats: Iterable[Repeat]) -> Iterator[tuple[Location, Location]]:
@@ -74,10 +79,25 @@ def _across(repeats: Iterable[Repeat]) -> Iterator[tuple[Location, Location]]:
             yield location, repeat[0]
 
 
-def _copies(facts: Facts, pairs: Iterable[tuple[Location, Location]]) -> Iterator[Finding]:
-    """Yield copies, for pairs of a copy and its original."""
-    for copy, original in pairs:
-        yield facts.finding(f"the same bytes as {facts.finding('', original).where}", copy)
+Pairs = Callable[[], Iterator[tuple[Location, Location]]]
+"""Yields copies, each with its original."""
+
+
+def _found(facts: Facts, message: str, count: int, pairs: Pairs) -> Found:
+    """Return copies as a problem."""
+    examples = (
+        facts.finding(f"the same bytes as {facts.finding('', original).where}", copy)
+        for copy, original in pairs()
+    )
+    return Found(message, count, examples, lambda: _rows(pairs()))
+
+
+def _rows(pairs: Iterable[tuple[Location, Location]]) -> Rows:
+    """Return the rows of copies, by split."""
+    found: dict[str, list[int]] = {}
+    for (split, row), _ in pairs:
+        found.setdefault(split, []).append(row)
+    return {split: np.unique(np.array(rows, np.int64)) for split, rows in found.items()}
 
 
 def _all_paths(facts: Facts) -> Iterator[tuple[int, list[bytes]]]:

@@ -17,7 +17,7 @@ from batchify.checking.findings import CHECK_CODES, FOLD_CODES, SHOWN, CheckLimi
 from batchify.cli.boundary import boundary, error_messages
 from batchify.cli.config import is_own, own_table, own_variable
 from batchify.cli.help import Command, Option, option
-from batchify.cli.option_types import SomeOf
+from batchify.cli.option_types import SomeOf, Thresholds
 from batchify.cli.options import (
     BUILD_OPTIONS,
     FILE_OPTIONS,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout")
 """Options of this command that have the name of an option of build."""
 
-_LIMITS = ("max_imbalance", "min_class_size", "max_duplicates", "max_skipped")
+_LIMITS = ("max_imbalance", "min_class_size", "max_duplicates", "max_skipped", "thresholds")
 
 FOUND = 8
 
@@ -65,11 +65,12 @@ its options (see --help-all).
 Problems:
     {_codes("error")}
     {_codes("warning")}
+    {_codes("notice")}
 
 Files of several folds (build --fold) are also compared with each other.
 
 Exceeding a limit that you set is an error. Exit code 8 means that there are errors (with
---strict, also warnings) that are not ignored.
+--strict, also warnings) that are not ignored. Notices never fail.
 
 \b
 Examples:
@@ -101,6 +102,13 @@ def _of_build() -> Iterator[Option]:
 @option("--min-class-size", type=int, metavar="N", help="Fewest images of a class.  [default: 10]")
 @option("--max-duplicates", metavar="N|P%", help="Most copies within a split.  [default: 0]")
 @option("--max-skipped", metavar="N|P%", help="Most skipped images.  [default: 0]")
+@option(
+    "--thresholds",
+    type=Thresholds(),
+    default="",
+    metavar="CODE=N,…",
+    help="Other thresholds of notices: odd-size=4. Exceeding them is an error.",
+)
 @option(
     "--ignore",
     multiple=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batchify.cli.option_types import Names, TargetSize
+from batchify.cli.option_types import Names, TargetSize, Thresholds
 from batchify.common.text import printable
 
 _FILES = ("batchify.toml", "pyproject.toml")
@@ -152,7 +152,7 @@ def _value(value: Any, option: click.Option, where: str) -> Any:
         if not isinstance(value, bool):
             raise click.UsageError(f"{where} must be true or false")
         return value
-    if isinstance(value, list) and isinstance(option.type, TargetSize | Names):
+    if isinstance(value, list) and isinstance(option.type, TargetSize | Names | Thresholds):
         if not all(type(item) in (str, int) for item in value):
             raise click.UsageError(f"{where} must be a list of names or of numbers")
         return value

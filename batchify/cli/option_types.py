@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     _NamesType = click.ParamType[tuple[str, ...]]
     _CountType = click.ParamType[int | str]
     _PatternType = click.ParamType[str]
+    _ThresholdsType = click.ParamType[dict[str, float]]
 else:
-    _SizeType = _NamesType = _CountType = _PatternType = click.ParamType
+    _SizeType = _NamesType = _CountType = _PatternType = _ThresholdsType = click.ParamType
 
 
 class TargetSize(_SizeType):
@@ -121,3 +122,24 @@ class CountOrAll(_CountType):
         if not re.fullmatch(r"\d{1,18}", str(value)) or not int(value):
             self.fail(f"{value!r} is neither a number of at least 1 nor all", param, ctx)
         return int(value)
+
+
+class Thresholds(_ThresholdsType):
+    """Comma-separated numbers with names, ``a=1,b=2``; in a configuration file also a list."""
+
+    name = "CODE=N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, float]:
+        """Return the numbers by name."""
+        if isinstance(value, dict):
+            return value
+        found = {}
+        for part in Names().convert(value, param, ctx):
+            name, _, number = part.partition("=")
+            try:
+                found[name.strip()] = float(number)
+            except ValueError:
+                self.fail(f"{part!r} is not a name and a number such as odd-size=4", param, ctx)
+        return found

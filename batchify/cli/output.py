@@ -15,7 +15,7 @@ import click
 
 from batchify.cli.verbosity import is_quiet
 
-_COLORS = {"error": "red", "warning": "yellow"}
+_COLORS = {"error": "red", "warning": "yellow", "notice": "cyan"}
 
 
 def wanted_color() -> bool | None:
@@ -31,7 +31,7 @@ def wanted_color() -> bool | None:
 
 
 def styled(text: str) -> str:
-    """Return a report with bold heads of tables, and its ``error`` and ``warning`` in color."""
+    """Return a report with bold heads of tables, and its severities in color."""
 
     def colored(match: re.Match[str]) -> str:
         return match[1] + click.style(match[2], fg=_COLORS[match[2]])
@@ -40,7 +40,7 @@ def styled(text: str) -> str:
         return click.style(match[0], bold=True)
 
     text = re.sub(r"^ *(split|channels|class|label|option)  .*$", bold, text, flags=re.MULTILINE)
-    return re.sub(r"^( *)(error|warning)(?=[: ])", colored, text, flags=re.MULTILINE)
+    return re.sub(r"^( *)(error|warning|notice)(?=[: ])", colored, text, flags=re.MULTILINE)
 
 
 class Result(NamedTuple):

@@ -44,6 +44,7 @@ _SECTIONS = (
     ("sources", "Source images", report_sections.sources),
     ("channels", "Channels", report_sections.channels),
     ("duplicates", "Duplicates", report_images.repeats),
+    ("unusual", "Unusual images", report_images.unusual),
     ("skipped", "Skipped images", report_sections.skipped),
     ("build", "How it was built", report_sections.origin),
 )

@@ -10,7 +10,7 @@ from itertools import islice
 
 from batchify.checking.check import find_problems
 from batchify.checking.facts import Facts, stored_facts
-from batchify.checking.findings import CheckLimits, Problem
+from batchify.checking.findings import THRESHOLDS, CheckLimits, Problem
 from batchify.checking.image_stats import Kinds, Sizes, tally_kinds, tally_sizes
 from batchify.checking.repeats import RepeatCounts, classes_of
 from batchify.format.config import build_command
@@ -149,6 +149,9 @@ IMAGES_SHOWN = 12
 
 ROWS_SHOWN = 6
 
+UNUSUAL_SHOWN = 6
+"""How many images of a notice are shown."""
+
 _SECTIONS = {
     **dict.fromkeys(("leak", "group-leak", "label-conflict", "duplicate"), "duplicates"),
     **dict.fromkeys(
@@ -157,6 +160,7 @@ _SECTIONS = {
     "empty-split": "splits",
     "skipped": "skipped",
     "ignored": "skipped",
+    **dict.fromkeys(THRESHOLDS, "unusual"),
 }
 """The section of the page that a problem belongs to, by its code; the others are of sources."""
 
@@ -166,9 +170,14 @@ def section_of(problem: Problem) -> str:
     return _SECTIONS.get(problem.code, "sources")
 
 
+def is_unusual(problem: Problem) -> bool:
+    """Return whether a problem is about images that look unusual."""
+    return section_of(problem) == "unusual"
+
+
 def verdict_class(problem: Problem) -> str:
     """Return the CSS class for the severity of a problem."""
-    return "bad" if problem.severity == "error" else "warn"
+    return {"error": "bad", "warning": "warn", "notice": "info"}[problem.severity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +226,20 @@ class Repeats:
 
 
 @dataclass(frozen=True, slots=True)
+class Unusual:
+    """Images that a notice is about.
+
+    Parameters
+    ----------
+    pictures : tuple of Picture
+        Those of the first examples of the problem.
+    """
+
+    problem: Problem
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dossier:
     """Everything that a page shows about a file.
 
@@ -231,7 +254,9 @@ class Dossier:
     command : str
         Builds the file.
     problems : tuple of Problem
-        What `batchify check` finds, without examples.
+        What `batchify check` finds, with few examples.
+    unusual : tuple of Unusual
+        Those of the problems that are about unusual images.
     """
 
     name: bytes
@@ -243,6 +268,7 @@ class Dossier:
     repeats: Repeats
     command: str
     problems: tuple[Problem, ...]
+    unusual: tuple[Unusual, ...]
 
     @property
     def damaged(self) -> int:
@@ -250,6 +276,7 @@ class Dossier:
         repeated = (*self.repeats.shown_leaks, *self.repeats.shown_others)
         shown = [picture for gallery in self.galleries for picture in gallery.pictures]
         shown += [image.picture for image in repeated]
+        shown += [picture for each in self.unusual for picture in each.pictures]
         return len({(picture.split, picture.row) for picture in shown if picture.damaged})
 
 
@@ -262,8 +289,10 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
     """
     # Repeated images first: they matter more if there is no room for all pictures.
     facts = stored_facts(reader)
+    problems = find_problems(facts, CheckLimits(), most=UNUSUAL_SHOWN)
     with Album(reader) as album:
         repeats = _repeats(reader, facts, album)
+        unusual = tuple(_unusual(each, facts, album) for each in problems if is_unusual(each))
         galleries = tuple(
             album.gallery(split.name, _classes_of(split.class_counts), seed)
             for split in summary.splits
@@ -277,7 +306,8 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
         kinds={split: tally_kinds(reader, split) for split in reader.splits},
         repeats=repeats,
         command=build_command(summary.config, skipped=bool(summary.skipped)),
-        problems=find_problems(facts, CheckLimits(), most=0),
+        problems=problems,
+        unusual=unusual,
     )
 
 
@@ -285,11 +315,13 @@ def _classes_of(class_counts: Sequence[int] | None) -> int | None:
     return None if class_counts is None else sum(map(bool, class_counts))
 
 
-def _repeats(reader: Reader, facts: Facts, album: Album) -> Repeats:
-    found, labels = facts.repeats, facts.labels
+def _unusual(problem: Problem, facts: Facts, album: Album) -> Unusual:
+    rows = [(each.split, each.row) for each in problem.examples if each.row is not None]
+    return Unusual(problem, tuple(album.picture(*row, facts.class_of(*row)) for row in rows))
 
-    def class_of(split: str, row: int) -> int | None:
-        return int(labels[split][row]) if split in labels else None
+
+def _repeats(reader: Reader, facts: Facts, album: Album) -> Repeats:
+    found, labels, class_of = facts.repeats, facts.labels, facts.class_of
 
     def name_of(index: int | None) -> bytes | None:
         return None if index is None else reader.header.classes[index]

@@ -1,4 +1,4 @@
-"""The sections of the report that show images: each split, and duplicates."""
+"""The sections of the report that show images: of each split, duplicates, and unusual ones."""
 
 from __future__ import annotations
 
@@ -73,6 +73,21 @@ def _repeat_verdicts(dossier: Dossier) -> list[Html]:
     return parts
 
 
+def unusual(dossier: Dossier) -> Html:
+    """Return the images that notices are about, the most unusual first."""
+    if not dossier.unusual:
+        return paragraph("No unusual images.", "good")
+    parts = []
+    for each in dossier.unusual:
+        problem, shown = each.problem, zip(each.problem.examples, each.pictures, strict=True)
+        figures = [tag("li", _figure(picture, finding.message)) for finding, picture in shown]
+        count = tag("small", f" {plural(problem.count, 'image')}")
+        parts += [tag("h3", problem.code, count), paragraph(f"{problem.message}.", "note")]
+        parts.append(tag("ul", *figures, class_="sheet"))
+    text = "The most unusual first. batchify check lists the others."
+    return join([*parts, paragraph(text, "note")])
+
+
 def _splits(names: Sequence[str]) -> Html:
     """Return the splits that share an image; a single one is marked as alone."""
     tags = [split_tag(name) for name in names]
@@ -95,13 +110,15 @@ def _gallery(gallery: Gallery, seed: int) -> Html:
     return join([head, paragraph(text, "note"), tag("ul", *figures, class_="sheet")])
 
 
-def _figure(picture: Picture) -> Html:
+def _figure(picture: Picture, note: str = "") -> Html:
     lines = []
     if picture.class_name is not None:
         lines.append(tag("strong", named(picture.class_name)))
     path = captioned(within_class(picture.path, picture.class_name), _CAPTION_LENGTH)
     whole = shorten(printable(picture.path), PATH_LENGTH)
     lines.append(tag("span", path, class_="path", title=whole))
+    if note:
+        lines.append(tag("span", shorten(note, PATH_LENGTH)))
     if picture.damaged:
         lines.append(tag("span", "damaged", class_="bad"))
     return tag("figure", _image(picture), tag("figcaption", *lines))

@@ -1,0 +1,157 @@
+"""Images that look unusual are notices: shown with examples, and no reason to fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.running import Run
+
+from batchify.building.build import build
+from batchify.checking.check import check
+from batchify.checking.findings import THRESHOLDS, CheckLimits, CheckReport, Problem
+from batchify.checking.looks import _class_quartiles
+from batchify.errors import OptionError
+from batchify.image_options import DecodeOptions
+from batchify.options import BuildOptions
+
+SMALL = BuildOptions(decode=DecodeOptions((16, 16)))
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Draw 24 photos of one size, and one each that is large, long, or large for its class."""
+    root = draw_dataset(tmp_path / "data", {"cat": 12, "dog": 12})
+    for i in range(12):
+        save(root / "emu" / f"{i}.png", encoded(photo(50, 40, seed=200 + i), "PNG"))
+    save(root / "cat" / "large.png", encoded(photo(200, 150, seed=100), "PNG"))
+    save(root / "dog" / "long.png", encoded(photo(20, 60, seed=101), "PNG"))
+    return root
+
+
+def found(report: CheckReport) -> dict[str, Problem]:
+    """Return the problems by code."""
+    return {each.code: each for each in report.problems}
+
+
+def test_odd_sizes_and_shapes(odd: Path, tmp_path: Path) -> None:
+    """In the folder and in its file: what is odd in all of it, or in its class, with its size."""
+    build(odd, tmp_path / "out.h5", SMALL)
+    for report in (check(odd, SMALL), check(tmp_path / "out.h5")):
+        problems = found(report)
+        assert set(problems) == {"odd-size", "odd-aspect-ratio", "class-outlier"}
+        assert problems["odd-size"].message == (
+            "1 of 38 images have an odd size: √(height × width) below 4 or above 75 pixels"
+        )
+        assert problems["odd-aspect-ratio"].message == (
+            "1 of 38 images have an odd aspect ratio: the shorter side is less than 0.35 of the "
+            "longer one"
+        )
+        (large,) = problems["odd-size"].examples
+        assert (large.path, large.message) == (b"cat/large.png", "150×200 pixels")
+        (outlier,) = problems["class-outlier"].examples
+        assert outlier.message == "unlike others of cat in size: 150×200 pixels"
+        (long,) = problems["odd-aspect-ratio"].examples
+        assert (long.path, long.message) == (b"dog/long.png", "60×20 pixels")
+
+
+def test_notices_never_fail(odd: Path, tmp_path: Path, run: Run) -> None:
+    """Not with --strict, either; but a threshold that is set is a limit like others."""
+    build(odd, tmp_path / "out.h5", SMALL)
+    done = run("check", "out.h5", "--strict")
+    assert done.returncode == 0
+    assert done.stdout.startswith("out.h5: 3 notices (38 images, 3 classes)\n  notice odd-size: 1")
+    done = run("check", "out.h5", "--output-format", "github")
+    assert done.stdout.startswith("::notice file=out.h5,title=batchify%3A odd-size::1 of 38 images")
+    done = run("check", "out.h5", "--thresholds", "odd-size=1000,odd-aspect-ratio=0.9")
+    assert done.returncode == 8
+    assert "error odd-aspect-ratio: 38 of 38" in done.stdout
+    assert "odd-size" not in done.stdout
+    (tmp_path / "batchify.toml").write_text(
+        '[tool.batchify.check]\nthresholds = ["odd-aspect-ratio=0.1", "class-outlier=100"]\n'
+    )
+    assert run("check", "out.h5").stdout.startswith("out.h5: 1 notice (38")
+
+
+def test_thresholds_that_are_none_are_refused(run: Run) -> None:
+    """With those that there are."""
+    with pytest.raises(OptionError, match="'darkness' has no threshold, only odd-size, "):
+        CheckLimits(thresholds={"darkness": 1})
+    with pytest.raises(OptionError, match="threshold of odd-size must be a number above 0"):
+        CheckLimits(thresholds={"odd-size": 0})
+    done = run("check", "out.h5", "--thresholds", "odd-size")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'odd-size' is not a name and a number such as odd-size=4" in done.stderr
+
+
+def test_problems_have_all_rows(odd: Path, tmp_path: Path) -> None:
+    """Of each split, ascending: those of the examples, and more where there are many."""
+    copy = (odd / "cat" / "img_000.jpg").read_bytes()
+    for name in ("a", "z"):
+        save(odd / "dog" / f"{name}.jpg", copy)
+    build(odd, tmp_path / "out.h5", SMALL)
+    report = check(tmp_path / "out.h5", limits=CheckLimits(thresholds={"odd-aspect-ratio": 0.9}))
+    assert {"leak", "label-conflict", "odd-size", "odd-aspect-ratio"} <= set(found(report))
+    for problem in report.problems:
+        shown: dict[str, list[int]] = {}
+        for each in problem.examples:
+            assert each.row is not None
+            shown.setdefault(each.split, []).append(each.row)
+        assert {split: sorted(set(rows)) for split, rows in shown.items()} == {
+            split: rows.tolist() for split, rows in problem.rows.items()
+        }
+
+
+def test_no_class_no_outlier(tmp_path: Path) -> None:
+    """Nor in a class of few images, or where labels are no classes."""
+    root = draw_dataset(tmp_path / "data", {"cat": 12, "dog": 5})
+    save(root / "dog" / "large.png", encoded(photo(200, 150, seed=100), "PNG"))
+    assert "class-outlier" not in found(check(root, SMALL))
+    save(root / "cat" / "large.png", encoded(photo(200, 150, seed=101), "PNG"))
+    assert found(check(root, SMALL))["class-outlier"].count == 1
+    assert "class-outlier" not in found(check(root, SMALL, class_mode="none"))
+
+
+def test_quartiles_are_those_of_numpy() -> None:
+    """For each class, whatever the splits; without values that are not known."""
+    random = np.random.default_rng(0)
+    labels = {
+        "train": random.integers(0, 50, 4000).astype(np.int32),
+        "test": random.integers(0, 60, 500).astype(np.int32),
+    }
+    values = {name: random.random(len(each)) for name, each in labels.items()}
+    values["train"][::7] = np.nan
+    low, high = _class_quartiles(labels, values, 61)
+    owners, numbers = np.concatenate([*labels.values()]), np.concatenate([*values.values()])
+    for i in range(61):
+        own = numbers[(owners == i) & ~np.isnan(numbers)]
+        expected: Any = np.percentile(own, [25, 75]) if len(own) >= 10 else [np.nan, np.nan]
+        assert np.allclose([low[i], high[i]], expected, equal_nan=True)
+
+
+def test_the_report_shows_them(odd: Path, tmp_path: Path, run: Run) -> None:
+    """With pictures, and what is odd; else that there are none."""
+    build(odd, tmp_path / "out.h5", SMALL)
+    assert run("inspect", "out.h5", "--report", "page.html").returncode == 0
+    page = (tmp_path / "page.html").read_text()
+    section = page.split('id="unusual"')[1].split("</section>")[0]
+    assert section.count("<img ") == 3
+    assert "<h3>odd-size<small> 1 image</small></h3>" in section
+    assert "150×200 pixels" in section
+    assert 'class="info"' in page
+    plain = draw_dataset(tmp_path / "plain", {"cat": 12, "dog": 12})
+    build(plain, tmp_path / "plain.h5", SMALL)
+    run("inspect", "plain.h5", "--report", "page.html")
+    assert "No unusual images." in (tmp_path / "page.html").read_text()
+
+
+def test_json_has_their_severity(odd: Path, run: Run) -> None:
+    """As that of others."""
+    answer = json.loads(run("check", odd, "--target-size", "16", "--json").stdout)
+    assert answer["ok"]
+    assert {each["severity"] for each in answer["findings"]} == {"notice"}
+    assert {each["code"] for each in answer["findings"]} <= set(THRESHOLDS)
