@@ -164,16 +164,16 @@ class BuildOptions(choices.ShortRepr):
         if self.manifest is None:
             if mode in choices.MANIFEST_MODES:
                 raise OptionError(f"class mode {mode} needs labels from a manifest (--manifest)")
-        elif self.discover.has_patterns:
+        elif self.discover.has_patterns and self.manifest.path:
             raise OptionError(
                 "a manifest lists its images: remove --include and --exclude, or remove rows"
             )
         elif self.discover.layout != "auto" or self.discover.label_from:
             raise OptionError(
-                "a manifest names the images and their labels; remove --layout and --label-from"
+                "a table names the images and their labels; remove --layout and --label-from"
             )
         elif self.discover.class_from != "top":
-            raise OptionError("--class-from takes classes from folders; a manifest has columns")
+            raise OptionError("--class-from takes classes from folders; a table has columns")
         elif mode == "mask" and (self.store.keeps_files or self.store.max_side):
             option = "--max-side" if self.store.max_side else "--store encoded"
             raise OptionError(

@@ -225,8 +225,8 @@ def test_a_manifest_is_a_path_with_keywords_or_an_object() -> None:
     assert make_options(None, {"manifest": table, "class_mode": "regression"}).manifest == table
     assert make_options(made, {"manifest": None, "class_mode": "sparse", "label_columns": ()}
                         ).manifest is None  # fmt: skip
-    with pytest.raises(OptionError, match=r"^--path-column requires --manifest$"):
-        make_options(None, {"path_column": "file"})
+    of_dataset = make_options(None, {"path_column": "file"})  # which may have a table of its own
+    assert of_dataset.manifest == ManifestOptions("", path_column="file")
 
 
 def test_a_keyword_that_is_no_option_is_a_type_error(photos: Path) -> None:

@@ -369,7 +369,7 @@ def _build(
 
             return compare_read_only(dataset, destination.target, options, run, report)
         destination.target.check(dataset)
-        if options.manifest is not None:
+        if options.manifest is not None and options.manifest.path:
             destination.target.check_not_manifest(options.manifest.path)
         with (
             WorkFile(destination.target) as work,

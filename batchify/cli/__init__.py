@@ -14,6 +14,7 @@ from batchify.cli.docs import docs
 from batchify.cli.export import export
 from batchify.cli.fingerprint import fingerprint
 from batchify.cli.help import Group
+from batchify.cli.importing import import_
 from batchify.cli.inspect import inspect
 from batchify.cli.merge import merge
 from batchify.cli.presets import presets
@@ -61,6 +62,6 @@ def main() -> None:
 
 
 for command in (
-    build, inspect, check, verify, export, fingerprint, merge, presets, docs, completion,
+    build, inspect, check, verify, export, import_, fingerprint, merge, presets, docs, completion,
 ):  # fmt: skip
     main.add_command(command)

@@ -32,8 +32,9 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     """Write the images of DATASET into OUT, an HDF5 file.
 
     DATASET is a folder with one subfolder per class, or with such folders in train, val and test;
-    a .zip or .tar of it; or a URL. OUT appears only when it is complete, and nothing is done if it
-    is up to date. Without options, its images are those that Keras' ImageDataGenerator feeds.
+    a .zip or .tar of it; a URL; or what `batchify import` takes. OUT appears only when it is
+    complete, and nothing is done if it is up to date. Without options, images are those of Keras'
+    ImageDataGenerator.
 
     \b
     Examples:
@@ -45,6 +46,11 @@ def build(context: click.Context, /, dataset: str, output: str, **values: Any) -
     Options are also read from the environment (BATCHIFY_BUILD_TARGET_SIZE) and from
     [tool.batchify.build] of batchify.toml or pyproject.toml.
     """
+    run_build(context, dataset, output, values)
+
+
+def run_build(context: click.Context, dataset: str, output: str, values: dict[str, Any]) -> None:
+    """Build OUT, or only plan or compare it; print the report, and exit."""
     on_signal = "; run the same command again to continue"
     only_asks = values["dry_run"] or values["check"]
     with boundary("" if only_asks else on_signal, json=values["json"]) as check_signals:

@@ -164,12 +164,8 @@ def _manifest(manifest: ManifestOptions | None, given: dict[str, Any]) -> Manife
             manifest = replace(manifest or ManifestOptions(path), path=path)
     if manifest is not None:
         return replace(manifest, **given)
-    default = ManifestOptions("")
-    asked = replace(default, **given)
-    for name in given:
-        if getattr(asked, name) != getattr(default, name):
-            raise OptionError(f"--{name.replace('_', '-')} requires --manifest")
-    return None
+    asked = ManifestOptions("", **given)  # of a dataset that has a table of its own
+    return None if asked == ManifestOptions("") else asked
 
 
 def _unknown_keyword(name: str) -> TypeError:

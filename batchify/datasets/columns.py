@@ -8,7 +8,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +179,10 @@ class ClassColumn:
         """Add one."""
         self._labels.append(self._numbers.setdefault(name, len(self._numbers)))
 
+    def add_unlabelled(self) -> None:
+        """Add a row without a class: its class index is -1."""
+        self._labels.append(-1)
+
     @property
     def found(self) -> list[bytes]:
         """All classes, including those that are not listed."""
@@ -187,7 +191,7 @@ class ClassColumn:
     @property
     def rows(self) -> int:
         """How many rows have one of them."""
-        return len(self._labels) + self.unlisted.total()
+        return len(self._labels) - self._labels.count(-1) + self.unlisted.total()
 
     def sorted(self, where: str) -> tuple[tuple[bytes, ...], NDArray[np.int32]]:
         """Return the classes in order, and the class index of each row.
@@ -195,7 +199,7 @@ class ClassColumn:
         `where` names the manifest in errors.
         """
         names = order_classes(self.found, self._options, where, numbered=True)
-        index = np.empty(len(self._numbers), np.int32)
+        index = np.full(len(self._numbers) + 1, -1, np.int32)  # the last is for rows without one
         for i, name in enumerate(names):
             if name in self._numbers:
                 index[self._numbers[name]] = i
@@ -213,6 +217,8 @@ class Columns:
         The `OPTIONAL_COLUMNS` that the manifest has.
     kept : sequence of KeptTexts
         More columns to store in the file.
+    unlabelled_splits : collection of str
+        Splits whose rows need no label.
 
     Attributes
     ----------
@@ -230,10 +236,12 @@ class Columns:
         optional: Sequence[str],
         kept: Sequence[KeptTexts],
         options: BuildOptions,
+        unlabelled_splits: Collection[str] = (),
     ) -> None:
         assert options.manifest is not None
         self.unlabelled = 0
         self._drops = options.manifest.unlabelled == "drop"
+        self._bare = () if self._drops else unlabelled_splits
         self._kept, self._first_kept = kept, 1 + len(labels) + len(optional)
         self._mode = options.store.class_mode
         self._labels = labels
@@ -256,7 +264,8 @@ class Columns:
         """
         at, mode = self._at, self._mode
         is_labelled = not self._labels or not all(map(is_missing, texts[1 : 1 + len(self._labels)]))
-        if not is_labelled and mode != "none":
+        is_bare = not is_labelled and bool(self._bare) and texts[at["split"]] in self._bare
+        if not is_labelled and mode != "none" and not is_bare:
             if not self._drops:
                 text = texts[1].strip()
                 what = f"{text}, which means that there is no value" if text else "empty"
@@ -279,6 +288,8 @@ class Columns:
             self._values.extend(values)
         elif mode == "mask":
             self.masks.add(clean_path(self._labels[0], texts[1]))
+        elif is_bare:
+            self.classes.add_unlabelled()
         elif self._labels:
             self.unlabelled += not is_labelled
             name = parse_class(self._labels[0], texts[1]) if is_labelled else NO_CLASS

@@ -20,6 +20,8 @@ from batchify.datasets.doubts import FLAT_ADVICE, exclude_images, exclude_option
 from batchify.datasets.ignored import ignored_text, taking_advice
 from batchify.datasets.keras_utils import check_keras_utils
 from batchify.datasets.layout import Layout, find_layout
+from batchify.datasets.packed import PackedTree
+from batchify.datasets.packed_formats import open_packed, packed_kind
 from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning, DatasetError, FileAccessError, FileMissingError
@@ -37,7 +39,7 @@ def open_tree(
     timeout_s: float = IMAGE_TIMEOUT_S,
     patterns: PathFilter | None = None,
 ) -> Tree:
-    """Open the tree of a dataset: a folder, an archive, or a URL.
+    """Open the tree of a dataset: a folder, an archive, a URL, or images packed with labels.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ def open_tree(
         from batchify.storage.remote_source import list_remote  # imports asyncio
 
         return list_remote(os.fsdecode(directory), options, timeout_s)
+    if packed := packed_kind(directory):
+        return open_packed(directory, packed, options, timeout_s)
     path = local_path(directory)
     if kind := archive_kind(path):
         return list_archive(path, kind, options, patterns, timeout_s=timeout_s)
@@ -72,7 +76,7 @@ def is_dataset(location: str | os.PathLike[str]) -> bool:
     path = local_path(location)
     if os.path.isdir(path):
         return not holds_shards(path)
-    return archive_kind(path) is not None
+    return archive_kind(path) is not None or packed_kind(path) is not None
 
 
 def holds_shards(location: str | os.PathLike[str]) -> bool:
@@ -137,6 +141,11 @@ def discover(
     options = options or DiscoverOptions()
     patterns = PathFilter(options) if options.has_patterns else None
     tree = open_tree(directory, options, timeout_s=timeout_s, patterns=patterns)
+    if isinstance(tree, PackedTree):
+        raise DatasetError(
+            f"dataset {printable(tree.source.location)} has labels of its own, and no folders of "
+            "classes; batchify.plan_build reads it"
+        )
     base = tree.entered + b"/" if tree.entered else b""
     walk = Walk(tree, options, patterns, skipped=list(tree.refused), base=base)
     layout = find_layout(walk, needs_labels=needs_labels)

@@ -1,9 +1,10 @@
-"""Read a manifest, a table of images and labels, into a Dataset."""
+"""Read a table of images and labels, a manifest or that of a packed dataset, into a Dataset."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.keys import KeyIndex, join_path_keys
 from batchify.common.text import plural, printable
+from batchify.dataset_options import ManifestOptions
 from batchify.datasets.classes import (
     NO_CLASS,
     number_warnings,
@@ -26,10 +28,12 @@ from batchify.datasets.kept import KeptTexts
 from batchify.datasets.label_columns import value_doubt
 from batchify.datasets.locating import ImageNames, locate_files
 from batchify.datasets.manifest_errors import ManifestErrors
+from batchify.datasets.packed import PackedTable, PackedTree
+from batchify.datasets.packed_formats import open_packed, packed_kind
 from batchify.datasets.roles import Roles, find_roles
-from batchify.datasets.tables import open_table
+from batchify.datasets.tables import Table, open_table
 from batchify.datasets.walk import Walk
-from batchify.errors import BatchifyWarning
+from batchify.errors import BatchifyWarning, DatasetError, OptionError
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.options import BuildOptions
 from batchify.storage.tree import Tree
@@ -43,7 +47,7 @@ def read_dataset(
     *,
     timeout_s: float = IMAGE_TIMEOUT_S,
 ) -> Dataset:
-    """Return the classes and samples of a dataset, by its manifest or by its class folders.
+    """Return the classes and samples of a dataset, by a table or by its class folders.
 
     Parameters
     ----------
@@ -55,10 +59,16 @@ def read_dataset(
     Raises
     ------
     OptionError
-        If there is no reader for files named like the manifest.
+        If there is no reader for files named like the manifest, or options need a table and there
+        is none.
     DatasetError
         If more images are ignored because of their ending than taken.
     """
+    kind = packed_kind(directory)
+    if kind and not (options.manifest and options.manifest.path):
+        options = _packed_options(options)
+        packed = open_packed(directory, kind, options.discover, timeout_s)
+        return read_manifest(packed, options)
     if options.manifest is None:
         needs_labels = options.store.class_mode != "none"
         found = discover(
@@ -67,8 +77,35 @@ def read_dataset(
         if not options.discover.as_keras_utils:  # Keras builds from the few that it takes
             check_ignored(found, options.discover.extensions)
         return found
+    if not options.manifest.path:
+        raise OptionError(f"{_table_option(options.manifest)} requires --manifest")
     tree = open_tree(directory, options.discover, timeout_s=timeout_s)
     return read_manifest(tree, options)
+
+
+def _table_option(manifest: ManifestOptions) -> str:
+    """Return an option that is not the default, for a message."""
+    changed = (
+        each.name
+        for each in fields(manifest)
+        if each.name != "path" and getattr(manifest, each.name) != each.default
+    )
+    return "--" + next(changed, "manifest").replace("_", "-")
+
+
+def _packed_options(options: BuildOptions) -> BuildOptions:
+    """Return the options of a build from a packed dataset: its own table is the manifest.
+
+    Raises
+    ------
+    OptionError
+        If an option is for datasets without labels of their own.
+    """
+    if options.discover.class_order != "name":
+        raise OptionError(
+            "a dataset with labels of its own numbers its classes; remove --class-order"
+        )
+    return replace(options, manifest=options.manifest or ManifestOptions(""))
 
 
 def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
@@ -92,11 +129,18 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     Memory: the bytes of all paths twice, and about 100 more per row, while it is read.
     """
     assert options.manifest is not None
-    errors = ManifestErrors(options.manifest.path, folder=tree.source.location)
-    walk = Walk(tree, options.discover)
-    images = ImageNames(walk)
     mode = options.store.class_mode
-    roles, columns, kept = _read_columns(walk, images, options, errors)
+    own = tree.table if isinstance(tree, PackedTree) and not options.manifest.path else None
+    if own is None:
+        errors = ManifestErrors(options.manifest.path, folder=tree.source.location)
+        walk = Walk(tree, options.discover)
+    else:
+        if own.unfit and mode != "none":
+            raise DatasetError(own.unfit)
+        errors = ManifestErrors(tree.source.location, "row", kind="dataset")
+        walk = Walk(tree, replace(options.discover, extensions=("all",)))  # all are images
+    images = ImageNames(walk)
+    options, roles, columns, kept = _read_columns(walk, images, options, own, errors)
     lines = np.frombuffer(columns.lines, np.int64)
     samples, extents = locate_files(walk, images, columns.paths.samples(), lines, "", errors)
     _check_repeated(samples, lines, errors)
@@ -112,7 +156,9 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     if splits is not None and groups is not None:
         _check_group_splits(splits, groups, lines, errors)
     errors.raise_if_any(
-        f"fix the manifest; its paths are relative to {printable(tree.source.location)}"
+        "fix the dataset, or build from images and a --manifest"
+        if own
+        else f"fix the manifest; its paths are relative to {printable(tree.source.location)}"
     )
     if not len(samples) and not columns.classes.unlisted:
         raise errors.error("lists no images" + " with a label" * bool(columns.unlabelled))
@@ -123,9 +169,9 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         if mode != "none":
             raise errors.error(doubt)
         has_labels = is_indexed = False
-    warnings = roles.warnings
+    warnings = roles.warnings if own is None else (*own.warnings, *roles.warnings)
     if is_indexed:
-        classes, labels = columns.classes.sorted(f"manifest {errors.name}")
+        classes, labels = columns.classes.sorted(errors.name)
         warnings += (
             *similar_warnings(classes),
             *number_warnings(classes, options.discover),
@@ -136,7 +182,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     warnings += unlisted_warnings(columns.classes.unlisted, "row")
     if has_labels and columns.unlabelled:
         rows = plural(columns.unlabelled, "row")
-        message = f"ignored {rows} of the manifest without a label (--unlabelled drop)"
+        message = f"ignored {rows} of the {errors.kind} without a label (--unlabelled drop)"
         warnings = (*warnings, BatchifyWarning("unlabelled", message))
     order = np.lexsort((labels,) if splits is None else (labels, splits))
     if masks is not None:
@@ -158,7 +204,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     digest = rows_digest(samples, splits, annotations)
     return Dataset(
         source=tree.source,
-        layout="manifest",
+        layout="manifest" if own is None else "packed",
         classes=classes,
         samples=samples,
         splits=None if splits is None else _split_members(splits),
@@ -168,24 +214,45 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         other={},
         warnings=warnings,
         annotations=replace(annotations, digest=digest),
+        unlabelled=_unlabelled(samples, splits) if is_indexed else (),
     )
 
 
 def _read_columns(
-    walk: Walk, images: ImageNames, options: BuildOptions, errors: ManifestErrors
-) -> tuple[Roles, Columns, list[KeptTexts]]:
-    """Read the columns of a manifest; a row that is not valid is an error."""
-    assert options.manifest is not None
-    with open_table(options.manifest.path, errors) as table:
-        roles = find_roles(walk, images, options, table, errors)
+    walk: Walk,
+    images: ImageNames,
+    options: BuildOptions,
+    own: PackedTable | None,
+    errors: ManifestErrors,
+) -> tuple[BuildOptions, Roles, Columns, list[KeptTexts]]:
+    """Read the columns of a table; a row that is not valid is an error.
+
+    The options are those with the classes that the table names, if there are none.
+    """
+    path = options.manifest.path if options.manifest else ""
+
+    def reopen(errors: ManifestErrors) -> contextlib.AbstractContextManager[Table]:
+        return open_table(path, errors) if own is None else contextlib.nullcontext(own)
+
+    with reopen(errors) as table:
+        roles = find_roles(walk, images, options, table, errors, reopen)
+        if own and roles.labels and options.store.class_mode not in choices.MANIFEST_MODES:
+            listed = options.discover.classes
+            names = own.name_classes(roles.labels[0], listed, errors.name)
+            if names and not listed:
+                discover = replace(options.discover, classes=names)
+                options = replace(options, discover=discover)
         kept = [KeptTexts(n, is_text=n in table.text_columns) for n in roles.kept]
-        columns = Columns(roles.labels, tuple(roles.optional), kept, options)
+        bare: tuple[str, ...] = ()
+        if own and roles.labels and options.store.class_mode in choices.INDEXED_MODES:
+            bare = own.unlabelled_splits(roles.labels[0])
+        columns = Columns(roles.labels, tuple(roles.optional), kept, options, bare)
         for line, texts in table.rows(roles.names, errors):
             try:
                 columns.add(line, texts)
             except ValueError as error:
                 errors.add(line, str(error))
-    return roles, columns, kept
+    return options, roles, columns, kept
 
 
 def _label_doubt(roles: Roles, columns: Columns, options: BuildOptions) -> str:
@@ -194,6 +261,14 @@ def _label_doubt(roles: Roles, columns: Columns, options: BuildOptions) -> str:
         return ""
     classes, is_guessed = columns.classes, roles.chosen == "guessed"
     return value_doubt(roles.labels[0], classes.found, classes.rows, is_guessed=is_guessed)
+
+
+def _unlabelled(samples: Samples, splits: NDArray[np.uint8] | None) -> tuple[str, ...]:
+    """Return the splits without labels."""
+    if splits is None:
+        return ()
+    bare = np.unique(splits[samples.labels < 0]).tolist()
+    return tuple(choices.SPLITS[number] for number in bare)
 
 
 def _split_members(splits: NDArray[np.uint8]) -> dict[str, NDArray[np.int32]]:

@@ -22,13 +22,20 @@ class ManifestErrors:
         What is numbered: ``line`` or ``row``.
     folder : path
         The dataset: a manifest that does not exist may be meant to be there.
+    kind : str
+        What has the errors: ``manifest``, or ``dataset`` if it has a table of its own.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], unit: str = "line", folder: str | bytes = ""
+        self,
+        path: str | bytes | os.PathLike[str],
+        unit: str = "line",
+        folder: str | bytes = "",
+        kind: str = "manifest",
     ) -> None:
-        self.name = printable(os.fspath(path))
-        self._inside = os.path.join(os.fsdecode(folder), path) if folder else ""
+        self.kind = kind
+        self.name = f"{kind} {printable(os.fspath(path))}"
+        self._inside = os.path.join(os.fsdecode(folder), os.fsdecode(path)) if folder else ""
         self.unit = unit
         self.count = 0
         self._first: list[tuple[int, str]] = []
@@ -41,7 +48,7 @@ class ManifestErrors:
 
     def error(self, message: str) -> ManifestError:
         """Return an error that concerns no single line."""
-        return ManifestError(f"manifest {self.name} {message}")
+        return ManifestError(f"{self.name} {message}")
 
     def missing(self) -> ManifestError:
         """Return the error of a manifest that does not exist, with the one that may be meant."""

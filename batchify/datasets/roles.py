@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +18,7 @@ from batchify.datasets.ignored import is_image_ending
 from batchify.datasets.label_columns import many_advice, name_doubt
 from batchify.datasets.locating import ImageNames
 from batchify.datasets.manifest_errors import ManifestErrors
-from batchify.datasets.tables import CsvTable, Table, open_table
+from batchify.datasets.tables import CsvTable, Table
 from batchify.datasets.walk import Walk
 from batchify.errors import BatchifyWarning, OptionError
 from batchify.options import BuildOptions
@@ -72,9 +73,19 @@ class Roles:
 
 
 def find_roles(
-    walk: Walk, images: ImageNames, options: BuildOptions, table: Table, errors: ManifestErrors
+    walk: Walk,
+    images: ImageNames,
+    options: BuildOptions,
+    table: Table,
+    errors: ManifestErrors,
+    reopen: Callable[[ManifestErrors], AbstractContextManager[Table]],
 ) -> Roles:
     """Return the columns to read: those that options name, or else the obvious ones.
+
+    Parameters
+    ----------
+    reopen : callable
+        Opens the table again, to look at its first rows.
 
     Raises
     ------
@@ -83,7 +94,7 @@ def find_roles(
         if the first line of a table is an image, not the names of columns.
     """
     assert options.manifest is not None
-    finder = _Finder(walk, images, options, table, errors)
+    finder = _Finder(walk, images, options, table, errors, reopen)
     finder.check_header()
     optional = {role: name for role in OPTIONAL_COLUMNS if (name := finder.named(role)) is not None}
     if options.split.fold is not None and options.split.folds is None:
@@ -117,9 +128,11 @@ class _Finder:
         options: BuildOptions,
         table: Table,
         errors: ManifestErrors,
+        reopen: Callable[[ManifestErrors], AbstractContextManager[Table]],
     ) -> None:
         assert options.manifest is not None
         self._walk = walk
+        self._reopen = reopen
         self._images = images
         self._manifest = options.manifest
         self._mode = options.store.class_mode
@@ -286,7 +299,7 @@ class _Finder:
             errors = ManifestErrors(
                 self._manifest.path
             )  # they are reported later, when rows are read
-            with open_table(self._manifest.path, errors) as table:
+            with self._reopen(errors) as table:
                 names = [name for name in table.plain_columns if table.columns.count(name) == 1]
                 rows = [
                     texts for _, texts in itertools.islice(table.rows(names, errors), _SAMPLED_ROWS)

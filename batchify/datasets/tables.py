@@ -241,10 +241,10 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, list | dict):
         kind = "a list" if isinstance(value, list) else "an object"
         raise ValueError(f"{printable(name)} is {kind}; it must be a text or a number")
-    return _plain_text(value)
+    return plain_text(value)
 
 
-def _plain_text(value: Any) -> str:
+def plain_text(value: Any) -> str:
     """Return a plain value as in a CSV file; None and NaN are empty."""
     if isinstance(value, str):
         return value
@@ -312,7 +312,7 @@ class ParquetTable:
         row = 1
         try:
             for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=list(dict.fromkeys(names))):
-                columns = [map(_plain_text, batch.column(name).to_pylist()) for name in names]
+                columns = [map(plain_text, batch.column(name).to_pylist()) for name in names]
                 for texts in zip(*columns, strict=True):
                     yield row, texts
                     row += 1

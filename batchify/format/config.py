@@ -32,7 +32,7 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
     FileFormatError
         If this release could not have recorded it.
     """
-    found = {**config, "layout": "auto"} if config.get("layout") == "manifest" else config
+    found = {**config, "layout": "auto"} if config.get("layout") in _TABLED else config
     try:
         return BuildOptions(
             discover=_group(DiscoverOptions, found),
@@ -44,6 +44,9 @@ def recorded_options(config: Mapping[str, Any]) -> BuildOptions:
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise FileFormatError(f"its config cannot be understood: {error}") from error
 
+
+_TABLED = ("manifest", "packed")
+"""Layouts whose labels come from a table."""
 
 CAPS = ("max_pixels", "max_dimension", "max_file_size")
 """Options that refuse images, and change no pixel of others."""
@@ -103,7 +106,9 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         "keep_columns": (),
     }
     words = ["batchify", "build", "DATASET", "OUT"]
-    if config.get("layout") == "manifest":
+    if config.get("layout") == "packed":
+        words = ["batchify", "import", "SOURCE", "OUT"]
+    elif config.get("layout") == "manifest":
         words += ["--manifest", "MANIFEST"]
     elif config.get("layout") == "flat":
         words += ["--layout", "flat"]
@@ -155,7 +160,7 @@ def _split(config: Mapping[str, Any]) -> SplitOptions:
 
 def _manifest(config: Mapping[str, Any]) -> ManifestOptions | None:
     """Return the options of the manifest, whose path is not recorded; None for class folders."""
-    if config.get("layout") != "manifest":
+    if config.get("layout") not in _TABLED:
         return None
     return ManifestOptions(
         "",

@@ -41,8 +41,8 @@ def splits_from_train(dataset: Dataset, options: BuildOptions) -> tuple[str, ...
         asked = {"validation": split.share("validation"), **asked}
     present = [name for name in asked if name in dataset.splits]
     taken = tuple(name for name, share in asked.items() if share and name not in present)
-    how = "by the manifest" if dataset.annotations.is_split else "into folders"
-    problem = f"dataset {dataset.name} is split {how} already ({', '.join(dataset.splits)})"
+    how = {"manifest": " by the manifest", "packed": ""}.get(dataset.layout, " into folders")
+    problem = f"dataset {dataset.name} is split{how} already ({', '.join(dataset.splits)})"
     if present:
         names = " and ".join(f"--{name}-split" for name in present)
         if split.folds is not None:

@@ -18,12 +18,11 @@ from batchify.errors import (
     BadImageError,
     DatasetError,
     DatasetIOError,
-    DatasetNotFoundError,
     Skipped,
 )
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage import tar_reader, zip_reader
-from batchify.storage.archive_file import ArchiveFile, Stamp
+from batchify.storage.archive_file import ArchiveFile, Stamp, reopen
 from batchify.storage.hidden import is_hidden
 from batchify.storage.listed_tree import ListedTree
 from batchify.storage.outage import wait_out
@@ -88,18 +87,7 @@ class ArchiveReader:
         self._archive = archive
         self._opened_ns = time.time_ns()
         self.stamp = UNKNOWN
-        try:
-            self._file = ArchiveFile(archive.path, patience(archive.timeout_s))
-        except FileNotFoundError as error:
-            raise DatasetNotFoundError(
-                f"archive {printable(archive.path)} vanished while it was read; what is decoded is "
-                "kept: run the same command again when it is there"
-            ) from error
-        try:
-            self._file.check_same(archive.stamp)
-        except DatasetError:
-            self._file.close()
-            raise
+        self._file = reopen(archive.path, archive.stamp, patience(archive.timeout_s))
 
     def read_files(
         self, files: Sequence[SourceFile], max_nbytes: int

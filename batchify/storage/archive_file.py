@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from batchify.common import durable
 from batchify.common.text import printable
-from batchify.errors import DatasetError
+from batchify.errors import DatasetError, DatasetNotFoundError
 from batchify.storage.outage import PATIENCE_S, is_outage, wait_out
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | durable.O_BINARY
@@ -119,3 +119,26 @@ class ArchiveFile:
 
 def _stamp(status: os.stat_result) -> Stamp:
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def reopen(path: bytes, stamp: Stamp, patience_s: float) -> ArchiveFile:
+    """Open an archive again, as it was when it was listed.
+
+    Raises
+    ------
+    DatasetNotFoundError, DatasetError
+        If it no longer exists, or was replaced.
+    """
+    try:
+        file = ArchiveFile(path, patience_s)
+    except FileNotFoundError as error:
+        raise DatasetNotFoundError(
+            f"archive {printable(path)} vanished while it was read; what is decoded is kept: run "
+            "the same command again when it is there"
+        ) from error
+    try:
+        file.check_same(stamp)
+    except DatasetError:
+        file.close()
+        raise
+    return file

@@ -232,28 +232,89 @@ def read_member(file: Content, extent: Extent, max_nbytes: int) -> bytes:
     BadImageError
         If it cannot be read.
     """
-    offset, stored, nbytes, how = extent
-    method, crc32 = how >> 32, how & 0xFFFFFFFF
+    _, stored, nbytes, how = extent
+    _check_method(extent)
+    check_size(nbytes, max_nbytes)
+    check_size(stored, max_nbytes)
+    start = data_start(file, extent)
+    data = file.read(start, stored) if is_stored(extent) else _inflate(file, start, stored, nbytes)
+    if len(data) != nbytes:
+        raise BadImageError(f"damaged in the archive: {len(data):,} bytes, not {nbytes:,}")
+    if zlib.crc32(data) != how & 0xFFFFFFFF:
+        raise BadImageError(_CRC_MISMATCH)
+    return data
+
+
+_CRC_MISMATCH = "damaged in the archive: CRC-32 mismatch"
+
+
+def is_stored(extent: Extent) -> bool:
+    """Return whether the bytes of a member are in the archive as they are."""
+    return extent[3] >> 32 == _STORED
+
+
+def unpacked_nbytes(extent: Extent) -> int:
+    """Return the bytes of a member when it is unpacked."""
+    return extent[2]
+
+
+def data_start(file: Content, extent: Extent) -> int:
+    """Return the offset at which the stored bytes of a member begin.
+
+    Raises
+    ------
+    BadImageError
+        If the member is not there.
+    """
+    offset, stored, _, _ = extent
+    header = file.read(offset, _LOCAL_NBYTES)
+    start: int = offset + _LOCAL_NBYTES + sum(struct.unpack_from("<2H", header, 26))
+    if header[:4] != b"PK\x03\x04" or start + stored > file.nbytes:
+        raise BadImageError("damaged in the archive: it is not where the directory says")
+    return start
+
+
+def read_head(file: Content, extent: Extent, nbytes: int) -> bytes:
+    """Return the first bytes of a member, up to `nbytes`.
+
+    Raises
+    ------
+    BadImageError
+        If it cannot be read.
+    """
+    _check_method(extent)
+    piece = file.read(data_start(file, extent), min(nbytes, extent[1]))
+    if is_stored(extent):
+        return piece
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(piece, nbytes)
+    except zlib.error as error:
+        raise BadImageError(f"damaged in the archive: {error}") from error
+
+
+def check_crc32(file: Content, extent: Extent) -> None:
+    """Compare the bytes of a stored member with its CRC-32, using one MiB of memory.
+
+    Raises
+    ------
+    BadImageError
+        If they differ.
+    """
+    start, crc32 = data_start(file, extent), 0
+    for at in range(0, extent[1], _AT_ONCE):
+        crc32 = zlib.crc32(file.read(start + at, min(_AT_ONCE, extent[1] - at)), crc32)
+    if crc32 != extent[3] & 0xFFFFFFFF:
+        raise BadImageError(_CRC_MISMATCH)
+
+
+def _check_method(extent: Extent) -> None:
+    """Refuse a member that is encrypted, or compressed in a way that is not read."""
+    method = extent[3] >> 32
     if method & _ENCRYPTED:
         raise BadImageError("encrypted in the archive; make it without a password")
     if method not in (_STORED, _DEFLATED):
         name = _METHODS.get(method, f"method {method}")
         raise BadImageError(f"compressed by {name} in the archive; make it with deflate")
-    check_size(nbytes, max_nbytes)
-    check_size(stored, max_nbytes)
-    header = file.read(offset, _LOCAL_NBYTES)
-    start = offset + _LOCAL_NBYTES + sum(struct.unpack_from("<2H", header, 26))
-    if header[:4] != b"PK\x03\x04" or start + stored > file.nbytes:
-        raise BadImageError("damaged in the archive: it is not where the directory says")
-    if method == _DEFLATED:
-        data = _inflate(file, start, stored, nbytes)
-    else:
-        data = file.read(start, stored)
-    if len(data) != nbytes:
-        raise BadImageError(f"damaged in the archive: {len(data):,} bytes, not {nbytes:,}")
-    if zlib.crc32(data) != crc32:
-        raise BadImageError("damaged in the archive: CRC-32 mismatch")
-    return data
 
 
 def _inflate(file: Content, start: int, stored: int, nbytes: int) -> bytes:

@@ -560,6 +560,7 @@ HELP = [
         "check",
         "export",
         "fingerprint",
+        "import",
         "inspect",
         "merge",
         "presets",

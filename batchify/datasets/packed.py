@@ -1,0 +1,188 @@
+"""Datasets that hold images and labels together: their images as a tree, the rest as a table."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify.common.text import printable, shown_names
+from batchify.datasets.manifest_errors import ManifestErrors
+from batchify.datasets.tables import Row, plain_text
+from batchify.errors import BatchifyWarning, DatasetError
+from batchify.format.schema import MAX_CLASSES
+from batchify.storage.archive import refusal
+from batchify.storage.listed_tree import ListedTree
+from batchify.storage.packed import PackedSource
+
+
+class PackedTable:
+    """The labels, splits and other columns of a packed dataset, in memory; rows count from 1.
+
+    Parameters
+    ----------
+    columns : Mapping of str to sequence
+        Texts, numbers and truth values; None for a missing one.
+    class_names : Mapping of str to tuple of str
+        For columns of class numbers: the name of each number.
+    names_from : str
+        Where these names are from, for errors.
+    warnings : sequence of BatchifyWarning
+        Those of its columns.
+    unfit : str
+        Why its labels are not classes; it has no column of labels then.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        *,
+        class_names: Mapping[str, tuple[str, ...]] | None = None,
+        names_from: str = "",
+        warnings: Sequence[BatchifyWarning] = (),
+        unfit: str = "",
+    ) -> None:
+        self._values = dict(columns)
+        self._class_names = class_names or {}
+        self._names_from = names_from
+        self.warnings = tuple(warnings)
+        self.unfit = unfit
+        self.columns: Sequence[str] = list(columns)
+        self.plain_columns: Sequence[str] = self.columns
+        self.text_columns: Collection[str] = [
+            name
+            for name, values in columns.items()
+            if isinstance(next((value for value in values if value is not None), None), str)
+        ]
+
+    def rows(self, names: Sequence[str], _errors: ManifestErrors) -> Iterator[Row]:
+        """Yield the named columns of each row."""
+        columns = [self._values[name] for name in names]
+        for row, values in enumerate(zip(*columns, strict=True), 1):
+            yield row, list(map(plain_text, values))
+
+    def name_classes(self, column: str, listed: tuple[str, ...], where: str) -> tuple[str, ...]:
+        """Replace the class numbers of a column by the names of the classes.
+
+        Parameters
+        ----------
+        listed : tuple of str
+            The classes of ``--classes``. If the numbers have no names, these are the names, unless
+            one of them is a number.
+        where : str
+            ``dataset`` and its name, for errors.
+
+        Returns
+        -------
+        tuple of str
+            The names of 0, 1, …; empty if the column does not hold whole numbers.
+
+        Raises
+        ------
+        DatasetError
+            If a number has no name.
+        """
+        values = self._values[column]
+        numbers = [None if value is None else _whole(value) for value in values]
+        if any(n is None and v is not None for n, v in zip(numbers, values, strict=True)):
+            return ()
+        found = sorted({number for number in numbers if number is not None})
+        if not found:
+            return self._class_names.get(column, ())
+        names, names_from = self._class_names.get(column, ()), self._names_from
+        if not names and listed and not any(name.isdecimal() for name in listed):
+            names, names_from = listed, "--classes"
+        low, high = found[0], found[-1]
+        wrong = high if low >= 0 else low
+        if low < 0 or high >= (len(names) if names else MAX_CLASSES):
+            row = numbers.index(wrong) + 1
+            known = f"{names_from} has {len(names):,} names" if names else "class numbers"
+            raise DatasetError(
+                f"{where}: label {wrong} of row {row} ({printable(self._path(row))}) is "
+                f"out of range: {known}, which count from 0"
+                + ("" if names else f", up to {MAX_CLASSES - 1:,}")
+            )
+        names = names or tuple(map(str, range(high + 1)))
+        self._values[column] = [None if n is None else names[n] for n in numbers]
+        return names
+
+    def unlabelled_splits(self, column: str) -> tuple[str, ...]:
+        """Return the splits without any label in a column, if others have labels."""
+        if "split" not in self._values:
+            return ()
+        found = zip(self._values["split"], self._values[column], strict=True)
+        labelled = {split for split, label in found if label is not None}
+        others = dict.fromkeys(self._values["split"])
+        return tuple(split for split in others if split not in labelled) if labelled else ()
+
+    def _path(self, row: int) -> str:
+        return str(self._values["path"][row - 1])
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number; None for other values."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if float(value).is_integer() else None
+
+
+class PackedTree(ListedTree):
+    """The images of a packed dataset, and its table.
+
+    Parameters
+    ----------
+    paths : sequence of bytes
+        As `image_paths` returns them.
+    extents : ndarray of int64, shape (n, k)
+    """
+
+    def __init__(
+        self,
+        source: PackedSource,
+        table: PackedTable,
+        paths: Sequence[bytes],
+        extents: NDArray[np.int64],
+    ) -> None:
+        super().__init__(source)
+        self.table = table
+        for path, extent in zip(paths, extents.tolist(), strict=True):
+            self.add_file(path, tuple(extent))
+
+
+def image_paths(given: Sequence[str | None] | None, made: Sequence[str]) -> list[bytes]:
+    """Return the paths of images: those that a dataset gives, if they are valid and distinct.
+
+    Parameters
+    ----------
+    given : sequence of str, optional
+        One may be missing.
+    made : sequence of str
+        Paths to take otherwise.
+    """
+    if given is not None and None not in given:
+        try:
+            paths = [os.fsencode(text) for text in given if text is not None]
+        except UnicodeEncodeError:
+            paths = []
+        if paths and len(set(paths)) == len(paths) and not any(map(refusal, paths)):
+            return paths
+    return [os.fsencode(text) for text in made]
+
+
+def check_lengths(where: str, lengths: Mapping[str, int]) -> None:
+    """Refuse columns with different numbers of rows, by name."""
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{printable(name)} {count:,}" for name, count in lengths.items())
+        raise DatasetError(f"dataset {where}: arrays must have a row for each image: {shown}")
+
+
+def names_of(where: str, names: Sequence[str], names_from: str) -> tuple[str, ...]:
+    """Return names of classes, or raise DatasetError if one is repeated."""
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
+        shown = shown_names(list(map(os.fsencode, repeated)))
+        raise DatasetError(f"dataset {where}: {names_from} names {shown} more than once")
+    return tuple(names)
