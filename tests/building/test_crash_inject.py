@@ -27,6 +27,8 @@ UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL)
     scope="module",
     params=[
         *("plain", "gzip", "skip", "restart", "continue", "encoded, skip"),
+        pytest.param("jpeg, skip", marks=pytest.mark.long),
+        pytest.param("continue jpeg", marks=pytest.mark.long),
         pytest.param("another plan each time", marks=pytest.mark.long),
     ],
 )

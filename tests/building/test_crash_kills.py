@@ -311,7 +311,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("chain", ["plain", "gzip", "skip", "overwrite", "encoded"])
+@pytest.mark.parametrize(
+    "chain",
+    [
+        *("plain", "gzip", "skip", "overwrite", "encoded"),
+        pytest.param("jpeg", marks=pytest.mark.long),
+    ],
+)
 def test_random_kills_change_no_byte(
     chain: str,
     root: Path,
@@ -327,8 +333,9 @@ def test_random_kills_change_no_byte(
         "skip": ("--on-error", "skip"),
         "overwrite": ("--overwrite",),
         "encoded": ("--store", "encoded", "--on-error", "skip"),
+        "jpeg": ("--store", "jpeg", "--on-error", "skip"),
     }
-    if chain in ("skip", "encoded"):
+    if chain in ("skip", "encoded", "jpeg"):
         for number in (3, 4, 50):
             (tmp_path / "data" / "a" / f"img_{number:03}.jpg").write_bytes(b"not an image")
     builds = Chain(
@@ -339,7 +346,7 @@ def test_random_kills_change_no_byte(
     )
     builds.build_fresh()
     kills = LONG_KILLS if long else KILLS
-    builds.run(kills, max(kills // 10, 1) if chain in ("gzip", "skip") else 0)
+    builds.run(kills, max(kills // 10, 1) if chain in ("gzip", "skip", "jpeg") else 0)
     record_property("crash: random kill -9", builds.landed)
     assert builds.landed >= kills
     assert builds.kills["fill"] >= kills // 4

@@ -93,13 +93,14 @@ SCENARIOS = {
     "encoded, skip": Scenario(ENCODED, bad=True),
     "continue encoded": Scenario(ENCODED, left=(ENCODED,)),
     "jpeg, skip": Scenario(JPEG, bad=True),
+    "continue jpeg": Scenario(JPEG, left=(JPEG,)),
     "another plan": Scenario(left=(OTHER,)),
     "another plan each time": Scenario(
         flags=("--overwrite",), left=(OTHER, THIRD), then=FOURTH, old=True
     ),
 }
 
-LONG_SCENARIOS = ("another plan", "restart of other plans", "jpeg, skip")
+LONG_SCENARIOS = ("another plan", "restart of other plans", "jpeg, skip", "continue jpeg")
 """Those whose calls are like those of another."""
 
 

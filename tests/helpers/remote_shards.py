@@ -15,6 +15,7 @@ URL = "s3://bucket/shards/"
 SHARDS = 12
 KINDS: dict[str, dict[str, Any]] = {
     "none": {}, "few": {}, "gzip": {"compression": "gzip"}, "encoded": {"store": "encoded"},
+    "jpeg": {"store": "jpeg", "max_side": 80},
 }  # fmt: skip
 
 

@@ -34,6 +34,8 @@ from batchify.storage import remote_store
         ("few", True),
         ("few", None),
         ("gzip", True),
+        ("jpeg", None),
+        pytest.param("jpeg", True, marks=pytest.mark.long),
         pytest.param("encoded", None, marks=pytest.mark.long),
         pytest.param("gzip", None, marks=pytest.mark.long),
         pytest.param("encoded", True, marks=pytest.mark.long),
@@ -63,7 +65,7 @@ def test_the_rows_of_a_url_are_those_of_the_folder(
         view = train.filter(lambda row: row["class"] == "dog") + train.select(range(9))
         expected = local.filter(lambda row: row["class"] == "dog") + local.select(range(9))
         assert same_rows(expected, epoch(pickle.loads(pickle.dumps(view))))
-        if kind == "encoded":
+        if kind in ("encoded", "jpeg"):
             assert train.encoded(40) == local.encoded(40)
             wanted = local.resized((9, 7)).images[30:50]
             np.testing.assert_array_equal(train.resized((9, 7)).images[30:50], wanted)
@@ -105,7 +107,9 @@ def test_files_without_an_index_are_one_dataset(s3: S3Server, made: Path) -> Non
         batchify.open("s3://bucket/folder")
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"store": "encoded"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "gzip"}, {"store": "encoded"}, {"store": "jpeg"}]
+)
 def test_a_file_that_is_replaced_while_it_is_read_is_an_error(
     s3: S3Server, made: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
