@@ -251,8 +251,13 @@ def is_same_plan(found: Mapping[str, Any], plan: BuildPlan) -> bool:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differences of two mappings as text, one line each."""
     return [
-        f"{printable(name)} was {printable(str(before.get(name, 'not given')))}, "
-        f"now {printable(str(now.get(name, 'not given')))}"
+        f"{printable(name)} was {_value_text(before.get(name, 'not given'))}, "
+        f"now {_value_text(now.get(name, 'not given'))}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
+
+
+def _value_text(value: object) -> str:
+    """Return the value of an option on one line; a pattern keeps its backslashes as they are."""
+    return "\\".join(map(printable, str(value).split("\\")))

@@ -193,10 +193,17 @@ def compare_folds(files: Sequence[FoldFile], *, ignore: Iterable[str] = ()) -> C
     )  # fmt: skip
     folds = files[0].folds
     total = "" if folds is None else f" of {folds:,}"
-    name = f"folds {', '.join(str(file.fold) for file in files)}{total}"
+    name = _folds_text([file.fold for file in files]) + total
     images = sum(map(len, files[0].splits.values()))
     notes = tuple(_notes(files))
     return CheckReport(name.encode(), images, files[0].classes, problems, notes=notes)
+
+
+def _folds_text(folds: Sequence[int]) -> str:
+    """Return the numbers of some folds as text: ``fold 0``, ``folds 0, 1, 2``."""
+    more = f" and {len(folds) - _EXAMPLES:,} more" if len(folds) > _EXAMPLES else ""
+    shown = ", ".join(map(str, folds[:_EXAMPLES]))
+    return f"fold{'s' if len(folds) > 1 else ''} {shown}{more}"
 
 
 _Found = tuple[str, int, Iterator[Finding]]
@@ -320,5 +327,5 @@ def _notes(files: Sequence[FoldFile]) -> Iterator[str]:
         yield f"no other fold with the same options is given: {files[0].shown} is not compared"
     elif (folds := files[0].folds) is not None:
         given = {file.fold for file in files}
-        if absent := [str(fold) for fold in range(folds) if fold not in given]:
-            yield f"not given: fold {', '.join(absent[:_EXAMPLES])}"
+        if absent := [fold for fold in range(folds) if fold not in given]:
+            yield f"not given: {_folds_text(absent)}"

@@ -153,7 +153,7 @@ def discover(
     if not len(found.samples):
         raise DatasetError(_no_images(walk))
     if options.as_keras_utils:
-        check_keras_utils(walk, layout, found.samples)
+        check_keras_utils(walk, layout, found.samples, walk.base[len(base) : -1])
     if options.layout == "auto":
         _check_loose(walk, layout, found, asks=needs_labels)
         if needs_labels:

@@ -16,8 +16,13 @@ from batchify.storage.hidden import is_hidden
 _KERAS = "image_dataset_from_directory"
 
 
-def check_keras_utils(walk: Walk, layout: Layout, samples: Samples) -> None:
+def check_keras_utils(walk: Walk, layout: Layout, samples: Samples, entered: bytes) -> None:
     """Refuse a dataset whose files are not those that Keras would split.
+
+    Parameters
+    ----------
+    entered : bytes
+        The path of the folder with the class folders, if the dataset holds nothing else.
 
     Raises
     ------
@@ -29,6 +34,11 @@ def check_keras_utils(walk: Walk, layout: Layout, samples: Samples) -> None:
             f"dataset {walk.name} is split into folders already "
             f"({', '.join(part.split for part in layout.parts)}), and --split keras-utils divides "
             "class folders: remove it, or build from one of these folders"
+        )
+    if entered:
+        raise DatasetError(
+            f"dataset {walk.name}: {_KERAS} of Keras takes its only folder, {printable(entered)}, "
+            f"as a class; build from that folder, and give it to {_KERAS}, too"
         )
     problem = f"dataset {walk.name}: {_KERAS} of Keras takes"
     advice = "pass --hidden to take them, too, or remove them"

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from batchify.common.text import plural, printable
+from batchify.errors import OptionError
 from batchify.loading.indexing import Chain, Selected, row_numbers
 
 
@@ -136,6 +137,37 @@ class ColumnsByName(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._readers)
+
+
+_OPERATORS = "combine conditions with &, | and ~ instead of and, or and not; np.isin replaces in"
+
+
+def mask_of(keep: Callable[[ColumnsByName], ArrayLike], columns: ColumnsByName) -> ArrayLike:
+    """Return what the function of a filter chooses.
+
+    Raises
+    ------
+    OptionError
+        If it raises a ValueError, as NumPy does if a column is used as one truth value.
+    """
+    try:
+        return keep(columns)
+    except ValueError as error:
+        raise OptionError(f"the function of filter failed: {error} ({_OPERATORS})") from error
+
+
+def checked_mask(found: ArrayLike, count: int) -> NDArray[np.bool_]:
+    """Return a mask of so many rows; refuse anything else."""
+    mask = np.asarray(found)
+    if not mask.size and not count:
+        mask = np.zeros(0, bool)
+    if mask.dtype != bool or mask.shape != (count,):
+        advice = "select takes row numbers" if mask.ndim else _OPERATORS
+        raise OptionError(
+            f"filter needs one True or False for each of the {plural(count, 'row')}, "
+            f"not {mask.dtype} of shape {mask.shape}; {advice}"
+        )
+    return mask
 
 
 def kept_kinds(columns: KeptColumns) -> dict[str, str]:

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,11 @@ from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.files import Path, accessing, find_paths, find_urls
 from batchify.loading.origin import DecodeOverrides, Origin
+from batchify.loading.remote.cache_options import cache_options
 from batchify.loading.split import Split
 from batchify.loading.split_data import Statistics
 from batchify.loading.stored_array import StoredArray
-from batchify.loading.views import combined, mismatch
+from batchify.loading.views import combined, mismatch, other_classes
 
 if TYPE_CHECKING:
     from batchify.storage.remote_file import RemoteFile
@@ -171,7 +172,7 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     path: Path | Sequence[Path],
     *,
     trusted: bool = False,
-    cache: Path | Literal[True] | None = True,
+    cache: Path | bool | None = True,
     cache_limit: int | str | None = None,
 ) -> DatasetFile:
     """Open a built file for training; or several files, or a folder of them, as one.
@@ -185,10 +186,10 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     trusted : bool
         For files of encoded images: decode images beyond the default limits on pixels and sides, up
         to the limits that the file records. Do not use it for files that you do not trust.
-    cache : path, True or None
+    cache : path, bool or None
         For URLs: the folder for files that are fetched, which processes share. True is
-        ``batchify/shards`` in the cache folder of this user. None fetches no files: images are
-        read by range requests.
+        ``batchify/shards`` in the cache folder of this user. False or None fetches no files:
+        images are read by range requests. Local files are read where they are.
     cache_limit : int or str, optional
         For URLs: how many bytes the cache may take, ``"20GB"`` for example. The files that were
         not used for longest are removed.
@@ -219,12 +220,11 @@ def open(  # noqa: A001 - batchify.open, as gzip.open
     """
     check_flag("trusted", trusted)
     urls = find_urls(path)
+    options = cache_options(cache, cache_limit)  # checked for local files, too
     if not urls:
         return _open(path, DecodeOverrides(trusted=trusted))
-    from batchify.loading.remote.cache_options import cache_options
     from batchify.loading.remote.open import open_remote  # imports asyncio
 
-    options = cache_options(cache, cache_limit)
     return open_remote(urls, DecodeOverrides(trusted=trusted), options, _open_file)
 
 
@@ -243,7 +243,7 @@ def _joined_files(opened: Sequence[DatasetFile]) -> DatasetFile:
     for each in opened:
         if each.classes != classes:
             one, other = (printable(os.fsencode(file.paths[0])) for file in (each, opened[0]))
-            raise FileFormatError(f"{one} has other classes than {other}")
+            raise FileFormatError(other_classes(one, other, each.classes, classes))
         for name, split in each.items():
             names.setdefault(name, []).append(split)
     splits = {name: _chained(name, parts) for name, parts in names.items()}

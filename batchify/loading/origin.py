@@ -51,6 +51,8 @@ class DecodeOverrides:
         """
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "trusted"}
         changes = {name: value for name, value in given.items() if value is not None}
+        if "fit" in changes:  # "crop" alone is that of the largest part, whatever the file records
+            changes.setdefault("shorter_side", None)
         if not self.trusted:
             for name in _CAPS:
                 changes[name] = min(getattr(recorded, name), getattr(_DEFAULTS, name))

@@ -205,8 +205,8 @@ class SplitData:
         target_size : tuple of int
             (height, width).
         interpolation, fit, shorter_side, scaled_decode
-            As for `build`; by default as the file was built. A `shorter_side` of the file is not
-            used with another `fit` than ``crop``.
+            As for `build`; by default as the file was built. If you give `fit` without
+            `shorter_side`, that of the file is not used.
 
         Raises
         ------

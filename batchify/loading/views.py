@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -15,10 +16,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from batchify import choices
-from batchify.common.text import plural
+from batchify.common.text import plural, shown_names
 from batchify.errors import OptionError
 from batchify.loading.arrays import ChainedArray, Column, ViewArray
-from batchify.loading.columns import ColumnsByName, KeptColumns, Paths, joined_rows, kept_kinds
+from batchify.loading.columns import (
+    ColumnsByName,
+    KeptColumns,
+    Paths,
+    checked_mask,
+    joined_rows,
+    kept_kinds,
+    mask_of,
+)
 from batchify.loading.indexing import Chain, Selected, compact, is_all, row_numbers, rows_of
 from batchify.loading.origin import Origin, ViewOrigin, reopened
 from batchify.loading.split_data import SplitData, Statistics
@@ -95,7 +104,7 @@ class SplitViews(SplitData):
             are arrays, shape (N,): those of ``--keep-columns``, and ``label`` (as stored),
             ``class`` (names), ``path``, ``weight``, and ``width`` and ``height`` of the image file.
             If a kept column has one of these names, it is the kept column. Combine conditions with
-            ``&`` and ``|``.
+            ``&``, ``|`` and ``~``; ``np.isin(column, values)`` finds one of several values.
 
         Returns
         -------
@@ -105,7 +114,8 @@ class SplitViews(SplitData):
         Raises
         ------
         OptionError
-            If the result is not a mask of all rows.
+            If the result is not a mask of all rows, or the function raises a ValueError, as from
+            ``and``, ``or``, ``not`` and ``in``.
         KeyError
             If the function asks for a column that there is not.
 
@@ -114,16 +124,8 @@ class SplitViews(SplitData):
         >>> split.filter(lambda c: c["width"] > 300)  # doctest: +SKIP
         >>> split.filter(lambda c: c["class"] == "cat")  # doctest: +SKIP
         """
-        found = keep(_columns(self)) if callable(keep) else keep
-        mask = np.asarray(found)
-        if not mask.size and not len(self):
-            mask = np.zeros(0, bool)
-        if mask.dtype != bool or mask.shape != (len(self),):
-            raise OptionError(
-                f"filter needs one True or False for each of the {plural(len(self), 'row')}, "
-                f"not {mask.dtype} of shape {mask.shape}; select takes row numbers"
-            )
-        return self.select(mask)
+        found = mask_of(keep, _columns(self)) if callable(keep) else keep
+        return self.select(checked_mask(found, len(self)))
 
     def __add__(self, other: Self) -> Self:
         """Return the rows of two splits, as `batchify.concatenate`."""
@@ -259,12 +261,23 @@ def mismatch(one: SplitData, other: SplitData) -> str | None:
     """Return how two splits differ in what parts of one split must share; None if they do not."""
     names = [f"{each.name} of {each.origin.shown}" for each in (one, other)]
     if one.classes != other.classes:
-        return f"{names[0]} has other classes than {names[1]}"
+        return other_classes(names[0], names[1], one.classes, other.classes)
     expected = _kinds(other)
     for what, kind in _kinds(one).items():
         if kind != expected[what]:
             return f"{what} are {kind} in {names[0]}, {expected[what]} in {names[1]}"
     return None
+
+
+def other_classes(name: str, other_name: str, classes: Sequence[str], others: Sequence[str]) -> str:
+    """Return how the classes of two files or splits differ, as text."""
+    more, fewer = (
+        shown_names([os.fsencode(each) for each in some if each not in known], "and")
+        for some, known in ((classes, others), (others, classes))
+    )
+    ways = [f"{verb} {some}" for verb, some in (("has", more), ("lacks", fewer)) if some]
+    difference = " and ".join(ways) or "has them in another order"
+    return f"{name} has other classes than {other_name}: it {difference}"
 
 
 def _kinds(split: SplitData) -> dict[str, str]:

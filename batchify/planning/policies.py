@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.common.text import plural
 from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
+from batchify.errors import OptionError
 from batchify.planning.folds import fold_numbers
 from batchify.planning.groups import Digests, group_numbers, hash_points, long_runs
 
@@ -235,12 +237,20 @@ def split_as_keras_utils(
     """Split as ``keras.utils.image_dataset_from_directory`` of Keras 3 does.
 
     The files of all classes are shuffled together, unless `options` say not to; the last
-    ``int(share * count)`` of them are validation.
+    ``int(share * count)`` of them are validation. If these are none, it reads all of them for
+    validation, and none for training: that is refused.
     """
     order = np.arange(len(samples), dtype=np.int32)
     if options.shuffle:
         np.random.RandomState(options.seed).shuffle(order)
-    cut = len(order) - int(options.share("validation") * len(order))
+    share = options.share("validation")
+    cut = len(order) - int(share * len(order))
+    if share and cut == len(order):
+        raise OptionError(
+            f"validation split {share} of {plural(len(order), 'image')} is less than one, and "
+            "image_dataset_from_directory would read all images for validation: raise "
+            "--validation-split, or choose another --split"
+        )
     parts = {"train": order[:cut], "validation": order[cut:]}
     return {split: np.sort(parts[split]) for split in split_names(options)}
 
@@ -301,8 +311,8 @@ def split_samples(
     DatasetError
         If files have no group.
     OptionError
-        If the groups of a manifest cannot be combined with `options`, or there are more folds than
-        images or groups.
+        If the groups of a manifest cannot be combined with `options`, there are more folds than
+        images or groups, or Keras would have no images for training.
     """
     options.check_groups(column=named is not None)
     divide = POLICIES[options.policy]

@@ -135,6 +135,10 @@ def test_what_changed_is_found(
         ({"store": StoreOptions(compression="gzip")}, "compression was none, now gzip"),
         ({"discover": DiscoverOptions(hidden=True)}, "hidden was False, now True"),
         ({"split": SplitOptions(seed=3)}, "seed was 0, now 3"),
+        (
+            {"split": SplitOptions("stratified", group_by=r"img_(\d+)")},
+            r"group_by was not given, now img_(\d+)",
+        ),
     ],
 )
 def test_other_options_are_a_reason(

@@ -14,6 +14,7 @@ from helpers.tabled import write_table
 
 import batchify
 from batchify.checking.findings import CheckReport
+from batchify.checking.folds import compare_folds, read_fold
 from batchify.errors import OptionError
 
 SMALL: dict[str, Any] = {"target_size": (8, 8)}
@@ -54,6 +55,10 @@ def test_folds_of_one_dataset_fit(root: Path, tmp_path: Path) -> None:
     assert str(report) == "folds 0, 1, 2 of 3: no problems found (27 images, 2 classes)"
     report = batchify.check_folds(files[:2])
     assert (report.is_ok, report.notes) == (True, ("not given: fold 2",))
+    one = compare_folds([found for path in files[1:2] if (found := read_fold(path))])
+    assert str(one).startswith("fold 1 of 3: no problems found")
+    shown = f"no other fold with the same options is given: {files[1]} is not compared"
+    assert one.notes == (shown,)
 
 
 def test_an_image_in_two_validation_splits_is_found(root: Path, tmp_path: Path) -> None:

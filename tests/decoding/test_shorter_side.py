@@ -161,8 +161,19 @@ def test_files_and_loaders_have_the_same_images(
                 expected = evaluated(image, given or 31, (40, 9), "bicubic")
                 if dtype != "float32":
                     np.testing.assert_array_equal(other.images[0], expected)
-            padded = train.resized((20, 27), fit="pad").images
-            assert padded.shape == rows.shape
+            whole = options.copy()
+            whole["shorter_side"] = None
+            batchify.build(folder, tmp_path / "whole.h5", **whole)
+            largest = batchify.open(tmp_path / "whole.h5")["train"]
+            fits: tuple[choices.Fit, ...] = ("stretch", "crop", "pad")
+            for fit in fits:  # without the recorded shorter side
+                np.testing.assert_array_equal(
+                    train.resized((20, 27), fit=fit).images,
+                    largest.resized((20, 27), fit=fit).images,
+                )
+            np.testing.assert_array_equal(
+                train.resized((20, 27), fit="crop", shorter_side=31).images, rows
+            )
     assert batchify.build(folder, out, **options).up_to_date
     identity = batchify.plan_build(folder, **options).identity
     options["shorter_side"] = 32

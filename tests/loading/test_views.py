@@ -215,6 +215,21 @@ def test_what_cannot_be_a_view_is_said(files: dict[str, Any], tmp_path: Path) ->
             match=rf"filter needs one True or False for each of the {count} rows",
         ):
             train.filter(wrong)
+    conditions: list[Any] = [
+        lambda row: row["width"] > 30 and row["height"] > 20,
+        lambda row: not row["width"],
+        lambda row: 20 < row["width"] < 30,
+        lambda row: row["class"] in ("a", "b"),
+        lambda row: "a" in row["class"],
+    ]
+    for wrong in conditions:
+        with pytest.raises(
+            batchify.OptionError,
+            match=r"combine conditions with &, \| and ~ .* np.isin replaces in",
+        ):
+            train.filter(wrong)
+    some = train.filter(lambda row: np.isin(row["class"], ["a", "b"]))
+    assert len(some) == train.class_counts[:2].sum()
     with pytest.raises(IndexError, match=f"row {count} is out of range: there are {count}"):
         train.select([0, count])
     with pytest.raises(IndexError, match="select takes a list of rows, not 3; for one, see"):
@@ -236,7 +251,8 @@ def test_what_cannot_be_a_view_is_said(files: dict[str, Any], tmp_path: Path) ->
     other = tmp_path / "other.h5"
     batchify.build(draw_dataset(tmp_path / "data", {"x": 4}), other, target_size=SIZE)
     with pytest.raises(
-        batchify.OptionError, match=r"train of .*other.h5 has other classes than train of"
+        batchify.OptionError,
+        match=r"train of .*other.h5 has other classes than train of .*: it has x and lacks a, b",
     ):
         train + batchify.open(other)["train"]
     large = batchify.open(files["encoded"])["train"].resized((9, 9))

@@ -183,6 +183,33 @@ def test_files_that_keras_takes_and_a_build_does_not_are_an_error(tmp_path: Path
         batchify.plan_build(root, **options)
 
 
+def test_a_split_that_keras_makes_of_nothing_is_an_error(tmp_path: Path) -> None:
+    """It reads all images for validation if the share is less than one image."""
+    root = tmp_path / "data"
+    for i in range(9):
+        save(root / "ab"[i % 2] / f"{i}.png", encoded(photo(9, 8, seed=i), "PNG"))
+    options: dict[str, Any] = {"split": "keras-utils", "seed": 1}
+    with pytest.raises(
+        OptionError, match=r"validation split 0\.1 of 9 images is less than one, and"
+    ):
+        batchify.plan_build(root, **options, validation_split=0.1)
+    assert len(batchify.plan_build(root, **options, validation_split=0.12).splits[1]) == 1
+    assert len(batchify.plan_build(root, **options, validation_split=0).splits) == 1
+
+
+def test_a_folder_around_the_class_folders_is_an_error(tmp_path: Path) -> None:
+    """Keras takes it as the only class."""
+    root = tmp_path / "data"
+    for i in range(10):
+        save(root / "in" / "photos" / "ab"[i % 2] / f"{i}.png", encoded(photo(9, 8, seed=i), "PNG"))
+    options: dict[str, Any] = {"split": "keras-utils", "seed": 1}
+    with pytest.raises(
+        DatasetError, match=r"takes its only folder, in/photos, as a class; build from that"
+    ):
+        batchify.plan_build(root, **options)
+    assert batchify.plan_build(root / "in" / "photos", **options).images == 10
+
+
 def test_without_a_shuffle_the_last_classes_are_validation(folder: Path) -> None:
     """As in Keras, where it is a trap; a warning says so."""
     plan = batchify.plan_build(folder, split="keras-utils", shuffle=False, hidden=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 from batchify.choices import check_at_least
 from batchify.common.paths import is_url, shown_url
@@ -22,7 +21,7 @@ class CacheOptions:
 
 
 def cache_options(
-    cache: str | bytes | os.PathLike[str] | Literal[True] | None, limit: int | str | None
+    cache: str | bytes | os.PathLike[str] | bool | None, limit: int | str | None
 ) -> CacheOptions | None:
     """Return the options of a cache, as users give them to `batchify.open`.
 
@@ -38,12 +37,12 @@ def cache_options(
             raise OptionError(f"cache_limit: {error}") from None
     if limit is not None:
         check_at_least("cache_limit", limit, 1)
-    if cache is None:
+    if cache is None or cache is False:
         return None
     if cache is True:
         return CacheOptions(os.path.join(cache_folder(), "batchify", "shards"), limit)
     is_path = isinstance(cache, str | bytes | os.PathLike)
     if not is_path or not os.fspath(cache) or is_url(cache):
         given = shown_url(os.fsdecode(cache)) if is_path and is_url(cache) else repr(cache)
-        raise OptionError(f"cache must be a local folder, True or None, not {given}")
+        raise OptionError(f"cache must be a local folder, True, or False, not {given}")
     return CacheOptions(os.path.abspath(os.path.expanduser(os.fsdecode(cache))), limit)

@@ -48,11 +48,15 @@ def test_the_cache_keeps_to_its_limit(
         assert room < 8 or sum(sent_of_shards(s3).values()) <= 1.05 * total
     with pytest.raises(OptionError, match="cache_limit is 1,000 bytes, but a shard of s3://bucket"):
         batchify.open(URL, cache=kept, cache_limit="1 kB")
-    for cache, shown in (("", "''"), (False, "False"), ("s3://me:secret@bucket", "s3://bucket")):
-        with pytest.raises(OptionError, match=f"^cache must be a local folder, .*not {shown}$"):
-            batchify.open(URL, cache=cache)  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="'much' is not a size such as 20GB"):
-        batchify.open(URL, cache_limit="much")
+    for path in (URL, made / "one.h5"):
+        for cache, shown in (("", "''"), ("s3://me:secret@bucket", "s3://bucket")):
+            with pytest.raises(OptionError, match=f"^cache must be a local folder, .*not {shown}$"):
+                batchify.open(path, cache=cache)
+        with pytest.raises(OptionError, match="'much' is not a size such as 20GB"):
+            batchify.open(path, cache_limit="much")
+    with batchify.open(URL, cache=False) as data:
+        np.testing.assert_array_equal(data["train"].images[:2], local.images[:2])
+    batchify.open(made / "one.h5", cache=kept, cache_limit="1 kB").close()  # of URLs alone
 
 
 def test_damage_is_an_error_and_never_kept(
