@@ -250,6 +250,7 @@ def test_every_column_is_in_the_documentation() -> None:
         ("resume", "0.006", 10),
         ("check", "0.004", 6),
         ("read --only ^(rows|batches)", "0.005", 4),
+        ("store --only ^(?!FFCV)", "0.02", 6),
     ],
 )
 def test_the_benchmarks_run(bench: str, scale: str, count: int) -> None:
