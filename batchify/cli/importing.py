@@ -19,14 +19,14 @@ from batchify.cli.options import FILE_OPTIONS, JSON, RUN_OPTIONS, give_options
 def import_(context: click.Context, /, dataset: str, output: str, **values: Any) -> None:
     """Import a dataset of another library into OUT, an HDF5 file.
 
-    SOURCE is a .npz file of arrays, such as Keras' mnist.npz. Labels, class names, splits and paths
-    are those of SOURCE; batchify docs importing says where they are. This is `batchify build` under
-    another name: the options are the same, also those of [tool.batchify.build] and of
-    BATCHIFY_BUILD_TARGET_SIZE.
+    SOURCE is a .npz file of arrays, such as Keras' mnist.npz, or a folder of WebDataset tars.
+    Labels, class names, splits and paths are those of SOURCE; batchify docs importing says where
+    they are. This is `batchify build` under another name: the options are the same, also those of
+    [tool.batchify.build] and of BATCHIFY_BUILD_TARGET_SIZE.
 
     \b
     Examples:
         batchify import mnist.npz out.h5 --target-size 28x28 --color-mode grayscale
-        batchify import mnist.npz out.h5 --dry-run
+        batchify import tars/ out.h5 --store encoded --dry-run
     """
     run_build(context, dataset, output, values)

@@ -251,7 +251,7 @@ def _read_columns(
             try:
                 columns.add(line, texts)
             except ValueError as error:
-                errors.add(line, str(error))
+                errors.add(line, f"{printable(texts[0])}: {error}" if own else str(error))
     return options, roles, columns, kept
 
 

@@ -1,7 +1,6 @@
 """Recognize datasets that hold images and labels together, and open them.
 
-To add a format, write a module with a function that returns a `PackedTree`, and add it to
-`packed_kind` and `open_packed`.
+To add a format, write a module with a function that returns a `PackedTree`, and add it here.
 """
 
 from __future__ import annotations
@@ -9,25 +8,85 @@ from __future__ import annotations
 import os
 from typing import Literal
 
+from batchify import choices
 from batchify.common.paths import is_url, local_path
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.packed import PackedTree
+from batchify.datasets.shard_files import folder_names, is_image_name
 from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.storage.archive import archive_kind
+from batchify.storage.source import is_folder_at
 
-PackedKind = Literal["npz"]
+PackedKind = Literal["npz", "webdataset"]
+
+_ENDINGS: dict[bytes, PackedKind] = {b".tar": "webdataset"}
+"""Ending of a shard -> kind of the dataset."""
+
+_PLAIN_FOLDERS = ("data", "default")
+"""Folders of shards that are not named after a split, as on the Hugging Face Hub."""
 
 
 def packed_kind(location: str | os.PathLike[str]) -> PackedKind | None:
-    """Return the format of a dataset that holds images and labels together; None for others."""
+    """Return the kind of a dataset that holds images and labels together; None for others.
+
+    Raises
+    ------
+    DatasetIOError
+        If its drive fails.
+    """
     if is_url(location):
         return None
     path = os.fsencode(local_path(location))
-    return "npz" if path.lower().endswith(b".npz") and os.path.isfile(path) else None
+    if is_folder_at(path):
+        try:
+            return _folder_kind(path)
+        except OSError:  # the error of listing it says why
+            return None
+    if path.lower().endswith(b".npz") and os.path.isfile(path):
+        return "npz"
+    if archive_kind(local_path(location)) == "tar":
+        from batchify.datasets.webdataset import looks_like_webdataset
+
+        return "webdataset" if looks_like_webdataset(local_path(location)) else None
+    return None
+
+
+def _folder_kind(path: bytes) -> PackedKind | None:
+    """Return the kind of a folder that holds shards and no images.
+
+    The shards may also be in folders that are named after splits.
+    """
+    names = folder_names(path)
+    kinds = _kinds(names.files)
+    if kinds is None or (kinds and names.folders):
+        return None
+    for folder in names.folders:
+        name = os.fsdecode(folder)
+        if name not in _PLAIN_FOLDERS and choices.named_split(name) is None:
+            return None
+        inside = folder_names(os.path.join(path, folder))
+        more = _kinds(inside.files)
+        if not more or inside.folders:
+            return None
+        kinds |= more
+    return next(iter(kinds)) if len(kinds) == 1 else None
+
+
+def _kinds(files: list[bytes]) -> set[PackedKind] | None:
+    """Return the kinds of the shards among some files; None if one is an image."""
+    kinds = set()
+    for file in files:
+        ending = os.path.splitext(file)[1].lower()
+        if ending in _ENDINGS:
+            kinds.add(_ENDINGS[ending])
+        elif is_image_name(file):
+            return None
+    return kinds
 
 
 def open_packed(
     location: str | os.PathLike[str],
-    kind: PackedKind,  # noqa: ARG001
+    kind: PackedKind,
     options: DiscoverOptions,
     timeout_s: float = IMAGE_TIMEOUT_S,
 ) -> PackedTree:
@@ -43,7 +102,11 @@ def open_packed(
     DatasetError
         If it is damaged, or not clear.
     """
-    from batchify.datasets.npz import open_npz
-
     path = os.path.abspath(os.fsencode(local_path(location)))
-    return open_npz(path, options, timeout_s)
+    if kind == "npz":
+        from batchify.datasets.npz import open_npz
+
+        return open_npz(path, options, timeout_s)
+    from batchify.datasets.webdataset import open_webdataset
+
+    return open_webdataset(path, options, timeout_s)

@@ -206,3 +206,21 @@ def _member(
     if header.type in _FILES:
         return Member(name, (offset, nbytes))
     return Member(name, reason=_REASONS.get(header.type, "not a regular file"))
+
+
+class TarFile:
+    """An open archive whose members are at places: the offset of the content, and its bytes."""
+
+    def __init__(self, file: Content) -> None:
+        self._file = file
+
+    def read(self, place: Extent, max_nbytes: int) -> bytes:
+        """Return the content of a member; see `read_member`."""
+        return read_member(self._file, place, max_nbytes)
+
+    def size(self, place: Extent) -> int:
+        """Return the bytes of a member."""
+        return place[1]
+
+    def close(self) -> None:
+        """Nothing else is open."""

@@ -1,0 +1,106 @@
+"""Find the files of a dataset in shards, and the split that each is named after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from batchify import choices
+from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions, file_ending
+from batchify.datasets.ignored import is_image_ending
+from batchify.errors import BatchifyWarning, DatasetError
+from batchify.storage.hidden import is_hidden
+from batchify.storage.outage import wait_out
+from batchify.storage.patterns import PathFilter
+
+
+class ShardFile(NamedTuple):
+    """A file of a dataset in shards.
+
+    Parameters
+    ----------
+    path : bytes
+        Absolute.
+    name : str
+        Relative to the dataset.
+    split : str
+        Empty if the dataset has no splits.
+    """
+
+    path: bytes
+    name: str
+    split: str
+
+
+class FolderNames(NamedTuple):
+    """The names in a folder, sorted, without hidden ones."""
+
+    files: list[bytes]
+    folders: list[bytes]
+
+
+def folder_names(path: bytes) -> FolderNames:
+    """Return the names in a folder."""
+    names = FolderNames([], [])
+    entries = wait_out(lambda: list(os.scandir(path)), path)
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        if not is_hidden(entry.name):
+            (names.folders if entry.is_dir() else names.files).append(entry.name)
+    return names
+
+
+def is_image_name(name: bytes) -> bool:
+    """Return whether a name has an ending of images."""
+    ending = file_ending(name)
+    return ending[1:] in choices.KERAS_EXTENSIONS or (ending != "" and is_image_ending(ending))
+
+
+def split_of(name: str) -> str:
+    """Return the split that a shard is named after, such as ``train-00000``; empty if none."""
+    return choices.split_of_name(name)[0] or ""
+
+
+def find_shards(
+    root: bytes, endings: tuple[bytes, ...], options: DiscoverOptions
+) -> tuple[list[ShardFile], list[BatchifyWarning]]:
+    """Return the shards of a dataset, a file or a folder, in the order of their names.
+
+    They are in the folder, or in folders in it. The name of its folder, or its own, says to which
+    split a shard belongs. The warnings are those of patterns that match nothing.
+
+    Raises
+    ------
+    DatasetError
+        If only some belong to a split, or the patterns ignore all.
+    """
+    if not os.path.isdir(root):
+        return [ShardFile(root, os.fsdecode(os.path.basename(root)), "")], []
+    patterns = PathFilter(options) if options.has_patterns else None
+    found = []
+    for folder in (b"", *folder_names(root).folders):
+        by_folder = split_of(os.fsdecode(folder))
+        for file in folder_names(os.path.join(root, folder)).files:
+            path = os.path.join(folder, file)
+            if not file.lower().endswith(endings):
+                continue
+            if patterns is None or patterns.takes(path, is_folder=False):
+                split = by_folder or split_of(os.fsdecode(file))
+                found.append(ShardFile(os.path.join(root, path), os.fsdecode(path), split))
+    where = f"dataset {printable(root)}"
+    if not found:
+        raise DatasetError(f"{where}: --include and --exclude ignore all of its files")
+    check_splits(where, [(shard.name, shard.split) for shard in found])
+    return found, patterns.warnings() if patterns else []
+
+
+def check_splits(where: str, named: Sequence[tuple[str, str]]) -> None:
+    """Refuse names of which only some belong to a split."""
+    others = [name for name, split in named if not split]
+    if others and len(others) < len(named):
+        name, split = next(each for each in named if each[1])
+        raise DatasetError(
+            f"{where}: {printable(name)} is in the split {split}, and {printable(others[0])} in "
+            "none, by their names; rename it, or ignore it with --exclude"
+        )

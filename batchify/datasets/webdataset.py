@@ -1,0 +1,236 @@
+"""Read images and labels from the tar shards of WebDataset: the files of a key are a sample.
+
+https://github.com/webdataset/webdataset#the-webdataset-format
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from batchify.common.text import printable
+from batchify.dataset_options import DiscoverOptions
+from batchify.datasets.packed import PackedTable, PackedTree, image_paths, names_of
+from batchify.datasets.shard_files import ShardFile, find_shards, is_image_name
+from batchify.errors import DatasetError
+from batchify.storage import tar_reader
+from batchify.storage.archive import archive_kind
+from batchify.storage.archive_file import ArchiveFile
+from batchify.storage.hidden import is_hidden
+from batchify.storage.packed import PackedSource
+from batchify.storage.source import Extent
+
+CLASSES = "classes.txt"
+"""The names of the classes, one per line, in the folder of the shards."""
+
+_NAME = re.compile(rb"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
+"""The key and the ending of a member, as ``webdataset.tariterators.base_plus_ext`` takes them."""
+
+_LABELS = ("cls", "class", "label")
+_MOST_NBYTES = 1 << 20
+"""Largest file of a sample that is not an image."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """The files of a key in a shard: where each is, by its ending in lower case."""
+
+    key: str
+    files: dict[str, tuple[str, Extent]] = field(default_factory=dict)
+
+
+def looks_like_webdataset(path: str | os.PathLike[str]) -> bool:
+    """Return whether one of the first members of a tar is a label, or describes an image.
+
+    A .json file next to an image in a folder does not count: the folder may be a class.
+    """
+    try:
+        with contextlib.closing(ArchiveFile(os.fsencode(path))) as file:
+            keys: dict[bytes, set[str]] = {}
+            for member, _ in zip(tar_reader.list_members(file), range(_LOOKED_AT), strict=False):
+                if member.extent is not None and (found := _NAME.fullmatch(member.name)):
+                    keys.setdefault(found[1], set()).add(os.fsdecode(found[2]).lower())
+    except (DatasetError, OSError):
+        return False
+    return any(
+        any(is_image_name(b"x." + os.fsencode(ending)) for ending in endings)
+        and (not endings.isdisjoint(_LABELS) or ("json" in endings and b"/" not in key))
+        for key, endings in keys.items()
+    )
+
+
+_LOOKED_AT = 100
+
+
+def open_webdataset(path: bytes, options: DiscoverOptions, timeout_s: float) -> PackedTree:
+    """Return the images of a tar, or of the tars in a folder.
+
+    Parameters
+    ----------
+    path : bytes
+        Absolute.
+
+    Raises
+    ------
+    DatasetError
+        If a shard is damaged, a key is repeated, or a sample lacks an image or has several.
+    """
+    where = printable(path)
+    shards, warnings = find_shards(path, (b".tar",), options)
+    rows: list[dict[str, Any]] = []
+    files, extents, made = [], [], []
+    for number, shard in enumerate(shards):
+        _check_tar(shard, where)
+        with contextlib.closing(ArchiveFile(shard.path)) as file:
+            for sample in _samples(file, shard, where):
+                name, extent = sample.files.pop(_image_of(sample, shard, where))
+                extents.append((number, *extent))
+                made.append(f"{shard.name}/{name}")
+                row = _read_sample(file, sample, shard, where)
+                rows.append({**row, "split": shard.split} if shard.split else row)
+            file.check_same(file.stamp)
+            files.append((shard.path, file.stamp))
+    columns = _columns(rows)
+    paths = image_paths(columns.get("path"), made)
+    columns["path"] = list(map(os.fsdecode, paths))
+    names = _class_names(path, where)
+    table = PackedTable(
+        columns, class_names={"label": names}, names_from=CLASSES, warnings=warnings
+    )
+    source = PackedSource(path, tar_reader.TarFile, tuple(files), timeout_s)
+    return PackedTree(source, table, paths, np.array(extents, np.int64).reshape(-1, 3))
+
+
+def _check_tar(shard: ShardFile, where: str) -> None:
+    kind = archive_kind(os.fsdecode(shard.path))
+    if kind != "tar":
+        how = f"compressed ({kind}); decompress it" if kind else "not a tar archive"
+        raise DatasetError(f"dataset {where}: {printable(shard.name)} is {how}")
+
+
+def _samples(file: ArchiveFile, shard: ShardFile, where: str) -> Iterator[Sample]:
+    """Yield the samples of a shard, in its order."""
+    seen: set[str] = set()
+    sample: Sample | None = None
+    for member in tar_reader.list_members(file):
+        found = _NAME.fullmatch(member.name.removeprefix(b"./"))
+        if found is None or any(map(is_hidden, member.name.removeprefix(b"./").split(b"/"))):
+            continue
+        name, key, ending = (os.fsdecode(each) for each in (found[0], found[1], found[2].lower()))
+        if member.extent is None:
+            if member.reason:
+                raise DatasetError(f"dataset {where}: {printable(name)} is a {member.reason}")
+            continue
+        if sample is None or key != sample.key:
+            if sample is not None:
+                yield sample
+            if key in seen:
+                raise DatasetError(_repeated(key, shard, where))
+            seen.add(key)
+            sample = Sample(key)
+        if ending in sample.files:
+            raise DatasetError(_repeated(f"{key}.{ending}", shard, where))
+        sample.files[ending] = (name, member.extent)
+    if sample is not None:
+        yield sample
+
+
+def _repeated(name: str, shard: ShardFile, where: str) -> str:
+    return (
+        f"dataset {where}: {printable(shard.name)} has {printable(name)} more than once; the files "
+        "of a sample follow each other, and each key is there once"
+    )
+
+
+def _image_of(sample: Sample, shard: ShardFile, where: str) -> str:
+    """Return the ending of a sample's image: the only one, or the only one without a prefix."""
+    images = [
+        ending for ending, (name, _) in sample.files.items() if is_image_name(os.fsencode(name))
+    ]
+    plain = [ending for ending in images if "." not in ending]
+    found = plain or images
+    if len(found) == 1:
+        return found[0]
+    what = f"several images: {', '.join('.' + each for each in found)}" if found else "no image"
+    raise DatasetError(
+        f"dataset {where}: key {printable(sample.key)} of {printable(shard.name)} has {what}; a "
+        "sample has one image"
+    )
+
+
+def _read_sample(file: ArchiveFile, sample: Sample, shard: ShardFile, where: str) -> dict[str, Any]:
+    """Return the values of a sample: those of its .json, its label and its text."""
+    row: dict[str, Any] = {}
+    for ending, (name, extent) in sample.files.items():
+        if ending not in (*_LABELS, "json", "txt"):
+            continue
+        what = f"dataset {where}: {printable(name)} of {printable(shard.name)}"
+        if extent[1] > _MOST_NBYTES:
+            raise DatasetError(f"{what} has {extent[1]:,} bytes; the limit is {_MOST_NBYTES:,}")
+        try:
+            text = file.read(*extent).decode()
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{what} is not UTF-8") from error
+        if ending == "json":
+            row = {**_json_values(text, what), **row}
+        elif ending == "txt":
+            row["txt"] = text
+        else:
+            row["label"] = _label(text.strip())
+    return row
+
+
+def _label(text: str) -> int | str | None:
+    """Return a label: a number if it looks like one."""
+    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else text or None
+
+
+def _json_values(text: str, what: str) -> dict[str, Any]:
+    """Return the plain values of a JSON object, also those of its object ``columns``."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{what} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        return {}
+    columns = found.get("columns")
+    if isinstance(columns, dict):  # as `batchify export` writes those of --keep-columns
+        found = {**columns, **{name: v for name, v in found.items() if name != "columns"}}
+    return {name: v for name, v in found.items() if not isinstance(v, dict)}
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return the columns of some rows, without those that have lists."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return {
+        name: values
+        for name, values in columns.items()
+        if not any(isinstance(value, list) for value in values)
+    }
+
+
+def _class_names(path: bytes, where: str) -> tuple[str, ...]:
+    """Return the names of the classes in the folder of the shards; empty if there are none."""
+    try:
+        with open(os.path.join(path, os.fsencode(CLASSES)), encoding="utf-8-sig") as file:
+            lines = file.read().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise DatasetError(f"dataset {where}: {CLASSES} cannot be read: {reason}") from error
+    names = [_ESCAPE.sub(lambda found: _ESCAPED[found[1]], line) for line in lines if line]
+    return names_of(where, names, CLASSES)
+
+
+_ESCAPE = re.compile(r"\\([\\n])")
+_ESCAPED: Mapping[str, str] = {"\\": "\\", "n": "\n"}
+"""As `batchify export` writes them."""

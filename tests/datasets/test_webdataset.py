@@ -1,0 +1,235 @@
+"""Tar shards of WebDataset: what is taken, and every way in which they are wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers.drawing import draw_dataset, encoded, photo
+from helpers.packing import pack
+from helpers.running import Run
+
+import batchify
+from batchify.datasets.packed_formats import packed_kind
+from batchify.errors import DatasetError
+
+Entries = list[tuple[str, bytes | None]]
+SMALL: Any = {"target_size": (8, 6), "workers": 1, "overwrite": True}
+JPEG = [encoded(photo(12, 10, seed), "JPEG") for seed in range(12)]
+
+
+def sample(key: str, seed: int, **files: Any) -> Entries:
+    """Return the files of a key: an image, and others by their endings."""
+    others = {
+        name: json.dumps(value) if isinstance(value, dict) else str(value)
+        for name, value in files.items()
+    }
+    texts: Entries = [(f"{key}.{name}", text.encode()) for name, text in others.items()]
+    return [(f"{key}.jpg", JPEG[seed]), *texts]
+
+
+def shard(path: Path, keys: Sequence[int], **files: Any) -> Path:
+    """Write a shard of numbered samples of the classes 0 to 2."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = [each for key in keys for each in sample(f"{key:06}", key, cls=key % 3, **files)]
+    return pack(path, entries)
+
+
+def found_in(path: Path, split: str) -> dict[str, tuple[bytes, int]]:
+    """Return the image file and the label of each path in a file with encoded images."""
+    with batchify.open(path) as file:
+        found: Any = file[split]
+        return {
+            path: (found.encoded(row), int(found.labels[row]))
+            for row, path in enumerate(found.paths[:])
+        }
+
+
+def test_the_samples_of_shards_are_the_rows_of_their_splits(tmp_path: Path, run: Run) -> None:
+    """Image files byte for byte, with labels, class names and splits; the dataset verifies them."""
+    tars = tmp_path / "tars"
+    shard(tars / "train-000000.tar", range(5))
+    shard(tars / "train-000001.tar", range(5, 9))
+    shard(tars / "val-000000.tar", range(9, 12))
+    (tars / "classes.txt").write_text("ant\nbee\ncow\ndog\n", "utf-8")
+    out = tmp_path / "out.h5"
+    done = run("import", tars, out, "--target-size", "8x6", "--store", "encoded")
+    assert done.returncode == 0, done.stderr
+    expected = {f"train-000000.tar/{key:06}.jpg": (JPEG[key], key % 3) for key in range(5)}
+    expected |= {f"train-000001.tar/{key:06}.jpg": (JPEG[key], key % 3) for key in range(5, 9)}
+    assert found_in(out, "train") == expected
+    assert sorted(found_in(out, "validation")) == [
+        f"val-000000.tar/{key:06}.jpg" for key in range(9, 12)
+    ]
+    with h5py.File(out) as file:
+        assert file.attrs["classes"].tolist() == [b"ant", b"bee", b"cow", b"dog"]
+    for command in (("verify", out, "--source", tars), ("build", tars, out, "--check", "--store",
+                    "encoded", "--target-size", "8x6"), ("fingerprint", tars)):  # fmt: skip
+        assert run(*command).returncode == 0
+    pack(tars / "val-000000.tar", sample("000009", 0, cls=0))
+    changed = run("verify", out, "--source", tars)
+    assert changed.returncode == 6
+    assert "000009.jpg" in changed.stdout
+
+
+def test_what_is_a_dataset_of_shards(tmp_path: Path) -> None:
+    """Folders of tars alone, also by split; a tar with labels; not what has images or classes."""
+    shard(tmp_path / "one" / "a.tar", range(3))
+    shard(tmp_path / "splits" / "train" / "a.tar", range(3))
+    shard(tmp_path / "splits" / "val" / "a.tar", range(3))
+    shard(tmp_path / "mixed" / "a.tar", range(3))
+    (tmp_path / "mixed" / "1.jpg").write_bytes(JPEG[0])
+    photos = draw_dataset(tmp_path / "photos", {"cat": 2, "dog": 2})
+    shard(photos / "a.tar", range(3))
+    described = [*sample("cat/1", 1, json={}), *sample("dog/1", 2, json={})]
+    pack(tmp_path / "classes.tar", described)
+    pack(tmp_path / "flat.tar", sample("1", 1, json={"label": 1}))
+    found = {
+        path.name: packed_kind(path)
+        for path in (*tmp_path.iterdir(), tmp_path / "one" / "a.tar")
+    }  # fmt: skip
+    assert found == {
+        **dict.fromkeys(("one", "splits", "a.tar", "flat.tar"), "webdataset"),
+        **dict.fromkeys(("mixed", "photos", "classes.tar")),
+    }  # fmt: skip
+    with h5py.File(build(tmp_path / "splits")) as file:
+        assert (len(file["train/paths"]), len(file["validation/paths"])) == (3, 3)
+    batchify.build(tmp_path / "classes.tar", tmp_path / "classes.h5", **SMALL)
+
+
+def build(path: Path, **options: Any) -> Path:
+    """Build a file of small images."""
+    out = path.parent / "out.h5"
+    batchify.build(path, out, **{**SMALL, **options})
+    return out
+
+
+def test_values_of_json_are_columns(tmp_path: Path) -> None:
+    """Labels and paths, too; a label may be the name of its class. Text is a column, too."""
+    entries: Entries = [("README", b"ignored"), ("._1.jpg", b"hidden"), ("folder/", None)]
+    for key in range(6):
+        facts = {"path": f"a/{key}.jpeg", "label": "bc"[key % 2], "age": key, "box": [1, 2]}
+        entries += sample(f"k/{key}", key, json={**facts, "weight": 0.5}, txt="a cat")
+    (tmp_path / "tars").mkdir()
+    pack(tmp_path / "tars" / "b.tar", entries)
+    out = build(tmp_path / "tars", validation_split=0, keep_columns=["age", "txt"])
+    with h5py.File(out) as file:
+        train = file["train"]
+        assert file.attrs["classes"].tolist() == [b"b", b"c"]
+        assert sorted(train["paths"].asstr()[()].tolist()) == [f"a/{key}.jpeg" for key in range(6)]
+        ages = [int(path[2]) for path in train["paths"].asstr()[()]]
+        assert train["age"][()].tolist() == ages
+        assert [age % 2 for age in ages] == train["labels"][()].tolist()
+        assert set(train["weights"][()].tolist()) == {0.5}
+        assert set(train["txt"].asstr()[()].tolist()) == {"a cat"}
+
+
+def test_paths_that_are_not_valid_are_not_taken(tmp_path: Path) -> None:
+    """Absolute or repeated ones: images are then named by shard and key."""
+    for number, paths in enumerate([("/a.jpg", "/b.jpg"), ("a.jpg", "a.jpg"), ("a", None)]):
+        tars = tmp_path / str(number) / "tars"
+        tars.mkdir(parents=True)
+        entries = [
+            each
+            for key, path in enumerate(paths)
+            for each in sample(str(key), key, cls=key, json={"path": path} if path else {})
+        ]
+        pack(tars / "a.tar", entries)
+        with h5py.File(build(tars, validation_split=0)) as file:
+            found = sorted(file["train/paths"].asstr()[()].tolist())
+        assert found == ["a.tar/0.jpg", "a.tar/1.jpg"]
+
+
+def test_patterns_choose_shards(tmp_path: Path) -> None:
+    """--include and --exclude are for files, which are the shards."""
+    tars = tmp_path / "tars"
+    for name in ("train-0", "train-1", "extra"):
+        shard(tars / f"{name}.tar", range(3))
+    with pytest.raises(DatasetError, match=r"train-0.tar is in the split train, and extra.tar in"):
+        build(tars)
+    with h5py.File(build(tars, exclude="extra.tar")) as file:
+        assert len(file["train/paths"]) == 6
+    with h5py.File(build(tars, include="train-1*")) as file:
+        assert len(file["train/paths"]) == 3
+    assert batchify.verify(tmp_path / "out.h5", source=tars).is_ok
+    with pytest.raises(DatasetError, match="ignore all of its files"):
+        build(tars, include="none")
+
+
+IMAGE = ("1.jpg", JPEG[0])
+WRONG: dict[str, tuple[Entries, str]] = {
+    "repeated key": (
+        [*sample("1", 1, cls=0), *sample("2", 2, cls=0), *sample("1", 1, cls=0)],
+        "a.tar has 1 more than once",
+    ),
+    "repeated file": ([IMAGE, IMAGE, ("1.cls", b"0")], "a.tar has 1.jpg more than once"),
+    "no label": ([*sample("1", 1, cls=0), *sample("2", 2)], r"row 2: a.tar/2.jpg: label is empty"),
+    "no labels": ([*sample("1", 1, json={"x": [1]})], "has no column label"),
+    "no image": ([("1.cls", b"0"), *sample("2", 2, cls=0)], "key 1 of a.tar has no image"),
+    "two images": (
+        [("1.left.jpg", JPEG[0]), ("1.right.jpg", JPEG[1]), ("1.cls", b"0")],
+        r"key 1 of a.tar has several images: .left.jpg, .right.jpg",
+    ),
+    "out of range": (sample("1", 1, cls=7), "label 7 of row 1 .*: classes.txt has 2 names"),
+    "negative": (sample("1", 1, cls=-7), "label -7 of row 1 .* is out of range"),
+    "not JSON": ([IMAGE, ("1.json", b"{"), ("1.cls", b"0")], "1.json of a.tar is not JSON"),
+    "not UTF-8": ([IMAGE, ("1.cls", b"\xff")], "1.cls of a.tar is not UTF-8"),
+    "large": ([IMAGE, ("1.cls", b"1" * (1 << 21))], "the limit is 1,048,576"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_an_error_before_the_first_image(tmp_path: Path, name: str) -> None:
+    """What is wrong, and where."""
+    entries, message = WRONG[name]
+    (tmp_path / "tars").mkdir()
+    pack(tmp_path / "tars" / "a.tar", entries)
+    (tmp_path / "tars" / "classes.txt").write_text("a\nb\n", "utf-8")
+    with pytest.raises(DatasetError, match=message):
+        batchify.plan_build(tmp_path / "tars")
+
+
+def test_shards_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    """Compressed and truncated ones, links, and names that repeat."""
+    tars = tmp_path / "tars"
+    path = shard(tars / "a.tar", range(3))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3])
+    with pytest.raises(DatasetError, match="truncated or damaged"):
+        batchify.plan_build(tars)
+    path.write_bytes(b"\x1f\x8b" + data)
+    with pytest.raises(DatasetError, match=r"a.tar is compressed \(gzip\); decompress it"):
+        batchify.plan_build(tars)
+    path.write_bytes(b"no tar")
+    with pytest.raises(DatasetError, match=r"a.tar is not a tar archive"):
+        batchify.plan_build(tars)
+    with tarfile.open(path, "w") as tar:
+        link = tarfile.TarInfo("1.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "2.jpg"
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("1.cls"), io.BytesIO())
+    with pytest.raises(DatasetError, match=r"1.jpg is a link in an archive"):
+        batchify.plan_build(tars)
+    shard(tars / "a.tar", range(3))
+    (tars / "classes.txt").write_text("a\nb\na\n", "utf-8")
+    with pytest.raises(DatasetError, match=r"classes.txt names a more than once"):
+        batchify.plan_build(tars)
+
+
+def test_damaged_images_are_failures_as_in_folders(tmp_path: Path) -> None:
+    """They are named, and skipped by --on-error skip."""
+    entries = [*sample("1", 1, cls=0), ("2.jpg", JPEG[2][:200]), ("2.cls", b"1"),
+               *sample("3", 3, cls=1)]  # fmt: skip
+    pack(tmp_path / "a.tar", entries)
+    with pytest.raises(batchify.BadImagesError, match=r"a.tar/2.jpg"):
+        build(tmp_path / "a.tar")
+    out = build(tmp_path / "a.tar", on_error="skip", validation_split=0)
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(np.sort(file["train/labels"][()]), [0, 1])
