@@ -75,7 +75,8 @@ class MadeImages:
         if self.fidelity:
             store = self.plan.options.store
             total = sum(self.fidelity.values(), start=Fidelity())
-            lines.append(f"  {store.store}, quality {store.quality}: {total.text}")
+            lost = total.text(sum(self.plan.rows.values()))
+            lines.append(f"  {store.store}, quality {store.quality}: {lost}")
         if special := flags_text(self.flags):
             lines.append(f"  {special}")
         return lines

@@ -80,6 +80,8 @@ def find_upscaled(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     problem = f"are smaller than {height}×{width}"
     if facts.decode.shorter_side is not None:
         problem = f"have a shorter side below {facts.decode.shorter_side} (--shorter-side)"
+    if (most := facts.store.max_side) is not None:
+        problem += f", with --max-side {most}"
     return _images(facts, mark, problem)
 
 

@@ -50,12 +50,13 @@ class Fidelity:
         """The average over the images that lost something; infinity if none did."""
         return self.total / self.images if self.images else SAME
 
-    @property
-    def text(self) -> str:
-        """What was lost, as text."""
+    def text(self, total: int) -> str:
+        """Return what was lost as text, if these are some of `total` images."""
         if not self.images:
             return "nothing is lost"
-        return f"PSNR {self.mean:.1f} dB on average, {self.least:.1f} dB at least"
+        same = total - self.images
+        others = f"; {same:,} of {total:,} images lost nothing" if same else ""
+        return f"PSNR {self.mean:.1f} dB on average, {self.least:.1f} dB at least{others}"
 
     def as_json(self) -> dict[str, float | None]:
         """Return the mean and the smallest PSNR; null if nothing was lost."""

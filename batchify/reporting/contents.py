@@ -278,7 +278,7 @@ def _fidelity_lines(summary: Summary) -> list[str]:
     quality = f", quality {summary.config.get('quality', QUALITY)}" if lossy else ""
     lines = [f"{store}{printable(quality)}: images {size}, decoded when they are read"]
     lines += [
-        f"  {split.name:12}{split.fidelity.text}"
+        f"  {split.name:12}{split.fidelity.text(split.rows)}"
         for split in summary.splits
         if split.fidelity is not None and split.rows
     ]

@@ -233,7 +233,10 @@ def test_files_that_fit_are_kept_byte_for_byte(
     if max_side is None:  # the comment is longer than its pixels
         assert store.slot_nbytes(options.decode) < 30_000
     out = tmp_path / "out.h5"
-    build(tmp_path / "data", out, options)
+    report = build(tmp_path / "data", out, options)
+    assert f" dB at least; {len(wanted)} of 9 images lost nothing\n" in f"{report}\n"
+    summary = str(batchify.summarize(out))
+    assert f" dB at least; {len(wanted)} of {len(columns(out)['train/paths'])} images" in summary
     kept = set()
     with batchify.open(out) as file:
         for split in file.values():
@@ -289,8 +292,9 @@ def test_a_longer_side_is_bounded_and_readers_fit_the_rest(tmp_path: Path) -> No
                 np.testing.assert_array_equal(split.images[row], rows[os.fsdecode(path)])
             assert split.resized((40, 40)).images[:].shape[1:] == (40, 40, 3)
     assert verify(out, source=root, redecode="all").is_ok
-    codes = {each.code: each.count for each in check(out).problems}
-    assert codes["upscaled"] == 7  # with a shorter side of 24; 25 and 30 are not enlarged
+    (enlarged,) = (each for each in check(out).problems if each.code == "upscaled")
+    assert enlarged.count == 7  # with a shorter side of 24; 25 and 30 are not enlarged
+    assert enlarged.message.endswith("below 24 (--shorter-side), with --max-side 45")
 
 
 def test_masks_keep_their_size(tmp_path: Path) -> None:
