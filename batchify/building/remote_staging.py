@@ -144,7 +144,7 @@ def open_remote(url: str, run: RunOptions, report: ProgressCallback) -> Iterator
             work.note(uploading=False)
         if run.restart:
             work.remove(work.path)
-        with _target_errors(store):
+        with target_errors(store):
             there = version(store)
             if there is None:
                 if work.is_copy:
@@ -215,7 +215,7 @@ def _publish(store: Store, work: WorkFolder, report: ProgressCallback, *, overwr
         work.remove(work.path)
         return False
     try:
-        with _target_errors(store):
+        with target_errors(store):
             if version(store) is not None:
                 _check_free(store.shown, overwrite)
             work.note(uploading=True)
@@ -231,7 +231,7 @@ def _publish(store: Store, work: WorkFolder, report: ProgressCallback, *, overwr
 
 
 @contextlib.contextmanager
-def _target_errors(store: Store) -> Iterator[None]:
+def target_errors(store: Store) -> Iterator[None]:
     """Report errors of a store as errors of the target (`OutputIOError`)."""
     try:
         yield

@@ -10,20 +10,21 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from batchify import choices
 from batchify.checking.findings import CHECK_CODES, FOLD_CODES, SHOWN, CheckLimits
 from batchify.cli.boundary import boundary, error_messages
-from batchify.cli.config import is_own, own_table, own_variable
+from batchify.cli.config import own_table, own_variable
 from batchify.cli.help import Command, Option, option
 from batchify.cli.option_types import SomeOf, Thresholds
 from batchify.cli.options import (
-    BUILD_OPTIONS,
     FILE_OPTIONS,
     JSON,
     WORKER_OPTIONS,
+    forget_build_options,
     give_options,
+    is_given_for_build,
+    refuse_options,
     to_options,
     with_help,
 )
@@ -159,16 +160,8 @@ def _tell_origins(context: click.Context, paths: Sequence[str]) -> None:
     from batchify.datasets.discovery import is_dataset
 
     if not any(map(is_dataset, paths)):
-        for name in {*BUILD_OPTIONS} - {*_OWN} | {"group_by"}:
-            if _is_of_build(context, name):
-                context.set_parameter_source(name, ParameterSource.DEFAULT)
+        forget_build_options(context, {*_OWN} - {"group_by"})
     tell_origins(context)
-
-
-def _is_of_build(context: click.Context, name: str) -> bool:
-    """Return whether an option was given for build: by its table or its environment variable."""
-    given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    return not (given or is_own(context, name))
 
 
 def _check(
@@ -180,7 +173,7 @@ def _check(
     from batchify.datasets.discovery import is_dataset
 
     of_dataset = is_dataset(path)
-    if not of_dataset and _is_of_build(context, "group_by"):
+    if not of_dataset and is_given_for_build(context, "group_by"):
         values["group_by"] = ""  # that of a build, maybe of another file
     limits = _limits(values)
     options = None
@@ -189,7 +182,7 @@ def _check(
         if choices.POLICY_GROUPS[options.split.policy]:  # else, find such groups
             options = to_options(context, values)
     elif is_url(path) or os.path.exists(path):
-        _refuse_options(context)
+        refuse_options(context, _OWN)
     ignore = [code for code in values["ignore"] if code in CHECK_CODES]
     return run_check(
         path, options, limits=limits, ignore=ignore, strict=values["strict"],
@@ -236,14 +229,6 @@ def check_as_configured(output: str) -> CheckReport:
     values = settings.params | {"group_by": group_by}
     ignore = [code for code in values["ignore"] if code in CHECK_CODES]
     return check_made(output, limits=_limits(values), ignore=ignore)
-
-
-def _refuse_options(context: click.Context) -> None:
-    """Refuse options of build if the path is that of a file, which records its own."""
-    for name in BUILD_OPTIONS:
-        if name not in _OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{option} is for a dataset; a file records its own")
 
 
 def github_text(report: CheckReport) -> str:

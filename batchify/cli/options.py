@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from batchify import choices
-from batchify.cli.config import own_variable
+from batchify.cli.config import is_own, own_variable
 from batchify.cli.help import GENERAL, Option
 from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
 from batchify.common.keywords import (
@@ -263,7 +263,12 @@ def _rank(context: click.Context, name: str) -> int:
 
 
 def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
-    """Return the options for the library, given those of a command.
+    """Return the options for the library, given those of a command."""
+    return make_options(None, given_options(context, values))
+
+
+def given_options(context: click.Context, values: dict[str, Any]) -> OptionKeywords:
+    """Return the options of a command that were given, as keywords of the library.
 
     A preset overrides what comes from a weaker source: on the command line, options of a file.
     """
@@ -273,4 +278,37 @@ def to_options(context: click.Context, values: dict[str, Any]) -> BuildOptions:
     for name, rank in ranks.items():
         if rank == len(_SOURCES) or (name in of_preset and rank > ranks[PRESET]):
             del given[name]
-    return make_options(None, cast("OptionKeywords", given))
+    return cast("OptionKeywords", given)
+
+
+def is_given_for_build(context: click.Context, name: str) -> bool:
+    """Return whether an option was given for build: by its table or its environment variable."""
+    given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    return not (given or is_own(context, name))
+
+
+def forget_build_options(context: click.Context, own: Iterable[str]) -> None:
+    """Do not report where options of build come from that a command does not use.
+
+    Parameters
+    ----------
+    own : iterable of str
+        Options of the command that have the name of an option of build.
+    """
+    for name in BUILD_OPTIONS.keys() - set(own):
+        if is_given_for_build(context, name):
+            context.set_parameter_source(name, ParameterSource.DEFAULT)
+
+
+def refuse_options(context: click.Context, own: Iterable[str] = ()) -> None:
+    """Refuse options of build on the command line, for a file, which records its own.
+
+    Parameters
+    ----------
+    own : iterable of str
+        Options of the command that have the name of an option of build.
+    """
+    for name in BUILD_OPTIONS.keys() - set(own):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for a dataset; a file records its own")

@@ -289,9 +289,21 @@ def fingerprint(
         if (masks := found.annotations.masks) is not None:
             of_masks = replace(found, samples=masks)
             mask_digests = hash_samples(of_masks, max_file_size, pool, report)
+    if masks is None:
+        return fingerprint_of(plan, digests)
+    return fingerprint_of(plan, digests, mask_digests)
+
+
+def fingerprint_of(plan: BuildPlan, *digests: NDArray[np.uint8]) -> Fingerprint:
+    """Return the fingerprint of a plan.
+
+    Parameters
+    ----------
+    *digests : ndarray of uint8, shape (n, 32)
+        SHA-256 of each sample's content, and of each mask.
+    """
     head = [schema.FORMAT, schema.SCHEMA_VERSION, schema.CREATOR, plan.identity]
-    digest = hashlib.sha256(canonical_json(head).encode())
-    digest.update(digests.data)
-    if masks is not None:
-        digest.update(mask_digests.data)
-    return Fingerprint(digest.hexdigest(), plan)
+    found = hashlib.sha256(canonical_json(head).encode())
+    for each in digests:
+        found.update(each.data)
+    return Fingerprint(found.hexdigest(), plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from batchify.common.text import printable
@@ -17,10 +17,27 @@ MOST_LEVELS = 100
 
 
 class ListedPath(NamedTuple):
-    """A file or folder below a URL: its path relative to it, and its size; None for a folder."""
+    """A file or folder below a URL: its path relative to it, and its size; None for a folder.
+
+    Parameters
+    ----------
+    version : str
+        Different once the file is changed, if the store says so.
+    """
 
     path: str
     size: int | None
+    version: str = ""
+
+
+_VERSION = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "updated",
+            "mtime", "created")  # fmt: skip
+"""Fields that stores change when the file changes."""
+
+
+def versions(info: Mapping[str, Any]) -> list[str]:
+    """Return what distinguishes this version of a file, given what a store says about it."""
+    return [str(info.get(name, "")) for name in _VERSION]
 
 
 def list_files(store: Store) -> Iterator[ListedPath]:
@@ -70,7 +87,7 @@ def _s3_keys(store: Store) -> Iterator[ListedPath]:
             if path.endswith("/"):  # a folder marker
                 yield ListedPath(path[:-1], None)
             elif path:
-                yield ListedPath(path, int(entry["Size"]))
+                yield ListedPath(path, int(entry["Size"]), str(entry.get("ETag", "")))
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -96,7 +113,8 @@ def _folder_by_folder(store: Store) -> Iterator[ListedPath]:
                 yield ListedPath(path, None)
             else:
                 size = entry.get("size")
-                yield ListedPath(path, UNKNOWN if size is None else int(size))
+                version = " ".join(versions(entry))
+                yield ListedPath(path, UNKNOWN if size is None else int(size), version)
 
 
 def _name_in(entry: dict[str, Any], folder: str) -> str:

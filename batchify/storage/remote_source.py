@@ -260,7 +260,7 @@ def list_remote(url: str, options: DiscoverOptions, timeout_s: float) -> ListedT
     tree = ListedTree(RemoteSource(url, timeout_s))
     empty = True
     try:
-        for path, size in list_files(store):
+        for path, size, _ in list_files(store):
             _add(tree, path.encode("utf-8", "surrogateescape"), size, options)
             empty = False
     except FileNotFoundError as error:

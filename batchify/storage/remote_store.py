@@ -7,6 +7,7 @@ has, it would answer the same again. If not, the failure may be transient, or an
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import importlib
 import itertools
@@ -16,7 +17,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent import futures
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from batchify.common.paths import scheme_of, secrets_of, shown_url
 from batchify.common.system import missing_extra
@@ -150,6 +151,12 @@ class Store:
     def path_of(self, name: bytes) -> str:
         """Return the path of a name below the URL."""
         return f"{self.root}/{name.decode('utf-8', 'surrogateescape')}"
+
+    def below(self, name: bytes) -> Self:
+        """Return the URL of a name below it."""
+        found = copy.copy(self)
+        found.root, found.shown = self.path_of(name), f"{self.shown}/{printable(name)}"
+        return found
 
     async def call_async(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Await a method of the file system in fsspec's loop, one at a time if needed."""

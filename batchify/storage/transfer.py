@@ -61,10 +61,6 @@ BLOCK_NBYTES = 8 << 20
 MOST_PARTS = 9_000
 """S3 accepts at most 10,000 parts per upload."""
 
-_VERSION = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "updated",
-            "mtime", "created")  # fmt: skip
-"""Fields that stores change when the file changes."""
-
 Step = Callable[[int, int], None]
 """Called with the bytes done, and the total."""
 
@@ -96,13 +92,15 @@ def fetch_file(url: str, path: bytes, step: Step = lambda *_: None) -> None:
 
 def version(store: Store) -> list[str] | None:
     """Return what distinguishes this version of a URL's file; None if there is no file."""
+    from batchify.storage.remote_listing import versions  # imports asyncio
+
     try:
         info = store.call("info", store.root)
     except FileNotFoundError:
         return None
     if info["type"] != "file":
         return None
-    return [str(info.get(name, "")) for name in _VERSION]
+    return versions(info)
 
 
 def download(store: Store, path: bytes, step: Step = lambda *_: None) -> None:
