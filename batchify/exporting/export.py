@@ -1,110 +1,60 @@
-"""Export the rows of a built file to a format of other tools: `batchify.export`."""
+"""Export rows to a format of other tools: `batchify.export`."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Unpack
 
 from batchify import choices
-from batchify._version import __version__
 from batchify.building.target import check_outside
-from batchify.choices import canonical_json, check_choice, check_flag, check_workers
+from batchify.choices import check_flag
+from batchify.common import durable
+from batchify.common.keywords import OptionKeywords, shows_options
 from batchify.common.paths import is_url, local_path, shown_url
 from batchify.common.progress import Progress, ProgressCallback, reporting
-from batchify.common.text import parse_size
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.discovery import open_tree
-from batchify.decoding.pillow_settings import decoder_text
-from batchify.errors import BatchifyWarning, OptionError, OutputPathError, issue_warnings
-from batchify.exporting.folder import ExportFolder
-from batchify.exporting.formats import SHARDED, make_format
+from batchify.errors import BatchifyWarning, OptionError, issue_warnings
+from batchify.exporting.dataset import (
+    build_rows,
+    built_path,
+    export_options,
+    find_fingerprint,
+    is_of_dataset,
+)
+from batchify.exporting.folder import ExportFolder, open_target
+from batchify.exporting.formats import make_format
 from batchify.exporting.imagefolder import ImageFolder
 from batchify.exporting.layout import Format, Piece, WrittenFile
 from batchify.exporting.npz import write_npz
 from batchify.exporting.pieces import cut, file_sizes, row_digests, with_originals
 from batchify.exporting.report import ExportReport
-from batchify.exporting.rows import ENDINGS, Contents, check_image_format, find_contents
+from batchify.exporting.request import Path, Request, file_content
+from batchify.exporting.rows import ENDINGS, Contents, check_pixels, find_contents
+from batchify.exporting.target import NPZ, ExportTarget
 from batchify.exporting.task import ExportJob
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.open import open as open_file
+from batchify.loading.origin import shown_files
+from batchify.options import BuildOptions, RunOptions
 from batchify.storage.source import FolderSource
 from batchify.storage.tree import Tree
 from batchify.workers.engine import Workers
 
-Path = str | os.PathLike[str]
-
-SHARD_SIZE = "256MB"
 _FOLDER_NBYTES, _FOLDER_ROWS = 64 << 20, 1000
 """What is written together in a folder of images."""
 
-_NPZ = b"arrays.npz"
 
-
-@dataclass(frozen=True)
-class _Request:
-    """What is to be exported, and how; the options as `export` has them."""
-
-    path: Path
-    format: choices.ExportFormat
-    image_format: choices.ImageFormat | None
-    source: Path | None
-    link: choices.Link
-    shard_size: int | str | None
-
-    def __post_init__(self) -> None:
-        check_choice("format", self.format, choices.EXPORT_FORMATS)
-        check_choice("link", self.link, choices.LINKS)
-        if self.image_format is not None:
-            check_choice("image format", self.image_format, choices.IMAGE_FORMATS)
-            if self.format == "npz":
-                raise OptionError("--image-format is not for npz, which stores pixels")
-            if self.source is not None:
-                raise OptionError("--image-format and --source exclude each other")
-        if self.source is not None and self.format != "imagefolder":
-            raise OptionError("--source requires --format imagefolder")
-        if self.link != "copy" and self.source is None:
-            raise OptionError(f"--link {self.link} requires --source")
-        if self.shard_size is not None and self.format not in SHARDED:
-            raise OptionError(f"--shard-size is not for {self.format}, which has no shards")
-        if self.shard_nbytes < 1:
-            raise OptionError("shard size must be at least 1 byte")
-
-    @property
-    def shard_nbytes(self) -> int:
-        """The most bytes of the images of a shard."""
-        size = SHARD_SIZE if self.shard_size is None else self.shard_size
-        try:
-            return size if isinstance(size, int) else parse_size(size)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise OptionError(f"shard size {size!r} is not a size such as {SHARD_SIZE}") from error
-
-    def identity(self, file: DatasetFile) -> str:
-        """Return a digest that is different for any export that would write other files."""
-        facts = {
-            "batchify": __version__,
-            "decoder": decoder_text(),
-            "format": self.format,
-            "image_format": self.image_format,
-            "shard_nbytes": self.shard_nbytes if self.format in SHARDED else None,
-            "source": None if self.source is None else os.path.abspath(os.fsdecode(self.source)),
-            "link": self.link,
-            "splits": {
-                name: [digest.hex() for digest in split.origin.digests]
-                for name, split in file.items()
-            },
-        }
-        text = canonical_json(facts).encode("utf-8", "surrogateescape")
-        return hashlib.sha256(text).hexdigest()
-
-
+@shows_options
 def export(
     path: Path,
     target: Path,
+    options: BuildOptions | None = None,
     *,
     format: choices.ExportFormat,  # noqa: A002 - the name of the option
     image_format: choices.ImageFormat | None = None,
@@ -112,11 +62,15 @@ def export(
     link: choices.Link = "copy",
     shard_size: int | str | None = None,
     overwrite: bool = False,
+    on_error: choices.OnError = "fail",
+    max_skipped: str | int | None = None,
     workers: int | None = None,
     image_timeout_s: float = IMAGE_TIMEOUT_S,
+    work_dir: Path | None = None,
     progress: ProgressCallback | bool | None = None,
+    **keywords: Unpack[OptionKeywords],
 ) -> ExportReport:
-    """Export the rows of a file to a format that other tools read.
+    """Export the rows of a file, or of a dataset, to a format that other tools read.
 
     Rows keep their order and their split. The target appears only when it is complete; an
     interrupted export is resumed by the same call. The same rows give the same bytes, for any
@@ -125,27 +79,35 @@ def export(
     Parameters
     ----------
     path : path or URL
-        A file, or a folder of shards, that `batchify.build` made.
-    target : path
+        A file, or a folder of shards, that `batchify.build` made. Or a dataset, a folder or an
+        archive: its rows are built into a file next to the target, which is removed at the end.
+    target : path or URL
         The folder to make; for ``npz`` the file.
+    options, keywords
+        As for `batchify.build`, for a dataset. Without options for the images, its image files
+        are written unchanged.
     format : str
         ``imagefolder``, ``webdataset``, ``mds``, ``parquet``, ``tfrecord``, ``npz`` or ``arrow``.
     image_format : str, optional
         What pixels are written as: ``png`` (the default), ``jpeg`` (quality 90) or ``webp``
         (lossless). Not for files that store image files: those are written as they are.
     source : path or URL, optional
-        For ``imagefolder``: the dataset, to take the original image files. Each is compared with
-        the SHA-256 that the file records.
+        For ``imagefolder`` from a built file: the dataset, to take the original image files. Each
+        is compared with the SHA-256 that the file records.
     link : str
-        With `source`: ``copy``, ``hard`` or ``symbolic`` links.
+        With `source`, or from a dataset: ``copy``, ``hard`` or ``symbolic`` links.
     shard_size : int or str, optional
         The most bytes of stored images per shard, ``"256MB"`` by default; at least one row.
     overwrite : bool
         Replace an earlier export, when the new one is complete. Other folders are never replaced.
+    on_error, max_skipped
+        As for `batchify.build`, for a dataset.
     workers : int, optional
         Processes; by default, one per CPU that this process may use.
     image_timeout_s : float
         Seconds after which a worker that is still busy with one image is ended.
+    work_dir : path, optional
+        Where files are made before their upload; by default the cache folder of this user.
     progress : callable or bool
         True shows a bar (tqdm). A function is called with a `Progress` after each shard.
 
@@ -159,66 +121,135 @@ def export(
         If options do not go together, or the format has no place for the labels or pixels.
     FileMissingError, FileAccessError, FileFormatError, RemoteError
         As `open`.
-    DatasetError
-        If an original is missing, or has changed.
+    DatasetError, BadImagesError
+        As `batchify.build`; and if an original is missing, or has changed.
     ExtraMissingError
-        If the library of the format is not installed.
+        If the library of the format, or of a URL, is not installed.
     OutputExistsError, OutputPathError, OutputLockedError, OutputIOError
         If the target may not be written, or writing fails.
 
     Notes
     -----
-    Memory: some MiB of rows per process, and the columns of ``keep_columns``.
+    Memory: some MiB of rows per process; of a dataset, as `batchify.build`.
     """
-    request = _Request(path, format, image_format, source, link, shard_size)
     check_flag("overwrite", overwrite)
-    check_workers(workers, image_timeout_s)
-    if is_url(target):
-        raise OutputPathError(
-            f"{shown_url(os.fsdecode(target))} is a URL; export to a folder, and copy that"
-        )
-    if request.format == "npz" and not os.fsdecode(target).lower().endswith(".npz"):
+    run = RunOptions(
+        workers=workers, image_timeout_s=image_timeout_s, on_error=on_error,
+        max_skipped=max_skipped, overwrite=overwrite, work_dir=work_dir,
+    )  # fmt: skip
+    of_dataset = is_of_dataset(path)
+    if of_dataset and source is not None:
+        raise OptionError("--source is for a built file; a dataset has its original files")
+    if of_dataset and link != "copy":
+        source = path
+    request = Request(path, format, image_format, source, link, shard_size)
+    if request.is_file and not os.fsdecode(target).lower().endswith(".npz"):
         raise OptionError("the name of a target for npz must end with .npz")
     started = time.monotonic()
-    name = os.path.abspath(os.fsencode(local_path(target)))
-    if source is not None:
-        check_outside(name, name, source)
     with (
         reporting(progress) as report,
-        open_file(os.fsdecode(path) if is_url(path) else local_path(path)) as file,
+        open_target(target, work_dir, is_file=request.is_file) as place,
     ):
-        made = _Export(request, file, report)
-        is_file = request.format == "npz"
-        with ExportFolder(
-            name, request.identity(file), is_file=is_file, overwrite=overwrite
-        ) as folder:
-            if folder.is_up_to_date:
+        for each in (path,) if of_dataset else (source,):
+            if each is not None:
+                _check_apart(target, place, each)
+        place.check()
+        if of_dataset:
+            request, made_with = export_options(request, options, keywords)
+            found = _export_dataset(request, made_with, place, run, report)
+        else:
+            is_given = options is not None or bool(keywords) or run.skip
+            found = _export_file(request, place, run, report, has_build_options=is_given)
+    found = replace(found, path=os.fsdecode(target), seconds=time.monotonic() - started)
+    issue_warnings(found.warnings)
+    return found
+
+
+def _check_apart(target: Path, place: ExportTarget, dataset: Path) -> None:
+    """Refuse a target inside a dataset."""
+    if not is_url(target):
+        check_outside(place.base, place.base, dataset)
+    elif is_url(dataset):
+        check_outside(os.fsencode(shown_url(os.fsdecode(target))), b"", dataset)
+
+
+def _export_dataset(
+    request: Request,
+    options: BuildOptions,
+    place: ExportTarget,
+    run: RunOptions,
+    report: ProgressCallback,
+) -> ExportReport:
+    """Build the rows of a dataset, unless they are exported already, and export them."""
+    path = built_path(place.base)
+    earlier = place.find_export()
+    if earlier is not None and "dataset" in earlier:
+        key = find_fingerprint(request.path, options, run, report).hexdigest
+        if earlier["dataset"] == request.identity(key):
+            with ExportFolder(place, "") as folder:
                 folder.discard()
-            elif is_file:
+            durable.remove(path)
+            return ExportReport("", request.format, dict(earlier["rows"]), up_to_date=True)
+    place.check_free(overwrite=run.overwrite)
+    rows = build_rows(request.path, place.base, options, run, report)
+    facts = {"dataset": request.identity(rows.fingerprint)}
+    made = _export_file(replace(request, path=rows.path), place, run, report, facts)
+    durable.remove(path)
+    return replace(made, build=rows.report)
+
+
+def _export_file(
+    request: Request,
+    place: ExportTarget,
+    run: RunOptions,
+    report: ProgressCallback,
+    facts: Mapping[str, Any] | None = None,
+    *,
+    has_build_options: bool = False,
+) -> ExportReport:
+    """Export the rows of a file, unless that was done.
+
+    Parameters
+    ----------
+    facts : Mapping
+        What the marker says in addition.
+    """
+    is_remote = is_url(request.path)
+    with open_file(os.fsdecode(request.path) if is_remote else local_path(request.path)) as file:
+        if has_build_options:
+            raise OptionError("options of a build are for a dataset; a file has its own")
+        made = _Export(request, file, report)
+        rows = {split: len(images) for split, images in file.items()}
+        identity = request.identity(file_content(file))
+        earlier = place.find_export()
+        is_up_to_date = earlier is not None and earlier.get("export") == identity
+        if not is_up_to_date:
+            place.check_free(overwrite=run.overwrite)
+        with ExportFolder(place, "" if is_up_to_date else identity) as folder:
+            if is_up_to_date:
+                folder.discard()
+            elif request.is_file:
                 made.write_file(folder)
             else:
-                with Workers(workers, image_timeout_s) as pool:
-                    made.write(folder, pool)
+                with Workers(run.workers, run.image_timeout_s) as pool:
+                    made.write(folder, pool, {"rows": rows, **(facts or {})})
                     made.warnings += pool.warnings
-            found = ExportReport(
-                os.fsdecode(target),
-                format,
-                {split: len(rows) for split, rows in file.items()},
+            return ExportReport(
+                "",
+                request.format,
+                rows,
                 made.files,
                 made.nbytes,
                 made.kept,
-                folder.is_up_to_date,
+                is_up_to_date,
                 (*made.warnings, *folder.warnings),
-                time.monotonic() - started,
             )
-    issue_warnings(found.warnings)
-    return found
 
 
 class _Export:
     """Writes the rows of an open file."""
 
-    def __init__(self, request: _Request, file: DatasetFile, report: ProgressCallback) -> None:
+    def __init__(self, request: Request, file: DatasetFile, report: ProgressCallback) -> None:
         self._request = request
         self._file = file
         self._report = report
@@ -236,10 +267,17 @@ class _Export:
         if request.format == "npz":
             return
         if request.source is None:
-            check_image_format(file, self._contents, self._image_format)
+            self._check_pixels()
         else:
             self._tree = open_tree(request.source, DiscoverOptions())
         self._format = self._make_format(self._contents)
+
+    def _check_pixels(self) -> None:
+        split = next(iter(self._file.values()))
+        if not self._contents.is_encoded:
+            images = split.images
+            where = shown_files(split.origin.files)
+            check_pixels(images.dtype.name, images.shape[-1], self._image_format, where)
 
     def _make_format(self, contents: Contents) -> Format:
         if self._request.format != "imagefolder":
@@ -269,16 +307,17 @@ class _Export:
             done += rows
             self._report(Progress("export", done, total, split=split))
 
-        path = os.path.join(folder.path, _NPZ)
+        path = os.path.join(folder.path, NPZ)
         write_npz(path, self._file, report)
         self.files, self.nbytes = 1, os.path.getsize(path)
-        folder.publish(_NPZ)
+        folder.publish({})
 
-    def write(self, folder: ExportFolder, pool: Workers) -> None:
+    def write(self, folder: ExportFolder, pool: Workers, facts: Mapping[str, Any]) -> None:
         """Write all pieces that are not finished yet, and publish the folder."""
         form = self._format
         assert form is not None
         splits = dict(self._file)
+        folder.target.begin()
         form.begin(folder.path, splits)
         pieces = list(self._pieces(form))
         written: dict[str, list[list[WrittenFile]]] = {name: [] for name in splits}
@@ -294,7 +333,8 @@ class _Export:
         done = total - sum(piece.stop - piece.start for piece in missing)
         self._report(Progress("export", done, total))
         source = None if self._tree is None else self._tree.source
-        job = ExportJob(splits, form, folder.path, self._image_format, source)
+        url = folder.target.url
+        job = ExportJob(splits, form, folder.path, self._image_format, source, url)
         tasks = iter(missing)
         if self._tree is not None:
             tasks = with_originals(tasks, splits, self._tree, row_digests(self._request.path))
@@ -309,7 +349,7 @@ class _Export:
         self.files = len(all_files)
         if self._request.link == "copy":
             self.nbytes = sum(file.nbytes for file in all_files)
-        folder.publish()
+        folder.publish(facts, all_files)
 
     def _pieces(self, form: Format) -> Iterator[Piece]:
         """Yield all pieces, in the order of the rows."""

@@ -18,17 +18,26 @@ from batchify.common import durable
 from batchify.common.text import printable
 from batchify.errors import OptionError, OutputPathError
 from batchify.exporting.endings import ending_of, with_ending, without_ending
-from batchify.exporting.layout import Format, Piece, WrittenFile
+from batchify.exporting.layout import Format, Piece, WrittenFile, write_text
 from batchify.exporting.rows import Contents, Sample, class_numbers
 from batchify.loading.split import Split
 
 _UNFIT = re.compile(r"[/\0]|^\.|%(?=[0-9A-Fa-f]{2})" + (r'|[\\:*?"<>|]' if os.sep == "\\" else ""))
 _AT_ONCE = 4096
+_EMPTY = ".batchify-empty"
 
 
 def folder_name(name: str) -> str:
     """Return the name of a folder or file for any text: what no name may have becomes %XX."""
     return _UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", name) or "%"
+
+
+def no_place() -> OptionError:
+    """Return the error for labels that are not classes."""
+    return OptionError(
+        "folders have no place for labels that are not classes; use --format webdataset, mds, "
+        "parquet, tfrecord, npz or arrow"
+    )
 
 
 def file_name(path: str) -> str:
@@ -65,10 +74,7 @@ class ImageFolder(Format):
     ) -> None:
         super().__init__(contents)
         if contents.label not in ("", "class"):
-            raise OptionError(
-                "folders have no place for labels that are not classes; use --format webdataset, "
-                "mds, parquet, tfrecord, npz or arrow"
-            )
+            raise no_place()
         self._ending = ending
         self._originals = originals
         self._link = link
@@ -201,11 +207,19 @@ class ImageFolder(Format):
 
     def finish(
         self,
-        folder: bytes,  # noqa: ARG002
-        written: Mapping[str, list[list[WrittenFile]]],  # noqa: ARG002
+        folder: bytes,
+        written: Mapping[str, list[list[WrittenFile]]],
         rows: Mapping[str, list[int]],  # noqa: ARG002
     ) -> None:
-        """Make all files durable at once: to sync each of a million takes an hour."""
+        """Make all files durable at once: to sync each of a million takes an hour.
+
+        Empty folders get a hidden file: stores and archives have no folders without files.
+        """
+        for split, pieces in written.items():
+            if split not in self.contents.unlabelled:
+                used = {file.name.split("/")[1] for files in pieces for file in files}
+                for class_folder in sorted({*self._folders} - used):
+                    write_text(folder, f"{split}/{class_folder}/{_EMPTY}", "")
         if hasattr(os, "sync"):
             os.sync()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchify._version import JSON_VERSION
+from batchify.building.outcome import BuildReport
 from batchify.common.text import plural, printable, rows_text, size_text
 from batchify.errors import BatchifyWarning, warning_lines
 
@@ -30,8 +31,10 @@ class ExportReport:
         How many of them an interrupted run had finished.
     up_to_date : bool
         The target was complete already, so nothing was done.
-    warnings : tuple of BatchifyWarning
+    export_warnings : tuple of BatchifyWarning
         What the format has no place for, and the like.
+    build : BuildReport, optional
+        How the rows of a dataset were built.
     seconds : float
         How long it took.
     """
@@ -39,15 +42,22 @@ class ExportReport:
     path: str
     format: str
     rows: dict[str, int]
-    files: int
-    nbytes: int
+    files: int = 0
+    nbytes: int = 0
     kept: int = 0
     up_to_date: bool = False
-    warnings: tuple[BatchifyWarning, ...] = ()
+    export_warnings: tuple[BatchifyWarning, ...] = ()
+    build: BuildReport | None = None
     seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
         return f"<batchify export {printable(self.path)}: {rows_text(self.rows)} images>"
+
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """Warnings about the dataset and the export."""
+        of_build = () if self.build is None else self.build.warnings
+        return (*of_build, *self.export_warnings)
 
     def __str__(self) -> str:
         name = printable(self.path)
@@ -60,7 +70,8 @@ class ExportReport:
                 f"{plural(self.files, 'file')}{kept}, {size_text(self.nbytes)} in "
                 f"{self.seconds:.1f} s"
             )
-        return "\n".join([text, *warning_lines(self.warnings)])
+        left_out = [] if self.build is None else self.build.plan.left_out_lines()
+        return "\n".join([text, *left_out, *warning_lines(self.warnings)])
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -74,4 +85,5 @@ class ExportReport:
             "kept": self.kept,
             "up_to_date": self.up_to_date,
             "warnings": [warning.as_json() for warning in self.warnings],
+            **({} if self.build is None else {"skipped": self.build.as_json()["skipped"]}),
         }

@@ -17,7 +17,6 @@ from batchify.decoding.pil_image import as_pil_image
 from batchify.errors import OptionError
 from batchify.exporting.endings import ending_of
 from batchify.loading.dataset_file import DatasetFile
-from batchify.loading.origin import shown_files
 from batchify.loading.split import Split
 
 ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -130,20 +129,17 @@ def stores_files(split: Split) -> bool:
     return True
 
 
-def check_image_format(file: DatasetFile, contents: Contents, image_format: str) -> None:
-    """Refuse images that a format of image files does not have.
+def check_pixels(
+    dtype: str, channels: int, image_format: str, where: str = "the file to export"
+) -> None:
+    """Refuse pixels that a format of image files does not have.
 
     Raises
     ------
     OptionError
         With what to do instead.
     """
-    split = next(iter(file.values()))
-    channels, dtype = split.images.shape[-1], split.images.dtype
-    where = shown_files(split.origin.files)
-    if contents.is_encoded:
-        return
-    if dtype != np.uint8 and not (dtype == np.uint16 and channels == 1 and image_format == "png"):
+    if dtype != "uint8" and not (dtype == "uint16" and channels == 1 and image_format == "png"):
         raise OptionError(
             f"{where} has {dtype} images of {channels} channels, which {image_format} files cannot "
             "store; use --format npz, or build with --dtype uint8"

@@ -29,6 +29,8 @@ class ExportJob:
         A worker opens them again.
     source : Source or None
         The dataset, if files are taken from it.
+    url : str
+        Where files are uploaded to, and removed here; empty to keep them here.
     """
 
     splits: Mapping[str, Split]
@@ -36,6 +38,7 @@ class ExportJob:
     folder: bytes
     image_format: str
     source: Source | None
+    url: str = ""
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[Piece], list[WrittenFile]]]:
@@ -51,7 +54,13 @@ class ExportJob:
         samples = read_samples(
             self.splits[piece.split], piece.start, piece.stop, self.image_format, mark, originals
         )
-        return self.format.write(self.folder, piece, samples)
+        files = self.format.write(self.folder, piece, samples)
+        if self.url:
+            from batchify.exporting.remote_target import send  # imports asyncio
+
+            last = piece.stop - piece.start - 1
+            send(self.url, self.folder, files, lambda: mark(last))
+        return files
 
     def _originals(self, piece: Piece, reader: StampedReader) -> Iterator[bytes]:
         """Yield the image files of a piece, after comparing them with the recorded SHA-256."""

@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 
 from batchify.common.paths import scheme_of, secrets_of, shown_url
 from batchify.common.system import missing_extra
+from batchify.common.text import printable
 from batchify.errors import BatchifyError, OptionError, RemoteError
 
 _SETTLED = frozenset(

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
-from helpers.exported import SUFFIXES, assert_rows, read_back, read_tars, stored_rows, tree
+from helpers.exported import MARKER, SUFFIXES, assert_rows, read_back, read_tars, stored_rows, tree
 from helpers.running import Run
 from helpers.s3server import S3Server
 from helpers.tabled import listed, write_table
@@ -54,8 +54,7 @@ def test_rows_are_read_back(photos: Path, tmp_path: Path, store: Any) -> None:
             assert targets[0].read_bytes() == targets[1].read_bytes()
             assert np.load(targets[0])["classes"].tolist() == ["cat", "dog"]
         else:
-            same = [{**tree(each), ".batchify-export.json": b""} for each in targets]
-            assert same[0] == same[1]
+            assert tree(targets[0]) == tree(targets[1])
 
 
 @pytest.mark.workers
@@ -178,7 +177,6 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
         (2, "must end with .npz", ("out.h5", "out.h5", "--format", "npz", "--overwrite")),
         (1, "has something else in it", ("out.h5", "taken", *folder)),
         (1, "there is no folder", ("out.h5", "none/x", *folder)),
-        (1, "is a URL", ("out.h5", "s3://bucket/x", *folder)),
         (1, "there is no file", ("none.h5", "x", *folder)),
         (2, "use --format npz", ("float.h5", "x", *folder)),
         (2, "JPEG has no alpha", ("rgba.h5", "x", *folder, "--image-format", "jpeg")),
@@ -239,3 +237,27 @@ def test_a_url_of_shards_gives_the_same(
         for path, target in zip((shards, "s3://bucket/a"), targets, strict=True):
             batchify.export(path, target, workers=1, **options)  # type: ignore[arg-type]
         assert tree(targets[0]) == tree(targets[1])
+
+
+def test_a_changed_export_is_out_of_date(photos: Path, tmp_path: Path) -> None:
+    """A file of it was changed, even to one of the same size, removed or added."""
+    out, target = tmp_path / "out.h5", tmp_path / "tars"
+    batchify.build(photos, out, target_size=(12, 10))
+    options: dict[str, Any] = {"format": "webdataset", "workers": 1}
+    batchify.export(out, target, **options)
+    shard = target / "train-00000.tar"
+    data = shard.read_bytes()
+    later = (target / MARKER).stat().st_mtime_ns + 10_000_000
+    for change in ("changed", "removed", "added"):
+        if change == "changed":
+            shard.write_bytes(data[:-1] + b"x")
+            os.utime(shard, ns=(later, later))
+        elif change == "removed":
+            shard.unlink()
+        else:
+            (target / "notes.txt").write_text("mine")
+        with pytest.raises(batchify.OutputExistsError, match="pass --overwrite"):
+            batchify.export(out, target, **options)
+        batchify.export(out, target, overwrite=True, **options)
+        assert shard.read_bytes() == data
+        assert batchify.export(out, target, **options).up_to_date

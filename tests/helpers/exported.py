@@ -20,6 +20,7 @@ from pyarrow import parquet
 Row = tuple[bytes | NDArray[Any], Any, str]
 """An image file or its pixels, the label, the path."""
 
+MARKER = ".batchify-export.json"
 SUFFIXES = {"npz": ".npz"}
 
 
@@ -90,6 +91,6 @@ def read_back(name: str, target: Path, split: str) -> list[Row]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return the content of all files in a folder, by path."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Return the content of all files in a folder, by path, without the marker of an export."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -1,0 +1,153 @@
+"""Export straight from a dataset: build its rows into a file that is removed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchify import choices
+from batchify.building.build import build
+from batchify.building.outcome import BuildReport
+from batchify.building.target import PARTIAL
+from batchify.common.keywords import OptionKeywords, make_options
+from batchify.common.paths import is_url, local_path
+from batchify.common.progress import ProgressCallback
+from batchify.datasets.discovery import is_dataset
+from batchify.errors import BatchifyWarning, OptionError
+from batchify.exporting.imagefolder import no_place
+from batchify.exporting.request import Path, Request
+from batchify.exporting.rows import check_pixels
+from batchify.format.reader import Reader
+from batchify.loading.files import SUFFIXES
+from batchify.options import BuildOptions, RunOptions
+from batchify.planning.planner import Fingerprint, fingerprint, fingerprint_of
+
+IMAGE_OPTIONS = frozenset(
+    {
+        "preset", "target_size", "color_mode", "interpolation", "fit", "shorter_side", "exif",
+        "depth", "scaled_decode", "store", "max_side", "quality", "keep_fitting", "dtype",
+        "rescale", "compression", "compression_level",
+    }
+)  # fmt: skip
+"""Options that ask for other images than the files of the dataset."""
+
+
+def is_of_dataset(path: Path) -> bool:
+    """Return whether a path or URL is that of a dataset, and not of built files."""
+    if not is_url(path) and os.path.isdir(local_path(path)):
+        with contextlib.suppress(OSError), os.scandir(local_path(path)) as entries:
+            found = [(entry.is_dir(), entry.name.lower().endswith(SUFFIXES)) for entry in entries]
+            if found and not any(is_dir for is_dir, _ in found) and any(h5 for _, h5 in found):
+                return False
+    return is_dataset(path)
+
+
+def export_options(
+    request: Request, options: BuildOptions | None, keywords: OptionKeywords
+) -> tuple[Request, BuildOptions]:
+    """Return how a dataset is exported, and the options to build its rows with.
+
+    Without options for the images, its files are taken unchanged: for folders out of the dataset,
+    and for shards out of a file that stores them.
+
+    Raises
+    ------
+    OptionError
+        If options do not go together, or the format has no place for the labels or pixels.
+    """
+    asked = sorted(IMAGE_OPTIONS & keywords.keys())
+    if options is not None:
+        asked.append("options")
+    if request.image_format is not None:
+        asked.append("image_format")
+    if keywords.get("class_mode") == "mask":  # masks have the target size
+        asked.append("class_mode")
+    if asked and request.source is not None:
+        raise OptionError(
+            f"--link {request.link} takes the image files of the dataset as they are; remove "
+            f"--{asked[0].replace('_', '-')}, or --link"
+        )
+    changed: OptionKeywords = {**keywords}
+    if not asked and request.format == "imagefolder":
+        request = replace(request, source=request.path)
+        changed["target_size"] = (1, 1)  # only to check that the images can be decoded
+    elif not asked and not request.is_file:
+        changed["store"] = "encoded"
+    found = make_options(options, changed)
+    mode = found.store.class_mode
+    if request.format == "imagefolder" and mode not in (*choices.INDEXED_MODES, "none"):
+        raise no_place()
+    if found.store.store == "decoded" and not request.is_file:
+        check_pixels(found.store.dtype, found.decode.image_shape[-1], request.image_format or "png")
+    return request, found
+
+
+@dataclass(frozen=True)
+class BuiltRows:
+    """The rows of a dataset, in a file that is removed at the end.
+
+    Parameters
+    ----------
+    fingerprint : str
+        That of `batchify.fingerprint`.
+    """
+
+    path: str
+    report: BuildReport
+    fingerprint: str
+
+
+def built_path(base: bytes) -> bytes:
+    """Return the path of the file, next to a target or in its work folder."""
+    return base + PARTIAL + b".h5"
+
+
+def build_rows(
+    dataset: Path, base: bytes, options: BuildOptions, run: RunOptions, report: ProgressCallback
+) -> BuiltRows:
+    """Build the rows of a dataset, or resume that.
+
+    Raises
+    ------
+    As `batchify.build`.
+    """
+    path = os.fsdecode(built_path(base))
+    with warnings.catch_warnings():  # the export reports them
+        warnings.simplefilter("ignore", BatchifyWarning)
+        made = build(
+            dataset, path, options, workers=run.workers, image_timeout_s=run.image_timeout_s,
+            on_error=run.on_error, max_skipped=run.max_skipped, overwrite=True, progress=report,
+        )  # fmt: skip
+    digests = _sample_digests(made, path)
+    if digests is None:
+        found = find_fingerprint(dataset, options, run, report)
+    else:
+        found = fingerprint_of(made.plan, digests)
+    return BuiltRows(path, made, found.hexdigest)
+
+
+def find_fingerprint(
+    dataset: Path, options: BuildOptions, run: RunOptions, report: ProgressCallback
+) -> Fingerprint:
+    """Return the fingerprint of a dataset, whose files are read."""
+    return fingerprint(
+        dataset, options, on_error=run.on_error, workers=run.workers,
+        image_timeout_s=run.image_timeout_s, progress=report,
+    )  # fmt: skip
+
+
+def _sample_digests(made: BuildReport, path: str) -> NDArray[np.uint8] | None:
+    """Return the SHA-256 of each sample, as the file has them; None if some are missing."""
+    plan = made.plan
+    if plan.images < len(plan.dataset.samples) or plan.dataset.annotations.masks is not None:
+        return None
+    found = np.empty((plan.images, 32), np.uint8)
+    with Reader(path) as reader:
+        for split in plan.splits:
+            found[split.rows] = reader.column(split.name, "source_sha256")
+    return found

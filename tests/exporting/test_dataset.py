@@ -1,0 +1,146 @@
+"""`batchify export DATASET TARGET`: without a file that is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.drawing import encoded, photo, save
+from helpers.exported import assert_rows, read_back, stored_rows, tree
+from helpers.packing import members, pack
+from helpers.running import Run
+from helpers.s3server import S3Server
+from helpers.tabled import listed, write_table
+
+import batchify
+from batchify.choices import ExportFormat
+
+OPTIONS: dict[str, Any] = {"split": "stratified", "seed": 7, "validation_split": 0.4}
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive", "manifest"])
+def test_it_is_what_a_built_file_gives(photos: Path, tmp_path: Path, kind: str) -> None:
+    """In all formats: the image files, or what the options make of them."""
+    dataset: Path = photos
+    options = {**OPTIONS}
+    if kind == "archive":
+        dataset = pack(tmp_path / "photos.zip", members(photos))
+    elif kind == "manifest":
+        rows = [{"path": path, "label": path[:3], "site": path[-5]} for path in listed(photos)]
+        options["manifest"] = write_table(tmp_path / "t.csv", rows)
+        options["keep_columns"] = ["site"]
+    for name, sized in (("webdataset", False), ("parquet", True), ("npz", True)):
+        target, expected = (tmp_path / f"{name}-{each}.npz" for each in ("new", "old"))
+        out = tmp_path / f"{name}.h5"
+        form: ExportFormat = name  # type: ignore[assignment]
+        extra: dict[str, Any] = {"target_size": (12, 10)} if sized else {}
+        found = batchify.export(dataset, target, format=form, workers=1, **options, **extra)
+        if not sized:
+            extra = {"store": "encoded"}
+        batchify.build(dataset, out, **options, **extra)
+        batchify.export(out, expected, format=form, workers=1)
+        assert found.rows == {"train": 9, "validation": 6}
+        if name == "npz":
+            assert target.read_bytes() == expected.read_bytes()
+        else:
+            assert tree(target) == tree(expected)
+            assert_rows(read_back(name, target, "train"), stored_rows(out, "train"))
+        assert not [each for each in os.listdir(tmp_path) if "partial" in each]
+
+
+def test_folders_of_originals(photos: Path, tmp_path: Path, run: Run) -> None:
+    """Under their own names, copied or linked; other options make images of them."""
+    folder = ("--format", "imagefolder", "--workers", "1")
+    assert run("export", "photos", "copies", *folder, "--split", "hash").returncode == 0
+    assert run("export", "photos", "links", *folder, "--link", "hard").returncode == 0
+    assert run("export", "photos", "small", *folder, "--target-size", "12x10").returncode == 0
+    for name in ("copies", "links"):
+        found = list((tmp_path / name).rglob("*.jpg"))
+        assert len(found) == 15
+        for path in found:
+            original = photos / path.parent.name / path.name
+            assert path.read_bytes() == original.read_bytes()
+            assert path.samefile(original) == (name == "links")
+    assert len(list((tmp_path / "small").rglob("*.png"))) == 15
+    for text, arguments in {
+        "--source is for a built file": ("--source", "photos"),
+        "remove --target-size, or --link": ("--link", "hard", "--target-size", "12x10"),
+        "use --format npz": ("--dtype", "float32"),
+        "no place for labels": ("--class-mode", "regression", "--manifest", "t.csv"),
+    }.items():
+        write_table(tmp_path / "t.csv", [{"path": "cat/img_000.jpg", "label": 1.5}])
+        done = run("export", "photos", "x", *folder, *arguments)
+        assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+    assert run("export", "photos", "photos/x", *folder).returncode == 1
+    run("build", "photos", "out.h5")
+    done = run("export", "out.h5", "x", *folder, "--seed", "1")
+    assert "--seed is for a dataset" in done.stderr
+    with pytest.raises(batchify.OptionError, match="options of a build are for a dataset"):
+        batchify.export(tmp_path / "out.h5", tmp_path / "x", format="mds", seed=1)
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_is_done_again(photos: Path, tmp_path: Path, run: Run) -> None:
+    """Unless a file or an option changed; skipped images are told."""
+    save(photos / "cat" / "bad.jpg", b"bad")
+    mds = ("export", "photos", "x", "--format", "mds", "--workers", "1")
+    done = run(*mds)
+    assert done.returncode == 3
+    assert "cat/bad.jpg" in done.stderr
+    done = run(*mds, "--on-error", "skip", "--json")
+    made = json.loads(done.stdout)
+    assert (made["rows"], len(made["skipped"])) == ({"train": 13, "validation": 2}, 1)
+    done = run(*mds, "--on-error", "skip")
+    assert "x is up to date: 13 train + 2 validation images" in done.stdout
+    (photos / "cat" / "bad.jpg").unlink()
+    assert "pass --overwrite" in run(*mds).stderr
+    assert run(*mds, "--overwrite").returncode == 0
+    assert "is up to date" in run(*mds).stdout
+    assert "pass --overwrite" in run(*mds, "--seed", "3").stderr
+    save(photos / "cat" / "img_000.jpg", encoded(photo(seed=99), "JPEG"))
+    assert "pass --overwrite" in run(*mds).stderr
+    (tmp_path / "batchify.toml").write_text("[tool.batchify.build]\nseed = 4\n")
+    assert run(*mds, "--overwrite").returncode == 0
+    assert "is up to date" in run(*mds, "--seed", "4").stdout
+    assert sorted(os.listdir(tmp_path)) == ["batchify.toml", "photos", "x"]
+
+
+def test_an_interrupted_one_is_resumed(photos: Path, tmp_path: Path) -> None:
+    """While its rows are built, and while they are written."""
+    options: dict[str, Any] = {"format": "webdataset", "shard_size": "4kB"}
+    batchify.export(photos, tmp_path / "whole", workers=1, **options)
+    for stage in ("seal", "export"):
+        code = (
+            "import batchify, os, signal\n"
+            "def step(state):\n"
+            f"    if state.stage == {stage!r} and (state.done > 4 or state.stage == 'seal'):\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            f"batchify.export('photos', 'killed', workers=1, progress=step, **{options!r})\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+        assert done.returncode == -9
+        assert not (tmp_path / "killed").exists()
+    found = batchify.export(photos, tmp_path / "killed", workers=1, **options)
+    assert found.kept > 0
+    assert found.build is not None
+    assert found.build.up_to_date
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+    assert sorted(os.listdir(tmp_path)) == ["killed", "photos", "whole"]
+
+
+def test_from_a_url_to_a_url(s3: S3Server, photos: Path, tmp_path: Path) -> None:
+    """A dataset in a bucket; nothing is left on this machine."""
+    s3.put("bucket", {f"a/{name}": data for name, data in tree(photos).items()})
+    batchify.export(photos, tmp_path / "tars", format="webdataset", workers=1)
+    url = "s3://bucket/tars/"
+    batchify.export("s3://bucket/a", url, format="webdataset", workers=1)
+    for name, data in tree(tmp_path / "tars").items():
+        assert s3.get("bucket", f"tars/{name}") == data
+    again = batchify.export("s3://bucket/a", url, format="webdataset", workers=1)
+    assert again.up_to_date
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
