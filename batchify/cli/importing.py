@@ -19,9 +19,10 @@ from batchify.cli.options import FILE_OPTIONS, JSON, RUN_OPTIONS, give_options
 def import_(context: click.Context, /, dataset: str, output: str, **values: Any) -> None:
     """Import a dataset of another library into OUT, an HDF5 file.
 
-    SOURCE is a .npz file of arrays, such as Keras' mnist.npz, or a folder of WebDataset tars.
-    Labels, class names, splits and paths are those of SOURCE; batchify docs importing says where
-    they are. This is `batchify build` under another name: the options are the same, also those of
+    SOURCE is a .npz file of arrays, such as Keras' mnist.npz; a folder of WebDataset tars; or a
+    Hugging Face dataset: Parquet files, or a folder that save_to_disk wrote. Labels, class names,
+    splits and paths are those of SOURCE; batchify docs importing says where they are. This is
+    `batchify build` under another name: the options are the same, also those of
     [tool.batchify.build] and of BATCHIFY_BUILD_TARGET_SIZE.
 
     \b

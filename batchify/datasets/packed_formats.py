@@ -17,13 +17,14 @@ from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind
 from batchify.storage.source import is_folder_at
 
-PackedKind = Literal["npz", "webdataset"]
+PackedKind = Literal["npz", "webdataset", "huggingface"]
 
-_ENDINGS: dict[bytes, PackedKind] = {b".tar": "webdataset"}
+_ENDINGS: dict[bytes, PackedKind] = {
+    b".tar": "webdataset",
+    b".parquet": "huggingface",
+    b".arrow": "huggingface",
+}
 """Ending of a shard -> kind of the dataset."""
-
-_PLAIN_FOLDERS = ("data", "default")
-"""Folders of shards that are not named after a split, as on the Hugging Face Hub."""
 
 
 def packed_kind(location: str | os.PathLike[str]) -> PackedKind | None:
@@ -42,8 +43,9 @@ def packed_kind(location: str | os.PathLike[str]) -> PackedKind | None:
             return _folder_kind(path)
         except OSError:  # the error of listing it says why
             return None
-    if path.lower().endswith(b".npz") and os.path.isfile(path):
-        return "npz"
+    ending = os.path.splitext(path)[1].lower()
+    if ending in (b".npz", b".parquet", b".arrow") and os.path.isfile(path):
+        return "npz" if ending == b".npz" else "huggingface"
     if archive_kind(local_path(location)) == "tar":
         from batchify.datasets.webdataset import looks_like_webdataset
 
@@ -54,15 +56,17 @@ def packed_kind(location: str | os.PathLike[str]) -> PackedKind | None:
 def _folder_kind(path: bytes) -> PackedKind | None:
     """Return the kind of a folder that holds shards and no images.
 
-    The shards may also be in folders that are named after splits.
+    The shards may also be in its only folder, or in folders that are named after splits.
     """
     names = folder_names(path)
+    if b"dataset_dict.json" in names.files:
+        return "huggingface"
     kinds = _kinds(names.files)
     if kinds is None or (kinds and names.folders):
         return None
     for folder in names.folders:
         name = os.fsdecode(folder)
-        if name not in _PLAIN_FOLDERS and choices.named_split(name) is None:
+        if len(names.folders) > 1 and not choices.named_split(name):
             return None
         inside = folder_names(os.path.join(path, folder))
         more = _kinds(inside.files)
@@ -107,6 +111,10 @@ def open_packed(
         from batchify.datasets.npz import open_npz
 
         return open_npz(path, options, timeout_s)
-    from batchify.datasets.webdataset import open_webdataset
+    if kind == "webdataset":
+        from batchify.datasets.webdataset import open_webdataset
 
-    return open_webdataset(path, options, timeout_s)
+        return open_webdataset(path, options, timeout_s)
+    from batchify.datasets.huggingface import open_huggingface
+
+    return open_huggingface(path, options, timeout_s)

@@ -255,13 +255,12 @@ def plain_text(value: Any) -> str:
     return repr(value)
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    """Import pyarrow and pyarrow.parquet."""
+def load_pyarrow(needs: str = "a Parquet manifest needs pyarrow, which") -> tuple[Any, Any]:
+    """Return pyarrow and pyarrow.parquet; `needs` begins the error if it is not installed."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        needs = "a Parquet manifest needs pyarrow, which"
         raise missing_extra(needs, "parquet", error) from error
     return pa, parquet
 
@@ -279,13 +278,13 @@ class ParquetTable:
     """
 
     def __init__(self, file: IO[bytes], errors: ManifestErrors) -> None:
-        self._arrow, parquet = _pyarrow()
+        self._arrow, parquet = load_pyarrow()
         errors.unit = "row"
         try:
             self._file = parquet.ParquetFile(file)
             self._schema = self._file.schema_arrow
         except (self._arrow.ArrowException, OSError, ValueError) as error:
-            raise errors.error(f"is not a valid Parquet file: {_first_line(error)}") from error
+            raise errors.error(f"is not a valid Parquet file: {first_line(error)}") from error
         self.columns: Sequence[str] = self._schema.names
         self.plain_columns: Sequence[str] = [
             each.name for each in self._schema if self._is_plain(each.type)
@@ -317,7 +316,7 @@ class ParquetTable:
                     yield row, texts
                     row += 1
         except (self._arrow.ArrowException, OSError, ValueError) as error:
-            errors.add(row, f"it cannot be read from here on: {_first_line(error)}")
+            errors.add(row, f"it cannot be read from here on: {first_line(error)}")
 
     def _is_plain(self, kind: Any) -> bool:
         types = self._arrow.types
@@ -335,7 +334,8 @@ class ParquetTable:
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of pyarrow, at most 200 characters."""
     return printable(str(error).splitlines()[0] if str(error) else type(error).__name__)[:200]
 
 

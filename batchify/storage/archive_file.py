@@ -33,6 +33,11 @@ class ArchiveFile:
     patience_s : float
         How long its drive, or the network mount, may fail.
 
+    Attributes
+    ----------
+    path : bytes
+        As it was given.
+
     Raises
     ------
     DatasetIOError
@@ -44,7 +49,7 @@ class ArchiveFile:
     """
 
     def __init__(self, path: bytes, patience_s: float = PATIENCE_S) -> None:
-        self._path = path
+        self.path = path
         self._patience_s = patience_s
         self._fd = wait_out(lambda: os.open(path, _FLAGS), path, patience_s)
         self.close = weakref.finalize(self, os.close, self._fd)
@@ -55,7 +60,7 @@ class ArchiveFile:
             raise DatasetError(f"{printable(path)} is not a regular file any more")
 
     def _status(self) -> os.stat_result:
-        return wait_out(lambda: os.fstat(self._fd), self._path, self._patience_s)
+        return wait_out(lambda: os.fstat(self._fd), self.path, self._patience_s)
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +84,7 @@ class ArchiveFile:
         except OSError as error:
             if not is_outage(error):
                 raise
-        return wait_out(lambda: self._read_again(offset, nbytes), self._path, self._patience_s)
+        return wait_out(lambda: self._read_again(offset, nbytes), self.path, self._patience_s)
 
     def _read_again(self, offset: int, nbytes: int) -> bytes:
         """Open the archive again and read: an open file does not outlive the mount that it is on.
@@ -87,7 +92,7 @@ class ArchiveFile:
         The new file takes the number of the old one, which other threads may be reading.
         """
         try:
-            fd = os.open(self._path, _FLAGS)
+            fd = os.open(self.path, _FLAGS)
         except FileNotFoundError as error:  # its mount is gone for now
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)) from error
         try:
@@ -100,19 +105,19 @@ class ArchiveFile:
     def damaged(self, what: str) -> DatasetError:
         """Return the error of an archive that is damaged, and what to do."""
         return DatasetError(
-            f"archive {printable(self._path)} is truncated or damaged: {what}; copy or download "
+            f"archive {printable(self.path)} is truncated or damaged: {what}; copy or download "
             "it again, or create it again"
         )
 
     def refused(self, what: str) -> DatasetError:
         """Return the error of an archive that cannot be read in place, and what to do."""
-        return DatasetError(f"archive {printable(self._path)} cannot be read in place: {what}")
+        return DatasetError(f"archive {printable(self.path)} cannot be read in place: {what}")
 
     def check_same(self, stamp: Stamp) -> None:
         """Refuse an archive that changed since it was listed: offsets are no longer valid."""
         if _stamp(self._status()) != stamp:
             raise DatasetError(
-                f"archive {printable(self._path)} changed while it was read; run the same command "
+                f"archive {printable(self.path)} changed while it was read; run the same command "
                 "again when it is complete (decoded rows are kept)"
             )
 

@@ -14,7 +14,7 @@ from helpers.tabled import listed, write_table
 import batchify
 from batchify.choices import ExportFormat, Store
 
-FORMATS: tuple[ExportFormat, ...] = ("npz", "webdataset")
+FORMATS: tuple[ExportFormat, ...] = ("npz", "webdataset", "parquet", "arrow")
 SIZE: Any = {"target_size": (12, 10), "workers": 1}
 
 

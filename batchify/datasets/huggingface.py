@@ -1,0 +1,259 @@
+"""Read Hugging Face image datasets: Parquet files of the Hub, and folders of ``save_to_disk``.
+
+The features of the columns are in the metadata of the files:
+https://huggingface.co/docs/datasets/about_dataset_features
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from batchify.common.text import printable, shown_names
+from batchify.dataset_options import DiscoverOptions
+from batchify.datasets.arrow_files import TableFile, column_kind, open_rows
+from batchify.datasets.packed import PackedTable, PackedTree, image_paths, names_of
+from batchify.datasets.shard_files import ShardFile, check_splits, find_shards, split_of
+from batchify.errors import BatchifyWarning, DatasetError, OptionError
+from batchify.storage.archive_file import ArchiveFile
+from batchify.storage.packed import PackedSource
+
+DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
+"""The files of ``DatasetDict.save_to_disk`` and ``Dataset.save_to_disk``."""
+
+_IMAGE_NAMES = ("image", "img")
+_NO_LABEL = -1
+"""A ClassLabel of images without one, as in the test splits of competitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a dataset, by what they hold.
+
+    Parameters
+    ----------
+    image : str
+        The column of the images.
+    plain : tuple of str
+        Texts, numbers and truth values.
+    class_names : Mapping of str to tuple of str
+        The names of the classes, for columns that are ``ClassLabel``.
+    has_paths : bool
+        Images have a field ``path``.
+    """
+
+    image: str
+    plain: tuple[str, ...]
+    class_names: Mapping[str, tuple[str, ...]]
+    has_paths: bool
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of all files, so far."""
+
+    files: list[Any] = field(default_factory=list)
+    extents: list[Any] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    own_paths: list[str | None] = field(default_factory=list)
+    values: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def open_huggingface(path: bytes, options: DiscoverOptions, timeout_s: float) -> PackedTree:
+    """Return the images of a Parquet or Arrow file, or of a folder of them.
+
+    Parameters
+    ----------
+    path : bytes
+        Absolute.
+
+    Raises
+    ------
+    DatasetError
+        If a file is damaged, it is not clear which column has the images, or files differ.
+    ExtraMissingError
+        If pyarrow is not installed.
+    """
+    where = f"dataset {printable(path)}"
+    shards, warnings = _shards(path, options, where)
+    columns: Columns | None = None
+    rows = _Rows()
+    for number, shard in enumerate(shards):
+        with contextlib.closing(ArchiveFile(shard.path)) as file:
+            table = open_rows(file)
+            found = find_columns(table, _features(table, shard, where), where)
+            if columns is not None and found != columns:
+                raise DatasetError(
+                    f"{where}: {printable(shard.name)} has other columns than "
+                    f"{printable(shards[0].name)}: {_shown(found)}, not {_shown(columns)}"
+                )
+            columns = found
+            _add(rows, table, columns, number, shard, where)
+            table.close()
+            file.check_same(file.stamp)
+            rows.files.append((shard.path, file.stamp))
+    assert columns is not None
+    return _tree(path, rows, columns, warnings, timeout_s)
+
+
+def _shown(columns: Columns) -> str:
+    return shown_names([name.encode() for name in (columns.image, *columns.plain)])
+
+
+def _tree(
+    path: bytes, rows: _Rows, columns: Columns, warnings: list[BatchifyWarning], timeout_s: float
+) -> PackedTree:
+    """Return the tree of all rows."""
+    values = rows.values
+    for name, names in columns.class_names.items():
+        names_of(f"{printable(path)}", names, f"column {printable(name)}")
+        values[name] = [None if number == _NO_LABEL else number for number in values[name]]
+    class_names = dict(columns.class_names)
+    if len(class_names) == 1 and "label" not in values:  # whatever it is called
+        (only,) = class_names
+        values["label"], class_names["label"] = values[only], class_names[only]
+    paths = image_paths(values.get("path"), rows.made)
+    if paths == list(map(os.fsencode, rows.made)) and columns.has_paths:
+        paths = image_paths(rows.own_paths, rows.made)
+    values["path"] = list(map(os.fsdecode, paths))
+    table = PackedTable(
+        values, class_names=class_names, names_from="its ClassLabel", warnings=warnings
+    )
+    container = partial(open_rows, images=(columns.image,))
+    source = PackedSource(path, container, tuple(rows.files), timeout_s)
+    return PackedTree(source, table, paths, np.array(rows.extents, np.int64).reshape(-1, 4))
+
+
+def _add(
+    rows: _Rows, table: TableFile, columns: Columns, number: int, shard: ShardFile, where: str
+) -> None:
+    """Add the rows of a file."""
+    if 0 < sum(table.groups) == table.absent(columns.image):
+        raise DatasetError(_only_paths(where, columns.image))
+    count = 0
+    for group, size in enumerate(table.groups):
+        rows.extents += [(number, 0, group, row) for row in range(size)]
+        count += size
+    rows.made += [f"{shard.name}/{row:07}" for row in range(count)]
+    if columns.has_paths:
+        rows.own_paths += table.column(columns.image, "path")
+    for name in columns.plain:
+        rows.values.setdefault(name, []).extend(table.column(name))
+    if shard.split:
+        rows.values.setdefault("split", [])[len(rows.made) - count :] = [shard.split] * count
+
+
+def find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> Columns:
+    """Return what the columns of a file hold.
+
+    Parameters
+    ----------
+    features : Mapping
+        As the library ``datasets`` writes them; empty if they are not known.
+    """
+    kinds = {each.name: column_kind(each.type) for each in table.schema}
+    types = {name: str(_of(features, name).get("_type", "")) for name in kinds}
+    images = [name for name, kind in types.items() if kind == "Image"]
+    images = images or [name for name, kind in kinds.items() if kind == "image"]
+    images = images or [name for name, kind in kinds.items() if kind == "bytes"]
+    named = [name for name in images if name in _IMAGE_NAMES]
+    found = named if len(named) == 1 else images
+    if len(found) != 1:
+        names = shown_names([name.encode() for name in found or kinds])
+        what = "several columns of images" if found else "no column of images, only"
+        raise DatasetError(
+            f"{where} has {what}: {names}; select_columns or rename_column of datasets "
+            "leaves one that is called image"
+        )
+    if kinds[found[0]] not in ("image", "bytes"):
+        raise DatasetError(_only_paths(where, found[0]))
+    plain = tuple(name for name, kind in kinds.items() if kind == "plain" and name not in found)
+    return Columns(
+        found[0],
+        plain,
+        {
+            name: tuple(_of(features, name).get("names", ()))
+            for name in plain
+            if types[name] == "ClassLabel"
+        },
+        kinds[found[0]] == "image",
+    )
+
+
+def _only_paths(where: str, column: str) -> str:
+    return (
+        f"{where}: the images in column {printable(column)} are only paths; save it with the "
+        "images: save_to_disk and push_to_hub of datasets do so, to_parquet does not"
+    )
+
+
+def _of(features: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = features.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _features(table: TableFile, shard: ShardFile, where: str) -> Mapping[str, Any]:
+    """Return the features of a file: those in its metadata, or next to it."""
+    text = (table.schema.metadata or {}).get(b"huggingface")
+    beside = os.path.join(os.path.dirname(shard.path), INFO.encode())
+    if text is None and shard.path.endswith(b".arrow") and os.path.isfile(beside):
+        return _dict(_json(beside, where).get("features"))
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError as error:
+        raise DatasetError(
+            f"{where}: the features of {printable(shard.name)} are not JSON"
+        ) from error
+    return _dict(_dict(_dict(found).get("info")).get("features"))
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _json(path: bytes, where: str) -> Mapping[str, Any]:
+    """Return the object in a JSON file."""
+    try:
+        with open(path, "rb") as file:
+            found = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{where}: {printable(path)} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise DatasetError(f"{where}: {printable(path)} is not a JSON object")
+    return found
+
+
+def _shards(
+    path: bytes, options: DiscoverOptions, where: str
+) -> tuple[list[ShardFile], list[BatchifyWarning]]:
+    """Return the files of a dataset, in order; those of ``save_to_disk`` as it lists them."""
+    parts: list[str] = []
+    if os.path.isfile(os.path.join(path, DICT.encode())):
+        names = _json(os.path.join(path, DICT.encode()), where).get("splits")
+        parts = list(map(str, names)) if isinstance(names, list) else []
+    elif os.path.isfile(os.path.join(path, STATE.encode())):
+        parts = [""]
+    if not parts:
+        return find_shards(path, (b".parquet", b".arrow"), options)
+    if options.has_patterns:
+        raise OptionError(f"{where} lists its files; remove --include and --exclude")
+    shards = []
+    for folder in parts:
+        state = os.path.join(path, os.fsencode(folder), STATE.encode())
+        for file in _json(state, where).get("_data_files") or ():
+            name = os.path.join(folder, os.path.basename(str(_dict(file).get("filename"))))
+            full = os.path.join(path, os.fsencode(name))
+            if not os.path.isfile(full):
+                raise DatasetError(f"{where}: {printable(name)} is missing")
+            shards.append(ShardFile(full, name, split_of(folder)))
+    if not shards:
+        raise DatasetError(f"{where} lists no files")
+    check_splits(where, [(shard.name, shard.split) for shard in shards])
+    return shards, []

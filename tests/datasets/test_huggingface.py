@@ -1,0 +1,226 @@
+"""Hugging Face image datasets in Parquet and Arrow files: what is taken, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pyarrow as pa
+import pytest
+from helpers.drawing import encoded, photo
+from helpers.running import Run
+from pyarrow import parquet
+
+import batchify
+from batchify.errors import DatasetError, OptionError
+
+JPEG = [encoded(photo(12, 10, seed), "JPEG") for seed in range(12)]
+SMALL: Any = {"target_size": (8, 6), "workers": 1, "overwrite": True}
+IMAGE = {"_type": "Image"}
+
+
+def table(rows: Sequence[int], *, names: Sequence[str] = "abc", **columns: Any) -> pa.Table:
+    """Return some rows as the library writes them: images as structs, features as metadata."""
+    features = {
+        "image": IMAGE,
+        "label": {"names": list(names), "_type": "ClassLabel"},
+        **{name: {"dtype": "int64", "_type": "Value"} for name in columns},
+    }
+    data = {
+        "image": [{"bytes": JPEG[row], "path": f"{row}.jpg"} for row in rows],
+        "label": [row % 3 for row in rows],
+        **columns,
+    }
+    text = json.dumps({"info": {"features": features}})
+    return pa.table(data).replace_schema_metadata({"huggingface": text})
+
+
+def write(path: Path, data: pa.Table, rows: int = 2) -> Path:
+    """Write a Parquet file of small row groups, or an Arrow stream of small batches."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        parquet.write_table(data, path, row_group_size=rows)
+    else:
+        with pa.ipc.new_stream(path, data.schema) as stream:
+            stream.write_table(data, max_chunksize=rows)
+    return path
+
+
+def build(path: Path, **options: Any) -> Path:
+    """Build a file of encoded images."""
+    out = path.parent / "out.h5"
+    batchify.build(path, out, **{**SMALL, "store": "encoded", **options})
+    return out
+
+
+def rows_of(path: Path, split: str) -> dict[str, tuple[bytes, int]]:
+    """Return the image file and the label of each path."""
+    with batchify.open(path) as file:
+        found: Any = file[split]
+        return {
+            path: (found.encoded(row), int(found.labels[row]))
+            for row, path in enumerate(found.paths[:])
+        }
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+def test_the_rows_of_files_are_those_of_their_splits(tmp_path: Path, ending: str, run: Run) -> None:
+    """Image files byte for byte, labels, class names and paths, in a folder as on the Hub."""
+    data = tmp_path / "beans" / "data"
+    write(data / f"train-00000-of-00002{ending}", table(range(5), names="abcd"))
+    write(data / f"train-00001-of-00002{ending}", table(range(5, 9), names="abcd"))
+    write(data / f"test-00000-of-00001{ending}", table(range(9, 12), names="abcd"))
+    (tmp_path / "beans" / "README.md").write_text("a card")
+    out = tmp_path / "out.h5"
+    options = ("--target-size", "8x6", "--store", "encoded")
+    done = run("import", tmp_path / "beans", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert rows_of(out, "train") == {f"{row}.jpg": (JPEG[row], row % 3) for row in range(9)}
+    assert rows_of(out, "test") == {f"{row}.jpg": (JPEG[row], row % 3) for row in range(9, 12)}
+    with h5py.File(out) as file:
+        assert file.attrs["classes"].tolist() == [b"a", b"b", b"c", b"d"]
+    assert batchify.verify(out, source=tmp_path / "beans", redecode="all").is_ok
+    assert run("import", tmp_path / "beans", out, *options, "--check").returncode == 0
+    assert "(12 images, 4 classes)" in run("check", data).stdout
+
+
+def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
+    """Files and splits are those that it lists; features may be in a file next to them."""
+    folder = tmp_path / "saved"
+    for split, rows in {"train": range(6), "validation": range(6, 9)}.items():
+        bare = table(rows).replace_schema_metadata(None)
+        write(folder / split / "data-00000-of-00001.arrow", bare)
+        write(folder / split / "cache-12.arrow", bare)
+        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+        (folder / split / "state.json").write_text(json.dumps(state))
+        info = {"features": {"image": IMAGE, "label": {"names": ["x", "y", "z"],
+                                                       "_type": "ClassLabel"}}}  # fmt: skip
+        (folder / split / "dataset_info.json").write_text(json.dumps(info))
+    (folder / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
+    out = build(folder)
+    assert sorted(rows_of(out, "train")) == [f"{row}.jpg" for row in range(6)]
+    assert sorted(rows_of(out, "validation")) == [f"{row}.jpg" for row in range(6, 9)]
+    with batchify.open(build(folder / "train")) as file:
+        assert file.classes == ("x", "y", "z")
+        assert sum(len(split) for split in file.values()) == 6
+    with pytest.raises(OptionError, match="lists its files; remove --include"):
+        build(folder, include="train")
+    (folder / "train" / "data-00000-of-00001.arrow").unlink()
+    with pytest.raises(DatasetError, match=r"train/data-00000-of-00001\.arrow is missing"):
+        build(folder)
+
+
+def test_labels(tmp_path: Path) -> None:
+    """-1 is no label; several label columns need a choice; a ClassLabel may have any name."""
+    path = tmp_path / "a.parquet"
+    data = table(range(6), fine=[0, 1, 2, 3, 4, 5], age=[1, 2, None, 4, 5, 6])
+    write(path, data.set_column(1, "label", pa.array([0, 1, -1, 0, 1, 2])))
+    with pytest.raises(DatasetError, match=r"row 3: 2\.jpg: label is empty"):
+        build(path)
+    out = build(path, unlabelled="drop", keep_columns=["age"], validation_split=0)
+    with h5py.File(out) as file:
+        assert sorted(file["train/age"][()].tolist()) == [1, 2, 4, 5, 6]
+    with batchify.open(build(path, label_columns="fine", validation_split=0)) as file:
+        assert file.classes == tuple("012345")
+        train: Any = file["train"]
+        assert [int(p[0]) for p in train.paths[:]] == train.labels[:].tolist()
+    with batchify.open(build(path, label_columns="fine", classes=list("fedcba"))) as file:
+        assert file.classes == tuple("fedcba")
+    write(path, pa.table({"image": JPEG, "ab": [1] * 12, "cd": [2] * 12}))
+    with pytest.raises(DatasetError, match="has several columns that may be the labels: ab, cd"):
+        build(path)
+
+
+def test_the_only_class_label_is_the_label(tmp_path: Path) -> None:
+    """Whatever its name is, next to other columns."""
+    data = table(range(6), age=list(range(6)))
+    text = data.schema.metadata[b"huggingface"].decode().replace('"label"', '"plant"')
+    data = data.rename_columns(["image", "plant", "age"])
+    write(tmp_path / "a.parquet", data.replace_schema_metadata({"huggingface": text}))
+    with batchify.open(build(tmp_path / "a.parquet")) as file:
+        assert file.classes == ("a", "b", "c")
+
+
+def test_paths_that_repeat_are_not_taken(tmp_path: Path) -> None:
+    """Rows are then named by their file and number; bytes without a struct have no path."""
+    folder = tmp_path / "data"
+    write(folder / "train-0.parquet", table(range(3)))
+    write(folder / "test-0.parquet", table(range(3)))
+    assert sorted(rows_of(build(folder), "test")) == [f"test-0.parquet/{i:07}" for i in range(3)]
+    data = pa.table({"image": JPEG, "label": ["x", "y"] * 6})
+    write(folder / "train-0.parquet", data)
+    write(folder / "test-0.parquet", data)
+    out = build(folder)
+    assert rows_of(out, "train")["train-0.parquet/0000003"] == (JPEG[3], 1)
+    assert batchify.verify(out, source=folder).is_ok
+
+
+def wrong(path: Path, name: str) -> None:
+    """Write a dataset that cannot be read."""
+    if name == "two images":
+        data = pa.table({"left": JPEG, "right": JPEG, "label": [0] * 12})
+    elif name == "no images":
+        data = pa.table({"text": ["a"], "label": [0]})
+    elif name == "out of range":
+        data = table(range(3), names="ab")
+    elif name == "repeated names":
+        data = table(range(3), names="aba")
+    elif name == "empty":
+        data = table(range(3)).slice(0, 0)
+    elif name == "paths alone":
+        features = {"image": IMAGE}
+        text = json.dumps({"info": {"features": features}})
+        data = pa.table({"image": ["/a.jpg"], "label": [0]})
+        data = data.replace_schema_metadata({"huggingface": text})
+    else:
+        write(path, table(range(3)))
+        content = path.read_bytes()
+        path.write_bytes(content[:-20] if name == "truncated" else content[:4] + content[400:])
+        return
+    write(path, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("two images", "has several columns of images: left, right"),
+        ("no images", "has no column of images, only: text, label"),
+        (
+            "out of range",
+            r"label 2 of row 3 \(2\.jpg\) is out of range: its Class",
+        ),
+        ("repeated names", "column label names a more than once"),
+        ("empty", "lists no images"),
+        ("paths alone", "the images in column image are only paths"),
+        ("truncated", "truncated or damaged"),
+        ("damaged", "truncated or damaged"),
+    ],
+)
+def test_what_is_wrong_is_an_error_before_the_first_image(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    """What is wrong, and where."""
+    wrong(tmp_path / "a.parquet", name)
+    with pytest.raises(DatasetError, match=message):
+        batchify.plan_build(tmp_path / "a.parquet")
+
+
+def test_files_with_other_columns_and_rows_without_images(tmp_path: Path) -> None:
+    """Files must agree; a row that has only a path is an image that fails."""
+    folder = tmp_path / "data"
+    write(folder / "train-0.parquet", table(range(3)))
+    write(folder / "test-0.parquet", table(range(3), age=[1, 2, 3]))
+    with pytest.raises(DatasetError, match=r"train-0\.parquet has other columns than test-0"):
+        build(folder)
+    (folder / "test-0.parquet").unlink()
+    images = [{"bytes": None, "path": "/a.jpg"}, *table([1, 2])["image"].to_pylist()]
+    kind = table([1])["image"].type
+    data = table(range(3)).set_column(0, "image", pa.array(images, kind))
+    write(folder / "train-0.parquet", data)
+    for store in ("decoded", "encoded"):
+        with pytest.raises(batchify.BadImagesError, match="has no image, only its path"):
+            build(folder, store=store, restart=True)
+    assert len(rows_of(build(folder, on_error="skip", restart=True), "train")) == 2
