@@ -85,7 +85,8 @@ class DiscoverOptions(choices.ShortRepr):
         Patterns as in a ``.gitignore`` file, relative to the dataset folder: only files that match
         one are taken.
     exclude : tuple of str
-        Patterns as above: files and folders that match one are ignored.
+        Patterns as above: files and folders that match one are ignored. ``@FILE`` stands for the
+        paths that are listed in a file, one per line.
     layout : str
         ``classes`` (one folder per class), ``splits`` (one folder per split, with class folders) or
         ``flat`` (images without class folders). ``auto`` detects it, and refuses a dataset if it
@@ -271,6 +272,9 @@ class SplitOptions(choices.ShortRepr):
         and by default none is taken.
     folds : int, optional
         Cross-validation: divide the images, except those of test, into so many folds.
+    exclude_rows : tuple of str
+        Files that list rows of an earlier build, as ``batchify view`` writes them: the same build
+        is made without these rows.
     fold : int, optional
         The fold that is validation, from 0; the others are train. Without `folds`, the rows of a
         manifest whose column ``fold`` has this number.
@@ -302,8 +306,10 @@ class SplitOptions(choices.ShortRepr):
     limit: int | None = None
     folds: int | None = None
     fold: int | None = None
+    exclude_rows: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "exclude_rows", tuple(self.exclude_rows))
         check_choice("split policy", self.policy, choices.POLICIES)
         self._check_folds()
         for name in ("shuffle", "group_duplicates"):

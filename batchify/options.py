@@ -209,6 +209,8 @@ class BuildOptions(choices.ShortRepr):
         config.update({name: most for name, most in limits.items() if most is not None})
         if self.split.fold is not None:
             config["fold"] = self.split.fold
+        if self.split.exclude_rows:
+            config["exclude_rows"] = list(map(str, self.split.exclude_rows))
         if self.manifest is not None:
             config["label_columns"] = self.manifest.label_columns
         has_splits = layout == "splits" or is_split

@@ -21,6 +21,7 @@ from batchify.building.row_sources import (
 )
 from batchify.checking.findings import Finding
 from batchify.checking.verification import Findings
+from batchify.common.excluded import is_recorded_list
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
@@ -190,8 +191,12 @@ class SourceCheck:
 
     def _add_new(self, keys: NDArray[np.uint64], index: SampleIndex) -> None:
         drawn = drawn_dataset(index.dataset, self._options, self._workers, self._report)
+        message = "it is not in the file"
+        options = self._options
+        if options.split.exclude_rows or any(map(is_recorded_list, options.discover.exclude)):
+            message += ", which was built with a list of what to exclude"
         for path in new_samples(keys, drawn):
-            self._found.add(Finding("new", "it is not in the file", path=path))
+            self._found.add(Finding("new", message, path=path))
 
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
         """Return the current dataset: its folders, or the files of a manifest's rows."""

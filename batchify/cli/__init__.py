@@ -20,6 +20,7 @@ from batchify.cli.merge import merge
 from batchify.cli.presets import presets
 from batchify.cli.verbosity import versions_text
 from batchify.cli.verify import verify
+from batchify.cli.view import view
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -62,6 +63,7 @@ def main() -> None:
 
 
 for command in (
-    build, inspect, check, verify, export, import_, fingerprint, merge, presets, docs, completion,
+    build, inspect, view, check, verify, export, import_, fingerprint, merge, presets, docs,
+    completion,
 ):  # fmt: skip
     main.add_command(command)

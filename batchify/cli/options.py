@@ -144,8 +144,11 @@ FILE_OPTIONS = (
           help="Also take files with these endings: webp,heic; none: without one; all: any."),
     _file("--include", type=Pattern(), multiple=True, metavar="GLOB",
           help="Take only files that match; repeatable."),
-    _file("--exclude", type=Pattern(), multiple=True, metavar="GLOB",
-          help="Ignore files and folders that match; repeatable."),
+    _file("--exclude", type=Pattern(), multiple=True, metavar="GLOB|@FILE",
+          help="Ignore what matches, or is in FILE; repeatable."),
+    _file("--exclude-rows", type=click.Path(), multiple=True, metavar="FILE", rare=True,
+          help="Make the same build without the rows in FILE, which batchify view writes; "
+          "repeatable."),
     _file("--hidden", help="Take hidden and system files, as Keras does."),
     _file("--limit", **_COUNT, help="Take N images for a trial run, chosen by seed."),
     _file("--max-per-class", **_COUNT, help="Take at most N images of each class."),

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any, Literal, TypedDict, TypeVar, get_args, get_type_hints
 
 from batchify import choices
+from batchify.common.excluded import with_lists
 from batchify.common.presets import with_preset
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import OptionError
@@ -70,6 +71,7 @@ class OptionKeywords(TypedDict, total=False):
     extensions: Sequence[str]
     include: Sequence[str]
     exclude: Sequence[str]
+    exclude_rows: Sequence[str]
     hidden: bool
     follow_links: bool
     max_pixels: int
@@ -138,7 +140,7 @@ def make_options(options: BuildOptions | None, keywords: OptionKeywords) -> Buil
         if name not in OPTION_HOMES:
             raise _unknown_keyword(name)
         group, field = OPTION_HOMES[name]
-        given[group][field] = value
+        given[group][field] = with_lists(name, value)
     changed = given.pop("")
     changed["manifest"] = _manifest(base.manifest, given.pop("manifest"))
     changed["decode"] = base.decode.changed(**given.pop("decode"))

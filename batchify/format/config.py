@@ -8,6 +8,7 @@ from dataclasses import Field, fields
 from typing import Any, TypeVar
 
 from batchify import choices
+from batchify.common.excluded import is_recorded_list
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import FileFormatError
@@ -101,6 +102,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         "group_duplicates": False,
         "max_per_class": None,
         "limit": None,
+        "exclude_rows": (),
         "label_columns": ("label",),
         "unlabelled": "error",
         "keep_columns": (),
@@ -130,7 +132,10 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         elif name == "classes" and not _is_plain_list(value):
             words += [option, "@CLASSES"]
         elif name in ("include", "exclude") and isinstance(value, list):
-            words += [word for pattern in value for word in (option, str(pattern))]
+            shown = ["@PATHS" if is_recorded_list(str(each)) else str(each) for each in value]
+            words += [word for pattern in shown for word in (option, pattern)]
+        elif name == "exclude_rows" and isinstance(value, list):
+            words += [option, "ROWS"] * len(value)
         elif name == "label_columns" and not value:
             continue
         elif isinstance(value, list):

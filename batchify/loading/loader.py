@@ -139,6 +139,11 @@ class Loader(KerasIterator):
         if keywords.get("classes", ()) is None:
             keywords["classes"] = ()
         options = make_options(options, cast("OptionKeywords", keywords))
+        if options.split.exclude_rows:
+            raise OptionError(
+                "exclude_rows lists rows of a build, and a loader has none; pass the paths, "
+                "exclude=['@FILE']"
+            )
         check_extensions(options.discover.extensions)
         check_strict_decode(options.decode)
         found = read_dataset(directory, options)

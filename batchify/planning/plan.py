@@ -59,6 +59,8 @@ class BuildPlan:
         (index, count) if the file is one of several of a split; see `batchify.sharding.shards`.
     from_train : tuple of str
         Splits that the dataset lacks, taken from its train split.
+    excluded : int
+        How many rows are excluded by --exclude-rows.
     """
 
     dataset: Dataset
@@ -68,6 +70,7 @@ class BuildPlan:
     skipped: tuple[Skipped, ...]
     shard: tuple[int, int] | None = None
     from_train: tuple[str, ...] = ()
+    excluded: int = 0
 
     def __repr__(self) -> str:
         return f"<batchify plan of {self.dataset.name}: {rows_text(self.rows)} images>"
@@ -119,6 +122,8 @@ class BuildPlan:
             if split.name in self.from_train
         ]
         lines += ignored_lines(self.dataset)
+        if self.excluded:
+            lines.append(f"  excluded: {plural(self.excluded, 'row')} by --exclude-rows")
         if self.skipped:
             lines.append(f"  skipped: {len(self.skipped):,}")
             lines += [

@@ -28,6 +28,7 @@ from batchify.format import schema
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.options import BuildOptions
 from batchify.planning.limits import draw_samples
+from batchify.planning.listed_rows import without_listed
 from batchify.planning.plan import BuildPlan, split_plan
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.splitting import assign_splits, splits_from_train
@@ -85,7 +86,8 @@ def make_plan(
     DatasetError
         If there are too many classes, or files without a group.
     OptionError
-        If options ask for a split that the dataset has, or for groups that cannot be combined.
+        If options ask for a split that the dataset has, or for groups that cannot be combined; or
+        if they list rows of another build.
     """
     if len(dataset.classes) > schema.MAX_CLASSES:
         raise DatasetError(
@@ -99,9 +101,10 @@ def make_plan(
         order = keras_order(len(members), shuffle=options.split.shuffle, seed=options.split.seed)
         splits.append(split_plan(name, members[order], dataset, options))
     from_train = splits_from_train(dataset, options)
-    return BuildPlan(
+    plan = BuildPlan(
         dataset, options, decoder, tuple(splits), dataset.skipped, from_train=from_train
     )
+    return without_listed(plan)
 
 
 @shows_options

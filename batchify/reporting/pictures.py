@@ -18,7 +18,7 @@ from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import BadImageError, FileFormatError, OptionError
 from batchify.format.config import recorded_options
-from batchify.format.images import StoredPixels
+from batchify.format.images import Ranges, StoredPixels
 from batchify.format.reader import Reader, class_indices, has_classes
 from batchify.loading.encoded import EncodedImages
 
@@ -45,6 +45,8 @@ class Pictures(Closing):
     ----------
     reader : Reader
         Open while this is used.
+    file : Ranges, optional
+        Where to read images, if that is not the file of `reader`.
 
     Attributes
     ----------
@@ -56,7 +58,7 @@ class Pictures(Closing):
     Memory: one row at a time, in addition to `StoredPixels`.
     """
 
-    def __init__(self, reader: Reader, split: str) -> None:
+    def __init__(self, reader: Reader, split: str, file: Ranges | None = None) -> None:
         self.split = split
         self.damaged: set[int] = set()
         self._where = f"{printable(reader.path)}: {split}"
@@ -66,9 +68,12 @@ class Pictures(Closing):
             self._rescale = recorded_options(reader.header.config).store.scale
         self._stored: StoredPixels | EncodedImages
         if reader.is_encoded:
-            self._stored = EncodedImages(reader, split)
+            self._stored = EncodedImages(reader, split, file=file)
         else:
-            self._stored = StoredPixels(reader, split)
+            self._stored = StoredPixels(reader, split, file=file)
+        self._masks: StoredPixels | None = None
+        if reader.class_mode(split) == "mask":
+            self._masks = StoredPixels(reader, split, "labels", file)
         self._range: tuple[float, float] | None = None
         if self.dtype != np.uint8:
             self._range = _shown_range(reader, split, floats=self.dtype.kind == "f")
@@ -97,10 +102,15 @@ class Pictures(Closing):
         with self._reader.refusing():
             return bytes(self._columns["paths"][row])
 
-    def get(self, row: int) -> Image.Image:
+    def get(self, row: int, *, fit: bool = True) -> Image.Image:
         """Return a row as an RGB picture, in the size in which it is stored or decoded.
 
         `draw_pixels` says how values are shown. `_shown_range` says which ones have another range.
+
+        Parameters
+        ----------
+        fit : bool
+            Resize an image file to the size in which it is read.
 
         Raises
         ------
@@ -116,7 +126,10 @@ class Pictures(Closing):
         if zlib.crc32(data) != checksum:
             raise self._damage(row, "checksum mismatch")
         try:
-            pixels = self._stored.pixels(data)
+            if isinstance(self._stored, EncodedImages):
+                pixels = self._stored.pixels(data, fit=fit)
+            else:
+                pixels = self._stored.pixels(data)
         except BadImageError as error:
             raise self._damage(row, str(error)) from error
         if self._range is not None:
@@ -124,6 +137,22 @@ class Pictures(Closing):
             values = (pixels.astype(np.float64) - low) * (255 / (high - low))
             return draw_pixels(values.clip(0, 255), 1)
         return draw_pixels(pixels, self._rescale)
+
+    def mask(self, row: int) -> Image.Image:
+        """Return the mask of a row as a picture, from black to white.
+
+        Raises
+        ------
+        FileFormatError
+            If it cannot be read.
+        """
+        if self._masks is None:
+            raise OptionError(f"{self._where} has no masks")
+        try:
+            mask = self._masks.pixels(self._masks.get(row, row + 1))
+        except OSError as error:
+            raise self._damage(row, str(error)) from error
+        return draw_mask(mask)
 
     def thumbnail_size(self, side: int) -> tuple[int, int]:
         """Return (width, height) of every thumbnail."""
@@ -155,6 +184,8 @@ class Pictures(Closing):
     def close(self) -> None:
         """Close the file."""
         self._stored.close()
+        if self._masks is not None:
+            self._masks.close()
 
     def _damage(self, row: int, reason: str) -> FileFormatError:
         return FileFormatError(
@@ -199,6 +230,12 @@ def draw_pixels(pixels: NDArray[Any], rescale: float) -> Image.Image:
     odd = (np.arange(height)[:, np.newaxis] // square + np.arange(width) // square) % 2
     board = Image.fromarray(np.where(odd, _DARK, _LIGHT).astype(np.uint8)).convert("RGBA")
     return Image.alpha_composite(board, Image.fromarray(values)).convert("RGB")
+
+
+def draw_mask(mask: NDArray[Any]) -> Image.Image:
+    """Return a mask, whose values are small numbers of classes, as a picture: black to white."""
+    most = max(1, int(mask.max(initial=0)))
+    return draw_pixels((mask[..., np.newaxis] * (255 // most)).astype(np.uint8), 1)
 
 
 def _bytes_of(pixels: NDArray[Any], rescale: float) -> NDArray[np.uint8]:
@@ -247,11 +284,17 @@ def crossed_tile(size: tuple[int, int]) -> Image.Image:
     return tile
 
 
-def data_uri(picture: Image.Image, kind: str, **options: Any) -> str:
-    """Return a picture as a ``data:`` address; `options` are those of Pillow for its format."""
+def picture_file(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return a picture as an image file; `options` are those of Pillow for its format."""
     buffer = io.BytesIO()
     picture.save(buffer, kind.upper(), **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
+
+
+def data_uri(picture: Image.Image, kind: str, **options: Any) -> str:
+    """Return a picture as a ``data:`` address; `options` as for `picture_file`."""
+    data = picture_file(picture, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 @dataclass(frozen=True, slots=True)

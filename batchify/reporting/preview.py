@@ -22,7 +22,14 @@ from batchify.format.reader import Reader
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.split_data import SplitData, kind_text
 from batchify.reporting.html import PATH_LENGTH, Html, join, named, shorten, tag, void
-from batchify.reporting.pictures import crossed_tile, data_uri, draw_pixels, fit_picture, fit_size
+from batchify.reporting.pictures import (
+    crossed_tile,
+    data_uri,
+    draw_mask,
+    draw_pixels,
+    fit_picture,
+    fit_size,
+)
 
 _SIDE = 64
 """Most pixels of a side of a picture."""
@@ -127,7 +134,7 @@ class _Gallery:
             pixels = np.asarray(split.images[row])
             pictures = [_picture(draw_pixels(pixels, self._rescale), title, exact=exact)]
             if split.class_mode == "mask" and split.labels is not None:
-                mask = draw_pixels(_stretched(np.asarray(split.labels[row])), 1)
+                mask = draw_mask(np.asarray(split.labels[row]))
                 pictures.append(_picture(mask, f"mask of {title}", exact=exact))
         except BatchifyError as error:
             title = f"{title}: {shorten(printable(str(error)), 2 * PATH_LENGTH)}"
@@ -158,12 +165,6 @@ class _Gallery:
         more = ["…"] if len(texts) > _CAPTION_VALUES else []
         shown = [named(text, _CAPTION_LENGTH) for text in texts[:_CAPTION_VALUES]]
         return join([*shown, *more], ", ")
-
-
-def _stretched(mask: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return a mask, whose values are small numbers of classes, from black to white."""
-    most = max(1, int(mask.max(initial=0)))
-    return (mask[..., np.newaxis] * (255 // most)).astype(np.uint8)
 
 
 def _picture(picture: Image.Image, title: str, *, exact: bool) -> Html:

@@ -101,7 +101,8 @@ def render_report(reader: Reader, summary: Summary, *, seed: int) -> bytes:
 
 def render(dossier: Dossier) -> str:
     """Return the page for a dossier."""
-    style = files("batchify.reporting").joinpath("report.css").read_text(encoding="utf-8")
+    sheets = (files("batchify.reporting") / name for name in ("colors.css", "report.css"))
+    style = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "

@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from batchify.common.text import printable
+from batchify.common.excluded import PathList, is_recorded_list
+from batchify.common.text import plural, printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.errors import BatchifyWarning, OptionError
 
@@ -23,7 +24,7 @@ class PathFilter:
 
     Patterns are those of ``.gitignore`` (https://git-scm.com/docs/gitignore), relative to the
     dataset, or to its only folder if that is taken as the dataset. If several match a path, the
-    last one counts.
+    last one counts. Files in a list of paths are never taken.
 
     Raises
     ------
@@ -32,15 +33,19 @@ class PathFilter:
     """
 
     def __init__(self, options: DiscoverOptions) -> None:
+        self._lists = [each for each in options.exclude if isinstance(each, PathList)]
+        self._listed = frozenset().union(*(each.paths for each in self._lists))
+        self._found: set[bytes] = set()
+        exclude = [each for each in options.exclude if not is_recorded_list(each)]
         self._include = _compiled("--include", options.include)
-        self._exclude = _compiled("--exclude", options.exclude)
+        self._exclude = _compiled("--exclude", exclude)
         self._heads = [_segments(pattern) for pattern in options.include]
         self._by_depth: dict[int, list[Pattern]] = {}
         self._unused = {
             id(pattern): (option, text)
             for option, texts, patterns in (
                 ("--include", options.include, self._include),
-                ("--exclude", options.exclude, self._exclude),
+                ("--exclude", exclude, self._exclude),
             )
             for text, pattern in zip(texts, patterns, strict=True)
         }
@@ -53,6 +58,9 @@ class PathFilter:
         paths : bytes
             The path of the file or folder, relative to each folder that patterns start at.
         """
+        if self._listed and not is_folder and (found := self._listed.intersection(paths)):
+            self._found |= found
+            return False
         names = [os.fsdecode(path) + ("/" if is_folder else "") for path in paths]
         excluded = self._last_match(self._exclude, names, _matches_itself)
         included = self._last_match(self._include, names, _matches)
@@ -63,8 +71,18 @@ class PathFilter:
         return is_folder and any(map(self._may_hold, names))
 
     def warnings(self) -> list[BatchifyWarning]:
-        """Return a warning for each pattern that matched nothing so far."""
+        """Return a warning for each pattern that matched nothing so far, and for each list."""
+        lists = [(each, sorted(each.paths - self._found)) for each in self._lists]
         return [
+            BatchifyWarning(
+                "unused-pattern",
+                f"{len(missing):,} of {plural(len(each.paths), 'path')} in {each.shown} "
+                f"{'is' if len(missing) == 1 else 'are'} not in the dataset, such as "
+                f"{printable(missing[0])}",
+            )
+            for each, missing in lists
+            if missing
+        ] + [
             BatchifyWarning(
                 "unused-pattern",
                 f"{option} {printable(text)} matches nothing in the dataset; patterns are relative "

@@ -1,0 +1,54 @@
+"""The command `batchify view`: a page about a file, served on this machine."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from batchify.cli.boundary import boundary
+from batchify.cli.help import Command, option
+from batchify.cli.next_steps import is_terminal
+from batchify.cli.output import echo
+from batchify.common.text import printable
+
+
+@click.command(cls=Command)
+@click.argument("file", metavar="OUT", type=click.Path())
+@option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Port of 127.0.0.1; 0 for any.  [default: one that depends on the file]",
+)
+@option(
+    "--browser/--no-browser",
+    default=None,
+    help="Open the page in a browser.  [default: in a terminal]",
+)
+def view(file: str, port: int | None, browser: bool | None) -> None:
+    """Browse the rows of a file in a local page.
+
+    OUT is a file, or a folder of shards, that `batchify build` made, or a URL. You browse rows by
+    split, class and finding, search their paths, see each image at full size with all that is
+    known about it, and mark rows to exclude from the next build. The page is served to this
+    machine only, and nothing is written. Press Ctrl-C to stop.
+
+    \b
+    Examples:
+        batchify view out.h5
+        batchify view shards/ --no-browser
+        batchify view out.h5 --port 8000
+    """
+    with boundary():
+        from batchify.viewing.server import view as open_view
+
+        with open_view(file, port=port) as found:
+            where = "" if found.is_usual or port else " (marks of other times are at another port)"
+            echo(f"{printable(found.name)}: {found.url}{where}", always=True)
+            sys.stdout.flush()
+            if browser or (browser is None and is_terminal()):
+                import webbrowser
+
+                webbrowser.open(found.url)
+            found.serve()

@@ -1,0 +1,1 @@
+"""A local page that shows the rows of a file: browse, search, look closely, mark."""

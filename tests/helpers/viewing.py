@@ -1,0 +1,66 @@
+"""Serves the page of `batchify view` from a thread; makes large files for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from batchify.building.planned_columns import write_planned_columns
+from batchify.dataset_options import SplitOptions
+from batchify.format.checksums import write_checksums
+from batchify.format.rows import RowWriter
+from batchify.format.structure import create_file, read_row_offsets
+from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.options import BuildOptions
+from batchify.planning.planner import make_plan
+from batchify.viewing.server import View, view
+from helpers.synthetic import made_up
+
+
+@contextlib.contextmanager
+def served(location: str | Path) -> Iterator[View]:
+    """Serve the page of a file for the block, at any port."""
+    with view(location, port=0) as found:
+        thread = threading.Thread(target=found.server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield found
+        finally:
+            found.server.shutdown()
+            thread.join()
+
+
+def write_many(path: Path, rows: int) -> None:
+    """Write a file of so many rows; row r has path %012d and 4×4 pixels of the value r % 251."""
+    dataset = made_up([rows // 10] * 10)
+    options = BuildOptions(
+        decode=DecodeOptions((4, 4), "grayscale"),
+        split=SplitOptions(validation=0.0, shuffle=False),
+        store=StoreOptions(class_mode="sparse"),
+    )
+    plan = make_plan(dataset, options, decoder="test 1.0")
+    name = os.fsencode(path)
+    create_file(name, plan.file_layout)
+    with RowWriter(name, read_row_offsets(name)) as writer:
+        write_planned_columns(writer, plan)
+        kinds = [bytes([value]) * 16 for value in range(251)]
+        sums = np.array([zlib.crc32(kind) for kind in kinds], "<u4")
+        for start in range(0, rows, 50_000):
+            numbers = np.arange(start, min(start + 50_000, rows))
+            values = (numbers % 251).astype(np.uint8)
+            digests = np.zeros((len(numbers), 32), np.uint8)
+            digests[:, :8] = numbers[:, np.newaxis].astype("<u8").view(np.uint8)
+            writer.put("train", start, {
+                "images": np.repeat(values, 16).reshape(-1, 4, 4, 1),
+                "row_crc32": sums[values],
+                "source_sha256": digests,
+                "source_size": np.full((len(numbers), 2), 4, "<i4"),
+                "source_flags": np.zeros(len(numbers), "<u2"),
+            })  # fmt: skip
+        write_checksums(name, writer)

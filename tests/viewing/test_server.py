@@ -1,0 +1,359 @@
+"""The server of the page: what it answers, and to whom."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.running import Run
+from helpers.viewing import served
+from PIL import Image
+
+import batchify
+from batchify.viewing.server import View
+
+NAME = "<script>alert(1)<∕script>"
+
+
+class Client:
+    """Asks a server, with its cookie."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.token = view.url.partition("token=")[2]
+        self.cookie = f"batchify-view-{view.port}={self.token}"
+
+    def ask(
+        self, path: str, *, method: str = "GET", body: str | None = None, **headers: str
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
+        """Return status, body and headers of an answer."""
+        given = {"Cookie": self.cookie} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        connection = http.client.HTTPConnection("127.0.0.1", self.view.port, timeout=20)
+        try:
+            connection.request(method, path, body, given)
+            response = connection.getresponse()
+            return response.status, response.read(), response.headers
+        finally:
+            connection.close()
+
+    def json(self, path: str) -> Any:
+        """Return what an answer holds."""
+        status, data, _ = self.ask(path)
+        assert status == 200, data
+        return json.loads(data)
+
+    def picture(self, path: str) -> Image.Image:
+        """Return the picture of an answer."""
+        status, data, headers = self.ask(path)
+        assert status == 200, data
+        found = Image.open(io.BytesIO(data))
+        assert headers["Content-Type"] == f"image/{str(found.format).lower()}"
+        return found
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a file with odd names, an alpha channel and a copy."""
+    root = tmp_path_factory.mktemp("view")
+    draw_dataset(root / "d", {"cat": 5, NAME: 5}, size=(40, 30))
+    save(root / "d" / "cat" / "a\udce9.png", encoded(photo(seed=50, mode="RGBA"), "PNG"))
+    save(root / "d" / NAME / "z.png", encoded(photo(seed=50, mode="RGBA"), "PNG"))
+    batchify.build(root / "d", root / "out.h5", target_size=(30, 40))
+    return root / "out.h5"
+
+
+@pytest.fixture(scope="module")
+def client(built: Path) -> Iterator[Client]:
+    """Serve the file."""
+    with served(built) as found:
+        yield Client(found)
+
+
+def test_only_the_token_opens_the_page(client: Client) -> None:
+    """The first request brings it, a cookie brings it from then on; the address loses it."""
+    for cookie in ("", f"batchify-view-{client.view.port}=x", "token=" + client.token):
+        for path in ("/", "/rows", "/view.js", "/picture/0", "/?token=x", "/?token=%ff"):
+            status, data, _ = client.ask(path, Cookie=cookie)
+            assert status == 403
+            assert b"Open the address" in data
+    status, _, headers = client.ask(f"/?token={client.token}", Cookie="")
+    assert (status, headers["Location"]) == (303, "/")
+    cookie = headers["Set-Cookie"]
+    assert client.cookie in cookie
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert client.ask("/")[0] == 200
+
+
+def test_only_this_host_is_served(client: Client) -> None:
+    """A page of another name that leads to 127.0.0.1 gets nothing, whatever it sends."""
+    port = client.view.port
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", ""):
+        for path in ("/", f"/?token={client.token}", "/rows"):
+            status, data, headers = client.ask(path, Host=host)
+            assert status == 403
+            assert b"127.0.0.1 only" in data
+            assert "Set-Cookie" not in headers
+    assert client.ask("/rows", Host=f"localhost:{port}")[0] == 200
+
+
+def test_only_loopback_listens(client: Client) -> None:
+    """No other address of this machine does."""
+    assert client.view.server.socket.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/view.js", "/colors.css", "/rows", "/picture/0", "/nothing", "/?token=x"]
+)
+def test_every_answer_bars_everything_from_elsewhere(client: Client, path: str) -> None:
+    """By its policy, errors and images as well."""
+    _, _, headers = client.ask(path, Cookie="" if "token" in path else client.cookie)
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(client: Client) -> None:
+    """No address of another host is in it, nor a style or a script of its own."""
+    for path in ("/", "/view.js", "/view.css", "/colors.css"):
+        text = client.ask(path)[1].decode()
+        assert not re.search(r"https?://|//\w+\.\w+|innerHTML|eval\(|style=", text), path
+
+
+def test_nothing_can_be_written(client: Client) -> None:
+    """Only the list of marks is asked for with another method, and it changes nothing."""
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        for path in ("/", "/rows", "/picture/0", "/row/0"):
+            assert client.ask(path, method=method)[0] == 405
+    assert client.ask("/exclude")[0] == 405
+
+
+def test_rows_are_listed_by_windows(client: Client) -> None:
+    """With names that print, whatever their bytes; a window has a limit."""
+    file = client.json("/file")
+    assert file["rows"] == 12
+    assert [each["name"] for each in file["classes"]] == [NAME, "cat"]
+    found = client.json("/rows?start=10&count=5")
+    assert (found["total"], len(found["rows"])) == (12, 2)
+    found = client.json("/rows?text=A%5Cxe9")
+    assert found["total"] == 0  # the bytes are searched, not how they are shown
+    (row,) = client.json("/rows?text=cat/a")["rows"]
+    assert row["path"] == "cat/a\\xe9.png"
+    both = client.json(f"/rows?of={row['number']},0")["rows"]
+    assert [each["number"] for each in both] == [row["number"], 0]
+    assert client.json("/numbers?class=1") == [
+        each["number"] for each in client.json("/rows?class=1")["rows"]
+    ]
+    for path in ("/rows?split=x", "/rows?class=9", "/rows?class=-1", "/rows?start=x",
+                 "/rows?finding=x", "/rows?of=1,x"):  # fmt: skip
+        status, data, _ = client.ask(path)
+        assert status == 400, path
+        assert json.loads(data)["error"]
+    for path in ("/row/12", "/rows?of=12", "/picture/99", "/thumbnail/12"):
+        assert client.ask(path)[0] in (400, 404)
+
+
+def test_a_row_is_told_in_full(client: Client, built: Path) -> None:
+    """Hash, flags, sizes, findings and copies."""
+    (row,) = client.json("/rows?text=cat/a")["rows"]
+    found = client.json(f"/row/{row['number']}")
+    with h5py.File(built, locking=False) as file:
+        rows = file[row["split"]]
+        assert found["sha256"] == rows["source_sha256"][row["row"]].tobytes().hex()
+        assert found["sourceSize"] == rows["source_size"][row["row"]].tolist()
+    assert found["label"] == "cat"
+    assert found["flags"] == ["alpha"]
+    assert [each["path"] for each in found["copies"]] == [f"{NAME}/z.png"]
+    codes = {each["code"] for each in found["findings"]}
+    other = client.json(f"/row/{found['copies'][0]['number']}")
+    codes |= {each["code"] for each in other["findings"]}
+    assert {"label-conflict", "alpha-dropped"} <= codes
+    listed = {each["code"]: each for each in client.json("/findings")}
+    assert listed["label-conflict"]["severity"] == "error"
+
+
+def test_pictures_are_the_stored_rows(client: Client, built: Path) -> None:
+    """Pixel for pixel."""
+    (row,) = client.json("/rows?text=cat/img_003")["rows"]
+    with h5py.File(built, locking=False) as file:
+        stored = file[row["split"]]["images"][row["row"]]
+    picture = client.picture(f"/picture/{row['number']}")
+    np.testing.assert_array_equal(np.asarray(picture), stored)
+    assert client.picture(f"/thumbnail/{row['number']}").size == (160, 120)
+    assert client.ask(f"/mask/{row['number']}")[0] == 400
+
+
+def test_lists_name_the_marked_rows(client: Client) -> None:
+    """As bytes; what is no list of rows is refused."""
+    (row,) = client.json("/rows?text=cat/a")["rows"]
+    body = json.dumps({"kind": "paths", "numbers": [row["number"]]})
+    status, data, _ = client.ask("/exclude", method="POST", body=body)
+    assert (status, data) == (200, b"cat/a\xe9.png\n")
+    body = json.dumps({"kind": "rows", "numbers": [row["number"]]})
+    status, data, _ = client.ask("/exclude", method="POST", body=body)
+    assert json.loads(data.splitlines()[1])["row"] == row["row"]
+    for body in ("", "[]", '{"kind": "x", "numbers": [0]}', '{"kind": "rows", "numbers": ["x"]}'):
+        assert client.ask("/exclude", method="POST", body=body)[0] == 400
+    assert client.ask("/exclude", method="POST", body='{"kind":"rows","numbers":[99]}')[0] == 404
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"store": "encoded"},
+        {"compression": "gzip"},
+        {"color_mode": "rgba"},
+        {"color_mode": "grayscale", "dtype": "uint16"},
+        {"dtype": "float32"},
+        {"store": "jpeg", "max_side": 30},
+    ],
+    ids=str,
+)
+def test_every_kind_of_file_is_shown(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Also one that stores image files, in their own size or as they are read."""
+    draw_dataset(tmp_path / "d", {"cat": 2, "dog": 2}, size=(40, 30))
+    save(tmp_path / "d" / "cat" / "deep.png", encoded(photo(40, 30, 5, "I;16"), "PNG"))
+    batchify.build(tmp_path / "d", tmp_path / "out.h5", target_size=(20, 20), **options)
+    with served(tmp_path / "out.h5") as found:
+        client = Client(found)
+        for number in range(5):
+            assert client.picture(f"/thumbnail/{number}").size == (160, 160)
+            fitted = client.picture(f"/picture/{number}?fit")
+            assert fitted.size == (20, 20)
+            size = client.picture(f"/picture/{number}").size
+            assert size == {"encoded": (40, 30), "jpeg": (30, 22)}.get(
+                options.get("store", ""), (20, 20)
+            ) or size == (30, 23)
+
+
+def test_masks_numbers_and_columns_are_shown(tmp_path: Path) -> None:
+    """Of files from a manifest."""
+    lines = ["path,label,place"]
+    for i in range(5):
+        save(tmp_path / "d" / f"{i}.png", encoded(photo(8, 8, i), "PNG"))
+        save(tmp_path / "d" / f"m{i}.png", encoded(Image.new("L", (8, 8), i % 3), "PNG"))
+        lines.append(f"{i}.png,m{i}.png,<b>{i}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    common: dict[str, Any] = {"manifest": tmp_path / "t.csv", "target_size": (8, 8)}
+    batchify.build(tmp_path / "d", tmp_path / "m.h5", class_mode="mask", keep_columns=["place"],
+                   **common)  # fmt: skip
+    with served(tmp_path / "m.h5") as found:
+        client = Client(found)
+        assert client.json("/file")["classes"] == []
+        row = client.json("/row/2")
+        index = int(row["path"][0])
+        assert row["columns"] == [["label_paths", f"m{index}.png"], ["place", f"<b>{index}"]]
+        assert client.picture("/mask/2").size == (8, 8)
+    (tmp_path / "t.csv").write_text("path,x,y\n" + "".join(f"{i}.png,{i},0.5\n" for i in range(5)))
+    batchify.build(tmp_path / "d", tmp_path / "n.h5", class_mode="regression",
+                   label_columns=["x", "y"], **common)  # fmt: skip
+    with served(tmp_path / "n.h5") as found:
+        row = Client(found).json("/row/1")
+        assert row["numbers"] == [["x", row["path"][0]], ["y", "0.5"]]
+
+
+def test_a_damaged_row_is_told_and_hides_no_other(photos: Path, tmp_path: Path) -> None:
+    """A crossed tile in the grid, and the reason in place of the image."""
+    batchify.build(photos, tmp_path / "out.h5", target_size=(8, 8))
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        file["train"]["images"][1] = 0
+    with served(tmp_path / "out.h5") as found:
+        client = Client(found)
+        assert client.picture("/thumbnail/1").getpixel((0, 0)) == (176, 0, 32)
+        status, data, _ = client.ask("/picture/1")
+        assert status == 422
+        assert "row 1 is damaged: checksum mismatch" in json.loads(data)["error"]
+        assert client.ask("/picture/2")[0] == 200
+
+
+def test_a_folder_of_shards_is_one_page(photos: Path, tmp_path: Path) -> None:
+    """More files than are open at once."""
+    batchify.build_shards(photos, tmp_path / "s", shards=12, target_size=(8, 8))
+    batchify.build(photos, tmp_path / "out.h5", target_size=(8, 8))
+    with served(tmp_path / "s") as many, served(tmp_path / "out.h5") as one:
+        clients = Client(many), Client(one)
+        for number in range(15):
+            pictures = [each.picture(f"/picture/{number}").tobytes() for each in clients]
+            assert pictures[0] == pictures[1]
+            rows = [each.json(f"/row/{number}") for each in clients]
+            assert rows[0] == rows[1]
+
+
+def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+    """Start the command; return it and its first line."""
+    command = [sys.executable, "-m", "batchify", "view", "--no-browser", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_the_command_serves_until_a_signal(built: Path) -> None:
+    """At the port of the file, so that a browser finds its marks again; at any if it is taken."""
+    process, line = start(str(built))
+    other, other_line = start(str(built))
+    try:
+        found = re.fullmatch(r"out\.h5: http://127\.0\.0\.1:(\d+)/\?token=(\S{32})\n", line)
+        assert found is not None, line
+        assert 20_000 <= int(found[1]) < 30_000
+        assert "another port" in other_line
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
+        connection.request("GET", f"/?token={found[2]}")
+        assert connection.getresponse().status == 303
+        connection.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+        other.send_signal(signal.SIGTERM)
+        outputs = [each.communicate(timeout=30) for each in (process, other)]
+    assert (process.returncode, other.returncode) == (130, 143)
+    assert [output for output, _ in outputs] == ["", ""]
+    assert "Traceback" not in "".join(errors for _, errors in outputs)
+
+
+def test_what_cannot_be_served_is_an_error(run: Run, built: Path, photos: Path) -> None:
+    """A port that is in use, a file that is not there, a dataset that is not built."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("view", str(built), "--port", str(port))
+    assert done.returncode == 2
+    assert f"port {port} of 127.0.0.1 is not free: in use; choose another --port" in done.stderr
+    done = run("view", "none.h5")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "none.h5" in done.stderr
+    done = run("view", str(photos))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_without_werkzeug_the_extra_is_named(built: Path) -> None:
+    """The command itself needs nothing."""
+    script = (
+        "import sys; sys.modules['werkzeug'] = None; sys.modules['werkzeug.serving'] = None\n"
+        f"sys.argv = ['batchify', 'view', {str(built)!r}]\n"
+        "from batchify.cli import main; main()"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "batchify view needs Werkzeug, which cannot be imported" in done.stderr
+    assert "pip install 'batchify-h5[view]'" in done.stderr
