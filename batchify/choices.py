@@ -266,7 +266,10 @@ UNLABELLED: tuple[str, ...] = get_args(Unlabelled)
 MAX_KEPT = 128
 """Most further columns of a manifest in a file."""
 
-APPEARANCE = {"phash": "<u8"}
+APPEARANCE = {
+    "phash": "<u8", "brightness_p5": "<f4", "brightness_p99": "<f4", "sharpness": "<f4",
+    "entropy": "<f4", "mean_red": "|u1", "mean_green": "|u1", "mean_blue": "|u1",
+}  # fmt: skip
 """The columns of --appearance, with their dtypes."""
 
 FILE_COLUMNS = frozenset({

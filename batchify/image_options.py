@@ -206,7 +206,8 @@ class StoreOptions(choices.ShortRepr):
         With ``jpeg``, ``webp`` or ``png``: do not encode image files again that have this format,
         the size and the color mode already; they are stored unchanged.
     appearance : bool
-        Store a perceptual hash of each image, by which near duplicates are found.
+        Store a perceptual hash, brightness, sharpness, entropy and mean color of each image, by
+        which near duplicates and unusual images are found.
     """
 
     class_mode: choices.ClassMode = "sparse"

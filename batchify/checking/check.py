@@ -59,6 +59,10 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "upscaled": image_loss.find_upscaled,
     "low-psnr": image_loss.find_low_psnr,
     **{loss.code: partial(image_loss.find_loss, loss) for loss in LOSSES},
+    **{
+        code: partial(looks.find_unclear, code)
+        for code in ("dark", "bright", "blurry", "low-information")
+    },
     "odd-size": looks.find_odd_sizes,
     "odd-aspect-ratio": looks.find_odd_aspect_ratios,
     "class-outlier": looks.find_class_outliers,

@@ -117,6 +117,17 @@ class Code(NamedTuple):
     split_advice: str = ""
 
 
+THRESHOLDS = {
+    "dark": 0.32,
+    "bright": 0.05,
+    "blurry": 0.29,
+    "low-information": 0.3,
+    "odd-size": 3.0,
+    "odd-aspect-ratio": 0.35,
+    "class-outlier": 3.0,
+}
+"""The thresholds of notices, by code; see the page `check` of the documentation."""
+
 CHECK_CODES = {
     "unreadable": Code("error", "fix or remove them, or build with --on-error skip"),
     "damaged": Code(
@@ -162,17 +173,10 @@ CHECK_CODES = {
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
     **{
         code: Code("notice", "look at them, and exclude those that are wrong")
-        for code in ("odd-size", "odd-aspect-ratio", "class-outlier")
+        for code in THRESHOLDS
     },
 }
 """Severity and advice of each code; `batchify.checking.check.CHECKS` has the checks."""
-
-THRESHOLDS = {
-    "odd-size": 3.0,
-    "odd-aspect-ratio": 0.35,
-    "class-outlier": 3.0,
-}
-"""The thresholds of notices, by code; see the page `check` of the documentation."""
 
 FOLD_CODES = {
     "fold-leak": Code("error", "build all folds again with --group-duplicates"),

@@ -1,4 +1,4 @@
-"""Find images that look unusual: odd in size or shape, or unlike the others of their class.
+"""Find images that look unusual: dark, blurry, odd in size, or unlike others of their class.
 
 The rules and thresholds are those of CleanVision (https://github.com/cleanlab/cleanvision), so
 that a threshold means the same here and there; `find_class_outliers` has its own.
@@ -6,7 +6,7 @@ that a threshold means the same here and there; `find_class_outliers` has its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,85 @@ is no outlier if its side is between half and twice that of others."""
 
 _MOST_LOG_SIDE = 32.0
 """More than log2 of any side."""
+
+_COLORS = ("mean_red", "mean_green", "mean_blue")
+
+_COLOR_AXES = np.array([[1 / 3, 1 / 3, 1 / 3], [1, 0, -1], [-1 / 2, 1, -1 / 2]])
+"""Brightness, red against blue, and green against both: colors differ in one of them."""
+
+_LEAST_COLOR_SPREAD = 8.0
+"""Least distance between the quartiles of a color in a class, in levels."""
+
+_LEVELS = 256.0
+
+
+class _Measure(NamedTuple):
+    """Images whose score is below a threshold.
+
+    Parameters
+    ----------
+    column : str
+        One of `batchify.choices.APPEARANCE`.
+    score : callable
+        Returns the scores for the values of the column.
+    problem, value : str
+        Texts, with room for the value of the threshold, and for that of an image.
+    """
+
+    column: str
+    score: Callable[[Floats], Floats]
+    problem: str
+    value: str
+
+
+_MEASURES = {
+    "dark": _Measure(
+        "brightness_p99",
+        lambda values: values,
+        "are dark: 99% of their pixels have a brightness below {:g}",
+        "brightness {:.3f}",
+    ),
+    "bright": _Measure(
+        "brightness_p5",
+        lambda values: 1 - values,
+        "are bright: 95% of their pixels have a brightness above {:g}",
+        "brightness {:.3f}",
+    ),
+    "blurry": _Measure(
+        "sharpness",
+        lambda values: values,
+        "are blurry: they have a sharpness below {:g}",
+        "sharpness {:.3f}",
+    ),
+    "low-information": _Measure(
+        "entropy",
+        lambda values: values / 10,
+        "have little information: an entropy below {:g} bits",
+        "entropy {:.2f} bits",
+    ),
+}
+
+
+def find_unclear(code: str, facts: Facts, limits: CheckLimits) -> Iterator[Found]:
+    """Find images that are dark, bright, blurry or say little, by what was measured of each."""
+    column, score, problem, value = _MEASURES[code]
+    least = limits.threshold(code)
+    values = {
+        name: split.appearance[column].astype(np.float64)
+        for name, split in facts.splits.items()
+        if column in split.appearance
+    }
+    scores = {name: score(each) for name, each in values.items()}
+    marked = {
+        name: (each < least) & (facts.splits[name].sizes[:, 0] > 0) for name, each in scores.items()
+    }
+    limit = {"bright": 1 - least, "low-information": 10 * least}.get(code, least)
+    yield from facts.found(
+        marked,
+        problem.format(limit),
+        lambda name, row: value.format(values[name][row]),
+        scores,
+    )
 
 
 def find_odd_sizes(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
@@ -81,11 +160,14 @@ class _Trait(NamedTuple):
         In 0 to 1; NaN where it is not known.
     least_spread : float
         Least distance between the quartiles.
+    describe : callable
+        Returns the text about an image, for its split and row.
     """
 
     name: str
     values: dict[str, Floats]
     least_spread: float
+    describe: Callable[[str, int], str]
 
 
 def find_class_outliers(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
@@ -112,21 +194,51 @@ def find_class_outliers(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
             marked[name] |= beyond > factor
 
     def describe(name: str, row: int) -> str:
+        trait = traits[reasons[name][row]]
         class_name = printable(facts.classes[labels[name][row]])
-        text = facts.splits[name].size_text(row)
-        return f"unlike others of {class_name} in {traits[reasons[name][row]].name}: {text}"
+        return f"unlike others of {class_name} in {trait.name}: {trait.describe(name, row)}"
 
-    yield from facts.found(marked, "differ from others of their class in size", describe, nearness)
+    names = " or ".join(dict.fromkeys(trait.name for trait in traits))
+    yield from facts.found(
+        marked, f"differ from others of their class in {names}", describe, nearness
+    )
 
 
 def _traits(facts: Facts) -> list[_Trait]:
-    """Return what images of a class are compared by."""
+    """Return what images of a class are compared by: their size, and their mean color."""
+    splits = {name: facts.splits[name] for name in facts.labels}
     with np.errstate(divide="ignore"):
-        sides = {name: np.log2(_side(facts.splits[name])) for name in facts.labels}
-    for each in sides.values():
-        each[~np.isfinite(each)] = np.nan
-    scaled = {name: each / _MOST_LOG_SIDE for name, each in sides.items()}
-    return [_Trait("size", scaled, _LEAST_SIZE_SPREAD / _MOST_LOG_SIDE)]
+        sides = {name: np.log2(_side(split)) for name, split in splits.items()}
+    failed = {name: ~np.isfinite(each) for name, each in sides.items()}
+    scaled = {
+        name: np.where(failed[name], np.nan, each / _MOST_LOG_SIDE) for name, each in sides.items()
+    }
+    traits = [
+        _Trait(
+            "size",
+            scaled,
+            _LEAST_SIZE_SPREAD / _MOST_LOG_SIDE,
+            lambda name, row: splits[name].size_text(row),
+        )
+    ]
+    if not all(_COLORS[0] in split.appearance for split in splits.values()):
+        return traits
+    colors = {
+        name: np.stack([split.appearance[each] for each in _COLORS]).astype(np.float64)
+        for name, split in splits.items()
+    }
+
+    def color_text(name: str, row: int) -> str:
+        return "mean RGB {:.0f}, {:.0f}, {:.0f}".format(*colors[name][:, row])
+
+    for axis in _COLOR_AXES:
+        values = {
+            name: np.where(failed[name], np.nan, (axis @ each + _LEVELS) / (2 * _LEVELS))
+            for name, each in colors.items()
+        }
+        spread = _LEAST_COLOR_SPREAD / (2 * _LEVELS)
+        traits.append(_Trait("color", values, spread, color_text))
+    return traits
 
 
 def _class_quartiles(

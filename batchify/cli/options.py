@@ -173,7 +173,8 @@ FILE_OPTIONS = (
     _output("--keep-fitting", rare=True,
             help="With --store jpeg, webp or png: keep files that fit already byte for byte."),
     _output("--appearance", rare=True,
-            help="Store a perceptual hash of each image, so that check OUT finds near duplicates."),
+            help="Store a perceptual hash, brightness, sharpness and color of each image, so that "
+            "check OUT finds near duplicates and dark or blurry images."),
     _output("--compression", words=choices.COMPRESSIONS, metavar="CODEC",
             help="none or gzip."),
     _output("--compression-level", type=click.IntRange(1, 9), metavar="N", rare=True,

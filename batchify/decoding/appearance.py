@@ -1,4 +1,4 @@
-"""Measure what an image looks like: a perceptual hash, and simple statistics of its pixels."""
+"""Measure what an image looks like: a perceptual hash, and what `image_quality` measures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchify import choices
-from batchify.decoding.image import scaled_to_bytes
+from batchify.decoding.fitting import contained_size
+from batchify.decoding.image import Decoded, scaled_to_bytes
+from batchify.decoding.image_quality import measure_quality
+from batchify.decoding.source_flags import EXIF_ROTATED
+from batchify.image_options import DecodeOptions
 
 APPEARANCE = np.dtype(list(choices.APPEARANCE.items()))
 """What is measured of an image: a column of the file for each field."""
@@ -31,20 +35,34 @@ _DCT = np.rint(
 every processor gives the same hash."""
 
 
-def measure(pixels: NDArray[Any]) -> Measures:
-    """Return the measures of a decoded image, in the size in which it is stored.
+def measure(decoded: Decoded, options: DecodeOptions) -> Measures:
+    """Return the measures of an image, in the size in which it is stored.
+
+    Alpha is ignored. The bars of a padded image only count for its hash.
 
     Parameters
     ----------
-    pixels : ndarray, shape (H, W, C)
-        As `batchify.decoding.image.decode_image` returns them. Alpha is ignored.
+    options : DecodeOptions
+        Those that it was decoded with.
 
     Returns
     -------
     tuple
         See `APPEARANCE`.
     """
-    return (phash(gray_image(pixels)),)
+    pixels = _as_bytes(decoded.pixels)
+    gray = gray_image(pixels)
+    found = phash(gray)
+    fit = options.fit if options.shorter_side is None and options.max_side is None else "crop"
+    is_turned = options.exif == "apply" and bool(decoded.flags & EXIF_ROTATED)
+    if fit == "pad" and not is_turned:
+        height, width, _ = pixels.shape
+        inner = contained_size(decoded.size[::-1], (width, height))
+        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+        gray = gray.crop((left, top, left + inner[0], top + inner[1]))
+        pixels = pixels[top : top + inner[1], left : left + inner[0]]
+    is_stretched = fit == "stretch" and not is_turned
+    return found, *measure_quality(pixels, gray, decoded.size, is_stretched=is_stretched)
 
 
 def appearance_columns(measured: Sequence[Measures]) -> dict[str, NDArray[Any]]:
@@ -87,4 +105,4 @@ def _as_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype.kind == "i" and low >= 0 and high <= 255:
         return pixels.astype(np.uint8)
     span = (high - low) or 1.0
-    return ((pixels.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
+    return np.rint((pixels.astype(np.float64) - low) * (255 / span)).astype(np.uint8)

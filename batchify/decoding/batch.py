@@ -238,7 +238,7 @@ class BatchReader:
             raise BadImageError(f"its data is damaged: {lost.complaint}")
         found = ImageRecord(0, decoded.size, decoded.flags, lost=lost)
         if self._measures:
-            found = found._replace(appearance=measure(decoded.pixels))
+            found = found._replace(appearance=measure(decoded, self._stored))
         if self._encoder is None:
             self._pixels.put(decoded, out)
             return found._replace(row_crc32=zlib.crc32(out.data))

@@ -75,17 +75,20 @@ def _repeat_verdicts(dossier: Dossier) -> list[Html]:
 
 def unusual(dossier: Dossier) -> Html:
     """Return the images that notices are about, the most unusual first."""
-    if not dossier.unusual:
-        return paragraph("No unusual images.", "good")
-    parts = []
+    parts = [] if dossier.unusual else [paragraph("No unusual images.", "good")]
     for each in dossier.unusual:
         problem, shown = each.problem, zip(each.problem.examples, each.pictures, strict=True)
         figures = [tag("li", _figure(picture, finding.message)) for finding, picture in shown]
         count = tag("small", f" {plural(problem.count, 'image')}")
         parts += [tag("h3", problem.code, count), paragraph(f"{problem.message}.", "note")]
         parts.append(tag("ul", *figures, class_="sheet"))
-    text = "The most unusual first. batchify check lists the others."
-    return join([*parts, paragraph(text, "note")])
+    if dossier.unusual:
+        text = "The most unusual first. batchify check lists the others."
+        parts.append(paragraph(text, "note"))
+    if not dossier.summary.config.get("appearance"):
+        text = "Dark, bright and blurry images and those with little information are not known: "
+        parts.append(paragraph(f"{text}the file was built without --appearance.", "note"))
+    return join(parts)
 
 
 def _splits(names: Sequence[str]) -> Html:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from batchify.building.build import build
 from batchify.checking.verify import verify
 from batchify.choices import Store
 from batchify.dataset_options import SplitOptions
-from batchify.decoding.appearance import measure
+from batchify.decoding.appearance import appearance_columns, measure
+from batchify.decoding.image import Decoded
 from batchify.format.config import build_command
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
@@ -58,9 +60,11 @@ def test_the_columns_measure_the_decoded_images(tmp_path: Path, mode: choices.Co
         build(root, out, replace(plain, store=options(store).store))
         found = columns(out)
         for split in ("train", "validation"):
-            wanted = [measure(image) for image in pixels[f"{split}/images"]]
-            stored = [found[f"{split}/{name}"].tolist() for name in choices.APPEARANCE]
-            assert list(zip(*stored, strict=True)) == wanted
+            sizes = map(tuple, pixels[f"{split}/source_size"].tolist())
+            images = map(Decoded, pixels[f"{split}/images"], sizes, itertools.repeat(0))
+            wanted = appearance_columns([measure(each, plain.decode) for each in images])
+            for name in choices.APPEARANCE:
+                np.testing.assert_array_equal(found[f"{split}/{name}"], wanted[name])
             assert not {f"{split}/{name}" for name in choices.APPEARANCE} & set(pixels)
     for name in ("images", "labels", "paths", "source_sha256"):
         np.testing.assert_array_equal(

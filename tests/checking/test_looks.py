@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
+from PIL import Image, ImageFilter
 
 from batchify.building.build import build
 from batchify.checking.check import check
 from batchify.checking.findings import THRESHOLDS, CheckLimits, CheckReport, Problem
 from batchify.checking.looks import _class_quartiles
 from batchify.errors import OptionError
-from batchify.image_options import DecodeOptions
+from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
 
 SMALL = BuildOptions(decode=DecodeOptions((16, 16)))
@@ -43,7 +45,7 @@ def test_odd_sizes_and_shapes(odd: Path, tmp_path: Path) -> None:
     build(odd, tmp_path / "out.h5", SMALL)
     for report in (check(odd, SMALL), check(tmp_path / "out.h5")):
         problems = found(report)
-        assert set(problems) == {"odd-size", "odd-aspect-ratio", "class-outlier"}
+        assert {*problems} - {"blurry"} == {"odd-size", "odd-aspect-ratio", "class-outlier"}
         assert problems["odd-size"].message == (
             "1 of 38 images have an odd size: √(height × width) below 4 or above 75 pixels"
         )
@@ -57,6 +59,49 @@ def test_odd_sizes_and_shapes(odd: Path, tmp_path: Path) -> None:
         assert outlier.message == "unlike others of cat in size: 150×200 pixels"
         (long,) = problems["odd-aspect-ratio"].examples
         assert (long.path, long.message) == (b"dog/long.png", "60×20 pixels")
+
+
+def test_images_that_are_hard_to_see(tmp_path: Path) -> None:
+    """Dark, bright, blurry and flat ones; in a file if it was built with --appearance."""
+    root = draw_dataset(tmp_path / "data", {"cat": 12, "dog": 12}, size=(64, 48))
+    soft = Image.linear_gradient("L").rotate(30).crop((40, 40, 200, 160))
+    edits = {
+        "dark": photo(64, 48).point(lambda value: value // 8),
+        "bright": photo(64, 48).point(lambda value: 255 - value // 25),
+        "blurry": soft.filter(ImageFilter.GaussianBlur(9)).point(lambda value: value // 2),
+        "low-information": Image.new("RGB", (64, 48), (100, 120, 140)),
+    }
+    for code, image in edits.items():
+        save(root / "dog" / f"{code}.png", encoded(image, "PNG"))
+    options = BuildOptions(decode=DecodeOptions((48, 48)))
+    build(root, tmp_path / "plain.h5", options)
+    assert not {*edits} & {*found(check(tmp_path / "plain.h5"))}
+    measured = replace(options, store=StoreOptions(appearance=True))
+    build(root, tmp_path / "out.h5", measured)
+    for report in (check(root, options), check(tmp_path / "out.h5")):
+        problems = found(report)
+        paths = {code: problems[code].examples[0].path.decode() for code in edits}
+        assert paths == {code: f"dog/{code}.png" for code in edits}
+        assert {code for code in edits if problems[code].count > 1} <= {"low-information"}
+        assert problems["dark"].message == (
+            "1 of 28 images are dark: 99% of their pixels have a brightness below 0.32"
+        )
+        assert problems["low-information"].examples[0].message == "entropy 1.59 bits"
+
+
+def test_colors_unlike_those_of_a_class(tmp_path: Path) -> None:
+    """A red image among gray ones, but not one that is a little brighter."""
+    for i in range(20):
+        image = Image.new("RGB", (30, 30), (100 + i, 100, 100 + i % 3))
+        save(tmp_path / "data" / "cat" / f"{i}.png", encoded(image, "PNG"))
+    for name, color in (("red", (200, 90, 90)), ("near", (125, 118, 110))):
+        image = Image.new("RGB", (30, 30), color)
+        save(tmp_path / "data" / "cat" / f"{name}.png", encoded(image, "PNG"))
+    problem = found(check(tmp_path / "data", SMALL))["class-outlier"]
+    assert problem.message == "1 of 22 images differ from others of their class in size or color"
+    (red,) = problem.examples
+    assert red.path == b"cat/red.png"
+    assert red.message == "unlike others of cat in color: mean RGB 200, 90, 90"
 
 
 def test_notices_never_fail(odd: Path, tmp_path: Path, run: Run) -> None:
@@ -79,7 +124,7 @@ def test_notices_never_fail(odd: Path, tmp_path: Path, run: Run) -> None:
 
 def test_thresholds_that_are_none_are_refused(run: Run) -> None:
     """With those that there are."""
-    with pytest.raises(OptionError, match="'darkness' has no threshold, only odd-size, "):
+    with pytest.raises(OptionError, match="'darkness' has no threshold, only dark, bright, "):
         CheckLimits(thresholds={"darkness": 1})
     with pytest.raises(OptionError, match="threshold of odd-size must be a number above 0"):
         CheckLimits(thresholds={"odd-size": 0})

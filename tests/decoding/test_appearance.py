@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from batchify.decoding.appearance import gray_image, measure, phash
+from batchify.decoding.image import Decoded
+from batchify.image_options import DecodeOptions
 
 
 def scene(seed: int) -> Image.Image:
@@ -90,6 +92,11 @@ def test_the_depth_of_pixels_does_not_matter(depth: str) -> None:
     image = pixels(scene(1))
     image = image.copy() if depth == "rgba" else image[..., :1].copy()
     image[0, 0], image[0, 1] = 0, 255
-    assert measure(DEPTHS[depth](image)) == measure(image)
+    options = DecodeOptions((96, 96))
+
+    def measured(pixels: NDArray[Any]) -> Any:
+        return measure(Decoded(pixels, pixels.shape[:2], 0), options)
+
+    assert measured(DEPTHS[depth](image)) == measured(image)
     flat = np.full((4, 4, 1), 0.5, np.float32)
-    assert measure(flat)[0] == 0
+    assert measured(flat)[0] == 0

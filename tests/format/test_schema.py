@@ -74,7 +74,16 @@ def test_no_column_of_a_table_can_take_the_name_of_another() -> None:
         for class_mode in choices.CLASS_MODES
         for encoded_nbytes in (None, 1)
         for column in schema.split_columns(
-            1, (8, 8, 3), "uint8", class_mode, 2, 1, encoded_nbytes, store="jpeg", weights=True
+            1,
+            (8, 8, 3),
+            "uint8",
+            class_mode,
+            2,
+            1,
+            encoded_nbytes,
+            store="jpeg",
+            weights=True,
+            appearance=True,
         )
     }
     assert known == choices.FILE_COLUMNS
