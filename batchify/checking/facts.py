@@ -21,8 +21,9 @@ from batchify.decoding.appearance import NOT_MEASURED, appearance_columns
 from batchify.decoding.damage import NO_DAMAGE_NOTE, finds_damage
 from batchify.decoding.fidelity import SAME
 from batchify.errors import BatchifyWarning, Skipped
+from batchify.format.class_labels import class_indices, has_classes
 from batchify.format.config import image_shape, recorded_choice, recorded_options
-from batchify.format.reader import Reader, class_indices, has_classes, open_shards
+from batchify.format.reader import Reader, open_shards
 from batchify.format.shard_index import ShardIndex, ShardPath
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.planning.duplicates import Repeated, find_repeats, stored_digests

@@ -6,6 +6,7 @@ beyond the size of a chunk.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import weakref
@@ -26,7 +27,7 @@ from batchify.common.text import printable
 from batchify.errors import FileClosedError, FileFormatError
 from batchify.format import schema
 from batchify.format.reader import Reader
-from batchify.format.structure import dataset_row_offsets, filters
+from batchify.format.structure import filters
 
 
 class Ranges(Protocol):
@@ -47,6 +48,20 @@ class _OpenFile:
     def read(self, extents: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of some ranges."""
         return [durable.pread_all(self._fd, nbytes, offset) for offset, nbytes in extents]
+
+
+class _MappedFile:
+    """The bytes of a mapped file."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        self._data = data.data
+
+    def read(self, extents: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of some ranges, which are not copied."""
+        found: list[Any] = [self._data[start : start + nbytes] for start, nbytes in extents]
+        if any(len(part) < nbytes for part, (_, nbytes) in zip(found, extents, strict=True)):
+            raise OSError(errno.EIO, "the file is too short")
+        return found
 
 
 class StoredImages(Closing):
@@ -70,6 +85,10 @@ class StoredImages(Closing):
         self._open: Ranges | None = _OpenFile(reader.fd) if file is None else file
         if file is not None:
             self._sums = reader.column(split, "row_crc32")
+
+    def read_from(self, file: Ranges) -> None:
+        """Read rows from another copy of the file from now on."""
+        self._open = file
 
     @property
     def _file(self) -> Ranges:
@@ -154,7 +173,7 @@ class EncodedFiles(StoredImages):
     def __init__(self, reader: Reader, split: str, file: Ranges | None = None) -> None:
         self._ends = reader.ends(split)
         with reader.refusing():
-            self._offsets = dataset_row_offsets(reader.splits[split]["encoded"])
+            self._offsets = reader.offsets(split, "encoded")
         super().__init__(reader, split, file)
 
     def get(self, start: int, stop: int) -> bytes:
@@ -217,7 +236,7 @@ class StoredPixels(StoredImages):
                     dataset.id, reader.nbytes
                 )
             else:
-                self._offsets = dataset_row_offsets(dataset)
+                self._offsets = reader.offsets(split, column)
 
     def get(self, start: int, stop: int) -> bytes:
         """Return the bytes of some rows, concatenated."""
@@ -325,8 +344,16 @@ Damaged = list[tuple[int, str]]
 """Damaged rows, with the reason for each."""
 
 
-def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
+def damaged_images(
+    reader: Reader, split: str, *, mapped: bool = False
+) -> Iterator[tuple[int, Damaged]]:
     """Read the stored images of a split in threads, and compare them with their checksums.
+
+    Parameters
+    ----------
+    mapped : bool
+        Read mapped memory, which copies nothing, if the file system can map the file. Only for
+        files that no process truncates: a page that cannot be read ends the process.
 
     Yields
     ------
@@ -337,6 +364,8 @@ def damaged_images(reader: Reader, split: str) -> Iterator[tuple[int, Damaged]]:
     """
     sums = reader.splits[split]["row_crc32"]
     with stored_images(reader, split) as images:
+        if mapped and (data := reader.mapped()) is not None:
+            images.read_from(_MappedFile(data))
         threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
 
         def check(piece: tuple[int, NDArray[np.uint32]]) -> tuple[int, Damaged]:

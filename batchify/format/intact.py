@@ -18,8 +18,8 @@ Extent = tuple[int, int]
 """The first byte of a range, and the number of its bytes."""
 
 
-def check_intact(path: str | bytes | os.PathLike[str], digest: str = "") -> None:
-    """Compare everything in a file with its checksums.
+def check_intact(reader: Reader, digest: str = "") -> None:
+    """Compare everything in a file, of which no process changes a byte, with its checksums.
 
     Parameters
     ----------
@@ -31,16 +31,15 @@ def check_intact(path: str | bytes | os.PathLike[str], digest: str = "") -> None
     FileFormatError
         If it is damaged, or another file.
     """
-    with Reader(path) as reader:
-        _check_digest(reader, digest)
-        for split in reader.splits:
-            for _, damaged in damaged_images(reader, split):
-                if damaged:
-                    row, reason = damaged[0]
-                    raise _damaged(reader, f"row {row:,} of {split}: {reason}")
+    _check_digest(reader, digest)
+    for split in reader.splits:
+        for _, damaged in damaged_images(reader, split, mapped=True):
+            if damaged:
+                row, reason = damaged[0]
+                raise _damaged(reader, f"row {row:,} of {split}: {reason}")
 
 
-def check_head(path: str | bytes | os.PathLike[str], digest: str = "") -> None:
+def check_head(reader: Reader, digest: str = "") -> None:
     """Compare everything in a file, except images and masks, with its digest.
 
     The digest covers masks: if there are any, only the structure of the file is checked.
@@ -50,9 +49,7 @@ def check_head(path: str | bytes | os.PathLike[str], digest: str = "") -> None:
     FileFormatError
         If it is damaged, or another file.
     """
-    with Reader(path) as reader:
-        if any(_is_large(reader, split, "labels") for split in reader.splits):
-            return
+    if not any(_is_large(reader, split, "labels") for split in reader.splits):
         _check_digest(reader, digest)
 
 

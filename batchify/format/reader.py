@@ -8,6 +8,7 @@ variable-length data. Sizes are compared with the size of the file before memory
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,9 @@ _PIECE_ROWS = 4096
 
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 """Errors that h5py raises for damaged files; deep JSON raises RecursionError, a RuntimeError."""
+
+_UNMAPPABLE = (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What mmap answers on network and FUSE file systems without it."""
 
 
 class Reader(Closing):
@@ -74,6 +78,8 @@ class Reader(Closing):
             self.close()  # another file took the name meanwhile
         else:
             raise FileAccessError(f"{printable(self.shown)} is replaced repeatedly")
+        self._offsets: dict[tuple[str, str], RowOffsets] = {}
+        self._mapped: NDArray[np.uint8] | None = None
         try:
             root = self._file.id
             names = strict.hard_links(root, "/")
@@ -181,11 +187,32 @@ class Reader(Closing):
         """Return the row offsets of all uncompressed columns; keys are ``split/column``."""
         with self.refusing():
             return {
-                f"{split}/{name}": dataset_row_offsets(dataset)
+                f"{split}/{name}": self.offsets(split, name)
                 for split, columns in self.splits.items()
                 for name, dataset in columns.items()
                 if not filters(dataset)
             }
+
+    def offsets(self, split: str, name: str) -> RowOffsets:
+        """Return the row offsets of an uncompressed column; use it with `refusing`."""
+        if (split, name) not in self._offsets:
+            self._offsets[split, name] = dataset_row_offsets(self.splits[split][name])
+        return self._offsets[split, name]
+
+    def mapped(self) -> NDArray[np.uint8] | None:
+        """Return all bytes of the file, mapped; None if the file system cannot map files."""
+        if self._mapped is None:
+            with os.fdopen(self.fd, "rb", closefd=False) as file:  # the open file, not its name
+                try:
+                    self._mapped = np.memmap(file, np.uint8, "r")
+                except OSError as error:
+                    if error.errno not in _UNMAPPABLE:
+                        raise
+        return self._mapped
+
+    def note_path(self, path: bytes) -> None:
+        """Note that the file was renamed."""
+        self.path = self.shown = path
 
     def records(self, split: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """Yield (first row, some rows of all columns but the images), in order."""
@@ -227,7 +254,8 @@ class Reader(Closing):
         )
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what was mapped of it stays, as long as it is used."""
+        self._mapped = None
         self._file.close()
         os.close(self.fd)
 
@@ -299,66 +327,6 @@ def _opened(path: bytes) -> h5py.File:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except OSError:
         return h5py.File(path, "r")  # if this process has it open already, with a lock
-
-
-def has_classes(reader: Reader, split: str) -> bool:
-    """Return whether a split has labels that are classes."""
-    return reader.class_mode(split) in choices.INDEXED_MODES
-
-
-def class_counts(reader: Reader, split: str) -> NDArray[np.int64] | None:
-    """Return the number of rows of each class, shape (classes,); None without such labels.
-
-    Raises
-    ------
-    FileFormatError
-        If a label is not one of the classes.
-
-    Notes
-    -----
-    Memory: some thousand labels at a time.
-    """
-    if not has_classes(reader, split):
-        return None
-    counts = np.zeros(len(reader.header.classes), np.int64)
-    for piece in _index_pieces(reader, split):
-        counts += np.bincount(piece, minlength=len(counts))
-    return counts
-
-
-def class_indices(reader: Reader, split: str) -> NDArray[np.int32]:
-    """Return the class of every row of a labeled split, for every form of labels.
-
-    Raises
-    ------
-    FileFormatError
-        If a label is not one of the classes.
-
-    Notes
-    -----
-    Memory: 4 bytes per row.
-    """
-    indices = np.empty(len(reader.splits[split]["labels"]), np.int32)
-    start = 0
-    for piece in _index_pieces(reader, split):
-        indices[start : start + len(piece)] = piece
-        start += len(piece)
-    return indices
-
-
-def _index_pieces(reader: Reader, split: str) -> Iterator[NDArray[np.intp]]:
-    """Yield the classes of the rows, some thousand at a time, after checking each."""
-    n_classes = len(reader.header.classes)
-    for piece in reader.pieces(split, "labels"):
-        if piece.ndim == 2:
-            is_class = np.count_nonzero(piece, axis=1) == 1
-        else:
-            is_class = (piece >= 0) & (piece < n_classes)
-        if not is_class.all():
-            raise FileFormatError(
-                f"{printable(reader.path)}: {split}/labels has labels that are not class indices"
-            )
-        yield piece.argmax(axis=1) if piece.ndim == 2 else piece
 
 
 OTHER_BUILD = "it is not from the build of the shard index"

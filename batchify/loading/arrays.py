@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _LARGE_NBYTES = 4 << 10
 """Mapped rows from this size on are copied one by one: that takes less time than to copy twice."""
 
+_FEW_FILES = 8
+"""Files that are mapped at the same time for that: those that the cache drops keep their space."""
+
 
 class RowArray(ABC):
     """An array-like whose rows are read when they are indexed.
@@ -224,22 +227,37 @@ class ChainedArray(RowArray):
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together."""
-        parts = self._chain.owners(rows)
-        for owner in np.flatnonzero(np.bincount(parts)).tolist():
-            wanted = np.flatnonzero(parts == owner)
-            part, inner = self._parts[owner], rows[wanted] - self._chain.firsts[owner]
-            if isinstance(part, RowArray):
-                part = part.resolved()
+        self._gather(rows, self._chain.owners(rows), out)
+
+    def _gather(self, rows: Rows, owners: Rows, out: NDArray[Any]) -> None:
+        """Read some rows, given the file that each of them is in."""
+        inner, found = rows - self._chain.firsts[owners], different(owners)
+        if 1 < len(found) <= _FEW_FILES and out[0].nbytes >= _LARGE_NBYTES:
+            parts = {owner: self._part(owner) for owner in found}
+            # A memmap takes longer to index.
+            mapped = {
+                owner: part.view(np.ndarray)
+                for owner, part in parts.items()
+                if isinstance(part, np.ndarray)
+            }
+            if len(mapped) == len(parts):
+                for row_out, owner, row in zip(out, owners.tolist(), inner.tolist(), strict=True):
+                    row_out[:] = mapped[owner][row]
+                return
+        for owner in found:
+            wanted = np.flatnonzero(owners == owner)
+            part, mine = self._part(owner), inner[wanted]
             if wanted[-1] - wanted[0] + 1 == len(wanted):  # these need no copy of their own
-                gather(part, inner, out[wanted[0] : wanted[-1] + 1])
-            elif isinstance(part, np.ndarray) and out[0].nbytes >= _LARGE_NBYTES:
-                images = part.view(np.ndarray)  # a memmap takes longer to index
-                for position, row in zip(wanted.tolist(), inner.tolist(), strict=True):
-                    out[position] = images[row]
+                gather(part, mine, out[wanted[0] : wanted[-1] + 1])
             else:
                 copied = np.empty((len(wanted), *self.shape[1:]), self.dtype)
-                gather(part, inner, copied)
+                gather(part, mine, copied)
                 out[wanted] = copied
+
+    def _part(self, owner: int) -> Column:
+        """Return the array of a file, which is fetched if it is not here."""
+        part = self._parts[owner]
+        return part.resolved() if isinstance(part, RowArray) else part
 
     def chunk(self, index: int) -> NDArray[Any]:
         """Return the rows of a chunk of one of the files, or one row."""
@@ -356,6 +374,12 @@ def gather(images: Column, rows: Rows, out: NDArray[Any]) -> None:
         images.gather(rows, out)
     else:  # "clip" writes into `out` directly; "raise" would buffer it
         np.take(images, rows, axis=0, out=out, mode="clip")
+
+
+def different(owners: Rows) -> list[int]:
+    """Return the different values, in order; `numpy.unique` would import `numpy.ma`."""
+    found: list[int] = np.bincount(owners).nonzero()[0].tolist()
+    return found
 
 
 def pil_image(images: Column, row: int) -> PilImage:

@@ -75,8 +75,11 @@ class BatchServer:
     def columns(self, rows: Rows) -> tuple[NDArray[Any], ...]:
         """Return what a batch has in addition to its images."""
         found: tuple[NDArray[Any], ...] = ()
-        if self._split.labels is not None:
-            found += (self._split.labels[rows].astype(self._labels_dtype, copy=False),)
+        labels = self._split.labels
+        if labels is not None:
+            some = np.empty((len(rows), *labels.shape[1:]), labels.dtype)
+            gather(labels, rows, some)
+            found += (some.astype(self._labels_dtype, copy=False),)
         if self._with_rows:
             found += (rows.astype(np.int64),)
         return found

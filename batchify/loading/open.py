@@ -6,7 +6,6 @@ Nothing that a fork or a thread could break stays open.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from batchify.errors import (
 )
 from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
-from batchify.format.structure import dataset_row_offsets, filters
+from batchify.format.structure import filters
 from batchify.loading.arrays import Column
 from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.dataset_file import DatasetFile
@@ -37,11 +36,8 @@ from batchify.loading.views import combined, mismatch, other_classes
 if TYPE_CHECKING:
     from batchify.storage.remote_file import RemoteFile
 
-Mapped = np.memmap[Any, np.dtype[np.uint8]]
+Mapped = NDArray[np.uint8]
 """All bytes of a file."""
-
-_UNMAPPABLE = (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What mmap answers on network and FUSE file systems without it."""
 
 
 def _open_file(
@@ -49,26 +45,22 @@ def _open_file(
     overrides: DecodeOverrides,
     remote: RemoteFile | None = None,
     in_memory: bool = False,
+    reader: Reader | None = None,
 ) -> DatasetFile:
-    """Open one file; its images are read from the remote file, if that is given."""
-    with Reader(path) as reader, accessing(path):
-        mapped = None if in_memory else _mapped(reader)
+    """Open one file; its images are read from the remote file, if that is given.
+
+    Parameters
+    ----------
+    reader : Reader, optional
+        The file itself, if it is open already.
+    """
+    with reader or Reader(path) as reader, accessing(path):
+        mapped = None if in_memory else reader.mapped()
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
         splits = {
             name: _split(reader, mapped, name, classes, overrides, remote) for name in reader.splits
         }
         return DatasetFile(splits, classes, (os.fsdecode(path),))
-
-
-def _mapped(reader: Reader) -> Mapped | None:
-    """Map the file; None if the file system cannot map files: then rows are read."""
-    with os.fdopen(reader.fd, "rb", closefd=False) as file:  # the open file, not its name
-        try:
-            return np.memmap(file, np.uint8, "r")
-        except OSError as error:
-            if error.errno not in _UNMAPPABLE:
-                raise
-            return None
 
 
 def _split(
@@ -155,7 +147,7 @@ def _view(reader: Reader, mapped: Mapped | None, split: str, name: str) -> NDArr
     """
     dataset = reader.splits[split][name]
     with reader.refusing():
-        where = dataset_row_offsets(dataset)
+        where = reader.offsets(split, name)
         dtype = np.dtype(dataset.dtype.str)  # without h5py's metadata for strings
         if not len(dataset):
             return np.empty(dataset.shape, dtype)

@@ -17,9 +17,10 @@ from batchify.choices import check_at_least
 from batchify.common.closing import Closing
 from batchify.common.text import printable
 from batchify.errors import BadImageError, FileFormatError, OptionError
+from batchify.format.class_labels import class_indices, has_classes
 from batchify.format.config import recorded_options
 from batchify.format.images import Ranges, StoredPixels
-from batchify.format.reader import Reader, class_indices, has_classes
+from batchify.format.reader import Reader
 from batchify.loading.encoded import EncodedImages
 
 _LIGHT, _DARK = 255, 204

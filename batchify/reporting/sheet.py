@@ -16,7 +16,8 @@ from batchify.common.durable import check_output_path, write_atomically
 from batchify.common.paths import within_class
 from batchify.common.text import plural, printable
 from batchify.errors import OptionError
-from batchify.format.reader import Reader, class_counts
+from batchify.format.class_labels import class_counts
+from batchify.format.reader import Reader
 from batchify.reporting.fonts import Fonts
 from batchify.reporting.pictures import Pictures, Shown, check_seed, sample_rows
 from batchify.reporting.typesetting import FRAME, Block, Layout, Tile, flow, shares

@@ -14,7 +14,8 @@ from batchify import choices
 from batchify.common.paths import local_path, shown
 from batchify.datasets.discovery import holds_shards
 from batchify.decoding.fidelity import Fidelity, fidelity_of
-from batchify.format.reader import Reader, class_counts, open_shards
+from batchify.format.class_labels import class_counts
+from batchify.format.reader import Reader, open_shards
 from batchify.loading.shards import open_copy, open_folder
 from batchify.reporting.contents import SplitSummary, Summary, ValueStats
 

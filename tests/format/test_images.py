@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from batchify.building.build import build
-from batchify.format.images import damaged_images, stored_images
+from batchify.format.images import StoredPixels, damaged_images, stored_images
 from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
@@ -49,3 +50,34 @@ def test_rows_that_do_not_match_their_checksum_are_named(out: Path) -> None:
         crc32[[1, 3]] ^= np.uint32(1)
         assert images.checked(0, crc32.tolist())[1] == [1, 3]
         assert images.checked(2, crc32[2:].tolist())[1] == [3]
+
+
+def test_damage_is_found_in_mapped_memory_as_in_what_is_read(out: Path) -> None:
+    """A wrong byte in the last image; also if the file system maps no files."""
+    content = bytearray(out.read_bytes())
+    with Reader(out) as reader, stored_images(reader, "train") as images:
+        last = reader.rows("train") - 1
+        if isinstance(images, StoredPixels) and images.compressed:
+            chunks = reader.splits["train"]["images"].id
+            info = chunks.get_chunk_info(chunks.get_num_chunks() - 1)
+            position = info.byte_offset + info.size // 2
+        else:
+            position = content.rindex(images.get(last, last + 1)) + 5
+    content[position] ^= 1
+    out.write_bytes(content)
+    for has_maps in (True, False):
+        with Reader(out) as reader, pytest.MonkeyPatch.context() as patch:
+            if not has_maps:
+                patch.setattr(np, "memmap", _no_map)
+            assert (reader.mapped() is not None) == has_maps
+            read, found = (
+                [row for _, damaged in damaged_images(reader, "train", mapped=mapped)
+                 for row in damaged]
+                for mapped in (False, True)
+            )  # fmt: skip
+        assert read == found
+        assert last in [row for row, _ in found]
+
+
+def _no_map(*_: object) -> None:
+    raise OSError(errno.ENODEV, "no maps here")

@@ -11,7 +11,8 @@ from helpers.drawing import draw_dataset
 
 import batchify
 from batchify.errors import FileFormatError, OptionError
-from batchify.format.reader import Reader, class_counts
+from batchify.format.class_labels import class_counts
+from batchify.format.reader import Reader
 from batchify.reporting.pictures import Shown, sample_rows
 from batchify.reporting.summary import summary_of
 

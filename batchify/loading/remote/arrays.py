@@ -10,7 +10,15 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
-from batchify.loading.arrays import ChainedArray, Column, RowArray, gather, only_pixels, pil_image
+from batchify.loading.arrays import (
+    ChainedArray,
+    Column,
+    RowArray,
+    different,
+    gather,
+    only_pixels,
+    pil_image,
+)
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.indexing import Rows
 from batchify.loading.origin import DecodeOverrides, Origin
@@ -121,12 +129,13 @@ class RemoteImages(ChainedArray):
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together; several files are fetched at the same time."""
-        numbers = [self._numbers[owner] for owner in _different(self._chain.owners(rows))]
+        owners = self._chain.owners(rows)
+        numbers = [self._numbers[owner] for owner in different(owners)]
         if len(numbers) == 1 or self._files.has_open(numbers):
-            super().gather(rows, out)
+            self._gather(rows, owners, out)
             return
         with self._files.started(numbers[:AHEAD]):
-            super().gather(rows, out)
+            self._gather(rows, owners, out)
 
     def decoded_with(self, overrides: DecodeOverrides) -> RemoteImages:
         """Return the same images with other decoding options; refused if pixels are stored."""
@@ -199,21 +208,18 @@ class RemoteColumn(ChainedArray, NDArrayOperatorsMixin):
     ) -> None:
         super().__init__(parts, origin, column)
         self._files = files
-        self._columns = {part.number: part for part in parts}
-        self._numbers = list(self._columns)
+        self._columns = parts
 
     def gather(self, rows: Rows, out: NDArray[Any]) -> None:
         """Read some rows, from each file together."""
-        numbers = [self._numbers[owner] for owner in _different(self._chain.owners(rows))]
-        self._files.fetch_columns(numbers, lambda number: self._columns[number].array())
-        super().gather(rows, out)
+        owners = self._chain.owners(rows)
+        inner, columns = rows - self._chain.firsts[owners], self._columns
+        found = {columns[owner].number: owner for owner in different(owners)}
+        self._files.fetch_columns(found, lambda number: columns[found[number]].array())
+        for owner in found.values():
+            mine = owners == owner
+            out[mine] = columns[owner].array()[inner[mine]]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         arrays = [np.asarray(each) if isinstance(each, RemoteColumn) else each for each in inputs]
         return getattr(ufunc, method)(*arrays, **kwargs)
-
-
-def _different(owners: Rows) -> list[int]:
-    """Return the different values, in order; `numpy.unique` would import `numpy.ma`."""
-    found: list[int] = np.flatnonzero(np.bincount(owners)).tolist()
-    return found

@@ -103,7 +103,7 @@ class Cache:
         return held
 
     def hold(
-        self, name: bytes, nbytes: int, fetch: Callable[[bytes], None], need: Callable[[], Need]
+        self, name: bytes, nbytes: int, fetch: Callable[[bytes], object], need: Callable[[], Need]
     ) -> Held:
         """Return a file; if it is not there, fetch it, or wait for the process that does.
 
@@ -216,7 +216,7 @@ class Cache:
         )
 
     def _fetch(
-        self, name: bytes, nbytes: int, fetch: Callable[[bytes], None], need: Callable[[], Need]
+        self, name: bytes, nbytes: int, fetch: Callable[[bytes], object], need: Callable[[], Need]
     ) -> None:
         """Fetch a file, whose lock is held, and give it its name, if there is room for it."""
         self._remove_partials(name)

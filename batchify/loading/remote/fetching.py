@@ -71,6 +71,10 @@ class ShardFiles:
 
     def whole(self, number: int) -> DatasetFile:
         """Return a file with its images; wait until it is fetched."""
+        here = self._here
+        if (ready := here.ready.get(number)) is not None:
+            here.note_use(number)
+            return ready.file
         while True:
             try:
                 future = self._whole(number, fetch_here=True)
@@ -82,8 +86,8 @@ class ShardFiles:
 
     def has_open(self, numbers: Iterable[int]) -> bool:
         """Return whether files are open with their images."""
-        found = map(self._here.open.get, numbers)
-        return all(future is not None and future.done() for future in found)
+        ready = self._here.ready
+        return all(number in ready for number in numbers)
 
     def column(self, number: int, name: str, column: Callable[[DatasetFile], Array]) -> Array:
         """Return a small column of a file, of which everything but the images is fetched.
@@ -94,13 +98,11 @@ class ShardFiles:
             Of the split and the column.
         """
         here = self._here
-        with here.lock:
-            whole = here.open.get(number)
-            found = here.columns.get((number, name))
+        found = here.columns.get((number, name))
         if found is not None:
             return found
-        if whole is not None and whole.done() and not whole.exception():
-            return column(whole.result().file)  # mapped
+        if (ready := here.ready.get(number)) is not None:
+            return column(ready.file)  # mapped
         found = np.array(column(self.head(number)))  # the file may be evicted
         with here.lock:
             return here.columns.setdefault((number, name), found)
@@ -120,7 +122,8 @@ class ShardFiles:
 
     def fetch_columns(self, numbers: Iterable[int], fetch: Callable[[int], object]) -> None:
         """Fetch columns of some files, several at a time, if there are many."""
-        missing = [each for each in numbers if each not in self._here.open]
+        begun = self._here.open
+        missing = [each for each in numbers if each not in begun]
         if len(missing) > 1:
             with ThreadPoolExecutor(2 * AHEAD) as pool:
                 for _ in pool.map(fetch, missing):
@@ -218,6 +221,7 @@ class ShardFiles:
             if not isinstance(error, Exception):
                 raise
         else:
+            here.ready[number] = found
             future.set_result(found)
 
 
@@ -239,10 +243,13 @@ class _State:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.open: OrderedDict[int, Future[Opened]] = OrderedDict()
+        self.ready: dict[int, Opened] = {}
+        """Those that are fetched: to ask the futures takes longer, for every batch."""
         self.heads: OrderedDict[int, Opened] = OrderedDict()
         self.columns: dict[tuple[int, str], Array] = {}
         self.urgent: set[int] = set()
         self._holds: Counter[int] = Counter()
+        self._latest = -1
 
     def forked(self) -> _State:
         """Return the state of a process that was forked: what is complete stays open."""
@@ -250,9 +257,18 @@ class _State:
         for number, future in list(self.open.items()):
             if future.done() and not future.exception():
                 state.open[number] = future
+                state.ready[number] = future.result()
         state.heads.update(self.heads)
         state.columns.update(self.columns)
         return state
+
+    def note_use(self, number: int) -> None:
+        """Note that a file was used: those that were not used for longest are closed first."""
+        if number != self._latest:
+            self._latest = number
+            with self.lock:
+                if number in self.open:
+                    self.open.move_to_end(number)
 
     def need(self, number: int) -> Need:
         """Return how much a file is needed."""
@@ -282,6 +298,7 @@ class _State:
         """Close files; who reads rows of them still can. `lock` is held."""
         for number in numbers:
             future = self.open.pop(number)
+            self.ready.pop(number, None)
             if not future.exception() and (held := future.result().held) is not None:
                 held.release()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 
 from batchify.common.paths import DownloadedPath, base_name, shown_url
 from batchify.errors import FileFormatError, FileMissingError
@@ -96,15 +98,7 @@ def fetch_whole(file: RemoteFile, path: bytes, digest: str = "") -> None:
     OutputIOError
         If there is no space for it.
     """
-    for last in (False, True):
-        reserve(path, file.nbytes)
-        file.copy([(0, file.nbytes)], path)
-        try:
-            check_intact(_named(file, path), digest)
-            return
-        except FileFormatError as error:
-            if last:
-                raise FileFormatError(f"{error} (downloaded twice)") from error
+    open_whole(file, path, digest).close()
 
 
 def fetch_head(file: RemoteFile, path: bytes, digest: str = "") -> None:
@@ -113,16 +107,52 @@ def fetch_head(file: RemoteFile, path: bytes, digest: str = "") -> None:
     Its rows and their labels can then be read, as from the whole file. Parameters and errors are
     those of `fetch_whole`.
     """
-    for last in (False, True):
+    open_head(file, path, digest).close()
+
+
+def open_whole(file: RemoteFile, path: bytes, digest: str = "") -> Reader:
+    """Download a file as `fetch_whole`, and return it open."""
+
+    def fetch() -> None:
+        reserve(path, file.nbytes)
+        file.copy([(0, file.nbytes)], path)
+
+    return _intact(fetch, lambda: _checked(_named(file, path), check_intact, digest))
+
+
+def open_head(file: RemoteFile, path: bytes, digest: str = "") -> Reader:
+    """Download a part of a file as `fetch_head`, and return it open."""
+
+    def make() -> None:
         reserve(path, 0)
         os.truncate(path, file.nbytes)
+
+    def fetch() -> Reader:
+        _fetch_head(file, path)
+        return _checked(_named(file, path), check_head, digest)
+
+    return _intact(make, fetch)
+
+
+def _intact(fetch: Callable[[], None], opened: Callable[[], Reader]) -> Reader:
+    """Fetch a file and open it; if it is damaged, do so once more."""
+    for last in (False, True):
+        fetch()
         try:
-            _fetch_head(file, path)
-            check_head(_named(file, path), digest)
-            return
+            return opened()
         except FileFormatError as error:
             if last:
                 raise FileFormatError(f"{error} (downloaded twice)") from error
+    raise AssertionError
+
+
+def _checked(path: DownloadedPath, check: Callable[[Reader, str], None], digest: str) -> Reader:
+    """Open a file and check it."""
+    with contextlib.ExitStack() as opening:
+        reader = opening.enter_context(Reader(path))
+        check(reader, digest)
+        opening.pop_all()
+    return reader
 
 
 def fetch_copy(file: RemoteFile, path: bytes, digest: str = "") -> None:  # noqa: ARG001

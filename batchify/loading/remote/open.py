@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.paths import shown_url
 from batchify.errors import FileFormatError, OptionError
+from batchify.format.reader import Reader
 from batchify.format.shard_index import ShardIndex
 from batchify.loading.columns import KeptColumns, Paths, kept_kinds
 from batchify.loading.dataset_file import DatasetFile
@@ -31,9 +32,9 @@ from batchify.loading.split_data import Statistics
 from batchify.loading.statistics import joined_statistics
 from batchify.storage.remote_file import RemoteFile
 
-OpenFile = Callable[[bytes, DecodeOverrides, RemoteFile | None, bool], DatasetFile]
-"""Opens a local file; its images are read from the remote one, if that is given, and its columns
-may be needed in memory."""
+OpenFile = Callable[[bytes, DecodeOverrides, RemoteFile | None, bool, Reader | None], DatasetFile]
+"""Opens a local file; its images are read from the remote one, if that is given, its columns may be
+needed in memory, and it may be open already."""
 
 _AT_ONCE = 8
 
@@ -85,7 +86,7 @@ class _Opener:
         self._is_ranged = is_ranged
         self.samples: dict[str, Split] = {}
 
-    def open(self, number: int, path: bytes, in_memory: bool) -> DatasetFile:
+    def open(self, number: int, path: bytes, in_memory: bool, reader: Reader | None) -> DatasetFile:
         """Open a file.
 
         Raises
@@ -95,7 +96,7 @@ class _Opener:
         """
         file = self._listed[number].shard.file
         remote = file if self._is_ranged else None
-        found = self._open_file(path, self._overrides, remote, in_memory)
+        found = self._open_file(path, self._overrides, remote, in_memory, reader)
         if self.samples:
             self.check(number, found)
         return found

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+from batchify.common import durable
+from batchify.format.reader import Reader
 from batchify.loading.arrays import RowArray
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.remote.cache import HEAD, WHOLE, Cache, Held, Need
-from batchify.loading.remote.files import HEAD_NBYTES, fetch_head, fetch_whole
+from batchify.loading.remote.files import HEAD_NBYTES, open_head, open_whole
 from batchify.storage.remote_file import RemoteFile
 
 _SMALL_NBYTES = 4 * HEAD_NBYTES
@@ -34,9 +38,9 @@ class Opened(NamedTuple):
     held: Held | None = None
 
 
-OpenShard = Callable[[int, bytes, bool], DatasetFile]
-"""Opens a file, given the number of the shard, its path, and whether its columns are needed in
-memory; raises FileFormatError if it is not as expected."""
+OpenShard = Callable[[int, bytes, bool, Reader | None], DatasetFile]
+"""Opens a file, given the number of the shard, its path, whether its columns are needed in memory,
+and a reader of it, if it is open already; raises FileFormatError if it is not as expected."""
 
 
 class Provider(ABC):
@@ -85,53 +89,88 @@ class CachedFiles(Provider):
         if not shard.digest:
             self.head(number)
             shard = self._shards[number]
-        held = self._hold(shard, need)
-        try:
-            return Opened(self._open_file(number, held.path, False), held)
-        except BaseException:
-            held.release()
-            raise
+        with _Download(shard) as download:
+            held = self._hold(shard, need, download)
+            try:
+                reader = download.reader_at(held.path)
+                return Opened(self._open_file(number, held.path, False, reader), held)
+            except BaseException:
+                held.release()
+                raise
 
     def head(self, number: int) -> Opened:
         """Open a file that is in the cache, or fetch all of it but its images."""
         shard = self._shards[number]
-        if not shard.digest:
-            held = self._cache.add(lambda path: self._first(number, path))
-        else:
-            held = self._head(shard)
-        try:
-            return _columns_only(self._open_file(number, held.path, True))
-        finally:
-            held.release()
+        with _Download(shard) as download:
+            if not shard.digest:
+                held = self._cache.add(lambda path: self._first(number, path, download))
+            else:
+                held = self._head(shard, download)
+            try:
+                reader = download.reader_at(held.path)
+                return _columns_only(self._open_file(number, held.path, True, reader))
+            finally:
+                held.release()
 
-    def _head(self, shard: Shard) -> Held:
+    def _head(self, shard: Shard, download: _Download) -> Held:
         """Return a file that is in the cache, or all of it but its images."""
         name = os.fsencode(shard.digest)
         if shard.file.nbytes <= _SMALL_NBYTES:
-            return self._hold(shard, lambda: Need.NOW)
+            return self._hold(shard, lambda: Need.NOW, download)
         return self._cache.find(name + WHOLE) or self._cache.hold(
-            name + HEAD,
-            0,
-            lambda path: fetch_head(shard.file, path, shard.digest),
-            lambda: Need.NOW,
+            name + HEAD, 0, partial(download.fetch, open_head), lambda: Need.NOW
         )
 
-    def _hold(self, shard: Shard, need: Callable[[], Need]) -> Held:
+    def _hold(self, shard: Shard, need: Callable[[], Need], download: _Download) -> Held:
         return self._cache.hold(
             os.fsencode(shard.digest) + WHOLE,
             shard.file.nbytes,
-            lambda path: fetch_whole(shard.file, path, shard.digest),
+            partial(download.fetch, open_whole),
             need,
         )
 
-    def _first(self, number: int, path: bytes) -> bytes:
+    def _first(self, number: int, path: bytes, download: _Download) -> bytes:
         """Fetch the head of a file whose digest is not known; return its name in the cache."""
-        shard = self._shards[number]
-        fetch_head(shard.file, path)
-        file = self._open_file(number, path, True)
-        digest = next(iter(file.values())).origin.digests[0]
-        self._shards[number] = Shard(shard.file, digest.hex())
-        return os.fsencode(digest.hex()) + HEAD
+        digest = download.fetch(open_head, path)
+        self._shards[number] = Shard(self._shards[number].file, digest)
+        return os.fsencode(digest) + HEAD
+
+
+class _Download(contextlib.AbstractContextManager["_Download"]):
+    """A file that is fetched if the cache does not have it, and then stays open until it is used.
+
+    To open it once more would take as long as to check a hundred rows.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._reader: Reader | None = None
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def fetch(self, open_copy: Callable[[RemoteFile, bytes, str], Reader], path: bytes) -> str:
+        """Fetch and check it with a function that returns it open; return its digest."""
+        self._close()
+        self._reader = open_copy(self._shard.file, path, self._shard.digest)
+        digest = self._reader.digest.hex()
+        if os.name == "nt":  # which refuses to rename a file that is open
+            self._close()
+        return digest
+
+    def reader_at(self, path: bytes) -> Reader | None:
+        """Return a reader of the file at a path, if that is the one that was fetched."""
+        reader = self._reader
+        if reader is None or not durable.is_named(reader.fd, path):
+            return None
+        reader.note_path(path)
+        self._reader = None  # it is closed by the one that opens the file
+        return reader
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
 def _columns_only(file: DatasetFile) -> Opened:
@@ -166,5 +205,6 @@ class RangedFiles(Provider):
         ) as folder:  # an open file is removed by its name only
             path = os.path.join(os.fsencode(folder), b"head.h5")
             shard = self._shards[number]
-            fetch_head(shard.file, path, shard.digest)
-            return Opened(self._open_file(number, path, True))
+            reader = open_head(shard.file, path, shard.digest)
+            reader.note_path(path)
+            return Opened(self._open_file(number, path, True, reader))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from helpers.s3server import S3Server
 
 import batchify
 from batchify.errors import FileAccessError, RemoteError
+from batchify.format import reader
 from batchify.loading import stored_array
 from batchify.loading.remote import fetching
 from batchify.loading.split import Split
@@ -40,6 +42,28 @@ def test_a_shard_is_fetched_once(s3: S3Server, local: Split, made: Path, tmp_pat
     assert same_rows(local, epoch(batchify.open(URL, cache=tmp_path / "kept")["train"], 2))
     assert s3.requests == [("GET", "/bucket/shards/manifest.json")]
     assert {path.suffix for path in (tmp_path / "kept").iterdir()} == {".h5"}
+
+
+def test_a_shard_that_was_checked_is_not_opened_again(
+    s3: S3Server, local: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the check opened is what rows are read from, under its name in the cache."""
+    opened: list[str] = []
+    real = reader._opened
+
+    def counted(path: bytes) -> Any:
+        opened.append(os.fsdecode(path))
+        return real(path)
+
+    monkeypatch.setattr(reader, "_opened", counted)
+    train = batchify.open(URL, cache=tmp_path / "kept")["train"]
+    opened.clear()
+    np.testing.assert_array_equal(train.images[12:30], local.images[12:30])
+    assert [path.endswith(".partial") for path in opened] == [True] * 3
+    kept = batchify.open(URL, cache=tmp_path / "kept")["train"]
+    opened.clear()
+    np.testing.assert_array_equal(kept.images[12:30], local.images[12:30])
+    assert [path.endswith(".h5") for path in opened] == [True] * 3
 
 
 def test_the_order_mixes_a_few_shards(s3: S3Server, local: Split, tmp_path: Path) -> None:
