@@ -257,11 +257,13 @@ def concatenate(splits: Iterable[SplitT]) -> SplitT:
     return _view(roots, compact(np.concatenate(rows)))
 
 
-def mismatch(one: SplitData, other: SplitData) -> str | None:
+def mismatch(one: SplitData, other: SplitData, names: tuple[str, str] | None = None) -> str | None:
     """Return how two splits differ in what parts of one split must share; None if they do not."""
-    names = [f"{each.name} of {each.origin.shown}" for each in (one, other)]
+    if names is None:
+        first, second = (f"{each.name} of {each.origin.shown}" for each in (one, other))
+        names = first, second
     if one.classes != other.classes:
-        return other_classes(names[0], names[1], one.classes, other.classes)
+        return other_classes(*names, one.classes, other.classes)
     expected = _kinds(other)
     for what, kind in _kinds(one).items():
         if kind != expected[what]:

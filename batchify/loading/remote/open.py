@@ -18,7 +18,7 @@ from batchify.common.paths import shown_url
 from batchify.errors import FileFormatError, OptionError
 from batchify.format.reader import Reader
 from batchify.format.shard_index import ShardIndex
-from batchify.loading.columns import KeptColumns, Paths, kept_kinds
+from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.remote.arrays import FileImages, RemoteColumn, RemoteImages, SmallColumn
@@ -30,6 +30,7 @@ from batchify.loading.remote.providers import CachedFiles, RangedFiles, Shard
 from batchify.loading.split import Split
 from batchify.loading.split_data import Statistics
 from batchify.loading.statistics import joined_statistics
+from batchify.loading.views import mismatch
 from batchify.storage.remote_file import RemoteFile
 
 OpenFile = Callable[[bytes, DecodeOverrides, RemoteFile | None, bool, Reader | None], DatasetFile]
@@ -107,11 +108,9 @@ class _Opener:
         for name, rows in self._listed[number].rows.items():
             if name not in found or len(found[name]) != rows:
                 raise FileFormatError(f"{file} does not have the rows that are listed")
-            if _kind(found[name]) != _kind(self.samples[name]):
-                raise FileFormatError(
-                    f"{name} of {file} has other classes, or another kind of images or labels, "
-                    "than the other files"
-                )
+            names = (f"{name} of {file}", f"{name} of the other files")
+            if reason := mismatch(found[name], self.samples[name], names):
+                raise FileFormatError(reason)
 
 
 class _RemoteDataset:
@@ -269,15 +268,6 @@ def _reopened(origin: Origin, cache: CacheOptions | None, open_file: OpenFile) -
     if origin.split not in file or file[origin.split].origin != origin:
         raise FileFormatError(f"{origin.shown} was rebuilt after it was opened; open it again")
     return file[origin.split]
-
-
-def _kind(split: Split) -> tuple[Any, ...]:
-    """Return what several files must share."""
-    labels = None if split.labels is None else (split.labels.dtype, split.labels.shape[1:])
-    return (
-        split.images.shape[1:], split.images.dtype, split.scale_factor, labels, split.class_mode,
-        split.classes, split.weights is None, kept_kinds(split.columns),
-    )  # fmt: skip
 
 
 def _of(name: str, get: Callable[[Split], NDArray[Any]], file: DatasetFile) -> NDArray[Any]:
