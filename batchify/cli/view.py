@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -11,6 +12,9 @@ from batchify.cli.help import Command, option
 from batchify.cli.next_steps import is_terminal
 from batchify.cli.output import echo
 from batchify.common.text import printable
+
+_STOPPED = 128 + signal.SIGINT
+_OTHER_PORT = " (its usual port is taken: marks of other times are not shown)"
 
 
 @click.command(cls=Command)
@@ -26,7 +30,8 @@ from batchify.common.text import printable
     default=None,
     help="Open the page in a browser.  [default: in a terminal]",
 )
-def view(file: str, port: int | None, browser: bool | None) -> None:
+@click.pass_context
+def view(context: click.Context, /, file: str, port: int | None, browser: bool | None) -> None:
     """Browse the rows of a file in a local page.
 
     OUT is a file, or a folder of shards, that `batchify build` made, or a URL. You browse rows by
@@ -40,15 +45,24 @@ def view(file: str, port: int | None, browser: bool | None) -> None:
         batchify view shards/ --no-browser
         batchify view out.h5 --port 8000
     """
-    with boundary():
-        from batchify.viewing.server import view as open_view
+    try:
+        with boundary():
+            _serve(file, port, browser)
+    except click.ClickException as error:
+        if error.exit_code != _STOPPED:
+            raise
+        context.exit(_STOPPED)  # the usual end of this command, and no error to tell
 
-        with open_view(file, port=port) as found:
-            where = "" if found.is_usual or port else " (marks of other times are at another port)"
-            echo(f"{printable(found.name)}: {found.url}{where}", always=True)
-            sys.stdout.flush()
-            if browser or (browser is None and is_terminal()):
-                import webbrowser
 
-                webbrowser.open(found.url)
-            found.serve()
+def _serve(file: str, port: int | None, browser: bool | None) -> None:
+    from batchify.viewing.server import view as open_view
+
+    with open_view(file, port=port) as found:
+        note = "" if found.is_usual or port is not None else _OTHER_PORT
+        echo(f"{printable(found.name)}: {found.url}{note}", always=True)
+        sys.stdout.flush()
+        if browser or (browser is None and is_terminal()):
+            import webbrowser
+
+            webbrowser.open(found.url)
+        found.serve()

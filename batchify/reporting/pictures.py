@@ -77,7 +77,8 @@ class Pictures(Closing):
             self._masks = StoredPixels(reader, split, "labels", file)
         self._range: tuple[float, float] | None = None
         if self.dtype != np.uint8:
-            self._range = _shown_range(reader, split, floats=self.dtype.kind == "f")
+            scale = self._rescale if self.dtype.kind == "f" else None
+            self._range = _shown_range(reader, split, scale)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -194,23 +195,30 @@ class Pictures(Closing):
         )
 
 
-def _shown_range(reader: Reader, split: str, *, floats: bool) -> tuple[float, float] | None:
+def _shown_range(reader: Reader, split: str, scale: float | None) -> tuple[float, float] | None:
     """Return the values to show as black and white, if those of `draw_pixels` would not do.
 
     Numbers of 32 bits have no usual range: black and white are three standard deviations below and
     above the mean of the split. 12-bit values in 16 bits would be almost black: white is the same.
+
+    Parameters
+    ----------
+    scale : float or None
+        What stored floats were multiplied by; None if values are whole numbers.
     """
     pieces = [piece for piece in reader.pieces(split, "source_flags") if len(piece)]
-    flag = choices.flag_bit("thirty_two_bit" if floats else "sixteen_bit")
-    found = [bool(flags & flag) for piece in pieces for flags in np.unique(piece).tolist()]
-    if not (any(found) if floats else found and all(found)):
+    every = {flags for piece in pieces for flags in np.unique(piece).tolist()}
+    wide, deep = map(choices.flag_bit, ("thirty_two_bit", "sixteen_bit"))
+    is_wide = scale is not None and any(flags & wide for flags in every)
+    if not is_wide and not (every and all(flags & deep for flags in every)):
         return None
     (mean, *_), (deviation, *_) = reader.channel_statistics(split)
     low, high = mean - 3 * deviation, mean + 3 * deviation
-    if not floats:
-        low, high = 0, high / float(reader.scale_factor(split) or 1)
-        if not 0 < high < _DEEPEST / 4:
+    if not is_wide:
+        stored = scale or float(reader.scale_factor(split) or 1)
+        if not 0 < high / stored < _DEEPEST / 4:
             return None
+        low, high = 0, high if scale else high / stored
     return (low, high) if np.isfinite(high - low) and low < high else None
 
 

@@ -425,7 +425,7 @@ function showFacts(found) {
   add("Path", bdi(found.path));
   add("SHA-256", element("span", { class: "mono" }, found.sha256));
   if (found.sourceSize.some(Boolean)) add("Image file", `${found.sourceSize[1]} × ${found.sourceSize[0]} pixels`);
-  add("Stored as", `${file.shape[1]} × ${file.shape[0]} × ${file.shape[2]} ${file.dtype}${file.isEncoded ? ", when read" : ""}`);
+  add(file.isEncoded ? "Read as" : "Stored as", `${file.shape[1]} × ${file.shape[0]} × ${file.shape[2]} ${file.dtype}`);
   add("Flags", found.flags.length ? found.flags.map((each) => each.replaceAll("_", " ")).join(", ") : "none");
   if (found.psnr !== undefined) add("PSNR", `${found.psnr} dB`);
   const parts = [list];

@@ -1,15 +1,20 @@
-"""Serves the page of `batchify view` from a thread; makes large files for it."""
+"""Serves the page of `batchify view` from a thread, asks it, and makes large files for it."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
+import io
+import json
 import os
 import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from batchify.building.planned_columns import write_planned_columns
 from batchify.dataset_options import SplitOptions
@@ -64,3 +69,41 @@ def write_many(path: Path, rows: int) -> None:
                 "source_flags": np.zeros(len(numbers), "<u2"),
             })  # fmt: skip
         write_checksums(name, writer)
+
+
+class Client:
+    """Asks a server, with its cookie."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.token = view.url.partition("token=")[2]
+        self.cookie = f"batchify-view-{view.port}={self.token}"
+
+    def ask(
+        self, path: str, *, method: str = "GET", body: str | None = None, **headers: str
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
+        """Return status, body and headers of an answer."""
+        given = {"Cookie": self.cookie} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        connection = http.client.HTTPConnection("127.0.0.1", self.view.port, timeout=20)
+        try:
+            connection.request(method, path, body, given)
+            response = connection.getresponse()
+            return response.status, response.read(), response.headers
+        finally:
+            connection.close()
+
+    def json(self, path: str) -> Any:
+        """Return what an answer holds."""
+        status, data, _ = self.ask(path)
+        assert status == 200, data
+        return json.loads(data)
+
+    def picture(self, path: str) -> Image.Image:
+        """Return the picture of an answer."""
+        status, data, headers = self.ask(path)
+        assert status == 200, data
+        found = Image.open(io.BytesIO(data))
+        assert headers["Content-Type"] == f"image/{str(found.format).lower()}"
+        return found

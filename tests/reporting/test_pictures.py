@@ -91,13 +91,16 @@ def test_floating_point_images_are_shown_around_their_mean(tmp_path: Path) -> No
     assert len(np.unique(pictures_of(path)[0])) == 1
 
 
-@pytest.mark.parametrize("store", ["decoded", "encoded"])
-def test_twelve_bits_in_sixteen_are_not_black(tmp_path: Path, store: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "store"),
+    [("uint16", "decoded"), ("uint16", "encoded"), ("float32", "decoded")],
+)
+def test_twelve_bits_in_sixteen_are_not_black(tmp_path: Path, dtype: str, store: str) -> None:
     """White is three standard deviations above the mean."""
     deep = np.random.RandomState(0).randint(0, 4096, (30, 40)).astype("<u2")
     save(tmp_path / "d" / "c" / "a.png", encoded(Image.fromarray(deep), "PNG"))
     path = build(
-        tmp_path / "d", tmp_path / "o.h5", color_mode="grayscale", dtype="uint16", store=store
+        tmp_path / "d", tmp_path / "o.h5", color_mode="grayscale", dtype=dtype, store=store
     )
     (shown,) = pictures_of(path)
     expected = deep * (255 / (deep.mean() + 3 * deep.std()))
