@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -132,6 +132,57 @@ def canonical_json(value: Any) -> str:
     import json  # the help of the command line does not need it
 
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def names_by_number(index: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return the names of a class index in the order of their numbers.
+
+    Parameters
+    ----------
+    index : Mapping
+        ``{"cat": 0, "dog": 1}``, as Keras' ``class_indices`` and torchvision's ``class_to_idx``;
+        ``{"0": "cat", "1": "dog"}``; or ``{"0": ["n02123045", "tabby"], …}``, as the
+        imagenet_class_index.json of Keras, whose first names are those of the folders.
+
+    Raises
+    ------
+    OptionError
+        If the numbers are not 0 to n - 1, each once.
+    """
+    pairs = []
+    for key, value in index.items():
+        if type(value) is int:
+            pairs.append((value, key))
+            continue
+        name = value[0] if isinstance(value, list | tuple) and value else value
+        number = int(key) if re.fullmatch("[0-9]{1,9}", str(key)) else -1
+        pairs.append((number, name))
+    numbers = {number for number, _ in pairs}
+    absent = [number for number in range(len(pairs)) if number not in numbers]
+    if absent:
+        raise OptionError(
+            f"a class index has the numbers 0 to n - 1, each once; of its {len(pairs):,} classes, "
+            f"none has the number {absent[0]}"
+        )
+    return tuple(name for _, name in sorted(pairs, key=lambda pair: pair[0]))
+
+
+def listed(option: str, names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names that are given as a sequence, or comma-separated in one string."""
+    if isinstance(names, str):
+        return tuple(name.strip() for name in names.split(","))
+    if isinstance(names, Mapping):
+        return names_by_number(names)
+    refuse_set(option, names)
+    if not isinstance(names, Iterable):
+        raise OptionError(f"{option} must be a list of names, or names with commas, not {names!r}")
+    return tuple(names)
+
+
+def refuse_set(option: str, values: object) -> None:
+    """Refuse a set, whose order is another one in the next process: labels would be, too."""
+    if isinstance(values, set | frozenset):
+        raise OptionError(f"{option} must be a list: a set has no order")
 
 
 @dataclass(frozen=True, slots=True)

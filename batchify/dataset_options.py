@@ -28,22 +28,6 @@ OPTIONAL_COLUMNS = ("split", "group", "weight")
 """Columns of a manifest with a special meaning, in addition to paths and labels."""
 
 
-def _listed(option: str, names: str | Iterable[str]) -> tuple[str, ...]:
-    """Return names that are given as a sequence, or comma-separated in one string."""
-    if isinstance(names, str):
-        return tuple(name.strip() for name in names.split(","))
-    _refuse_set(option, names)
-    if not isinstance(names, Iterable):
-        raise OptionError(f"{option} must be a list of names, or names with commas, not {names!r}")
-    return tuple(names)
-
-
-def _refuse_set(option: str, values: object) -> None:
-    """Refuse a set, whose order is another one in the next process: labels would be, too."""
-    if isinstance(values, set | frozenset):
-        raise OptionError(f"{option} must be a list: a set has no order")
-
-
 def _check_names(names: Sequence[str], one: str, many: str) -> None:
     """Refuse names that are empty or repeated, or too many to record."""
     if not all(isinstance(name, str) and name for name in names):
@@ -81,6 +65,7 @@ class DiscoverOptions(choices.ShortRepr):
         ``name`` (by code point, as Keras) or ``natural`` (``10`` after ``9``).
     classes : tuple of str
         The classes to take, in the order of their labels, as Keras' ``classes``; all by default.
+        Also a class index: ``{"cat": 0, "dog": 1}``.
     include : tuple of str
         Patterns as in a ``.gitignore`` file, relative to the dataset folder: only files that match
         one are taken.
@@ -118,7 +103,7 @@ class DiscoverOptions(choices.ShortRepr):
             check_flag(name.replace("_", " "), getattr(self, name))
         self._check_layout()
         check_choice("class order", self.class_order, choices.CLASS_ORDERS)
-        object.__setattr__(self, "classes", _listed("classes", self.classes))
+        object.__setattr__(self, "classes", choices.listed("classes", self.classes))
         _check_names(self.classes, "class", "classes")
         if self.classes and self.class_order != "name":
             raise OptionError("--classes sets the order of the classes; remove --class-order")
@@ -126,7 +111,9 @@ class DiscoverOptions(choices.ShortRepr):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         endings = self.extensions  # in any order
         endings = sorted(endings) if isinstance(endings, set | frozenset) else endings
-        cleaned = {name.strip().lower().lstrip(".") for name in _listed("extensions", endings)}
+        cleaned = {
+            name.strip().lower().lstrip(".") for name in choices.listed("extensions", endings)
+        }
         for name in cleaned:
             if not re.fullmatch(r"[^\s*?/\\,]{1,64}", name):
                 raise OptionError(
@@ -189,7 +176,7 @@ def file_ending(name: bytes) -> str:
 def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the patterns of an option, in git's form."""
     found = []
-    _refuse_set(name, patterns)
+    choices.refuse_set(name, patterns)
     if not isinstance(patterns, Iterable):
         raise OptionError(f"{name} must be a list of patterns, not {patterns!r}")
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
@@ -239,7 +226,9 @@ class ManifestOptions(choices.ShortRepr):
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fsdecode(self.path))
         for name in ("label_columns", "keep_columns"):
-            object.__setattr__(self, name, _listed(name.replace("_", " "), getattr(self, name)))
+            object.__setattr__(
+                self, name, choices.listed(name.replace("_", " "), getattr(self, name))
+            )
         check_choice("unlabelled", self.unlabelled, choices.UNLABELLED)
         _check_names(self.label_columns, "label column", "label columns")
         _check_names(self.keep_columns, "column to keep", "columns to keep")

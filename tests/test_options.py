@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -161,9 +161,10 @@ def test_keywords_command_and_groups_agree(tmp_path: Path, monkeypatch: pytest.M
     groups = {**get_type_hints(BuildOptions), "": BuildOptions, "manifest": ManifestOptions}
     for name, (group, field) in OPTION_HOMES.items():
         assert option_default(name) == defaults[name], name
-        if name != "manifest":
+        if name not in ("manifest", "classes"):
             kind = get_type_hints(groups[group])[field]
             assert types[name] == (Sequence[str] if kind == tuple[str, ...] else kind), name
+    assert types["classes"] == Sequence[str] | Mapping[str, int]
 
 
 @pytest.mark.parametrize("function", TAKE_OPTIONS, ids=lambda function: function.__name__)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchify.choices import names_by_number
 from batchify.common.text import printable
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class SomeOf(Names):
 
 
 class ClassNames(Names):
-    """Comma-separated names, or ``@FILE`` with one name per line."""
+    """Comma-separated names, or ``@FILE``: one name per line, or a class index in JSON."""
 
     name = "NAMES|@FILE"
 
@@ -89,13 +90,29 @@ class ClassNames(Names):
             return super().convert(value, param, ctx)
         try:
             with open(value[1:], encoding="utf-8-sig", errors="surrogateescape") as file:
+                if value.lower().endswith(".json"):
+                    return _class_index(file.read())
                 names = tuple(line.strip() for line in file if line.strip())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or error
             self.fail(f"{printable(value[1:])} cannot be read: {reason}", param, ctx)
         if not names:
             self.fail(f"{printable(value[1:])} lists no classes", param, ctx)
         return names
+
+
+def _class_index(text: str) -> tuple[str, ...]:
+    """Return the names in a JSON file, an index or a list; raise ValueError if it has none."""
+    import json  # rarely needed
+
+    found = json.loads(text)
+    if isinstance(found, dict):
+        found = names_by_number(found)
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
+        raise ValueError("it is neither a list of names nor names with their numbers")
+    if not found:
+        raise ValueError("it lists no classes")
+    return tuple(found)
 
 
 class Pattern(_PatternType):

@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Literal, TypedDict, TypeVar, get_args, get_type_hints
 
@@ -49,7 +49,7 @@ class OptionKeywords(TypedDict, total=False):
     shuffle: bool
     seed: int
     class_mode: choices.ClassMode
-    classes: Sequence[str]
+    classes: Sequence[str] | Mapping[str, int]
     class_order: choices.ClassOrder
     manifest: str | os.PathLike[str] | ManifestOptions | None
     path_column: str
@@ -83,7 +83,7 @@ class OptionKeywords(TypedDict, total=False):
 class LoaderKeywords(OptionKeywords, total=False):
     """The options of a `batchify.Loader`, with Keras' values for classes and class mode, too."""
 
-    classes: Sequence[str] | None  # type: ignore[misc]
+    classes: Sequence[str] | Mapping[str, int] | None  # type: ignore[misc]
     class_mode: choices.ClassMode | Literal["input"] | None  # type: ignore[misc]
 
 

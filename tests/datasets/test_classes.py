@@ -184,6 +184,52 @@ def test_some_classes_are_taken_in_the_order_listed(run: Run, animals: Path, lis
         assert len(file["train/labels"]) + len(file["validation/labels"]) == 6
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"dog": 3, "cat": 0, "bird": 2, "ant": 1},
+        {"0": "cat", "3": "dog", "2": "bird", "1": "ant"},
+        {"0": ["cat", "a cat"], "1": ["ant", "an ant"], "2": ["bird", "x"], "3": ["dog", "y"]},
+        ["cat", "ant", "bird", "dog"],
+    ],
+)
+def test_labels_are_the_numbers_of_a_class_index(run: Run, animals: Path, index: Any) -> None:
+    """In every form, also for classes without images; in Python, a mapping is one."""
+    (animals.parent / "index.json").write_text(json.dumps(index), "utf-8")
+    done = run("build", "animals", "out.h5", "--classes", "@index.json", "--target-size", "8")
+    assert done.returncode == 0, done.stderr
+    assert labels_of(animals.parent / "out.h5") == {"cat": 0, "bird": 2, "dog": 3}
+    with h5py.File(animals.parent / "out.h5") as file:
+        assert file.attrs["classes"].tolist() == [b"cat", b"ant", b"bird", b"dog"]
+    if isinstance(index, dict):
+        options: Any = {"classes": index}
+        assert DiscoverOptions(**options).classes == ("cat", "ant", "bird", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"cat": 0, "dog": 2}', "of its 2 classes, none has the number 1"),
+        ('{"cat": 0, "dog": 0}', "of its 2 classes, none has the number 1"),
+        ('{"cat": "a"}', "none has the number 0"),
+        ('{"0": 1.5}', "neither a list of names nor names with their numbers"),
+        ("[1, 2]", "neither a list of names nor names with their numbers"),
+        ("3", "neither a list of names nor names with their numbers"),
+        ("{}", "it lists no classes"),
+        ("{", "index.json cannot be read: Expecting"),
+        ("[" * 100_000, "index.json cannot be read"),
+    ],
+)
+def test_class_indexes_that_are_not_valid_are_refused(
+    run: Run, animals: Path, text: str, message: str
+) -> None:
+    """In a line that says what is wrong."""
+    (animals.parent / "index.json").write_text(text, "utf-8")
+    done = run("build", "animals", "out.h5", "--classes", "@index.json")
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
 def test_the_order_of_the_samples_follows_that_of_the_classes(animals: Path) -> None:
     """As in Keras, which walks the folders in the order of `classes`."""
     found = discover(animals, DiscoverOptions(classes=("dog", "bird")))
