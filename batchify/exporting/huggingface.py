@@ -19,7 +19,7 @@ AT_ONCE = 100
 """Most rows per group, as the library writes images: a reader loads a whole group for one row."""
 
 _GROUP_NBYTES = 32 << 20
-"""Bytes of images after which a group ends."""
+"""Bytes of images, masks and texts after which a group ends: what a writer has in memory."""
 
 _ARROW = {"int64": "int64", "float64": "float64", "bool": "bool_", "text": "string"}
 _VALUES = {"int64": "int64", "float64": "float64", "bool": "bool", "text": "string"}
@@ -107,7 +107,9 @@ def _groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     nbytes = 0
     for sample in samples:
         group.append(sample)
-        nbytes += len(sample.image)
+        nbytes += len(sample.image) + len(sample.path)
+        nbytes += len(sample.label) if isinstance(sample.label, bytes) else 0
+        nbytes += sum(len(each) for each in sample.columns.values() if isinstance(each, str))
         if len(group) == AT_ONCE or nbytes >= _GROUP_NBYTES:
             yield group
             group, nbytes = [], 0

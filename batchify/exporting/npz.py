@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from batchify.common import durable
 from batchify.exporting.huggingface import column_name
+from batchify.loading.columns import kept_kinds
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.split import Split
 
@@ -34,7 +35,7 @@ def write_npz(path: bytes, file: DatasetFile, report: Callable[[str, int], None]
 
     Notes
     -----
-    Memory: some MiB of rows, and all values of a column of --keep-columns.
+    Memory: some MiB of rows.
     """
     try:
         with open(path, "wb") as raw:
@@ -62,18 +63,27 @@ def _arrays(name: str, split: Split) -> Iterator[_Array]:
     for prefix, column in columns.items():
         if column is not None:
             yield f"{prefix}_{name}", column.dtype, column.shape, _rows(column)
-    widths = (len(path) for piece in _texts(split) for path in piece)
-    dtype = np.dtype(f"U{max(widths, default=0) or 1}")
+    dtype = _text_dtype(_texts(split))
     paths = (np.array(piece, dtype) for piece in _texts(split))
     yield f"paths_{name}", dtype, (len(split),), paths
     taken = [*columns, "paths"]
-    for kept in split.columns:
-        values: NDArray[Any] = split.columns[kept]
-        if values.dtype.kind == "O":
-            values = np.array(values.tolist(), "U")
+    for kept, kind in kept_kinds(split.columns).items():
         label = column_name(kept, taken)
         taken.append(label)
-        yield f"{label}_{name}", values.dtype, values.shape, iter([values])
+        dtype = np.dtype(kind) if kind != "text" else _text_dtype(_kept(split, kept))
+        values = (np.array(piece, dtype) for piece in _kept(split, kept))
+        yield f"{label}_{name}", dtype, (len(split),), values
+
+
+def _kept(split: Split, name: str) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(split), _MOST_ROWS):
+        yield split.columns.rows(name, start, min(start + _MOST_ROWS, len(split)))
+
+
+def _text_dtype(pieces: Iterable[Iterable[str]]) -> np.dtype[Any]:
+    """Return the dtype of an array for the longest of some texts."""
+    widths = (len(text) for piece in pieces for text in piece)
+    return np.dtype(f"U{max(widths, default=0) or 1}")
 
 
 def _rows(column: Any) -> Iterator[NDArray[Any]]:

@@ -16,6 +16,7 @@ from batchify.common.text import printable
 from batchify.decoding.pil_image import as_pil_image
 from batchify.errors import OptionError
 from batchify.exporting.endings import ending_of
+from batchify.loading.columns import kept_kinds
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.split import Split
 
@@ -76,6 +77,10 @@ class Contents:
         The dtype of each column of --keep-columns: int64, float64, bool or text.
     is_encoded : bool
         The file stores image files.
+    image_shape : tuple of int
+        (H, W, C) of the images as they are read.
+    dtype : str
+        Their dtype.
     unlabelled : frozenset of str
         The splits without labels.
     """
@@ -86,6 +91,8 @@ class Contents:
     has_weights: bool
     columns: Mapping[str, str]
     is_encoded: bool
+    image_shape: tuple[int, int, int]
+    dtype: str
     unlabelled: frozenset[str]
 
 
@@ -97,17 +104,16 @@ def find_contents(file: DatasetFile) -> Contents:
     if labeled is not None and labeled.labels is not None:
         kind = _label_kind(labeled)
         numbers = int(np.prod(labeled.labels.shape[1:2], dtype=int)) if kind == "numbers" else 0
-    columns = {}
-    for name in splits[0].columns:
-        values = splits[0].columns[name]
-        columns[name] = "text" if values.dtype.kind == "O" else values.dtype.name
+    height, width, channels = splits[0].images.shape[1:]
     return Contents(
         kind,
         file.classes,
         numbers,
         any(split.weights is not None for split in splits),
-        columns,
+        kept_kinds(splits[0].columns),
         any(map(stores_files, splits)),
+        (height, width, channels),
+        splits[0].images.dtype.name,
         frozenset(name for name, split in file.items() if split.labels is None),
     )
 
@@ -181,10 +187,9 @@ def read_samples(
 
     Notes
     -----
-    Memory: some MiB of rows, and all values of the columns of --keep-columns.
+    Memory: some MiB of rows.
     """
     are_files = stores_files(split)
-    kept = dict(split.columns.items())
     row_nbytes = split.images.dtype.itemsize * math.prod(split.images.shape[1:])
     at_once = max(1, min(_MOST_ROWS, _BATCH_NBYTES // row_nbytes))
     for first in range(start, stop, at_once):
@@ -194,6 +199,7 @@ def read_samples(
         labels = None if split.labels is None else np.asarray(split.labels[rows])
         weights = None if split.weights is None else np.asarray(split.weights[rows])
         paths = list(split.paths[rows])
+        kept = {name: split.columns.rows(name, rows.start, rows.stop) for name in split.columns}
         for i, path in enumerate(paths):
             row = first + i
             mark(row - start)
@@ -209,7 +215,7 @@ def read_samples(
                 None if labels is None else _plain_label(split, labels[i]),
                 path,
                 None if weights is None else float(weights[i]),
-                {name: _plain(values[row]) for name, values in kept.items()},
+                {name: _plain(values[i]) for name, values in kept.items()},
             )
 
 

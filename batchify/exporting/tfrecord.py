@@ -15,6 +15,7 @@ from batchify.exporting.crc32c import crc32c
 from batchify.exporting.huggingface import column_name
 from batchify.exporting.layout import Format, Piece, WrittenFile, write_shard
 from batchify.exporting.rows import Contents, Sample, utf8_text
+from batchify.exporting.tfds import UNLABELLED, write_tfds
 from batchify.exporting.webdataset import write_classes
 
 _BYTES, _FLOATS, _INTS = 1, 2, 3
@@ -22,7 +23,7 @@ _BYTES, _FLOATS, _INTS = 1, 2, 3
 
 
 class TFRecord(Format):
-    """A TFRecord file per shard, and the names of the classes in ``classes.txt``."""
+    """A TFRecord file per shard, and what TFDS needs to read them."""
 
     def __init__(self, contents: Contents) -> None:
         super().__init__(contents)
@@ -50,6 +51,8 @@ class TFRecord(Format):
         yield "image/filename", utf8_text(sample.path)
         if sample.label is not None:
             yield "label", sample.label
+        elif self.contents.label == "class":
+            yield "label", UNLABELLED
         if sample.weight is not None:
             yield "weight", sample.weight
         for name, value in sample.columns.items():
@@ -58,11 +61,12 @@ class TFRecord(Format):
     def finish(
         self,
         folder: bytes,
-        written: Mapping[str, list[list[WrittenFile]]],  # noqa: ARG002
-        rows: Mapping[str, list[int]],  # noqa: ARG002
+        written: Mapping[str, list[list[WrittenFile]]],
+        rows: Mapping[str, list[int]],
     ) -> None:
-        """Write the names of the classes."""
+        """Write the names of the classes, and the description of the features for TFDS."""
         write_classes(folder, self.contents.classes)
+        write_tfds(folder, self.contents, self._kept, written, rows)
 
 
 def _checksum(data: bytes) -> bytes:

@@ -96,12 +96,21 @@ class KeptColumns(Mapping[str, NDArray[Any]]):
             if name not in self.stored:
                 there = ", ".join(self.stored) or "none"
                 raise KeyError(f"there is no column {name!r}, only {there} (see --keep-columns)")
-            values = joined_rows(self.stored[name], self._selected)
-            if values.dtype.kind == "S":
-                texts = [text.decode("utf-8", "replace") for text in values.tolist()]
-                values = np.array(texts, object)
-            self._found[name] = values
+            self._found[name] = _texts(joined_rows(self.stored[name], self._selected))
         return self._found[name]
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return adjacent rows of a column, without keeping the others in memory."""
+        if self._selected is not None:
+            return self[name][start:stop]
+        parts: list[NDArray[Any]] = []
+        first = 0
+        for stored in self.stored[name]:
+            begin, end = max(start - first, 0), min(stop - first, len(stored))
+            if begin < end or not parts:
+                parts.append(stored[begin:end])
+            first += len(stored)
+        return _texts(np.concatenate(parts))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.stored)
@@ -112,6 +121,13 @@ class KeptColumns(Mapping[str, NDArray[Any]]):
     def __repr__(self) -> str:
         kinds = [f"{printable(name)} ({kind})" for name, kind in kept_kinds(self).items()]
         return f"<columns: {', '.join(kinds) or 'none'}>"
+
+
+def _texts(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a column as it is read: texts as str objects."""
+    if values.dtype.kind != "S":
+        return values
+    return np.array([text.decode("utf-8", "replace") for text in values.tolist()], object)
 
 
 class ColumnsByName(Mapping[str, NDArray[Any]]):

@@ -145,11 +145,23 @@ def test_labels_weights_and_columns_have_their_place(tmp_path: Path) -> None:
         assert arrays["site_train"].tolist() == sites
         assert arrays["weights_train"].tolist() == weights
         np.testing.assert_array_equal(arrays["y_train"], labels)
+        features = json.loads((made["tfrecord"] / "features.json").read_text())
+        found = {
+            name: each["pythonClassName"].rpartition(".")[2]
+            for name, each in features["featuresDict"]["features"].items()
+        }
+        assert found == {
+            "image": "Image", "image/filename": "Text", "weight": "Scalar", "site": "Text",
+            "path_": "Scalar", "label": "Image" if kind == "mask" else "Tensor",
+        }  # fmt: skip
+        info = json.loads((made["tfrecord"] / "dataset_info.json").read_text())
+        lengths = {each["name"]: each["shardLengths"] for each in info["splits"]}
+        assert lengths == {"train": ["7"], "validation": ["1"]}
         if kind == "mask":
             masks = [more["mask.png"] for _, more in read_tars(made["webdataset"], "train")]
             for files in (masks, [row["label"]["bytes"] for row in table_rows]):
-                found = [np.asarray(Image.open(io.BytesIO(each))) for each in files]
-                np.testing.assert_array_equal(found, labels)
+                drawn = [np.asarray(Image.open(io.BytesIO(each))) for each in files]
+                np.testing.assert_array_equal(drawn, labels)
         else:
             assert [fact["label"] for fact in facts] == labels.tolist()
             assert [row["label"] for row in table_rows] == labels.tolist()
@@ -217,6 +229,10 @@ def test_a_split_may_be_empty_or_without_labels(tmp_path: Path, name: ExportForm
         assert os.listdir(target / "test") == ["c.png"]
     elif name == "webdataset":
         assert [list(more) for _, more in read_tars(target, "test")] == [["json"]]
+    elif name == "tfrecord":
+        info = json.loads((target / "dataset_info.json").read_text())
+        assert [each["name"] for each in info["splits"]] == ["train", "test"]
+        assert (target / "label.labels.txt").read_text() == "cat\ndog\n"
     elif name == "parquet":
         assert sorted(os.listdir(tmp_path)) == ["data", "out.h5", "target"]
         assert parquet.read_table(target / "test-00000.parquet")["label"].to_pylist() == [None]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.drawing import draw_dataset
+from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.frameworks import framework
 from helpers.tabled import listed, write_table
 from PIL import Image
@@ -188,3 +188,72 @@ def test_tensorflow_reads_tfrecords(exported: Any) -> None:
         )  # fmt: skip
         assert split.weights is not None
         assert [float(sample["weight"]) for sample in samples] == split.weights.tolist()
+
+
+@pytest.mark.tensorflow
+def test_tfds_reads_tfrecords(exported: Any) -> None:
+    """As image files and decoded, with the names of the classes, in order."""
+    tfds = framework("tensorflow_datasets")
+    file, export = exported
+    builder = tfds.builder_from_directory(str(export("tfrecord")))
+    assert builder.info.supervised_keys == ("image", "label")
+    for name, split in file.items():
+        assert builder.info.splits[name].num_examples == len(split)
+        assert builder.info.features["label"].names == list(split.classes)
+        for decoders in ({"image": tfds.decode.SkipDecoding()}, None):
+            data = tfds.as_numpy(builder.as_dataset(split=name, decoders=decoders))
+            if decoders is None and builder.info.features["image"].shape[0] is None:
+                assert [each["image"].shape for each in data] == [(100, 150, 3)] * len(split)
+                continue  # the decoder of TensorFlow makes slightly other pixels of JPEGs
+            assert_same(
+                split,
+                (
+                    (s["image"], s["label"], s["image/filename"].decode(), s["site"])
+                    for s in data
+                ),
+            )  # fmt: skip
+
+
+@pytest.mark.tensorflow
+def test_tfds_reads_other_labels(tmp_path: Path) -> None:
+    """Numbers, several labels, masks, deep pixels; and a split without labels."""
+    tfds = framework("tensorflow_datasets")
+    photos = draw_dataset(tmp_path / "photos", {"a": 4, "b": 4}, format_name="PNG")
+    rows: list[dict[str, Any]] = []
+    for i, path in enumerate(listed(photos)):
+        save(photos / "masks" / f"{i}.png", encoded(photo(40, 30, seed=i, mode="L"), "PNG"))
+        rows.append({"path": path, "label": path[0], "red": i % 2, "big": int(i > 3), "x": i / 8,
+                     "mask": f"masks/{i}.png", "text": f"é{i}", "odd": bool(i % 2)})  # fmt: skip
+    table = write_table(tmp_path / "rows.parquet", rows)
+    cases: dict[str, Any] = {
+        "multilabel": {"class_mode": "multilabel", "label_columns": ["red", "big"]},
+        "regression": {"class_mode": "regression", "label_columns": ["x"]},
+        "mask": {"class_mode": "mask", "label_columns": ["mask"]},
+        "none": {"class_mode": "none"},
+        "deep": {"color_mode": "grayscale", "dtype": "uint16"},
+    }
+    kept = ["text", "odd"]
+    for name, options in cases.items():
+        batchify.build(
+            photos, tmp_path / name, manifest=table, keep_columns=kept, target_size=(12, 10),
+            **options,
+        )  # fmt: skip
+    for path in ("train/cat/a.png", "test/c.png"):
+        save(tmp_path / "data" / path, encoded(photo(20, 20), "PNG"))
+    batchify.build(tmp_path / "data", tmp_path / "unlabelled", validation_split=0.0)
+    for name in [*cases, "unlabelled"]:
+        target = tmp_path / f"{name}-records"
+        batchify.export(tmp_path / name, target, format="tfrecord", workers=1)
+        builder = tfds.builder_from_directory(str(target))
+        with batchify.open(tmp_path / name) as file:
+            for split in filter(len, file.values()):
+                data = list(tfds.as_numpy(builder.as_dataset(split=split.name)))
+                found = np.stack([each["image"] for each in data])
+                np.testing.assert_array_equal(found, split.images)
+                labels = [each.get("label", -1) for each in data]
+                expected = [-1] * len(split) if split.labels is None else np.asarray(split.labels)
+                np.testing.assert_array_equal(np.reshape(labels, np.shape(expected)), expected)
+                for column in split.columns:
+                    values = [each[column] for each in data]
+                    texts = [v.decode() if isinstance(v, bytes) else v for v in values]
+                    assert texts == split.columns[column].tolist()
