@@ -317,6 +317,10 @@ UNLABELLED: tuple[str, ...] = get_args(Unlabelled)
 MAX_KEPT = 128
 """Most further columns of a manifest in a file."""
 
+MAX_NEAR_DISTANCE = 8
+"""Most bits in which the perceptual hashes of near duplicates may differ; beyond it, images that
+have nothing in common are often as near."""
+
 APPEARANCE = {
     "phash": "<u8", "brightness_p5": "<f4", "brightness_p99": "<f4", "sharpness": "<f4",
     "entropy": "<f4", "mean_red": "|u1", "mean_green": "|u1", "mean_blue": "|u1",

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Unpack
 
-from batchify.checking import classes, image_loss, leaks, looks
+from batchify.checking import classes, image_loss, leaks, looks, near
 from batchify.checking.facts import Facts, folder_facts, shard_facts, stored_facts
 from batchify.checking.findings import (
     CHECK_CODES,
@@ -42,6 +42,8 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
     "leak": leaks.find_leaks,
     "label-conflict": leaks.find_label_conflicts,
     "duplicate": leaks.find_duplicates,
+    "near-leak": near.find_near_leaks,
+    "near-duplicate": near.find_near_duplicates,
     "group-leak": leaks.find_group_leaks,
     "linked-class": classes.find_linked,
     "empty-split": classes.find_empty_splits,
@@ -71,6 +73,12 @@ CHECKS: dict[str, Callable[[Facts, CheckLimits], Iterator[Found]]] = {
 
 To add a check, write a function and add it here and to `findings.CHECK_CODES`.
 """
+
+_OF_APPEARANCE = {"near-leak", "near-duplicate", "dark", "bright", "blurry", "low-information"}
+_NO_APPEARANCE_NOTE = (
+    "images that look alike, and dark, bright or blurry ones, were not looked for: build with "
+    "--appearance"
+)
 
 
 @shows_options
@@ -142,6 +150,8 @@ def check(
             facts = stored_facts(lifetime.enter_context(Reader(copy)))
         problems = find_problems(facts, limits, ignored)
     notes = () if "damaged" in ignored else facts.notes
+    if not ignored >= _OF_APPEARANCE and not near.has_hashes(facts):
+        notes += (_NO_APPEARANCE_NOTE,)
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict, notes)
 
 

@@ -100,6 +100,8 @@ class Facts:
         The dataset itself says which image is in which split: its folders, or its manifest.
     notes : tuple of str
         What was not looked for, and why.
+    near : dict of int to Repeated
+        Images that look alike, by the distance that was asked for; see `checking.near`.
     """
 
     classes: tuple[bytes, ...]
@@ -116,6 +118,7 @@ class Facts:
     has_splits: bool = False
     damaged: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    near: dict[int, Repeated] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
@@ -299,10 +302,7 @@ def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
         np.concatenate([part.flags for part in parts]),
         paths,
         np.concatenate(psnr) if psnr else None,
-        {
-            name: np.concatenate([part.appearance[name] for part in parts])
-            for name in parts[0].appearance
-        },
+        {k: np.concatenate([part.appearance[k] for part in parts]) for k in parts[0].appearance},
     )
 
 

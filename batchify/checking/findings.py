@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchify._version import JSON_VERSION
-from batchify.choices import Limit, check_at_least, check_pattern, check_positive
+from batchify.choices import MAX_NEAR_DISTANCE, Limit, check_at_least, check_pattern, check_positive
 from batchify.common.text import plural, printable
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
@@ -39,6 +39,8 @@ class Finding:
     row : int, or None
     path : bytes
         Path of the image file; empty if there is none.
+    other : tuple of (str, int), or None
+        Split and row of the image that it looks like.
     """
 
     code: str
@@ -46,6 +48,7 @@ class Finding:
     split: str = ""
     row: int | None = None
     path: bytes = b""
+    other: tuple[str, int] | None = None
 
     @property
     def where(self) -> str:
@@ -125,8 +128,11 @@ THRESHOLDS = {
     "odd-size": 3.0,
     "odd-aspect-ratio": 0.35,
     "class-outlier": 3.0,
+    "near-leak": 4.0,
+    "near-duplicate": 4.0,
 }
-"""The thresholds of notices, by code; see the page `check` of the documentation."""
+"""The thresholds of images that look unusual or alike, by code; see the page `check` of the
+documentation."""
 
 CHECK_CODES = {
     "unreadable": Code("error", "fix or remove them, or build with --on-error skip"),
@@ -138,6 +144,11 @@ CHECK_CODES = {
         "error",
         "remove the copies, or build with --split stratified --group-duplicates",
         split_advice="remove the copies from all splits but one",
+    ),
+    "near-leak": Code(
+        "warning",
+        "look at them, and remove those that are copies",
+        split_advice="move images that look alike into one split, or remove them",
     ),
     "group-leak": Code(
         "error",
@@ -171,9 +182,11 @@ CHECK_CODES = {
         "warning", "build with a higher --quality, or with --store png, which loses nothing"
     ),
     "upscaled": Code("warning", "build with a smaller --target-size, or remove them"),
+    "near-duplicate": Code("notice", "remove them, or let them count several times"),
     **{
         code: Code("notice", "look at them, and exclude those that are wrong")
         for code in THRESHOLDS
+        if not code.startswith("near-")
     },
 }
 """Severity and advice of each code; `batchify.checking.check.CHECKS` has the checks."""
@@ -202,7 +215,7 @@ class CheckLimits:
     group_by : str
         A regular expression: rows whose paths match with the same first group must be in one split.
     thresholds : Mapping of str to float
-        Thresholds of notices, instead of `THRESHOLDS`, by code.
+        Thresholds instead of `THRESHOLDS`, by code.
     """
 
     max_imbalance: float | None = None
@@ -229,9 +242,14 @@ class CheckLimits:
             if code not in THRESHOLDS:
                 raise OptionError(f"{code!r} has no threshold, only {', '.join(THRESHOLDS)}")
             check_positive(f"threshold of {code}", value)
+            if code.startswith("near-") and value not in range(1, MAX_NEAR_DISTANCE + 1):
+                raise OptionError(
+                    f"threshold of {code} must be a whole number of 1 to {MAX_NEAR_DISTANCE} bits, "
+                    f"not {value:g}"
+                )
 
     def threshold(self, code: str) -> float:
-        """Return the threshold of a notice, a key of `THRESHOLDS`."""
+        """Return a threshold, given a key of `THRESHOLDS`."""
         return self.thresholds.get(code, THRESHOLDS[code])
 
 

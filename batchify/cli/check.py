@@ -108,7 +108,7 @@ def _of_build() -> Iterator[Option]:
     type=Thresholds(),
     default="",
     metavar="CODE=N,…",
-    help="Other thresholds of notices: odd-size=4. Exceeding them is an error.",
+    help="Other thresholds of images: near-leak=6. Exceeding them is an error.",
 )
 @option(
     "--ignore",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from batchify.common.text import plural, printable
 from batchify.errors import ResumeError
+from batchify.planning.groups import long_runs
 
 if TYPE_CHECKING:
     from batchify.format.reader import Reader
@@ -156,11 +157,27 @@ def find_repeats(digests: Digests) -> Repeated:
     sizes = np.diff(np.append(heads, len(numbers)))
     is_repeat = sizes > 1
     is_repeat[is_repeat] = all_rows.words(numbers[heads[is_repeat]]).any(axis=1)
-    by_first = np.argsort(numbers[heads[is_repeat]])
-    heads, sizes = heads[is_repeat][by_first], sizes[is_repeat][by_first]
-    cuts = np.append(0, np.cumsum(sizes))
-    numbers = numbers[np.repeat(heads - cuts[:-1], sizes) + np.arange(cuts[-1])]
-    return Repeated(splits, *all_rows.locate(numbers), cuts)
+    return all_rows.repeated(splits, numbers, heads[is_repeat], sizes[is_repeat])
+
+
+def grouped_rows(
+    digests: Digests, numbers: NDArray[np.int64], groups: NDArray[np.int32]
+) -> Repeated:
+    """Return the groups of several rows, in the order of their first row.
+
+    Parameters
+    ----------
+    digests : dict of str to ndarray, shape (n, 8 * k)
+        Those of all rows of each split.
+    numbers : ndarray of int64, shape (m,)
+        Some rows, ascending, counted from the first split on.
+    groups : ndarray of int32, shape (m,)
+        A number for each of them, the same for those of a group.
+    """
+    order = np.argsort(groups, kind="stable")
+    starts, stops = long_runs(groups[order])
+    all_rows = _AllRows(digests)
+    return all_rows.repeated(list(digests), numbers[order], starts, stops - starts)
 
 
 class _AllRows:
@@ -179,6 +196,20 @@ class _AllRows:
         """Return the split of each row, by its number, and its row there."""
         split_numbers = (np.searchsorted(self._starts, numbers, "right") - 1).astype(np.int8)
         return split_numbers, numbers - self._starts[split_numbers]
+
+    def repeated(
+        self,
+        splits: list[str],
+        numbers: NDArray[np.int64],
+        heads: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+    ) -> Repeated:
+        """Return images, given where the rows of each begin among `numbers`, and how many."""
+        by_first = np.argsort(numbers[heads])
+        heads, sizes = heads[by_first], sizes[by_first]
+        cuts = np.append(0, np.cumsum(sizes))
+        numbers = numbers[np.repeat(heads - cuts[:-1], sizes) + np.arange(cuts[-1])]
+        return Repeated(splits, *self.locate(numbers), cuts)
 
     def words(self, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return some hashes as words of 8 bytes, shape (n, words)."""

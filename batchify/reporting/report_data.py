@@ -152,15 +152,18 @@ ROWS_SHOWN = 6
 UNUSUAL_SHOWN = 6
 """How many images of a notice are shown."""
 
+NEAR = ("near-leak", "near-duplicate")
+
 _SECTIONS = {
+    **dict.fromkeys(THRESHOLDS, "unusual"),
     **dict.fromkeys(("leak", "group-leak", "label-conflict", "duplicate"), "duplicates"),
+    **dict.fromkeys(NEAR, "duplicates"),
     **dict.fromkeys(
         ("empty-class", "missing-class", "similar-classes", "tiny-class", "imbalance"), "classes"
     ),
     "empty-split": "splits",
     "skipped": "skipped",
     "ignored": "skipped",
-    **dict.fromkeys(THRESHOLDS, "unusual"),
 }
 """The section of the page that a problem belongs to, by its code; the others are of sources."""
 
@@ -240,6 +243,20 @@ class Unusual:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookalikes:
+    """Images that look like others.
+
+    Parameters
+    ----------
+    pairs : tuple of (Picture, Picture)
+        Those of the first examples of the problem, and what they look like.
+    """
+
+    problem: Problem
+    pairs: tuple[tuple[Picture, Picture], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dossier:
     """Everything that a page shows about a file.
 
@@ -257,6 +274,8 @@ class Dossier:
         What `batchify check` finds, with few examples.
     unusual : tuple of Unusual
         Those of the problems that are about unusual images.
+    near : tuple of Lookalikes
+        Those of the problems that are about near duplicates.
     """
 
     name: bytes
@@ -269,6 +288,7 @@ class Dossier:
     command: str
     problems: tuple[Problem, ...]
     unusual: tuple[Unusual, ...]
+    near: tuple[Lookalikes, ...] = ()
 
     @property
     def damaged(self) -> int:
@@ -277,6 +297,7 @@ class Dossier:
         shown = [picture for gallery in self.galleries for picture in gallery.pictures]
         shown += [image.picture for image in repeated]
         shown += [picture for each in self.unusual for picture in each.pictures]
+        shown += [picture for each in self.near for pair in each.pairs for picture in pair]
         return len({(picture.split, picture.row) for picture in shown if picture.damaged})
 
 
@@ -293,6 +314,7 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
     with Album(reader) as album:
         repeats = _repeats(reader, facts, album)
         unusual = tuple(_unusual(each, facts, album) for each in problems if is_unusual(each))
+        near = tuple(_lookalikes(each, facts, album) for each in problems if each.code in NEAR)
         galleries = tuple(
             album.gallery(split.name, _classes_of(split.class_counts), seed)
             for split in summary.splits
@@ -308,6 +330,7 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
         command=build_command(summary.config, skipped=bool(summary.skipped)),
         problems=problems,
         unusual=unusual,
+        near=near,
     )
 
 
@@ -318,6 +341,18 @@ def _classes_of(class_counts: Sequence[int] | None) -> int | None:
 def _unusual(problem: Problem, facts: Facts, album: Album) -> Unusual:
     rows = [(each.split, each.row) for each in problem.examples if each.row is not None]
     return Unusual(problem, tuple(album.picture(*row, facts.class_of(*row)) for row in rows))
+
+
+def _lookalikes(problem: Problem, facts: Facts, album: Album) -> Lookalikes:
+    def picture(split: str, row: int) -> Picture:
+        return album.picture(split, row, facts.class_of(split, row))
+
+    pairs = [
+        (picture(each.split, each.row), picture(*each.other))
+        for each in problem.examples
+        if each.row is not None and each.other is not None
+    ]
+    return Lookalikes(problem, tuple(pairs))
 
 
 def _repeats(reader: Reader, facts: Facts, album: Album) -> Repeats:

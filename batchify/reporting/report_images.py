@@ -22,6 +22,7 @@ from batchify.reporting.html import (
 from batchify.reporting.report_data import (
     Dossier,
     Gallery,
+    Lookalikes,
     Picture,
     RepeatedImage,
     section_of,
@@ -30,6 +31,12 @@ from batchify.reporting.report_data import (
 
 _CAPTION_LENGTH = 24
 """The most characters of a path below a picture; its title and `alt` have the whole path."""
+
+
+_NEAR_TITLES = {
+    "near-leak": "Look alike, in several splits",
+    "near-duplicate": "Look alike, within a split",
+}
 
 
 def galleries(dossier: Dossier) -> Html:
@@ -56,7 +63,18 @@ def repeats(dossier: Dossier) -> Html:
         if total > len(shown):
             parts.append(paragraph(f"… and {plural(total - len(shown), 'image')} more.", "note"))
     text = "Exact duplicates: sources with the same bytes, by SHA-256."
-    return join([*parts, paragraph(text, "note")])
+    return join([*parts, paragraph(text, "note"), *map(_lookalikes, dossier.near)])
+
+
+def _lookalikes(near: Lookalikes) -> Html:
+    """Return pairs of images that look alike, side by side."""
+    pairs = [
+        tag("li", *(_figure(picture, f"{picture.split} row {picture.row:,}") for picture in pair))
+        for pair in near.pairs
+    ]
+    head = tag("h3", _NEAR_TITLES[near.problem.code])
+    text = "Near duplicates: perceptual hashes that differ in few bits. batchify check lists all."
+    return join([head, paragraph(text, "note"), tag("ul", *pairs, class_="pairs")])
 
 
 def _repeat_verdicts(dossier: Dossier) -> list[Html]:
