@@ -55,6 +55,8 @@ _MOST_NBYTES = 16 << 20
 _MOST_CLASSES = 5000
 _SHOWN_COPIES = 24
 _TEXT_LENGTH = 1000
+_LAYOUTS = ("classes", "splits", "flat")
+"""Layouts of datasets whose files can be excluded by their paths."""
 
 _RULES = Map([
     Rule("/", endpoint="page", methods=["GET"]),
@@ -160,6 +162,7 @@ class App:
             "labelColumns": [] if catalog.has_classes else names,
             "classMode": catalog.class_mode,
             "isEncoded": catalog.is_encoded,
+            "isOfFiles": catalog.config.get("layout") in _LAYOUTS,
             "dtype": catalog.dtype,
             "shape": catalog.facts.image_shape,
             "command": build_command(catalog.config, skipped=bool(catalog.facts.skipped)),
@@ -235,6 +238,7 @@ class App:
             ],
             "copies": [self._brief(n) for n in copies[:_SHOWN_COPIES].tolist()],
             "moreCopies": max(0, len(copies) - _SHOWN_COPIES),
+            "alike": [{**self._brief(n), "bits": bits} for n, bits in catalog.find_alike(number)],
             "hasMask": catalog.class_mode == "mask" and facts_have_labels(catalog, split),
             "columns": [[printable(name), _shown(value)] for name, value in values.items()],
         }

@@ -31,6 +31,8 @@ Numbers = NDArray[np.int64]
 LocalPath = str | bytes | os.PathLike[str]
 
 _KEPT_QUERIES = 8
+_MOST_BITS, _MOST_ALIKE = 10, 12
+_BITS_SET = np.array([number.bit_count() for number in range(256)], np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,35 @@ class Catalog(Closing):
             found.append(rows + self.splits[name].start)
         others: Numbers = np.concatenate(found)
         return np.setdiff1d(others, number, assume_unique=True)
+
+    def find_alike(self, number: int) -> list[tuple[int, int]]:
+        """Return the rows whose image looks most like that of a row, by their perceptual hashes.
+
+        Returns
+        -------
+        list of (int, int)
+            Rows with other bytes, and how many of 64 bits differ: at most 10 bits, the fewest
+            first, at most 12 rows. None if the file has no hashes.
+        """
+        split, row = self.locate(number)
+        hashes = {
+            name: each.appearance["phash"]
+            for name, each in self.facts.splits.items()
+            if "phash" in each.appearance
+        }
+        if split not in hashes:
+            return []
+        digest = self.facts.splits[split].digests[row]
+        found: list[tuple[int, int]] = []
+        for name, known in hashes.items():
+            words = (known ^ known.dtype.type(hashes[split][row])).view(np.uint8)
+            bits = _BITS_SET[words.reshape(-1, known.itemsize)].sum(axis=1)
+            rows = np.flatnonzero(bits <= _MOST_BITS)
+            rows = rows[(self.facts.splits[name].digests[rows] != digest).any(axis=1)]
+            rows = rows[np.argsort(bits[rows], kind="stable")[:_MOST_ALIKE]]
+            first = self.splits[name].start
+            found += [(first + each, int(bits[each])) for each in rows.tolist()]
+        return sorted(found, key=lambda each: (each[1], each[0]))[:_MOST_ALIKE]
 
     def close(self) -> None:
         """Close the files."""

@@ -437,7 +437,7 @@ function showFacts(found) {
   };
   if (found.findings.length) {
     const items = found.findings.map((each) =>
-      element("li", { class: each.severity === "error" ? "bad" : "warn" }, `${each.code}${each.note ? ": " : ""}`, bdi(each.note)));
+      element("li", { class: { error: "bad", warning: "warn" }[each.severity] || "note" }, `${each.code}${each.note ? ": " : ""}`, bdi(each.note)));
     section("Findings", element("ul", { class: "found" }, ...items));
   }
   if (found.numbers) table("Labels", found.numbers);
@@ -451,6 +451,9 @@ function showFacts(found) {
   if (found.copies.length) {
     section("The same bytes", rows(found.copies.map((row) => [row, -1, `${row.split} ${row.row}: `])));
     if (found.moreCopies) parts.push(element("p", { class: "note" }, `… and ${found.moreCopies.toLocaleString("en-US")} more`));
+  }
+  if (found.alike.length) {
+    section("Look alike", rows(found.alike.map((row) => [row, -1, `${row.split} ${row.row}, ${count(row.bits, "bit")} differ: `])));
   }
   const index = shown.index;
   const around = index < 0 ? [] : [index - 1, index + 1].filter((each) => each >= 0 && each < total);
@@ -525,6 +528,7 @@ $("export").addEventListener("click", () => {
   $("export-text").textContent = `${count(marks.size, "row")} marked in ${file.name}.`;
   $("rows-command").textContent = `${file.command} --exclude-rows ${listName("rows")}`;
   $("paths-command").textContent = `${file.command} --exclude @${listName("paths")}`;
+  $("paths-part").hidden = !file.isOfFiles;
   $("export-dialog").showModal();
 });
 $("download-rows").addEventListener("click", () => download("rows"));

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import MISSING, find_browser
+from helpers.browser import CONTRAST, MISSING, find_browser
 from helpers.drawing import draw_dataset, encoded, photo, save
 
 from batchify.building.build import build
@@ -27,45 +27,6 @@ NAMES = (
     "\u202egnp.evil",
     "a" * 200,
 )
-
-CONTRAST = """
-() => {
-  const parse = (text) => {
-    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
-    return text.startsWith("color(") ? [r * 255, g * 255, b * 255, a] : [r, g, b, a];
-  };
-  const luminance = ([r, g, b]) => {
-    const [R, G, B] = [r, g, b].map((value) => {
-      const share = value / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * R + 0.7152 * G + 0.0722 * B;
-  };
-  const behind = (element) => {
-    for (let each = element; each; each = each.parentElement) {
-      const color = parse(getComputedStyle(each).backgroundColor);
-      if (color[3] === 1) return color;
-      if (color[3] !== 0) throw new Error("a background that is seen through");
-    }
-    throw new Error("no background");
-  };
-  const ratio = (a, b) => {
-    const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
-    return (high + 0.05) / (low + 0.05);
-  };
-  const found = [];
-  for (const element of document.body.querySelectorAll("*")) {
-    const text = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (element.tagName === "rect") {
-      found.push([ratio(parse(getComputedStyle(element).fill), behind(element)), 3, "bar"]);
-    } else if (text) {
-      const color = parse(getComputedStyle(element).color);
-      found.push([ratio(color, behind(element)), 4.5, element.textContent.trim().slice(0, 40)]);
-    }
-  }
-  return found;
-}
-"""
 
 SCROLLED = """
 async () => {  // in frames, as the policy of the page bars the eval of playwright's own waiting

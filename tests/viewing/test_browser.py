@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers.browser import MISSING, find_browser
+from helpers.browser import CONTRAST, MISSING, find_browser
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.viewing import served, write_many
 
@@ -132,6 +132,21 @@ def test_it_fits_the_window(browser: Any, url: str, size: tuple[int, int], schem
         page.keyboard.press("Escape")
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(browser: Any, url: str, scheme: str) -> None:
+    """In the grid, the dialogs and beside an image, at the contrast that WCAG asks for."""
+    with opened(browser, url, scheme=scheme) as page:
+        page.fill("#text", "zcopy")
+        count(page, "1 of 55 rows")
+        page.keyboard.press("Enter")
+        page.keyboard.press("x")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#facts .found")
+        found = page.evaluate(CONTRAST)
+        assert len(found) > 40
+        assert [each for each in found if each[0] < each[1]] == []
 
 
 def test_the_keyboard_does_it_all(browser: Any, url: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.drawing import draw_dataset
+from helpers.drawing import draw_dataset, encoded, photo, save
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +75,30 @@ def test_the_rows_of_an_image_know_each_other(doubled: Path) -> None:
         assert catalog.locate(other)[0] == "validation"
         with pytest.raises(OptionError, match="there is no row 27, only 27"):
             catalog.locate(27)
+
+
+def test_images_that_look_alike_are_found(tmp_path: Path) -> None:
+    """By the hashes of --appearance: not those of the same bytes, nor the row itself."""
+    root = tmp_path / "d"
+    for i in range(6):
+        image = photo(64, 48, i)
+        save(root / "cat" / f"{i}.png", encoded(image, "PNG"))
+        save(root / "dog" / f"{i}.jpg", encoded(image.resize((48, 36)), "JPEG"))
+    shutil.copy(root / "cat" / "0.png", root / "dog" / "z.png")
+    batchify.build(root, tmp_path / "a.h5", target_size=(32, 32), appearance=True)
+    batchify.build(root, tmp_path / "b.h5", target_size=(32, 32))
+    with Catalog(tmp_path / "a.h5") as catalog:
+        for number in range(len(catalog)):
+            path = catalog.paths[number]
+            name = path[4:5].replace(b"z", b"0")
+            wanted = {b"cat/%s.png" % name} if path.endswith(b"jpg") else {b"dog/%s.jpg" % name}
+            if path == b"dog/0.jpg":
+                wanted.add(b"dog/z.png")
+            found = {catalog.paths[each]: bits for each, bits in catalog.find_alike(number)}
+            assert set(found) == wanted
+            assert max(found.values()) <= 10
+    with Catalog(tmp_path / "b.h5") as catalog:
+        assert catalog.find_alike(0) == []
 
 
 def test_shards_are_one_catalog(doubled: Path, tmp_path: Path) -> None:
