@@ -145,6 +145,8 @@ def export(
     request = Request(path, format, image_format, source, link, shard_size)
     if request.is_file and not os.fsdecode(target).lower().endswith(".npz"):
         raise OptionError("the name of a target for npz must end with .npz")
+    if link != "copy" and is_url(target):
+        raise OptionError(f"--link {link} requires a target that is a folder of this machine")
     started = time.monotonic()
     with (
         reporting(progress) as report,

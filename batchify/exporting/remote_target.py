@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from batchify.building.remote_staging import WorkFolder, target_errors
@@ -36,8 +37,13 @@ class RemoteTarget(ExportTarget):
         """Refuse a target that cannot be written, before any work."""
         with target_errors(self._store):
             check_writable(self._store if self.is_file else self._store.below(MARKER))
-            if not self.is_file:
-                self._there = self._listed()
+            if self.is_file:
+                return
+            has_export = any(
+                self._store.file_size(self._store.path_of(name)) is not None
+                for name in (MARKER, UNFINISHED)
+            )
+            self._there = self._listed(None if has_export else 1)
 
     def find_export(self) -> Mapping[str, Any] | None:
         """Return what the marker says; None if there is none, or a file was changed since.
@@ -108,13 +114,12 @@ class RemoteTarget(ExportTarget):
             store.call("pipe_file", store.path_of(MARKER), json.dumps(found).encode() + b"\n")
             store.call("rm_file", store.path_of(UNFINISHED))
 
-    def _listed(self) -> dict[bytes, ListedPath]:
-        """Return all files below the URL."""
+    def _listed(self, most: int | None = None) -> dict[bytes, ListedPath]:
+        """Return all files below the URL, or at most so many."""
+        files = (each for each in list_files(self._store) if each.size is not None)
         try:
             return {
-                each.path.encode("utf-8", "surrogateescape"): each
-                for each in list_files(self._store)
-                if each.size is not None
+                each.path.encode("utf-8", "surrogateescape"): each for each in islice(files, most)
             }
         except FileNotFoundError:  # other stores than S3 say so of a folder that is not there
             return {}

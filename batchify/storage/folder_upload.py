@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from batchify.common.text import printable
 from batchify.errors import OutputPathError
 from batchify.storage.remote_store import Store
-from batchify.storage.transfer import BLOCK_NBYTES, upload
+from batchify.storage.transfer import upload
 
+_SMALL_NBYTES = 1 << 20
 _AT_ONCE = 8
 """Small files that are uploaded at the same time; each is in memory."""
 
@@ -49,7 +50,7 @@ def upload_files(
             store.call("makedirs", store.below(above).root, exist_ok=True)
             known.add(above)
         path = os.path.join(folder, name)
-        if os.path.getsize(path) > BLOCK_NBYTES:
+        if os.path.getsize(path) > _SMALL_NBYTES:
             upload(store.below(name), path, lambda *_: step())
             step()
         else:

@@ -95,6 +95,9 @@ def test_what_is_there_is_not_lost(s3: S3Server, photos: Path, tmp_path: Path, r
         done = run("export", "out.h5", *arguments, "--workers", "1")
         assert done.returncode, done.stdout
         assert text in done.stderr
+    links = ("--format", "imagefolder", "--source", "photos", "--link", "hard")
+    done = run("export", "out.h5", "s3://bucket/z", *links)
+    assert (done.returncode, "a folder of this machine" in done.stderr) == (2, True)
     s3.put_folder("bucket", "photos", photos)
     done = run("export", "s3://bucket/photos", "s3://bucket/photos/x", "--format", "mds")
     assert "inside the dataset folder" in done.stderr
@@ -155,7 +158,7 @@ def test_large_files_and_empty_classes(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In parts; a class without images in a split has a file that readers ignore."""
-    monkeypatch.setattr("batchify.storage.folder_upload.BLOCK_NBYTES", 1000)
+    monkeypatch.setattr("batchify.storage.folder_upload._SMALL_NBYTES", 1000)
     photos = draw_dataset(tmp_path / "photos", {"a": 4, "b": 1})
     out = tmp_path / "out.h5"
     batchify.build(photos, out, target_size=(40, 30), dtype="uint8", validation_split=0.3)
