@@ -17,13 +17,19 @@ from typing import Any
 import numpy as np
 
 from batchify.common.text import printable, shown_names
-from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.arrow_files import TableFile, column_kind, open_rows
 from batchify.datasets.packed import PackedTable, PackedTree, image_paths, names_of
-from batchify.datasets.shard_files import ShardFile, check_splits, find_shards, split_of
-from batchify.errors import BatchifyWarning, DatasetError, OptionError
+from batchify.datasets.shard_files import (
+    ShardFile,
+    check_splits,
+    find_shards,
+    refuse_include,
+    split_of,
+)
+from batchify.errors import DatasetError
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.packed import PackedSource
+from batchify.storage.patterns import PathFilter
 
 DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 """The files of ``DatasetDict.save_to_disk`` and ``Dataset.save_to_disk``."""
@@ -66,7 +72,7 @@ class _Rows:
     values: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def open_huggingface(path: bytes, options: DiscoverOptions, timeout_s: float) -> PackedTree:
+def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float) -> PackedTree:
     """Return the images of a Parquet or Arrow file, or of a folder of them.
 
     Parameters
@@ -82,7 +88,7 @@ def open_huggingface(path: bytes, options: DiscoverOptions, timeout_s: float) ->
         If pyarrow is not installed.
     """
     where = f"dataset {printable(path)}"
-    shards, warnings = _shards(path, options, where)
+    shards = _shards(path, patterns, where)
     columns: Columns | None = None
     rows = _Rows()
     for number, shard in enumerate(shards):
@@ -100,16 +106,14 @@ def open_huggingface(path: bytes, options: DiscoverOptions, timeout_s: float) ->
             file.check_same(file.stamp)
             rows.files.append((shard.path, file.stamp))
     assert columns is not None
-    return _tree(path, rows, columns, warnings, timeout_s)
+    return _tree(path, rows, columns, timeout_s)
 
 
 def _shown(columns: Columns) -> str:
     return shown_names([name.encode() for name in (columns.image, *columns.plain)])
 
 
-def _tree(
-    path: bytes, rows: _Rows, columns: Columns, warnings: list[BatchifyWarning], timeout_s: float
-) -> PackedTree:
+def _tree(path: bytes, rows: _Rows, columns: Columns, timeout_s: float) -> PackedTree:
     """Return the tree of all rows."""
     values = rows.values
     for name, names in columns.class_names.items():
@@ -123,9 +127,7 @@ def _tree(
     if paths == list(map(os.fsencode, rows.made)) and columns.has_paths:
         paths = image_paths(rows.own_paths, rows.made)
     values["path"] = list(map(os.fsdecode, paths))
-    table = PackedTable(
-        values, class_names=class_names, names_from="its ClassLabel", warnings=warnings
-    )
+    table = PackedTable(values, class_names=class_names, names_from="its ClassLabel")
     container = partial(open_rows, images=(columns.image,))
     source = PackedSource(path, container, tuple(rows.files), timeout_s)
     return PackedTree(source, table, paths, np.array(rows.extents, np.int64).reshape(-1, 4))
@@ -230,9 +232,7 @@ def _json(path: bytes, where: str) -> Mapping[str, Any]:
     return found
 
 
-def _shards(
-    path: bytes, options: DiscoverOptions, where: str
-) -> tuple[list[ShardFile], list[BatchifyWarning]]:
+def _shards(path: bytes, patterns: PathFilter | None, where: str) -> list[ShardFile]:
     """Return the files of a dataset, in order; those of ``save_to_disk`` as it lists them."""
     parts: list[str] = []
     if os.path.isfile(os.path.join(path, DICT.encode())):
@@ -241,9 +241,8 @@ def _shards(
     elif os.path.isfile(os.path.join(path, STATE.encode())):
         parts = [""]
     if not parts:
-        return find_shards(path, (b".parquet", b".arrow"), options)
-    if options.has_patterns:
-        raise OptionError(f"{where} lists its files; remove --include and --exclude")
+        return find_shards(path, (b".parquet", b".arrow"), patterns)
+    refuse_include(patterns, "DATASET lists its files")
     shards = []
     for folder in parts:
         state = os.path.join(path, os.fsencode(folder), STATE.encode())
@@ -256,4 +255,4 @@ def _shards(
     if not shards:
         raise DatasetError(f"{where} lists no files")
     check_splits(where, [(shard.name, shard.split) for shard in shards])
-    return shards, []
+    return shards

@@ -205,6 +205,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     return Dataset(
         source=tree.source,
         layout="manifest" if own is None else "packed",
+        excluded=0 if own is None else own.excluded,
         classes=classes,
         samples=samples,
         splits=None if splits is None else _split_members(splits),

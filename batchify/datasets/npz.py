@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.packed import PackedTable, PackedTree, check_lengths, image_paths, names_of
-from batchify.errors import BatchifyWarning, DatasetError, OptionError
+from batchify.datasets.shard_files import refuse_include
+from batchify.errors import BatchifyWarning, DatasetError
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.npz_reader import Array, NpzFile
 from batchify.storage.packed import PackedSource
+from batchify.storage.patterns import PathFilter
 from batchify.storage.pixel_files import ending_of
 
 _WORDS = {
@@ -32,7 +33,7 @@ _ROLES = {word: role for role, words in _WORDS.items() for word in words}
 _CLASSES = ("classes", "class_names", "label_names")
 
 
-def open_npz(path: bytes, options: DiscoverOptions, timeout_s: float) -> PackedTree:
+def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> PackedTree:
     """Return the images of a .npz file.
 
     Parameters
@@ -46,8 +47,7 @@ def open_npz(path: bytes, options: DiscoverOptions, timeout_s: float) -> PackedT
         If it is damaged, no array is named like images, or arrays do not fit together.
     """
     where = printable(path)
-    if options.has_patterns:
-        raise OptionError("--include and --exclude are for files, and DATASET is one; remove them")
+    refuse_include(patterns, "DATASET is one file")
     with contextlib.closing(ArchiveFile(path)) as file:
         npz = NpzFile(file)
         groups, classes = _grouped(npz.arrays, where)

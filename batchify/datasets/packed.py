@@ -18,6 +18,7 @@ from batchify.format.schema import MAX_CLASSES
 from batchify.storage.archive import refusal
 from batchify.storage.listed_tree import ListedTree
 from batchify.storage.packed import PackedSource
+from batchify.storage.patterns import PathFilter
 
 
 class PackedTable:
@@ -35,6 +36,11 @@ class PackedTable:
         Those of its columns.
     unfit : str
         Why its labels are not classes; it has no column of labels then.
+
+    Attributes
+    ----------
+    excluded : int
+        How many rows were ignored by `exclude`.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class PackedTable:
         self._names_from = names_from
         self.warnings = tuple(warnings)
         self.unfit = unfit
+        self.excluded = 0
         self.columns: Sequence[str] = list(columns)
         self.plain_columns: Sequence[str] = self.columns
         self.text_columns: Collection[str] = [
@@ -58,6 +65,16 @@ class PackedTable:
             for name, values in columns.items()
             if isinstance(next((value for value in values if value is not None), None), str)
         ]
+
+    def exclude(self, patterns: PathFilter) -> None:
+        """Ignore the rows whose paths --exclude has; warn of patterns that match nothing."""
+        paths = self._values["path"]
+        kept = [i for i, path in enumerate(paths) if not patterns.excludes(os.fsencode(path))]
+        self.excluded = len(paths) - len(kept)
+        if self.excluded:
+            for name, values in self._values.items():
+                self._values[name] = [values[i] for i in kept]
+        self.warnings += tuple(patterns.warnings())
 
     def rows(self, names: Sequence[str], _errors: ManifestErrors) -> Iterator[Row]:
         """Yield the named columns of each row."""

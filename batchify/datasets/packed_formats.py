@@ -6,6 +6,7 @@ To add a format, write a module with a function that returns a `PackedTree`, and
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Literal
 
 from batchify import choices
@@ -15,6 +16,7 @@ from batchify.datasets.packed import PackedTree
 from batchify.datasets.shard_files import folder_names, is_image_name
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind
+from batchify.storage.patterns import PathFilter
 from batchify.storage.source import is_folder_at
 
 PackedKind = Literal["npz", "webdataset", "huggingface"]
@@ -107,14 +109,23 @@ def open_packed(
         If it is damaged, or not clear.
     """
     path = os.path.abspath(os.fsencode(local_path(location)))
+    patterns = PathFilter(options) if options.has_patterns else None
+    tree = _opener(kind)(path, patterns, timeout_s)
+    if patterns is not None:
+        tree.table.exclude(patterns)
+    return tree
+
+
+def _opener(kind: PackedKind) -> Callable[[bytes, PathFilter | None, float], PackedTree]:
+    """Return the function that opens a kind; only its own libraries are imported."""
     if kind == "npz":
         from batchify.datasets.npz import open_npz
 
-        return open_npz(path, options, timeout_s)
+        return open_npz
     if kind == "webdataset":
         from batchify.datasets.webdataset import open_webdataset
 
-        return open_webdataset(path, options, timeout_s)
+        return open_webdataset
     from batchify.datasets.huggingface import open_huggingface
 
-    return open_huggingface(path, options, timeout_s)
+    return open_huggingface

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions, file_ending
+from batchify.dataset_options import file_ending
 from batchify.datasets.ignored import is_image_ending
-from batchify.errors import BatchifyWarning, DatasetError
+from batchify.errors import DatasetError, OptionError
 from batchify.storage.hidden import is_hidden
 from batchify.storage.outage import wait_out
 from batchify.storage.patterns import PathFilter
@@ -63,12 +63,12 @@ def split_of(name: str) -> str:
 
 
 def find_shards(
-    root: bytes, endings: tuple[bytes, ...], options: DiscoverOptions
-) -> tuple[list[ShardFile], list[BatchifyWarning]]:
+    root: bytes, endings: tuple[bytes, ...], patterns: PathFilter | None
+) -> list[ShardFile]:
     """Return the shards of a dataset, a file or a folder, in the order of their names.
 
     They are in the folder, or in folders in it. The name of its folder, or its own, says to which
-    split a shard belongs. The warnings are those of patterns that match nothing.
+    split a shard belongs.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def find_shards(
         If only some belong to a split, or the patterns ignore all.
     """
     if not os.path.isdir(root):
-        return [ShardFile(root, os.fsdecode(os.path.basename(root)), "")], []
-    patterns = PathFilter(options) if options.has_patterns else None
+        refuse_include(patterns, "DATASET is one file")
+        return [ShardFile(root, os.fsdecode(os.path.basename(root)), "")]
     found = []
     for folder in (b"", *folder_names(root).folders):
         by_folder = split_of(os.fsdecode(folder))
@@ -92,7 +92,13 @@ def find_shards(
     if not found:
         raise DatasetError(f"{where}: --include and --exclude ignore all of its files")
     check_splits(where, [(shard.name, shard.split) for shard in found])
-    return found, patterns.warnings() if patterns else []
+    return found
+
+
+def refuse_include(patterns: PathFilter | None, why: str) -> None:
+    """Refuse --include for a dataset of which it can choose no files."""
+    if patterns is not None and patterns.includes:
+        raise OptionError(f"--include chooses files, and {why}; remove it")
 
 
 def check_splits(where: str, named: Sequence[tuple[str, str]]) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from batchify.common.text import printable
-from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.packed import PackedTable, PackedTree, image_paths, names_of
 from batchify.datasets.shard_files import ShardFile, find_shards, is_image_name
 from batchify.errors import DatasetError
@@ -25,6 +24,7 @@ from batchify.storage.archive import archive_kind
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.hidden import is_hidden
 from batchify.storage.packed import PackedSource
+from batchify.storage.patterns import PathFilter
 from batchify.storage.source import Extent
 
 CLASSES = "classes.txt"
@@ -69,7 +69,7 @@ def looks_like_webdataset(path: str | os.PathLike[str]) -> bool:
 _LOOKED_AT = 100
 
 
-def open_webdataset(path: bytes, options: DiscoverOptions, timeout_s: float) -> PackedTree:
+def open_webdataset(path: bytes, patterns: PathFilter | None, timeout_s: float) -> PackedTree:
     """Return the images of a tar, or of the tars in a folder.
 
     Parameters
@@ -83,7 +83,7 @@ def open_webdataset(path: bytes, options: DiscoverOptions, timeout_s: float) -> 
         If a shard is damaged, a key is repeated, or a sample lacks an image or has several.
     """
     where = printable(path)
-    shards, warnings = find_shards(path, (b".tar",), options)
+    shards = find_shards(path, (b".tar",), patterns)
     rows: list[dict[str, Any]] = []
     files, extents, made = [], [], []
     for number, shard in enumerate(shards):
@@ -101,9 +101,7 @@ def open_webdataset(path: bytes, options: DiscoverOptions, timeout_s: float) -> 
     paths = image_paths(columns.get("path"), made)
     columns["path"] = list(map(os.fsdecode, paths))
     names = _class_names(path, where)
-    table = PackedTable(
-        columns, class_names={"label": names}, names_from=CLASSES, warnings=warnings
-    )
+    table = PackedTable(columns, class_names={"label": names}, names_from=CLASSES)
     source = PackedSource(path, tar_reader.TarFile, tuple(files), timeout_s)
     return PackedTree(source, table, paths, np.array(extents, np.int64).reshape(-1, 3))
 

@@ -70,6 +70,18 @@ class PathFilter:
             return True
         return is_folder and any(map(self._may_hold, names))
 
+    @property
+    def includes(self) -> bool:
+        """Whether there are patterns of --include."""
+        return bool(self._include)
+
+    def excludes(self, path: bytes) -> bool:
+        """Return whether --exclude has a path, or a folder that it is in; --include is ignored."""
+        if path in self._listed:
+            self._found.add(path)
+            return True
+        return self._last_match(self._exclude, [os.fsdecode(path)], _matches)
+
     def warnings(self) -> list[BatchifyWarning]:
         """Return a warning for each pattern that matched nothing so far, and for each list."""
         lists = [(each, sorted(each.paths - self._found)) for each in self._lists]

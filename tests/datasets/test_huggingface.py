@@ -106,7 +106,7 @@ def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
     with batchify.open(build(folder / "train")) as file:
         assert file.classes == ("x", "y", "z")
         assert sum(len(split) for split in file.values()) == 6
-    with pytest.raises(OptionError, match="lists its files; remove --include"):
+    with pytest.raises(OptionError, match="DATASET lists its files; remove it"):
         build(folder, include="train")
     (folder / "train" / "data-00000-of-00001.arrow").unlink()
     with pytest.raises(DatasetError, match=r"train/data-00000-of-00001\.arrow is missing"):

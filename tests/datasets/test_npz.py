@@ -273,7 +273,7 @@ def test_options_for_files_and_folders_are_refused(tmp_path: Path, photos: Path)
     savez(tmp_path / "a.npz", x=X, y=Y)
     for options, message in [
         ({"layout": "flat"}, "remove --layout"),
-        ({"include": "*.png"}, "--include and --exclude are for files"),
+        ({"include": "*.png"}, "--include chooses files, and DATASET is one"),
         ({"class_order": "natural"}, "remove --class-order"),
         ({"class_from": "leaf"}, "--class-from"),
     ]:

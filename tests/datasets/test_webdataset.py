@@ -159,6 +159,13 @@ def test_patterns_choose_shards(tmp_path: Path) -> None:
     with h5py.File(build(tars, include="train-1*")) as file:
         assert len(file["train/paths"]) == 3
     assert batchify.verify(tmp_path / "out.h5", source=tars).is_ok
+    (tmp_path / "bad.txt").write_text("train-0.tar/000001.jpg\n", "utf-8")
+    listed = [f"@{tmp_path / 'bad.txt'}", "train-1.tar/", "000002.jpg", "extra.tar"]
+    with h5py.File(build(tars, exclude=listed)) as file:
+        assert file["train/paths"][()].tolist() == [b"train-0.tar/000000.jpg"]
+    plan = batchify.plan_build(tars, exclude=["extra.tar", "000001.jpg", "nothing"])
+    assert (plan.images, plan.dataset.excluded) == (4, 2)
+    assert [each.code for each in plan.dataset.warnings] == ["unused-pattern"]
     with pytest.raises(DatasetError, match="ignore all of its files"):
         build(tars, include="none")
 
