@@ -162,25 +162,24 @@ class BuildOptions(choices.ShortRepr):
         if self.discover.classes and mode in choices.MANIFEST_MODES:
             raise OptionError(f"class mode {mode} has no classes to list; remove --classes")
         if self.manifest is None:
-            if mode in choices.MANIFEST_MODES:
-                raise OptionError(f"class mode {mode} needs labels from a manifest (--manifest)")
-        elif self.discover.has_patterns and self.manifest.path:
+            return  # a dataset may have a table of its own
+        if self.discover.has_patterns and self.manifest.path:
             raise OptionError(
                 "a manifest lists its images: remove --include and --exclude, or remove rows"
             )
-        elif self.discover.layout != "auto" or self.discover.label_from:
+        if self.discover.layout != "auto" or self.discover.label_from:
             raise OptionError(
                 "a table names the images and their labels; remove --layout and --label-from"
             )
-        elif self.discover.class_from != "top":
+        if self.discover.class_from != "top":
             raise OptionError("--class-from takes classes from folders; a table has columns")
-        elif mode == "mask" and (self.store.keeps_files or self.store.max_side):
+        if mode == "mask" and (self.store.keeps_files or self.store.max_side):
             option = "--max-side" if self.store.max_side else "--store encoded"
             raise OptionError(
                 f"masks are stored in the target size, and {option} serves images of any; "
                 "remove it, or --class-mode mask"
             )
-        elif len(self.manifest.label_columns) > 1 and mode not in ("multilabel", "regression"):
+        if len(self.manifest.label_columns) > 1 and mode not in ("multilabel", "regression"):
             raise OptionError(
                 f"class mode {mode} has one label column, not "
                 f"{len(self.manifest.label_columns)}; several are for multilabel and regression"

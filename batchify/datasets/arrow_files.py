@@ -240,12 +240,14 @@ def open_rows(file: ArchiveFile, images: Sequence[str] = ()) -> TableFile:
 
 
 def column_kind(kind: Any) -> str:
-    """Return what a column of an Arrow type can be: ``image``, ``bytes``, ``plain`` or empty."""
+    """Return what a column can be: ``image``, ``bytes``, ``list``, ``plain`` or empty."""
     arrow, _ = load_pyarrow(NEEDS)
     types = arrow.types
     if types.is_struct(kind):
         names = {kind.field(i).name for i in range(kind.num_fields)}
         return "image" if {"bytes", "path"} <= names else ""
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return "list"
     if types.is_dictionary(kind):
         kind = kind.value_type
     if types.is_binary(kind) or types.is_large_binary(kind):

@@ -18,7 +18,15 @@ import numpy as np
 
 from batchify.common.text import printable, shown_names
 from batchify.datasets.arrow_files import TableFile, column_kind, open_rows
-from batchify.datasets.packed import PackedTable, PackedTree, image_paths, names_of
+from batchify.datasets.packed import (
+    MASKS_UNFIT,
+    NUMBERS_UNFIT,
+    PackedTable,
+    PackedTree,
+    image_paths,
+    names_of,
+    split_numbers,
+)
 from batchify.datasets.shard_files import (
     ShardFile,
     check_splits,
@@ -30,6 +38,7 @@ from batchify.errors import DatasetError
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.packed import PackedSource
 from batchify.storage.patterns import PathFilter
+from batchify.storage.source import Extent
 
 DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 """The files of ``DatasetDict.save_to_disk`` and ``Dataset.save_to_disk``."""
@@ -53,12 +62,18 @@ class Columns:
         The names of the classes, for columns that are ``ClassLabel``.
     has_paths : bool
         Images have a field ``path``.
+    masks : tuple of str
+        Other columns of images.
+    has_numbers : bool
+        There is a column ``label`` of lists.
     """
 
     image: str
     plain: tuple[str, ...]
     class_names: Mapping[str, tuple[str, ...]]
     has_paths: bool
+    masks: tuple[str, ...] = ()
+    has_numbers: bool = False
 
 
 @dataclass(slots=True)
@@ -69,6 +84,7 @@ class _Rows:
     extents: list[Any] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     own_paths: list[str | None] = field(default_factory=list)
+    masks: dict[bytes, Extent] = field(default_factory=dict)
     values: dict[str, list[Any]] = field(default_factory=dict)
 
 
@@ -123,14 +139,28 @@ def _tree(path: bytes, rows: _Rows, columns: Columns, timeout_s: float) -> Packe
     if len(class_names) == 1 and "label" not in values:  # whatever it is called
         (only,) = class_names
         values["label"], class_names["label"] = values[only], class_names[only]
+    numbers: dict[str, list[Any]] = {}
+    unfit = MASKS_UNFIT if "label" in columns.masks else ""
+    if columns.has_numbers:
+        labels = values.pop("label")
+        numbers = split_numbers(labels, (), values, f"dataset {printable(path)}")
+        values.update(numbers)
+        unfit = NUMBERS_UNFIT
     paths = image_paths(values.get("path"), rows.made)
     if paths == list(map(os.fsencode, rows.made)) and columns.has_paths:
         paths = image_paths(rows.own_paths, rows.made)
     values["path"] = list(map(os.fsdecode, paths))
-    table = PackedTable(values, class_names=class_names, names_from="its ClassLabel")
-    container = partial(open_rows, images=(columns.image,))
+    table = PackedTable(
+        values,
+        class_names=class_names,
+        names_from="its ClassLabel",
+        unfit=f"dataset {printable(path)}: {unfit}" if unfit else "",
+        number_columns=tuple(numbers),
+    )
+    container = partial(open_rows, images=(columns.image, *columns.masks))
     source = PackedSource(path, container, tuple(rows.files), timeout_s)
-    return PackedTree(source, table, paths, np.array(rows.extents, np.int64).reshape(-1, 4))
+    extents = np.array(rows.extents, np.int64).reshape(-1, 4)
+    return PackedTree(source, table, paths, extents, rows.masks)
 
 
 def _add(
@@ -146,7 +176,13 @@ def _add(
     rows.made += [f"{shard.name}/{row:07}" for row in range(count)]
     if columns.has_paths:
         rows.own_paths += table.column(columns.image, "path")
-    for name in columns.plain:
+    first = len(rows.extents) - count
+    for i, name in enumerate(columns.masks, 1):
+        paths = [f"{shard.name}/{row:07}.{name}" for row in range(count)]
+        places = ((file, i, *place) for file, _, *place in rows.extents[first:])
+        rows.masks.update(zip(map(os.fsencode, paths), places, strict=True))
+        rows.values.setdefault("mask" if name == "label" else name, []).extend(paths)
+    for name in (*columns.plain, *["label"] * columns.has_numbers):
         rows.values.setdefault(name, []).extend(table.column(name))
     if shard.split:
         rows.values.setdefault("split", [])[len(rows.made) - count :] = [shard.split] * count
@@ -186,6 +222,8 @@ def find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> C
             if types[name] == "ClassLabel"
         },
         kinds[found[0]] == "image",
+        tuple(name for name in images if name != found[0]),
+        kinds.get("label") == "list",
     )
 
 

@@ -68,8 +68,15 @@ def read_dataset(
     if kind and not (options.manifest and options.manifest.path):
         options = _packed_options(options)
         packed = open_packed(directory, kind, options.discover, timeout_s)
+        numbers = packed.table.number_columns
+        if numbers and options.store.class_mode in ("multilabel", "regression"):
+            options = _with_label_columns(options, numbers)
         return read_manifest(packed, options)
     if options.manifest is None:
+        if options.store.class_mode in choices.MANIFEST_MODES:
+            raise OptionError(
+                f"class mode {options.store.class_mode} needs labels from a manifest (--manifest)"
+            )
         needs_labels = options.store.class_mode != "none"
         found = discover(
             directory, options.discover, needs_labels=needs_labels, timeout_s=timeout_s
@@ -91,6 +98,14 @@ def _table_option(manifest: ManifestOptions) -> str:
         if each.name != "path" and getattr(manifest, each.name) != each.default
     )
     return "--" + next(changed, "manifest").replace("_", "-")
+
+
+def _with_label_columns(options: BuildOptions, columns: tuple[str, ...]) -> BuildOptions:
+    """Return options with some label columns, unless they have their own."""
+    assert options.manifest is not None
+    if options.manifest.label_columns:
+        return options
+    return replace(options, manifest=replace(options.manifest, label_columns=columns))
 
 
 def _packed_options(options: BuildOptions) -> BuildOptions:
@@ -135,7 +150,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         errors = ManifestErrors(options.manifest.path, folder=tree.source.location)
         walk = Walk(tree, options.discover)
     else:
-        if own.unfit and mode != "none":
+        if own.unfit and mode in choices.INDEXED_MODES:
             raise DatasetError(own.unfit)
         errors = ManifestErrors(tree.source.location, "row", kind="dataset")
         walk = Walk(tree, replace(options.discover, extensions=("all",)))  # all are images

@@ -9,14 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import printable
-from batchify.datasets.packed import PackedTable, PackedTree, check_lengths, image_paths, names_of
+from batchify.datasets.packed import (
+    MASKS_UNFIT,
+    NUMBERS_UNFIT,
+    PackedTable,
+    PackedTree,
+    check_lengths,
+    image_paths,
+    names_of,
+    split_numbers,
+)
 from batchify.datasets.shard_files import refuse_include
 from batchify.errors import BatchifyWarning, DatasetError
 from batchify.storage.archive_file import ArchiveFile
@@ -24,6 +33,7 @@ from batchify.storage.npz_reader import Array, NpzFile
 from batchify.storage.packed import PackedSource
 from batchify.storage.patterns import PathFilter
 from batchify.storage.pixel_files import ending_of
+from batchify.storage.source import Extent
 
 _WORDS = {
     "images": ("x", "images", "image", "imgs", "img", "data", "inputs"),
@@ -51,26 +61,52 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
     with contextlib.closing(ArchiveFile(path)) as file:
         npz = NpzFile(file)
         groups, classes = _grouped(npz.arrays, where)
-        columns, extents, made, unfit = _columns(npz, groups, where)
-        names: dict[str, tuple[str, ...]] = {}
+        names: tuple[str, ...] = ()
         if classes is not None:
-            found = _plain(npz, classes, where)
-            if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            values = _plain(npz, classes, where)
+            if not all(isinstance(name, str) for name in values):
                 raise DatasetError(f"dataset {where}: {classes.text} must be names of classes")
-            names["label"] = names_of(where, found, printable(classes.name))
-        ignored = _ignored(npz.arrays, groups, classes)
+            names = names_of(where, values, printable(classes.name))
+        found = _read_groups(npz, groups, where)
         file.check_same(file.stamp)
         source = PackedSource(path, NpzFile, ((path, file.stamp),), timeout_s)
-    paths = image_paths(columns.pop("path", None), made)
+    columns = found.columns
+    paths = image_paths(columns.pop("path", None), found.made)
     columns = {"path": list(map(os.fsdecode, paths)), **columns}
+    unfit = MASKS_UNFIT if found.masks else ""
+    numbers: dict[str, list[Any]] = {}
+    if found.numbers:
+        numbers = split_numbers(found.numbers, names, columns, f"dataset {where}")
+        unfit = "" if found.are_classes else NUMBERS_UNFIT
+    elif len(names) == 1 and "label" in columns:  # the name of a number, maybe
+        numbers = {names[0]: columns["label"]}
     table = PackedTable(
-        columns,
-        class_names=names,
+        {**numbers, **columns},
+        class_names={"label": names} if names else {},
         names_from="" if classes is None else printable(classes.name),
-        warnings=ignored,
-        unfit=unfit,
+        warnings=_ignored(npz.arrays, groups, classes),
+        unfit=f"dataset {where}: {unfit}" if unfit else "",
+        number_columns=tuple(numbers),
     )
-    return PackedTree(source, table, paths, extents)
+    return PackedTree(
+        source, table, paths, np.array(found.extents, np.int64).reshape(-1, 3), found.masks
+    )
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the arrays hold: columns, places and paths of images, and labels that are no classes."""
+
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    extents: list[Extent] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    numbers: list[list[float] | None] = field(default_factory=list)
+    masks: dict[bytes, Extent] = field(default_factory=dict)
+    are_classes: bool = True
+
+    def add(self, column: str, values: Sequence[Any]) -> None:
+        """Add the values of a split to a column."""
+        self.columns.setdefault(column, []).extend(values)
 
 
 _Group = dict[str, Array]
@@ -127,48 +163,80 @@ def _split_of(name: str) -> tuple[str, str]:
     return "", name
 
 
-def _columns(
-    npz: NpzFile, groups: Mapping[str, _Group], where: str
-) -> tuple[dict[str, list[Any]], NDArray[np.int64], list[str], str]:
-    """Return the columns of the table, and extents and paths of all images.
-
-    The text says why labels are not classes; it is empty if they are.
-    """
+def _read_groups(npz: NpzFile, groups: Mapping[str, _Group], where: str) -> _Found:
+    """Return the images, labels and columns of all splits."""
     first = next(iter(groups.values()))
     common = [role for role in first if all(role in group for group in groups.values())]
-    columns: dict[str, list[Any]] = {}
-    extents, made, splits, unfit = [], [], [], ""
+    labels = [group["labels"] for group in groups.values() if "labels" in group]
+    add_labels = _add_masks if any(len(each.shape) > 2 for each in labels) else _add_labels
+    found = _Found()
     for split, group in groups.items():
         images = group["images"]
-        _check_images(images, where)
+        check_images(images, where)
         npz.check(images)
         taken = {role: array for role, array in group.items() if _is_column(role, array, images)}
         check_lengths(where, {array.name: _rows(array) for array in (images, *taken.values())})
-        count, number = images.shape[0], npz.arrays.index(images)
-        extents.append(np.array([(0, number, row) for row in range(count)], np.int64))
-        made += [f"{images.name}/{row:07}{ending_of(images.dtype)}" for row in range(count)]
-        splits += [split] * count
-        if "labels" not in taken and any("labels" in other for other in groups.values()):
-            columns.setdefault("label", []).extend([None] * count)
+        number = npz.arrays.index(images)
+        found.extents += [(0, number, row) for row in range(_rows(images))]
+        found.made += _paths_of(images)
+        if split:
+            found.add("split", [split] * _rows(images))
+        if labels:
+            add_labels(found, npz, group.get("labels"), _rows(images), where)
         for role, array in taken.items():
-            if role == "labels":
-                labels = _labels(npz, array, where)
-                unfit = unfit or (array.text if labels is None else "")
-                values = [None] * count if labels is None else labels
-            elif role in common:
-                values = _plain(npz, array, where)
-            else:
-                continue
-            columns.setdefault(_COLUMNS.get(role, role), []).extend(values)
-    if "" not in groups:
-        columns["split"] = splits
-    if unfit:
-        del columns["label"]
-        unfit = (
-            f"dataset {where}: {unfit} does not hold classes: labels are whole numbers or names, "
-            "shape (N,) or (N, 1), or one-hot; --class-mode none builds without labels"
+            if role != "labels" and role in common:
+                found.add(_COLUMNS.get(role, role), _plain(npz, array, where))
+    if not found.are_classes:
+        found.columns.pop("label", None)
+    if all(each is None for each in found.numbers):
+        found.numbers.clear()
+    return found
+
+
+def _add_labels(found: _Found, npz: NpzFile, array: Array | None, count: int, where: str) -> None:
+    """Add the labels of a split: classes or numbers; none without an array."""
+    if array is None:
+        found.add("label", [None] * count)
+        found.numbers += [None] * count
+        return
+    check_plain(array, where)
+    is_number = array.dtype.kind in "biuf"
+    if len(array.shape) == 2 and array.shape[1] > 1 and is_number:
+        values = npz.load(array)
+        found.numbers += values.tolist()
+        is_hot = values == 1
+        if ((values == 0) | is_hot).all() and (is_hot.sum(axis=1) == 1).all():
+            found.add("label", is_hot.argmax(axis=1).tolist())
+        else:
+            found.are_classes = False
+        return
+    if len(array.shape) not in (1, 2) or array.shape[1:] not in ((), (1,)):
+        raise DatasetError(
+            f"dataset {where}: {array.text} does not hold labels: they are numbers, shape (N,) or "
+            "(N, K), masks, shape (N, H, W), or texts, shape (N,)"
         )
-    return columns, np.concatenate(extents).reshape(-1, 3), made, unfit
+    labels = _plain(npz, array, where)
+    found.add("label", [value for (value,) in labels] if len(array.shape) == 2 else labels)
+    found.numbers += [None] * count
+
+
+def _add_masks(found: _Found, npz: NpzFile, array: Array | None, count: int, where: str) -> None:
+    """Add the masks of a split, shape (N, H, W); none without an array."""
+    if array is None:
+        found.add("mask", [None] * count)
+        return
+    check_images(array, where)
+    npz.check(array)
+    number, paths = npz.arrays.index(array), _paths_of(array)
+    for row, path in enumerate(paths):
+        found.masks[os.fsencode(path)] = (0, number, row)
+    found.add("mask", paths)
+
+
+def _paths_of(images: Array) -> list[str]:
+    """Return paths for the rows of an array."""
+    ending = ending_of(images.dtype)
+    return [f"{images.name}/{row:07}{ending}" for row in range(_rows(images))]
 
 
 _COLUMNS = {"labels": "label", "paths": "path", "weights": "weight"}
@@ -199,10 +267,10 @@ def _ignored(
     return [BatchifyWarning("ignored", f"ignored arrays: {'; '.join(others[:5])}")]
 
 
-def _check_images(array: Array, where: str) -> None:
+def check_images(array: Array, where: str) -> None:
     """Refuse an array that is not one of images that image files can hold."""
     what = f"dataset {where}: {array.text}"
-    _check_plain(array, where)
+    check_plain(array, where)
     channels = array.shape[3] if len(array.shape) == 4 else 1
     if len(array.shape) not in (3, 4) or channels not in (1, 3, 4):
         raise DatasetError(
@@ -227,7 +295,7 @@ def _check_images(array: Array, where: str) -> None:
     )
 
 
-def _check_plain(array: Array, where: str) -> None:
+def check_plain(array: Array, where: str) -> None:
     """Refuse an array of Python objects, without reading it."""
     if array.dtype.hasobject:
         raise DatasetError(
@@ -239,25 +307,6 @@ def _check_plain(array: Array, where: str) -> None:
 
 def _plain(npz: NpzFile, array: Array, where: str) -> list[Any]:
     """Return the values of an array of one dimension."""
-    _check_plain(array, where)
+    check_plain(array, where)
     found: list[Any] = npz.load(array).tolist()
     return [os.fsdecode(v) if isinstance(v, bytes) else v for v in found]
-
-
-def _labels(npz: NpzFile, array: Array, where: str) -> list[Any] | None:
-    """Return the labels of an array: classes by number or name, also one-hot or shape (N, 1).
-
-    None if they are not classes.
-    """
-    _check_plain(array, where)
-    if len(array.shape) == 2 and array.shape[1] == 1:
-        return [value for (value,) in _plain(npz, array, where)]
-    if len(array.shape) == 1 and array.dtype.kind in "iufUS":
-        return _plain(npz, array, where)
-    if len(array.shape) == 2 and array.dtype.kind in "biuf":
-        values = npz.load(array)
-        is_hot = values == 1
-        if ((values == 0) | is_hot).all() and (is_hot.sum(axis=1) == 1).all():
-            found: list[Any] = is_hot.argmax(axis=1).tolist()
-            return found
-    return None

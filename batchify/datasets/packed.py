@@ -19,6 +19,7 @@ from batchify.storage.archive import refusal
 from batchify.storage.listed_tree import ListedTree
 from batchify.storage.packed import PackedSource
 from batchify.storage.patterns import PathFilter
+from batchify.storage.source import Extent
 
 
 class PackedTable:
@@ -35,7 +36,9 @@ class PackedTable:
     warnings : sequence of BatchifyWarning
         Those of its columns.
     unfit : str
-        Why its labels are not classes; it has no column of labels then.
+        Why its labels are not classes; it has no column of classes then.
+    number_columns : sequence of str
+        The columns of labels that are numbers.
 
     Attributes
     ----------
@@ -51,12 +54,14 @@ class PackedTable:
         names_from: str = "",
         warnings: Sequence[BatchifyWarning] = (),
         unfit: str = "",
+        number_columns: Sequence[str] = (),
     ) -> None:
         self._values = dict(columns)
         self._class_names = class_names or {}
         self._names_from = names_from
         self.warnings = tuple(warnings)
         self.unfit = unfit
+        self.number_columns = tuple(number_columns)
         self.excluded = 0
         self.columns: Sequence[str] = list(columns)
         self.plain_columns: Sequence[str] = self.columns
@@ -96,21 +101,27 @@ class PackedTable:
         Returns
         -------
         tuple of str
-            The names of 0, 1, …; empty if the column does not hold whole numbers.
+            The names of 0, 1, …; empty if the column holds texts, and their order is not known.
 
         Raises
         ------
         DatasetError
-            If a number has no name.
+            If a number has no name, or a name is not known.
         """
         values = self._values[column]
         numbers = [None if value is None else _whole(value) for value in values]
+        names, names_from = self._class_names.get(column, ()), self._names_from
         if any(n is None and v is not None for n, v in zip(numbers, values, strict=True)):
-            return ()
+            for row, value in enumerate(values if names else (), 1):
+                if value is not None and value not in names:
+                    raise DatasetError(
+                        f"{where}: label {printable(str(value))} of row {row} "
+                        f"({printable(self._path(row))}) is not in {names_from}"
+                    )
+            return names
         found = sorted({number for number in numbers if number is not None})
         if not found:
-            return self._class_names.get(column, ())
-        names, names_from = self._class_names.get(column, ()), self._names_from
+            return names
         if not names and listed and not any(name.isdecimal() for name in listed):
             names, names_from = listed, "--classes"
         low, high = found[0], found[-1]
@@ -155,6 +166,8 @@ class PackedTree(ListedTree):
     paths : sequence of bytes
         As `image_paths` returns them.
     extents : ndarray of int64, shape (n, k)
+    masks : Mapping of bytes to tuple of int
+        Paths and extents of further images, which are labels.
     """
 
     def __init__(
@@ -163,9 +176,12 @@ class PackedTree(ListedTree):
         table: PackedTable,
         paths: Sequence[bytes],
         extents: NDArray[np.int64],
+        masks: Mapping[bytes, Extent] | None = None,
     ) -> None:
         super().__init__(source)
         self.table = table
+        for path, extent in (masks or {}).items():
+            self.add_file(path, extent)
         for path, extent in zip(paths, extents.tolist(), strict=True):
             self.add_file(path, tuple(extent))
 
@@ -188,6 +204,43 @@ def image_paths(given: Sequence[str | None] | None, made: Sequence[str]) -> list
         if paths and len(set(paths)) == len(paths) and not any(map(refusal, paths)):
             return paths
     return [os.fsencode(text) for text in made]
+
+
+def split_numbers(
+    labels: Sequence[Sequence[Any] | None], names: Sequence[str], taken: Collection[str], where: str
+) -> dict[str, list[Any]]:
+    """Return labels that are lists of numbers as columns, one for each number.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What the numbers are called; if these are not as many, ``label_0``, ``label_1``, …
+    taken : collection of str
+        Names of other columns.
+
+    Raises
+    ------
+    DatasetError
+        If the lists differ in length.
+    """
+    lengths = {len(label) for label in labels if label is not None}
+    if len(lengths) != 1:
+        shown = ", ".join(map(str, sorted(lengths)))
+        raise DatasetError(f"{where}: labels are lists of different lengths: {shown}")
+    (count,) = lengths
+    made = ["label"] if count == 1 else [f"label_{i}" for i in range(count)]
+    if len(set(names)) == count and len(names) == count and not set(names).intersection(taken):
+        made = list(names)
+    return {
+        name: [None if label is None else label[i] for label in labels]
+        for i, name in enumerate(made)
+    }
+
+
+NUMBERS_UNFIT = (
+    "labels are lists of numbers, not classes: pass --class-mode multilabel or regression, or none"
+)
+MASKS_UNFIT = "labels are images, not classes: pass --class-mode mask, or none"
 
 
 def check_lengths(where: str, lengths: Mapping[str, int]) -> None:

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from batchify.common.text import printable
-from batchify.datasets.packed import PackedTable, PackedTree, image_paths, names_of
+from batchify.datasets.packed import (
+    NUMBERS_UNFIT,
+    PackedTable,
+    PackedTree,
+    image_paths,
+    names_of,
+    split_numbers,
+)
 from batchify.datasets.shard_files import ShardFile, find_shards, is_image_name
 from batchify.errors import DatasetError
 from batchify.storage import tar_reader
@@ -86,6 +93,7 @@ def open_webdataset(path: bytes, patterns: PathFilter | None, timeout_s: float) 
     shards = find_shards(path, (b".tar",), patterns)
     rows: list[dict[str, Any]] = []
     files, extents, made = [], [], []
+    masks: dict[bytes, Extent] = {}
     for number, shard in enumerate(shards):
         _check_tar(shard, where)
         with contextlib.closing(ArchiveFile(shard.path)) as file:
@@ -94,16 +102,27 @@ def open_webdataset(path: bytes, patterns: PathFilter | None, timeout_s: float) 
                 extents.append((number, *extent))
                 made.append(f"{shard.name}/{name}")
                 row = _read_sample(file, sample, shard, where)
+                for ending, (other, place) in sample.files.items():
+                    if is_image_name(os.fsencode(other)):
+                        path_of = f"{shard.name}/{other}"
+                        masks[os.fsencode(path_of)] = (number, *place)
+                        row[ending.rpartition(".")[0]] = path_of
                 rows.append({**row, "split": shard.split} if shard.split else row)
             file.check_same(file.stamp)
             files.append((shard.path, file.stamp))
-    columns = _columns(rows)
+    names = _class_names(path, where)
+    columns, numbers = _columns(rows, names, where)
     paths = image_paths(columns.get("path"), made)
     columns["path"] = list(map(os.fsdecode, paths))
-    names = _class_names(path, where)
-    table = PackedTable(columns, class_names={"label": names}, names_from=CLASSES)
+    table = PackedTable(
+        columns,
+        class_names={"label": names},
+        names_from=CLASSES,
+        unfit=f"dataset {where}: {NUMBERS_UNFIT}" if numbers else "",
+        number_columns=numbers,
+    )
     source = PackedSource(path, tar_reader.TarFile, tuple(files), timeout_s)
-    return PackedTree(source, table, paths, np.array(extents, np.int64).reshape(-1, 3))
+    return PackedTree(source, table, paths, np.array(extents, np.int64).reshape(-1, 3), masks)
 
 
 def _check_tar(shard: ShardFile, where: str) -> None:
@@ -204,15 +223,26 @@ def _json_values(text: str, what: str) -> dict[str, Any]:
     return {name: v for name, v in found.items() if not isinstance(v, dict)}
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Return the columns of some rows, without those that have lists."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    return {
+def _columns(
+    rows: list[dict[str, Any]], names: tuple[str, ...], where: str
+) -> tuple[dict[str, list[Any]], tuple[str, ...]]:
+    """Return the columns of some rows, and the names of those of labels that are lists.
+
+    Other columns that have lists are ignored. `names` are those of the classes.
+    """
+    known = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in known}
+    lists = {
         name: values
         for name, values in columns.items()
-        if not any(isinstance(value, list) for value in values)
+        if any(isinstance(value, list) for value in values)
     }
+    columns = {name: values for name, values in columns.items() if name not in lists}
+    labels = lists.get("label", [])
+    if not labels or not all(value is None or isinstance(value, list) for value in labels):
+        return columns, ()
+    numbers = split_numbers(labels, names, columns, f"dataset {where}")
+    return {**columns, **numbers}, tuple(numbers)
 
 
 def _class_names(path: bytes, where: str) -> tuple[str, ...]:

@@ -361,11 +361,11 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, photos: Path) -> Non
         read_dataset(photos, options_of(tmp_path / "dir.csv"))
 
 
-def test_options_of_a_manifest_are_checked() -> None:
+def test_options_of_a_manifest_are_checked(photos: Path) -> None:
     """Before anything is read."""
     for mode in choices.MANIFEST_MODES:
         with pytest.raises(OptionError, match="needs labels from a manifest"):
-            BuildOptions(store=StoreOptions(class_mode=mode))  # type: ignore[arg-type]
+            plan_build(photos, class_mode=mode)  # type: ignore[arg-type]
     two = ManifestOptions("a.csv", ("x", "y"))
     for mode in ("sparse", "mask"):
         with pytest.raises(OptionError, match="has one label column, not 2"):

@@ -198,7 +198,7 @@ def test_one_hot_labels_are_classes(tmp_path: Path) -> None:
         found = dict(zip(train.paths[:], train.labels[:].tolist(), strict=True))
     assert [found[f"x/{row:07}.png"] for row in range(6)] == [0, 1, 2, 2, 1, 0]
     savez(tmp_path / "a.npz", x=x, y=np.ones((6, 3)))
-    with pytest.raises(DatasetError, match=r"y \(6, 3\) float64 does not hold classes"):
+    with pytest.raises(DatasetError, match="labels are lists of numbers, not classes"):
         build(tmp_path / "a.npz")
     build(tmp_path / "a.npz", class_mode="none")
 

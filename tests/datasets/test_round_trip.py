@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.drawing import draw_dataset
 from helpers.tabled import listed, write_table
+from PIL import Image
 
 import batchify
 from batchify.choices import ExportFormat, Store
@@ -93,3 +94,60 @@ def test_splits_without_labels_and_shards(tmp_path: Path, name: ExportFormat) ->
     batchify.merge(again, tmp_path / "again.h5")
     assert rows_of(tmp_path / "again.h5") == rows_of(first)
     assert "labels" not in h5py.File(tmp_path / "again.h5")["test"]
+
+
+@pytest.mark.parametrize("store", ["decoded", "encoded"])
+@pytest.mark.parametrize("mode", ["multilabel", "regression"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_numbers(tmp_path: Path, name: ExportFormat, mode: Any, store: Store) -> None:
+    """Labels that are numbers, several or one; their names are in tars and .npz files."""
+    photos = draw_dataset(tmp_path / "photos", {"a": 12}, size=(30, 20))
+    columns = ["red", "big", "old"] if mode == "multilabel" else ["age"]
+    rows = [
+        {"path": path, **{c: (i >> k) % 2 if k or mode == "multilabel" else i / 4
+                          for k, c in enumerate(columns)}}
+        for i, path in enumerate(listed(photos))
+    ]  # fmt: skip
+    table = write_table(tmp_path / "table.csv", rows)
+    first, again = tmp_path / "first.h5", tmp_path / "again.h5"
+    options: Any = {**SIZE, "class_mode": mode, "store": store}
+    batchify.build(photos, first, manifest=table, label_columns=columns, **options)
+    target = tmp_path / ("arrays.npz" if name == "npz" else name)
+    batchify.export(first, target, format=name, workers=1)
+    if name == "npz":
+        options["store"] = "decoded"
+    batchify.build(target, again, **options)
+    with batchify.open(first) as one, batchify.open(again) as other:
+        if name in ("npz", "webdataset"):
+            assert other.classes == one.classes
+        else:
+            made = ("label_0", "label_1", "label_2") if mode == "multilabel" else ("label",)
+            assert other.classes == made
+    if name != "npz" or store == "decoded":
+        assert rows_of(again) == rows_of(first)
+    if mode == "multilabel":
+        with pytest.raises(batchify.DatasetError, match="labels are lists of numbers, not classes"):
+            batchify.plan_build(target)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_masks(tmp_path: Path, name: ExportFormat) -> None:
+    """Label images, of each row."""
+    photos = draw_dataset(tmp_path / "photos", {"a": 12}, size=(30, 20), format_name="PNG")
+    images = listed(photos)
+    masks = draw_dataset(photos, {"m": 12}, size=(30, 20), format_name="PNG")
+    for number, path in enumerate(sorted((masks / "m").iterdir())):
+        shape = (20, 30)
+        values = np.random.RandomState(number).randint(0, 5, shape).astype(np.uint8)
+        Image.fromarray(values).save(path)
+    names = [f"m/{path.name}" for path in sorted((masks / "m").iterdir())]
+    rows = [{"path": p, "mask": m} for p, m in zip(images, names, strict=True)]
+    table = write_table(tmp_path / "table.csv", rows)
+    first, again = tmp_path / "first.h5", tmp_path / "again.h5"
+    options: Any = {**SIZE, "class_mode": "mask"}
+    batchify.build(photos, first, manifest=table, **options)
+    target = tmp_path / ("arrays.npz" if name == "npz" else name)
+    batchify.export(first, target, format=name, workers=1)
+    batchify.build(target, again, **options)
+    assert rows_of(again) == rows_of(first)
+    assert batchify.verify(again, source=target, redecode="all").is_ok
