@@ -64,5 +64,5 @@ def _serve(file: str, port: int | None, browser: bool | None) -> None:
         if browser or (browser is None and is_terminal()):
             import webbrowser
 
-            webbrowser.open(found.url)
+            webbrowser.open(found.url_once)
         found.serve()

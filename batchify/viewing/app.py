@@ -81,13 +81,15 @@ class App:
     ----------
     token : str
         What the first request must bring in its query; a cookie brings it from then on.
+    once : str
+        The same, for one request: other users see the command line of the browser.
     port : int
         Of this server.
     """
 
-    def __init__(self, catalog: Catalog, images: Images, token: str, port: int) -> None:
+    def __init__(self, catalog: Catalog, images: Images, token: str, once: str, port: int) -> None:
         self._catalog, self._images = catalog, images
-        self._token = token
+        self._token, self._once = token, [once]
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         self._cookie = f"batchify-view-{port}"  # cookies are not apart by port
         self._answers: dict[str, Callable[..., Response]] = {
@@ -127,7 +129,7 @@ class App:
             # a page of another name that leads here (DNS rebinding) would be of the same origin
             raise Forbidden("This server answers to 127.0.0.1 only.")
         endpoint, values = _RULES.bind_to_environ(request.environ).match()
-        if endpoint == "page" and self._is_token(request.args.get("token", "")):
+        if endpoint == "page" and self._opens(request.args.get("token", "")):
             response = redirect("/", 303)  # without the token, which would stay in the history
             response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
             return response
@@ -137,8 +139,18 @@ class App:
             return self._asset(request, "page.html")
         return self._answers[endpoint](request, **values)
 
+    def _opens(self, text: str) -> bool:
+        """Return whether a text is the token, or the one for one request, which it uses up."""
+        if any(_is_same(text, once) for once in self._once):
+            try:
+                self._once.pop()
+            except IndexError:  # another thread was faster
+                return False
+            return True
+        return self._is_token(text)
+
     def _is_token(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode("utf-8", "replace"), self._token.encode())
+        return _is_same(text, self._token)
 
     def _asset(self, _request: Request, name: str) -> Response:
         package, kind = ASSETS[name]
@@ -222,6 +234,7 @@ class App:
         copies = catalog.same_image(number)
         values = self._images.values(number)
         labels = values.pop("labels", None)
+        findings = catalog.known_findings
         found = {
             **self._brief(number),
             "sha256": facts.digests[row].tobytes().hex(),
@@ -233,9 +246,11 @@ class App:
                     "severity": each.problem.severity,
                     "note": each.notes.get(number, ""),
                 }
-                for each in catalog.findings
+                for each in findings
                 if number in each
-            ],
+            ]
+            if findings is not None
+            else None,
             "copies": [self._brief(n) for n in copies[:_SHOWN_COPIES].tolist()],
             "moreCopies": max(0, len(copies) - _SHOWN_COPIES),
             "alike": [{**self._brief(n), "bits": bits} for n, bits in catalog.find_alike(number)],
@@ -276,6 +291,11 @@ class App:
         else:
             raise BadRequest("There are lists of rows, and of paths.")
         return Response(data, content_type="application/octet-stream")
+
+
+def _is_same(text: str, token: str) -> bool:
+    """Compare two texts in a time that does not depend on where they differ."""
+    return hmac.compare_digest(text.encode("utf-8", "replace"), token.encode())
 
 
 def facts_have_labels(catalog: Catalog, split: str) -> bool:

@@ -22,6 +22,7 @@ from batchify.datasets.discovery import holds_shards
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
 from batchify.loading.shards import Path, RemoteShard, open_copy, open_folder
+from batchify.planning.near_duplicates import bit_counts
 from batchify.viewing.found import FoundRows, find_rows
 from batchify.viewing.paths import PathTable
 
@@ -32,7 +33,6 @@ LocalPath = str | bytes | os.PathLike[str]
 
 _KEPT_QUERIES = 8
 _MOST_BITS, _MOST_ALIKE = 10, 12
-_BITS_SET = np.array([number.bit_count() for number in range(256)], np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,8 @@ class Catalog(Closing):
     def __init__(self, location: str | os.PathLike[str]) -> None:
         self._lifetime = contextlib.ExitStack()
         self._lock = threading.Lock()
+        self._finding = threading.Lock()
+        self._found: tuple[FoundRows, ...] | None = None
         self._queries: OrderedDict[Query, Numbers] = OrderedDict()
         shown = base_name(os.fsdecode(location)) if is_url(location) else ""
         self.name = os.fsencode(shown) or os.path.basename(os.path.abspath(shown_path(location)))
@@ -202,13 +204,17 @@ class Catalog(Closing):
 
     @property
     def findings(self) -> tuple[FoundRows, ...]:
-        """What `batchify check` finds about rows, computed once."""
-        with self._lock:
-            return self._findings
+        """What `batchify check` finds about rows; for a million, this takes seconds once."""
+        with self._finding:
+            if self._found is None:
+                firsts = {name: numbers.start for name, numbers in self.splits.items()}
+                self._found = tuple(find_rows(self.facts, firsts))
+            return self._found
 
-    @cached_property
-    def _findings(self) -> tuple[FoundRows, ...]:
-        return tuple(find_rows(self.facts, {name: at.start for name, at in self.splits.items()}))
+    @property
+    def known_findings(self) -> tuple[FoundRows, ...] | None:
+        """The same; None if they have not been looked for yet."""
+        return self._found
 
     def locate(self, number: int) -> tuple[str, int]:
         """Return the split and the row of a number.
@@ -303,8 +309,7 @@ class Catalog(Closing):
         digest = self.facts.splits[split].digests[row]
         found: list[tuple[int, int]] = []
         for name, known in hashes.items():
-            words = (known ^ known.dtype.type(hashes[split][row])).view(np.uint8)
-            bits = _BITS_SET[words.reshape(-1, known.itemsize)].sum(axis=1)
+            bits = bit_counts(known ^ hashes[split][row])
             rows = np.flatnonzero(bits <= _MOST_BITS)
             rows = rows[(self.facts.splits[name].digests[rows] != digest).any(axis=1)]
             rows = rows[np.argsort(bits[rows], kind="stable")[:_MOST_ALIKE]]

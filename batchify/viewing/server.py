@@ -38,6 +38,8 @@ class View:
     ----------
     url : str
         Its address, with the token.
+    url_once : str
+        An address that opens it once.
     name : bytes
         The name of the file.
     is_usual : bool
@@ -45,6 +47,7 @@ class View:
     """
 
     url: str
+    url_once: str
     name: bytes
     port: int
     is_usual: bool
@@ -89,15 +92,15 @@ def view(location: str | os.PathLike[str], *, port: int | None = None) -> Iterat
         usual = _FIRST_PORT + int(catalog.identity[:8], 16) % _PORTS
         with _bound(port, usual) as bound:
             number = bound.getsockname()[1]
-            token = secrets.token_urlsafe(24)
-            app = App(catalog, images, token, number)
+            token, once = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+            app = App(catalog, images, token, once, number)
             server = make_server(
                 HOST, number, app, threaded=True, request_handler=_QuietHandler,
                 fd=bound.fileno(),
             )  # fmt: skip
             try:
-                url = f"http://{HOST}:{number}/?token={token}"
-                yield View(url, catalog.name, number, number == usual, server)
+                url, url_once = (f"http://{HOST}:{number}/?token={each}" for each in (token, once))
+                yield View(url, url_once, catalog.name, number, number == usual, server)
             finally:
                 server.server_close()
 

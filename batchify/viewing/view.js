@@ -372,10 +372,14 @@ async function open(index, row = null) {
   $("next").disabled = index < 0 || index >= total - 1;
   showMark();
   showPicture();
-  const mine = shown;
   $("facts").replaceChildren(element("p", { class: "note" }, "Loading…"));
+  loadFacts();
+}
+
+async function loadFacts() {
+  const mine = shown;
   try {
-    const found = await askJson(`/row/${row.number}`);
+    const found = await askJson(`/row/${mine.number}`);
     if (shown === mine) showFacts(found);
   } catch (error) {
     if (shown === mine) $("facts").replaceChildren(element("p", { class: "bad" }, error.message));
@@ -435,7 +439,9 @@ function showFacts(found) {
     for (const [name, value] of pairs) values.append(element("div", {}, element("dt", {}, bdi(name)), element("dd", {}, bdi(value))));
     section(title, values);
   };
-  if (found.findings.length) {
+  if (found.findings === null) {
+    section("Findings", element("p", { class: "note" }, "Still being looked for…"));
+  } else if (found.findings.length) {
     const items = found.findings.map((each) =>
       element("li", { class: { error: "bad", warning: "warn" }[each.severity] || "note" }, `${each.code}${each.note ? ": " : ""}`, bdi(each.note)));
     section("Findings", element("ul", { class: "found" }, ...items));
@@ -593,6 +599,7 @@ async function start() {
   for (const each of file.findings) {
     $("finding").append(element("option", { value: each.code }, `${each.code} (${each.rows.toLocaleString("en-US")})`));
   }
+  if (shown) loadFacts(); // with its findings
 }
 
 start().catch(tell);

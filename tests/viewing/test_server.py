@@ -60,6 +60,16 @@ def test_only_the_token_opens_the_page(client: Client) -> None:
     assert client.ask("/")[0] == 200
 
 
+def test_the_browser_is_started_with_a_token_for_one_request(built: Path) -> None:
+    """Other users of the machine may read its command line, and get nothing with it."""
+    with served(built) as found:
+        client = Client(found)
+        path = "/?" + found.url_once.partition("/?")[2]
+        assert client.ask(path, Cookie="")[0] == 303
+        assert client.ask(path, Cookie="")[0] == 403
+        assert client.ask(f"/?token={client.token}", Cookie="")[0] == 303
+
+
 def test_only_this_host_is_served(client: Client) -> None:
     """A page of another name that leads to 127.0.0.1 gets nothing, whatever it sends."""
     port = client.view.port
@@ -133,8 +143,11 @@ def test_rows_are_listed_by_windows(client: Client) -> None:
 
 def test_a_row_is_told_in_full(client: Client, built: Path) -> None:
     """Hash, flags, sizes, findings and copies."""
+    listed = {each["code"]: each for each in client.json("/findings")}
+    assert listed["label-conflict"]["severity"] == "error"
     (row,) = client.json("/rows?text=cat/a")["rows"]
     found = client.json(f"/row/{row['number']}")
+    assert found["label"] == "cat"
     with h5py.File(built, locking=False) as file:
         rows = file[row["split"]]
         assert found["sha256"] == rows["source_sha256"][row["row"]].tobytes().hex()
@@ -146,8 +159,15 @@ def test_a_row_is_told_in_full(client: Client, built: Path) -> None:
     other = client.json(f"/row/{found['copies'][0]['number']}")
     codes |= {each["code"] for each in other["findings"]}
     assert {"label-conflict", "alpha-dropped"} <= codes
-    listed = {each["code"]: each for each in client.json("/findings")}
-    assert listed["label-conflict"]["severity"] == "error"
+
+
+def test_findings_are_not_waited_for(built: Path) -> None:
+    """They take seconds for a million rows; until they are known, a row says so."""
+    with served(built) as found:
+        client = Client(found)
+        assert client.json("/row/0")["findings"] is None
+        client.json("/findings")
+        assert client.json("/row/0")["findings"] is not None
 
 
 def test_pictures_are_the_stored_rows(client: Client, built: Path) -> None:
