@@ -51,6 +51,12 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
+def check_near_distance(name: str, value: object) -> None:
+    """Refuse a value that is not a number of bits, as a whole number or float."""
+    if isinstance(value, bool) or value not in range(1, MAX_NEAR_DISTANCE + 1):
+        raise OptionError(f"{name} must be 1 to {MAX_NEAR_DISTANCE} bits, not {value!r}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Refuse a value that is neither True nor False."""
     if not isinstance(value, bool):
@@ -318,8 +324,7 @@ MAX_KEPT = 128
 """Most further columns of a manifest in a file."""
 
 MAX_NEAR_DISTANCE = 8
-"""Most bits in which the perceptual hashes of near duplicates may differ; beyond it, images that
-have nothing in common are often as near."""
+"""Most bits in which hashes of near duplicates may differ: unrelated images are soon as near."""
 
 APPEARANCE = {
     "phash": "<u8", "brightness_p5": "<f4", "brightness_p99": "<f4", "sharpness": "<f4",

@@ -16,6 +16,7 @@ from batchify.choices import (
     check_choice,
     check_flag,
     check_folds,
+    check_near_distance,
     check_pattern,
 )
 from batchify.errors import OptionError
@@ -276,6 +277,8 @@ class SplitOptions(choices.ShortRepr):
         stay in one split.
     group_duplicates : bool
         Files with the same bytes stay in one split.
+    group_near_duplicates : int, optional
+        Images stay in one split whose perceptual hashes differ in so many bits or fewer, 1 to 8.
     max_per_class : int, optional
         At most so many images of each class, drawn by `seed`.
     limit : int, optional
@@ -291,6 +294,7 @@ class SplitOptions(choices.ShortRepr):
     seed: int = 0
     group_by: str = ""
     group_duplicates: bool = False
+    group_near_duplicates: int | None = None
     max_per_class: int | None = None
     limit: int | None = None
     folds: int | None = None
@@ -303,6 +307,10 @@ class SplitOptions(choices.ShortRepr):
         self._check_folds()
         for name in ("shuffle", "group_duplicates"):
             check_flag(name.replace("_", " "), getattr(self, name))
+        if self.group_near_duplicates is not None:
+            check_near_distance("group near duplicates", self.group_near_duplicates)
+            if self.policy != "stratified":
+                raise OptionError("--group-near-duplicates needs --split stratified")
         self.check_groups()
         if self.group_by:
             check_pattern("group by", self.group_by)
@@ -336,6 +344,11 @@ class SplitOptions(choices.ShortRepr):
         share: float | None = getattr(self, split)
         return choices.SHARES[split] if share is None else share
 
+    @property
+    def groups_content(self) -> bool:
+        """Whether images stay in one split because of their content."""
+        return self.group_duplicates or self.group_near_duplicates is not None
+
     def _check_folds(self) -> None:
         check_folds(self.folds, self.fold)
         if self.fold is None:
@@ -363,18 +376,16 @@ class SplitOptions(choices.ShortRepr):
         """
         if column and self.group_by:
             raise OptionError("the manifest has a group column; remove --group-by or the column")
-        asked = (column or bool(self.group_by)) + self.group_duplicates
+        asked = (column or bool(self.group_by)) + self.groups_content
         if asked <= choices.POLICY_GROUPS.get(self.policy, 0):
             return
         able = " or ".join(
             name for name in choices.POLICIES if choices.POLICY_GROUPS.get(name, 0) >= asked
         )
         if asked == 1:
-            named = (
-                "the group column of the manifest needs"
-                if column
-                else ("--group-by and --group-duplicates need")
-            )
+            named = "--group-by and --group-duplicates need"
+            if column:
+                named = "the group column of the manifest needs"
             raise OptionError(
                 f"split {self.policy} does not keep groups together; {named} --split {able}"
             )

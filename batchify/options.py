@@ -226,6 +226,8 @@ class BuildOptions(choices.ShortRepr):
                 config["group_by"] = self.split.group_by
             if self.split.group_duplicates:
                 config["group_duplicates"] = True
+            if self.split.group_near_duplicates is not None:
+                config["group_near_duplicates"] = self.split.group_near_duplicates
         if self.store.compression == "none":
             del config["compression_level"]
         if not self.store.scales_by_depth:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchify._version import JSON_VERSION
-from batchify.choices import MAX_NEAR_DISTANCE, Limit, check_at_least, check_pattern, check_positive
+from batchify.choices import (
+    Limit,
+    check_at_least,
+    check_near_distance,
+    check_pattern,
+    check_positive,
+)
 from batchify.common.text import plural, printable
 from batchify.decoding.losses import LOSSES
 from batchify.errors import OptionError
@@ -147,7 +153,7 @@ CHECK_CODES = {
     ),
     "near-leak": Code(
         "warning",
-        "look at them, and remove those that are copies",
+        "remove the copies, or build with --split stratified --group-near-duplicates 4",
         split_advice="move images that look alike into one split, or remove them",
     ),
     "group-leak": Code(
@@ -242,11 +248,8 @@ class CheckLimits:
             if code not in THRESHOLDS:
                 raise OptionError(f"{code!r} has no threshold, only {', '.join(THRESHOLDS)}")
             check_positive(f"threshold of {code}", value)
-            if code.startswith("near-") and value not in range(1, MAX_NEAR_DISTANCE + 1):
-                raise OptionError(
-                    f"threshold of {code} must be a whole number of 1 to {MAX_NEAR_DISTANCE} bits, "
-                    f"not {value:g}"
-                )
+            if code.startswith("near-"):
+                check_near_distance(f"threshold of {code}", value)
 
     def threshold(self, code: str) -> float:
         """Return a threshold, given a key of `THRESHOLDS`."""

@@ -113,6 +113,10 @@ FILE_OPTIONS = (
            help="Keep files in one split if this finds the same group in their paths, e.g. "
            "'(patient\\d+)'."),
     _label("--group-duplicates", help="Keep identical files in one split."),
+    _label("--group-near-duplicates", type=click.IntRange(1, choices.MAX_NEAR_DISTANCE),
+           metavar="N", rare=True,
+           help="Keep images that look alike in one split: at most N of 64 bits of their hashes "
+           "differ, e.g. 4. Decodes every image twice."),
     _label("--seed", type=int, metavar="N", help="Random seed for order and splits."),
     _label("--shuffle/--no-shuffle", rare=True,
            help="Shuffle rows by seed, as in Keras' first epoch, or sort them by class and name."),

@@ -44,6 +44,7 @@ class OptionKeywords(TypedDict, total=False):
     fold: int | None
     group_by: str
     group_duplicates: bool
+    group_near_duplicates: int | None
     max_per_class: int | None
     limit: int | None
     shuffle: bool
@@ -145,7 +146,8 @@ def make_options(options: BuildOptions | None, keywords: OptionKeywords) -> Buil
     changed["manifest"] = _manifest(base.manifest, given.pop("manifest"))
     changed["decode"] = base.decode.changed(**given.pop("decode"))
     changed |= {name: replace(getattr(base, name), **some) for name, some in given.items() if some}
-    if any(keywords.get(name) for name in ("split", "group_by", "group_duplicates")):
+    policies = ("split", "group_by", "group_duplicates", "group_near_duplicates")
+    if any(keywords.get(name) for name in policies):
         changed["split_given"] = True
     found = replace(base, **changed)
     is_seeded = "seed" in keywords or base.split.seed

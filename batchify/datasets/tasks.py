@@ -174,14 +174,15 @@ def hash_samples(
     digests = np.zeros((count, 32), np.uint8)
     job = HashJob(dataset.source, max_file_size)
     report(Progress("hash", 0, count))
-    for task, data in workers.run(job, _tasks(dataset), total=-(-count // TASK_SAMPLES)):
+    for task, data in workers.run(job, sample_tasks(dataset), total=-(-count // TASK_SAMPLES)):
         done = task.start + len(task.files)
         digests[task.start : done] = np.frombuffer(data, np.uint8).reshape(-1, 32)
         report(Progress("hash", done, count))
     return digests
 
 
-def _tasks(dataset: Dataset) -> Iterator[FileTask]:
+def sample_tasks(dataset: Dataset) -> Iterator[FileTask]:
+    """Yield the files of all samples, in order, as tasks of `TASK_SAMPLES`."""
     count = len(dataset.samples)
     for start in range(0, count, TASK_SAMPLES):
         files = dataset.samples.files(np.arange(start, min(start + TASK_SAMPLES, count)))

@@ -100,6 +100,7 @@ def build_command(config: Mapping[str, Any], *, skipped: bool) -> str:
         "fold": None,
         "group_by": "",
         "group_duplicates": False,
+        "group_near_duplicates": None,
         "max_per_class": None,
         "limit": None,
         "exclude_rows": (),

@@ -34,7 +34,8 @@ def group_numbers(
     Parameters
     ----------
     digests : ndarray of uint8, shape (n, 32), or None
-        SHA-256 of each sample's content, zeros if it cannot be read; for `group_duplicates`.
+        SHA-256 of each sample's content, the same for images that look alike if they stay together,
+        zeros if it cannot be read; for `groups_content`.
     named : ndarray of uint8, shape (n, 16), or None
         A hash of the name of each sample's group, if a manifest has them.
 
@@ -46,7 +47,7 @@ def group_numbers(
     groups = None if named is None else repeat_numbers(named)
     if options.group_by:
         groups = repeat_numbers(name_digests(samples.pieces(), len(samples), options.group_by))
-    if options.group_duplicates and digests is not None:
+    if options.groups_content and digests is not None:
         repeats = repeat_numbers(digests)
         groups = repeats if groups is None else _merge_groups(groups, repeats)
     return groups
@@ -198,7 +199,7 @@ def hash_points(
         )
     elif options.group_by:
         keys = _group_names_in_pieces(keys, len(samples), options.group_by)
-    elif options.group_duplicates and digests is not None:
+    elif options.groups_content and digests is not None:
         keys = (
             (start, _hashes_or_paths(paths, digests[start:])) for start, paths in samples.pieces()
         )

@@ -168,7 +168,7 @@ class BuildPlan:
     def keeps_duplicates_apart(self) -> bool:
         """Whether copies of an image must stay in one split."""
         by_policy = self.dataset.splits is None or bool(self.from_train and self.shard is None)
-        return self.options.split.group_duplicates and by_policy
+        return self.options.split.groups_content and by_policy
 
     def has_classes(self, split: str) -> bool:
         """Return whether a split has labels that are classes."""

@@ -222,9 +222,14 @@ def _split_digests(
     workers: engine.Workers,
     report: ProgressCallback,
 ) -> NDArray[np.uint8] | None:
-    """Return the SHA-256 of each sample if the splits depend on it, otherwise None."""
-    by_policy = found.splits is None or splits_from_train(found, options)
-    if options.split.group_duplicates and by_policy:
+    """Return what the splits depend on: the SHA-256 of each sample, or `near_digests`; or None."""
+    if not (found.splits is None or splits_from_train(found, options)):
+        return None
+    if options.split.group_near_duplicates is not None:
+        from batchify.planning.near_groups import near_digests  # decodes, for this option alone
+
+        return near_digests(found, options, workers, report)
+    if options.split.group_duplicates:
         return hash_samples(found, options.decode.max_file_size, workers, report)
     return None
 
@@ -287,7 +292,7 @@ def fingerprint(
         plan, digests = _plan(dataset, options, pool, report, skip=on_error == "skip")
         found = plan.dataset
         max_file_size = options.decode.max_file_size
-        if digests is None:
+        if digests is None or options.split.group_near_duplicates is not None:
             digests = hash_samples(found, max_file_size, pool, report)
         if (masks := found.annotations.masks) is not None:
             of_masks = replace(found, samples=masks)

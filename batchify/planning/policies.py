@@ -297,7 +297,7 @@ def split_samples(
     samples : Samples
         Sorted by class.
     digests : ndarray of uint8, shape (n, 32), or None
-        SHA-256 of each sample's content, zeros if it cannot be read; for `group_duplicates`.
+        SHA-256 of each sample's content, zeros if it cannot be read; for `groups_content`.
     named : ndarray of uint8, shape (n, 16), or None
         A hash of the name of each sample's group, if a manifest has them.
 

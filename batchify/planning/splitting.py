@@ -85,7 +85,7 @@ def assign_splits(
     taken = splits_from_train(dataset, options)
     if not taken:
         return dict(dataset.splits)
-    if options.split.group_by or options.split.group_duplicates:
+    if options.split.group_by or options.split.groups_content:
         _check_apart(dataset, dataset.splits, options.split, digests)
     train = dataset.splits["train"]
     validation, test = (
@@ -129,6 +129,7 @@ def _check_apart(
             for option, is_given in (
                 ("--group-by", options.group_by),
                 ("--group-duplicates", options.group_duplicates),
+                ("--group-near-duplicates", options.group_near_duplicates),
             )
             if is_given
         ]

@@ -78,7 +78,7 @@ def test_a_threshold_is_a_limit(root: Path) -> None:
     report = check(root, OPTIONS, limits=CheckLimits(thresholds={"near-leak": 8}))
     assert found(report)["near-leak"].severity == "error"
     for value in (0.5, 9):
-        with pytest.raises(OptionError, match="near-leak must be a whole number of 1 to 8 bits"):
+        with pytest.raises(OptionError, match="near-leak must be 1 to 8 bits"):
             CheckLimits(thresholds={"near-leak": value})
 
 
