@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Unpack
+
+import numpy as np
 
 from batchify.checking import classes, image_loss, leaks, looks, near
 from batchify.checking.facts import Facts, folder_facts, shard_facts, stored_facts
@@ -20,6 +22,7 @@ from batchify.checking.findings import (
     CheckReport,
     Found,
     Problem,
+    Rows,
 )
 from batchify.choices import check_workers
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
@@ -133,26 +136,75 @@ def check(
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     for code in sorted(ignored - set(CHECK_CODES)):
         raise OptionError(f"there is no code {code!r} to ignore, only {', '.join(CHECK_CODES)}")
-    check_workers(workers, image_timeout_s)
-    with reporting(progress) as report, contextlib.ExitStack() as lifetime:
-        if is_dataset(path):
-            pool = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
-            plan = plan_with_workers(path, make_options(options, keywords), pool, report, skip=True)
-            if limits.group_by:
-                check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
-            facts = folder_facts(plan, pool, report)
-        elif options is not None or keywords:
-            raise OptionError("options of a build are for a dataset; a file has its own")
-        elif holds_shards(path):
-            facts = shard_facts(*lifetime.enter_context(open_folder(path, keeps=True)))
-        else:
-            copy = lifetime.enter_context(open_copy(path))
-            facts = stored_facts(lifetime.enter_context(Reader(copy)))
+    if keywords or options is not None:
+        options = make_options(options, keywords)
+    with _open_facts(path, options, limits, workers, image_timeout_s, progress) as facts:
         problems = find_problems(facts, limits, ignored)
     notes = () if "damaged" in ignored else facts.notes
     if not ignored >= _OF_APPEARANCE and not near.has_hashes(facts):
         notes += (_NO_APPEARANCE_NOTE,)
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict, notes)
+
+
+def list_images(
+    path: str | os.PathLike[str],
+    codes: Collection[str],
+    options: BuildOptions | None = None,
+    *,
+    limits: CheckLimits | None = None,
+    workers: int | None = None,
+    image_timeout_s: float = IMAGE_TIMEOUT_S,
+    progress: ProgressCallback | bool | None = None,
+) -> list[bytes]:
+    """Return the paths of all images that the problems of some codes are about, each once.
+
+    Those of problems about classes or splits are none. Parameters and errors are those of `check`.
+    """
+    limits = limits or CheckLimits()
+    with _open_facts(path, options, limits, workers, image_timeout_s, progress) as facts:
+        found: dict[bytes, None] = {}
+        for problem in find_problems(facts, limits, most=0):
+            if problem.code in codes:
+                found |= dict.fromkeys(_paths(facts, problem.rows))
+        if "skipped" in codes:
+            found |= dict.fromkeys(each.path for each in facts.skipped)
+    return list(found)
+
+
+def _paths(facts: Facts, rows: Rows) -> Iterator[bytes]:
+    """Yield the paths of rows."""
+    for name, wanted in rows.items():
+        split = facts.splits[name]
+        for first, paths in split.paths(0, len(split.flags) if len(wanted) else 0):
+            some = np.searchsorted(wanted, (first, first + len(paths)))
+            yield from (paths[row - first] for row in wanted[slice(*some)].tolist())
+
+
+@contextlib.contextmanager
+def _open_facts(
+    path: str | os.PathLike[str],
+    options: BuildOptions | None,
+    limits: CheckLimits,
+    workers: int | None,
+    image_timeout_s: float,
+    progress: ProgressCallback | bool | None,
+) -> Iterator[Facts]:
+    """Collect the facts about a file, a folder of shards or a dataset; paths are read later."""
+    check_workers(workers, image_timeout_s)
+    with reporting(progress) as report, contextlib.ExitStack() as lifetime:
+        if is_dataset(path):
+            pool = lifetime.enter_context(engine.Workers(workers, image_timeout_s))
+            plan = plan_with_workers(path, options or BuildOptions(), pool, report, skip=True)
+            if limits.group_by:
+                check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
+            yield folder_facts(plan, pool, report)
+        elif options is not None:
+            raise OptionError("options of a build are for a dataset; a file has its own")
+        elif holds_shards(path):
+            yield shard_facts(*lifetime.enter_context(open_folder(path, keeps=True)))
+        else:
+            copy = lifetime.enter_context(open_copy(path))
+            yield stored_facts(lifetime.enter_context(Reader(copy)))
 
 
 def check_made(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -22,7 +23,8 @@ def find_leaks(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
     """Find images that are in several splits."""
     if leaks := facts.repeat_counts.leaks:
         message = f"{plural(leaks, 'image')} in several splits"
-        yield _found(facts, message, leaks, lambda: _across(facts.repeats))
+        found = _found(facts, message, leaks, lambda: _across(facts.repeats))
+        yield replace(found, rows=lambda: _rows(_outside(facts.repeats)))
 
 
 def find_label_conflicts(facts: Facts, _limits: CheckLimits) -> Iterator[Found]:
@@ -69,7 +71,7 @@ def find_group_leaks(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
                 yield facts.finding(f"{printable(group)}, as {facts.finding('', first).where}", row)
 
         message = f"{plural(leaks, 'group')} in several splits"
-        yield Found(message, leaks, examples(), lambda: _rows(_across(groups)))
+        yield Found(message, leaks, examples(), lambda: _rows(_outside(groups)))
 
 
 def _across(repeats: Iterable[Repeat]) -> Iterator[tuple[Location, Location]]:
@@ -77,6 +79,14 @@ def _across(repeats: Iterable[Repeat]) -> Iterator[tuple[Location, Location]]:
     for repeat in repeats:
         for location in list(repeat.firsts.items())[1:]:
             yield location, repeat[0]
+
+
+def _outside(repeats: Iterable[Repeat]) -> Iterator[tuple[Location, Location]]:
+    """Yield all rows of images that are not in the split of their first row, with that row."""
+    for repeat in repeats:
+        first = repeat[0]
+        if len(repeat.splits) > 1:
+            yield from ((location, first) for location in repeat if location[0] != first[0])
 
 
 Pairs = Callable[[], Iterator[tuple[Location, Location]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from batchify.cli.verbosity import tell_origins
 if TYPE_CHECKING:
     from batchify.checking.findings import CheckReport
     from batchify.common.progress import ProgressCallback
+    from batchify.options import BuildOptions
 
 
 _OWN = ("group_by", "max_skipped", "workers", "image_timeout")
@@ -120,6 +121,15 @@ def _of_build() -> Iterator[Option]:
 )
 @option("--strict", is_flag=True, help="Fail on warnings, too.")
 @option(
+    "--list",
+    "listed",
+    multiple=True,
+    type=SomeOf(*CHECK_CODES),
+    callback=lambda _context, _parameter, given: tuple(chain.from_iterable(given)),
+    metavar="CODES",
+    help="Only print the paths of images with these problems: for build --exclude @FILE.",
+)
+@option(
     "--output-format",
     type=click.Choice(("text", "github")),
     default="text",
@@ -134,6 +144,9 @@ def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> N
     with boundary(json=values["json"]) as check_signals:
         show = github_text if values["output_format"] == "github" else str
         _tell_origins(context, paths)
+        if values["listed"]:
+            _print_list(context, paths, values, check_signals)
+            return
 
         def run(path: str) -> Result:
             with shown_progress(check_signals) as step:
@@ -169,6 +182,38 @@ def _check(
 ) -> CheckReport:
     """Check one file or dataset."""
     from batchify.checking.check import check as run_check
+
+    options, settings = _settings(context, path, values)
+    ignore = [code for code in values["ignore"] if code in CHECK_CODES]
+    return run_check(
+        path, options, ignore=ignore, strict=values["strict"], progress=step, **settings
+    )
+
+
+def _print_list(
+    context: click.Context,
+    paths: Sequence[str],
+    values: dict[str, Any],
+    check_signals: Callable[[], None],
+) -> None:
+    """Print the paths of images with some problems, as a list for ``build --exclude @FILE``."""
+    from batchify.checking.check import list_images
+    from batchify.common.excluded import path_list_bytes
+
+    if values["json"] or values["output_format"] != "text":
+        raise click.UsageError("--list prints paths, neither JSON nor annotations")
+    if len(paths) > 1:
+        raise click.UsageError("--list is for one file or dataset")
+    with shown_progress(check_signals) as step:
+        options, settings = _settings(context, paths[0], dict(values))
+        found = list_images(paths[0], values["listed"], options, progress=step, **settings)
+    click.echo(path_list_bytes(found, "exclude them by a pattern"), nl=False)
+
+
+def _settings(
+    context: click.Context, path: str, values: dict[str, Any]
+) -> tuple[BuildOptions | None, dict[str, Any]]:
+    """Return the options of build for a dataset, and what else `check` takes."""
     from batchify.common.paths import is_url
     from batchify.datasets.discovery import is_dataset
 
@@ -183,11 +228,12 @@ def _check(
             options = to_options(context, values)
     elif is_url(path) or os.path.exists(path):
         refuse_options(context, _OWN)
-    ignore = [code for code in values["ignore"] if code in CHECK_CODES]
-    return run_check(
-        path, options, limits=limits, ignore=ignore, strict=values["strict"],
-        workers=values["workers"], image_timeout_s=values["image_timeout"], progress=step,
-    )  # fmt: skip
+    settings = {
+        "limits": limits,
+        "workers": values["workers"],
+        "image_timeout_s": values["image_timeout"],
+    }
+    return options, settings
 
 
 def _check_folds(paths: Sequence[str], ignore: Sequence[str]) -> list[CheckReport]:

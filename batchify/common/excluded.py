@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchify.common.text import printable
+from batchify.common.text import plural, printable
 from batchify.errors import OptionError
 
 VERSION = 1
@@ -53,6 +53,19 @@ def read_path_list(path: str | os.PathLike[str]) -> PathList:
     if not names:
         raise OptionError(f"--exclude: {printable(os.fsencode(path))} lists no paths")
     return PathList(names, printable(os.fsencode(path)))
+
+
+def path_list_bytes(paths: Sequence[bytes], advice: str) -> bytes:
+    """Return a list of paths, one per line, as `read_path_list` reads it.
+
+    Raises
+    ------
+    OptionError
+        If a path has a line break in it; with the advice.
+    """
+    if broken := [path for path in paths if b"\n" in path or path.endswith(b"\r")]:
+        raise OptionError(f"{plural(len(broken), 'path')} cannot be on one line; {advice}")
+    return b"".join(path + b"\n" for path in paths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchify.common.excluded import SplitRows, paths_digest, row_list_lines
-from batchify.common.text import plural
-from batchify.errors import OptionError
+from batchify.common.excluded import (
+    SplitRows,
+    path_list_bytes,
+    paths_digest,
+    row_list_lines,
+)
 from batchify.viewing.catalog import Catalog
 
 
@@ -19,12 +22,7 @@ def list_paths(catalog: Catalog, numbers: Sequence[int]) -> bytes:
         If a path has a line break in it.
     """
     paths = list(dict.fromkeys(catalog.paths[number] for number in sorted(numbers)))
-    if broken := [path for path in paths if b"\n" in path or path.endswith(b"\r")]:
-        raise OptionError(
-            f"{plural(len(broken), 'path')} cannot be on one line; download the list of rows, "
-            "for --exclude-rows"
-        )
-    return b"".join(path + b"\n" for path in paths)
+    return path_list_bytes(paths, "download the list of rows, for --exclude-rows")
 
 
 def list_rows(catalog: Catalog, numbers: Sequence[int]) -> bytes:
