@@ -6,6 +6,7 @@ import contextlib
 import os
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from batchify.common.keywords import OptionKeywords, make_options
 from batchify.common.paths import is_url, local_path
 from batchify.common.progress import ProgressCallback
 from batchify.datasets.discovery import is_dataset
-from batchify.errors import BatchifyWarning, OptionError
+from batchify.errors import BatchifyWarning, OptionError, ResumeError
 from batchify.exporting.imagefolder import no_place
 from batchify.exporting.request import Path, Request
 from batchify.exporting.rows import check_pixels
@@ -110,19 +111,23 @@ def built_path(base: bytes) -> bytes:
 def build_rows(
     dataset: Path, base: bytes, options: BuildOptions, run: RunOptions, report: ProgressCallback
 ) -> BuiltRows:
-    """Build the rows of a dataset, or resume that.
+    """Build the rows of a dataset, or resume that; start over if the options have changed.
 
     Raises
     ------
     As `batchify.build`.
     """
     path = os.fsdecode(built_path(base))
+    start = partial(
+        build, dataset, path, options, workers=run.workers, image_timeout_s=run.image_timeout_s,
+        on_error=run.on_error, max_skipped=run.max_skipped, overwrite=True, progress=report,
+    )  # fmt: skip
     with warnings.catch_warnings():  # the export reports them
         warnings.simplefilter("ignore", BatchifyWarning)
-        made = build(
-            dataset, path, options, workers=run.workers, image_timeout_s=run.image_timeout_s,
-            on_error=run.on_error, max_skipped=run.max_skipped, overwrite=True, progress=report,
-        )  # fmt: skip
+        try:
+            made = start()
+        except ResumeError:  # an interrupted run had other options
+            made = start(restart=True)
     digests = _sample_digests(made, path)
     if digests is None:
         found = find_fingerprint(dataset, options, run, report)

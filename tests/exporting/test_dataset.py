@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,15 +117,20 @@ def test_an_interrupted_one_is_resumed(photos: Path, tmp_path: Path) -> None:
     batchify.export(photos, tmp_path / "whole", workers=1, **options)
     for stage in ("seal", "export"):
         code = (
-            "import batchify, os, signal\n"
+            "import batchify, os\n"
             "def step(state):\n"
             f"    if state.stage == {stage!r} and (state.done > 4 or state.stage == 'seal'):\n"
-            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "        os._exit(9)\n"
             f"batchify.export('photos', 'killed', workers=1, progress=step, **{options!r})\n"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
-        assert done.returncode == -9
+        assert done.returncode == 9
         assert not (tmp_path / "killed").exists()
+        if stage == "seal":  # with other options, it starts over
+            batchify.export(photos, tmp_path / "killed", workers=1, target_size=(12, 10), **options)
+            assert os.listdir(tmp_path / "killed") != []
+            shutil.rmtree(tmp_path / "killed")
+            assert sorted(os.listdir(tmp_path)) == ["photos", "whole"]
     found = batchify.export(photos, tmp_path / "killed", workers=1, **options)
     assert found.kept > 0
     assert found.build is not None
@@ -144,3 +150,16 @@ def test_from_a_url_to_a_url(s3: S3Server, photos: Path, tmp_path: Path) -> None
     again = batchify.export("s3://bucket/a", url, format="webdataset", workers=1)
     assert again.up_to_date
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_folder_of_built_files_is_none(photos: Path, tmp_path: Path) -> None:
+    """Unless there are folders next to the files."""
+    folder = tmp_path / "files"
+    for seed in (1, 2):
+        folder.mkdir(exist_ok=True)
+        batchify.build(photos, folder / f"{seed}.h5", target_size=(12, 10), seed=seed)
+    found = batchify.export(folder, tmp_path / "tars", format="webdataset", workers=1)
+    assert found.rows == {"train": 24, "validation": 6}
+    save(photos / "x.h5", (folder / "1.h5").read_bytes())
+    found = batchify.export(photos, tmp_path / "more", format="webdataset", workers=1)
+    assert found.rows == {"train": 12, "validation": 3}
