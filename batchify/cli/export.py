@@ -29,7 +29,8 @@ from batchify.cli.verbosity import tell_origins
 _OWN = ("overwrite", "workers", "image_timeout", "work_dir")
 """Options of this command that have the name of an option of build."""
 
-_UNUSED = ("compression", "compression_level")
+_UNUSED = ("appearance", "compression", "compression_level")
+"""Options of build that change nothing of an export."""
 _OF_BUILD = tuple(
     with_help(each, rare=True)
     for each in (*FILE_OPTIONS, ON_ERROR, BUILD_OPTIONS["max_skipped"])
