@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from batchify import choices
 from batchify.common.paths import is_url, local_path
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.packed import PackedTree
-from batchify.datasets.shard_files import folder_names, is_image_name
+from batchify.datasets.shard_files import is_image_name, names_in
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind
 from batchify.storage.patterns import PathFilter
@@ -60,34 +60,45 @@ def _folder_kind(path: bytes) -> PackedKind | None:
 
     The shards may also be in its only folder, or in folders that are named after splits.
     """
-    names = folder_names(path)
-    if b"dataset_dict.json" in names.files:
+    if os.path.isfile(os.path.join(path, b"dataset_dict.json")):
         return "huggingface"
-    kinds = _kinds(names.files)
-    if kinds is None or (kinds and names.folders):
+    found = _scan(path)
+    if found is None or (found.kinds and found.folders):
         return None
-    for folder in names.folders:
-        name = os.fsdecode(folder)
-        if len(names.folders) > 1 and not choices.named_split(name):
+    kinds = found.kinds
+    for folder in found.folders:
+        inside = _scan(os.path.join(path, folder))
+        if inside is None or not inside.kinds or inside.folders:
             return None
-        inside = folder_names(os.path.join(path, folder))
-        more = _kinds(inside.files)
-        if not more or inside.folders:
-            return None
-        kinds |= more
+        kinds |= inside.kinds
     return next(iter(kinds)) if len(kinds) == 1 else None
 
 
-def _kinds(files: list[bytes]) -> set[PackedKind] | None:
-    """Return the kinds of the shards among some files; None if one is an image."""
-    kinds = set()
-    for file in files:
-        ending = os.path.splitext(file)[1].lower()
+class _Scan(NamedTuple):
+    kinds: set[PackedKind]
+    folders: list[bytes]
+
+
+def _scan(path: bytes) -> _Scan | None:
+    """Return the kinds of the shards in a folder, and its folders.
+
+    None at the first image, and at the first of several folders that is no split: a folder of
+    images is not read to its end.
+    """
+    found = _Scan(set(), [])
+    for name, is_folder in names_in(path):
+        if is_folder:
+            found.folders.append(name)
+            named = [choices.named_split(os.fsdecode(folder)) for folder in found.folders[-2:]]
+            if len(found.folders) > 1 and not all(named):
+                return None
+            continue
+        ending = os.path.splitext(name)[1].lower()
         if ending in _ENDINGS:
-            kinds.add(_ENDINGS[ending])
-        elif is_image_name(file):
+            found.kinds.add(_ENDINGS[ending])
+        elif is_image_name(name):
             return None
-    return kinds
+    return found
 
 
 def open_packed(

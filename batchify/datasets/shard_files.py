@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from batchify import choices
@@ -34,21 +34,12 @@ class ShardFile(NamedTuple):
     split: str
 
 
-class FolderNames(NamedTuple):
-    """The names in a folder, sorted, without hidden ones."""
-
-    files: list[bytes]
-    folders: list[bytes]
-
-
-def folder_names(path: bytes) -> FolderNames:
-    """Return the names in a folder."""
-    names = FolderNames([], [])
-    entries = wait_out(lambda: list(os.scandir(path)), path)
-    for entry in sorted(entries, key=lambda entry: entry.name):
-        if not is_hidden(entry.name):
-            (names.folders if entry.is_dir() else names.files).append(entry.name)
-    return names
+def names_in(path: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield each name in a folder that is not hidden, and whether it is a folder; in any order."""
+    with wait_out(lambda: os.scandir(path), path) as entries:
+        for entry in entries:
+            if not is_hidden(entry.name):
+                yield entry.name, entry.is_dir()
 
 
 def is_image_name(name: bytes) -> bool:
@@ -79,11 +70,11 @@ def find_shards(
         refuse_include(patterns, "DATASET is one file")
         return [ShardFile(root, os.fsdecode(os.path.basename(root)), "")]
     found = []
-    for folder in (b"", *folder_names(root).folders):
+    for folder in (b"", *sorted(name for name, is_folder in names_in(root) if is_folder)):
         by_folder = split_of(os.fsdecode(folder))
-        for file in folder_names(os.path.join(root, folder)).files:
+        for file, is_folder in sorted(names_in(os.path.join(root, folder))):
             path = os.path.join(folder, file)
-            if not file.lower().endswith(endings):
+            if is_folder or not file.lower().endswith(endings):
                 continue
             if patterns is None or patterns.takes(path, is_folder=False):
                 split = by_folder or split_of(os.fsdecode(file))

@@ -402,7 +402,7 @@ def test_masks_are_served_from_where_they_lie(
     x, y = train.batches(100).read(slice(None))
     np.testing.assert_array_equal(y, masks.astype(np.float32))
     with monkeypatch.context() as patch:  # a file system that maps no files
-        patch.setattr("batchify.loading.open._mapped", lambda _: None)
+        patch.setattr("batchify.format.reader.Reader.mapped", lambda _: None)
         read = batchify.open(tmp_path / "out.h5")["train"]
         assert not isinstance(read.labels, np.ndarray)
         np.testing.assert_array_equal(read.labels, masks)
@@ -466,7 +466,7 @@ def test_commands_take_a_file_of_masks(run: Run, tmp_path: Path) -> None:
     assert "The labels are masks" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert write_sheet(tmp_path / "out.h5", tmp_path / "sheet.png").images == len(SIZES)
     for report in (check(tmp_path / "out.h5"), check(tmp_path / "photos", options)):
-        assert {problem.code for problem in report.problems} <= {"upscaled"}
+        assert {problem.code for problem in report.problems} <= {"upscaled", "odd-aspect-ratio"}
     assert f"({len(SIZES)} images)" in run("check", "out.h5").stdout
     save(tmp_path / "photos" / "masks" / "0.png", b"no mask")
     report = check(tmp_path / "photos", options)
