@@ -63,11 +63,14 @@ class StoredFile:
     ----------
     open_path : callable
         A context in which a local path of the file is valid.
+    digest : bytes
+        Its ``content_sha256``.
     url : str
         Where its images are, if they are not in the local file.
     """
 
     open_path: Callable[[], contextlib.AbstractContextManager[LocalPath]]
+    digest: bytes
     url: str = ""
 
 
@@ -152,19 +155,24 @@ class Catalog(Closing):
             facts = shard_facts(index, shards)
             self.paths = _path_table(facts)
             self.files = [
-                StoredFile(each.here, each.url if isinstance(each, RemoteShard) else "")
+                StoredFile(
+                    each.here,
+                    bytes.fromhex(each.file.digest),
+                    each.url if isinstance(each, RemoteShard) else "",
+                )
                 for each in shards
             ]
             ends = dict.fromkeys(facts.splits, 0)
             for number, each in enumerate(shards):
-                digest.update(bytes.fromhex(each.file.digest))
+                digest.update(self.files[number].digest)
                 self.parts.append(Part(number, each.split, ends[each.split], each.file.rows))
                 ends[each.split] += each.file.rows
         else:
             copy = self._lifetime.enter_context(open_copy(location))
             url = os.fsdecode(location) if is_url(location) else ""
-            self.files = [StoredFile(lambda: contextlib.nullcontext(copy), url)]
             with Reader(copy) as reader:
+                whole = StoredFile(lambda: contextlib.nullcontext(copy), reader.digest, url)
+                self.files = [whole]
                 facts = stored_facts(reader)
                 self.paths = _path_table(facts)
                 digest.update(reader.digest)

@@ -13,6 +13,8 @@ import numpy as np
 from batchify import choices
 from batchify.common.closing import Closing
 from batchify.common.system import usable_cpus
+from batchify.common.text import printable
+from batchify.errors import FileFormatError
 from batchify.format.images import Ranges
 from batchify.format.reader import Reader
 from batchify.reporting.pictures import Pictures, picture_file
@@ -43,6 +45,11 @@ class OpenFile(Closing):
         try:
             path = self._lifetime.enter_context(file.open_path())
             self.reader = self._lifetime.enter_context(Reader(path))
+            if self.reader.digest != file.digest:
+                raise FileFormatError(
+                    f"{printable(self.reader.shown)} was rebuilt after the page was opened; start "
+                    "batchify view again"
+                )
             self.pictures = {
                 split: self._lifetime.enter_context(Pictures(self.reader, split, _remote(file.url)))
                 for split in self.reader.splits

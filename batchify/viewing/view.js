@@ -263,7 +263,7 @@ function draw() {
     cell.style.transform = `translate(${8 + (index % columns) * cellWidth}px, ${4 + line * lineHeight - offset}px)`;
     fillCell(cell, index);
   }
-  if (total) grid.setAttribute("aria-activedescendant", `cell-${current}`);
+  if (cells.has(current)) grid.setAttribute("aria-activedescendant", `cell-${current}`);
   else grid.removeAttribute("aria-activedescendant");
   clearTimeout(pictureTimer); // pictures of rows that only pass by are not asked for
   pictureTimer = setTimeout(loadPictures, 60);
@@ -302,7 +302,8 @@ function fillCell(cell, index) {
 
 function shortPath(row) {
   const inside = row.label && row.path.startsWith(`${row.label}/`) ? row.path.slice(row.label.length + 1) : row.path;
-  return inside.length > 30 ? `…${inside.slice(-29)}` : inside;
+  const most = Math.max(8, Math.floor(cellWidth / 7)); // the end of a name says more than its start
+  return inside.length > most ? `…${inside.slice(1 - most)}` : inside;
 }
 
 function loadPictures() {

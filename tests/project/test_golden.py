@@ -565,6 +565,7 @@ HELP = [
         "merge",
         "presets",
         "verify",
+        "view",
     )
 ]
 

@@ -277,6 +277,29 @@ def test_a_folder_of_shards_is_one_page(photos: Path, tmp_path: Path) -> None:
             assert rows[0] == rows[1]
 
 
+@pytest.mark.parametrize("kind", ["file", "shards"])
+def test_rows_of_another_build_are_never_shown(photos: Path, tmp_path: Path, kind: str) -> None:
+    """If a new build replaces the file, what was read before stays, and the rest is an error."""
+
+    def build(seed: int) -> Path:
+        options: dict[str, Any] = {"target_size": (8, 8), "seed": seed, "overwrite": True}
+        if kind == "file":
+            batchify.build(photos, tmp_path / "out", **options)
+        else:
+            batchify.build_shards(photos, tmp_path / "out", shards=2, **options)
+        return tmp_path / "out"
+
+    with served(build(0)) as found:
+        client = Client(found)
+        before = client.json("/rows?of=0")
+        build(1)
+        assert client.json("/rows?of=0") == before
+        for path in ("/picture/0", "/thumbnail/0", "/row/0"):
+            status, data, _ = client.ask(path)
+            assert status == 422
+            assert "was rebuilt after the page was opened" in json.loads(data)["error"]
+
+
 def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     """Start the command; return it and its first line."""
     command = [sys.executable, "-m", "batchify", "view", "--no-browser", *arguments]
