@@ -28,7 +28,7 @@ _LARGE_NBYTES = 4 << 10
 """Mapped rows from this size on are copied one by one: that takes less time than to copy twice."""
 
 _FEW_FILES = 8
-"""Files that are mapped at the same time for that: those that the cache drops keep their space."""
+"""Fetched files that are mapped at once for that: those that the cache drops keep their space."""
 
 
 class RowArray(ABC):
@@ -232,7 +232,9 @@ class ChainedArray(RowArray):
     def _gather(self, rows: Rows, owners: Rows, out: NDArray[Any]) -> None:
         """Read some rows, given the file that each of them is in."""
         inner, found = rows - self._chain.firsts[owners], different(owners)
-        if 1 < len(found) <= _FEW_FILES and out[0].nbytes >= _LARGE_NBYTES:
+        parts: dict[int, Column] = {}
+        few = self.files is None or len(found) <= _FEW_FILES
+        if len(found) > 1 and few and out[0].nbytes >= _LARGE_NBYTES:
             parts = {owner: self._part(owner) for owner in found}
             # A memmap takes longer to index.
             mapped = {
@@ -246,7 +248,7 @@ class ChainedArray(RowArray):
                 return
         for owner in found:
             wanted = np.flatnonzero(owners == owner)
-            part, mine = self._part(owner), inner[wanted]
+            part, mine = parts[owner] if parts else self._part(owner), inner[wanted]
             if wanted[-1] - wanted[0] + 1 == len(wanted):  # these need no copy of their own
                 gather(part, mine, out[wanted[0] : wanted[-1] + 1])
             else:
