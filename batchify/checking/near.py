@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 
 import numpy as np
 
@@ -31,7 +32,12 @@ def find_near_leaks(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
     groups = [group for group in near_groups(facts, distance) if len(group.splits) > 1]
     if groups:
         message = f"{plural(len(groups), 'group')} of images that look alike in several splits"
-        yield _found(facts, message, len(groups), lambda: _across(facts, groups, distance))
+        yield _found(
+            facts,
+            message,
+            len(groups),
+            lambda: (_across(facts, group, distance) for group in groups),
+        )
 
 
 def find_near_duplicates(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
@@ -39,7 +45,7 @@ def find_near_duplicates(facts: Facts, limits: CheckLimits) -> Iterator[Found]:
     groups = near_groups(facts, int(limits.threshold("near-duplicate")))
     if copies := sum(len(group) - len(group.splits) for group in groups):
         message = f"{copies:,} of {plural(facts.images, 'image')} look like others in their split"
-        yield _found(facts, message, copies, lambda: _within(facts, groups))
+        yield _found(facts, message, copies, lambda: (_within(facts, group) for group in groups))
 
 
 def has_hashes(facts: Facts) -> bool:
@@ -61,41 +67,45 @@ def near_groups(facts: Facts, distance: int) -> Sequence[Repeat]:
     return facts.near[distance]
 
 
-def _found(facts: Facts, message: str, count: int, pairs: Callable[[], Iterator[Pair]]) -> Found:
-    """Return pairs of a row and the one that it looks like as a problem."""
+Pairs = Callable[[], Iterator[Iterator[Pair]]]
+"""Yields the rows of each group, each with the one that it looks like."""
+
+
+def _found(facts: Facts, message: str, count: int, pairs: Pairs) -> Found:
+    """Return pairs as a problem; examples begin with one of each group."""
 
     def examples() -> Iterator[Finding]:
-        for row, other, bits in pairs():
+        firsts = (islice(each, 1) for each in pairs())
+        others = (islice(each, 1, None) for each in pairs())
+        for row, other, bits in chain.from_iterable(chain(firsts, others)):
             text = f"looks like {facts.finding('', other).where}: {bits} of {_BITS} bits differ"
             yield replace(facts.finding(text, row), other=other)
 
     def rows() -> Rows:
         found: dict[str, list[int]] = {}
-        for (split, row), _, _ in pairs():
+        for (split, row), _, _ in chain.from_iterable(pairs()):
             found.setdefault(split, []).append(row)
         return {split: np.array(sorted(some), np.int64) for split, some in found.items()}
 
     return Found(message, count, examples(), rows)
 
 
-def _across(facts: Facts, groups: Sequence[Repeat], distance: int) -> Iterator[Pair]:
-    """Yield the rows that are not in the first split of their group and near one of another."""
-    for group in groups:
-        nearest = _Nearest(facts, group)
-        for row in group:
-            if row[0] != group[0][0]:
-                other, bits = nearest.find(row, same_split=False)
-                if bits <= distance:
-                    yield row, other, bits
+def _across(facts: Facts, group: Repeat, distance: int) -> Iterator[Pair]:
+    """Yield the rows of a group that are not in its first split and near one of another."""
+    nearest = _Nearest(facts, group)
+    for row in group:
+        if row[0] != group[0][0]:
+            other, bits = nearest.find(row, same_split=False)
+            if bits <= distance:
+                yield row, other, bits
 
 
-def _within(facts: Facts, groups: Sequence[Repeat]) -> Iterator[Pair]:
-    """Yield the rows that are not the first of their group in their split."""
-    for group in groups:
-        firsts, nearest = group.firsts, _Nearest(facts, group)
-        for split, row in group:
-            if row != firsts[split]:
-                yield (split, row), *nearest.find((split, row), same_split=True)
+def _within(facts: Facts, group: Repeat) -> Iterator[Pair]:
+    """Yield the rows of a group that are not the first in their split."""
+    firsts, nearest = group.firsts, _Nearest(facts, group)
+    for split, row in group:
+        if row != firsts[split]:
+            yield (split, row), *nearest.find((split, row), same_split=True)
 
 
 class _Nearest:

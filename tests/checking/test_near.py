@@ -73,6 +73,17 @@ def test_near_duplicates_are_found(root: Path, tmp_path: Path) -> None:
         assert not any("--appearance" in note for note in report.notes)
 
 
+def test_examples_begin_with_one_of_each_group(root: Path) -> None:
+    """The others of a group follow, and all rows are known."""
+    for i in range(3):
+        save(root / "train" / "cat" / f"again{i}.jpg", encoded(scene(3), "JPEG", quality=50 + i))
+    save(root / "train" / "cat" / "more.jpg", encoded(scene(7), "JPEG", quality=50))
+    copies = found(check(root, OPTIONS))["near-duplicate"]
+    paths = [each.path.removeprefix(b"train/cat/") for each in copies.examples]
+    assert paths == [b"again.jpg", b"more.jpg", b"again0.jpg", b"again1.jpg", b"again2.jpg"]
+    assert copies.count == len(copies.rows["train"]) == 5
+
+
 def test_a_threshold_is_a_limit(root: Path) -> None:
     """Exceeding one that is given is an error; the distance has a most."""
     report = check(root, OPTIONS, limits=CheckLimits(thresholds={"near-leak": 8}))
