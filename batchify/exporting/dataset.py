@@ -38,6 +38,10 @@ IMAGE_OPTIONS = frozenset(
 """Options that ask for other images than the files of the dataset."""
 
 
+_PROOF = (1, 1)
+"""The target size of images that are decoded only to check that they can be."""
+
+
 def is_of_dataset(path: Path) -> bool:
     """Return whether a path or URL is that of a dataset, and not of built files."""
     if not is_url(path) and os.path.isdir(local_path(path)):
@@ -76,7 +80,7 @@ def export_options(
     changed: OptionKeywords = {**keywords}
     if not asked and request.format == "imagefolder":
         request = replace(request, source=request.path)
-        changed["target_size"] = (1, 1)  # only to check that the images can be decoded
+        changed["target_size"] = _PROOF
     elif not asked and not request.is_file:
         changed["store"] = "encoded"
     found = make_options(options, changed)
@@ -101,6 +105,13 @@ class BuiltRows:
     path: str
     report: BuildReport
     fingerprint: str
+
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What may not be intended; of files that are exported unchanged, nothing is lost."""
+        plan = self.report.plan
+        is_unchanged = plan.options.store.keeps_files or plan.options.decode.target_size == _PROOF
+        return plan.warnings if is_unchanged else self.report.warnings
 
 
 def built_path(base: bytes) -> bytes:

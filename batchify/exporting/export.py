@@ -197,7 +197,7 @@ def _export_dataset(
     facts = {"dataset": request.identity(rows.fingerprint)}
     made = _export_file(replace(request, path=rows.path), place, run, report, facts)
     durable.remove(path)
-    return replace(made, build=rows.report)
+    return replace(made, warnings=(*rows.warnings, *made.warnings), plan=rows.report.plan)
 
 
 def _export_file(

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchify._version import JSON_VERSION
-from batchify.building.outcome import BuildReport
+from batchify.building.outcome import plan_as_json
 from batchify.common.text import plural, printable, rows_text, size_text
 from batchify.errors import BatchifyWarning, warning_lines
+from batchify.planning.plan import BuildPlan
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class ExportReport:
         How many of them an interrupted run had finished.
     up_to_date : bool
         The target was complete already, so nothing was done.
-    export_warnings : tuple of BatchifyWarning
-        What the format has no place for, and the like.
-    build : BuildReport, optional
-        How the rows of a dataset were built.
+    warnings : tuple of BatchifyWarning
+        What the format has no place for, and the like; for a dataset also those of its plan.
+    plan : BuildPlan, optional
+        How a dataset was divided into rows.
     seconds : float
         How long it took.
     """
@@ -46,18 +47,12 @@ class ExportReport:
     nbytes: int = 0
     kept: int = 0
     up_to_date: bool = False
-    export_warnings: tuple[BatchifyWarning, ...] = ()
-    build: BuildReport | None = None
+    warnings: tuple[BatchifyWarning, ...] = ()
+    plan: BuildPlan | None = None
     seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
         return f"<batchify export {printable(self.path)}: {rows_text(self.rows)} images>"
-
-    @property
-    def warnings(self) -> tuple[BatchifyWarning, ...]:
-        """Warnings about the dataset and the export."""
-        of_build = () if self.build is None else self.build.warnings
-        return (*of_build, *self.export_warnings)
 
     def __str__(self) -> str:
         name = printable(self.path)
@@ -70,7 +65,7 @@ class ExportReport:
                 f"{plural(self.files, 'file')}{kept}, {size_text(self.nbytes)} in "
                 f"{self.seconds:.1f} s"
             )
-        left_out = [] if self.build is None else self.build.plan.left_out_lines()
+        left_out = [] if self.plan is None else self.plan.left_out_lines()
         return "\n".join([text, *left_out, *warning_lines(self.warnings)])
 
     def as_json(self) -> dict[str, Any]:
@@ -85,5 +80,5 @@ class ExportReport:
             "kept": self.kept,
             "up_to_date": self.up_to_date,
             "warnings": [warning.as_json() for warning in self.warnings],
-            **({} if self.build is None else {"skipped": self.build.as_json()["skipped"]}),
+            **({} if self.plan is None else {"skipped": plan_as_json(self.plan)["skipped"]}),
         }
