@@ -120,6 +120,9 @@ class App:
             response = _error(422, str(error))
         except MemoryError:
             response = _error(507, "out of memory")
+        if request.path == "/" and response.is_json:  # an error that a person reads
+            text = f"{json.loads(response.get_data())['error']}\n"
+            response = Response(text, response.status_code, content_type="text/plain")
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response(environ, start_response)
@@ -131,7 +134,8 @@ class App:
         endpoint, values = _RULES.bind_to_environ(request.environ).match()
         if endpoint == "page" and self._opens(request.args.get("token", "")):
             response = redirect("/", 303)  # without the token, which would stay in the history
-            response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
+            # Lax, as the link may be in a terminal that is a page itself, of another site.
+            response.set_cookie(self._cookie, self._token, httponly=True, samesite="Lax")
             return response
         if not self._is_token(request.cookies.get(self._cookie, "")):
             raise Forbidden("Open the address that batchify view has printed: its token is new.")

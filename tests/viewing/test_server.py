@@ -51,12 +51,13 @@ def test_only_the_token_opens_the_page(client: Client) -> None:
             status, data, _ = client.ask(path, Cookie=cookie)
             assert status == 403
             assert b"Open the address" in data
+            assert data.startswith(b"{") == (path != "/" and "?token" not in path)
     status, _, headers = client.ask(f"/?token={client.token}", Cookie="")
     assert (status, headers["Location"]) == (303, "/")
     cookie = headers["Set-Cookie"]
     assert client.cookie in cookie
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert client.ask("/")[0] == 200
 
 
