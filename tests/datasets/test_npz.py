@@ -283,3 +283,19 @@ def test_options_for_files_and_folders_are_refused(tmp_path: Path, photos: Path)
         batchify.plan_build(photos, keep_columns="age")
     with pytest.raises(DatasetError, match=r"batchify\.plan_build reads it"):
         batchify.discover(tmp_path / "a.npz")
+
+
+def test_a_loader_and_workers_read_arrays(tmp_path: Path) -> None:
+    """Training without a file, and a build by processes, give the same pixels."""
+    arrays = mnist()
+    savez(tmp_path / "mnist.npz", **arrays)
+    out = build(tmp_path / "mnist.npz", workers=2, shuffle=False)
+    options: Any = {"target_size": (8, 6), "color_mode": "grayscale", "shuffle": False}
+    loader = batchify.Loader.from_directory(
+        tmp_path / "mnist.npz", subset="test", batch_size=5, rescale=1, **options
+    )
+    with h5py.File(out) as file:
+        images, labels = file["test/images"][()], file["test/labels"][()]
+    batches: list[Any] = [loader[i] for i in range(len(loader))]
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), images)
+    np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), labels)
