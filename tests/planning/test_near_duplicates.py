@@ -31,7 +31,7 @@ def clusters(count: int, flips: int, seed: int) -> NDArray[np.uint64]:
     random = np.random.default_rng(seed)
     hashes = random.integers(0, 2**64, count, np.uint64)
     hashes[::17] &= np.uint64(0xFF)  # next to no detail
-    for i in range(count // 3, count):
+    for i in range(max(1, count // 3), count):
         hashes[i] = hashes[random.integers(0, i)]
         for bit in random.integers(0, 64, random.integers(0, flips + 1)):
             hashes[i] ^= np.uint64(1 << int(bit))
