@@ -122,7 +122,6 @@ def _of_build() -> Iterator[Option]:
 @option("--strict", is_flag=True, help="Fail on warnings, too.")
 @option(
     "--list",
-    "listed",
     multiple=True,
     type=SomeOf(*CHECK_CODES),
     callback=lambda _context, _parameter, given: tuple(chain.from_iterable(given)),
@@ -144,7 +143,7 @@ def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> N
     with boundary(json=values["json"]) as check_signals:
         show = github_text if values["output_format"] == "github" else str
         _tell_origins(context, paths)
-        if values["listed"]:
+        if values["list"]:
             _print_list(context, paths, values, check_signals)
             return
 
@@ -206,7 +205,7 @@ def _print_list(
         raise click.UsageError("--list is for one file or dataset")
     with shown_progress(check_signals) as step:
         options, settings = _settings(context, paths[0], dict(values))
-        found = list_images(paths[0], values["listed"], options, progress=step, **settings)
+        found = list_images(paths[0], values["list"], options, progress=step, **settings)
     click.echo(path_list_bytes(found, "exclude them by a pattern"), nl=False)
 
 
