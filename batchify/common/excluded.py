@@ -52,6 +52,11 @@ def read_path_list(path: str | os.PathLike[str]) -> PathList:
     names = {line.removesuffix(b"\r").removeprefix(b"./") for line in lines} - {b""}
     if not names:
         raise OptionError(f"--exclude: {printable(os.fsencode(path))} lists no paths")
+    if lines[0].startswith(f'{{"{_KEY}":'.encode()):
+        raise OptionError(
+            f"--exclude: {printable(os.fsencode(path))} is a list of rows; pass it to "
+            "--exclude-rows"
+        )
     return PathList(names, printable(os.fsencode(path)))
 
 

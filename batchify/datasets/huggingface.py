@@ -217,7 +217,7 @@ def find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> C
         found[0],
         plain,
         {
-            name: tuple(_of(features, name).get("names", ()))
+            name: _names(_of(features, name).get("names", ()), name, where)
             for name in plain
             if types[name] == "ClassLabel"
         },
@@ -232,6 +232,13 @@ def _only_paths(where: str, column: str) -> str:
         f"{where}: the images in column {printable(column)} are only paths; save it with the "
         "images: save_to_disk and push_to_hub of datasets do so, to_parquet does not"
     )
+
+
+def _names(found: Any, column: str, where: str) -> tuple[str, ...]:
+    """Return the names of a ClassLabel."""
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
+        raise DatasetError(f"{where}: the ClassLabel of {printable(column)} has no list of names")
+    return tuple(found)
 
 
 def _of(features: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -118,6 +118,7 @@ class PackedTable:
                         f"{where}: label {printable(str(value))} of row {row} "
                         f"({printable(self._path(row))}) is not in {names_from}"
                     )
+            self._check_kinds(values, numbers, where)
             return names
         found = sorted({number for number in numbers if number is not None})
         if not found:
@@ -137,6 +138,19 @@ class PackedTable:
         names = names or tuple(map(str, range(high + 1)))
         self._values[column] = [None if n is None else names[n] for n in numbers]
         return names
+
+    def _check_kinds(
+        self, values: Sequence[Any], numbers: Sequence[int | None], where: str
+    ) -> None:
+        """Refuse class numbers among names: which would become other numbers."""
+        if any(number is not None for number in numbers):
+            for row, value in enumerate(values, 1):
+                if isinstance(value, str | bool):
+                    raise DatasetError(
+                        f"{where}: label {printable(str(value))} of row {row} "
+                        f"({printable(self._path(row))}) is no number, but others are; labels are "
+                        "all class numbers, or all names"
+                    )
 
     def unlabelled_splits(self, column: str) -> tuple[str, ...]:
         """Return the splits without any label in a column, if others have labels."""
@@ -186,19 +200,19 @@ class PackedTree(ListedTree):
             self.add_file(path, tuple(extent))
 
 
-def image_paths(given: Sequence[str | None] | None, made: Sequence[str]) -> list[bytes]:
+def image_paths(given: Sequence[Any] | None, made: Sequence[str]) -> list[bytes]:
     """Return the paths of images: those that a dataset gives, if they are valid and distinct.
 
     Parameters
     ----------
-    given : sequence of str, optional
-        One may be missing.
+    given : sequence, optional
+        Texts; some may be missing, or be something else.
     made : sequence of str
         Paths to take otherwise.
     """
-    if given is not None and None not in given:
+    if given is not None and all(isinstance(text, str) for text in given):
         try:
-            paths = [os.fsencode(text) for text in given if text is not None]
+            paths = list(map(os.fsencode, given))
         except UnicodeEncodeError:
             paths = []
         if paths and len(set(paths)) == len(paths) and not any(map(refusal, paths)):

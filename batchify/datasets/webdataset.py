@@ -27,7 +27,7 @@ from batchify.datasets.packed import (
 from batchify.datasets.shard_files import ShardFile, find_shards, is_image_name
 from batchify.errors import DatasetError
 from batchify.storage import tar_reader
-from batchify.storage.archive import archive_kind
+from batchify.storage.archive import archive_kind, refusal
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.hidden import is_hidden
 from batchify.storage.packed import PackedSource
@@ -41,6 +41,7 @@ _NAME = re.compile(rb"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 """The key and the ending of a member, as ``webdataset.tariterators.base_plus_ext`` takes them."""
 
 _LABELS = ("cls", "class", "label")
+_MOST_SHOWN = 200
 _MOST_NBYTES = 1 << 20
 """Largest file of a sample that is not an image."""
 
@@ -137,13 +138,23 @@ def _samples(file: ArchiveFile, shard: ShardFile, where: str) -> Iterator[Sample
     seen: set[str] = set()
     sample: Sample | None = None
     for member in tar_reader.list_members(file):
-        found = _NAME.fullmatch(member.name.removeprefix(b"./"))
-        if found is None or any(map(is_hidden, member.name.removeprefix(b"./").split(b"/"))):
+        path = member.name.removeprefix(b"./")
+        if (found := _NAME.fullmatch(path)) is None:
+            continue
+        if reason := refusal(path):
+            raise DatasetError(
+                f"dataset {where}: {printable(shard.name)} has {printable(path)[:_MOST_SHOWN]}, "
+                f"which is refused: {reason}"
+            )
+        if any(map(is_hidden, path.split(b"/"))):
             continue
         name, key, ending = (os.fsdecode(each) for each in (found[0], found[1], found[2].lower()))
         if member.extent is None:
             if member.reason:
-                raise DatasetError(f"dataset {where}: {printable(name)} is a {member.reason}")
+                article = "" if member.reason.startswith("not ") else "a "
+                raise DatasetError(
+                    f"dataset {where}: {printable(name)} is {article}{member.reason}"
+                )
             continue
         if sample is None or key != sample.key:
             if sample is not None:
@@ -248,17 +259,21 @@ def _columns(
 def _class_names(path: bytes, where: str) -> tuple[str, ...]:
     """Return the names of the classes in the folder of the shards; empty if there are none."""
     try:
-        with open(os.path.join(path, os.fsencode(CLASSES)), encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
+        with open(
+            os.path.join(path, os.fsencode(CLASSES)), encoding="utf-8-sig", newline=""
+        ) as file:
+            lines = [line.removesuffix("\r") for line in file.read().rstrip("\r\n").split("\n")]
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise DatasetError(f"dataset {where}: {CLASSES} cannot be read: {reason}") from error
+    if "" in lines and len(lines) > 1:  # which numbers the names have is not clear then
+        raise DatasetError(f"dataset {where}: line {lines.index('') + 1} of {CLASSES} is empty")
     names = [_ESCAPE.sub(lambda found: _ESCAPED[found[1]], line) for line in lines if line]
     return names_of(where, names, CLASSES)
 
 
-_ESCAPE = re.compile(r"\\([\\n])")
-_ESCAPED: Mapping[str, str] = {"\\": "\\", "n": "\n"}
+_ESCAPE = re.compile(r"\\([\\nr])")
+_ESCAPED: Mapping[str, str] = {"\\": "\\", "n": "\n", "r": "\r"}
 """As `batchify export` writes them."""

@@ -47,7 +47,9 @@ class WebDataset(Format):
 
 def write_classes(folder: bytes, classes: Iterable[str]) -> None:
     """Write the names of the classes, one per line, to ``classes.txt``."""
-    lines = [name.replace("\\", "\\\\").replace("\n", "\\n") for name in classes]
+    lines = [
+        name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") for name in classes
+    ]
     if lines:
         write_text(folder, "classes.txt", "".join(f"{line}\n" for line in lines))
 

@@ -91,6 +91,10 @@ def test_lists_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_bytes(b"\n\r\n")
     with pytest.raises(OptionError, match="lists no paths"):
         with_lists("exclude", f"@{tmp_path / 'empty.txt'}")
+    lines = row_list_lines({"train": SplitRows(1, "", {0: b"a"})}, [], b"out.h5", "")
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), "utf-8")
+    with pytest.raises(OptionError, match=r"is a list of rows; pass it to --exclude-rows"):
+        with_lists("exclude", f"@{tmp_path / 'rows.jsonl'}")
 
 
 def test_options_take_lists_once_they_are_read(tmp_path: Path) -> None:

@@ -168,6 +168,10 @@ def wrong(path: Path, name: str) -> None:
         data = table(range(3), names="ab")
     elif name == "repeated names":
         data = table(range(3), names="aba")
+    elif name == "names that are none":
+        features = {"image": IMAGE, "label": {"names": 7, "_type": "ClassLabel"}}
+        text = json.dumps({"info": {"features": features}})
+        data = table(range(3)).replace_schema_metadata({"huggingface": text})
     elif name == "empty":
         data = table(range(3)).slice(0, 0)
     elif name == "paths alone":
@@ -193,6 +197,7 @@ def wrong(path: Path, name: str) -> None:
             r"label 2 of row 3 \(2\.jpg\) is out of range: its Class",
         ),
         ("repeated names", "column label names a more than once"),
+        ("names that are none", "the ClassLabel of label has no list of names"),
         ("empty", "lists no images"),
         ("paths alone", "the images in column image are only paths"),
         ("truncated", "truncated or damaged"),

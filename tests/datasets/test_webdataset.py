@@ -132,8 +132,8 @@ def test_values_of_json_are_columns(tmp_path: Path) -> None:
 
 
 def test_paths_that_are_not_valid_are_not_taken(tmp_path: Path) -> None:
-    """Absolute or repeated ones: images are then named by shard and key."""
-    for number, paths in enumerate([("/a.jpg", "/b.jpg"), ("a.jpg", "a.jpg"), ("a", None)]):
+    """Absolute or repeated ones, or numbers: images are then named by shard and key."""
+    for number, paths in enumerate([("/a", "/b"), ("a", "a"), ("a", None), (1, 2)]):
         tars = tmp_path / str(number) / "tars"
         tars.mkdir(parents=True)
         entries = [
@@ -188,8 +188,41 @@ WRONG: dict[str, tuple[Entries, str]] = {
     "negative": (sample("1", 1, cls=-7), "label -7 of row 1 .* is out of range"),
     "not JSON": ([IMAGE, ("1.json", b"{"), ("1.cls", b"0")], "1.json of a.tar is not JSON"),
     "not UTF-8": ([IMAGE, ("1.cls", b"\xff")], "1.cls of a.tar is not UTF-8"),
+    "names and numbers": (
+        [*sample("1", 1, cls=0), *sample("2", 2, json={"label": True})],
+        "label 0 of row 1 .* is not in classes.txt",
+    ),
+    "up": (
+        [("../1.jpg", JPEG[0]), ("../1.cls", b"0")],
+        r"a.tar has ../1.jpg, which is refused: name that leads",
+    ),
+    "absolute": (
+        [("/1.jpg", JPEG[0]), ("/1.cls", b"0")],
+        "a.tar has /1.jpg, which is refused: absolute",
+    ),
     "large": ([IMAGE, ("1.cls", b"1" * (1 << 21))], "the limit is 1,048,576"),
 }
+
+
+def test_numbers_among_names_are_an_error(tmp_path: Path) -> None:
+    """As a name, 7 would be class 0 or 1."""
+    (tmp_path / "tars").mkdir()
+    pack(tmp_path / "tars" / "a.tar", [*sample("1", 1, cls=7), *sample("2", 2, cls="cat")])
+    with pytest.raises(DatasetError, match=r"label cat of row 2 \(a.tar/2.jpg\) is no number"):
+        batchify.plan_build(tmp_path / "tars")
+
+
+def test_class_names_are_lines_and_lines_end_with_newlines_only(tmp_path: Path) -> None:
+    """Names may have other line separators; an empty line would move the numbers."""
+    (tmp_path / "tars").mkdir()
+    pack(tmp_path / "tars" / "a.tar", [*sample("1", 1, cls=0), *sample("2", 2, cls=1)])
+    names = tmp_path / "tars" / "classes.txt"
+    names.write_bytes("a\x85b\u2028c\r\n\x0cd\\r\r\n\n".encode())
+    classes = batchify.plan_build(tmp_path / "tars").dataset.classes
+    assert [name.decode() for name in classes] == ["a\x85b\u2028c", "\x0cd\r"]
+    names.write_text("a\n\nb\n", "utf-8")
+    with pytest.raises(DatasetError, match=r"line 2 of classes.txt is empty"):
+        batchify.plan_build(tmp_path / "tars")
 
 
 @pytest.mark.parametrize("name", WRONG)
