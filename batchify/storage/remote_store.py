@@ -20,7 +20,7 @@ from concurrent import futures
 from typing import Any, Self, TypeVar
 
 from batchify.common.paths import scheme_of, secrets_of, shown_url
-from batchify.common.system import missing_extra
+from batchify.common.system import collection_paused, missing_extra
 from batchify.common.text import printable
 from batchify.errors import BatchifyError, OptionError, RemoteError
 
@@ -161,6 +161,9 @@ class Store:
 
     async def call_async(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Await a method of the file system in fsspec's loop, one at a time if needed."""
+        if self.is_s3:
+            with collection_paused():  # so many objects that all of the process would be searched
+                await self.fs.set_session()
         if self.fs.async_impl:
             return await getattr(self.fs, f"_{method}")(*args, **kwargs)
         async with self._turn:  # FTP, for one, has one connection

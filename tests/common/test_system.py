@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -136,3 +137,20 @@ def test_limits_of_real_groups() -> None:
             [*command, sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
     assert done.stdout.split() == ["1", str(200 << 20)]
+
+
+def test_garbage_collection_is_paused_and_goes_on() -> None:
+    """Nested as well; what is off stays off."""
+    assert gc.isenabled()
+    with system.collection_paused():
+        with system.collection_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with system.collection_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
