@@ -140,9 +140,7 @@ def check(
         options = make_options(options, keywords)
     with _open_facts(path, options, limits, workers, image_timeout_s, progress) as facts:
         problems = find_problems(facts, limits, ignored)
-    notes = () if "damaged" in ignored else facts.notes
-    if not ignored >= _OF_APPEARANCE and not near.has_hashes(facts):
-        notes += (_NO_APPEARANCE_NOTE,)
+        notes = _notes(facts, set(CHECK_CODES) - ignored)
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict, notes)
 
 
@@ -158,10 +156,13 @@ def list_images(
 ) -> list[bytes]:
     """Return the paths of all images that the problems of some codes are about, each once.
 
-    Those of problems about classes or splits are none. Parameters and errors are those of `check`.
+    Those of problems about classes or splits are none. Parameters and errors are those of `check`;
+    problems that cannot be looked for are an OptionError.
     """
     limits = limits or CheckLimits()
     with _open_facts(path, options, limits, workers, image_timeout_s, progress) as facts:
+        if notes := _notes(facts, codes):
+            raise OptionError(f"--list: {'; '.join(notes)}")
         found: dict[bytes, None] = {}
         for problem in find_problems(facts, limits, most=0):
             if problem.code in codes:
@@ -169,6 +170,14 @@ def list_images(
         if "skipped" in codes:
             found |= dict.fromkeys(each.path for each in facts.skipped)
     return list(found)
+
+
+def _notes(facts: Facts, codes: Collection[str]) -> tuple[str, ...]:
+    """Return which of some problems were not looked for, and why."""
+    notes = facts.notes if "damaged" in codes else ()
+    if not _OF_APPEARANCE.isdisjoint(codes) and not near.has_hashes(facts):
+        notes += (_NO_APPEARANCE_NOTE,)
+    return notes
 
 
 def _paths(facts: Facts, rows: Rows) -> Iterator[bytes]:

@@ -93,6 +93,16 @@ def _of_build() -> Iterator[Option]:
             yield with_help(each, rare=True)
 
 
+def _listed(
+    _context: click.Context, parameter: click.Parameter, given: Sequence[Sequence[str]]
+) -> tuple[str, ...]:
+    """Return the codes of --list, which has at least one: the report would be taken for paths."""
+    codes = tuple(chain.from_iterable(given))
+    if given and not codes:
+        raise click.BadParameter("it names no code", param=parameter)
+    return codes
+
+
 @click.command(cls=Command, help=_HELP, tells_origins=False)
 @click.argument("paths", metavar="OUT|DATASET...", type=click.Path(), nargs=-1, required=True)
 @option(
@@ -124,7 +134,7 @@ def _of_build() -> Iterator[Option]:
     "--list",
     multiple=True,
     type=SomeOf(*CHECK_CODES),
-    callback=lambda _context, _parameter, given: tuple(chain.from_iterable(given)),
+    callback=_listed,
     metavar="CODES",
     help="Only print the paths of images with these problems: for build --exclude @FILE.",
 )

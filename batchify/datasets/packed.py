@@ -142,7 +142,7 @@ class PackedTable:
     def _check_kinds(
         self, values: Sequence[Any], numbers: Sequence[int | None], where: str
     ) -> None:
-        """Refuse class numbers among names: which would become other numbers."""
+        """Refuse numbers among names: as names, they would get other numbers."""
         if any(number is not None for number in numbers):
             for row, value in enumerate(values, 1):
                 if isinstance(value, str | bool):

@@ -175,7 +175,11 @@ def test_images_are_listed_to_be_excluded(odd: Path, tmp_path: Path, run: Run) -
         exclude = [f"@{tmp_path / 'list.txt'}"]
         build(odd, tmp_path / "clean.h5", SMALL, exclude=exclude, overwrite=True)
         assert not check(tmp_path / "clean.h5").problems
-    assert run("check", "out.h5", "--list", "dark").stdout == ""
+    done = run("check", "out.h5", "--list", "dark")  # not an empty list, as if none were dark
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "dark, bright or blurry ones, were not looked for" in done.stderr
+    done = run("check", "out.h5", "--list", "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert run("check", "out.h5", "--list", "dark", "--json").returncode == 2
     assert run("check", "out.h5", "out.h5", "--list", "dark").returncode == 2
 
