@@ -23,16 +23,16 @@ from batchify.errors import OptionError
 
 _NAMES_NBYTES = 32768
 """Limit for the bytes of names in one option: a file's config has at most 64 KiB."""
-
+_NAME = r"[^\ud800-\udc7f\udd00-\udfff]+"  # surrogates, but those of bytes in paths
 
 OPTIONAL_COLUMNS = ("split", "group", "weight")
 """Columns of a manifest with a special meaning, in addition to paths and labels."""
 
 
 def _check_names(names: Sequence[str], one: str, many: str) -> None:
-    """Refuse names that are empty or repeated, or too many to record."""
-    if not all(isinstance(name, str) and name for name in names):
-        raise OptionError(f"{many} must be names, and not empty")
+    """Refuse names that are empty, repeated or no paths, or too many to record."""
+    if not all(isinstance(name, str) and re.fullmatch(_NAME, name) for name in names):
+        raise OptionError(f"{many} must be names, and not empty, in valid Unicode")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise OptionError(f"{one} {twice!r} is given twice")

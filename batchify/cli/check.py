@@ -31,7 +31,7 @@ from batchify.cli.options import (
 from batchify.cli.output import Result
 from batchify.cli.progress import shown_progress
 from batchify.cli.several import run_each
-from batchify.cli.verbosity import tell_origins
+from batchify.cli.verbosity import is_quiet, tell_origins
 
 if TYPE_CHECKING:
     from batchify.checking.findings import CheckReport
@@ -216,6 +216,8 @@ def _print_list(
     with shown_progress(check_signals) as step:
         options, settings = _settings(context, paths[0], dict(values))
         found = list_images(paths[0], values["list"], options, progress=step, **settings)
+    if not found and not is_quiet():
+        click.echo("no images have these problems; --exclude @FILE takes no empty list", err=True)
     click.echo(path_list_bytes(found, "exclude them by a pattern"), nl=False)
 
 

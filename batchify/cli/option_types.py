@@ -105,7 +105,7 @@ def _class_index(text: str) -> tuple[str, ...]:
     """Return the names in a JSON file, an index or a list; raise ValueError if it has none."""
     import json  # rarely needed
 
-    found = json.loads(text)
+    found = json.loads(text, object_pairs_hook=_distinct)
     if isinstance(found, dict):
         found = names_by_number(found)
     if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
@@ -113,6 +113,14 @@ def _class_index(text: str) -> tuple[str, ...]:
     if not found:
         raise ValueError("it lists no classes")
     return tuple(found)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError if a name is repeated, of which one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it names a class or a number more than once")
+    return found
 
 
 class Pattern(_PatternType):

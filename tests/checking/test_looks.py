@@ -178,6 +178,9 @@ def test_images_are_listed_to_be_excluded(odd: Path, tmp_path: Path, run: Run) -
     done = run("check", "out.h5", "--list", "dark")  # not an empty list, as if none were dark
     assert (done.returncode, done.stdout) == (2, "")
     assert "dark, bright or blurry ones, were not looked for" in done.stderr
+    done = run("check", "clean.h5", "--list", "leak")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("no images have these problems")
     done = run("check", "out.h5", "--list", "")
     assert (done.returncode, done.stdout) == (2, "")
     assert run("check", "out.h5", "--list", "dark", "--json").returncode == 2

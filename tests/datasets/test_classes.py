@@ -211,6 +211,8 @@ def test_labels_are_the_numbers_of_a_class_index(run: Run, animals: Path, index:
     [
         ('{"cat": 0, "dog": 2}', "of its 2 classes, none has the number 1"),
         ('{"cat": 0, "dog": 0}', "of its 2 classes, none has the number 1"),
+        ('{"cat": 0, "dog": 0, "cat": 1}', "it names a class or a number more than once"),
+        ('["\\ud800", "cat"]', "classes must be names, and not empty, in valid Unicode"),
         ('{"cat": "a"}', "none has the number 0"),
         ('{"0": 1.5}', "neither a list of names nor names with their numbers"),
         ("[1, 2]", "neither a list of names nor names with their numbers"),
