@@ -120,4 +120,5 @@ def test_a_file_system_that_reserves_nothing(stage: Stage, calls: list[Call], nu
     reserved = [n for n, call in enumerate(calls) if call.syscall == "fallocate"]
     for each in reserved:
         assert disturbed(stage, calls, Fault(each, number)).exit_code == 0
-    assert reserved or stage.scenario.left
+    is_sparse = stage.scenario.options.store.is_reencoded  # slots that are mostly never written
+    assert reserved or stage.scenario.left or is_sparse
