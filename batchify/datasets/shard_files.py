@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,10 @@ def split_of(name: str) -> str:
     return choices.split_of_name(name)[0] or ""
 
 
+_OTHER_SHARD = re.compile(rb"\.(tar(\.\w+)?|tgz|tbz2?|txz|npz|parquet|arrow)$", re.IGNORECASE)
+"""The names of files that hold images as well."""
+
+
 def find_shards(
     root: bytes, endings: tuple[bytes, ...], patterns: PathFilter | None
 ) -> list[ShardFile]:
@@ -64,7 +69,8 @@ def find_shards(
     Raises
     ------
     DatasetError
-        If only some belong to a split, or the patterns ignore all.
+        If only some belong to a split, some are compressed or of another format, or the patterns
+        ignore all.
     """
     if not os.path.isdir(root):
         refuse_include(patterns, "DATASET is one file")
@@ -74,9 +80,16 @@ def find_shards(
         by_folder = split_of(os.fsdecode(folder))
         for file, is_folder in sorted(names_in(os.path.join(root, folder))):
             path = os.path.join(folder, file)
-            if is_folder or not file.lower().endswith(endings):
+            is_shard = file.lower().endswith(endings)
+            if is_folder or not (is_shard or _OTHER_SHARD.search(file)):
                 continue
             if patterns is None or patterns.takes(path, is_folder=False):
+                if not is_shard:
+                    raise DatasetError(
+                        f"dataset {printable(root)}: {printable(path)} is not read next to "
+                        f"{endings[0].decode()} files; convert or decompress it, or ignore it with "
+                        "--exclude"
+                    )
                 split = by_folder or split_of(os.fsdecode(file))
                 found.append(ShardFile(os.path.join(root, path), os.fsdecode(path), split))
     where = f"dataset {printable(root)}"

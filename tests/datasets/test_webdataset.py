@@ -131,6 +131,19 @@ def test_values_of_json_are_columns(tmp_path: Path) -> None:
         assert set(train["txt"].asstr()[()].tolist()) == {"a cat"}
 
 
+@pytest.mark.parametrize(
+    "name", ["train-1.tar.gz", "train-1.TGZ", "train/train-1.tar.zst", "a.npz"]
+)
+def test_shards_that_would_be_left_out_are_an_error(tmp_path: Path, name: str) -> None:
+    """Compressed ones, or arrays next to tars: their images would be missing without a word."""
+    tars = tmp_path / "tars"
+    shard((tars / name).parent / "train-0.tar", range(3))
+    (tars / name).write_bytes(b"")
+    with pytest.raises(DatasetError, match=f"{name} is not read next to .tar files"):
+        batchify.plan_build(tars)
+    assert batchify.plan_build(tars, exclude=name).images == 3
+
+
 def test_paths_that_are_not_valid_are_not_taken(tmp_path: Path) -> None:
     """Absolute or repeated ones, or numbers: images are then named by shard and key."""
     for number, paths in enumerate([("/a", "/b"), ("a", "a"), ("a", None), (1, 2)]):
