@@ -319,7 +319,7 @@ class _Export:
         form = self._format
         assert form is not None
         splits = dict(self._file)
-        folder.target.begin()
+        folder.target.begin(folder.identity)
         form.begin(folder.path, splits)
         pieces = list(self._pieces(form))
         written: dict[str, list[list[WrittenFile]]] = {name: [] for name in splits}

@@ -58,7 +58,7 @@ class ExportFolder(Closing):
 
     def __init__(self, target: ExportTarget, identity: str) -> None:
         self.target = target
-        self._identity = identity
+        self.identity = identity
         self.path = target.base + PARTIAL
         self._journal = Journal(self.path + b".journal")
         self.warnings = self._journal.warnings
@@ -81,8 +81,8 @@ class ExportFolder(Closing):
                 f"{printable(self.path)}, where the target is made, has something else in it; "
                 "rename that, or name another target"
             )
-        header = {"format": "batchify-export", "version": 1, "export": self._identity}
-        if not self._identity or records[:1] != [header]:
+        header = {"format": "batchify-export", "version": 1, "export": self.identity}
+        if not self.identity or records[:1] != [header]:
             remove_folder(self.path)
             self._journal.begin(header)
         for record in records[1:] if records[:1] == [header] else []:
@@ -110,7 +110,7 @@ class ExportFolder(Closing):
 
     def publish(self, facts: Mapping[str, Any], written: Iterable[WrittenFile] = ()) -> None:
         """Give the target its name; what it replaces is removed after that."""
-        head = {"format": "batchify-export", "version": 1, "export": self._identity}
+        head = {"format": "batchify-export", "version": 1, "export": self.identity}
         self.target.publish(self.path, {**head, **facts}, written)
         self.discard()
 

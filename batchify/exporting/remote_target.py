@@ -21,7 +21,7 @@ from batchify.storage.remote_store import Store
 from batchify.storage.transfer import check_writable, upload, version
 
 UNFINISHED = b".batchify-export.partial"
-"""The file below a URL that says that an export is not complete."""
+"""The file below a URL that says that an export is not complete, and which one it is."""
 
 
 class RemoteTarget(ExportTarget):
@@ -32,6 +32,7 @@ class RemoteTarget(ExportTarget):
         self.url = url
         self._store = Store(url)
         self._there: dict[bytes, ListedPath] = {}
+        self._resumes = False
 
     def check(self) -> None:
         """Refuse a target that cannot be written, before any work."""
@@ -73,19 +74,26 @@ class RemoteTarget(ExportTarget):
         elif self._there and UNFINISHED not in self._there:
             raise foreign(self._store.shown)
 
-    def begin(self) -> None:
+    def begin(self, identity: str) -> None:
         """Mark the URL as unfinished: the marker of an earlier export goes first."""
         if self.is_file:
             return
-        with target_errors(self._store):
-            self._store.call("pipe_file", self._store.path_of(UNFINISHED), b"")
+        store, mark = self._store, identity.encode()
+        with target_errors(store):
+            path = store.path_of(UNFINISHED)
+            was = store.call("cat_file", path) if UNFINISHED in self._there else b""
+            self._resumes = was == mark and MARKER not in self._there
+            store.call("pipe_file", path, mark)
             if MARKER in self._there:
-                self._store.call("rm_file", self._store.path_of(MARKER))
+                store.call("rm_file", store.path_of(MARKER))
 
     def is_intact(self, folder: bytes, file: WrittenFile) -> bool:  # noqa: ARG002
-        """Return whether a file of the same size is there."""
+        """Return whether a file of the same size is there, and no other export came in between.
+
+        Another machine may have written other rows there: shards of pixels often have one size.
+        """
         there = self._there.get(os.fsencode(file.name))
-        return there is not None and there.size == file.nbytes
+        return self._resumes and there is not None and there.size == file.nbytes
 
     def publish(
         self, folder: bytes, facts: Mapping[str, Any], written: Iterable[WrittenFile]

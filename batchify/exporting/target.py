@@ -65,8 +65,14 @@ class ExportTarget(ABC):
             If something is there, and is no export or `overwrite` is not given.
         """
 
-    def begin(self) -> None:  # noqa: B027 - only URLs have something to do
-        """Prepare the target, before the first file is written."""
+    def begin(self, identity: str) -> None:  # noqa: B027 - only URLs have something to do
+        """Prepare the target, before the first file is written.
+
+        Parameters
+        ----------
+        identity : str
+            Of the export: see `batchify.exporting.request.Request.identity`.
+        """
 
     @abstractmethod
     def is_intact(self, folder: bytes, file: WrittenFile) -> bool:

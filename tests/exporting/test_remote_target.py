@@ -139,6 +139,33 @@ def test_an_interrupted_one_is_resumed(s3: S3Server, photos: Path, tmp_path: Pat
     assert not here(tmp_path)
 
 
+def test_shards_of_another_machine_are_not_resumed(
+    s3: S3Server, photos: Path, tmp_path: Path
+) -> None:
+    """Also if they have the same names and sizes: only the labels differ."""
+    classes = (["cat", "dog"], ["dog", "cat"])
+    for name, some in zip(("a.h5", "b.h5"), classes, strict=True):
+        batchify.build(photos, tmp_path / name, target_size=SIZE, classes=some)
+    options: dict[str, Any] = {"format": "tfrecord", "shard_size": "1kB", "workers": 1}
+    batchify.export(tmp_path / "a.h5", tmp_path / "whole", **options)
+
+    def stop(state: batchify.Progress) -> None:
+        if state.stage == "export" and state.done > 6:
+            raise KeyboardInterrupt
+
+    for name in ("a.h5", "b.h5"):
+        with pytest.raises(KeyboardInterrupt):
+            batchify.export(
+                tmp_path / name, "s3://bucket/x", progress=stop, work_dir=tmp_path / f"{name}-work",
+                **options,
+            )  # fmt: skip
+    found = batchify.export(
+        tmp_path / "a.h5", "s3://bucket/x", work_dir=tmp_path / "a.h5-work", **options
+    )
+    assert found.kept == 0
+    assert objects(s3, "x") == tree(tmp_path / "whole")
+
+
 def test_a_store_that_fails(s3: S3Server, photos: Path, tmp_path: Path, run: Run) -> None:
     """An error names the URL and what to do; the next run continues."""
     run("build", "photos", "out.h5", "--target-size", "12x10")
