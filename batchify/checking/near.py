@@ -21,7 +21,7 @@ Pair = tuple[Location, Location, int]
 """Two rows, and in how many bits their hashes differ."""
 
 _MOST_COMPARED = 4096
-"""With how many images of its group each image is compared, for the most similar one."""
+"""With how many images of its group in each split an image is compared, for the most similar."""
 
 _BITS = 64
 
@@ -113,7 +113,11 @@ class _Nearest:
 
     def __init__(self, facts: Facts, group: Repeat) -> None:
         self._hashes = {name: split.appearance["phash"] for name, split in facts.splits.items()}
-        self._some = group[:_MOST_COMPARED]
+        by_split: dict[str, list[Location]] = {}
+        for row in group:
+            if len(some := by_split.setdefault(row[0], [])) < _MOST_COMPARED:
+                some.append(row)
+        self._some = [row for some in by_split.values() for row in some]
         self._known = np.array([self._hashes[split][row] for split, row in self._some])
         self._splits = np.array([split for split, _ in self._some])
         self._rows = np.array([row for _, row in self._some])

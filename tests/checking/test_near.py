@@ -84,6 +84,22 @@ def test_examples_begin_with_one_of_each_group(root: Path) -> None:
     assert copies.count == len(copies.rows["train"]) == 5
 
 
+def test_large_groups_are_compared_in_part(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With some images of each split, so that each one is shown with an image it looks like."""
+    monkeypatch.setattr("batchify.checking.near._MOST_COMPARED", 2)
+    for quality in (40, 50, 60):
+        data = encoded(scene(3), "JPEG", quality=quality)
+        save(root / "train" / "cat" / f"more{quality}.jpg", data)
+    for quality in (70, 80, 90):
+        data = encoded(scene(3), "JPEG", quality=quality)
+        save(root / "val" / "cat" / f"more{quality}.jpg", data)
+    copies = found(check(root, OPTIONS))["near-duplicate"]
+    assert copies.count == len(copies.examples) == 5
+    for each in copies.examples:
+        assert each.message.startswith(f"looks like {each.split} row ")
+        assert "65 of 64" not in each.message
+
+
 def test_a_threshold_is_a_limit(root: Path) -> None:
     """Exceeding one that is given is an error; the distance has a most."""
     report = check(root, OPTIONS, limits=CheckLimits(thresholds={"near-leak": 8}))
