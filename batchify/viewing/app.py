@@ -286,7 +286,7 @@ class App:
             asked = json.loads(request.get_data())
             numbers = _numbers_of(asked["numbers"], len(self._catalog))
             kind = asked["kind"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadRequest("This is not a list of rows.") from error
         if kind == "paths":
             data = list_paths(self._catalog, numbers)
