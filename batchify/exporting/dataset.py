@@ -20,6 +20,7 @@ from batchify.common.paths import is_url, local_path
 from batchify.common.progress import ProgressCallback
 from batchify.datasets.discovery import is_dataset
 from batchify.errors import BatchifyWarning, OptionError, ResumeError
+from batchify.exporting.huggingface import load_arrow
 from batchify.exporting.imagefolder import no_place
 from batchify.exporting.request import Path, Request
 from batchify.exporting.rows import check_pixels
@@ -64,7 +65,11 @@ def export_options(
     ------
     OptionError
         If options do not go together, or the format has no place for the labels or pixels.
+    ExtraMissingError
+        If the format needs what is not installed: before the rows are built.
     """
+    if request.format in ("parquet", "arrow"):
+        load_arrow()
     asked = sorted(IMAGE_OPTIONS & keywords.keys())
     if options is not None:
         asked.append("options")

@@ -20,6 +20,7 @@ from helpers.tabled import listed, write_table
 
 import batchify
 from batchify.choices import ExportFormat
+from batchify.errors import ExtraMissingError
 
 OPTIONS: dict[str, Any] = {"split": "stratified", "seed": 7, "validation_split": 0.4}
 
@@ -52,6 +53,17 @@ def test_it_is_what_a_built_file_gives(photos: Path, tmp_path: Path, kind: str) 
             assert tree(target) == tree(expected)
             assert_rows(read_back(name, target, "train"), stored_rows(out, "train"))
         assert not [each for each in os.listdir(tmp_path) if "partial" in each]
+
+
+def test_a_missing_library_is_missed_before_the_rows_are_built(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is decoded, and nothing is left behind."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    before = os.listdir(tmp_path)
+    with pytest.raises(ExtraMissingError, match=r"this format needs pyarrow"):
+        batchify.export(photos, tmp_path / "tables", format="parquet", workers=1)
+    assert os.listdir(tmp_path) == before
 
 
 def test_folders_of_originals(photos: Path, tmp_path: Path, run: Run) -> None:

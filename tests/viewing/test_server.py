@@ -195,6 +195,7 @@ def test_lists_name_the_marked_rows(client: Client) -> None:
     for body in ("", "[]", '{"kind": "x", "numbers": [0]}', '{"kind": "rows", "numbers": ["x"]}',
                  nested):  # fmt: skip
         assert client.ask("/exclude", method="POST", body=body)[0] == 400
+    assert client.ask("/exclude", method="POST", body="[" * 50_000)[0] == 400
     assert client.ask("/exclude", method="POST", body='{"kind":"rows","numbers":[99]}')[0] == 404
 
 
