@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchify.choices import refuse_set
 from batchify.common.text import plural, printable
 from batchify.errors import OptionError
 
@@ -135,19 +136,18 @@ def with_lists(name: str, value: Any) -> Any:
     OptionError
         If a list cannot be read.
     """
-    if name not in ("exclude", "exclude_rows") or isinstance(value, set | frozenset):
+    if name == "exclude_rows":
+        refuse_set("exclude_rows", value)
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(each if isinstance(each, RowList) else read_row_list(each) for each in items)
+    if name != "exclude" or isinstance(value, set | frozenset) or not isinstance(value, Iterable):
         return value
-    if not isinstance(value, Iterable):
-        return value
-    items = [value] if isinstance(value, str) else list(value)
-    if name == "exclude":
-        return tuple(
-            read_path_list(each[1:])
-            if isinstance(each, str) and each.startswith("@") and not isinstance(each, PathList)
-            else each
-            for each in items
-        )
-    return tuple(each if isinstance(each, RowList) else read_row_list(each) for each in items)
+    return tuple(
+        read_path_list(each[1:])
+        if isinstance(each, str) and each.startswith("@") and not isinstance(each, PathList)
+        else each
+        for each in ([value] if isinstance(value, str) else value)
+    )
 
 
 def is_recorded_list(pattern: str) -> bool:
@@ -190,14 +190,17 @@ def row_list_lines(
             yield json.dumps({"split": split, "row": row, "path": os.fsdecode(path)})
 
 
-def read_row_list(path: str | os.PathLike[str]) -> RowList:
+def read_row_list(path: str | bytes | os.PathLike[str]) -> RowList:
     """Read a list of rows, as `row_list_lines` writes it.
 
     Raises
     ------
     OptionError
-        If the file cannot be read, or is not such a list; with the number of the line.
+        If it is no path, or the file cannot be read or is not such a list; with the number of the
+        line.
     """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise OptionError(f"exclude_rows must be a list of files, not {path!r}")
     shown = printable(os.fsencode(path))
     lines = _read(path, "--exclude-rows").split(b"\n")
     rows: dict[str, dict[int, bytes]] = {}
@@ -231,12 +234,12 @@ def read_row_list(path: str | os.PathLike[str]) -> RowList:
 
 
 def _row_number(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < 1 << 63:
         raise ValueError(f"{value!r} is not a number of a row")
     return value
 
 
-def _read(path: str | os.PathLike[str], option: str) -> bytes:
+def _read(path: str | bytes | os.PathLike[str], option: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()

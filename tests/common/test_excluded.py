@@ -71,6 +71,11 @@ def test_a_list_of_rows_is_read_as_it_was_written(tmp_path: Path) -> None:
             '"skipped": []}\n\n{"split": "test", "row": 1, "path": "a"}\n',
             "line 3 of",
         ),
+        (
+            '{"batchify_rows": 1, "splits": {"train": {"rows": 1, "paths_sha256": ""}}, '
+            f'"skipped": []}}\n{{"split": "train", "row": {1 << 63}, "path": "a"}}\n',
+            "line 2 of",
+        ),
         ("[" * 100_000, "line 1 of"),
     ],
 )
@@ -107,6 +112,11 @@ def test_options_take_lists_once_they_are_read(tmp_path: Path) -> None:
     assert pattern == "*.tmp"
     assert isinstance(paths, PathList)
     assert with_lists("exclude", (paths,))[0] is paths
+    for one in (tmp_path / "rows.jsonl", str(tmp_path / "rows.jsonl"), rows):
+        assert with_lists("exclude_rows", one) == (rows,)
+    for wrong in (3, [3], None, {"a"}):
+        with pytest.raises(OptionError, match="exclude_rows must be a list"):
+            with_lists("exclude_rows", wrong)
     assert with_lists("exclude", 5) == 5
     assert with_lists("exclude", {"a"}) == {"a"}
     assert with_lists("classes", "@x") == "@x"
