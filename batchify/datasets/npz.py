@@ -41,6 +41,8 @@ _WORDS = {
 }
 _ROLES = {word: role for role, words in _WORDS.items() for word in words}
 _CLASSES = ("classes", "class_names", "label_names")
+_PLAIN_KINDS = "biufUS"
+"""Kinds of dtypes: numbers, truth values and texts."""
 
 
 def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> PackedTree:
@@ -84,7 +86,7 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
         {**numbers, **columns},
         class_names={"label": names} if names else {},
         names_from="" if classes is None else printable(classes.name),
-        warnings=_ignored(npz.arrays, groups, classes),
+        warnings=_ignored([each for each in npz.arrays if each not in (*found.taken, classes)]),
         unfit=f"dataset {where}: {unfit}" if unfit else "",
         number_columns=tuple(numbers),
     )
@@ -95,7 +97,10 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
 
 @dataclass(slots=True)
 class _Found:
-    """What the arrays hold: columns, places and paths of images, and labels that are no classes."""
+    """What the arrays hold: columns, places and paths of images, and labels that are no classes.
+
+    `taken` are the arrays that are not ignored.
+    """
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
     extents: list[Extent] = field(default_factory=list)
@@ -103,6 +108,7 @@ class _Found:
     numbers: list[list[float] | None] = field(default_factory=list)
     masks: dict[bytes, Extent] = field(default_factory=dict)
     are_classes: bool = True
+    taken: list[Array] = field(default_factory=list)
 
     def add(self, column: str, values: Sequence[Any]) -> None:
         """Add the values of a split to a column."""
@@ -179,11 +185,14 @@ def _read_groups(npz: NpzFile, groups: Mapping[str, _Group], where: str) -> _Fou
         number = npz.arrays.index(images)
         found.extents += [(0, number, row) for row in range(_rows(images))]
         found.made += _paths_of(images)
+        found.taken.append(images)
         if split:
             found.add("split", [split] * _rows(images))
         if labels:
             add_labels(found, npz, group.get("labels"), _rows(images), where)
         for role, array in taken.items():
+            if role == "labels" or role in common:
+                found.taken.append(array)
             if role != "labels" and role in common:
                 found.add(_COLUMNS.get(role, role), _plain(npz, array, where))
     if not found.are_classes:
@@ -210,13 +219,12 @@ def _add_labels(found: _Found, npz: NpzFile, array: Array | None, count: int, wh
         else:
             found.are_classes = False
         return
-    if len(array.shape) not in (1, 2) or array.shape[1:] not in ((), (1,)):
+    if array.dtype.kind not in _PLAIN_KINDS or array.shape[1:] not in ((), (1,)) or not array.shape:
         raise DatasetError(
             f"dataset {where}: {array.text} does not hold labels: they are numbers, shape (N,) or "
             "(N, K), masks, shape (N, H, W), or texts, shape (N,)"
         )
-    labels = _plain(npz, array, where)
-    found.add("label", [value for (value,) in labels] if len(array.shape) == 2 else labels)
+    found.add("label", _plain(npz, array, where))
     found.numbers += [None] * count
 
 
@@ -252,19 +260,17 @@ def _is_column(role: str, array: Array, images: Array) -> bool:
     """Return whether an array has a value for each image; labels must have."""
     if role == "labels":
         return True
-    is_plain = len(array.shape) == 1 and array.dtype.kind in "biufU"
+    is_plain = len(array.shape) == 1 and array.dtype.kind in _PLAIN_KINDS
     return role != "images" and is_plain and array.shape == images.shape[:1]
 
 
-def _ignored(
-    arrays: Sequence[Array], groups: Mapping[str, _Group], classes: Array | None
-) -> list[BatchifyWarning]:
-    """Warn of arrays of images that have no part in the dataset."""
-    taken = [classes, *(array for group in groups.values() for array in group.values())]
-    others = [array.text for array in arrays if array not in taken and len(array.shape) >= 3]
+def _ignored(others: Sequence[Array]) -> list[BatchifyWarning]:
+    """Warn of arrays that have no part in the dataset."""
     if not others:
         return []
-    return [BatchifyWarning("ignored", f"ignored arrays: {'; '.join(others[:5])}")]
+    shown = "; ".join(array.text for array in others[:5]) + "; …" * (len(others) > 5)
+    what = "ignored arrays, which do not have a value for each image of all splits"
+    return [BatchifyWarning("ignored", f"{what}: {shown}")]
 
 
 def check_images(array: Array, where: str) -> None:
@@ -306,7 +312,8 @@ def check_plain(array: Array, where: str) -> None:
 
 
 def _plain(npz: NpzFile, array: Array, where: str) -> list[Any]:
-    """Return the values of an array of one dimension."""
+    """Return the values of an array, shape (N,) or (N, 1)."""
     check_plain(array, where)
-    found: list[Any] = npz.load(array).tolist()
+    values = npz.load(array)
+    found: list[Any] = (values[:, 0] if values.shape[1:] == (1,) else values).tolist()
     return [os.fsdecode(v) if isinstance(v, bytes) else v for v in found]

@@ -174,6 +174,22 @@ def test_files_of_pixels_are_those_of_any_machine(tmp_path: Path) -> None:
     assert digest == "0ef7ec214fa3f48408e82d5051424d058795d5cacc632543c468aeace94e6420"
 
 
+def test_arrays_that_are_ignored_are_told(tmp_path: Path) -> None:
+    """Weights of one split, or of another shape, would be missed in training only."""
+    arrays = {**mnist(), "weights_train": np.ones(30), "mean": np.ones(3), "ids_train": np.ones(9)}
+    savez(tmp_path / "a.npz", **arrays)
+    (warning,) = batchify.plan_build(tmp_path / "a.npz").dataset.warnings
+    assert str(warning) == (
+        "ignored arrays, which do not have a value for each image of all splits: weights_train "
+        "(30,) float64; mean (3,) float64; ids_train (9,) float64"
+    )
+    texts = np.array([f"{row}.png".encode() for row in range(6)])
+    savez(tmp_path / "a.npz", x=X, y=np.array([[b"cat"], [b"dog"]] * 3), paths=texts)
+    plan = batchify.plan_build(tmp_path / "a.npz", validation_split=0)
+    assert (plan.dataset.warnings, plan.dataset.classes) == ((), (b"cat", b"dog"))
+    assert sorted(plan.path("train", row) for row in range(6)) == texts.tolist()
+
+
 def test_splits_without_labels(tmp_path: Path) -> None:
     """A test split without labels has none; without any, --class-mode none is needed."""
     arrays = mnist()
@@ -231,6 +247,9 @@ WRONG: dict[str, tuple[Arrays, str]] = {
         {"x": X, "y": Y, "classes": np.array(["a", "a"])},
         "classes names a more than once",
     ),
+    "complex": ({"x": X, "y": Y.astype(complex)}, r"y \(6,\) complex128 does not hold labels"),
+    "dates": ({"x": X, "y": Y.astype("M8[D]")}, "does not hold labels"),
+    "records": ({"x": X, "y": np.zeros(6, [("a", int)])}, "does not hold labels"),
     "fractions": ({"x": X, "y": np.linspace(0, 1, 6)}, "fractions such as"),
     "two of a kind": ({"x": X, "images": X, "y": Y}, "may both be the images"),
     "mixed": ({"x": X, "y": Y, "x_test": X}, "names a split, and x does not"),
