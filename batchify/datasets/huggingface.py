@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,7 +50,7 @@ _NO_LABEL = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class _Columns:
     """The columns of a dataset, by what they hold.
 
     Parameters
@@ -105,7 +106,7 @@ def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float)
     """
     where = f"dataset {printable(path)}"
     shards = _shards(path, patterns, where)
-    columns: Columns | None = None
+    columns: _Columns | None = None
     rows = _Rows()
     for number, shard in enumerate(shards):
         with contextlib.closing(ArchiveFile(shard.path)) as file:
@@ -125,11 +126,11 @@ def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float)
     return _tree(path, rows, columns, timeout_s)
 
 
-def _shown(columns: Columns) -> str:
+def _shown(columns: _Columns) -> str:
     return shown_names([name.encode() for name in (columns.image, *columns.plain)])
 
 
-def _tree(path: bytes, rows: _Rows, columns: Columns, timeout_s: float) -> PackedTree:
+def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> PackedTree:
     """Return the tree of all rows."""
     values = rows.values
     for name, names in columns.class_names.items():
@@ -164,7 +165,7 @@ def _tree(path: bytes, rows: _Rows, columns: Columns, timeout_s: float) -> Packe
 
 
 def _add(
-    rows: _Rows, table: TableFile, columns: Columns, number: int, shard: ShardFile, where: str
+    rows: _Rows, table: TableFile, columns: _Columns, number: int, shard: ShardFile, where: str
 ) -> None:
     """Add the rows of a file."""
     if 0 < sum(table.groups) == table.absent(columns.image):
@@ -181,21 +182,30 @@ def _add(
         paths = [f"{shard.name}/{row:07}.{name}" for row in range(count)]
         places = ((file, i, *place) for file, _, *place in rows.extents[first:])
         rows.masks.update(zip(map(os.fsencode, paths), places, strict=True))
-        rows.values.setdefault("mask" if name == "label" else name, []).extend(paths)
+        is_only = name == "label" and "mask" not in table.schema.names
+        rows.values.setdefault("mask" if is_only else name, []).extend(paths)
     for name in (*columns.plain, *["label"] * columns.has_numbers):
         rows.values.setdefault(name, []).extend(table.column(name))
     if shard.split:
         rows.values.setdefault("split", [])[len(rows.made) - count :] = [shard.split] * count
 
 
-def find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> Columns:
+def find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> _Columns:
     """Return what the columns of a file hold.
 
     Parameters
     ----------
     features : Mapping
         As the library ``datasets`` writes them; empty if they are not known.
+
+    Raises
+    ------
+    DatasetError
+        If a name is repeated, or it is not clear which column has the images.
     """
+    for name, count in Counter(table.schema.names).items():
+        if count > 1:
+            raise DatasetError(f"{where} has {count} columns {printable(name)}; rename them")
     kinds = {each.name: column_kind(each.type) for each in table.schema}
     types = {name: str(_of(features, name).get("_type", "")) for name in kinds}
     images = [name for name, kind in types.items() if kind == "Image"]
@@ -213,7 +223,7 @@ def find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> C
     if kinds[found[0]] not in ("image", "bytes"):
         raise DatasetError(_only_paths(where, found[0]))
     plain = tuple(name for name, kind in kinds.items() if kind == "plain" and name not in found)
-    return Columns(
+    return _Columns(
         found[0],
         plain,
         {

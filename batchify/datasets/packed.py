@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.text import printable, shown_names
+from batchify.datasets.columns import split_number
 from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.tables import Row, plain_text
 from batchify.errors import BatchifyWarning, DatasetError
@@ -153,13 +154,18 @@ class PackedTable:
                     )
 
     def unlabelled_splits(self, column: str) -> tuple[str, ...]:
-        """Return the splits without any label in a column, if others have labels."""
+        """Return the names of splits without any label in a column, if others have labels.
+
+        A split may have several names: ``val`` and ``validation``.
+        """
         if "split" not in self._values:
             return ()
-        found = zip(self._values["split"], self._values[column], strict=True)
-        labelled = {split for split, label in found if label is not None}
-        others = dict.fromkeys(self._values["split"])
-        return tuple(split for split in others if split not in labelled) if labelled else ()
+        names = list(map(plain_text, self._values["split"]))
+        splits = {name: split_number(name) for name in names}
+        found = zip(names, self._values[column], strict=True)
+        labelled = {splits[name] for name, label in found if label is not None}
+        others = (name for name, split in splits.items() if split not in labelled)
+        return tuple(others) if labelled else ()
 
     def _path(self, row: int) -> str:
         return str(self._values["path"][row - 1])
@@ -223,7 +229,7 @@ def image_paths(given: Sequence[Any] | None, made: Sequence[str]) -> list[bytes]
 def split_numbers(
     labels: Sequence[Sequence[Any] | None], names: Sequence[str], taken: Collection[str], where: str
 ) -> dict[str, list[Any]]:
-    """Return labels that are lists of numbers as columns, one for each number.
+    """Return labels that are lists of numbers as columns, one for each number; maybe none.
 
     Parameters
     ----------
@@ -238,10 +244,10 @@ def split_numbers(
         If the lists differ in length.
     """
     lengths = {len(label) for label in labels if label is not None}
-    if len(lengths) != 1:
+    if len(lengths) > 1:
         shown = ", ".join(map(str, sorted(lengths)))
         raise DatasetError(f"{where}: labels are lists of different lengths: {shown}")
-    (count,) = lengths
+    count = max(lengths, default=0)
     made = ["label"] if count == 1 else [f"label_{i}" for i in range(count)]
     if len(set(names)) == count and len(names) == count and not set(names).intersection(taken):
         made = list(names)

@@ -144,6 +144,41 @@ def test_the_only_class_label_is_the_label(tmp_path: Path) -> None:
         assert file.classes == ("a", "b", "c")
 
 
+def test_a_split_of_two_names_has_labels_if_some_of_its_rows_have(tmp_path: Path) -> None:
+    """Its labels would be lost in silence otherwise: a missing one is an error as elsewhere."""
+    data = table(range(6)).set_column(1, "label", pa.array(["a", "b", None, None, "a", "b"]))
+    data = data.replace_schema_metadata(None)
+    for names in (["train", "train", "val", "val", "validation", "validation"], ["train"] * 6):
+        path = write(tmp_path / "a.parquet", data.append_column("split", pa.array(names)))
+        with pytest.raises(DatasetError, match=r"row 3: 2\.jpg: label is empty"):
+            batchify.plan_build(path)
+    names = ["train", "train", "test", "test", "train", "train"]
+    path = write(tmp_path / "a.parquet", data.append_column("split", pa.array(names)))
+    assert batchify.plan_build(path).dataset.unlabelled == ("test",)
+
+
+def test_masks_in_a_column_label_next_to_a_column_mask(tmp_path: Path) -> None:
+    """The column `label` has the labels, as always; each keeps its name."""
+    images = table(range(6))["image"]
+    data = pa.table({"image": images, "mask": images, "label": images})
+    features = dict.fromkeys(data.column_names, IMAGE)
+    text = json.dumps({"info": {"features": features}})
+    path = write(tmp_path / "a.parquet", data.replace_schema_metadata({"huggingface": text}))
+    masks = batchify.plan_build(path, class_mode="mask").dataset.annotations.masks
+    assert masks is not None
+    assert next(iter(masks.pieces()))[1][0].endswith(b".label")
+
+
+def test_lists_of_labels_that_are_all_missing_are_no_labels(tmp_path: Path) -> None:
+    """They are no lists of different lengths."""
+    labels = pa.array([None] * 6, pa.list_(pa.int64()))
+    data = table(range(6)).set_column(1, "label", labels).replace_schema_metadata(None)
+    path = write(tmp_path / "a.parquet", data)
+    assert batchify.plan_build(path, class_mode="none").images == 6
+    with pytest.raises(DatasetError, match="has no column label"):
+        batchify.plan_build(path, class_mode="multilabel")
+
+
 def test_paths_that_repeat_are_not_taken(tmp_path: Path) -> None:
     """Rows are then named by their file and number; bytes without a struct have no path."""
     folder = tmp_path / "data"
@@ -172,6 +207,9 @@ def wrong(path: Path, name: str) -> None:
         features = {"image": IMAGE, "label": {"names": 7, "_type": "ClassLabel"}}
         text = json.dumps({"info": {"features": features}})
         data = table(range(3)).replace_schema_metadata({"huggingface": text})
+    elif name == "repeated columns":
+        labels = pa.array([0, 1, 2])
+        data = pa.Table.from_arrays([JPEG[:3], labels, labels], ["image", "label", "label"])
     elif name == "empty":
         data = table(range(3)).slice(0, 0)
     elif name == "paths alone":
@@ -198,6 +236,7 @@ def wrong(path: Path, name: str) -> None:
         ),
         ("repeated names", "column label names a more than once"),
         ("names that are none", "the ClassLabel of label has no list of names"),
+        ("repeated columns", "has 2 columns label; rename them"),
         ("empty", "lists no images"),
         ("paths alone", "the images in column image are only paths"),
         ("truncated", "truncated or damaged"),
