@@ -41,11 +41,12 @@ def no_place() -> OptionError:
 
 
 def file_name(path: str) -> str:
-    """Return the name of the image file of a path, without what no name may have."""
+    """Return the name of the image file of a path, without what no name may have.
+
+    It is not hidden, whatever the path is: readers ignore hidden files.
+    """
     name = path.rpartition("/")[2]
-    if name in ("", ".", ".."):
-        name = folder_name(name)
-    if os.sep == "\\":
+    if not name or name.startswith(".") or os.sep == "\\":
         name = folder_name(name)
     return name.replace("\0", "%00")
 

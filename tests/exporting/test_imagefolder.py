@@ -100,6 +100,25 @@ def test_names_that_collide_or_do_not_fit(tmp_path: Path) -> None:
     assert sorted(images) == sorted(image.tobytes() for image, *_ in stored)  # type: ignore[union-attr]
 
 
+def test_no_image_is_hidden(tmp_path: Path) -> None:
+    """Readers ignore hidden files: a row of a table would be lost."""
+    for i, name in enumerate((".a.png", "b.png")):
+        save(tmp_path / "photos" / name, encoded(photo(10, 12, i), "PNG"))
+    rows = [{"path": name, "label": "cat"} for name in (".a.png", "b.png")]
+    table = write_table(tmp_path / "labels.csv", rows)
+    common: dict[str, Any] = {"target_size": (12, 10), "validation_split": 0.0, "workers": 1}
+    out = tmp_path / "out.h5"
+    batchify.build(tmp_path / "photos", out, manifest=table, **common)
+    ways: list[dict[str, Any]] = [{}, {"source": tmp_path / "photos"}]
+    for i, way in enumerate(ways):
+        target = tmp_path / f"folders{i}"
+        batchify.export(out, target, format="imagefolder", workers=1, **way)
+        found = sorted(path.name for path in target.rglob("*.png"))
+        assert found == ["%2Ea.png", "b.png"]
+        again = batchify.build(target, tmp_path / f"again{i}.h5", **common)
+        assert again.plan.images == 2
+
+
 PNG, JPEG = (encoded(photo(10, 12, seed=i), name) for i, name in enumerate(("PNG", "JPEG")))
 DRAWN = {
     "cat/a.png": PNG, "cat/a.jpg": JPEG, "cat/b.JPEG": JPEG, "cat/c.png": JPEG,
