@@ -10,6 +10,7 @@ from typing import Any
 from batchify import choices
 from batchify._version import __version__
 from batchify.choices import canonical_json, check_choice
+from batchify.common.paths import is_url
 from batchify.common.text import parse_size
 from batchify.decoding.pillow_settings import decoder_text
 from batchify.errors import OptionError
@@ -78,12 +79,18 @@ class Request:
             "format": self.format,
             "image_format": self.image_format,
             "shard_nbytes": self.shard_nbytes if self.format in SHARDED else None,
-            "source": None if self.source is None else os.path.abspath(os.fsdecode(self.source)),
+            "source": None if self.source is None else _absolute(self.source),
             "link": self.link,
             "content": content,
         }
         text = canonical_json(facts).encode("utf-8", "surrogateescape")
         return hashlib.sha256(text).hexdigest()
+
+
+def _absolute(path: Path) -> str:
+    """Return a path that is the same from any working folder; of a URL, itself."""
+    text = os.fsdecode(path)
+    return text if is_url(text) else os.path.abspath(text)
 
 
 def file_content(file: DatasetFile) -> dict[str, list[str]]:

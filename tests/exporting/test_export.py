@@ -23,6 +23,7 @@ from pyarrow import parquet
 
 import batchify
 from batchify.choices import EXPORT_FORMATS, ExportFormat
+from batchify.exporting.request import Request
 
 SIZE = ("--target-size", "12x10")
 
@@ -277,3 +278,18 @@ def test_a_changed_export_is_out_of_date(photos: Path, tmp_path: Path) -> None:
         batchify.export(out, target, overwrite=True, **options)
         assert shard.read_bytes() == data
         assert batchify.export(out, target, **options).up_to_date
+
+
+def test_an_export_is_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it is resumed: a dataset on this machine has one path, and a URL is none."""
+
+    def found(source: str) -> str:
+        return Request("out.h5", "imagefolder", None, source, "copy", None).identity("content")
+
+    absolute, url = (found(each) for each in (str(tmp_path / "photos"), "s3://bucket/photos"))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert (found("../photos"), found("s3://bucket/photos")) == (absolute, url)
