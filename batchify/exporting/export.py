@@ -99,7 +99,8 @@ def export(
     shard_size : int or str, optional
         The most bytes of stored images per shard, ``"256MB"`` by default; at least one row.
     overwrite : bool
-        Replace an earlier export, when the new one is complete. Other folders are never replaced.
+        Replace an earlier export with all files in it, when the new one is complete. Other folders
+        are never replaced.
     on_error, max_skipped
         As for `batchify.build`, for a dataset.
     workers : int, optional

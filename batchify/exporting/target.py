@@ -144,7 +144,7 @@ class LocalTarget(ExportTarget):
         if not self.is_file and not os.path.isfile(os.path.join(target, MARKER)):
             raise foreign(name)
         if not overwrite:
-            raise exists(name)
+            raise exists(name, is_file=self.is_file)
 
     def is_intact(self, folder: bytes, file: WrittenFile) -> bool:
         """Return whether every byte of a file is as it was written, by its checksum."""
@@ -190,9 +190,10 @@ class LocalTarget(ExportTarget):
             remove_folder(old)
 
 
-def exists(name: str) -> OutputExistsError:
+def exists(name: str, *, is_file: bool) -> OutputExistsError:
     """Return the error for an earlier export that is not to be replaced."""
-    return OutputExistsError(f"target {name} exists; pass --overwrite to replace it")
+    what = "it" if is_file else "it, with all files in it"
+    return OutputExistsError(f"target {name} exists; pass --overwrite to replace {what}")
 
 
 def foreign(name: str) -> OutputExistsError:
