@@ -100,6 +100,10 @@ function keepMarks() {
     if (marks.size) localStorage.setItem(marksKey(), packed(marks));
     else localStorage.removeItem(marksKey());
   } catch { tell(new Error("This browser cannot keep so many marks: download them before you close the page.")); }
+  showMarks();
+}
+
+function showMarks() {
   $("export").textContent = `${marks.size.toLocaleString("en-US")} marked…`;
   $("export").disabled = !marks.size;
   const option = $("finding").querySelector("option[value=':marked']");
@@ -107,6 +111,10 @@ function keepMarks() {
   draw();
   if (shown) showMark();
 }
+
+window.addEventListener("storage", (event) => { // of another tab, whose marks this one would overwrite
+  if (file && (event.key === marksKey() || event.key === null)) { loadMarks(); showMarks(); }
+});
 
 function toggleMark(number) {
   if (!marks.delete(number)) marks.add(number);
@@ -593,7 +601,7 @@ async function start() {
   $("class-field").hidden = !file.classes.length;
   options($("finding"), "all rows", [[":marked", "marked by you (0)"]]);
   loadMarks();
-  keepMarks();
+  showMarks();
   await applyFilter();
   grid.focus();
   file.findings = await askJson("/findings");

@@ -240,6 +240,23 @@ def test_marks_are_kept_and_downloaded(browser: Any, url: str, built: Path, tmp_
             assert sum(map(len, file.values())) == 46
 
 
+def test_tabs_share_their_marks(browser: Any, url: str) -> None:
+    """A mark of one does not end those of another that was open before."""
+    with opened(browser, url) as page:
+        other = page.context.new_page()
+        other.goto(page.url)
+        other.wait_for_selector(".cell img")
+        page.fill("#text", "cat/img_00")
+        count(page, "10 of 55 rows")
+        page.click("#mark-all")
+        other.wait_for_selector("#export:text-is('10 marked…')")
+        other.keyboard.press("End")
+        other.keyboard.press("x")
+        page.wait_for_selector("#export:text-is('11 marked…')")
+        other.reload()
+        other.wait_for_selector("#export:text-is('11 marked…')")
+
+
 def test_an_image_is_shown_at_full_size(browser: Any, built: Path, tmp_path: Path) -> None:
     """Of a file that stores image files, as it is stored, as it is read, and pixel by pixel."""
     batchify.build(built.parent / "d", tmp_path / "e.h5", target_size=(10, 10), store="encoded")
