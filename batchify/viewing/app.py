@@ -258,7 +258,6 @@ class App:
             "copies": [self._brief(n) for n in copies[:_SHOWN_COPIES].tolist()],
             "moreCopies": max(0, len(copies) - _SHOWN_COPIES),
             "alike": [{**self._brief(n), "bits": bits} for n, bits in catalog.find_alike(number)],
-            "hasMask": catalog.class_mode == "mask" and facts_have_labels(catalog, split),
             "columns": [[printable(name), _shown(value)] for name, value in values.items()],
         }
         if labels is not None:
@@ -300,12 +299,6 @@ class App:
 def _is_same(text: str, token: str) -> bool:
     """Compare two texts in a time that does not depend on where they differ."""
     return hmac.compare_digest(text.encode("utf-8", "replace"), token.encode())
-
-
-def facts_have_labels(catalog: Catalog, split: str) -> bool:
-    """Return whether a split has labels: it may lack those that others have."""
-    unlabelled = catalog.config.get("unlabelled_splits", ())
-    return split not in unlabelled
 
 
 def _query(request: Request) -> Query:
