@@ -256,7 +256,10 @@ class _Finder:
             self.chosen = "guessed"
             found = [name for name in free if name not in kept]
         if not found:
-            raise self._missing("label", "--label-columns names the columns of labels")
+            raise self._missing(
+                "label",
+                "--label-columns names the columns of labels, and --class-mode none needs none",
+            )
         first = self._sampled()
         are_truths = all(set(map(str.lower, first.get(name, "?"))) <= _TRUTHS for name in found)
         advice = many_advice(found, self._mode, is_truth=are_truths)

@@ -191,7 +191,10 @@ WRONG: dict[str, tuple[Entries, str]] = {
     ),
     "repeated file": ([IMAGE, IMAGE, ("1.cls", b"0")], "a.tar has 1.jpg more than once"),
     "no label": ([*sample("1", 1, cls=0), *sample("2", 2)], r"row 2: a.tar/2.jpg: label is empty"),
-    "no labels": ([*sample("1", 1, json={"x": [1]})], "has no column label"),
+    "no labels": (
+        [*sample("1", 1, json={"x": [1]})],
+        "has no column label.*--class-mode none needs none",
+    ),
     "no image": ([("1.cls", b"0"), *sample("2", 2, cls=0)], "key 1 of a.tar has no image"),
     "two images": (
         [("1.left.jpg", JPEG[0]), ("1.right.jpg", JPEG[1]), ("1.cls", b"0")],
