@@ -2,8 +2,9 @@
 
 It is there so that code may be moved and rewritten without changing what it does. A change of the
 record is a change that users see: it comes together with the line of CHANGELOG.md that says why.
-After such a change, ``pytest tests/test_golden.py --update-golden`` writes the record anew, and its
-diff shows what is different. A release changes it, too: a file names the version that made it.
+After such a change, ``pytest tests/project/test_golden.py --update-golden`` writes the record anew,
+and its diff shows what is different. A release changes it, too: a file names the version that made
+it.
 
 The bytes of files depend on the libraries that decode and store, and the help on click: the record
 names the versions it was made with, and with others what depends on them is skipped.
