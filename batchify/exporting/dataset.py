@@ -33,11 +33,13 @@ IMAGE_OPTIONS = frozenset(
     {
         "preset", "target_size", "color_mode", "interpolation", "fit", "shorter_side", "exif",
         "depth", "scaled_decode", "store", "max_side", "quality", "keep_fitting", "dtype",
-        "rescale", "compression", "compression_level",
+        "rescale",
     }
 )  # fmt: skip
 """Options that ask for other images than the files of the dataset."""
 
+_OF_SIZE = frozenset({"preset", "target_size", "max_side", "options"})
+"""Those of them that say, or may say, how large the images are to be."""
 
 _PROOF = (1, 1)
 """The target size of images that are decoded only to check that they can be."""
@@ -94,6 +96,13 @@ def export_options(
         raise no_place()
     if found.store.store == "decoded" and not request.is_file:
         check_pixels(found.store.dtype, found.decode.image_shape[-1], request.image_format or "png")
+    is_unchanged = not asked or found.store.store == "encoded"
+    if not (request.is_file or is_unchanged) and _OF_SIZE.isdisjoint(asked):
+        height, width = found.decode.target_size
+        raise OptionError(
+            f"--{asked[0].replace('_', '-')} asks for other images than the files of the dataset, "
+            f"in the size {height}×{width} of a build; pass --target-size, too"
+        )
     return request, found
 
 

@@ -17,6 +17,7 @@ from helpers.packing import members, pack
 from helpers.running import Run
 from helpers.s3server import S3Server
 from helpers.tabled import listed, write_table
+from PIL import Image
 
 import batchify
 from batchify.choices import ExportFormat
@@ -102,6 +103,33 @@ def test_folders_of_originals(photos: Path, tmp_path: Path, run: Run) -> None:
     with pytest.raises(batchify.OptionError, match="options of a build are for a dataset"):
         batchify.export(tmp_path / "out.h5", tmp_path / "x", format="mds", seed=1)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"image_format": "webp"}, {"color_mode": "grayscale"}, {"store": "jpeg"}], ids=str
+)
+def test_images_are_not_shrunk_unasked(
+    photos: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """An option that makes other images needs a size, which a build has by default."""
+    common: dict[str, Any] = {"format": "imagefolder", "workers": 1}
+    option = next(iter(options)).replace("_", "-")
+    with pytest.raises(batchify.OptionError, match=f"--{option} .* pass --target-size, too"):
+        batchify.export(photos, tmp_path / "x", **common, **options)
+    assert os.listdir(tmp_path) == ["photos"]
+    batchify.export(photos, tmp_path / "x", **common, **options, target_size=(12, 10))
+    (first, *_) = (tmp_path / "x" / "train" / "cat").iterdir()
+    with Image.open(first) as image:
+        assert image.size == (10, 12)
+
+
+def test_how_the_rows_are_built_changes_no_image(photos: Path, tmp_path: Path) -> None:
+    """Options of storage alone, which the command does not have, leave the image files."""
+    batchify.export(
+        photos, tmp_path / "x", format="imagefolder", workers=1, compression="gzip", appearance=True
+    )
+    for path in (tmp_path / "x").rglob("*.jpg"):
+        assert path.read_bytes() == (photos / path.parent.name / path.name).read_bytes()
 
 
 def test_nothing_is_done_again(photos: Path, tmp_path: Path, run: Run) -> None:
