@@ -255,7 +255,8 @@ def _read_columns(
         if own and roles.labels and options.store.class_mode not in choices.MANIFEST_MODES:
             listed = options.discover.classes
             names = own.name_classes(roles.labels[0], listed, errors.name)
-            if names and not listed:
+            is_complete = own.is_labelled(roles.labels[0])  # others would be ignored as not listed
+            if names and not listed and (is_complete or options.store.class_mode != "none"):
                 discover = replace(options.discover, classes=names)
                 options = replace(options, discover=discover)
         kept = [KeptTexts(n, is_text=n in table.text_columns) for n in roles.kept]

@@ -153,6 +153,10 @@ class PackedTable:
                         "all class numbers, or all names"
                     )
 
+    def is_labelled(self, column: str) -> bool:
+        """Return whether all rows have a label in a column."""
+        return all(value is not None for value in self._values[column])
+
     def unlabelled_splits(self, column: str) -> tuple[str, ...]:
         """Return the names of splits without any label in a column, if others have labels.
 
@@ -271,7 +275,9 @@ def check_lengths(where: str, lengths: Mapping[str, int]) -> None:
 
 
 def names_of(where: str, names: Sequence[str], names_from: str) -> tuple[str, ...]:
-    """Return names of classes, or raise DatasetError if one is repeated."""
+    """Return names of classes, or raise DatasetError if one is repeated or empty."""
+    if "" in names:
+        raise DatasetError(f"dataset {where}: name {names.index('')} of {names_from} is empty")
     if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         shown = shown_names(list(map(os.fsencode, repeated)))
         raise DatasetError(f"dataset {where}: {names_from} names {shown} more than once")

@@ -107,7 +107,7 @@ def open_webdataset(path: bytes, patterns: PathFilter | None, timeout_s: float) 
                     if is_image_name(os.fsencode(other)):
                         path_of = f"{shard.name}/{other}"
                         masks[os.fsencode(path_of)] = (number, *place)
-                        row[ending.rpartition(".")[0]] = path_of
+                        row[_mask_column(ending, sample)] = path_of
                 rows.append({**row, "split": shard.split} if shard.split else row)
             file.check_same(file.stamp)
             files.append((shard.path, file.stamp))
@@ -191,6 +191,13 @@ def _image_of(sample: Sample, shard: ShardFile, where: str) -> str:
         f"dataset {where}: key {printable(sample.key)} of {printable(shard.name)} has {what}; a "
         "sample has one image"
     )
+
+
+def _mask_column(ending: str, sample: Sample) -> str:
+    """Return the column of a mask: its prefix, or ``mask`` if that is one of labels."""
+    prefix = ending.rpartition(".")[0]
+    has_mask = any(each.startswith("mask.") for each in sample.files)
+    return "mask" if prefix in _LABELS and not has_mask else prefix
 
 
 def _read_sample(file: ArchiveFile, sample: Sample, shard: ShardFile, where: str) -> dict[str, Any]:

@@ -169,6 +169,15 @@ def test_masks_in_a_column_label_next_to_a_column_mask(tmp_path: Path) -> None:
     assert next(iter(masks.pieces()))[1][0].endswith(b".label")
 
 
+def test_images_without_labels_stay_if_no_labels_are_needed(tmp_path: Path) -> None:
+    """The names of a ClassLabel are not --classes, which would ignore them."""
+    data = table(range(6)).set_column(1, "label", pa.array([0, 1, -1, 0, -1, 1]))
+    path = write(tmp_path / "a.parquet", data.replace_schema_metadata(table([0]).schema.metadata))
+    assert batchify.plan_build(path, class_mode="none").images == 6
+    path = write(tmp_path / "a.parquet", table(range(6), names="cab"))
+    assert batchify.plan_build(path, class_mode="none").dataset.classes == (b"c", b"a", b"b")
+
+
 def test_lists_of_labels_that_are_all_missing_are_no_labels(tmp_path: Path) -> None:
     """They are no lists of different lengths."""
     labels = pa.array([None] * 6, pa.list_(pa.int64()))
@@ -207,6 +216,8 @@ def wrong(path: Path, name: str) -> None:
         features = {"image": IMAGE, "label": {"names": 7, "_type": "ClassLabel"}}
         text = json.dumps({"info": {"features": features}})
         data = table(range(3)).replace_schema_metadata({"huggingface": text})
+    elif name == "empty name":
+        data = table(range(3), names=["a", "", "b"])
     elif name == "repeated columns":
         labels = pa.array([0, 1, 2])
         data = pa.Table.from_arrays([JPEG[:3], labels, labels], ["image", "label", "label"])
@@ -236,6 +247,7 @@ def wrong(path: Path, name: str) -> None:
         ),
         ("repeated names", "column label names a more than once"),
         ("names that are none", "the ClassLabel of label has no list of names"),
+        ("empty name", "name 1 of column label is empty"),
         ("repeated columns", "has 2 columns label; rename them"),
         ("empty", "lists no images"),
         ("paths alone", "the images in column image are only paths"),

@@ -220,6 +220,20 @@ WRONG: dict[str, tuple[Entries, str]] = {
 }
 
 
+def test_masks_that_are_called_like_labels_replace_no_label(tmp_path: Path) -> None:
+    """Their column is mask, unless there is one already."""
+    (tmp_path / "tars").mkdir()
+    entries = [each for key in range(4) for each in sample(str(key), key, cls=key % 2)]
+    entries += [(f"{key}.label.png", JPEG[key + 4]) for key in range(4)]
+    entries.sort()
+    pack(tmp_path / "tars" / "a.tar", entries)
+    assert batchify.plan_build(tmp_path / "tars").dataset.classes == (b"0", b"1")
+    options: Any = {"class_mode": "mask", "label_columns": "mask"}
+    masks = batchify.plan_build(tmp_path / "tars", **options).dataset.annotations.masks
+    assert masks is not None
+    assert next(iter(masks.pieces()))[1][0] == b"a.tar/0.label.png"
+
+
 def test_numbers_among_names_are_an_error(tmp_path: Path) -> None:
     """As a name, 7 would be class 0 or 1."""
     (tmp_path / "tars").mkdir()
