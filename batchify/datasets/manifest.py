@@ -68,9 +68,9 @@ def read_dataset(
     if kind and not (options.manifest and options.manifest.path):
         options = _packed_options(options)
         packed = open_packed(directory, kind, options.discover, timeout_s)
-        numbers = packed.table.number_columns
-        if numbers and options.store.class_mode in ("multilabel", "regression"):
-            options = _with_label_columns(options, numbers)
+        if options.manifest and not options.manifest.label_columns:
+            labels = packed.label_columns(options.store.class_mode)
+            options = replace(options, manifest=replace(options.manifest, label_columns=labels))
         return read_manifest(packed, options)
     if options.manifest is None:
         if options.store.class_mode in choices.MANIFEST_MODES:
@@ -98,14 +98,6 @@ def _table_option(manifest: ManifestOptions) -> str:
         if each.name != "path" and getattr(manifest, each.name) != each.default
     )
     return "--" + next(changed, "manifest").replace("_", "-")
-
-
-def _with_label_columns(options: BuildOptions, columns: tuple[str, ...]) -> BuildOptions:
-    """Return options with some label columns, unless they have their own."""
-    assert options.manifest is not None
-    if options.manifest.label_columns:
-        return options
-    return replace(options, manifest=replace(options.manifest, label_columns=columns))
 
 
 def _packed_options(options: BuildOptions) -> BuildOptions:

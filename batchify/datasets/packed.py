@@ -67,10 +67,12 @@ class PackedTable:
         self.columns: Sequence[str] = list(columns)
         self.plain_columns: Sequence[str] = self.columns
         self.text_columns: Collection[str] = [
-            name
-            for name, values in columns.items()
-            if isinstance(next((value for value in values if value is not None), None), str)
+            name for name in columns if isinstance(self.first(name), str)
         ]
+
+    def first(self, column: str) -> Any:
+        """Return the first value of a column that is not missing; None if all are."""
+        return next((value for value in self._values[column] if value is not None), None)
 
     def exclude(self, patterns: PathFilter) -> None:
         """Ignore the rows whose paths --exclude has; warn of patterns that match nothing."""
@@ -204,10 +206,44 @@ class PackedTree(ListedTree):
     ) -> None:
         super().__init__(source)
         self.table = table
-        for path, extent in (masks or {}).items():
+        masks = masks or {}
+        firsts = ((name, table.first(name)) for name in table.text_columns)
+        self._mask_columns = [name for name, text in firsts if _path_bytes(text) in masks]
+        for path, extent in masks.items():
             self.add_file(path, extent)
         for path, extent in zip(paths, extents.tolist(), strict=True):
             self.add_file(path, tuple(extent))
+
+    def label_columns(self, mode: str) -> tuple[str, ...]:
+        """Return the columns of labels that are not classes; empty if the table's names say it.
+
+        Raises
+        ------
+        DatasetError
+            If labels are masks, and there are none, or several that may be the labels.
+        """
+        if mode in ("multilabel", "regression"):
+            return self.table.number_columns
+        if mode != "mask":
+            return ()
+        found = self._mask_columns
+        named = [name for name in ("label", "mask") if name in found]
+        if not found or (len(found) > 1 and not named):
+            what = "several columns of masks" if found else "no column of masks, only"
+            shown = shown_names(list(map(_path_bytes, found or self.table.columns)))
+            raise DatasetError(
+                f"dataset {printable(self.source.location)} has {what}: {shown}; "
+                "--label-columns names the masks"
+            )
+        return tuple((named or found)[:1])
+
+
+def _path_bytes(text: str) -> bytes:
+    """Return a text as bytes; one that is no path with its escapes."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:  # half of a surrogate pair, from JSON
+        return text.encode(errors="backslashreplace")
 
 
 def image_paths(given: Sequence[Any] | None, made: Sequence[str]) -> list[bytes]:

@@ -216,6 +216,7 @@ WRONG: dict[str, tuple[Entries, str]] = {
         [("/1.jpg", JPEG[0]), ("/1.cls", b"0")],
         "a.tar has /1.jpg, which is refused: absolute",
     ),
+    "half a character": (sample("1", 1, json={"label": "\ud800"}), "is not in classes.txt"),
     "large": ([IMAGE, ("1.cls", b"1" * (1 << 21))], "the limit is 1,048,576"),
 }
 
@@ -228,10 +229,24 @@ def test_masks_that_are_called_like_labels_replace_no_label(tmp_path: Path) -> N
     entries.sort()
     pack(tmp_path / "tars" / "a.tar", entries)
     assert batchify.plan_build(tmp_path / "tars").dataset.classes == (b"0", b"1")
-    options: Any = {"class_mode": "mask", "label_columns": "mask"}
-    masks = batchify.plan_build(tmp_path / "tars", **options).dataset.annotations.masks
+    masks = batchify.plan_build(tmp_path / "tars", class_mode="mask").dataset.annotations.masks
     assert masks is not None
     assert next(iter(masks.pieces()))[1][0] == b"a.tar/0.label.png"
+
+
+def test_labels_that_are_no_masks_are_not_taken_for_them(tmp_path: Path) -> None:
+    """A label 1 would mean the image 1.jpg, in silence."""
+    (tmp_path / "tars").mkdir()
+    entries = [each for key in range(2) for each in sample(str(key), key, cls=key)]
+    pack(tmp_path / "tars" / "a.tar", entries)
+    with pytest.raises(DatasetError, match="has no column of masks, only: label, path; --label-c"):
+        batchify.plan_build(tmp_path / "tars", class_mode="mask")
+    entries += [(f"{key}.{name}.png", JPEG[key]) for key in range(2) for name in ("left", "right")]
+    pack(tmp_path / "tars" / "a.tar", sorted(entries))
+    with pytest.raises(DatasetError, match="has several columns of masks: left, right; --label-c"):
+        batchify.plan_build(tmp_path / "tars", class_mode="mask")
+    options: Any = {"class_mode": "mask", "label_columns": "right"}
+    assert batchify.plan_build(tmp_path / "tars", **options).images == 2
 
 
 def test_numbers_among_names_are_an_error(tmp_path: Path) -> None:
