@@ -117,7 +117,8 @@ class Pictures(Closing):
         Raises
         ------
         FileFormatError
-            If the row is damaged: it cannot be read, or its checksum does not match.
+            If the row is damaged: it cannot be read, or its checksum does not match. Also if its
+            image file cannot be decoded, such as one beyond the default limits.
         """
         try:
             data = self._stored.get(row, row + 1)
@@ -132,8 +133,8 @@ class Pictures(Closing):
                 pixels = self._stored.pixels(data, fit=fit)
             else:
                 pixels = self._stored.pixels(data)
-        except BadImageError as error:
-            raise self._damage(row, str(error)) from error
+        except BadImageError as error:  # the bytes are those of the build
+            raise FileFormatError(f"{self._where}, row {row} cannot be decoded: {error}") from error
         if self._range is not None:
             low, high = self._range
             values = (pixels.astype(np.float64) - low) * (255 / (high - low))

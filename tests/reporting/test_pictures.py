@@ -184,6 +184,17 @@ def test_a_damaged_row_hides_no_other(photos: Path, tmp_path: Path) -> None:
         assert tiles[2].getpixel((20, 2)) == (250, 224, 224)
 
 
+def test_an_image_beyond_the_limits_is_not_called_damaged(tmp_path: Path) -> None:
+    """Verifying the file finds nothing: its limits were raised for the build."""
+    save(tmp_path / "data" / "a" / "0.png", encoded(Image.new("L", (70_000, 2)), "PNG"))
+    batchify.build(tmp_path / "data", tmp_path / "out.h5", target_size=(8, 8), store="encoded",
+                   max_dimension=80_000, validation_split=0.0, workers=1)  # fmt: skip
+    with Reader(tmp_path / "out.h5") as reader, Pictures(reader, "train") as pictures:
+        with pytest.raises(FileFormatError, match=r"row 0 cannot be decoded: .* longer than"):
+            pictures.get(0)
+        assert pictures.thumbnail(0, 8).size == (8, 8)
+
+
 def test_a_damaged_chunk_is_told(photos: Path, tmp_path: Path) -> None:
     """What cannot be inflated is a damaged row too."""
     path = build(photos, tmp_path / "o.h5", size=(200, 200), compression="gzip")
