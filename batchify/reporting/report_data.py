@@ -310,7 +310,7 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
     """
     # Repeated images first: they matter more if there is no room for all pictures.
     facts = stored_facts(reader)
-    problems = find_problems(facts, CheckLimits(), most=UNUSUAL_SHOWN)
+    problems = find_problems(facts, CheckLimits(), most=UNUSUAL_SHOWN, rows=False)
     with Album(reader) as album:
         repeats = _repeats(reader, facts, album)
         unusual = tuple(_unusual(each, facts, album) for each in problems if is_unusual(each))
