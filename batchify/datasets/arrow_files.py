@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.datasets.tables import first_line, load_pyarrow
-from batchify.errors import BadImageError, DatasetError
+from batchify.errors import BadImageError, BatchifyError
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.source import Extent, check_size
 
@@ -64,6 +64,8 @@ class TableFile(ABC):
         column, group, row = place
         try:
             value = self._group(column, group)[row].as_py()
+        except BatchifyError:  # its drive fails, not the image
+            raise
         except (self._arrow.ArrowException, OSError, ValueError) as error:
             raise BadImageError(f"cannot be read: {first_line(error)}") from error
         data = value.get("bytes") if isinstance(value, dict) else value
@@ -80,6 +82,8 @@ class TableFile(ABC):
         if key not in self._lengths:
             try:
                 values = self._group(column, group).to_pylist()
+            except BatchifyError:
+                raise
             except (self._arrow.ArrowException, OSError, ValueError):
                 return 0  # the reason is reported when it is read
             found = (v.get("bytes") if isinstance(v, dict) else v for v in values)
@@ -108,9 +112,9 @@ class TableFile(ABC):
         """Return a result; what pyarrow raises is the error of a damaged file."""
         try:
             return read()
+        except BatchifyError:
+            raise
         except (self._arrow.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, DatasetError):
-                raise
             raise self._file.damaged(first_line(error)) from error
 
     @abstractmethod
@@ -170,7 +174,7 @@ class ParquetRows(TableFile):
     def column(self, name: str, field: str = "") -> list[Any]:
         """Return the values of a column, or of a field of a column of structs."""
         leaf = f"{name}.{field}" if field else name
-        table = self.guarded(lambda: self._rows.read([leaf], use_threads=False))
+        table = self._rows.read([leaf], use_threads=False)
         return _values(table.column(0).to_pylist(), field)
 
     def absent(self, name: str) -> int:

@@ -111,14 +111,15 @@ def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float)
     for number, shard in enumerate(shards):
         with contextlib.closing(ArchiveFile(shard.path)) as file:
             table = open_rows(file)
-            found = find_columns(table, _features(table, shard, where), where)
+            features = table.guarded(partial(_features, table, shard, where))
+            found = table.guarded(partial(find_columns, table, features, where))
             if columns is not None and found != columns:
                 raise DatasetError(
                     f"{where}: {printable(shard.name)} has other columns than "
                     f"{printable(shards[0].name)}: {_shown(found)}, not {_shown(columns)}"
                 )
             columns = found
-            _add(rows, table, columns, number, shard, where)
+            table.guarded(partial(_add, rows, table, columns, number, shard, where))
             table.close()
             file.check_same(file.stamp)
             rows.files.append((shard.path, file.stamp))
@@ -264,7 +265,7 @@ def _features(table: TableFile, shard: ShardFile, where: str) -> Mapping[str, An
         return _dict(_json(beside, where).get("features"))
     try:
         found = json.loads(text) if text else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{where}: the features of {printable(shard.name)} are not JSON"
         ) from error

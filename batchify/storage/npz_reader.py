@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import tokenize
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +87,9 @@ class NpzFile:
             version = npy.read_magic(head)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, is_fortran, dtype = read(head)
-        except (ValueError, EOFError) as error:  # a BadImageError is one, too
-            raise self._file.damaged(f"{printable(name)}: {error}") from error
+        except (ValueError, EOFError, tokenize.TokenError) as error:  # a BadImageError is one, too
+            reason = str(error.args[0]).partition("\n")[0]
+            raise self._file.damaged(f"{printable(name)}: {printable(reason)}") from error
         found = Array(
             os.fsdecode(name.removesuffix(b".npy")), dtype, shape, is_fortran, head.tell(), extent
         )

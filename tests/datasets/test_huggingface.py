@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.drawing import encoded, photo
@@ -15,7 +17,9 @@ from helpers.running import Run
 from pyarrow import parquet
 
 import batchify
-from batchify.errors import DatasetError, OptionError
+from batchify.errors import DatasetError, DatasetIOError, OptionError
+from batchify.storage.archive_file import ArchiveFile
+from batchify.storage.source import SourceFile
 
 JPEG = [encoded(photo(12, 10, seed), "JPEG") for seed in range(12)]
 SMALL: Any = {"target_size": (8, 6), "workers": 1, "overwrite": True}
@@ -202,6 +206,31 @@ def test_paths_that_repeat_are_not_taken(tmp_path: Path) -> None:
     assert batchify.verify(out, source=folder).is_ok
 
 
+def test_a_drive_that_fails_is_no_bad_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--on-error skip would drop the images of a row group, in silence."""
+    dataset = batchify.plan_build(write(tmp_path / "a.parquet", table(range(6)))).dataset
+    files = dataset.samples.files(np.arange(6))
+    first, last = (min(files, key=by) for by in (_row_group, lambda file: -_row_group(file)))
+    with contextlib.closing(dataset.source.open_reader()) as reader:
+        assert next(reader.read_files([first], 1 << 20)) in JPEG
+
+        def fail(*_: object) -> bytes:
+            raise DatasetIOError("the drive fails")
+
+        monkeypatch.setattr(ArchiveFile, "read", fail)
+        with pytest.raises(DatasetIOError):
+            next(reader.read_files([last], 1 << 20))
+        with pytest.raises(DatasetIOError):
+            next(reader.file_sizes([last]))
+
+
+def _row_group(file: SourceFile) -> int:
+    assert file.extent is not None
+    return file.extent[2]
+
+
 def wrong(path: Path, name: str) -> None:
     """Write a dataset that cannot be read."""
     if name == "two images":
@@ -216,6 +245,10 @@ def wrong(path: Path, name: str) -> None:
         features = {"image": IMAGE, "label": {"names": 7, "_type": "ClassLabel"}}
         text = json.dumps({"info": {"features": features}})
         data = table(range(3)).replace_schema_metadata({"huggingface": text})
+    elif name == "not UTF-8":
+        write(path, table(range(3), text=["wxyz", "b", "c"]), rows=3)
+        path.write_bytes(path.read_bytes().replace(b"wxyz", b"wx\xffz"))
+        return
     elif name == "empty name":
         data = table(range(3), names=["a", "", "b"])
     elif name == "repeated columns":
@@ -247,6 +280,7 @@ def wrong(path: Path, name: str) -> None:
         ),
         ("repeated names", "column label names a more than once"),
         ("names that are none", "the ClassLabel of label has no list of names"),
+        ("not UTF-8", "truncated or damaged"),
         ("empty name", "name 1 of column label is empty"),
         ("repeated columns", "has 2 columns label; rename them"),
         ("empty", "lists no images"),
