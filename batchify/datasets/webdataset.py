@@ -203,6 +203,7 @@ def _mask_column(ending: str, sample: Sample) -> str:
 def _read_sample(file: ArchiveFile, sample: Sample, shard: ShardFile, where: str) -> dict[str, Any]:
     """Return the values of a sample: those of its .json, its label and its text."""
     row: dict[str, Any] = {}
+    labels: list[int | str | None] = []
     for ending, (name, extent) in sample.files.items():
         if ending not in (*_LABELS, "json", "txt"):
             continue
@@ -218,7 +219,15 @@ def _read_sample(file: ArchiveFile, sample: Sample, shard: ShardFile, where: str
         elif ending == "txt":
             row["txt"] = text
         else:
-            row["label"] = _label(text.strip())
+            labels.append(_label(text.strip()))
+    if labels:
+        row["label"] = labels[0]
+    if len(set(labels)) > 1:
+        endings = ", ".join(f".{each}" for each in _LABELS if each in sample.files)
+        raise DatasetError(
+            f"dataset {where}: key {printable(sample.key)} of {printable(shard.name)} has "
+            f"different labels in {endings}"
+        )
     return row
 
 

@@ -196,6 +196,10 @@ WRONG: dict[str, tuple[Entries, str]] = {
         "has no column label.*--class-mode none needs none",
     ),
     "no image": ([("1.cls", b"0"), *sample("2", 2, cls=0)], "key 1 of a.tar has no image"),
+    "two labels": (
+        [IMAGE, ("1.cls", b"0"), ("1.label", b"1")],
+        r"key 1 of a.tar has different labels in .cls, .label",
+    ),
     "two images": (
         [("1.left.jpg", JPEG[0]), ("1.right.jpg", JPEG[1]), ("1.cls", b"0")],
         r"key 1 of a.tar has several images: .left.jpg, .right.jpg",
