@@ -92,11 +92,13 @@ class ClassNames(Names):
             with open(value[1:], encoding="utf-8-sig", errors="surrogateescape") as file:
                 if value.lower().endswith(".json"):
                     return _class_index(file.read())
-                names = tuple(line.strip() for line in file if line.strip())
+                names = tuple(map(str.strip, file.read().strip().split("\n")))
+            if "" in names[1:]:  # skipped, it would give all names after it another number
+                raise ValueError(f"line {names.index('', 1) + 1} is empty")
         except (OSError, ValueError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or error
             self.fail(f"{printable(value[1:])} cannot be read: {reason}", param, ctx)
-        if not names:
+        if names == ("",):
             self.fail(f"{printable(value[1:])} lists no classes", param, ctx)
         return names
 

@@ -293,10 +293,12 @@ def test_lists_that_cannot_be(run: Run, animals: Path) -> None:
     for listing, message in (
         ("@no.txt", "no.txt cannot be read: No such file"),
         ("@empty.txt", "empty.txt lists no classes"),
+        ("@gap.txt", "gap.txt cannot be read: line 2 is empty"),
         ("cat,cat", "class 'cat' is given twice"),
         ("@animals", "animals cannot be read: Is a directory"),
     ):
         (animals.parent / "empty.txt").write_text("\n")
+        (animals.parent / "gap.txt").write_text("cat\n\ndog\n")
         done = run("build", "animals", "out.h5", "--classes", listing)
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     with pytest.raises(OptionError, match="class mode regression has no classes to list"):
