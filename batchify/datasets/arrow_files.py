@@ -217,7 +217,7 @@ class ArrowRows(TableFile):
 
     def column(self, name: str, field: str = "") -> list[Any]:
         """Return the values of a column, or of a field of a column of structs."""
-        arrays = [batch.column(batch.schema.get_field_index(name)) for batch in self._batches]
+        arrays = [self._load(name, group) for group in range(len(self.groups))]
         if field:
             arrays = [array.field(field) for array in arrays]
         return [value for array in arrays for value in array.to_pylist()]
@@ -230,7 +230,9 @@ class ArrowRows(TableFile):
 
     def _load(self, name: str, group: int) -> Any:
         batch = self._batches[group]
-        return batch.column(batch.schema.get_field_index(name))
+        found = batch.column(batch.schema.get_field_index(name))
+        found.validate(full=True)  # wrong offsets would end the process
+        return found
 
 
 def _values(values: list[Any], field: str) -> list[Any]:

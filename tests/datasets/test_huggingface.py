@@ -226,6 +226,18 @@ def test_a_drive_that_fails_is_no_bad_image(
             next(reader.file_sizes([last]))
 
 
+def test_an_arrow_file_with_wrong_offsets_is_damaged(tmp_path: Path) -> None:
+    """They point outside of the mapped file: to read there would end the process."""
+    path = write(tmp_path / "a.arrow", table(range(6)))
+    offsets = np.cumsum([0, len(JPEG[0]), len(JPEG[1])]).astype("<i4")
+    content = path.read_bytes()
+    assert content.count(offsets.tobytes()) == 1
+    wrong = np.array([0, 1 << 30, offsets[2]], "<i4")
+    path.write_bytes(content.replace(offsets.tobytes(), wrong.tobytes()))
+    with pytest.raises(DatasetError, match="truncated or damaged"):
+        batchify.plan_build(path)
+
+
 def _row_group(file: SourceFile) -> int:
     assert file.extent is not None
     return file.extent[2]
