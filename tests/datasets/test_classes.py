@@ -172,7 +172,7 @@ def test_numbers_of_a_table_that_do_not_count_are_a_warning(tmp_path: Path, numb
 @pytest.mark.parametrize("listing", ["dog,bird", "@classes.txt"])
 def test_some_classes_are_taken_in_the_order_listed(run: Run, animals: Path, listing: str) -> None:
     """As Keras' classes=: other folders are ignored and counted; the file is up to date."""
-    (animals.parent / "classes.txt").write_bytes("\ufeffdog\r\n\r\n bird \r\n".encode())
+    (animals.parent / "classes.txt").write_bytes("\ufeffdog\r\n bird \r\n\r\n".encode())
     done = run("build", "animals", "out.h5", "--classes", listing, "--target-size", "8")
     assert done.returncode == 0, done.stderr
     assert labels_of(animals.parent / "out.h5") == {"dog": 0, "bird": 1}
