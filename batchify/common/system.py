@@ -63,17 +63,32 @@ def signals_blocked(*names: str) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_paused = threading.Event()
+
+
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
     """Let Python not look for garbage meanwhile, in any thread, unless it never does."""
     if not gc.isenabled():
         yield
         return
+    _paused.set()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        _paused.clear()
+
+
+def _end_pause() -> None:
+    """Look for garbage in a process that was forked during a pause, which ends in its parent."""
+    if _paused.is_set():
+        gc.enable()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_pause)
 
 
 def usable_cpus() -> int:

@@ -69,8 +69,8 @@ def find_shards(
     Raises
     ------
     DatasetError
-        If only some belong to a split, some are compressed or of another format, or the patterns
-        ignore all.
+        If only some belong to a split, they have several formats, some are compressed, or the
+        patterns ignore all.
     """
     if not os.path.isdir(root):
         refuse_include(patterns, "DATASET is one file")
@@ -95,6 +95,12 @@ def find_shards(
     where = f"dataset {printable(root)}"
     if not found:
         raise DatasetError(f"{where}: --include and --exclude ignore all of its files")
+    kinds = {os.path.splitext(shard.name)[1].lower(): printable(shard.name) for shard in found}
+    if len(kinds) > 1:
+        raise DatasetError(
+            f"{where} has {' and '.join(sorted(kinds.values()))}, which may hold the same images: "
+            "ignore one kind of files with --exclude"
+        )
     check_splits(where, [(shard.name, shard.split) for shard in found])
     return found
 

@@ -154,3 +154,13 @@ def test_garbage_collection_is_paused_and_goes_on() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_that_is_forked_in_a_pause_looks_for_garbage() -> None:
+    """Nobody would end the pause there."""
+    with system.collection_paused():
+        child = os.fork()
+        if not child:
+            os._exit(gc.isenabled())
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1

@@ -310,6 +310,17 @@ def test_what_is_wrong_is_an_error_before_the_first_image(
         batchify.plan_build(tmp_path / "a.parquet")
 
 
+def test_files_of_two_formats_are_refused(tmp_path: Path) -> None:
+    """One may be a copy of the other: each image would be in two rows."""
+    folder = tmp_path / "data"
+    write(folder / "train.arrow", table(range(3)))
+    write(folder / "train.parquet", table(range(3)))
+    with pytest.raises(DatasetError, match=r"has train\.arrow and train\.parquet, which may hold"):
+        batchify.plan_build(folder)
+    plan = batchify.plan_build(folder, exclude="*.arrow")
+    assert plan.images == 3
+
+
 def test_files_with_other_columns_and_rows_without_images(tmp_path: Path) -> None:
     """Files must agree; a row that has only a path is an image that fails."""
     folder = tmp_path / "data"
