@@ -32,12 +32,18 @@ from batchify.errors import (
 )
 from batchify.image_options import DecodeOptions
 from batchify.options import BuildOptions
-from batchify.storage import transfer
+from batchify.storage import remote_store, transfer
 
 OUT = "s3://bucket/sets/out.h5"
 KEY = "sets/out.h5"
 LARGE = BuildOptions(decode=DecodeOptions(target_size=(512, 512)))
 """Rows of 786 kB: 15 of them are three parts of an upload."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try what fails three times at once, and do not wait a minute for a store."""
+    monkeypatch.setattr(remote_store, "_FIRST_WAIT_S", remote_store.PATIENCE_S + 1)
 
 
 @pytest.fixture
