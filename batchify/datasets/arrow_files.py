@@ -8,12 +8,14 @@ from __future__ import annotations
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.common.text import printable
 from batchify.datasets.tables import first_line, load_pyarrow
 from batchify.errors import BadImageError, BatchifyError
 from batchify.storage.archive_file import ArchiveFile
@@ -24,24 +26,29 @@ NEEDS = "a dataset in Parquet or Arrow files needs pyarrow, which"
 _CACHED_NBYTES = 64 << 20
 """Images of row groups that a reader keeps, at least one group."""
 
+_LAZY_NBYTES = 1 << 18
+"""Batches of Arrow files of at least this size are only read in part."""
+
+_WIDTHS = {"binary": "<i4", "large_binary": "<i8"}
+"""Type of a column of images -> the dtype of its offsets."""
+
+_COMPRESSED = (
+    "its batches are compressed; write it without compression: "
+    "pyarrow.ipc.IpcWriteOptions(compression=None)"
+)
+
 ResultT = TypeVar("ResultT")
 
 
 class TableFile(ABC):
-    """An open file of rows in groups, some columns of which are images.
+    """An open file of rows, some columns of which are images.
 
-    The place of an image is the number of the column, of the group, and of the row in it.
+    The place of an image is the number of its column, and two numbers of the format.
 
     Parameters
     ----------
     images : sequence of str
         The columns of images, for places.
-
-    Attributes
-    ----------
-    schema : pyarrow.Schema
-    groups : list of int
-        The number of rows of each group.
 
     Raises
     ------
@@ -49,64 +56,38 @@ class TableFile(ABC):
         If the file is damaged.
     """
 
-    schema: Any
-    groups: list[int]
-
     def __init__(self, file: ArchiveFile, images: Sequence[str] = ()) -> None:
         self._file = file
         self._images = images
-        self._cached: dict[tuple[int, int], Any] = {}
-        self._lengths: dict[tuple[int, int], NDArray[np.int64]] = {}
-        self._arrow, _ = load_pyarrow(NEEDS)
 
+    @cached_property
+    def _arrow(self) -> Any:
+        return load_pyarrow(NEEDS)[0]
+
+    @property
+    @abstractmethod
+    def schema(self) -> Any:
+        """The schema of pyarrow."""
+
+    @abstractmethod
+    def column(self, name: str, field: str = "") -> list[Any]:
+        """Return the values of a column, or of a field of a column of structs."""
+
+    @abstractmethod
+    def places(self, name: str) -> tuple[NDArray[np.int64], int]:
+        """Return where images are, shape (n, 2), and how many are known to have only a path."""
+
+    @abstractmethod
     def read(self, place: Extent, max_nbytes: int) -> bytes:
         """Return the image file at a place."""
-        column, group, row = place
-        try:
-            value = self._group(column, group)[row].as_py()
-        except BatchifyError:  # its drive fails, not the image
-            raise
-        except (self._arrow.ArrowException, OSError, ValueError) as error:
-            raise BadImageError(f"cannot be read: {first_line(error)}") from error
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if data is None:
-            raise BadImageError("the dataset has no image, only its path; save it with the images")
-        check_size(len(data), max_nbytes)
-        found: bytes = data
-        return found
 
+    @abstractmethod
     def size(self, place: Extent) -> int:
         """Return the bytes of the image file at a place; 0 if they are not known."""
-        column, group, row = place
-        key = (column, group)
-        if key not in self._lengths:
-            try:
-                values = self._group(column, group).to_pylist()
-            except BatchifyError:
-                raise
-            except (self._arrow.ArrowException, OSError, ValueError):
-                return 0  # the reason is reported when it is read
-            found = (v.get("bytes") if isinstance(v, dict) else v for v in values)
-            self._lengths[key] = np.fromiter((len(v or b"") for v in found), np.int64, len(values))
-        return int(self._lengths[key][row])
 
-    def _group(self, column: int, group: int) -> Any:
-        """Return the images of a group; those of some groups are kept."""
-        key = (column, group)
-        found = self._cached.pop(key, None)
-        if found is None:
-            found = self._load(self._images[column], group)
-            while self._cached and found.nbytes + self._nbytes() > _CACHED_NBYTES:
-                del self._cached[next(iter(self._cached))]
-        self._cached[key] = found
-        return found
-
-    def _nbytes(self) -> int:
-        return sum(int(each.nbytes) for each in self._cached.values())
-
+    @abstractmethod
     def close(self) -> None:
         """Release what is kept."""
-        self._cached.clear()
 
     def guarded(self, read: Callable[[], ResultT]) -> ResultT:
         """Return a result; what pyarrow raises is the error of a damaged file."""
@@ -117,17 +98,19 @@ class TableFile(ABC):
         except (self._arrow.ArrowException, OSError, ValueError) as error:
             raise self._file.damaged(first_line(error)) from error
 
-    @abstractmethod
-    def column(self, name: str, field: str = "") -> list[Any]:
-        """Return the values of a column, or of a field of a column of structs."""
+    def _is_struct(self, name: str) -> bool:
+        return bool(self._arrow.types.is_struct(self.schema.field(name).type))
 
-    @abstractmethod
-    def absent(self, name: str) -> int:
-        """Return how many rows of a column of images are known to have only a path."""
 
-    @abstractmethod
-    def _load(self, name: str, group: int) -> Any:
-        """Return the images of a group, as an array of bytes or structs."""
+def _content(data: bytes | None, max_nbytes: int) -> bytes:
+    """Return the content of an image file if it is there, and not too large."""
+    if data is None:
+        raise BadImageError(_ONLY_PATH)
+    check_size(len(data), max_nbytes)
+    return data
+
+
+_ONLY_PATH = "the dataset has no image, only its path; save it with the images"
 
 
 class _Input(io.RawIOBase):
@@ -161,82 +144,230 @@ class _Input(io.RawIOBase):
 
 
 class ParquetRows(TableFile):
-    """An open Parquet file; a group is a row group, which is read for any of its images."""
+    """An open Parquet file; a place is a row group, which is read for any of its images, and a row.
+
+    Notes
+    -----
+    Memory: images of row groups, up to 64 MiB, or one group if it is larger.
+    """
 
     def __init__(self, file: ArchiveFile, images: Sequence[str] = ()) -> None:
         super().__init__(file, images)
         _, parquet = load_pyarrow(NEEDS)
         self._rows = self.guarded(lambda: parquet.ParquetFile(_Input(file)))
-        self.schema = self._rows.schema_arrow
-        about = self._rows.metadata
-        self.groups = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+        self._cached: dict[tuple[int, int], Any] = {}
+        self._lengths: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    @property
+    def schema(self) -> Any:
+        """The schema of pyarrow."""
+        return self._rows.schema_arrow
 
     def column(self, name: str, field: str = "") -> list[Any]:
         """Return the values of a column, or of a field of a column of structs."""
         leaf = f"{name}.{field}" if field else name
-        table = self._rows.read([leaf], use_threads=False)
-        return _values(table.column(0).to_pylist(), field)
+        values = self._rows.read([leaf], use_threads=False).column(0).to_pylist()
+        return [None if v is None else v[field] for v in values] if field else values
 
-    def absent(self, name: str) -> int:
-        """Return the number of nulls, by the statistics of row groups that have some."""
-        total = 0
-        for group in range(len(self.groups)):
-            about = self._rows.metadata.row_group(group)
-            for i in range(about.num_columns):
-                column = about.column(i)
+    def places(self, name: str) -> tuple[NDArray[np.int64], int]:
+        """Return row groups and rows, and the nulls by the statistics of groups that have some."""
+        about, absent = self._rows.metadata, 0
+        groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        for group in groups:
+            for i in range(group.num_columns):
+                column = group.column(i)
                 if column.path_in_schema in (name, f"{name}.bytes") and column.is_stats_set:
-                    total += column.statistics.null_count or 0
-        return total
+                    absent += column.statistics.null_count or 0
+        pieces = [np.zeros((0, 2), np.int64)]
+        for number, group in enumerate(groups):
+            rows = np.arange(group.num_rows)
+            pieces.append(np.stack((np.full_like(rows, number), rows), 1))
+        return np.concatenate(pieces), absent
+
+    def read(self, place: Extent, max_nbytes: int) -> bytes:
+        """Return the image file at a place."""
+        column, group, row = place
+        try:
+            value = self._group(column, group)[row].as_py()
+        except BatchifyError:  # its drive fails, not the image
+            raise
+        except (self._arrow.ArrowException, OSError, ValueError) as error:
+            raise BadImageError(f"cannot be read: {first_line(error)}") from error
+        return _content(value.get("bytes") if isinstance(value, dict) else value, max_nbytes)
+
+    def size(self, place: Extent) -> int:
+        """Return the bytes of the image file at a place; 0 if they are not known."""
+        column, group, row = place
+        key = (column, group)
+        if key not in self._lengths:
+            from pyarrow import compute
+
+            try:
+                values = self._group(column, group)
+            except BatchifyError:
+                raise
+            except (self._arrow.ArrowException, OSError, ValueError):
+                return 0  # the reason is reported when it is read
+            values = values.field("bytes") if self._is_struct(self._images[column]) else values
+            found = compute.binary_length(values).fill_null(0)
+            self._lengths[key] = found.to_numpy(zero_copy_only=False).astype(np.int64)
+        return int(self._lengths[key][row])
+
+    def _group(self, column: int, group: int) -> Any:
+        """Return the images of a group; those of some groups are kept."""
+        key = (column, group)
+        found = self._cached.pop(key, None)
+        if found is None:
+            found = self._load(self._images[column], group)
+            while self._cached and found.nbytes + self._nbytes() > _CACHED_NBYTES:
+                del self._cached[next(iter(self._cached))]
+        self._cached[key] = found
+        return found
+
+    def _nbytes(self) -> int:
+        return sum(int(each.nbytes) for each in self._cached.values())
 
     def _load(self, name: str, group: int) -> Any:
-        leaf = (
-            f"{name}.bytes" if self._arrow.types.is_struct(self.schema.field(name).type) else name
-        )
+        leaf = f"{name}.bytes" if self._is_struct(name) else name
         table = self._rows.read_row_group(group, [leaf], use_threads=False)
         return table.column(0).combine_chunks()
 
+    def close(self) -> None:
+        """Release what is kept."""
+        self._cached.clear()
+
+
+class _Bodies(_Input):
+    """A stream of Arrow batches, of which only what is asked for is read.
+
+    pyarrow reads a batch with all of its images at once. It gets zeros instead, and `load` puts
+    the bytes of some buffers in their place. The file is not mapped: a drive that fails would end
+    the process.
+    """
+
+    def __init__(self, file: ArchiveFile, start: int) -> None:
+        super().__init__(file)
+        self.seek(start)
+        self.is_lazy = False
+        self._start, self._body = 0, np.zeros(0, np.uint8)
+
+    def read(self, nbytes: int | None = -1) -> Any:
+        """Return some bytes, or zeros for those of a large batch."""
+        start = self.tell()
+        is_whole = nbytes is not None and 0 <= nbytes <= self._file.nbytes - start
+        if nbytes is not None and is_whole and self.is_lazy and nbytes >= _LAZY_NBYTES:
+            data = np.zeros(nbytes, np.uint8)
+            self.seek(start + nbytes)
+        else:
+            data = np.frombuffer(super().read(nbytes), np.uint8)
+        self._start, self._body = start, data
+        return data
+
+    def offset(self, buffer: Any) -> int:
+        """Return where the bytes of a buffer of the last batch are in the file."""
+        at = int(buffer.address - self._body.ctypes.data)
+        if not 0 <= at <= at + buffer.size <= self._body.size:
+            raise self._file.refused(_COMPRESSED)
+        return self._start + at
+
+    def load(self, buffers: Iterable[Any]) -> None:
+        """Read the bytes of some buffers of the last batch."""
+        for buffer in buffers:
+            if buffer is not None and buffer.size and self._body.flags.writeable:
+                offset = self.offset(buffer)
+                data = np.frombuffer(self._file.read(offset, buffer.size), np.uint8)
+                self._body[offset - self._start :][: buffer.size] = data
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether what was read last is the mark at the end of a stream."""
+        return self._body.tobytes() == bytes(4)
+
 
 class ArrowRows(TableFile):
-    """An open Arrow file, a stream or with an index at its end; it is mapped, not read."""
+    """An open Arrow file, a stream or with an index at its end.
 
-    def __init__(self, file: ArchiveFile, images: Sequence[str] = ()) -> None:
-        super().__init__(file, images)
-        self._batches: list[Any] = self.guarded(self._open)
-        self.groups = [batch.num_rows for batch in self._batches]
+    A place is the offset of an image file and its length, which is negative if there is none.
+    """
 
-    def _open(self) -> list[Any]:
-        ipc = self._arrow.ipc
-        mapped = self._arrow.memory_map(os.fsdecode(self._file.path))
-        if self._file.read(0, min(6, self._file.nbytes)) == b"ARROW1":
-            reader = ipc.open_file(mapped)
-            self.schema = reader.schema
-            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        reader = ipc.open_stream(mapped)
-        self.schema = reader.schema
-        return list(reader)
+    @cached_property
+    def schema(self) -> Any:
+        """The schema of pyarrow."""
+        return self.guarded(lambda: self._open()[1].schema)
+
+    def _open(self) -> tuple[_Bodies, Any]:
+        """Return the stream, and a reader of pyarrow. A file with an index contains a stream."""
+        size, magic = self._file.nbytes, b"ARROW1"
+        has_index = self._file.read(0, min(6, size)) == magic
+        if has_index and self._file.read(max(size - 6, 0), min(6, size)) != magic:
+            raise self._file.damaged("it has no index at its end")
+        bodies = _Bodies(self._file, 8 if has_index else 0)
+        return bodies, self._arrow.ipc.open_stream(bodies)
+
+    def _arrays(self, name: str) -> Iterator[tuple[Any, _Bodies]]:
+        """Yield the array of a column of each batch, and the stream, which has not read it."""
+        bodies, reader = self._open()
+        kinds = [each.type for each in reader.schema]
+        bodies.is_lazy = not any(map(self._arrow.types.is_dictionary, kinds))
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                break
+            except (self._arrow.ArrowException, OSError) as error:
+                if bodies.is_lazy and "ompress" in str(error):
+                    raise self._file.refused(_COMPRESSED) from error
+                raise
+            if batch.num_rows:
+                yield batch.column(batch.schema.get_field_index(name)), bodies
+        if not bodies.is_ended:
+            raise self._file.damaged("it has no mark at its end, so rows may be missing")
 
     def column(self, name: str, field: str = "") -> list[Any]:
         """Return the values of a column, or of a field of a column of structs."""
-        arrays = [self._load(name, group) for group in range(len(self.groups))]
-        if field:
-            arrays = [array.field(field) for array in arrays]
-        return [value for array in arrays for value in array.to_pylist()]
+        values: list[Any] = []
+        for array, bodies in self._arrays(name):
+            found = array.field(field) if field else array
+            bodies.load(found.buffers())
+            found.validate(full=True)
+            values += found.to_pylist()
+        return values
 
-    def absent(self, name: str) -> int:
-        """Return the number of nulls."""
-        arrays = [self._load(name, group) for group in range(len(self.groups))]
-        is_struct = self._arrow.types.is_struct(self.schema.field(name).type)
-        return sum((each.field("bytes") if is_struct else each).null_count for each in arrays)
+    def places(self, name: str) -> tuple[NDArray[np.int64], int]:
+        """Return offsets and lengths of images, and how many have only a path."""
+        places = [np.zeros((0, 2), np.int64)]
+        for array, bodies in self._arrays(name):
+            is_there = np.ones(len(array), np.bool_)
+            found = array
+            if self._is_struct(name):
+                bodies.load(array.buffers()[:1])
+                is_there = array.is_valid().to_numpy(zero_copy_only=False)
+                found = array.field("bytes")
+            if (width := _WIDTHS.get(str(found.type))) is None:
+                raise self._file.refused(f"column {printable(name)} has {found.type}, not bytes")
+            validity, starts, data = found.buffers()
+            bodies.load((validity, starts))
+            found.validate(full=True)  # the offsets are in order, and in the data
+            is_there &= found.is_valid().to_numpy(zero_copy_only=False)
+            offsets = np.frombuffer(starts, width)[: len(found) + 1].astype(np.int64)
+            first = bodies.offset(data) if data is not None and data.size else 0
+            lengths = np.where(is_there, np.diff(offsets), -1)
+            places.append(np.stack((first + offsets[:-1], lengths), 1))
+        joined = np.concatenate(places)
+        return joined, int((joined[:, 1] < 0).sum())
 
-    def _load(self, name: str, group: int) -> Any:
-        batch = self._batches[group]
-        found = batch.column(batch.schema.get_field_index(name))
-        found.validate(full=True)  # wrong offsets would end the process
-        return found
+    def read(self, place: Extent, max_nbytes: int) -> bytes:
+        """Return the image file at a place."""
+        _, offset, nbytes = place
+        check_size(max(nbytes, 1), max_nbytes)
+        return _content(None if nbytes < 0 else self._file.read(offset, nbytes), max_nbytes)
 
+    def size(self, place: Extent) -> int:
+        """Return the bytes of the image file at a place."""
+        return max(place[2], 0)
 
-def _values(values: list[Any], field: str) -> list[Any]:
-    return [None if v is None else v[field] for v in values] if field else values
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 def open_rows(file: ArchiveFile, images: Sequence[str] = ()) -> TableFile:

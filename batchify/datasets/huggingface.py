@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchify.common.text import printable, shown_names
 from batchify.datasets.arrow_files import TableFile, column_kind, open_rows
@@ -82,7 +83,7 @@ class _Rows:
     """The rows of all files, so far."""
 
     files: list[Any] = field(default_factory=list)
-    extents: list[Any] = field(default_factory=list)
+    extents: list[NDArray[np.int64]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     own_paths: list[str | None] = field(default_factory=list)
     masks: dict[bytes, Extent] = field(default_factory=dict)
@@ -112,7 +113,7 @@ def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float)
         with contextlib.closing(ArchiveFile(shard.path)) as file:
             table = open_rows(file)
             features = table.guarded(partial(_features, table, shard, where))
-            found = table.guarded(partial(find_columns, table, features, where))
+            found = table.guarded(partial(_find_columns, table, features, where))
             if columns is not None and found != columns:
                 raise DatasetError(
                     f"{where}: {printable(shard.name)} has other columns than "
@@ -161,28 +162,25 @@ def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> Pack
     )
     container = partial(open_rows, images=(columns.image, *columns.masks))
     source = PackedSource(path, container, tuple(rows.files), timeout_s)
-    extents = np.array(rows.extents, np.int64).reshape(-1, 4)
-    return PackedTree(source, table, paths, extents, rows.masks)
+    return PackedTree(source, table, paths, np.concatenate(rows.extents), rows.masks)
 
 
 def _add(
     rows: _Rows, table: TableFile, columns: _Columns, number: int, shard: ShardFile, where: str
 ) -> None:
     """Add the rows of a file."""
-    if 0 < sum(table.groups) == table.absent(columns.image):
+    places, absent = table.places(columns.image)
+    count = len(places)
+    if 0 < count == absent:
         raise DatasetError(_only_paths(where, columns.image))
-    count = 0
-    for group, size in enumerate(table.groups):
-        rows.extents += [(number, 0, group, row) for row in range(size)]
-        count += size
+    rows.extents.append(_extents(number, 0, places))
     rows.made += [f"{shard.name}/{row:07}" for row in range(count)]
     if columns.has_paths:
         rows.own_paths += table.column(columns.image, "path")
-    first = len(rows.extents) - count
     for i, name in enumerate(columns.masks, 1):
         paths = [f"{shard.name}/{row:07}.{name}" for row in range(count)]
-        places = ((file, i, *place) for file, _, *place in rows.extents[first:])
-        rows.masks.update(zip(map(os.fsencode, paths), places, strict=True))
+        extents = _extents(number, i, table.places(name)[0])
+        rows.masks.update(zip(map(os.fsencode, paths), map(tuple, extents.tolist()), strict=True))
         is_only = name == "label" and "mask" not in table.schema.names
         rows.values.setdefault("mask" if is_only else name, []).extend(paths)
     for name in (*columns.plain, *["label"] * columns.has_numbers):
@@ -191,7 +189,12 @@ def _add(
         rows.values.setdefault("split", [])[len(rows.made) - count :] = [shard.split] * count
 
 
-def find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> _Columns:
+def _extents(number: int, column: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return places as extents: with the numbers of the file and of the column before them."""
+    return np.column_stack((np.tile((number, column), (len(places), 1)), places)).astype(np.int64)
+
+
+def _find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> _Columns:
     """Return what the columns of a file hold.
 
     Parameters

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.text import printable
@@ -90,9 +91,7 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
         unfit=f"dataset {where}: {unfit}" if unfit else "",
         number_columns=tuple(numbers),
     )
-    return PackedTree(
-        source, table, paths, np.array(found.extents, np.int64).reshape(-1, 3), found.masks
-    )
+    return PackedTree(source, table, paths, np.concatenate(found.extents), found.masks)
 
 
 @dataclass(slots=True)
@@ -103,7 +102,7 @@ class _Found:
     """
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
-    extents: list[Extent] = field(default_factory=list)
+    extents: list[NDArray[np.int64]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     numbers: list[list[float] | None] = field(default_factory=list)
     masks: dict[bytes, Extent] = field(default_factory=dict)
@@ -178,12 +177,13 @@ def _read_groups(npz: NpzFile, groups: Mapping[str, _Group], where: str) -> _Fou
     found = _Found()
     for split, group in groups.items():
         images = group["images"]
-        check_images(images, where)
+        _check_images(images, where)
         npz.check(images)
         taken = {role: array for role, array in group.items() if _is_column(role, array, images)}
         check_lengths(where, {array.name: _rows(array) for array in (images, *taken.values())})
         number = npz.arrays.index(images)
-        found.extents += [(0, number, row) for row in range(_rows(images))]
+        rows = np.arange(_rows(images))
+        found.extents.append(np.stack((0 * rows, np.full_like(rows, number), rows), 1))
         found.made += _paths_of(images)
         found.taken.append(images)
         if split:
@@ -208,7 +208,7 @@ def _add_labels(found: _Found, npz: NpzFile, array: Array | None, count: int, wh
         found.add("label", [None] * count)
         found.numbers += [None] * count
         return
-    check_plain(array, where)
+    _check_plain(array, where)
     is_number = array.dtype.kind in "biuf"
     if len(array.shape) == 2 and array.shape[1] > 1 and is_number:
         values = npz.load(array)
@@ -233,7 +233,7 @@ def _add_masks(found: _Found, npz: NpzFile, array: Array | None, count: int, whe
     if array is None:
         found.add("mask", [None] * count)
         return
-    check_images(array, where)
+    _check_images(array, where)
     npz.check(array)
     number, paths = npz.arrays.index(array), _paths_of(array)
     for row, path in enumerate(paths):
@@ -273,10 +273,10 @@ def _ignored(others: Sequence[Array]) -> list[BatchifyWarning]:
     return [BatchifyWarning("ignored", f"{what}: {shown}")]
 
 
-def check_images(array: Array, where: str) -> None:
+def _check_images(array: Array, where: str) -> None:
     """Refuse an array that is not one of images that image files can hold."""
     what = f"dataset {where}: {array.text}"
-    check_plain(array, where)
+    _check_plain(array, where)
     channels = array.shape[3] if len(array.shape) == 4 else 1
     if len(array.shape) not in (3, 4) or channels not in (1, 3, 4):
         raise DatasetError(
@@ -301,7 +301,7 @@ def check_images(array: Array, where: str) -> None:
     )
 
 
-def check_plain(array: Array, where: str) -> None:
+def _check_plain(array: Array, where: str) -> None:
     """Refuse an array of Python objects, without reading it."""
     if array.dtype.hasobject:
         raise DatasetError(
@@ -313,7 +313,7 @@ def check_plain(array: Array, where: str) -> None:
 
 def _plain(npz: NpzFile, array: Array, where: str) -> list[Any]:
     """Return the values of an array, shape (N,) or (N, 1)."""
-    check_plain(array, where)
+    _check_plain(array, where)
     values = npz.load(array)
     found: list[Any] = (values[:, 0] if values.shape[1:] == (1,) else values).tolist()
     return [os.fsdecode(v) if isinstance(v, bytes) else v for v in found]

@@ -22,6 +22,9 @@ from batchify.storage.packed import PackedSource
 from batchify.storage.patterns import PathFilter
 from batchify.storage.source import Extent
 
+_AT_ONCE = 10_000
+"""Rows that are added together."""
+
 
 class PackedTable:
     """The labels, splits and other columns of a packed dataset, in memory; rows count from 1.
@@ -211,8 +214,10 @@ class PackedTree(ListedTree):
         self._mask_columns = [name for name, text in firsts if _path_bytes(text) in masks]
         for path, extent in masks.items():
             self.add_file(path, extent)
-        for path, extent in zip(paths, extents.tolist(), strict=True):
-            self.add_file(path, tuple(extent))
+        for start in range(0, len(paths), _AT_ONCE):
+            some = extents[start : start + _AT_ONCE].tolist()
+            for path, extent in zip(paths[start : start + _AT_ONCE], some, strict=True):
+                self.add_file(path, extent)
 
     def label_columns(self, mode: str) -> tuple[str, ...]:
         """Return the columns of labels that are not classes; empty if the table's names say it.

@@ -206,11 +206,12 @@ def test_paths_that_repeat_are_not_taken(tmp_path: Path) -> None:
     assert batchify.verify(out, source=folder).is_ok
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 def test_a_drive_that_fails_is_no_bad_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--on-error skip would drop the images of a row group, in silence."""
-    dataset = batchify.plan_build(write(tmp_path / "a.parquet", table(range(6)))).dataset
+    dataset = batchify.plan_build(write(tmp_path / f"a{ending}", table(range(6)))).dataset
     files = dataset.samples.files(np.arange(6))
     first, last = (min(files, key=by) for by in (_row_group, lambda file: -_row_group(file)))
     with contextlib.closing(dataset.source.open_reader()) as reader:
@@ -222,12 +223,91 @@ def test_a_drive_that_fails_is_no_bad_image(
         monkeypatch.setattr(ArchiveFile, "read", fail)
         with pytest.raises(DatasetIOError):
             next(reader.read_files([last], 1 << 20))
+        if ending == ".arrow":  # it is known without reading
+            assert next(reader.file_sizes([last])) in map(len, JPEG)
+            return
         with pytest.raises(DatasetIOError):
             next(reader.file_sizes([last]))
 
 
+def large_table() -> pa.Table:
+    """Return rows whose batches have more than a megabyte, with missing images and values."""
+    rows = [*range(12), *range(12)]
+    images: list[Any] = [{"bytes": JPEG[row] + bytes(200_000), "path": str(i)}
+                         for i, row in enumerate(rows)]  # fmt: skip
+    images[5], images[7] = None, {"bytes": None, "path": "7"}
+    ages = [None if i % 5 == 2 else i for i in range(24)]
+    data = table(rows, text=pa.array([f"n {i}" for i in range(24)]), age=pa.array(ages))
+    return data.set_column(0, "image", pa.array(images, data["image"].type))
+
+
+@pytest.mark.parametrize("kind", ["stream", "file", "large", "dictionary"])
+def test_only_parts_of_arrow_files_are_read(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are not read before they are needed, and the file is not mapped."""
+    data = large_table()
+    if kind == "large":
+        struct = pa.struct({"bytes": pa.large_binary(), "path": pa.string()})
+        data = data.set_column(0, "image", data["image"].cast(struct))
+    elif kind == "dictionary":
+        data = data.set_column(2, "text", data["text"].dictionary_encode())
+    path = write(tmp_path / "a.arrow", data, rows=10)
+    if kind == "file":
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, data.schema) as writer:
+            writer.write_table(data, max_chunksize=10)
+    monkeypatch.setattr(pa, "memory_map", None)
+    done: list[int] = []
+    read = ArchiveFile.read
+
+    def count(self: ArchiveFile, offset: int, nbytes: int) -> bytes:
+        done.append(nbytes)
+        return read(self, offset, nbytes)
+
+    monkeypatch.setattr(ArchiveFile, "read", count)
+    options: Any = {"keep_columns": ["text", "age"], "validation_split": 0}
+    assert batchify.plan_build(path, **options).images == 24
+    assert kind == "dictionary" or sum(done) < 50_000
+    out = build(path, on_error="skip", **options)
+    with batchify.open(out) as opened:
+        train: Any = opened["train"]
+        columns = train.columns["text"][:], train.columns["age"][:]
+        found = {
+            path: (train.encoded(i), text, None if np.isnan(age) else age)
+            for i, (path, text, age) in enumerate(zip(train.paths[:], *columns, strict=True))
+        }
+    paths = [f"a.arrow/{row:07}" for row in range(24)]
+    assert found == {
+        path: (JPEG[i % 12] + bytes(200_000), f"n {i}", None if i % 5 == 2 else i)
+        for i, path in enumerate(paths) if i not in (5, 7)
+    }  # fmt: skip
+    assert batchify.verify(out, source=path).is_ok
+
+
+def test_arrow_files_that_may_lack_rows_or_are_compressed(tmp_path: Path) -> None:
+    """A writer that was ended writes no mark; compressed batches cannot be read in place."""
+    path, data = write(tmp_path / "a.arrow", table(range(6))), large_table()
+    content = path.read_bytes()
+    assert content[-8:] == b"\xff\xff\xff\xff\0\0\0\0"
+    path.write_bytes(content[:-8])
+    with pytest.raises(DatasetError, match="it has no mark at its end, so rows may be missing"):
+        batchify.plan_build(path)
+    for rows in (table(range(6)), data):
+        for codec in ("lz4", "zstd"):
+            compress = pa.ipc.IpcWriteOptions(compression=codec)
+            with pa.ipc.new_stream(path, rows.schema, options=compress) as stream:
+                stream.write_table(rows)
+            with pytest.raises(DatasetError, match=r"batches are compressed; write it without"):
+                batchify.plan_build(path)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, data.schema) as writer:
+        writer.write_table(data)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DatasetError, match="it has no index at its end"):
+        batchify.plan_build(path)
+
+
 def test_an_arrow_file_with_wrong_offsets_is_damaged(tmp_path: Path) -> None:
-    """They point outside of the mapped file: to read there would end the process."""
+    """They point outside of the batch."""
     path = write(tmp_path / "a.arrow", table(range(6)))
     offsets = np.cumsum([0, len(JPEG[0]), len(JPEG[1])]).astype("<i4")
     content = path.read_bytes()
