@@ -30,8 +30,15 @@ _OTHER_PORT = " (its usual port is taken: marks of other times are not shown)"
     default=None,
     help="Open the page in a browser.  [default: in a terminal]",
 )
+@option(
+    "--trusted",
+    is_flag=True,
+    help="Show stored image files beyond the default limits too, for files that you built.",
+)
 @click.pass_context
-def view(context: click.Context, /, file: str, port: int | None, browser: bool | None) -> None:
+def view(
+    context: click.Context, /, file: str, port: int | None, browser: bool | None, trusted: bool
+) -> None:
     """Browse the rows of a file in a local page.
 
     OUT is a file, or a folder of shards, that `batchify build` made, or a URL. You browse rows by
@@ -47,17 +54,17 @@ def view(context: click.Context, /, file: str, port: int | None, browser: bool |
     """
     try:
         with boundary():
-            _serve(file, port, browser)
+            _serve(file, port, browser, trusted=trusted)
     except click.ClickException as error:
         if error.exit_code != _STOPPED:
             raise
         context.exit(_STOPPED)  # the usual end of this command, and no error to tell
 
 
-def _serve(file: str, port: int | None, browser: bool | None) -> None:
+def _serve(file: str, port: int | None, browser: bool | None, *, trusted: bool) -> None:
     from batchify.viewing.server import view as open_view
 
-    with open_view(file, port=port) as found:
+    with open_view(file, port=port, trusted=trusted) as found:
         note = "" if found.is_usual or port is not None else _OTHER_PORT
         echo(f"{printable(found.name)}: {found.url}{note}", always=True)
         sys.stdout.flush()

@@ -30,6 +30,11 @@ from batchify.loading.origin import AS_RECORDED, DecodeOverrides, Origin
 
 _Image = TypeVar("_Image")
 
+_HIGHER_LIMITS = (
+    "the file was built with higher limits; if it is your own, open it with trusted=True "
+    "(--trusted)"
+)
+
 
 class EncodedImages:
     """The encoded images of a split, decoded as a build would have stored them.
@@ -71,6 +76,8 @@ class EncodedImages:
 
     def _use(self, overrides: DecodeOverrides) -> None:
         self._options = overrides.apply(self._recorded)
+        allowed = self._recorded.max_pixels, self._recorded.max_dimension
+        self._is_capped = allowed != (self._options.max_pixels, self._options.max_dimension)
         if self._store.class_mode == "mask" and self._options.target_size != self._target_size:
             height, width = self._target_size
             raise OptionError(
@@ -103,7 +110,12 @@ class EncodedImages:
         BadImageError
             If the image cannot be decoded.
         """
-        decoded = decode_image(data, self._options, fit=fit, deep=self._writer.keeps_deep)
+        try:
+            decoded = decode_image(data, self._options, fit=fit, deep=self._writer.keeps_deep)
+        except BadImageError as error:
+            if self._is_capped:
+                raise BadImageError(f"{error}; {_HIGHER_LIMITS}") from error
+            raise
         out = np.empty((*decoded.pixels.shape[:2], self.image_shape[-1]), self.dtype)
         self._writer.put(decoded, out)
         return out
@@ -116,7 +128,12 @@ class EncodedImages:
         BadImageError
             If the image cannot be decoded.
         """
-        found = decode_pil_image(data, self._options)
+        try:
+            found = decode_pil_image(data, self._options)
+        except BadImageError as error:
+            if self._is_capped:
+                raise BadImageError(f"{error}; {_HIGHER_LIMITS}") from error
+            raise
         return as_pil_image(self.pixels(data, fit=False)) if found is None else found
 
     def close(self) -> None:

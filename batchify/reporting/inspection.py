@@ -9,8 +9,8 @@ from batchify.common.durable import write_atomically
 from batchify.format.reader import Reader
 from batchify.reporting.contents import Summary
 from batchify.reporting.fonts import Fonts
-from batchify.reporting.pictures import check_seed
 from batchify.reporting.report import check_report_path, render_report
+from batchify.reporting.sampling import check_seed
 from batchify.reporting.sheet import Sheet, check_sheet_path, draw_sheet
 from batchify.reporting.summary import summarize, summary_of
 from batchify.storage.transfer import local_copy

@@ -1,11 +1,10 @@
-"""Turn stored rows into thumbnails, and choose which rows to show."""
+"""Turn stored rows into pictures and thumbnails."""
 
 from __future__ import annotations
 
 import base64
 import io
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, features
 
 from batchify import choices
-from batchify.choices import check_at_least
 from batchify.common.closing import Closing
 from batchify.common.text import printable
-from batchify.errors import BadImageError, FileFormatError, OptionError
-from batchify.format.class_labels import class_indices, has_classes
+from batchify.errors import BadImageError, BatchifyError, FileFormatError, OptionError
 from batchify.format.config import recorded_options
 from batchify.format.images import Ranges, StoredPixels
 from batchify.format.reader import Reader
 from batchify.loading.encoded import EncodedImages
+from batchify.loading.origin import AS_RECORDED, DecodeOverrides
 
 _LIGHT, _DARK = 255, 204
 """Grays of the checkerboard behind transparent pixels, as in image editors."""
@@ -48,6 +46,8 @@ class Pictures(Closing):
         Open while this is used.
     file : Ranges, optional
         Where to read images, if that is not the file of `reader`.
+    overrides : DecodeOverrides
+        How encoded images are decoded.
 
     Attributes
     ----------
@@ -59,7 +59,13 @@ class Pictures(Closing):
     Memory: one row at a time, in addition to `StoredPixels`.
     """
 
-    def __init__(self, reader: Reader, split: str, file: Ranges | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        split: str,
+        file: Ranges | None = None,
+        overrides: DecodeOverrides = AS_RECORDED,
+    ) -> None:
         self.split = split
         self.damaged: set[int] = set()
         self._where = f"{printable(reader.path)}: {split}"
@@ -69,7 +75,7 @@ class Pictures(Closing):
             self._rescale = recorded_options(reader.header.config).store.scale
         self._stored: StoredPixels | EncodedImages
         if reader.is_encoded:
-            self._stored = EncodedImages(reader, split, file=file)
+            self._stored = EncodedImages(reader, split, overrides, file)
         else:
             self._stored = StoredPixels(reader, split, file=file)
         self._masks: StoredPixels | None = None
@@ -105,7 +111,35 @@ class Pictures(Closing):
             return bytes(self._columns["paths"][row])
 
     def get(self, row: int, *, fit: bool = True) -> Image.Image:
-        """Return a row as an RGB picture, in the size in which it is stored or decoded.
+        """Return a row as an RGB picture: `read` and `draw`."""
+        return self.draw(row, self.read(row), fit=fit)
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of a row as they are stored.
+
+        Raises
+        ------
+        FileFormatError
+            If the row is damaged: it cannot be read, or its checksum does not match.
+        RemoteError, FileMissingError, FileAccessError
+            If its file is at a URL, and the store does not hand it over.
+        """
+        try:
+            data = self._stored.get(row, row + 1)
+        except FileFormatError as error:
+            raise self._damage(row, str(error)) from error
+        except BatchifyError:  # of a store
+            raise
+        except OSError as error:
+            raise self._damage(row, str(error)) from error
+        with self._reader.refusing():
+            checksum = int(self._columns["row_crc32"][row])
+        if zlib.crc32(data) != checksum:
+            raise self._damage(row, "checksum mismatch")
+        return data
+
+    def draw(self, row: int, data: bytes, *, fit: bool = True) -> Image.Image:
+        """Return the bytes of a row as an RGB picture, in its stored size or as it is decoded.
 
         `draw_pixels` says how values are shown. `_shown_range` says which ones have another range.
 
@@ -117,17 +151,8 @@ class Pictures(Closing):
         Raises
         ------
         FileFormatError
-            If the row is damaged: it cannot be read, or its checksum does not match. Also if its
-            image file cannot be decoded, such as one beyond the default limits.
+            If its image file cannot be decoded, such as one beyond the default limits.
         """
-        try:
-            data = self._stored.get(row, row + 1)
-        except (OSError, FileFormatError) as error:
-            raise self._damage(row, str(error)) from error
-        with self._reader.refusing():
-            checksum = int(self._columns["row_crc32"][row])
-        if zlib.crc32(data) != checksum:
-            raise self._damage(row, "checksum mismatch")
         try:
             if isinstance(self._stored, EncodedImages):
                 pixels = self._stored.pixels(data, fit=fit)
@@ -153,6 +178,8 @@ class Pictures(Closing):
             raise OptionError(f"{self._where} has no masks")
         try:
             mask = self._masks.pixels(self._masks.get(row, row + 1))
+        except BatchifyError:  # of a store
+            raise
         except OSError as error:
             raise self._damage(row, str(error)) from error
         return draw_mask(mask)
@@ -161,14 +188,19 @@ class Pictures(Closing):
         """Return (width, height) of every thumbnail."""
         return fit_size(self.size, side)
 
-    def thumbnail(self, row: int, side: int) -> Image.Image:
+    def thumbnail(self, row: int, side: int, data: bytes | None = None) -> Image.Image:
         """Return a row as an RGB picture of at most `side` by `side` pixels, as `fit_picture`.
 
         A damaged row becomes a crossed tile and is added to `damaged`, so that it does not hide
         the others.
+
+        Parameters
+        ----------
+        data : bytes, optional
+            What `read` returned.
         """
         try:
-            return fit_picture(self.get(row), side)
+            return fit_picture(self.draw(row, self.read(row) if data is None else data), side)
         except FileFormatError:
             self.damaged.add(row)
             return crossed_tile(fit_size(self.size, side))
@@ -305,96 +337,3 @@ def data_uri(picture: Image.Image, kind: str, **options: Any) -> str:
     """Return a picture as a ``data:`` address; `options` as for `picture_file`."""
     data = picture_file(picture, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The rows of a class that are shown.
-
-    Parameters
-    ----------
-    class_index : int or None
-        None if labels are not classes.
-    count : int
-        How many rows of the class the split has.
-    rows : tuple of int
-        The rows that are shown, ascending.
-    """
-
-    class_index: int | None
-    count: int
-    rows: tuple[int, ...]
-
-
-def sample_rows(
-    reader: Reader, split: str, *, per_class: int, most_classes: int, seed: int
-) -> list[Shown]:
-    """Draw rows of a split: at most `per_class` of each class, of at most `most_classes` classes.
-
-    If there are more classes, ``RandomState([seed])`` permutes all classes of the file, and the
-    first ones that the split has are taken, so that all splits show the same classes. If a class
-    has more rows, ``RandomState([seed, split, class])`` chooses among them; split and class are
-    numbered as in `choices.SPLITS` and in the file.
-
-    Parameters
-    ----------
-    per_class : int
-        At least 1; if labels are not classes, rows of the whole split.
-    most_classes : int
-        At least 1.
-    seed : int
-        0 to 2**32 - 1.
-
-    Returns
-    -------
-    list of Shown
-        The classes that have rows in the split, in their order; one whose class is None if
-        labels are not classes.
-
-    Raises
-    ------
-    FileFormatError
-        If a label is not that of a class.
-
-    Notes
-    -----
-    Memory: 30 bytes per row.
-    """
-    check_at_least("images of a class", per_class, 1)
-    check_at_least("classes", most_classes, 1)
-    check_seed(seed)
-    count = reader.rows(split)
-    if not count:
-        return []
-    draws = [seed, choices.SPLITS.index(split)]
-    if not has_classes(reader, split):
-        return [Shown(None, count, _drawn(np.arange(count), per_class, draws))]
-    labels = class_indices(reader, split)
-    by_class = np.argsort(labels, kind="stable")  # within a class rows stay in order
-    counts = np.bincount(labels, minlength=len(reader.header.classes))
-    ends = np.cumsum(counts)
-    classes = np.flatnonzero(counts)
-    if len(classes) > most_classes:
-        order = np.random.RandomState([seed]).permutation(len(counts))
-        classes = np.sort(order[counts[order] > 0][:most_classes])
-    return [
-        Shown(
-            index,
-            int(counts[index]),
-            _drawn(by_class[ends[index] - counts[index] : ends[index]], per_class, [*draws, index]),
-        )
-        for index in classes.tolist()
-    ]
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that NumPy does not accept."""
-    check_at_least("seed", seed, 0)
-    if seed >= 2**32:
-        raise OptionError(f"seed must be less than 2**32, not {seed}")
-
-
-def _drawn(rows: NDArray[np.intp], most: int, seeds: list[int]) -> tuple[int, ...]:
-    if len(rows) > most:
-        rows = np.sort(np.random.RandomState(seeds).choice(rows, most, replace=False))
-    return tuple(rows.tolist())

@@ -24,8 +24,8 @@ from batchify.reporting.html import (
     tag,
     void,
 )
-from batchify.reporting.pictures import check_seed
 from batchify.reporting.report_data import Dossier, gather, section_of, verdict_class
+from batchify.reporting.sampling import check_seed
 from batchify.reporting.summary import summary_of
 from batchify.storage.transfer import local_copy
 

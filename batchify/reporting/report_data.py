@@ -17,7 +17,8 @@ from batchify.format.config import build_command
 from batchify.format.reader import Reader
 from batchify.planning.duplicates import Repeat
 from batchify.reporting.contents import Summary
-from batchify.reporting.pictures import Pictures, sample_rows
+from batchify.reporting.pictures import Pictures
+from batchify.reporting.sampling import sample_rows
 
 ALBUM_NBYTES = 1_500_000
 """Limit for the bytes of a page's pictures; the rest is not shown. Photos take a fifth of it."""

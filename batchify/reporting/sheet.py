@@ -19,7 +19,8 @@ from batchify.errors import OptionError
 from batchify.format.class_labels import class_counts
 from batchify.format.reader import Reader
 from batchify.reporting.fonts import Fonts
-from batchify.reporting.pictures import Pictures, Shown, check_seed, sample_rows
+from batchify.reporting.pictures import Pictures
+from batchify.reporting.sampling import Shown, check_seed, sample_rows
 from batchify.reporting.typesetting import FRAME, Block, Layout, Tile, flow, shares
 from batchify.storage.transfer import local_copy
 
@@ -96,7 +97,7 @@ def write_sheet(
     """Draw images of every split of a file, with their labels and paths, as one picture.
 
     The same file and seed give the same picture, unless a name needs a font of the system. If there
-    are many classes, or many images of a class, `batchify.reporting.pictures.sample_rows` draws
+    are many classes, or many images of a class, `batchify.reporting.sampling.sample_rows` draws
     some, and the sheet says so.
 
     Parameters

@@ -1,10 +1,12 @@
 """Answer the requests of the page: rows, images, lists to exclude.
 
-Every request needs the token, and the name of this host; nothing is ever written.
+Every address begins with the token, and every request needs the name of this host; nothing is ever
+written. There is no cookie: browsers send those to all ports of a host, also to servers of others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 from collections.abc import Callable, Iterable
@@ -60,7 +62,7 @@ _LAYOUTS = ("classes", "splits", "flat")
 
 _RULES = Map([
     Rule("/", endpoint="page", methods=["GET"]),
-    Rule("/favicon.ico", endpoint="icon", methods=["GET"]),
+    Rule("/icon", endpoint="icon", methods=["GET"]),
     Rule("/<any('colors.css', 'view.css', 'view.js'):name>", endpoint="asset", methods=["GET"]),
     Rule("/file", endpoint="file", methods=["GET"]),
     Rule("/findings", endpoint="findings", methods=["GET"]),
@@ -80,9 +82,10 @@ class App:
     Parameters
     ----------
     token : str
-        What the first request must bring in its query; a cookie brings it from then on.
+        What all addresses begin with.
     once : str
-        The same, for one request: other users see the command line of the browser.
+        The path that leads to the page, for one request: other users see the command line of the
+        browser.
     port : int
         Of this server.
     """
@@ -91,7 +94,6 @@ class App:
         self._catalog, self._images = catalog, images
         self._token, self._once = token, [once]
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
-        self._cookie = f"batchify-view-{port}"  # cookies are not apart by port
         self._answers: dict[str, Callable[..., Response]] = {
             "icon": lambda _: Response(status=204),
             "asset": self._asset,
@@ -112,6 +114,8 @@ class App:
         request.max_content_length = _MOST_NBYTES
         try:
             response = self._answer(request)
+        except Forbidden as error:
+            response = Response(f"{error.description}\n", 403, content_type="text/plain")
         except HTTPException as error:
             response = _error(error.code or 500, error.description or error.name)
         except OptionError as error:
@@ -120,41 +124,36 @@ class App:
             response = _error(422, str(error))
         except MemoryError:
             response = _error(507, "out of memory")
-        if request.path == "/" and response.is_json:  # an error that a person reads
-            text = f"{json.loads(response.get_data())['error']}\n"
-            response = Response(text, response.status_code, content_type="text/plain")
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
-        if request.environ.get("HTTP_HOST", "") not in self._hosts:
+        host = request.environ.get("HTTP_HOST", "")
+        if host not in self._hosts:
             # a page of another name that leads here (DNS rebinding) would be of the same origin
             raise Forbidden("This server answers to 127.0.0.1 only.")
-        endpoint, values = _RULES.bind_to_environ(request.environ).match()
-        if endpoint == "page" and self._opens(request.args.get("token", "")):
-            response = redirect("/", 303)  # without the token, which would stay in the history
-            # Lax, as the link may be in a terminal that is a page itself, of another site.
-            response.set_cookie(self._cookie, self._token, httponly=True, samesite="Lax")
-            return response
-        if not self._is_token(request.cookies.get(self._cookie, "")):
+        if request.headers.get("Origin", f"http://{host}") != f"http://{host}":
+            raise Forbidden("This server answers to its own page only.")
+        first, slash, path = request.path[1:].partition("/")
+        is_known = _is_same(first, self._token)
+        if not path and (self._opens(first) or (is_known and not slash)):
+            return redirect(f"/{self._token}/", 303)
+        if not is_known:
             raise Forbidden("Open the address that batchify view has printed: its token is new.")
+        urls = _RULES.bind(host, script_name=f"/{self._token}", default_method=request.method)
+        endpoint, values = urls.match(f"/{path}")
         if endpoint == "page":
             return self._asset(request, "page.html")
         return self._answers[endpoint](request, **values)
 
     def _opens(self, text: str) -> bool:
-        """Return whether a text is the token, or the one for one request, which it uses up."""
+        """Return whether a text is the path for one request, which it uses up."""
         if any(_is_same(text, once) for once in self._once):
-            try:
+            with contextlib.suppress(IndexError):  # another thread was faster
                 self._once.pop()
-            except IndexError:  # another thread was faster
-                return False
-            return True
-        return self._is_token(text)
-
-    def _is_token(self, text: str) -> bool:
-        return _is_same(text, self._token)
+                return True
+        return False
 
     def _asset(self, _request: Request, name: str) -> Response:
         package, kind = ASSETS[name]

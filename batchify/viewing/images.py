@@ -17,6 +17,7 @@ from batchify.common.text import printable
 from batchify.errors import FileFormatError
 from batchify.format.images import Ranges
 from batchify.format.reader import Reader
+from batchify.loading.origin import DecodeOverrides
 from batchify.reporting.pictures import Pictures, picture_file
 from batchify.viewing.catalog import Catalog, StoredFile
 
@@ -27,11 +28,12 @@ _OPEN_FILES = 16
 _EXACT_PIXELS = 1 << 20
 """Pictures up to this size are sent without loss."""
 
+_LONGEST_JPEG = 65_500
 _LOSSY: dict[str, Any] = {"quality": 92, "subsampling": 0}
 
 
 class OpenFile(Closing):
-    """A file with the pictures of its splits.
+    """A file with the pictures of its splits, opened when it is needed first.
 
     Attributes
     ----------
@@ -39,28 +41,46 @@ class OpenFile(Closing):
         How many threads use it.
     """
 
-    def __init__(self, file: StoredFile) -> None:
+    def __init__(self, file: StoredFile, overrides: DecodeOverrides) -> None:
         self.users = 0
-        self._lifetime = contextlib.ExitStack()
-        try:
-            path = self._lifetime.enter_context(file.open_path())
-            self.reader = self._lifetime.enter_context(Reader(path))
-            if self.reader.digest != file.digest:
-                raise FileFormatError(
-                    f"{printable(self.reader.shown)} was rebuilt after the page was opened; start "
-                    "batchify view again"
-                )
-            self.pictures = {
-                split: self._lifetime.enter_context(Pictures(self.reader, split, _remote(file.url)))
-                for split in self.reader.splits
-            }
-        except BaseException:
-            self.close()
-            raise
+        self._file, self._overrides = file, overrides
+        self._lock = threading.Lock()
+        self._lifetime: contextlib.ExitStack | None = None
+
+    def open(self) -> None:
+        """Open the file, unless it is open; other threads wait, those of other files do not.
+
+        Raises
+        ------
+        FileMissingError, FileAccessError, FileFormatError, RemoteError
+            If it cannot be opened, or is of another build.
+        """
+        with self._lock:
+            if self._lifetime is None:
+                with contextlib.ExitStack() as lifetime:
+                    self._open(lifetime)
+                    self._lifetime = lifetime.pop_all()
+
+    def _open(self, lifetime: contextlib.ExitStack) -> None:
+        file = self._file
+        path = lifetime.enter_context(file.open_path())
+        self.reader = lifetime.enter_context(Reader(path))
+        if self.reader.digest != file.digest:
+            raise FileFormatError(
+                f"{printable(self.reader.shown)} was rebuilt after the page was opened; start "
+                "batchify view again"
+            )
+        self.pictures = {
+            split: lifetime.enter_context(
+                Pictures(self.reader, split, _remote(file.url), self._overrides)
+            )
+            for split in self.reader.splits
+        }
 
     def close(self) -> None:
         """Close the file."""
-        self._lifetime.close()
+        if self._lifetime is not None:
+            self._lifetime.close()
 
 
 def _remote(url: str) -> Ranges | None:
@@ -72,18 +92,24 @@ def _remote(url: str) -> Ranges | None:
 
 
 class Images(Closing):
-    """The images of a catalog; usable from several threads.
+    """The images of a catalog; usable from several threads, which wait only for what they need.
+
+    Parameters
+    ----------
+    trusted : bool
+        As for `batchify.open`.
 
     Notes
     -----
-    Memory: one image per CPU. At most 16 files are open.
+    Memory: one image per CPU, and the stored bytes of one per thread. At most 16 files are open.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, trusted: bool = False) -> None:
         self._catalog = catalog
+        self._overrides = DecodeOverrides(trusted=trusted)
         self._lock = threading.Lock()
         self._open: OrderedDict[int, OpenFile] = OrderedDict()
-        self._turns = threading.BoundedSemaphore(usable_cpus())
+        self._turns = threading.BoundedSemaphore(usable_cpus())  # to decode: not to wait for a disk
 
     @contextlib.contextmanager
     def _row(self, number: int) -> Iterator[tuple[OpenFile, str, int]]:
@@ -92,13 +118,17 @@ class Images(Closing):
         with self._lock:
             file = self._open.get(part.file)
             if file is None:
-                file = self._open[part.file] = OpenFile(self._catalog.files[part.file])
+                stored = self._catalog.files[part.file]
+                file = self._open[part.file] = OpenFile(stored, self._overrides)
             self._open.move_to_end(part.file)
             file.users += 1
-            for each in [key for key, other in self._open.items() if not other.users]:
-                if len(self._open) > _OPEN_FILES:
-                    self._open.pop(each).close()
+            unused = [key for key, other in self._open.items() if not other.users]
+            most = max(0, len(self._open) - _OPEN_FILES)
+            closing = [self._open.pop(key) for key in unused[:most]]
         try:
+            for other in closing:
+                other.close()
+            file.open()
             yield file, part.split, row
         finally:
             with self._lock:
@@ -106,9 +136,13 @@ class Images(Closing):
 
     def thumbnail(self, number: int) -> tuple[bytes, str]:
         """Return a small picture of a row, and its media type; a crossed tile if it is damaged."""
-        with self._row(number) as (file, split, row), self._turns:
-            picture = file.pictures[split].thumbnail(row, THUMBNAIL_SIDE)
-            return _encoded(picture)
+        with self._row(number) as (file, split, row):
+            pictures = file.pictures[split]
+            data = None
+            with contextlib.suppress(FileFormatError):  # thumbnail() finds it again, and crosses it
+                data = pictures.read(row)
+            with self._turns:
+                return _encoded(pictures.thumbnail(row, THUMBNAIL_SIDE, data))
 
     def picture(self, number: int, *, fit: bool = False) -> tuple[bytes, str]:
         """Return a row at the size of its stored image, and its media type.
@@ -122,13 +156,17 @@ class Images(Closing):
         ------
         FileFormatError
             If it is damaged.
+        RemoteError, FileMissingError, FileAccessError
+            If a store does not hand it over.
         """
-        with self._row(number) as (file, split, row), self._turns:
-            return _encoded(file.pictures[split].get(row, fit=fit))
+        with self._row(number) as (file, split, row):
+            data = file.pictures[split].read(row)
+            with self._turns:
+                return _encoded(file.pictures[split].draw(row, data, fit=fit))
 
     def mask(self, number: int) -> tuple[bytes, str]:
         """Return the mask of a row as a picture, and its media type."""
-        with self._row(number) as (file, split, row), self._turns:
+        with self._row(number) as (file, split, row):
             return _encoded(file.pictures[split].mask(row))
 
     def values(self, number: int) -> dict[str, Any]:
@@ -168,8 +206,8 @@ def flag_names(flags: int) -> list[str]:
 
 
 def _encoded(picture: Any) -> tuple[bytes, str]:
-    """Return a picture as an image file: without loss if it is not large."""
+    """Return a picture as an image file: without loss if it is not large, or too long for JPEG."""
     width, height = picture.size
-    if width * height <= _EXACT_PIXELS:
+    if width * height <= _EXACT_PIXELS or max(width, height) > _LONGEST_JPEG:
         return picture_file(picture, "png", compress_level=1), "image/png"
     return picture_file(picture, "jpeg", **_LOSSY), "image/jpeg"

@@ -68,7 +68,9 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 @contextmanager
-def view(location: str | os.PathLike[str], *, port: int | None = None) -> Iterator[View]:
+def view(
+    location: str | os.PathLike[str], *, port: int | None = None, trusted: bool = False
+) -> Iterator[View]:
     """Open a page about a file for the block; call `View.serve` to answer requests.
 
     Parameters
@@ -78,6 +80,8 @@ def view(location: str | os.PathLike[str], *, port: int | None = None) -> Iterat
     port : int, optional
         Of 127.0.0.1. By default one that depends on the content of the file, so that the browser
         finds its marks again; or any, if that is taken.
+    trusted : bool
+        As for `batchify.open`.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def view(location: str | os.PathLike[str], *, port: int | None = None) -> Iterat
     FileMissingError, FileAccessError, FileFormatError, RemoteError
         As `batchify.viewing.catalog.Catalog`.
     """
-    with Catalog(location) as catalog, Images(catalog) as images:
+    with Catalog(location) as catalog, Images(catalog, trusted=trusted) as images:
         usual = _FIRST_PORT + int(catalog.identity[:8], 16) % _PORTS
         with _bound(port, usual) as bound:
             number = bound.getsockname()[1]
@@ -99,7 +103,7 @@ def view(location: str | os.PathLike[str], *, port: int | None = None) -> Iterat
                 fd=bound.fileno(),
             )  # fmt: skip
             try:
-                url, url_once = (f"http://{HOST}:{number}/?token={each}" for each in (token, once))
+                url, url_once = (f"http://{HOST}:{number}/{each}/" for each in (token, once))
                 yield View(url, url_once, catalog.name, number, number == usual, server)
             finally:
                 server.server_close()

@@ -22,6 +22,7 @@ async function ask(path, options) {
   const response = await fetch(path, options);
   if (!response.ok) {
     let message = `The server answered ${response.status}.`;
+    if (response.status === 403) message = "batchify view was started again: open the address that it has printed.";
     try { message = (await response.json()).error; } catch { /* not an answer of ours */ }
     throw new Error(message);
   }
@@ -46,7 +47,7 @@ function tell(error) {
 }
 
 const count = (number, word) => `${number.toLocaleString("en-US")} ${word}${number === 1 ? "" : "s"}`;
-const address = (kind, number) => `/${kind}/${number}?of=${file.identity.slice(0, 16)}`;
+const address = (kind, number) => `${kind}/${number}?of=${file.identity.slice(0, 16)}`;
 
 function element(tag, attributes = {}, ...content) {
   const made = document.createElement(tag);
@@ -170,7 +171,7 @@ function loadPage(page) {
   } else {
     query.set("of", shownMarks.slice(page * PAGE, (page + 1) * PAGE).join(","));
   }
-  const loading = askJson(`/rows?${query}`).then((found) => {
+  const loading = askJson(`rows?${query}`).then((found) => {
     const loaded = { total: found.total, rows: found.rows };
     of.set(page, loaded);
     while (of.size > 60) of.delete(of.keys().next().value); // memory is bounded
@@ -388,7 +389,7 @@ async function open(index, row = null) {
 async function loadFacts() {
   const mine = shown;
   try {
-    const found = await askJson(`/row/${mine.number}`);
+    const found = await askJson(`row/${mine.number}`);
     if (shown === mine) showFacts(found);
   } catch (error) {
     if (shown === mine) $("facts").replaceChildren(element("p", { class: "bad" }, error.message));
@@ -526,7 +527,7 @@ async function download(kind) {
   $("export-error").hidden = true;
   try {
     const body = JSON.stringify({ kind, numbers: [...marks].sort((a, b) => a - b) });
-    const response = await ask("/exclude", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+    const response = await ask("exclude", { method: "POST", body, headers: { "Content-Type": "application/json" } });
     const link = element("a", { href: URL.createObjectURL(await response.blob()), download: listName(kind) });
     document.body.append(link);
     link.click();
@@ -553,7 +554,7 @@ $("show-marked").addEventListener("click", () => { $("export-dialog").close(); $
 $("unmark-all").addEventListener("click", () => { marks.clear(); keepMarks(); $("export-dialog").close(); if ($("finding").value === ":marked") applyFilter(); });
 $("mark-all").addEventListener("click", async () => {
   try {
-    const numbers = shownMarks === null ? await askJson(`/numbers?${filterQuery()}`) : shownMarks;
+    const numbers = shownMarks === null ? await askJson(`numbers?${filterQuery()}`) : shownMarks;
     for (const number of numbers) marks.add(number);
     keepMarks();
   } catch (error) { tell(error); }
@@ -590,7 +591,7 @@ function options(select, all, entries) {
 }
 
 async function start() {
-  file = await askJson("/file");
+  file = await askJson("file");
   document.title = `${file.name} · batchify view`;
   $("name").textContent = file.name;
   const kinds = file.classes.length ? count(file.classes.length + file.moreClasses, "class").replace("classs", "classes") : `${file.classMode} labels`;
@@ -604,7 +605,7 @@ async function start() {
   showMarks();
   await applyFilter();
   grid.focus();
-  file.findings = await askJson("/findings");
+  file.findings = await askJson("findings");
   for (const each of file.findings) {
     $("finding").append(element("option", { value: each.code }, `${each.code} (${each.rows.toLocaleString("en-US")})`));
   }

@@ -29,9 +29,9 @@ from helpers.synthetic import made_up
 
 
 @contextlib.contextmanager
-def served(location: str | Path) -> Iterator[View]:
+def served(location: str | Path, *, trusted: bool = False) -> Iterator[View]:
     """Serve the page of a file for the block, at any port."""
-    with view(location, port=0) as found:
+    with view(location, port=0, trusted=trusted) as found:
         thread = threading.Thread(target=found.server.serve_forever, args=(0.02,))
         thread.start()
         try:
@@ -72,20 +72,25 @@ def write_many(path: Path, rows: int) -> None:
 
 
 class Client:
-    """Asks a server, with its cookie."""
+    """Asks a server, with its token."""
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.token = view.url.partition("token=")[2]
-        self.cookie = f"batchify-view-{view.port}={self.token}"
+        self.token = view.url.rpartition("/")[0].rpartition("/")[2]
 
     def ask(
-        self, path: str, *, method: str = "GET", body: str | None = None, **headers: str
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: str | None = None,
+        token: str | None = None,
+        **headers: str,
     ) -> tuple[int, bytes, http.client.HTTPMessage]:
-        """Return status, body and headers of an answer."""
-        given = {"Cookie": self.cookie} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
+        """Return status, body and headers of an answer; a `token` of "" asks without one."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        first = self.token if token is None else token
+        path = f"/{first}{path}" if first else path
         connection = http.client.HTTPConnection("127.0.0.1", self.view.port, timeout=20)
         try:
             connection.request(method, path, body, given)

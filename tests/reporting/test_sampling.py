@@ -13,7 +13,7 @@ import batchify
 from batchify.errors import FileFormatError, OptionError
 from batchify.format.class_labels import class_counts
 from batchify.format.reader import Reader
-from batchify.reporting.pictures import Shown, sample_rows
+from batchify.reporting.sampling import Shown, sample_rows
 from batchify.reporting.summary import summary_of
 
 

@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from helpers.viewing import Client, served
 from PIL import Image
 
 import batchify
+from batchify.reporting.pictures import Pictures
+from batchify.viewing import images
 
 NAME = "<script>alert(1)<∕script>"
 
@@ -45,42 +49,57 @@ def client(built: Path) -> Iterator[Client]:
 
 
 def test_only_the_token_opens_the_page(client: Client) -> None:
-    """The first request brings it, a cookie brings it from then on; the address loses it."""
-    for cookie in ("", f"batchify-view-{client.view.port}=x", "token=" + client.token):
-        for path in ("/", "/rows", "/view.js", "/picture/0", "/?token=x", "/?token=%ff"):
-            status, data, _ = client.ask(path, Cookie=cookie)
+    """All addresses begin with it; nothing else brings it, and no cookie tells other servers."""
+    assert len(client.token) == 32
+    for token in ("", "x", client.token[:-1], client.token.swapcase(), "%ff"):
+        for path in ("/", "/rows", "/view.js", "/picture/0", f"/?token={client.token}", "/icon"):
+            given = f"batchify-view-{client.view.port}={client.token}"
+            status, data, headers = client.ask(path, token=token, Cookie=given)
             assert status == 403
             assert b"Open the address" in data
-            assert data.startswith(b"{") == (path != "/" and "?token" not in path)
-    status, _, headers = client.ask(f"/?token={client.token}", Cookie="")
-    assert (status, headers["Location"]) == (303, "/")
-    cookie = headers["Set-Cookie"]
-    assert client.cookie in cookie
-    assert "HttpOnly" in cookie
-    assert "SameSite=Lax" in cookie
-    assert client.ask("/")[0] == 200
+            assert headers["Content-Type"].startswith("text/plain")
+    for path in ("/", "/rows", "/view.js", "/picture/0"):
+        status, _, headers = client.ask(path)
+        assert status == 200
+        assert "Set-Cookie" not in headers
+    status, _, headers = client.ask("")
+    assert (status, headers["Location"]) == (303, f"/{client.token}/")
 
 
-def test_the_browser_is_started_with_a_token_for_one_request(built: Path) -> None:
+def test_the_browser_is_started_with_an_address_for_one_request(built: Path) -> None:
     """Other users of the machine may read its command line, and get nothing with it."""
     with served(built) as found:
         client = Client(found)
-        path = "/?" + found.url_once.partition("/?")[2]
-        assert client.ask(path, Cookie="")[0] == 303
-        assert client.ask(path, Cookie="")[0] == 403
-        assert client.ask(f"/?token={client.token}", Cookie="")[0] == 303
+        once = found.url_once.rpartition("/")[0].rpartition("/")[2]
+        assert once != client.token
+        assert client.ask("/rows", token=once)[0] == 403
+        status, _, headers = client.ask("/", token=once)
+        assert (status, headers["Location"]) == (303, f"/{client.token}/")
+        assert client.ask("/", token=once)[0] == 403
+        assert client.ask("/")[0] == 200
 
 
 def test_only_this_host_is_served(client: Client) -> None:
     """A page of another name that leads to 127.0.0.1 gets nothing, whatever it sends."""
     port = client.view.port
     for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", ""):
-        for path in ("/", f"/?token={client.token}", "/rows"):
-            status, data, headers = client.ask(path, Host=host)
+        for path in ("/", "/rows"):
+            status, data, _ = client.ask(path, Host=host)
             assert status == 403
             assert b"127.0.0.1 only" in data
-            assert "Set-Cookie" not in headers
     assert client.ask("/rows", Host=f"localhost:{port}")[0] == 200
+
+
+def test_requests_of_other_pages_are_refused(client: Client) -> None:
+    """Of another port of this host, too, even if they knew the token."""
+    port, body = client.view.port, json.dumps({"kind": "rows", "numbers": [0]})
+    for origin in ("null", "http://evil.example", f"http://127.0.0.1:{port + 1}",
+                   f"https://127.0.0.1:{port}", f"http://localhost:{port}"):  # fmt: skip
+        status, data, _ = client.ask("/exclude", method="POST", body=body, Origin=origin)
+        assert status == 403
+        assert b"its own page only" in data
+    own = f"http://127.0.0.1:{port}"
+    assert client.ask("/exclude", method="POST", body=body, Origin=own)[0] == 200
 
 
 def test_only_loopback_listens(client: Client) -> None:
@@ -89,17 +108,18 @@ def test_only_loopback_listens(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/view.js", "/colors.css", "/rows", "/picture/0", "/nothing", "/?token=x"]
+    "path", ["/", "/view.js", "/colors.css", "/rows", "/picture/0", "/nothing"]
 )
 def test_every_answer_bars_everything_from_elsewhere(client: Client, path: str) -> None:
     """By its policy, errors and images as well."""
-    _, _, headers = client.ask(path, Cookie="" if "token" in path else client.cookie)
-    policy = headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'self';")
-    assert "unsafe" not in policy
-    assert "frame-ancestors 'none'" in policy
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    for token in (client.token, "x"):
+        _, _, headers = client.ask(path, token=token)
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'self';")
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(client: Client) -> None:
@@ -318,13 +338,13 @@ def test_the_command_serves_until_a_signal(built: Path) -> None:
     process, line = start(str(built))
     other, other_line = start(str(built))
     try:
-        found = re.fullmatch(r"out\.h5: http://127\.0\.0\.1:(\d+)/\?token=(\S{32})\n", line)
+        found = re.fullmatch(r"out\.h5: http://127\.0\.0\.1:(\d+)/(\S{32})/\n", line)
         assert found is not None, line
         assert 20_000 <= int(found[1]) < 30_000
         assert "its usual port is taken" in other_line
         connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
-        connection.request("GET", f"/?token={found[2]}")
-        assert connection.getresponse().status == 303
+        connection.request("GET", f"/{found[2]}/")
+        assert connection.getresponse().status == 200
         connection.close()
     finally:
         process.send_signal(signal.SIGINT)
@@ -364,3 +384,55 @@ def test_without_werkzeug_the_extra_is_named(built: Path) -> None:
     assert done.returncode != 0
     assert "batchify view needs Werkzeug, which cannot be imported" in done.stderr
     assert "pip install 'batchify-h5[view]'" in done.stderr
+
+
+def test_a_slow_file_holds_up_no_other(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while it is opened nor while a row is read, however many wait for it."""
+    batchify.build_shards(photos, tmp_path / "s", shards=4, target_size=(8, 8), validation_split=0)
+    goes_on, waiting = threading.Event(), threading.Semaphore(0)
+
+    def slow(wrapped: Callable[..., Any], is_slow: Callable[..., bool]) -> Callable[..., Any]:
+        def wait(*args: Any) -> Any:
+            if is_slow(*args):
+                waiting.release()
+                assert goes_on.wait(30)
+            return wrapped(*args)
+
+        return wait
+
+    with served(tmp_path / "s") as found, ThreadPoolExecutor(20) as pool:
+        client = Client(found)
+        last = client.json("/file")["rows"] - 1
+        client.ask(f"/picture/{last}")
+        opening = slow(images.OpenFile._open, lambda *_: True)
+        monkeypatch.setattr(images.OpenFile, "_open", opening)
+        first = pool.submit(client.ask, "/picture/0")
+        assert waiting.acquire(timeout=30)
+        assert client.ask(f"/picture/{last}")[0] == 200
+        reading = slow(Pictures.read, lambda _, row: row == 1)
+        monkeypatch.setattr(Pictures, "read", reading)
+        goes_on.set()
+        assert first.result()[0] == 200
+        goes_on.clear()
+        many = [pool.submit(client.ask, "/thumbnail/1") for _ in range(18)]
+        for _ in many:
+            assert waiting.acquire(timeout=30)
+        assert client.ask("/thumbnail/0")[0] == 200
+        goes_on.set()
+        assert [each.result()[0] for each in many] == [200] * 18
+
+
+def test_a_file_of_ones_own_is_shown_beyond_the_default_limits(tmp_path: Path) -> None:
+    """With trusted; otherwise the page says how."""
+    save(tmp_path / "d" / "a" / "0.png", encoded(Image.new("L", (70_000, 16)), "PNG"))
+    batchify.build(tmp_path / "d", tmp_path / "out.h5", target_size=(8, 8), store="encoded",
+                   max_dimension=80_000, validation_split=0.0, workers=1)  # fmt: skip
+    with served(tmp_path / "out.h5") as found:
+        status, data, _ = Client(found).ask("/picture/0")
+        assert status == 422
+        assert "trusted=True (--trusted)" in json.loads(data)["error"]
+    with served(tmp_path / "out.h5", trusted=True) as found:
+        assert Client(found).picture("/picture/0?fit").size == (8, 8)
+        assert Client(found).picture("/picture/0").size == (70_000, 16)

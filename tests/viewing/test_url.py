@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.drawing import draw_dataset
-from helpers.s3server import S3Server
+from helpers.s3server import S3Server, first
 from helpers.viewing import Client, served
 
 import batchify
@@ -36,6 +36,22 @@ def test_a_url_is_shown_as_the_local_file(
             (copies,) = (tmp_path / "temporary").iterdir()
             assert all(copies.iterdir())
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_store_that_fails_is_not_a_damaged_image(s3: S3Server, tmp_path: Path) -> None:
+    """The page says what is wrong, and the next request may find the image."""
+    root = draw_dataset(tmp_path / "d", {"cat": 6, "dog": 6})
+    batchify.build(root, tmp_path / "out.h5", target_size=(48, 64), store="encoded")
+    s3.put("bucket", {"out.h5": (tmp_path / "out.h5").read_bytes()})
+    with served("s3://bucket/out.h5") as found:
+        client = Client(found)
+        s3.fault = first(2, 403)
+        for path in ("/picture/0", "/thumbnail/0"):
+            status, data, headers = client.ask(path)
+            assert status == 422
+            assert b"damaged" not in data
+            assert headers["Cache-Control"] == "no-store"
+        assert client.ask("/picture/0")[0] == 200
 
 
 def _rows(client: Client) -> list[Any]:
