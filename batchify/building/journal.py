@@ -145,8 +145,13 @@ class Journal(Closing):
         except OSError as error:
             raise durable.io_error("cutting", self.path, error) from error
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, *, trusted: bool = False) -> list[dict[str, Any]]:
         """Return the records; cut off an incomplete last one.
+
+        Parameters
+        ----------
+        trusted : bool
+            Cut off everything from the first damaged record on, instead of raising.
 
         Raises
         ------
@@ -157,7 +162,9 @@ class Journal(Closing):
         lines = data.splitlines(keepends=True)
         records, nbytes = [], 0
         for number, line in enumerate(lines, 1):
-            record = _parse_record(line)
+            record = parse_record(line)
+            if record is None and trusted:
+                break
             if record is None and number < len(lines):
                 raise ResumeError(
                     f"record {number} of {len(lines)} in {printable(self.path)} is damaged"
@@ -209,7 +216,7 @@ class Journal(Closing):
         self._release()
 
 
-def _parse_record(line: bytes) -> dict[str, Any] | None:
+def parse_record(line: bytes) -> dict[str, Any] | None:
     """Return the record of a line; None if it is damaged or incomplete."""
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):

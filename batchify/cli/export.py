@@ -74,7 +74,11 @@ _OF_BUILD = tuple(
     metavar="SIZE",
     help="Most bytes of stored images per shard.  [default: 256MB]",
 )
-@option("--overwrite", is_flag=True, help="Replace an earlier export once the new one is complete.")
+@option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace an earlier export, unless other files were added to it.",
+)
 @give_options(
     (
         with_help(

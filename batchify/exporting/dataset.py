@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.building.build import build
 from batchify.building.outcome import BuildReport
-from batchify.building.target import PARTIAL
 from batchify.common.keywords import OptionKeywords, make_options
 from batchify.common.paths import is_url, local_path
 from batchify.common.progress import ProgressCallback
@@ -40,6 +39,9 @@ IMAGE_OPTIONS = frozenset(
 
 _OF_SIZE = frozenset({"preset", "target_size", "max_side", "options"})
 """Those of them that say, or may say, how large the images are to be."""
+
+_OF_FILE = frozenset({"appearance", "compression", "compression_level"})
+"""Options that change nothing of an export."""
 
 _PROOF = (1, 1)
 """The target size of images that are decoded only to check that they can be."""
@@ -72,6 +74,10 @@ def export_options(
     """
     if request.format in ("parquet", "arrow"):
         load_arrow()
+    if unused := sorted(_OF_FILE & keywords.keys()):
+        raise OptionError(
+            f"{unused[0]} changes how a file is stored, and an export keeps none; remove it"
+        )
     asked = sorted(IMAGE_OPTIONS & keywords.keys())
     if options is not None:
         asked.append("options")
@@ -128,23 +134,18 @@ class BuiltRows:
         return plan.warnings if is_unchanged else self.report.warnings
 
 
-def built_path(base: bytes) -> bytes:
-    """Return the path of the file, next to a target or in its work folder."""
-    return base + PARTIAL + b".h5"
-
-
 def build_rows(
-    dataset: Path, base: bytes, options: BuildOptions, run: RunOptions, report: ProgressCallback
+    dataset: Path, path: bytes, options: BuildOptions, run: RunOptions, report: ProgressCallback
 ) -> BuiltRows:
-    """Build the rows of a dataset, or resume that; start over if the options have changed.
+    """Build the rows of a dataset as a file, or resume that; start over if the options changed.
 
     Raises
     ------
     As `batchify.build`.
     """
-    path = os.fsdecode(built_path(base))
+    name = os.fsdecode(path)
     start = partial(
-        build, dataset, path, options, workers=run.workers, image_timeout_s=run.image_timeout_s,
+        build, dataset, name, options, workers=run.workers, image_timeout_s=run.image_timeout_s,
         on_error=run.on_error, max_skipped=run.max_skipped, overwrite=True, progress=report,
     )  # fmt: skip
     with warnings.catch_warnings():  # the export reports them
@@ -153,12 +154,12 @@ def build_rows(
             made = start()
         except ResumeError:  # an interrupted run had other options
             made = start(restart=True)
-    digests = _sample_digests(made, path)
+    digests = _sample_digests(made, name)
     if digests is None:
         found = find_fingerprint(dataset, options, run, report)
     else:
         found = fingerprint_of(made.plan, digests)
-    return BuiltRows(path, made, found.hexdigest)
+    return BuiltRows(name, made, found.hexdigest)
 
 
 def find_fingerprint(

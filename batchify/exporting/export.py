@@ -12,21 +12,21 @@ from typing import Any, Unpack
 from batchify import choices
 from batchify.building.target import check_outside
 from batchify.choices import check_flag
-from batchify.common import durable
 from batchify.common.keywords import OptionKeywords, shows_options
-from batchify.common.paths import is_url, local_path, shown_url
+from batchify.common.paths import is_url, local_path, shown, shown_url
 from batchify.common.progress import Progress, ProgressCallback, reporting
+from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.discovery import open_tree
+from batchify.datasets.packed_formats import packed_kind
 from batchify.errors import BatchifyWarning, OptionError, issue_warnings
 from batchify.exporting.dataset import (
     build_rows,
-    built_path,
     export_options,
     find_fingerprint,
     is_of_dataset,
 )
-from batchify.exporting.folder import ExportFolder, open_target
+from batchify.exporting.folder import ROWS, ExportFolder, open_target
 from batchify.exporting.formats import make_format
 from batchify.exporting.imagefolder import ImageFolder
 from batchify.exporting.layout import Format, Piece, WrittenFile
@@ -99,8 +99,8 @@ def export(
     shard_size : int or str, optional
         The most bytes of stored images per shard, ``"256MB"`` by default; at least one row.
     overwrite : bool
-        Replace an earlier export with all files in it, when the new one is complete. Other folders
-        are never replaced.
+        Replace an earlier export when the new one is complete. A folder with files that no export
+        made is never replaced.
     on_error, max_skipped
         As for `batchify.build`, for a dataset.
     workers : int, optional
@@ -148,6 +148,8 @@ def export(
         raise OptionError("the name of a target for npz must end with .npz")
     if link != "copy" and is_url(target):
         raise OptionError(f"--link {link} requires a target that is a folder of this machine")
+    if link != "copy" and source is not None:
+        _check_linkable(source, link)
     started = time.monotonic()
     with (
         reporting(progress) as report,
@@ -159,13 +161,25 @@ def export(
         place.check()
         if of_dataset:
             request, made_with = export_options(request, options, keywords)
-            found = _export_dataset(request, made_with, place, run, report)
-        else:
-            is_given = options is not None or bool(keywords) or run.skip
-            found = _export_file(request, place, run, report, has_build_options=is_given)
+        with ExportFolder(place) as folder:
+            if of_dataset:
+                found = _export_dataset(request, made_with, folder, run, report)
+            else:
+                is_given = options is not None or bool(keywords) or run.skip
+                found = _export_file(request, folder, run, report, has_build_options=is_given)
+            folder.discard()
     found = replace(found, path=os.fsdecode(target), seconds=time.monotonic() - started)
     issue_warnings(found.warnings)
     return found
+
+
+def _check_linkable(dataset: Path, link: str) -> None:
+    """Refuse links to images that are no files of this machine, before any work."""
+    if is_url(dataset) or packed_kind(dataset) or not os.path.isdir(local_path(dataset)):
+        raise OptionError(
+            f"--link {link}: {printable(shown(dataset))} is not a folder of image files on this "
+            "machine; remove --link"
+        )
 
 
 def _check_apart(target: Path, place: ExportTarget, dataset: Path) -> None:
@@ -179,31 +193,26 @@ def _check_apart(target: Path, place: ExportTarget, dataset: Path) -> None:
 def _export_dataset(
     request: Request,
     options: BuildOptions,
-    place: ExportTarget,
+    folder: ExportFolder,
     run: RunOptions,
     report: ProgressCallback,
 ) -> ExportReport:
     """Build the rows of a dataset, unless they are exported already, and export them."""
-    path = built_path(place.base)
-    earlier = place.find_export()
+    earlier = folder.target.find_export()
     if earlier is not None and "dataset" in earlier:
         key = find_fingerprint(request.path, options, run, report).hexdigest
         if earlier["dataset"] == request.identity(key):
-            with ExportFolder(place, "") as folder:
-                folder.discard()
-            durable.remove(path)
             return ExportReport("", request.format, dict(earlier["rows"]), up_to_date=True)
-    place.check_free(overwrite=run.overwrite)
-    rows = build_rows(request.path, place.base, options, run, report)
+    folder.target.check_free(overwrite=run.overwrite)
+    rows = build_rows(request.path, folder.claim(ROWS), options, run, report)
     facts = {"dataset": request.identity(rows.fingerprint)}
-    made = _export_file(replace(request, path=rows.path), place, run, report, facts)
-    durable.remove(path)
+    made = _export_file(replace(request, path=rows.path), folder, run, report, facts)
     return replace(made, warnings=(*rows.warnings, *made.warnings), plan=rows.report.plan)
 
 
 def _export_file(
     request: Request,
-    place: ExportTarget,
+    folder: ExportFolder,
     run: RunOptions,
     report: ProgressCallback,
     facts: Mapping[str, Any] | None = None,
@@ -224,29 +233,27 @@ def _export_file(
         made = _Export(request, file, report)
         rows = {split: len(images) for split, images in file.items()}
         identity = request.identity(file_content(file))
-        earlier = place.find_export()
+        earlier = folder.target.find_export()
         is_up_to_date = earlier is not None and earlier.get("export") == identity
         if not is_up_to_date:
-            place.check_free(overwrite=run.overwrite)
-        with ExportFolder(place, "" if is_up_to_date else identity) as folder:
-            if is_up_to_date:
-                folder.discard()
-            elif request.is_file:
+            folder.target.check_free(overwrite=run.overwrite)
+            folder.begin(identity)
+            if request.is_file:
                 made.write_file(folder)
             else:
                 with Workers(run.workers, run.image_timeout_s) as pool:
                     made.write(folder, pool, {"rows": rows, **(facts or {})})
                     made.warnings += pool.warnings
-            return ExportReport(
-                "",
-                request.format,
-                rows,
-                made.files,
-                made.nbytes,
-                made.kept,
-                is_up_to_date,
-                (*made.warnings, *folder.warnings),
-            )
+        return ExportReport(
+            "",
+            request.format,
+            rows,
+            made.files,
+            made.nbytes,
+            made.kept,
+            is_up_to_date,
+            (*made.warnings, *folder.warnings),
+        )
 
 
 class _Export:
@@ -295,11 +302,9 @@ class _Export:
             )
         if self._tree is None:
             return ImageFolder(contents, "" if contents.is_encoded else ENDINGS[self._image_format])
-        source, link = self._tree.source, self._request.link
+        source = self._tree.source
         root = source.root if isinstance(source, FolderSource) else b""
-        if link != "copy" and not root:
-            raise OptionError("--link requires a --source that is a folder of this machine")
-        return ImageFolder(contents, originals=root, link=link)
+        return ImageFolder(contents, originals=root, link=self._request.link)
 
     def write_file(self, folder: ExportFolder) -> None:
         """Write and publish a single file."""

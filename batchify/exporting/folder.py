@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from batchify.building.journal import Journal
-from batchify.building.target import PARTIAL
+from batchify.building.journal import Journal, parse_record
+from batchify.building.target import PARTIAL, Target
+from batchify.building.workfile import JOURNAL, WorkFile
 from batchify.common import durable
 from batchify.common.closing import Closing
 from batchify.common.paths import is_url, local_path
 from batchify.common.text import printable
-from batchify.errors import OutputExistsError, ResumeError
+from batchify.errors import OptionError, OutputExistsError, OutputPathError
 from batchify.exporting.layout import WrittenFile
-from batchify.exporting.target import ExportTarget, LocalTarget, remove_folder
+from batchify.exporting.target import REPLACED, ExportTarget, LocalTarget, remove_folder
+
+ROWS = PARTIAL + b".h5"
+"""Ending of the file with the rows of a dataset, which is removed at the end."""
+
+_HEADER = {"format": "batchify-export", "version": 1}
 
 
 @contextlib.contextmanager
@@ -43,51 +50,100 @@ def open_target(
 class ExportFolder(Closing):
     """The unfinished target, ``TARGET.partial``, and its journal; locked while this is open.
 
-    Parameters
-    ----------
-    identity : str
-        Different for any export that would write other files; empty to start from scratch.
+    The journal says which names next to the target an export has claimed. What has another such
+    name belongs to the user, and is never removed.
 
     Raises
     ------
     OutputExistsError, OutputIOError
-        If something else has its name, or it cannot be made.
+        If something else has the name of the journal, or it cannot be made.
     OutputLockedError
-        If another export is writing it.
+        If another export is writing the target.
     """
 
-    def __init__(self, target: ExportTarget, identity: str) -> None:
+    def __init__(self, target: ExportTarget) -> None:
         self.target = target
-        self.identity = identity
         self.path = target.base + PARTIAL
+        self.identity = ""
+        self._has_begun = False
+        self._claimed: set[bytes] = set()
+        self._written: dict[tuple[str, int], list[WrittenFile]] = {}
         self._journal = Journal(self.path + b".journal")
         self.warnings = self._journal.warnings
-        self._written: dict[tuple[str, int], list[WrittenFile]] = {}
         try:
-            self._resume()
+            self._read_journal()
         except BaseException:
             self._journal.close()
             raise
 
-    def _resume(self) -> None:
-        """Take over what an interrupted run of the same export wrote; else start from scratch."""
-        records: list[dict[str, Any]] = []
-        with contextlib.suppress(ResumeError):  # a damaged journal: from scratch
-            records = self._journal.records()
-        begun = bool(records) and records[0].get("format") == "batchify-export"
-        if os.path.lexists(self.path) and not begun:
-            self._journal.remove()
-            raise OutputExistsError(
-                f"{printable(self.path)}, where the target is made, has something else in it; "
-                "rename that, or name another target"
-            )
-        header = {"format": "batchify-export", "version": 1, "export": self.identity}
-        if not self.identity or records[:1] != [header]:
+    def _read_journal(self) -> None:
+        """Take over what an interrupted export claimed and wrote."""
+        with open(self._journal.path, "rb") as file:
+            first = file.readline()
+        head = parse_record(first)
+        if not _is_torn(first) and (head is None or head.get("format") != _HEADER["format"]):
+            raise self._foreign(self._journal.path)
+        records = self._journal.records(trusted=True)  # finished pieces are compared, too
+        for record in records:
+            if "claims" in record:
+                self._claimed.add(os.fsencode(record["claims"]))
+            elif "export" in record:
+                self.identity = record["export"]
+                self._written.clear()
+            else:
+                files = [WrittenFile(_decoded(name), *rest) for name, *rest in record["files"]]
+                self._written[record["split"], record["piece"]] = files
+
+    def _foreign(self, path: bytes) -> OutputExistsError:
+        return OutputExistsError(
+            f"{printable(path)} is there, and no export of batchify made it; rename or remove it, "
+            "or name another target"
+        )
+
+    def check_name(self, ending: bytes) -> bytes:
+        """Return a path next to the target that this export may use.
+
+        Raises
+        ------
+        OutputExistsError
+            If something is there that no export made.
+        """
+        path = self.target.base + ending
+        if ending not in self._claimed and os.path.lexists(path):
+            raise self._foreign(path)
+        return path
+
+    def claim(self, ending: bytes) -> bytes:
+        """Return a path next to the target for this export, which removes it at the end.
+
+        Raises
+        ------
+        OutputExistsError
+            If something is there that no export made.
+        """
+        path = self.check_name(ending)
+        if ending not in self._claimed:
+            self._journal.append({**_HEADER, "claims": os.fsdecode(ending)})
+            self._claimed.add(ending)
+        return path
+
+    def begin(self, identity: str) -> None:
+        """Take over what an interrupted run of the same export wrote; else start from scratch.
+
+        Parameters
+        ----------
+        identity : str
+            Different for any export that would write other files.
+        """
+        if self.target.replaces:
+            self.check_name(REPLACED)
+        self.claim(PARTIAL)
+        self._has_begun = True
+        if self.identity != identity:
             remove_folder(self.path)
-            self._journal.begin(header)
-        for record in records[1:] if records[:1] == [header] else []:
-            files = [WrittenFile(_decoded(name), *rest) for name, *rest in record["files"]]
-            self._written[record["split"], record["piece"]] = files
+            self._journal.append({"export": identity})
+            self.identity = identity
+            self._written.clear()
         try:
             os.makedirs(self.path, exist_ok=True)
         except OSError as error:
@@ -105,24 +161,61 @@ class ExportFolder(Closing):
 
     def record(self, split: str, number: int, files: list[WrittenFile]) -> None:
         """Record that a piece is finished."""
+        self._written[split, number] = files
         described = [(_encoded(file.name), *file[1:]) for file in files]
         self._journal.append({"split": split, "piece": number, "files": described})
 
     def publish(self, facts: Mapping[str, Any], written: Iterable[WrittenFile] = ()) -> None:
-        """Give the target its name; what it replaces is removed after that."""
-        head = {"format": "batchify-export", "version": 1, "export": self.identity}
+        """Give the target its name; what it replaces is removed by `discard`."""
+        if self.target.replaces:
+            self.claim(REPLACED)
+        head = {**_HEADER, "export": self.identity}
         self.target.publish(self.path, {**head, **facts}, written)
-        self.discard()
 
     def discard(self) -> None:
-        """Remove what is left of the unfinished target, and of the one that was replaced."""
-        remove_folder(self.path)
-        self.target.discard()
+        """Remove what this export claimed: what is left unfinished, and what was replaced."""
+        if ROWS in self._claimed:
+            remove_rows(self.target.base + ROWS)
+        for ending in {PARTIAL, REPLACED} & self._claimed:
+            remove_folder(self.target.base + ending)
         self._journal.remove()
+        self._written.clear()
+        self._claimed.clear()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._has_begun and isinstance(exception[1], OptionError | OutputPathError):
+            self.discard()  # no repetition helps
+        super().__exit__(*exception)
 
     def close(self) -> None:
-        """Release the lock; an unfinished target is kept, to be resumed."""
-        self._journal.close()
+        """Release the lock; an unfinished target is kept if some of it is finished."""
+        try:
+            if self._journal.is_named and not (self._written or self._is_needed(ROWS, REPLACED)):
+                self.discard()
+        finally:
+            self._journal.close()
+
+    def _is_needed(self, *endings: bytes) -> bool:
+        """Return whether a claimed file is there."""
+        paths = [self.target.base + ending for ending in endings if ending in self._claimed]
+        return any(os.path.lexists(path + more) for path in paths for more in (b"", JOURNAL))
+
+
+def remove_rows(path: bytes) -> None:
+    """Remove the file of the rows of a dataset, with what its unfinished build left."""
+    if os.path.lexists(path + JOURNAL):
+        with WorkFile(Target(path, overwrite=True)) as work:
+            work.start_over()
+    durable.remove(path)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Return whether the only line of a journal was not written in full; or it is empty.
+
+    A power loss may leave zeros.
+    """
+    found = re.fullmatch(rb"[0-9a-f]{0,8}( (\{.*)?)?|\0+", line, re.DOTALL)
+    return found is not None and not line.endswith(b"\n")
 
 
 def _encoded(name: str) -> str:

@@ -25,6 +25,10 @@ from batchify.loading.split import Split
 _UNFIT = re.compile(r"[/\0]|^\.|%(?=[0-9A-Fa-f]{2})" + (r'|[\\:*?"<>|]' if os.sep == "\\" else ""))
 _AT_ONCE = 4096
 _EMPTY = ".batchify-empty"
+_MOST_NBYTES = 255
+"""The longest name on nearly all file systems."""
+_OF_ENDING = 16
+"""What is longer is no ending."""
 
 
 def folder_name(name: str) -> str:
@@ -80,9 +84,15 @@ class ImageFolder(Format):
         self._originals = originals
         self._link = link
         self._folders = [folder_name(name) for name in contents.classes]
+        for name, class_folder in zip(contents.classes, self._folders, strict=True):
+            if _nbytes(class_folder) > _MOST_NBYTES:
+                raise OptionError(
+                    f"the name of the class {printable(name)[:40]}… is too long for a folder; use "
+                    "another --format"
+                )
 
     def changed_names(self, split: Split) -> dict[int, str]:
-        """Return other names for rows that would have the name of an earlier row, by row.
+        """Return other names for rows, by row: if an earlier row has the name, or it is too long.
 
         File systems may not distinguish letters by case, nor forms of Unicode, so those are the
         same name here. Only rows whose names are the same without their endings are looked at.
@@ -92,8 +102,12 @@ class ImageFolder(Format):
         Memory: 25 bytes per row.
         """
         keys = np.empty(len(split), np.uint64)
+        too_long = set()
         for row, class_folder, name in self._names(split):
             keys[row] = _key(class_folder, self._stem(name))
+            is_long = _nbytes(name) > _MOST_NBYTES - _OF_ENDING
+            if is_long and _nbytes(self._final_name(name, split, row)) > _MOST_NBYTES:
+                too_long.add(row)
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         same = np.flatnonzero(keys[1:] == keys[:-1])
@@ -102,10 +116,11 @@ class ImageFolder(Format):
         del order
         found: dict[int, str] = {}
         taken: set[int] = set()
-        for row, class_folder, name in self._names(split) if len(same) else ():
-            if not repeats[row]:
+        for row, class_folder, name in self._names(split) if len(same) or too_long else ():
+            if not repeats[row] and row not in too_long:
                 continue
-            if (key := _key(class_folder, name)) not in taken:  # else its file need not be read
+            key = _key(class_folder, name)
+            if row not in too_long and key not in taken:  # else its file need not be read
                 taken.add(key)
                 final = _key(class_folder, self._final_name(name, split, row))
                 if final == key or final not in taken:
@@ -232,9 +247,18 @@ def _key(class_folder: str, name: str) -> int:
 
 
 def _marked(name: str, mark: str) -> str:
-    """Return a name with a mark before its ending."""
+    """Return a name with a mark before its ending, cut so that another ending still fits."""
     stem, dot, ending = name.rpartition(".")
-    return f"{stem}{mark}{dot}{ending}" if stem else name + mark
+    if not stem or len(ending) > _OF_ENDING:
+        stem, dot, ending = name, "", ""
+    room = _MOST_NBYTES - _OF_ENDING - _nbytes(mark + dot + ending)
+    while _nbytes(stem) > room:
+        stem = stem[:-1]
+    return f"{stem}{mark}{dot}{ending}"
+
+
+def _nbytes(name: str) -> int:
+    return len(os.fsencode(name))
 
 
 def _holds(keys: NDArray[np.uint64], key: int) -> bool:

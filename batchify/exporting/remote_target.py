@@ -14,7 +14,17 @@ from batchify.common import durable
 from batchify.common.paths import shown_url
 from batchify.errors import OutputPathError, RemoteError
 from batchify.exporting.layout import WrittenFile
-from batchify.exporting.target import MARKER, NPZ, ExportTarget, exists, files_digest, foreign
+from batchify.exporting.target import (
+    MARKER,
+    NPZ,
+    ExportTarget,
+    check_own,
+    exists,
+    file_names,
+    files_digest,
+    foreign,
+    own,
+)
 from batchify.storage.folder_upload import upload_files
 from batchify.storage.remote_listing import ListedPath, list_files
 from batchify.storage.remote_store import Store
@@ -67,10 +77,13 @@ class RemoteTarget(ExportTarget):
         if self.is_file:
             with target_errors(self._store):
                 if not overwrite and version(self._store) is not None:
-                    raise exists(self._store.shown, is_file=self.is_file)
+                    raise exists(self._store.shown)
         elif MARKER in self._there:
+            with target_errors(self._store):
+                marker = self._store.call("cat_file", self._store.path_of(MARKER))
+            check_own(self._store.shown, marker, self._there.keys() - {UNFINISHED})
             if not overwrite:
-                raise exists(self._store.shown, is_file=self.is_file)
+                raise exists(self._store.shown)
         elif self._there and UNFINISHED not in self._there:
             raise foreign(self._store.shown)
 
@@ -105,7 +118,7 @@ class RemoteTarget(ExportTarget):
                 upload(store, os.path.join(folder, NPZ))
                 return
             sizes = {os.fsencode(file.name): file.nbytes for file in written}
-            rest = sorted(_names(folder))
+            rest = sorted(file_names(folder))
             upload_files(store, folder, rest)
             sizes |= {name: os.path.getsize(os.path.join(folder, name)) for name in rest}
             for name in self._there.keys() - sizes.keys() - {MARKER, UNFINISHED}:
@@ -118,7 +131,7 @@ class RemoteTarget(ExportTarget):
                         f"{store.below(name).shown} does not have the {nbytes:,} bytes that were "
                         "uploaded; run the same command again"
                     )
-            found = {**facts, "files": files_digest(_stamps(there))}
+            found = {**facts, "files": files_digest(_stamps(there)), **own(sizes)}
             store.call("pipe_file", store.path_of(MARKER), json.dumps(found).encode() + b"\n")
             store.call("rm_file", store.path_of(UNFINISHED))
 
@@ -155,13 +168,6 @@ def _stamps(there: Mapping[bytes, ListedPath]) -> Iterator[tuple[bytes, object]]
     for name, each in sorted(there.items()):
         if name not in (MARKER, UNFINISHED):
             yield name, (each.size, each.version)
-
-
-def _names(folder: bytes) -> Iterator[bytes]:
-    """Yield the names of all files in a folder, "/" separated."""
-    for where, _, names in os.walk(folder):
-        above = os.path.relpath(where, folder).replace(os.fsencode(os.sep), b"/")
-        yield from (name if above == b"." else above + b"/" + name for name in names)
 
 
 def send(url: str, folder: bytes, files: Iterable[WrittenFile], step: Callable[[], None]) -> None:

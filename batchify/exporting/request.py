@@ -42,6 +42,8 @@ class Request:
                 raise OptionError("--image-format is not for npz, which stores pixels")
             if self.source is not None:
                 raise OptionError("--image-format and --source exclude each other")
+        if self.link != "copy" and self.format != "imagefolder":
+            raise OptionError(f"--link {self.link} is for --format imagefolder")
         if self.source is not None and self.format != "imagefolder":
             raise OptionError("--source requires --format imagefolder")
         if self.link != "copy" and self.source is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
 import math
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from batchify.common import durable
-from batchify.common.text import printable
+from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
 from batchify.exporting.layout import WrittenFile, write_text
 
@@ -22,6 +24,10 @@ MARKER = b".batchify-export.json"
 
 REPLACED = b".replaced"
 """Ending of the former target, while it is removed."""
+
+
+_OF_SYSTEM = (b".DS_Store", b"Thumbs.db", b"desktop.ini")
+"""Names of files that file managers add to folders that they show; they do not count."""
 
 
 class ExportTarget(ABC):
@@ -65,6 +71,11 @@ class ExportTarget(ABC):
             If something is there, and is no export or `overwrite` is not given.
         """
 
+    @property
+    def replaces(self) -> bool:
+        """Whether a folder is renamed to `REPLACED` when the export is published."""
+        return False
+
     def begin(self, identity: str) -> None:  # noqa: B027 - only URLs have something to do
         """Prepare the target, before the first file is written.
 
@@ -91,9 +102,6 @@ class ExportTarget(ABC):
         facts : Mapping
             What the marker says.
         """
-
-    def discard(self) -> None:  # noqa: B027
-        """Remove what is left of a target that was replaced."""
 
 
 NPZ = b"arrays.npz"
@@ -141,10 +149,15 @@ class LocalTarget(ExportTarget):
         target, name = self.base, printable(self.base)
         if not os.path.lexists(target) or (not self.is_file and not os.listdir(target)):
             return
-        if not self.is_file and not os.path.isfile(os.path.join(target, MARKER)):
-            raise foreign(name)
+        if not self.is_file:
+            try:
+                with open(os.path.join(target, MARKER), "rb") as file:
+                    marker = file.read()
+            except OSError as error:
+                raise foreign(name) from error
+            check_own(name, marker, file_names(target))
         if not overwrite:
-            raise exists(name, is_file=self.is_file)
+            raise exists(name)
 
     def is_intact(self, folder: bytes, file: WrittenFile) -> bool:
         """Return whether every byte of a file is as it was written, by its checksum."""
@@ -163,37 +176,37 @@ class LocalTarget(ExportTarget):
         facts: Mapping[str, Any],
         written: Iterable[WrittenFile],  # noqa: ARG002
     ) -> None:
-        """Rename the folder; what it replaces is removed by `discard`."""
+        """Rename the folder, and what it replaces to another name."""
         target, old = self.base, self.base + REPLACED
+        if self.replaces:
+            self.check_free(overwrite=True)  # files may have been added
+            remove_folder(old)
         try:
             if self.is_file:
                 os.replace(os.path.join(folder, NPZ), target)
             else:
-                found = {**facts, "files": files_digest(_stamps(folder))}
+                found = {**facts, "files": files_digest(_stamps(folder)), **own(file_names(folder))}
                 write_text(folder, os.fsdecode(MARKER), json.dumps(found) + "\n")
                 for each, _, _ in os.walk(folder):
                     durable.sync_folder(os.path.join(each, MARKER))
-                if os.path.lexists(target) and not os.listdir(target):
-                    os.rmdir(target)
-                if os.path.lexists(target):
-                    self.discard()
+                if self.replaces:
                     os.rename(target, old)
+                elif os.path.lexists(target):
+                    os.rmdir(target)
                 os.rename(folder, target)
             durable.sync_folder(target)
         except OSError as error:
             raise durable.io_error("publishing", target, error) from error
 
-    def discard(self) -> None:
-        """Remove what is left of a target that was replaced."""
-        old = self.base + REPLACED
-        if os.path.isfile(os.path.join(old, MARKER)):  # else it is not ours
-            remove_folder(old)
+    @property
+    def replaces(self) -> bool:
+        """Whether there is a folder that is not empty."""
+        return not self.is_file and os.path.isdir(self.base) and bool(os.listdir(self.base))
 
 
-def exists(name: str, *, is_file: bool) -> OutputExistsError:
+def exists(name: str) -> OutputExistsError:
     """Return the error for an earlier export that is not to be replaced."""
-    what = "it" if is_file else "it, with all files in it"
-    return OutputExistsError(f"target {name} exists; pass --overwrite to replace {what}")
+    return OutputExistsError(f"target {name} exists; pass --overwrite to replace it")
 
 
 def foreign(name: str) -> OutputExistsError:
@@ -202,6 +215,39 @@ def foreign(name: str) -> OutputExistsError:
         f"target {name} has files in it that are no export of batchify, so it is not replaced; "
         "name another folder"
     )
+
+
+def own(names: Iterable[bytes]) -> dict[str, str]:
+    """Return what a marker says of the names of all files: 8 bytes of the digest of each."""
+    return {"names": base64.b64encode(b"".join(sorted(map(_short, names)))).decode()}
+
+
+def _short(name: bytes) -> bytes:
+    return hashlib.blake2b(name, digest_size=8).digest()
+
+
+def check_own(target: str, marker: bytes, names: Iterable[bytes]) -> None:
+    """Refuse to replace an earlier export whose folder has files that are no part of it.
+
+    Parameters
+    ----------
+    target : str
+        For the message.
+    names : iterable of bytes
+        Of all files that are there.
+    """
+    known = b""
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged: none is known
+        known = base64.b64decode(json.loads(marker)["names"])
+    mine = {_short(MARKER), *(known[i : i + 8] for i in range(0, len(known), 8))}
+    others = [name for name in names if _short(name) not in mine]
+    if others:
+        shown = ", ".join(map(printable, sorted(others)[:3]))
+        more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+        raise OutputExistsError(
+            f"target {target} has {plural(len(others), 'file')} in it that the earlier export did "
+            f"not make: {shown}{more}; move what you need elsewhere, or name another target"
+        )
 
 
 def files_digest(stamps: Iterable[tuple[bytes, object]]) -> str:
@@ -224,14 +270,19 @@ def _stamps(folder: bytes, written_ns: float = math.inf) -> Iterator[tuple[bytes
         folders.sort()
         for name in sorted(names):
             path = os.path.join(where, name)
-            if where != folder or name != MARKER:
+            if name not in _OF_SYSTEM and (where != folder or name != MARKER):
                 status = os.stat(path)
                 size = status.st_size if status.st_mtime_ns <= written_ns else None
-                yield _slashed(os.path.relpath(path, folder)), size
+                yield os.path.relpath(path, folder).replace(os.fsencode(os.sep), b"/"), size
 
 
-def _slashed(path: bytes) -> bytes:
-    return path.replace(os.fsencode(os.sep), b"/")
+def file_names(folder: bytes) -> Iterator[bytes]:
+    """Yield the names of all files in a folder, "/" separated, without those of file managers."""
+    for where, _, names in os.walk(folder):
+        above = os.path.relpath(where, folder).replace(os.fsencode(os.sep), b"/")
+        for name in names:
+            if name not in _OF_SYSTEM:
+                yield name if above == b"." else above + b"/" + name
 
 
 def remove_folder(folder: bytes) -> None:

@@ -123,13 +123,15 @@ def test_images_are_not_shrunk_unasked(
         assert image.size == (10, 12)
 
 
-def test_how_the_rows_are_built_changes_no_image(photos: Path, tmp_path: Path) -> None:
-    """Options of storage alone, which the command does not have, leave the image files."""
-    batchify.export(
-        photos, tmp_path / "x", format="imagefolder", workers=1, compression="gzip", appearance=True
-    )
-    for path in (tmp_path / "x").rglob("*.jpg"):
-        assert path.read_bytes() == (photos / path.parent.name / path.name).read_bytes()
+def test_options_of_the_file_alone_are_refused(photos: Path, tmp_path: Path) -> None:
+    """An export has no place for what they add to a file; the command does not have them."""
+    options: list[dict[str, Any]] = [{"compression": "gzip"}, {"appearance": True}]
+    for each in options:
+        with pytest.raises(
+            batchify.OptionError, match=f"{next(iter(each))} changes how a file is stored"
+        ):
+            batchify.export(photos, tmp_path / "x", format="mds", workers=1, **each)
+    assert os.listdir(tmp_path) == ["photos"]
 
 
 def test_nothing_is_done_again(photos: Path, tmp_path: Path, run: Run) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.exported import MARKER, SUFFIXES, assert_rows, read_back, read_tars, stored_rows, tree
+from helpers.packing import members, pack
 from helpers.running import Run
 from helpers.s3server import S3Server
 from helpers.tabled import listed, write_table
@@ -180,6 +183,8 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "other" / "file").write_text("mine")
     (tmp_path / "taken.partial").mkdir()
     (tmp_path / "folder.npz").mkdir()
+    pack(tmp_path / "photos.zip", members(tmp_path / "photos"))
+    run("export", "out.h5", "out.npz", "--format", "npz")
     assert run("export", "out.h5", "done", "--format", "mds").returncode == 0
     folder = ("--format", "imagefolder")
     for code, text, arguments in [
@@ -188,7 +193,7 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
         (1, "is not a folder", ("out.h5", "out.h5", *folder, "--overwrite")),
         (1, "is not a regular file", ("out.h5", "folder.npz", "--format", "npz")),
         (2, "must end with .npz", ("out.h5", "out.h5", "--format", "npz", "--overwrite")),
-        (1, "has something else in it", ("out.h5", "taken", *folder)),
+        (1, "taken.partial is there, and no export", ("out.h5", "taken", *folder)),
         (1, "there is no folder", ("out.h5", "none/x", *folder)),
         (1, "there is no file", ("none.h5", "x", *folder)),
         (2, "use --format npz", ("float.h5", "x", *folder)),
@@ -199,6 +204,11 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
         (2, "requires --format imagefolder",
          ("out.h5", "x", "--format", "mds", "--source", "photos")),
         (2, "--link hard requires --source", ("out.h5", "x", *folder, "--link", "hard")),
+        (2, "--link hard is for --format imagefolder",
+         ("photos", "x", "--format", "mds", "--link", "hard")),
+        (2, "photos.zip is not a folder of image files on this machine; remove --link",
+         ("photos.zip", "x", *folder, "--link", "hard")),
+        (2, "out.npz is not a folder", ("out.npz", "x", *folder, "--link", "symbolic")),
         (2, "Missing option '--format'", ("out.h5", "x")),
     ]:  # fmt: skip
         done = run("export", *arguments, "--workers", "1")
@@ -265,19 +275,80 @@ def test_a_changed_export_is_out_of_date(photos: Path, tmp_path: Path) -> None:
     shard = target / "train-00000.tar"
     data = shard.read_bytes()
     later = (target / MARKER).stat().st_mtime_ns + 10_000_000
-    for change in ("changed", "removed", "added"):
+    for change in ("changed", "removed"):
         if change == "changed":
             shard.write_bytes(data[:-1] + b"x")
             os.utime(shard, ns=(later, later))
-        elif change == "removed":
-            shard.unlink()
         else:
-            (target / "notes.txt").write_text("mine")
+            shard.unlink()
         with pytest.raises(batchify.OutputExistsError, match="pass --overwrite"):
             batchify.export(out, target, **options)
         batchify.export(out, target, overwrite=True, **options)
         assert shard.read_bytes() == data
         assert batchify.export(out, target, **options).up_to_date
+    (target / ".DS_Store").write_bytes(b"a file manager looked at it")
+    assert batchify.export(out, target, **options).up_to_date
+    for i in range(4):
+        save(target / "more" / f"{i}.txt", b"mine")
+    for overwrite in (False, True):
+        text = "tars has 4 files in it that .* did not make: more/0.txt, .*/2.txt and 1 more; move"
+        with pytest.raises(batchify.OutputExistsError, match=text):
+            batchify.export(out, target, overwrite=overwrite, **options)
+    assert len(list((target / "more").iterdir())) == 4
+    shutil.rmtree(target / "more")
+    assert batchify.export(out, target, **options).up_to_date
+
+
+def leftovers(tmp_path: Path, name: str, options: dict[str, Any]) -> Callable[[], bool]:
+    """Give a file of the user a name that exports use; return whether it is as it was."""
+    path = tmp_path / name
+    if name == "x.replaced":  # even if it is an export
+        batchify.export(tmp_path / "out.h5", path, **options)
+        batchify.export(tmp_path / "out.h5", tmp_path / "x", format="mds", workers=1)
+    elif name == "x.partial":
+        path.mkdir()
+        (path / "file").write_bytes(b"mine")
+    else:
+        path.write_bytes(b"mine\n")
+    was = _content(path)
+    return lambda: bool(_content(path) == was)
+
+
+def _content(path: Path) -> Any:
+    return tree(path) if path.is_dir() else path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["x.partial", "x.partial.journal", "x.partial.h5", "x.replaced"])
+def test_files_of_a_user_are_never_removed(photos: Path, tmp_path: Path, name: str) -> None:
+    """Whatever they are called: only what the journal of an export claims is one's own."""
+    batchify.build(photos, tmp_path / "out.h5", target_size=(12, 10))
+    options: dict[str, Any] = {"format": "webdataset", "workers": 1}
+    is_kept = leftovers(tmp_path, name, options)
+    paths = [photos] if name == "x.partial.h5" else [photos, tmp_path / "out.h5"]
+    for path in paths:
+        with pytest.raises(batchify.OutputExistsError, match=f"{name} is there, and no export"):
+            batchify.export(path, tmp_path / "x", overwrite=True, **options)
+        assert is_kept()
+    batchify.export(photos, tmp_path / "y", **options)
+    (tmp_path / "y.partial.h5").write_bytes(b"mine")
+    (tmp_path / "y.replaced").write_bytes(b"mine")
+    assert batchify.export(photos, tmp_path / "y", **options).up_to_date
+    assert {each.name for each in tmp_path.glob("y*")} == {"y", "y.partial.h5", "y.replaced"}
+
+
+def test_the_journal_of_a_build_is_none_of_an_export(photos: Path, tmp_path: Path) -> None:
+    """An unfinished build of this name is not discarded."""
+
+    def stop(state: batchify.Progress) -> None:
+        if state.stage == "seal":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batchify.build(photos, tmp_path / "x", target_size=(12, 10), progress=stop)
+    batchify.build(photos, tmp_path / "out.h5", target_size=(12, 10))
+    with pytest.raises(batchify.OutputExistsError, match=r"x\.partial\.journal is there"):
+        batchify.export(tmp_path / "out.h5", tmp_path / "x", format="mds", workers=1)
+    assert batchify.build(photos, tmp_path / "x", target_size=(12, 10)).kept == 15
 
 
 def test_an_export_is_the_same_from_any_folder(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def test_originals_are_copied_or_linked(photos: Path, tmp_path: Path) -> None:
             assert path.read_bytes() == original.read_bytes()
             assert path.is_symlink() == (link == "symbolic")
             assert path.samefile(original) == (link != "copy")
-    with pytest.raises(batchify.OptionError, match="folder of this machine"):
+    with pytest.raises(batchify.OptionError, match=r"photos\.zip is not a folder of image files"):
         batchify.export(out, tmp_path / "x", format="imagefolder", source=archive, link="hard")
     inside = photos / "x"
     with pytest.raises(batchify.OutputPathError, match="is inside the dataset folder"):
@@ -98,6 +100,63 @@ def test_names_that_collide_or_do_not_fit(tmp_path: Path) -> None:
     }
     images = [np.asarray(Image.open(path)).tobytes() for path in found.values()]
     assert sorted(images) == sorted(image.tobytes() for image, *_ in stored)  # type: ignore[union-attr]
+
+
+def test_names_that_are_too_long_are_cut(tmp_path: Path) -> None:
+    """With the number of the row, so that they stay different; a long class is refused early."""
+    names = [f"{'é' * 125}{i}.dat" for i in range(3)] + ["é" * 124 + "1.png"]
+    rows = []
+    for i, name in enumerate(names):
+        save(tmp_path / "data" / name, encoded(photo(10, 12, i), "PNG"))
+        rows.append({"path": name, "label": "cat"})
+    options: dict[str, Any] = {
+        "manifest": write_table(tmp_path / "t.csv", rows), "target_size": (12, 10),
+        "validation_split": 0.0, "shuffle": False, "extensions": ["dat"],
+    }  # fmt: skip
+    out, target = tmp_path / "out.h5", tmp_path / "x"
+    batchify.build(tmp_path / "data", out, **options)
+    batchify.export(out, target, format="imagefolder", workers=1)
+    found = sorted(path.name for path in (target / "train" / "cat").iterdir())
+    assert found == sorted([names[3], *(f"{'é' * 115}-row{i}.dat.png" for i in range(3))])
+    assert max(len(name.encode()) for name in found) <= 255
+    options["manifest"] = write_table(
+        tmp_path / "t.csv", [{**row, "label": "a/" * 90} for row in rows]
+    )
+    batchify.build(tmp_path / "data", out, overwrite=True, **options)
+    with pytest.raises(
+        batchify.OptionError, match=r"name of the class (a/)+… is too long for a folde"
+    ):
+        batchify.export(out, tmp_path / "y", format="imagefolder", workers=1)
+    assert not list(tmp_path.glob("y*"))
+
+
+def test_an_error_that_no_repetition_mends_leaves_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier export that was interrupted is kept if this one has not begun."""
+
+    def stop(state: batchify.Progress) -> None:
+        if state.done == 12:
+            raise KeyboardInterrupt
+
+    batchify.build(photos, tmp_path / "out.h5", target_size=(12, 10))
+    options: dict[str, Any] = {"format": "imagefolder", "source": photos, "workers": 1}
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        batchify.export(tmp_path / "out.h5", tmp_path / "x", progress=stop, **options)
+    with pytest.raises(batchify.OptionError, match="exclude each other"):
+        batchify.export(tmp_path / "out.h5", tmp_path / "x", image_format="png", **options)
+    assert (tmp_path / "x.partial").exists()
+    monkeypatch.setattr("os.link", _fail)
+    for path in (tmp_path / "out.h5", photos):
+        options["source"] = None if path == photos else photos
+        with pytest.raises(batchify.OutputPathError, match="use --link copy"):
+            batchify.export(path, tmp_path / "x", link="hard", **options)
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def _fail(*_: object) -> None:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
 
 def test_no_image_is_hidden(tmp_path: Path) -> None:
