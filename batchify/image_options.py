@@ -6,14 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from batchify import choices
-from batchify.choices import (
-    DERIVED,
-    LATER,
-    check_at_least,
-    check_choice,
-    check_flag,
-    parse_rescale,
-)
+from batchify.choices import DERIVED, LATER, check_at_least, check_choice, check_flag, parse_rescale
 from batchify.errors import OptionError
 
 MIB = 1 << 20

@@ -11,13 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from batchify import choices
-from batchify.choices import (
-    Limit,
-    check_at_least,
-    check_choice,
-    check_flag,
-    check_workers,
-)
+from batchify.choices import Limit, check_at_least, check_choice, check_flag, check_workers
 from batchify.dataset_options import DiscoverOptions, ManifestOptions, SplitOptions
 from batchify.errors import OptionError
 from batchify.image_options import IMAGE_TIMEOUT_S, RECORDED_MAX_PIXELS, DecodeOptions, StoreOptions

@@ -70,9 +70,7 @@ _OF_BUILD = tuple(
     help="For imagefolder with original files: copy, hard or symbolic (links).",
 )
 @option(
-    "--shard-size",
-    metavar="SIZE",
-    help="Most bytes of stored images per shard.  [default: 256MB]",
+    "--shard-size", metavar="SIZE", help="Most bytes of stored images per shard.  [default: 256MB]"
 )
 @option(
     "--overwrite",

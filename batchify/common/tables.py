@@ -29,11 +29,7 @@ _BAR_WIDTH = 20
 
 
 def class_table(
-    what: str,
-    names: Sequence[bytes],
-    counts: Mapping[str, Sequence[int]],
-    *,
-    show_all: bool,
+    what: str, names: Sequence[bytes], counts: Mapping[str, Sequence[int]], *, show_all: bool
 ) -> str:
     """Return a table with the counts and a bar of each class, or label column.
 

@@ -18,13 +18,7 @@ from batchify.loading.arrays import RowArray
 from batchify.loading.batch_server import BatchServer
 from batchify.loading.epoch_order import shuffled_rows
 from batchify.loading.indexing import Rows
-from batchify.loading.prefetching import (
-    REUSED_NBYTES,
-    Batch,
-    BatchMemory,
-    Buffer,
-    Prefetcher,
-)
+from batchify.loading.prefetching import REUSED_NBYTES, Batch, BatchMemory, Buffer, Prefetcher
 from batchify.loading.progress import (
     Position,
     Progress,

@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 
 from batchify.choices import check_flag
 from batchify.common.text import printable
-from batchify.errors import (
-    FileFormatError,
-    OptionError,
-)
+from batchify.errors import FileFormatError, OptionError
 from batchify.format.images import StoredPixels
 from batchify.format.reader import Reader
 from batchify.format.structure import filters

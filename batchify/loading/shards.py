@@ -13,13 +13,7 @@ from typing import Literal
 from batchify.common import durable
 from batchify.common.paths import DownloadedPath, base_name, is_url, local_path, shown
 from batchify.errors import FileMissingError
-from batchify.format.shard_index import (
-    INDEX_NAME,
-    ShardIndex,
-    ShardPath,
-    read_index,
-    shard_paths,
-)
+from batchify.format.shard_index import INDEX_NAME, ShardIndex, ShardPath, read_index, shard_paths
 
 Path = str | os.PathLike[str]
 

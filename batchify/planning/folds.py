@@ -87,10 +87,7 @@ def stratified_folds(
 
 
 def grouped_folds(
-    labels: NDArray[np.int32],
-    groups: NDArray[np.int32],
-    folds: int,
-    random: np.random.RandomState,
+    labels: NDArray[np.int32], groups: NDArray[np.int32], folds: int, random: np.random.RandomState
 ) -> Folds:
     """Divide each class as evenly as whole groups allow.
 

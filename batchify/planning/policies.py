@@ -273,8 +273,7 @@ def split_by_hash(
 
 
 POLICIES: Mapping[
-    str,
-    Callable[[Samples, SplitOptions, Digests | None, Digests | None], dict[str, Indices]],
+    str, Callable[[Samples, SplitOptions, Digests | None, Digests | None], dict[str, Indices]]
 ] = {
     "keras": split_as_keras,
     "keras-utils": split_as_keras_utils,

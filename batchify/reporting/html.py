@@ -132,10 +132,7 @@ def table(
         ]
         body.append(tag("tr", *cells))
     whole = tag(
-        "table",
-        tag("thead", tag("tr", *heads)),
-        tag("tbody", join(body, "\n")),
-        class_=class_,
+        "table", tag("thead", tag("tr", *heads)), tag("tbody", join(body, "\n")), class_=class_
     )
     return scrolling(label, whole)
 

@@ -14,16 +14,7 @@ from batchify.common.text import plural, printable, size_text
 from batchify.format.reader import Reader
 from batchify.reporting import report_images, report_sections
 from batchify.reporting.contents import Summary
-from batchify.reporting.html import (
-    NAME_LENGTH,
-    Html,
-    join,
-    named,
-    paragraph,
-    shorten,
-    tag,
-    void,
-)
+from batchify.reporting.html import NAME_LENGTH, Html, join, named, paragraph, shorten, tag, void
 from batchify.reporting.report_data import Dossier, gather, section_of, verdict_class
 from batchify.reporting.sampling import check_seed
 from batchify.reporting.summary import summary_of

@@ -33,13 +33,7 @@ from batchify.planning.duplicates import check_apart, stored_digests
 from batchify.planning.planner import plan_with_workers
 from batchify.sharding.executors import build_elsewhere, connect_workers
 from batchify.sharding.folder import ShardFolder, shard_folder
-from batchify.sharding.shards import (
-    Outcomes,
-    Shard,
-    ShardsReport,
-    Steps,
-    cut_plan,
-)
+from batchify.sharding.shards import Outcomes, Shard, ShardsReport, Steps, cut_plan
 from batchify.sharding.task import TaskMaker, build_shard, compare_shard
 from batchify.storage.transfer import local_copy
 from batchify.workers.engine import Workers

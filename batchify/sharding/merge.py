@@ -29,18 +29,8 @@ from batchify.format.config import image_shape, recorded_options
 from batchify.format.reader import open_shards
 from batchify.format.rows import RowWriter, put_images
 from batchify.format.schema import FileLayout, SplitShape
-from batchify.format.shard_index import (
-    INDEX_NAME,
-    ShardIndex,
-    ShardPath,
-    is_shard_name,
-)
-from batchify.format.structure import (
-    chunk_writer,
-    compress_chunk,
-    create_file,
-    read_row_offsets,
-)
+from batchify.format.shard_index import INDEX_NAME, ShardIndex, ShardPath, is_shard_name
+from batchify.format.structure import chunk_writer, compress_chunk, create_file, read_row_offsets
 from batchify.loading.shards import open_folder
 from batchify.options import RunOptions
 from batchify.sharding.stored_rows import RecordCopier, StoredPieces

@@ -194,10 +194,7 @@ class ShardsReport(MadeImages):
             lines = [f"{where}: up to date: {rows_text(rows)} images"]
         else:
             plan = replace(self.plan, skipped=(*self.plan.skipped, *self.skipped))
-            lines = [
-                f"{where}: {self._made_text(rows, self.nbytes)}",
-                *plan.left_out_lines(),
-            ]
+            lines = [f"{where}: {self._made_text(rows, self.nbytes)}", *plan.left_out_lines()]
             if self.shards_kept:
                 kept = plural(self.shards_kept, "shard")
                 lines.append(f"  kept: {kept}, intact and up to date")

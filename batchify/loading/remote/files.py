@@ -184,12 +184,7 @@ def fetch_facts(file: RemoteFile, path: bytes, digest: str = "") -> None:
         fetch_copy(file, path)
 
 
-FETCHES = {
-    "facts": fetch_facts,
-    "whole": fetch_whole,
-    "copy": fetch_copy,
-    "records": fetch_records,
-}
+FETCHES = {"facts": fetch_facts, "whole": fetch_whole, "copy": fetch_copy, "records": fetch_records}
 
 
 def _fetch_head(file: RemoteFile, path: bytes) -> None:

@@ -49,10 +49,7 @@ class _Listed:
 
 
 def open_remote(
-    urls: Sequence[str],
-    overrides: DecodeOverrides,
-    cache: CacheOptions | None,
-    open_file: OpenFile,
+    urls: Sequence[str], overrides: DecodeOverrides, cache: CacheOptions | None, open_file: OpenFile
 ) -> DatasetFile:
     """Open the files of URLs; see `batchify.open`.
 

@@ -72,12 +72,7 @@ class CachedFiles(Provider):
 
     is_local = True
 
-    def __init__(
-        self,
-        shards: Sequence[Shard],
-        cache: Cache,
-        open_file: OpenShard,
-    ) -> None:
+    def __init__(self, shards: Sequence[Shard], cache: Cache, open_file: OpenShard) -> None:
         self._shards = list(shards)
         self._cache = cache
         self.is_limited = cache.limit is not None
