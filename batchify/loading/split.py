@@ -77,17 +77,9 @@ class Split(SplitViews):
         ...     model.train_on_batch(X, y)
         """
         options = BatchOptions(
-            batch_size,
-            shuffle,
-            seed,
-            drop_last,
-            scaled,
-            reuse,
-            prefetch,
-            with_rows,
-            rank,
+            batch_size, shuffle, seed, drop_last, scaled, reuse, prefetch, with_rows, rank,
             world_size,
-        )
+        )  # fmt: skip
         return Batches(self, options)
 
     def to_torch(
@@ -161,23 +153,13 @@ class Split(SplitViews):
         check_flag("original", original)
         make_dataset = _adapter("torch").make_dataset
         options = BatchOptions(
-            1 if batch_size is None else batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            drop_last=drop_last,
-            scaled=scaled and transform is None,
-            prefetch=prefetch,
-            with_rows=with_rows,
-        )
+            1 if batch_size is None else batch_size, shuffle, seed, drop_last,
+            scaled and transform is None, prefetch=prefetch, with_rows=with_rows,
+        )  # fmt: skip
         return make_dataset(
-            self,
-            options,
-            transform,
-            pin_memory,
-            (rank, world_size),
-            rows=batch_size is None,
-            original=original,
-        )
+            self, options, transform, pin_memory, (rank, world_size),
+            rows=batch_size is None, original=original,
+        )  # fmt: skip
 
     def to_keras(
         self,
@@ -222,15 +204,9 @@ class Split(SplitViews):
         """
         make_dataset = _adapter("keras").make_dataset
         options = BatchOptions(
-            batch_size,
-            shuffle,
-            seed,
-            drop_last,
-            scaled,
-            with_rows=with_rows,
-            rank=rank,
+            batch_size, shuffle, seed, drop_last, scaled, with_rows=with_rows, rank=rank,
             world_size=world_size,
-        )
+        )  # fmt: skip
         return make_dataset(self, options, workers, use_multiprocessing, max_queue_size)
 
     def to_tf(
@@ -266,16 +242,9 @@ class Split(SplitViews):
             If TensorFlow cannot be imported.
         """
         options = BatchOptions(
-            batch_size,
-            shuffle,
-            seed,
-            drop_last,
-            scaled,
-            prefetch=prefetch,
-            with_rows=with_rows,
-            rank=rank,
-            world_size=world_size,
-        )
+            batch_size, shuffle, seed, drop_last, scaled, prefetch=prefetch, with_rows=with_rows,
+            rank=rank, world_size=world_size,
+        )  # fmt: skip
         return _adapter("tensorflow").make_dataset(self, options)
 
     def to_hf(self) -> Any:
