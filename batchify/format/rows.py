@@ -69,18 +69,6 @@ def row_ends(
     return ends
 
 
-def read_rows(fd: int, where: RowOffsets, start: int, stop: int) -> bytes:
-    """Return the bytes of some rows of a column, concatenated.
-
-    Raises
-    ------
-    OSError
-        If the file is too short, or cannot be read.
-    """
-    runs = [durable.pread_all(fd, nbytes, offset) for offset, nbytes in where.ranges(start, stop)]
-    return runs[0] if len(runs) == 1 else b"".join(runs)
-
-
 class RowReader(Closing):
     """Reader of rows by offset, without HDF5; usable from several threads at once.
 
@@ -117,12 +105,13 @@ class RowReader(Closing):
             raise FileAccessError(f"{printable(path)} was replaced meanwhile; run it again")
 
     def get(self, split: str, column: str, start: int, stop: int) -> bytes:
-        """Return the bytes of some rows of a column."""
-        where = self.row_offsets[f"{split}/{column}"]
+        """Return the bytes of some rows of a column, concatenated."""
+        ranges = self.row_offsets[f"{split}/{column}"].ranges(start, stop)
         try:
-            return read_rows(self._fd, where, start, stop)
+            runs = [durable.pread_all(self._fd, nbytes, offset) for offset, nbytes in ranges]
         except OSError as error:
             raise durable.io_error("reading", self._path, error) from error
+        return runs[0] if len(runs) == 1 else b"".join(runs)
 
     def close(self) -> None:
         """Close the file."""

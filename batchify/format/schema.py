@@ -226,28 +226,6 @@ def digest_column() -> Column:
     return Column(DIGEST, (DIGEST_NBYTES,), "|u1", 1, "seal")
 
 
-def metadata_nbytes(columns: tuple[Column, ...], attribute_nbytes: int) -> int:
-    """Return the size of the block at the start of the file that holds all its metadata."""
-    needed = (
-        _METADATA_BASE_NBYTES
-        + 2 * attribute_nbytes
-        + _METADATA_CHUNK_NBYTES * sum(column.chunks for column in columns)
-    )
-    return -(-needed // 4096) * 4096
-
-
-def classes_nbytes(classes: int, name_nbytes: int) -> int:
-    """Return the bytes of the ``classes`` attribute outside the metadata block.
-
-    Parameters
-    ----------
-    name_nbytes : int
-        Bytes of the longest name.
-    """
-    message = classes * name_nbytes + _CLASSES_HEADER_NBYTES
-    return message if message >= _COMPACT_ATTRIBUTE_NBYTES else 0
-
-
 @dataclass(frozen=True, eq=False)
 class SplitShape:
     """The datasets of one split."""
@@ -306,12 +284,17 @@ class FileLayout:
     @property
     def metadata_nbytes(self) -> int:
         """Bytes of the block at the start of the file that holds all HDF5 metadata."""
-        classes = self.classes
-        attributes = len(classes) * max(map(len, classes)) + len(canonical_json(self.config)) * 4
+        attributes = self._names_nbytes + len(canonical_json(self.config)) * 4
         if self.ignored:
             attributes += len(canonical_json(self.ignored)) * 4
-        columns = (*self._columns, digest_column())
-        return metadata_nbytes(columns, attributes)
+        chunks = sum(column.chunks for column in (*self._columns, digest_column()))
+        needed = _METADATA_BASE_NBYTES + 2 * attributes + _METADATA_CHUNK_NBYTES * chunks
+        return -(-needed // 4096) * 4096
+
+    @property
+    def _names_nbytes(self) -> int:
+        """Bytes of the names of the classes, each as long as the longest."""
+        return len(self.classes) * max(map(len, self.classes))
 
     @property
     def _columns(self) -> Iterator[Column]:
@@ -325,11 +308,9 @@ class FileLayout:
         """Exact size of the uncompressed file; less if images are dropped later."""
         data = sum(column.nbytes for column in self._columns)
         data += sum(self.skipped_itemsizes) * len(self.skipped) + DIGEST_NBYTES
-        return (
-            self.metadata_nbytes
-            + data
-            + classes_nbytes(len(self.classes), max(map(len, self.classes)))
-        )
+        classes = self._names_nbytes + _CLASSES_HEADER_NBYTES
+        outside = classes if classes >= _COMPACT_ATTRIBUTE_NBYTES else 0
+        return self.metadata_nbytes + data + outside
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""Turn an index into row numbers, cut them into batches, find them in joined files."""
+"""Turn an index into row numbers, and find rows in joined files."""
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -69,11 +68,6 @@ def is_all(selected: Selected, count: int) -> bool:
 def rows_of(selected: Selected, rows: Rows) -> Rows:
     """Return the numbers, among all rows, of some of the selected rows."""
     return rows + selected.start if isinstance(selected, range) else selected[rows]
-
-
-def count_batches(rows: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Return how many batches an epoch has; without `drop_last`, the last one may be partial."""
-    return math.floor(rows / batch_size) if drop_last else math.ceil(rows / batch_size)
 
 
 class Chain:

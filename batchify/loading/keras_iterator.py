@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.errors import OptionError
-from batchify.loading.indexing import count_batches
 from batchify.loading.progress import VERSION, check_same, check_state
 from batchify.planning.policies import Indices, keras_random
 
@@ -85,7 +84,7 @@ class KerasIterator(ABC):
         """Return the batch of some samples."""
 
     def __len__(self) -> int:
-        return count_batches(self.samples, self.batch_size)
+        return -(-self.samples // self.batch_size)
 
     @property
     def num_batches(self) -> int:

@@ -97,26 +97,18 @@ def split_names(options: SplitOptions) -> tuple[str, ...]:
     return tuple(name for name in choices.SPLITS if name == "train" or options.share(name))
 
 
-def keras_order(count: int, *, shuffle: bool, seed: int, batches_seen: int = 0) -> Indices:
-    """Return the order of a split's rows in one epoch, as the iterator of Keras draws it.
-
-    Parameters
-    ----------
-    count : int
-        Rows of the split.
-    shuffle : bool
-        False keeps the order of the rows.
-    batches_seen : int
-        Batches since the loader was made; Keras adds them to the seed, so that the seed of epoch e
-        is ``seed + e * ceil(count / batch_size)``.
-    """
+def keras_order(count: int, *, shuffle: bool, seed: int) -> Indices:
+    """Return the order of a split's rows in the first epoch, as the iterator of Keras draws it."""
     if not shuffle:
         return np.arange(count, dtype=np.int32)
-    return keras_random(seed, batches_seen).permutation(count).astype(np.int32)
+    return keras_random(seed, 0).permutation(count).astype(np.int32)
 
 
 def keras_random(seed: int, batches_seen: int) -> np.random.RandomState:
-    """Return the random stream that the iterator of Keras seeds before each batch."""
+    """Return the random stream that the iterator of Keras seeds before each batch.
+
+    The seed of epoch e is therefore ``seed + e * ceil(count / batch_size)``.
+    """
     return np.random.RandomState((seed + batches_seen) % 2**32)
 
 
