@@ -202,7 +202,7 @@ class _RemoteDataset:
             like = get(sample)
             return [
                 SmallColumn(
-                    self.files, number, f"{name}/{column}", partial(_of, name, get),
+                    self.files, number, f"{name}/{column}", lambda file: get(file[name]),
                     (count, *like.shape[1:]), like.dtype, origin,
                 )
                 for number, count in zip(numbers, rows, strict=True)
@@ -216,14 +216,12 @@ class _RemoteDataset:
             ]
             return RemoteImages(parts, origin, column, self.files, numbers)
 
-        labels: Any = sample.labels
-        if labels is not None and len(labels.shape) > 2:
-            labels = large("labels")
-        elif labels is not None:
-            labels = RemoteColumn(small("labels", _labels), origin, "labels", self.files)
-        weights: Any = sample.weights
-        if weights is not None:
-            weights = RemoteColumn(small("weights", _weights), origin, "weights", self.files)
+        def numeric(column: str) -> Any:
+            like = getattr(sample, column)
+            if like is None or len(like.shape) > 2:
+                return None if like is None else large(column)
+            parts = small(column, lambda split: np.asarray(getattr(split, column)))
+            return RemoteColumn(parts, origin, column, self.files)
 
         def statistics() -> Statistics | None:
             found = [self.files.head(number)[name]._statistics for number in numbers]
@@ -233,17 +231,18 @@ class _RemoteDataset:
         return Split(
             name,
             large("images"),
-            labels,
-            Paths(small("paths", _paths)),  # type: ignore[arg-type]  # they are like arrays
+            numeric("labels"),
+            # Small columns are like arrays.
+            Paths(small("paths", lambda split: split.paths.stored[0])),  # type: ignore[arg-type]
             sample.classes,
             sample.scale_factor,
             origin,
-            weights=weights,
+            weights=numeric("weights"),
             class_mode=sample.class_mode,
             columns=KeptColumns(
                 {each: small(each, partial(_kept, each)) for each in sample.columns}  # type: ignore[misc]
             ),
-            sizes=small("size", _size),  # type: ignore[arg-type]
+            sizes=small("size", lambda split: split._sizes[0]),  # type: ignore[arg-type]
             statistics=statistics,
         )
 
@@ -265,26 +264,6 @@ def _reopened(origin: Origin, cache: CacheOptions | None, open_file: OpenFile) -
     if origin.split not in file or file[origin.split].origin != origin:
         raise FileFormatError(f"{origin.shown} was rebuilt after it was opened; open it again")
     return file[origin.split]
-
-
-def _of(name: str, get: Callable[[Split], NDArray[Any]], file: DatasetFile) -> NDArray[Any]:
-    return get(file[name])
-
-
-def _labels(split: Split) -> NDArray[Any]:
-    return np.asarray(split.labels)
-
-
-def _weights(split: Split) -> NDArray[Any]:
-    return np.asarray(split.weights)
-
-
-def _paths(split: Split) -> NDArray[Any]:
-    return split.paths.stored[0]
-
-
-def _size(split: Split) -> NDArray[Any]:
-    return split._sizes[0]
 
 
 def _kept(name: str, split: Split) -> NDArray[Any]:
