@@ -124,7 +124,7 @@ class Batches:
             split, self.dtype, self.labels_dtype, options.batch_size, options.with_rows
         )
         threads = min(options.prefetch, max(1, len(self)))
-        self._prefetcher = Prefetcher(self._reader, threads)
+        self._prefetcher = Prefetcher(self._reader.read, threads)
         self._memory: Buffer = self._reader.array
         self._size = largest_share(len(split), options.batch_size, options.world_size)
         if self._size * math.prod(split.images.shape[1:]) * self.dtype.itemsize >= REUSED_NBYTES:

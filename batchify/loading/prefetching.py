@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +45,8 @@ REUSED_NBYTES = 128 << 10
 and the kernel takes longer to zero the pages than it takes to read a batch into them."""
 
 
-class Reader(Protocol):
-    """A reader of batches; several threads use it at once."""
-
-    def read(self, rows: Rows, out: NDArray[Any]) -> Batch:
-        """Read the images of some rows into `out`, and return their batch."""
-        ...
+Read = Callable[[Rows, NDArray[Any]], Batch]
+"""Reads the images of some rows into memory, and returns their batch; used by several threads."""
 
 
 _reading: weakref.WeakSet[ReadingThread] = weakref.WeakSet()
@@ -68,13 +64,13 @@ def _end_reading() -> None:
 class ReadingThread(threading.Thread):
     """A thread that reads batches in the order they are asked for, until it gets None."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, read: Read) -> None:
         super().__init__(name="batchify", daemon=True)
         self._pid = os.getpid()
         self.tasks: SimpleQueue[tuple[Rows, NDArray[Any]] | None] = SimpleQueue()
         self.took_s = 0.0
         """How long it took to read the batch that `result` returned."""
-        self._reader = reader
+        self._read = read
         self._results: SimpleQueue[tuple[Batch | Exception, float]] = SimpleQueue()
         self.start()
         _reading.add(self)
@@ -85,7 +81,7 @@ class ReadingThread(threading.Thread):
         while (task := self.tasks.get()) is not None:
             started = time.perf_counter()
             try:
-                found = self._reader.read(*task)
+                found = self._read(*task)
             except Exception as error:  # noqa: BLE001 - raised again by result()
                 found = error
             self._results.put((found, time.perf_counter() - started))
@@ -177,8 +173,8 @@ class Prefetcher:
         How many threads.
     """
 
-    def __init__(self, reader: Reader, count: int) -> None:
-        self._reader = reader
+    def __init__(self, read: Read, count: int) -> None:
+        self._read = read
         self._count = count
         self._pace = _Pace()
         self._idle: list[ReadingThread] = []
@@ -208,11 +204,11 @@ class Prefetcher:
                     asked = time.perf_counter()
                 if self._pace.unwatched:
                     self._pace.unwatched -= 1
-                    yield self._reader.read(rows, buffer(len(rows)))
+                    yield self._read(rows, buffer(len(rows)))
                     asked = time.perf_counter()
                     continue
                 started = time.perf_counter()
-                batch = self._reader.read(rows, buffer(len(rows)))
+                batch = self._read(rows, buffer(len(rows)))
                 read = time.perf_counter()
                 self._pace.note(read - asked, read - started)
                 yield batch
@@ -238,7 +234,7 @@ class Prefetcher:
             try:
                 thread = self._idle.pop()
             except IndexError:
-                thread = ReadingThread(self._reader)
+                thread = ReadingThread(self._read)
             if thread.is_here:
                 taken.append(thread)
         return taken
