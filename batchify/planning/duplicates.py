@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.common.keys import first_bytes
 from batchify.common.text import plural, printable
 from batchify.errors import ResumeError
 from batchify.planning.groups import long_runs
@@ -140,7 +141,7 @@ def find_repeats(digests: Digests) -> Repeated:
     splits = list(digests)
     all_rows = _AllRows(digests)
     # Sorted by their first 8 bytes; whole hashes are compared among those that have them in common.
-    keys = np.concatenate([_words(each, 1)[:, 0] for each in digests.values()])
+    keys = np.concatenate(list(map(first_bytes, digests.values())))
     order = np.argsort(keys, kind="stable")  # rows of the same image stay in their order
     keys = keys[order]
     repeated = np.zeros(len(keys), np.bool_)
@@ -217,7 +218,7 @@ class _AllRows:
         words = np.empty((len(numbers), self._digests[0].shape[1] // 8), np.uint64)
         for i, digests in enumerate(self._digests):
             mine = split_numbers == i
-            words[mine] = _words(digests[rows[mine]])
+            words[mine] = np.ascontiguousarray(digests[rows[mine]]).view(np.uint64)
         return words
 
     def changes(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -227,12 +228,6 @@ class _AllRows:
             words = self.words(numbers[start - 1 : start + _ROWS_AT_ONCE])
             found[start : start + _ROWS_AT_ONCE] = (words[1:] != words[:-1]).any(axis=1)
         return np.flatnonzero(found)
-
-
-def _words(digests: NDArray[np.uint8], count: int = 0) -> NDArray[np.uint64]:
-    """Return the first words of 8 bytes of each digest, or all, shape (n, words)."""
-    nbytes = 8 * count or digests.shape[1]
-    return np.ascontiguousarray(digests[:, :nbytes]).view(np.uint64)
 
 
 def check_apart(digests: Digests, path_of: Callable[[str, int], bytes]) -> None:

@@ -8,31 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.dataset_options import SplitOptions
-from batchify.datasets.dataset import Samples
 from batchify.errors import OptionError
-from batchify.planning.groups import Digests, group_numbers, hash_points, long_runs
+from batchify.planning.groups import GroupedSamples, long_runs
 
 Folds = NDArray[np.int32]
 """The fold of each sample, from 0."""
 
 
-def fold_numbers(
-    samples: Samples,
-    rest: NDArray[np.int32],
-    options: SplitOptions,
-    digests: Digests | None,
-    named: Digests | None,
-) -> Folds:
+def fold_numbers(grouped: GroupedSamples, rest: NDArray[np.int32], options: SplitOptions) -> Folds:
     """Return the fold of some samples, shape (n,), whichever fold the options choose.
 
     Parameters
     ----------
-    samples : Samples
-        Sorted by class.
     rest : ndarray of int32, shape (n,)
         The samples that are not test, ascending.
-    digests, named
-        As for `batchify.planning.policies.split_samples`.
 
     Raises
     ------
@@ -44,13 +33,13 @@ def fold_numbers(
     folds = options.folds or 1
     _check_enough(folds, len(rest), "images")
     if options.policy == "hash":
-        points = hash_points(samples, options, digests, named, use=b"fold\0")[rest]
+        points = grouped.points(options, use=b"fold\0")[rest]
         return (points // np.uint64(-(-(2**64) // folds))).astype(np.int32)
-    labels = samples.labels[rest]
+    labels = grouped.samples.labels[rest]
     if options.policy == "keras":
         return stratified_folds(labels, folds, None)
     random = np.random.RandomState(options.seed)
-    groups = group_numbers(samples, options, digests, named)
+    groups = grouped.numbers(options)
     if groups is None:
         return stratified_folds(labels, folds, random)
     _check_enough(folds, len(np.unique(groups[rest])), "groups")

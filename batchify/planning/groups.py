@@ -7,6 +7,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +22,14 @@ _AT_ONCE = 4096
 _SHOWN_PATHS = 5
 
 
-def group_numbers(
-    samples: Samples,
-    options: SplitOptions,
-    digests: Digests | None = None,
-    named: Digests | None = None,
-) -> NDArray[np.int32] | None:
-    """Return a number for each sample, shape (n,), the same for those that must stay together.
-
-    None if each sample is its own group.
+@dataclass(frozen=True, eq=False)
+class GroupedSamples:
+    """Samples, and what decides which of them must stay together.
 
     Parameters
     ----------
+    samples : Samples
+        Sorted by class.
     digests : ndarray of uint8, shape (n, 32), or None
         SHA-256 of each sample's content, the same for images that look alike if they stay together,
         zeros if it cannot be read; for `groups_content`.
@@ -42,15 +39,54 @@ def group_numbers(
     Raises
     ------
     DatasetError
-        If files have no group.
+        From both methods: if files have no group.
     """
-    groups = None if named is None else repeat_numbers(named)
-    if options.group_by:
-        groups = repeat_numbers(name_digests(samples.pieces(), len(samples), options.group_by))
-    if options.groups_content and digests is not None:
-        repeats = repeat_numbers(digests)
-        groups = repeats if groups is None else _merge_groups(groups, repeats)
-    return groups
+
+    samples: Samples
+    digests: Digests | None = None
+    named: Digests | None = None
+
+    def numbers(self, options: SplitOptions) -> NDArray[np.int32] | None:
+        """Return a number for each sample, shape (n,), the same for those that must stay together.
+
+        None if each sample is its own group.
+        """
+        groups = None if self.named is None else repeat_numbers(self.named)
+        if options.group_by:
+            pieces = self.samples.pieces()
+            groups = repeat_numbers(name_digests(pieces, len(self.samples), options.group_by))
+        if options.groups_content and self.digests is not None:
+            repeats = repeat_numbers(self.digests)
+            groups = repeats if groups is None else _merge_groups(groups, repeats)
+        return groups
+
+    def points(self, options: SplitOptions, *, use: bytes = b"") -> NDArray[np.uint64]:
+        """Return a hash for each sample, shape (n,), the same for those that must stay together.
+
+        The first 8 bytes of a SHA-256 of the seed and a name: the group, the content or the path.
+
+        Parameters
+        ----------
+        use : bytes
+            Name of the use: numbers for different uses are independent.
+        """
+        count, digests, named = len(self.samples), self.digests, self.named
+        points = np.empty(count, np.uint64)
+        seed = use + b"%d\0" % options.seed
+        keys: Iterator[tuple[int, list[bytes]]] = self.samples.pieces()
+        if named is not None:
+            keys = (
+                (start, [name.tobytes() for name in named[start : start + _AT_ONCE]])
+                for start in range(0, count, _AT_ONCE)
+            )
+        elif options.group_by:
+            keys = _group_names_in_pieces(keys, count, options.group_by)
+        elif options.groups_content and digests is not None:
+            keys = ((start, _hashes_or_paths(paths, digests[start:])) for start, paths in keys)
+        for start, names in keys:
+            data = b"".join(hashlib.sha256(seed + name).digest()[:8] for name in names)
+            points[start : start + len(names)] = np.frombuffer(data, ">u8")
+        return points
 
 
 def repeat_numbers(digests: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -163,50 +199,6 @@ def _merge_groups(groups: NDArray[np.int32], repeats: NDArray[np.int32]) -> NDAr
         parents[second] = first
     roots = np.fromiter(map(root, range(count)), np.int32, count)
     return roots[groups]
-
-
-def hash_points(
-    samples: Samples,
-    options: SplitOptions,
-    digests: Digests | None = None,
-    named: Digests | None = None,
-    *,
-    use: bytes = b"",
-) -> NDArray[np.uint64]:
-    """Return a number for each sample, shape (n,), the same for those that must stay together.
-
-    The first 8 bytes of a SHA-256 of the seed and a name: the group, the content or the path.
-
-    Parameters
-    ----------
-    samples, options, digests, named
-        As for `group_numbers`.
-    use : bytes
-        Name of the use: numbers for different uses are independent.
-
-    Raises
-    ------
-    DatasetError
-        If files have no group.
-    """
-    points = np.empty(len(samples), np.uint64)
-    seed = use + b"%d\0" % options.seed
-    keys: Iterator[tuple[int, list[bytes]]] = samples.pieces()
-    if named is not None:
-        keys = (
-            (start, [name.tobytes() for name in named[start : start + _AT_ONCE]])
-            for start in range(0, len(samples), _AT_ONCE)
-        )
-    elif options.group_by:
-        keys = _group_names_in_pieces(keys, len(samples), options.group_by)
-    elif options.groups_content and digests is not None:
-        keys = (
-            (start, _hashes_or_paths(paths, digests[start:])) for start, paths in samples.pieces()
-        )
-    for start, names in keys:
-        data = b"".join(hashlib.sha256(seed + name).digest()[:8] for name in names)
-        points[start : start + len(names)] = np.frombuffer(data, ">u8")
-    return points
 
 
 def _hashes_or_paths(paths: list[bytes], digests: NDArray[np.uint8]) -> list[bytes]:

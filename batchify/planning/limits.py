@@ -12,7 +12,7 @@ from batchify.common.text import plural
 from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Dataset
 from batchify.errors import BatchifyWarning
-from batchify.planning.groups import hash_points
+from batchify.planning.groups import GroupedSamples
 from batchify.planning.policies import Indices
 
 Counts = NDArray[np.int64]
@@ -62,7 +62,8 @@ def draw_samples(
         )
         warnings = (*dataset.warnings, BatchifyWarning("small-limit", message))
         dataset = replace(dataset, warnings=warnings)
-    points = hash_points(dataset.samples, options, named=dataset.annotations.groups, use=b"draw\0")
+    grouped = GroupedSamples(dataset.samples, named=dataset.annotations.groups)
+    points = grouped.points(options, use=b"draw\0")
     order = np.lexsort((points, cells))
     ordered = cells[order]
     ranks = np.arange(len(order)) - (np.cumsum(found) - found.ravel())[ordered]

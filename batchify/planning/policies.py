@@ -21,7 +21,7 @@ from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Samples
 from batchify.errors import OptionError
 from batchify.planning.folds import fold_numbers
-from batchify.planning.groups import Digests, group_numbers, hash_points, long_runs
+from batchify.planning.groups import Digests, GroupedSamples, long_runs
 
 Indices = NDArray[np.int32]
 
@@ -216,23 +216,19 @@ class _SplitCounts:
         return int(self._random.choice(len(fits), p=fits / fits.sum()))
 
 
-def split_as_keras(
-    samples: Samples, options: SplitOptions, _digests: Digests | None, _named: Digests | None
-) -> dict[str, Indices]:
+def split_as_keras(grouped: GroupedSamples, options: SplitOptions) -> dict[str, Indices]:
     """Split each class as Keras does."""
-    return _by_class(keras, samples, options)
+    return _by_class(keras, grouped.samples, options)
 
 
-def split_as_keras_utils(
-    samples: Samples, options: SplitOptions, _digests: Digests | None, _named: Digests | None
-) -> dict[str, Indices]:
+def split_as_keras_utils(grouped: GroupedSamples, options: SplitOptions) -> dict[str, Indices]:
     """Split as ``keras.utils.image_dataset_from_directory`` of Keras 3 does.
 
     The files of all classes are shuffled together, unless `options` say not to; the last
     ``int(share * count)`` of them are validation. If these are none, it reads all of them for
     validation, and none for training: that is refused.
     """
-    order = np.arange(len(samples), dtype=np.int32)
+    order = np.arange(len(grouped.samples), dtype=np.int32)
     if options.shuffle:
         np.random.RandomState(options.seed).shuffle(order)
     share = options.share("validation")
@@ -247,32 +243,26 @@ def split_as_keras_utils(
     return {split: np.sort(parts[split]) for split in split_names(options)}
 
 
-def split_stratified(
-    samples: Samples, options: SplitOptions, digests: Digests | None, named: Digests | None
-) -> dict[str, Indices]:
+def split_stratified(grouped: GroupedSamples, options: SplitOptions) -> dict[str, Indices]:
     """Split each class at random, with groups kept whole if there are any."""
-    groups = group_numbers(samples, options, digests, named)
+    groups = grouped.numbers(options)
     if groups is None:
-        return _by_class(stratified, samples, options)
-    return keep_groups(samples.labels, groups, options)
+        return _by_class(stratified, grouped.samples, options)
+    return keep_groups(grouped.samples.labels, groups, options)
 
 
-def split_by_hash(
-    samples: Samples, options: SplitOptions, digests: Digests | None, named: Digests | None
-) -> dict[str, Indices]:
+def split_by_hash(grouped: GroupedSamples, options: SplitOptions) -> dict[str, Indices]:
     """Split by a hash of each sample's group, content or path."""
-    return by_points(hash_points(samples, options, digests, named), options)
+    return by_points(grouped.points(options), options)
 
 
-POLICIES: Mapping[
-    str, Callable[[Samples, SplitOptions, Digests | None, Digests | None], dict[str, Indices]]
-] = {
+POLICIES: Mapping[str, Callable[[GroupedSamples, SplitOptions], dict[str, Indices]]] = {
     "keras": split_as_keras,
     "keras-utils": split_as_keras_utils,
     "stratified": split_stratified,
     "hash": split_by_hash,
 }
-"""The function of each of `choices.POLICIES`, with the parameters of `split_samples`."""
+"""The function of each of `choices.POLICIES`."""
 
 
 def split_samples(
@@ -285,12 +275,8 @@ def split_samples(
 
     Parameters
     ----------
-    samples : Samples
-        Sorted by class.
-    digests : ndarray of uint8, shape (n, 32), or None
-        SHA-256 of each sample's content, zeros if it cannot be read; for `groups_content`.
-    named : ndarray of uint8, shape (n, 16), or None
-        A hash of the name of each sample's group, if a manifest has them.
+    samples, digests, named
+        See `batchify.planning.groups.GroupedSamples`.
 
     Returns
     -------
@@ -306,13 +292,12 @@ def split_samples(
         images or groups, or Keras would have no images for training.
     """
     options.check_groups(column=named is not None)
-    divide = POLICIES[options.policy]
+    divide, grouped = POLICIES[options.policy], GroupedSamples(samples, digests, named)
     if options.folds is None:
-        return divide(samples, options, digests, named)
-    whole = replace(options, folds=None, fold=None, validation=0.0)
-    splits = divide(samples, whole, digests, named)
+        return divide(grouped, options)
+    splits = divide(grouped, replace(options, folds=None, fold=None, validation=0.0))
     rest = splits.pop("train")
-    is_chosen = fold_numbers(samples, rest, options, digests, named) == options.fold
+    is_chosen = fold_numbers(grouped, rest, options) == options.fold
     return {"train": rest[~is_chosen], "validation": rest[is_chosen], **splits}
 
 

@@ -14,7 +14,7 @@ from batchify.dataset_options import SplitOptions
 from batchify.datasets.dataset import Dataset, Samples
 from batchify.errors import DatasetError, OptionError
 from batchify.options import BuildOptions
-from batchify.planning.groups import group_numbers
+from batchify.planning.groups import GroupedSamples
 from batchify.planning.policies import Indices, split_samples
 
 
@@ -109,7 +109,7 @@ def _check_apart(
     digests: NDArray[np.uint8] | None,
 ) -> None:
     """Refuse a dataset whose splits share a group: no policy could keep it together."""
-    numbers = group_numbers(dataset.samples, options, digests)
+    numbers = GroupedSamples(dataset.samples, digests).numbers(options)
     if numbers is None:
         return
     order = np.argsort(numbers, kind="stable")
