@@ -188,8 +188,11 @@ def build_shards(
     started = time.monotonic()
     folder = shard_folder(output, work_dir)
     if folder.is_read_only and not restart:
-        with reporting(progress) as report:
-            made = _compare_read_only(dataset, folder, options, shards, run, report)
+        changes, outcomes = _compared(dataset, folder, options, shards, run, progress, every=False)
+        if changes.is_due:
+            raise read_only_error(printable(folder.shown), folder.shown, changes.lines())
+        outcomes.check_limit()
+        made = outcomes.report(folder.shown, outcomes.index())
         issue_warnings(made.warnings)
         return made
     folder.check(dataset)
@@ -241,26 +244,26 @@ def build_shards(
     return made
 
 
-def _compare_read_only(
+def _compared(
     dataset: str | os.PathLike[str],
     folder: ShardFolder,
     options: BuildOptions,
     shards: int,
     run: RunOptions,
-    report: ProgressCallback,
-) -> ShardsReport:
-    """Return the report of a folder that cannot be written, if it is up to date."""
+    progress: ProgressCallback | bool | None,
+    *,
+    every: bool,
+) -> tuple[Changes, Outcomes]:
+    """Plan a build, and compare a folder with it, as `compare_folder`."""
     nbytes = options.batch_nbytes
-    with Workers(run.workers, run.image_timeout_s, imports=FILL, batch_nbytes=nbytes) as local:
+    with (
+        reporting(progress) as report,
+        Workers(run.workers, run.image_timeout_s, imports=FILL, batch_nbytes=nbytes) as local,
+    ):
         plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
-        parts = cut_plan(plan, shards)
-        outcomes = Outcomes(plan, parts, run.limit)
-        make = TaskMaker(plan, folder, run)
-        changes = compare_folder(make, outcomes, local, Steps(plan, report), every=False)
-    if changes.is_due:
-        raise read_only_error(printable(folder.shown), folder.shown, changes.lines())
-    outcomes.check_limit()
-    return outcomes.report(folder.shown, outcomes.index())
+        outcomes = Outcomes(plan, cut_plan(plan, shards), run.limit)
+        make, steps = TaskMaker(plan, folder, run), Steps(plan, report)
+        return compare_folder(make, outcomes, local, steps, every=every), outcomes
 
 
 @shows_options
@@ -300,17 +303,9 @@ def find_shard_changes(
         workers=workers, image_timeout_s=image_timeout_s, on_error=on_error, max_skipped=max_skipped
     )
     folder = shard_folder(output)
-    with (
-        reporting(progress) as report,
-        Workers(workers, image_timeout_s, imports=FILL, batch_nbytes=options.batch_nbytes) as local,
-    ):
-        plan = plan_with_workers(dataset, options, local, report, skip=run.skip)
-        parts = cut_plan(plan, shards)
-        make = TaskMaker(plan, folder, run)
-        outcomes = Outcomes(plan, parts, run.limit)
-        changes = compare_folder(make, outcomes, local, Steps(plan, report), every=True)
-        if not changes.is_due and folder.read(INDEX_NAME) != outcomes.index().text():
-            changes.reasons.append(f"{INDEX_NAME.decode()} is damaged")
+    changes, outcomes = _compared(dataset, folder, options, shards, run, progress, every=True)
+    if not changes.is_due and folder.read(INDEX_NAME) != outcomes.index().text():
+        changes.reasons.append(f"{INDEX_NAME.decode()} is damaged")
     if not changes.is_due:
         outcomes.check_limit()
     return changes
