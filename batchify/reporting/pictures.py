@@ -184,10 +184,6 @@ class Pictures(Closing):
             raise self._damage(row, str(error)) from error
         return draw_mask(mask)
 
-    def thumbnail_size(self, side: int) -> tuple[int, int]:
-        """Return (width, height) of every thumbnail."""
-        return fit_size(self.size, side)
-
     def thumbnail(self, row: int, side: int, data: bytes | None = None) -> Image.Image:
         """Return a row as an RGB picture of at most `side` by `side` pixels, as `fit_picture`.
 

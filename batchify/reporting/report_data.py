@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,10 +12,11 @@ from batchify.checking.facts import Facts, stored_facts
 from batchify.checking.findings import THRESHOLDS, CheckLimits, Problem
 from batchify.checking.image_stats import Kinds, Sizes, tally_kinds, tally_sizes
 from batchify.checking.repeats import RepeatCounts, classes_of
+from batchify.common.closing import Closing
 from batchify.format.config import build_command
 from batchify.format.reader import Reader
 from batchify.planning.duplicates import Repeat
-from batchify.reporting.contents import Summary
+from batchify.reporting.contents import SplitSummary, Summary
 from batchify.reporting.pictures import Pictures
 from batchify.reporting.sampling import sample_rows
 
@@ -80,7 +80,7 @@ class Gallery:
     pictures: tuple[Picture, ...]
 
 
-class Album:
+class Album(Closing):
     """Makes the pictures of a page until `ALBUM_NBYTES` are used; the reader must stay open."""
 
     def __init__(self, reader: Reader) -> None:
@@ -115,33 +115,26 @@ class Album:
             damaged=row in pictures.damaged,
         )
 
-    def gallery(self, split: str, classes: int | None, seed: int) -> Gallery:
-        """Return images of a split: some of each class, for as many classes as fit.
-
-        Parameters
-        ----------
-        classes : int or None
-            Classes that the split has images of; None if labels are not classes.
-        """
-        most = SHOWN[split]
+    def gallery(self, split: SplitSummary, seed: int) -> Gallery:
+        """Return images of a split: some of each class, for as many classes as fit."""
+        name, counts = split.name, split.class_counts
+        most, classes = SHOWN[name], None if counts is None else sum(map(bool, counts))
         per_class = most if classes is None else max(1, min(_PER_CLASS, most // max(classes, 1)))
         drawn = sample_rows(
-            self._reader, split, per_class=per_class, most_classes=most // per_class, seed=seed
+            self._reader, name, per_class=per_class, most_classes=most // per_class, seed=seed
         )
         return Gallery(
-            split=split,
-            rows=len(self._pictures[split]),
+            split=name,
+            rows=split.rows,
             classes=classes,
             shown_classes=len(drawn),
             pictures=tuple(
-                self.picture(split, row, shown.class_index) for shown in drawn for row in shown.rows
+                self.picture(name, row, shown.class_index) for shown in drawn for row in shown.rows
             ),
         )
 
-    def __enter__(self) -> Album:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the pictures."""
         self._closing.close()
 
 
@@ -172,11 +165,6 @@ _SECTIONS = {
 def section_of(problem: Problem) -> str:
     """Return the section of the page that a problem belongs to."""
     return _SECTIONS.get(problem.code, "sources")
-
-
-def is_unusual(problem: Problem) -> bool:
-    """Return whether a problem is about images that look unusual."""
-    return section_of(problem) == "unusual"
 
 
 def verdict_class(problem: Problem) -> str:
@@ -314,12 +302,10 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
     problems = find_problems(facts, CheckLimits(), most=UNUSUAL_SHOWN, rows=False)
     with Album(reader) as album:
         repeats = _repeats(reader, facts, album)
-        unusual = tuple(_unusual(each, facts, album) for each in problems if is_unusual(each))
+        odd = [each for each in problems if section_of(each) == "unusual"]
+        unusual = tuple(_unusual(each, facts, album) for each in odd)
         near = tuple(_lookalikes(each, facts, album) for each in problems if each.code in NEAR)
-        galleries = tuple(
-            album.gallery(split.name, _classes_of(split.class_counts), seed)
-            for split in summary.splits
-        )
+        galleries = tuple(album.gallery(split, seed) for split in summary.splits)
     return Dossier(
         name=os.path.basename(reader.shown),
         seed=seed,
@@ -333,10 +319,6 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
         unusual=unusual,
         near=near,
     )
-
-
-def _classes_of(class_counts: Sequence[int] | None) -> int | None:
-    return None if class_counts is None else sum(map(bool, class_counts))
 
 
 def _unusual(problem: Problem, facts: Facts, album: Album) -> Unusual:

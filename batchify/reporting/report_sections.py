@@ -99,12 +99,16 @@ def _labels(dossier: Dossier) -> Html:
         column = printable(summary.classes[0])
         return paragraph(f"The labels are masks, of the column {column} of a manifest.")
     is_counted = mode == "multilabel"
+    columns = [split.labels for split in summary.splits if split.labels is not None]
     text = "How many images have each label." if is_counted else (
         "Numbers: from least to largest, and their mean."
     )  # fmt: skip
     rows = [
-        [named(name), *(_told(split, index, is_counted) for split in summary.splits)]
-        for index, name in enumerate(summary.classes[:LISTED_CLASSES])
+        [
+            named(name),
+            *(f"{of[i].positives:,}" if is_counted else of[i].range_text for of in columns),
+        ]
+        for i, name in enumerate(summary.classes[:LISTED_CLASSES])
     ]
     head = ["Label", *(split.name for split in summary.splits)]
     parts = [paragraph(text), table("Labels", head, rows, numbers=range(1, len(head)))]
@@ -112,14 +116,6 @@ def _labels(dossier: Dossier) -> Html:
         more = len(summary.classes) - LISTED_CLASSES
         parts.append(paragraph(f"… and {more:,} more: batchify inspect --json lists all.", "note"))
     return join(parts)
-
-
-def _told(split: SplitSummary, index: int, is_counted: bool) -> str:
-    assert split.labels is not None
-    stats = split.labels[index]
-    if is_counted:
-        return f"{stats.positives:,}"
-    return stats.range_text
 
 
 def channels(dossier: Dossier) -> Html:

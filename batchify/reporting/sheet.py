@@ -19,7 +19,7 @@ from batchify.errors import OptionError
 from batchify.format.class_labels import class_counts
 from batchify.format.reader import Reader
 from batchify.reporting.fonts import Fonts
-from batchify.reporting.pictures import Pictures
+from batchify.reporting.pictures import Pictures, fit_size
 from batchify.reporting.sampling import Shown, check_seed, sample_rows
 from batchify.reporting.typesetting import FRAME, Block, Layout, Tile, flow, shares
 from batchify.storage.transfer import local_copy
@@ -152,7 +152,7 @@ def draw_sheet(
     """Draw the contact sheet of an open file; return its description and its bytes."""
     with contextlib.ExitStack() as stack:
         pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
-        layout = Layout(next(iter(pictures.values())).thumbnail_size(SIDE), fonts)
+        layout = Layout(fit_size(next(iter(pictures.values())).size, SIDE), fonts)
         for index, name in enumerate(pictures):
             most = _FEWER_LINES if index else _LINES
             _lay_out(layout, reader, pictures[name], most=most, seed=seed)

@@ -16,7 +16,9 @@ from batchify.datasets.discovery import holds_shards
 from batchify.decoding.fidelity import Fidelity, fidelity_of
 from batchify.format.class_labels import class_counts
 from batchify.format.reader import Reader, open_shards
+from batchify.loading.columns import KeptColumns, kept_kinds
 from batchify.loading.shards import open_copy, open_folder
+from batchify.loading.statistics import joined_statistics
 from batchify.reporting.contents import SplitSummary, Summary, ValueStats
 
 
@@ -111,18 +113,14 @@ def _joined(parts: Sequence[SplitSummary]) -> SplitSummary:
     flags = Counter[str]()
     for part in parts:
         flags.update(part.flags)
-    rows = np.array([part.rows for part in parts])
-    total = max(1, rows.sum())
-    weights = (rows[rows > 0] / total)[:, np.newaxis]
-    means = np.array([part.mean for part in parts])[rows > 0]
-    squares = np.array([part.std for part in parts])[rows > 0] ** 2 + means**2
-    mean = (weights * means).sum(0) if len(means) else np.array(parts[0].mean)
-    std = np.sqrt(np.maximum((weights * squares).sum(0) - mean**2, 0)) if len(means) else mean
+    rows = [part.rows for part in parts]
+    mean, std = joined_statistics(rows, [(np.array(p.mean), np.array(p.std)) for p in parts])
     found = [part.class_counts for part in parts if part.class_counts is not None]
     counts = tuple(np.sum(found, axis=0).tolist()) if found else None
+    weights = joined_stats([(p.rows, None if p.weights is None else (p.weights,)) for p in parts])
     return replace(
         parts[0],
-        rows=int(rows.sum()),
+        rows=sum(rows),
         nbytes=sum(part.nbytes for part in parts),
         class_counts=counts,
         flags=dict(flags),
@@ -132,21 +130,13 @@ def _joined(parts: Sequence[SplitSummary]) -> SplitSummary:
         fidelity=None
         if parts[0].fidelity is None
         else sum((part.fidelity or Fidelity() for part in parts), start=Fidelity()),
-        weights=_first(joined_stats([(part.rows, _single(part.weights)) for part in parts])),
+        weights=None if weights is None else weights[0],
     )
-
-
-def _single(stats: ValueStats | None) -> tuple[ValueStats, ...] | None:
-    return None if stats is None else (stats,)
-
-
-def _first(stats: tuple[ValueStats, ...] | None) -> ValueStats | None:
-    return None if stats is None else stats[0]
 
 
 def summary_of(reader: Reader) -> Summary:
     """Return what an open file contains."""
-    header = reader.header
+    header, columns = reader.header, next(iter(reader.splits.values()))
     return Summary(
         path=reader.shown,
         nbytes=reader.nbytes,
@@ -158,14 +148,8 @@ def summary_of(reader: Reader) -> Summary:
         splits=tuple(_split_summary(reader, name) for name in reader.splits),
         skipped=reader.skipped(),
         ignored=header.ignored,
-        columns=_kept_kinds(reader),
+        columns=kept_kinds(KeptColumns({name: [columns[name]] for name in reader.kept})),
     )
-
-
-def _kept_kinds(reader: Reader) -> dict[str, str]:
-    split = next(iter(reader.splits.values()))
-    kinds = {name: split[name].dtype for name in reader.kept}
-    return {name: "text" if kind.kind == "S" else kind.name for name, kind in kinds.items()}
 
 
 def _split_summary(reader: Reader, name: str) -> SplitSummary:

@@ -18,7 +18,7 @@ from PIL import Image
 import batchify
 from batchify.errors import FileFormatError
 from batchify.format.reader import Reader
-from batchify.reporting.pictures import Pictures
+from batchify.reporting.pictures import Pictures, fit_size
 
 
 def build(root: Path, out: Path, size: tuple[int, int] = (30, 40), **options: Any) -> Path:
@@ -148,7 +148,7 @@ def test_a_large_image_is_reduced(tmp_path: Path) -> None:
     for size, expected in [((300, 400), (80, 60)), ((2, 400), (80, 1)), ((80, 40), (40, 80))]:
         path = build(tmp_path / "d", tmp_path / f"{size[0]}.h5", size=size)
         with Reader(path) as reader, Pictures(reader, "train") as pictures:
-            assert pictures.thumbnail_size(80) == expected
+            assert fit_size(pictures.size, 80) == expected
             assert pictures.thumbnail(0, 80).size == expected
 
 
