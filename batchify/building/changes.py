@@ -30,13 +30,14 @@ from batchify.common.text import plural, printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, Skipped
 from batchify.format import schema
 from batchify.format.checksums import content_digest
-from batchify.format.images import damaged_images
+from batchify.format.intact import damaged_images
 from batchify.format.reader import Reader
 from batchify.format.rows import RowReader
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.options import BuildOptions, RunOptions
-from batchify.planning.plan import BuildPlan, SplitPlan
+from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import plan_with_workers
+from batchify.planning.split_plan import SplitPlan
 from batchify.storage.transfer import local_copy
 from batchify.workers.engine import Workers
 

@@ -29,7 +29,8 @@ from batchify.storage.source import ReadAhead, Source, StampedReader
 from batchify.workers.pool import Mark
 
 if TYPE_CHECKING:  # a worker needs no plan
-    from batchify.planning.plan import BuildPlan, SplitPlan
+    from batchify.planning.plan import BuildPlan
+    from batchify.planning.split_plan import SplitPlan
 
 NO_ROWS: Mapping[str, list[tuple[int, Skipped]]] = {}
 

@@ -8,7 +8,8 @@ from batchify.datasets.dataset import PATHS_AT_ONCE, sample_labels
 from batchify.format import schema
 from batchify.format.rows import RowWriter
 from batchify.format.structure import as_bytes, text_dtype
-from batchify.planning.plan import BuildPlan, SplitPlan
+from batchify.planning.plan import BuildPlan
+from batchify.planning.split_plan import SplitPlan
 
 
 def write_planned_columns(writer: RowWriter, plan: BuildPlan) -> None:

@@ -20,7 +20,8 @@ from batchify.format.checksums import write_checksums
 from batchify.format.rows import ImageRows, RowWriter, put_images
 from batchify.format.schema import RowOffsets, SplitShape
 from batchify.format.structure import chunk_writer, compress_chunk, create_file, read_row_offsets
-from batchify.planning.plan import BuildPlan, SplitPlan
+from batchify.planning.plan import BuildPlan
+from batchify.planning.split_plan import SplitPlan
 from batchify.workers.engine import Workers
 from batchify.workers.pool import NOTHING, Mark
 

@@ -27,7 +27,8 @@ from batchify.format.reader import Reader, open_shards
 from batchify.format.shard_index import ShardIndex, ShardPath
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.planning.duplicates import Repeated, find_repeats, stored_digests
-from batchify.planning.plan import BuildPlan, SplitPlan
+from batchify.planning.plan import BuildPlan
+from batchify.planning.split_plan import SplitPlan
 from batchify.workers import engine
 
 _AT_ONCE = 4096

@@ -20,7 +20,7 @@ from batchify.datasets.discovery import holds_shards
 from batchify.errors import FileFormatError, FileMissingError, OptionError
 from batchify.format.checksums import Records, content_digest, link_faults, record_sums
 from batchify.format.config import recorded_options
-from batchify.format.images import damaged_images
+from batchify.format.intact import damaged_images
 from batchify.format.reader import OTHER_BUILD, Reader, is_listed
 from batchify.format.shard_index import INDEX_NAME, ShardFile, ShardIndex, ShardPath
 from batchify.image_options import IMAGE_TIMEOUT_S

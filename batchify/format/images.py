@@ -1,4 +1,4 @@
-"""Read the stored images of a split by offset, and find the damaged ones.
+"""Read the stored images of a split by offset.
 
 Uncompressed rows are read in place. Compressed chunks are read raw and decompressed here, never
 beyond the size of a chunk.
@@ -6,14 +6,12 @@ beyond the size of a chunk.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import weakref
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +20,6 @@ from numpy.typing import NDArray
 
 from batchify.common import durable
 from batchify.common.closing import Closing
-from batchify.common.system import in_order, usable_cpus
 from batchify.common.text import printable
 from batchify.errors import FileClosedError, FileFormatError
 from batchify.format import schema
@@ -48,20 +45,6 @@ class _OpenFile:
     def read(self, extents: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of some ranges."""
         return [durable.pread_all(self._fd, nbytes, offset) for offset, nbytes in extents]
-
-
-class _MappedFile:
-    """The bytes of a mapped file."""
-
-    def __init__(self, data: NDArray[np.uint8]) -> None:
-        self._data = data.data
-
-    def read(self, extents: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of some ranges, which are not copied."""
-        found: list[Any] = [self._data[start : start + nbytes] for start, nbytes in extents]
-        if any(len(part) < nbytes for part, (_, nbytes) in zip(found, extents, strict=True)):
-            raise OSError(errno.EIO, "the file is too short")
-        return found
 
 
 class StoredImages(Closing):
@@ -335,65 +318,3 @@ class StoredPixels(StoredImages):
 def stored_images(reader: Reader, split: str) -> StoredImages:
     """Open the images of a split: pixels or encoded files."""
     return EncodedFiles(reader, split) if reader.is_encoded else StoredPixels(reader, split)
-
-
-_MOST_NBYTES = 256 << 20
-"""Memory for the pieces in all threads, unless a single row takes more."""
-
-Damaged = list[tuple[int, str]]
-"""Damaged rows, with the reason for each."""
-
-
-def damaged_images(
-    reader: Reader, split: str, *, mapped: bool = False
-) -> Iterator[tuple[int, Damaged]]:
-    """Read the stored images of a split in threads, and compare them with their checksums.
-
-    Parameters
-    ----------
-    mapped : bool
-        Read mapped memory, which copies nothing, if the file system can map the file. Only for
-        files that no process truncates: a page that cannot be read ends the process.
-
-    Yields
-    ------
-    rows : int
-        How many were read, for each piece, in the order of the file.
-    damaged : list of (int, str)
-        Those that do not match their checksum, or cannot be read.
-    """
-    sums = reader.splits[split]["row_crc32"]
-    with stored_images(reader, split) as images:
-        if mapped and (data := reader.mapped()) is not None:
-            images.read_from(_MappedFile(data))
-        threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
-
-        def check(piece: tuple[int, NDArray[np.uint32]]) -> tuple[int, Damaged]:
-            start, expected = piece
-            return len(expected), _damaged(images, start, expected.tolist())
-
-        pieces = (
-            (start, sums[start:stop]) for start, stop in images.pieces()
-        )  # HDF5 in one thread
-        pool = ThreadPoolExecutor(threads)
-        try:
-            yield from in_order(pool, check, pieces, threads)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
-    """Return the damaged rows from `start` on; whole chunks, except at the end of the split."""
-    try:
-        _, damaged = images.checked(start, expected)
-    except (OSError, FileFormatError) as error:
-        step = images.chunk_rows
-        if len(expected) <= step:
-            reason = (isinstance(error, OSError) and error.strerror) or str(error)
-            return [(start + i, reason) for i in range(len(expected))]
-        return [
-            row
-            for first in range(0, len(expected), step)
-            for row in _damaged(images, start + first, expected[first : first + step])
-        ]
-    return [(row, "checksum mismatch (row_crc32)") for row in damaged]

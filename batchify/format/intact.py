@@ -1,21 +1,103 @@
-"""Check copies of a file: that all of it is intact, or all but its images."""
+"""Find damaged images, and check that all of a file is intact, or all but its images."""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from h5py import h5d
+from numpy.typing import NDArray
 
+from batchify.common.system import in_order, usable_cpus
 from batchify.common.text import printable
 from batchify.errors import FileFormatError
 from batchify.format.checksums import content_digest
-from batchify.format.images import damaged_images
+from batchify.format.images import StoredImages, stored_images
 from batchify.format.reader import Reader
 from batchify.format.schema import IMAGE_COLUMNS
 
 Extent = tuple[int, int]
 """The first byte of a range, and the number of its bytes."""
+
+
+class _MappedFile:
+    """The bytes of a mapped file."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        self._data = data.data
+
+    def read(self, extents: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of some ranges, which are not copied."""
+        found: list[Any] = [self._data[start : start + nbytes] for start, nbytes in extents]
+        if any(len(part) < nbytes for part, (_, nbytes) in zip(found, extents, strict=True)):
+            raise OSError(errno.EIO, "the file is too short")
+        return found
+
+
+_MOST_NBYTES = 256 << 20
+"""Memory for the pieces in all threads, unless a single row takes more."""
+
+Damaged = list[tuple[int, str]]
+"""Damaged rows, with the reason for each."""
+
+
+def damaged_images(
+    reader: Reader, split: str, *, mapped: bool = False
+) -> Iterator[tuple[int, Damaged]]:
+    """Read the stored images of a split in threads, and compare them with their checksums.
+
+    Parameters
+    ----------
+    mapped : bool
+        Read mapped memory, which copies nothing, if the file system can map the file. Only for
+        files that no process truncates: a page that cannot be read ends the process.
+
+    Yields
+    ------
+    rows : int
+        How many were read, for each piece, in the order of the file.
+    damaged : list of (int, str)
+        Those that do not match their checksum, or cannot be read.
+    """
+    sums = reader.splits[split]["row_crc32"]
+    with stored_images(reader, split) as images:
+        if mapped and (data := reader.mapped()) is not None:
+            images.read_from(_MappedFile(data))
+        threads = max(1, min(usable_cpus(), _MOST_NBYTES // (2 * images.piece_nbytes)))
+
+        def check(piece: tuple[int, NDArray[np.uint32]]) -> tuple[int, Damaged]:
+            start, expected = piece
+            return len(expected), _damaged(images, start, expected.tolist())
+
+        pieces = (
+            (start, sums[start:stop]) for start, stop in images.pieces()
+        )  # HDF5 in one thread
+        pool = ThreadPoolExecutor(threads)
+        try:
+            yield from in_order(pool, check, pieces, threads)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _damaged(images: StoredImages, start: int, expected: list[int]) -> Damaged:
+    """Return the damaged rows from `start` on; whole chunks, except at the end of the split."""
+    try:
+        _, damaged = images.checked(start, expected)
+    except (OSError, FileFormatError) as error:
+        step = images.chunk_rows
+        if len(expected) <= step:
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            return [(start + i, reason) for i in range(len(expected))]
+        return [
+            row
+            for first in range(0, len(expected), step)
+            for row in _damaged(images, start + first, expected[first : first + step])
+        ]
+    return [(row, "checksum mismatch (row_crc32)") for row in damaged]
 
 
 def check_intact(reader: Reader, digest: str = "") -> None:
@@ -36,7 +118,7 @@ def check_intact(reader: Reader, digest: str = "") -> None:
         for _, damaged in damaged_images(reader, split, mapped=True):
             if damaged:
                 row, reason = damaged[0]
-                raise _damaged(reader, f"row {row:,} of {split}: {reason}")
+                raise _refusal(reader, f"row {row:,} of {split}: {reason}")
 
 
 def check_head(reader: Reader, digest: str = "") -> None:
@@ -55,12 +137,12 @@ def check_head(reader: Reader, digest: str = "") -> None:
 
 def _check_digest(reader: Reader, digest: str) -> None:
     if digest and reader.digest.hex() != digest:
-        raise _damaged(reader, "it is not the file that the shard index lists")
+        raise _refusal(reader, "it is not the file that the shard index lists")
     if content_digest(reader) != reader.digest:
-        raise _damaged(reader, "content_sha256 mismatch")
+        raise _refusal(reader, "content_sha256 mismatch")
 
 
-def _damaged(reader: Reader, reason: str) -> FileFormatError:
+def _refusal(reader: Reader, reason: str) -> FileFormatError:
     return FileFormatError(f"{printable(reader.shown)} is damaged: {reason}")
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from batchify.common.excluded import RowList, paths_digest
 from batchify.common.text import plural, printable
 from batchify.errors import OptionError
-from batchify.planning.plan import BuildPlan, SplitPlan
+from batchify.planning.plan import BuildPlan
+from batchify.planning.split_plan import SplitPlan
 
 
 def without_listed(plan: BuildPlan) -> BuildPlan:

@@ -20,29 +20,13 @@ from batchify.datasets.dataset import PATHS_AT_ONCE, Dataset
 from batchify.datasets.ignored import ignored_lines, recorded_ignored
 from batchify.errors import BatchifyWarning, Skipped, warning_lines
 from batchify.format import schema
-from batchify.format.schema import FileLayout, SplitShape
+from batchify.format.schema import FileLayout
 from batchify.options import PROCESS_NBYTES, BuildOptions
 from batchify.planning.doubts import plan_warnings
-from batchify.planning.policies import Indices
+from batchify.planning.split_plan import SplitPlan, file_sizes, split_class_mode, split_plan
 
 _SHOWN = 10
 """How many skipped files are named in text."""
-
-
-@dataclass(frozen=True, eq=False)
-class SplitPlan(SplitShape):
-    """The rows of one split.
-
-    Parameters
-    ----------
-    rows : ndarray of int32, shape (N,)
-        Sample index of each row, in file order.
-    """
-
-    rows: Indices
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +257,7 @@ class BuildPlan:
         self, split: SplitPlan, start: int = 0, stop: int | None = None
     ) -> NDArray[np.int64]:
         """Return the size of the stored file of each row, or of some rows, shape (n,)."""
-        return _sizes(self.dataset)[split.rows[start:stop]]
+        return file_sizes(self.dataset)[split.rows[start:stop]]
 
     def path(self, name: str, row: int) -> bytes:
         """Return the path of a row of a split."""
@@ -330,52 +314,11 @@ class BuildPlan:
         return replace(self, splits=splits, skipped=(*self.skipped, *bad))
 
 
-def split_class_mode(split: str, dataset: Dataset, options: BuildOptions) -> str:
-    """Return the class mode of a split: ``none`` if only this split has no labels."""
-    return "none" if split in dataset.unlabelled else options.store.class_mode
-
-
-def split_plan(name: str, rows: Indices, dataset: Dataset, options: BuildOptions) -> SplitPlan:
-    """Return the plan of one split, given the sample of each row."""
-    masks = dataset.annotations.masks
-    columns = schema.split_columns(
-        len(rows),
-        options.decode.image_shape,
-        options.store.dtype,
-        split_class_mode(name, dataset, options),
-        len(dataset.classes),
-        dataset.samples.path_nbytes,
-        _encoded_nbytes(rows, dataset, options),
-        store=options.store.store,
-        slots=options.store.is_reencoded,
-        appearance=options.store.appearance,
-        weights=dataset.annotations.weights is not None,
-        label_path_nbytes=masks.width if masks is not None else 1,
-        kept=[(column.name, column.dtype) for column in dataset.annotations.kept],
-    )
-    return SplitPlan(name, columns, rows)
-
-
-def _encoded_nbytes(rows: Indices, dataset: Dataset, options: BuildOptions) -> int | None:
-    """Return the bytes of the encoded images of some rows: the most, if that is not known yet."""
-    if options.store.is_reencoded:
-        return len(rows) * options.slot_nbytes
-    return int(_sizes(dataset)[rows].sum()) if options.store.keeps_files else None
-
-
 def _largest_sum(sizes: NDArray[np.int64], count: int) -> int:
     """Return the largest sum of `count` consecutive sizes."""
     count = min(count, len(sizes))
     ends = np.concatenate([[0], sizes.cumsum()])
     return int((ends[count:] - ends[: len(ends) - count]).max())
-
-
-def _sizes(dataset: Dataset) -> NDArray[np.int64]:
-    if dataset.samples.sizes is None:
-        raise ValueError(
-            "the sizes of the files are not known; see batchify.planning.planner.with_file_sizes"
-        )
-    return dataset.samples.sizes
 
 
 def _planned_classes(plan: BuildPlan, *, show_all: bool) -> list[str]:

@@ -29,8 +29,9 @@ from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.options import BuildOptions
 from batchify.planning.limits import draw_samples
 from batchify.planning.listed_rows import without_listed
-from batchify.planning.plan import BuildPlan, split_plan
+from batchify.planning.plan import BuildPlan
 from batchify.planning.policies import Indices, keras_order
+from batchify.planning.split_plan import split_plan
 from batchify.planning.splitting import assign_splits, splits_from_train
 from batchify.workers import engine
 

@@ -24,7 +24,8 @@ from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import Skipped, warning_lines
 from batchify.format import schema
 from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
-from batchify.planning.plan import BuildPlan, split_plan
+from batchify.planning.plan import BuildPlan
+from batchify.planning.split_plan import split_plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from batchify.building.build import build
-from batchify.format.images import StoredPixels, damaged_images, stored_images
+from batchify.format.images import StoredPixels, stored_images
+from batchify.format.intact import damaged_images
 from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
