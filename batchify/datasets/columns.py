@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.common.split_names import SPLIT_FOLDERS, named_split
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.classes import NO_CLASS, order_classes
@@ -22,7 +23,7 @@ from batchify.datasets.texts import TextColumn, is_missing
 from batchify.options import BuildOptions
 
 _FLOAT32_MAX = 3.4028234663852886e38
-_SPLITS = {name: choices.SPLITS.index(split) for name, split in choices.SPLIT_FOLDERS.items()}
+_SPLITS = {name: choices.SPLITS.index(split) for name, split in SPLIT_FOLDERS.items()}
 
 _CLASS_NBYTES = 255
 """The longest name of a folder on most file systems."""
@@ -123,7 +124,7 @@ def split_number(text: str) -> int | None:
     if text in _SPLITS:
         return _SPLITS[text]
     is_file = _FILE_MARKS.search(text) is not None  # train_0001 is an image, not the train split
-    split = None if is_file else choices.named_split(text)
+    split = None if is_file else named_split(text)
     return None if split is None else choices.SPLITS.index(split)
 
 
@@ -131,7 +132,7 @@ def parse_split(text: str) -> int:
     """Return the number of a split in `choices.SPLITS`, or raise ValueError."""
     found = split_number(text)
     if found is None:
-        what = f"none of {', '.join(choices.SPLIT_FOLDERS)}"
+        what = f"none of {', '.join(SPLIT_FOLDERS)}"
         raise ValueError(_bad("split", text, what))
     return found
 

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
 
-from batchify import choices
+from batchify.common.split_names import named_split
 from batchify.common.text import columns_of, plural, printable, shown_names
 from batchify.datasets.walk import Listing, Walk
 from batchify.errors import DatasetError
@@ -219,7 +219,7 @@ def _mixes(walk: Walk, folders: list[Listing], others: list[bytes]) -> bool:
     return any(
         has_images(walk, each)
         if each.name in others
-        else any(choices.named_split(os.fsdecode(name)) for name in each.subfolders)
+        else any(named_split(os.fsdecode(name)) for name in each.subfolders)
         for each in folders
     )
 

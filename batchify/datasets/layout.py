@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batchify import choices
+from batchify.common.split_names import named_split, split_of_name
 from batchify.common.text import plural, printable, shown_names
 from batchify.datasets.doubts import (
     FLAT_ADVICE,
@@ -113,7 +114,7 @@ def _wrapper(walk: Walk) -> bytes:
     while True:
         outer = walk.look(path)
         folders = outer.subfolders
-        if len(folders) != 1 or choices.named_split(os.fsdecode(folders[0])):
+        if len(folders) != 1 or named_split(os.fsdecode(folders[0])):
             return path
         if outer.images.blob and walk.options.layout != "splits":
             return path
@@ -143,7 +144,7 @@ def _named_splits(names: Iterable[bytes]) -> dict[bytes, str]:
     found: dict[bytes, str] = {}
     alike: dict[str, dict[bytes, str]] = defaultdict(dict)
     for name in names:
-        split, others = choices.split_of_name(os.fsdecode(name))
+        split, others = split_of_name(os.fsdecode(name))
         if split:
             alike[others][name] = split
     for others, folders in alike.items():
@@ -351,7 +352,7 @@ class _Judge:
         inner = self._walk.look(inside)
         if not inner.subfolders or inner.images.blob:
             return None
-        is_split = choices.named_split(os.fsdecode(names[0])) or names[0] in self._tops
+        is_split = named_split(os.fsdecode(names[0])) or names[0] in self._tops
         return inside if is_split or len(inner.subfolders) > 1 else None
 
     def _check_flat(self, split: str, listing: Listing, first: Part | None) -> bool:

@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection
 
-from batchify import choices
+from batchify.common.split_names import named_split
 from batchify.common.text import printable, shown_names
 from batchify.datasets.doubts import doubt, exclude_images, exclude_option, has_images, verb
 from batchify.datasets.walk import Listing, Walk
@@ -118,7 +118,7 @@ def check_doubled(walk: Walk, split: Listing, tops: Collection[bytes]) -> None:
     if len(names) != 1 or split.images.blob:
         return
     inner = walk.look(split.inside(names[0]))
-    is_split = choices.named_split(os.fsdecode(names[0])) or names[0] in tops
+    is_split = named_split(os.fsdecode(names[0])) or names[0] in tops
     if is_split and inner.subfolders and inner.images.blob:
         raise doubt(
             walk,
@@ -200,7 +200,7 @@ def _check_splits_inside(walk: Walk, parent: Listing, holders: dict[bytes, Listi
     found = {}
     for name, inner in holders.items():
         names = inner.subfolders
-        splits = [each for each in names if choices.named_split(os.fsdecode(each))]
+        splits = [each for each in names if named_split(os.fsdecode(each))]
         if len(splits) > 1 or splits == names or (splits and _folded(name) in _HOLDERS):
             found[name] = splits
     if len(found) == 1:

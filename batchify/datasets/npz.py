@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
+from batchify.common.split_names import SPLIT_FOLDERS
 from batchify.common.text import printable
 from batchify.datasets.packed import (
     MASKS_UNFIT,
@@ -160,10 +161,10 @@ def _grouped(arrays: Sequence[Array], where: str) -> tuple[dict[str, _Group], Ar
 def _split_of(name: str) -> tuple[str, str]:
     """Return the split that the name of an array begins or ends with, and the rest of it."""
     head, _, rest = name.partition("_")
-    if rest and (split := choices.SPLIT_FOLDERS.get(head.lower())):
+    if rest and (split := SPLIT_FOLDERS.get(head.lower())):
         return split, rest
     rest, _, tail = name.rpartition("_")
-    if rest and (split := choices.SPLIT_FOLDERS.get(tail.lower())):
+    if rest and (split := SPLIT_FOLDERS.get(tail.lower())):
         return split, rest
     return "", name
 

@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from batchify import choices
 from batchify.common.paths import is_url, local_path
+from batchify.common.split_names import named_split
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.packed import PackedTree
 from batchify.datasets.shard_files import is_image_name, names_in
@@ -89,7 +89,7 @@ def _scan(path: bytes) -> _Scan | None:
     for name, is_folder in names_in(path):
         if is_folder:
             found.folders.append(name)
-            named = [choices.named_split(os.fsdecode(folder)) for folder in found.folders[-2:]]
+            named = [named_split(os.fsdecode(folder)) for folder in found.folders[-2:]]
             if len(found.folders) > 1 and not all(named):
                 return None
             continue

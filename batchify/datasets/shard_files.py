@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from batchify import choices
+from batchify.common.split_names import split_of_name
 from batchify.common.text import printable
 from batchify.dataset_options import file_ending
 from batchify.datasets.ignored import is_image_ending
@@ -51,7 +52,7 @@ def is_image_name(name: bytes) -> bool:
 
 def split_of(name: str) -> str:
     """Return the split that a shard is named after, such as ``train-00000``; empty if none."""
-    return choices.split_of_name(name)[0] or ""
+    return split_of_name(name)[0] or ""
 
 
 _OTHER_SHARD = re.compile(rb"\.(tar(\.\w+)?|tgz|tbz2?|txz|npz|parquet|arrow)$", re.IGNORECASE)

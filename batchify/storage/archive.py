@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from batchify import choices
+from batchify.common.split_names import named_split
 from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.errors import (
@@ -296,7 +296,7 @@ def _top_folder(
     folders = _folders(tree, b"", options, patterns)
     if folders is None or len(folders) != 1 or not _folders(tree, folders[0], options):
         return None
-    return None if choices.named_split(os.fsdecode(folders[0])) else folders[0]
+    return None if named_split(os.fsdecode(folders[0])) else folders[0]
 
 
 def _folders(
