@@ -155,7 +155,7 @@ def test_a_local_cluster_makes_the_same_shards(photos: Path, tmp_path: Path) -> 
     batchify.build_shards(photos, tmp_path / "own", OPTIONS, shards=3)
     seen: list[Progress] = []
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as local:
         for stood in (0, 6):
             report = batchify.build_shards(

@@ -116,7 +116,7 @@ def test_a_cluster_builds_from_a_store_into_a_store(
     """Its workers share nothing but the store."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as local:
         done = run(
             "build", "s3://bucket/photos", URL, "--shards", "2", "--target-size", "12x10",
