@@ -26,8 +26,8 @@ from batchify.decoding.pixel_writer import Transform
 from batchify.errors import BadImagesError, OptionError, Skipped, issue_warnings
 from batchify.loading.keras_iterator import KerasIterator, LoaderBatch
 from batchify.options import BuildOptions
-from batchify.planning.doubts import plan_warnings
 from batchify.planning.limits import draw_samples
+from batchify.planning.plan_warnings import plan_warnings
 from batchify.planning.planner import draw_splits
 from batchify.planning.policies import Indices
 from batchify.workers.engine import Workers

@@ -22,7 +22,7 @@ from batchify.errors import BatchifyWarning, Skipped, warning_lines
 from batchify.format import schema
 from batchify.format.schema import FileLayout
 from batchify.options import PROCESS_NBYTES, BuildOptions
-from batchify.planning.doubts import plan_warnings
+from batchify.planning.plan_warnings import plan_warnings
 from batchify.planning.split_plan import SplitPlan, file_sizes, split_class_mode, split_plan
 
 _SHOWN = 10
