@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from distributed.comm.registry import get_backend
 
 from batchify.common.text import printable
 from batchify.errors import BatchifyError, ClusterError, WorkerDiedError
-from batchify.sharding.task import Link
+from batchify.sharding.task import ShardWorkers
 
 CONNECT_S = 15.0
 CLOSE_S = 2.0
@@ -50,8 +50,8 @@ class DaskLink:
             distributed.get_worker().log_event(self.topic, [name, done, bad])
 
 
-class DaskWorkers:
-    """The workers of a Dask cluster, as `batchify.sharding.executors.ShardWorkers`."""
+class DaskWorkers(ShardWorkers):
+    """The workers of a Dask cluster."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -60,8 +60,8 @@ class DaskWorkers:
         client.subscribe_topic(topic, self._take_event)
         # If a worker is lost, the scheduler retries its task on another one
         # (distributed.scheduler.allowed-failures); a task that raised is not retried.
-        self.executor: Executor = client.get_executor(pure=False, retries=0)
-        self.link: Link | None = DaskLink(topic)
+        super().__init__(client.get_executor(pure=False, retries=0))
+        self.link = DaskLink(topic)
         self.at_once = AT_ONCE
         self._deserted_since: float | None = None
         self._checked_s = 0.0

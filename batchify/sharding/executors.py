@@ -3,71 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from dataclasses import replace
 from itertools import islice
-from typing import Protocol
 
 from batchify.common.system import missing_extra
-from batchify.errors import BatchifyError, OptionError, WorkerDiedError
+from batchify.errors import OptionError
 from batchify.sharding.folder import Ticket
 from batchify.sharding.shards import Shard, ShardOutcome, Steps
-from batchify.sharding.task import Link, TaskMaker, build_shard_elsewhere, read_breadcrumb
-
-IN_FLIGHT = 1024
-"""Shards in progress on an executor, for any number of workers.
-
-Their plans take memory while they wait: together no more than the plan of the whole dataset.
-"""
+from batchify.sharding.task import (
+    ShardWorkers,
+    TaskMaker,
+    build_shard_elsewhere,
+    read_breadcrumb,
+)
 
 POLL_S = 0.5
-
-
-class ShardWorkers(Protocol):
-    """Workers that build one shard at a time each, maybe on other machines."""
-
-    executor: Executor
-    link: Link | None
-
-    @property
-    def at_once(self) -> int:
-        """How many shards keep them busy; their plans take memory while they wait."""
-        ...
-
-    def rows_done(self) -> Mapping[str, tuple[int, int]]:
-        """Return how many rows of each shard are done, and how many of those failed.
-
-        Raises
-        ------
-        ClusterError
-            If no worker is left.
-        """
-        ...
-
-    def explain(self, error: BaseException, name: str) -> BatchifyError:
-        """Return the error of a shard that was not built."""
-        ...
-
-
-class _ExecutorWorkers:
-    """The workers of any executor, which report nothing before a shard is done."""
-
-    link: Link | None = None
-    at_once = IN_FLIGHT
-
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
-
-    def rows_done(self) -> dict[str, tuple[int, int]]:
-        """Return nothing."""
-        return {}
-
-    def explain(self, error: BaseException, name: str) -> BatchifyError:
-        """Return the error of a shard that was not built."""
-        if isinstance(error, BatchifyError):
-            return error
-        return WorkerDiedError(f"{name}: {type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager
@@ -76,7 +28,7 @@ def connect_workers(
 ) -> Iterator[ShardWorkers | None]:
     """Connect to the workers that build shards; None for this machine."""
     if scheduler is None:
-        yield None if executor is None else _ExecutorWorkers(executor)
+        yield None if executor is None else ShardWorkers(executor)
         return
     if executor is not None:
         raise OptionError("an executor and a scheduler are given; give one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -21,10 +22,12 @@ from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import (
     BadImagesError,
+    BatchifyError,
     DatasetNotFoundError,
     FileMissingError,
     OutputLockedError,
     OutputPathError,
+    WorkerDiedError,
 )
 from batchify.format.shard_index import ShardFile
 from batchify.options import RunOptions
@@ -48,6 +51,39 @@ class Link(Protocol):
     def report(self, name: str, done: int, bad: int) -> None:
         """Report how many rows of a shard are done, and how many of them failed."""
         ...
+
+
+IN_FLIGHT = 1024
+"""Shards in progress on an executor, for any number of workers.
+
+Their plans take memory while they wait: together no more than the plan of the whole dataset.
+"""
+
+
+class ShardWorkers:
+    """The workers of an executor, maybe on other machines, which build one shard at a time each.
+
+    Attributes
+    ----------
+    at_once : int
+        How many shards keep them busy; their plans take memory while they wait.
+    """
+
+    link: Link | None = None
+    at_once = IN_FLIGHT
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+
+    def rows_done(self) -> dict[str, tuple[int, int]]:
+        """Return how many rows of each shard are done, and how many of those failed, if known."""
+        return {}
+
+    def explain(self, error: BaseException, name: str) -> BatchifyError:
+        """Return the error of a shard that was not built."""
+        if isinstance(error, BatchifyError):
+            return error
+        return WorkerDiedError(f"{name}: {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import tracemalloc
-from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ from batchify.image_options import DecodeOptions
 from batchify.options import BuildOptions, RunOptions
 from batchify.planning.plan import BuildPlan
 from batchify.planning.planner import make_plan
-from batchify.sharding.executors import IN_FLIGHT, build_elsewhere
+from batchify.sharding.executors import build_elsewhere
 from batchify.sharding.folder import LocalShards
 from batchify.sharding.shards import ShardOutcome, Steps, cut_plan
-from batchify.sharding.task import Link, TaskMaker
+from batchify.sharding.task import IN_FLIGHT, ShardWorkers, TaskMaker
 
 IMAGES = 50_000
 CLASSES = 100
@@ -133,14 +132,12 @@ def test_a_task_takes_the_bytes_of_its_paths_and_some_more(tmp_path: Path) -> No
     assert len(few) < 40 * (24 + 16) + 10_000
 
 
-class _Slow(Executor):
+class _Slow(Executor, ShardWorkers):
     """Does nothing until it is asked for news; then it has done all that it was given."""
-
-    link: Link | None = None
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
-        self.executor: Executor = self
+        super().__init__(self)
         self.most = 0
         self._given: list[tuple[str, Future[Any]]] = []
 
@@ -151,7 +148,7 @@ class _Slow(Executor):
         self.most = max(self.most, len(self._given))
         return future
 
-    def rows_done(self) -> Mapping[str, tuple[int, int]]:
+    def rows_done(self) -> dict[str, tuple[int, int]]:
         """Do all tasks."""
         for name, future in self._given:
             future.set_result(ShardOutcome(ShardFile(name, 1, 1, "00")))
