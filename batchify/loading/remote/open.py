@@ -6,7 +6,6 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,14 +39,6 @@ needed in memory, and it may be open already."""
 _AT_ONCE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A file of a URL, and the number of rows of its splits, if the shard index lists it."""
-
-    shard: Shard
-    rows: dict[str, int]
-
-
 def open_remote(
     urls: Sequence[str], overrides: DecodeOverrides, cache: CacheOptions | None, open_file: OpenFile
 ) -> DatasetFile:
@@ -72,13 +63,13 @@ class _Opener:
 
     def __init__(
         self,
-        listed: Sequence[_Listed],
+        shards: Sequence[Shard],
         overrides: DecodeOverrides,
         open_file: OpenFile,
         *,
         is_ranged: bool,
     ) -> None:
-        self._listed = listed
+        self._shards = shards
         self._overrides = overrides
         self._open_file = open_file
         self._is_ranged = is_ranged
@@ -92,7 +83,7 @@ class _Opener:
         FileFormatError
             If it is of another kind.
         """
-        file = self._listed[number].shard.file
+        file = self._shards[number].file
         remote = file if self._is_ranged else None
         found = self._open_file(path, self._overrides, remote, in_memory, reader)
         if self.samples:
@@ -101,8 +92,8 @@ class _Opener:
 
     def check(self, number: int, found: DatasetFile) -> None:
         """Compare a file with the others."""
-        file = self._listed[number].shard.file.shown
-        for name, rows in self._listed[number].rows.items():
+        file = self._shards[number].file.shown
+        for name, rows in self._shards[number].rows.items():
             if name not in found or len(found[name]) != rows:
                 raise FileFormatError(f"{file} does not have the rows that are listed")
             names = (f"{name} of {file}", f"{name} of the other files")
@@ -125,33 +116,32 @@ class _RemoteDataset:
         self._cache = cache
         self._open_file = open_file
         self._index: ShardIndex | None = None
-        self._listed = self._find()
+        self._shards = self._find()
         self._digest_of: dict[tuple[int, str], bytes] = {}
-        self._opener = _Opener(self._listed, overrides, open_file, is_ranged=cache is None)
-        shards = [each.shard for each in self._listed]
+        self._opener = _Opener(self._shards, overrides, open_file, is_ranged=cache is None)
         shown = tuple(os.fsencode(shown_url(url)) for url in urls)
         if cache is None:
-            self.files = ShardFiles(RangedFiles(shards, self._opener.open), shown)
+            self.files = ShardFiles(RangedFiles(self._shards, self._opener.open), shown)
         else:
             folder = Cache(cache)
-            self.files = ShardFiles(CachedFiles(shards, folder, self._opener.open), shown)
+            self.files = ShardFiles(CachedFiles(self._shards, folder, self._opener.open), shown)
             release = weakref.WeakMethod(self.files.release_idle)  # which refer to the cache
             folder.on_pressure = lambda: (found := release()) and found()
 
     def open(self) -> DatasetFile:
         """Return the splits; of the shards in an index, only the first of each split is read."""
         firsts: dict[str, int] = {}
-        for number, each in enumerate(self._listed):
+        for number, each in enumerate(self._shards):
             for split in each.rows:
                 firsts.setdefault(split, number)
         numbers = list(dict.fromkeys(firsts.values()))
         if self._index is None:
-            numbers = list(range(len(self._listed)))
+            numbers = list(range(len(self._shards)))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             heads = dict(zip(numbers, pool.map(self.files.head, numbers), strict=True))
         if self._index is None:
             for number, head in heads.items():
-                self._listed[number].rows.update({name: len(split) for name, split in head.items()})
+                self._shards[number].rows.update({name: len(split) for name, split in head.items()})
                 for name in head:
                     firsts.setdefault(name, number)
                     self._digest_of[number, name] = head[name].origin.digests[0]
@@ -162,18 +152,18 @@ class _RemoteDataset:
             self._opener.check(number, head)
         names = [name for name in choices.SPLITS if name in firsts]
         splits = {name: self._split(name, heads[firsts[name]][name]) for name in names}
-        shown = tuple(each.shard.file.shown for each in self._listed)
+        shown = tuple(each.file.shown for each in self._shards)
         return DatasetFile(splits, first.classes, shown)
 
-    def _find(self) -> list[_Listed]:
+    def _find(self) -> list[Shard]:
         if len(self._urls) > 1:
-            return [_Listed(Shard(RemoteFile(url)), {}) for url in self._urls]
+            return [Shard(RemoteFile(url)) for url in self._urls]
         self._index, files = find_files(self._urls[0])
         if self._index is None:
-            return [_Listed(Shard(file), {}) for file in files]
+            return [Shard(file) for file in files]
         entries = [(split, file) for split, shards in self._index.splits.items() for file in shards]
         found = [
-            _Listed(Shard(file, entry.digest), {split: entry.rows})
+            Shard(file, entry.digest, {split: entry.rows})
             for file, (split, entry) in zip(files, entries, strict=True)
         ]
         limit = None if self._cache is None else self._cache.limit
@@ -187,8 +177,8 @@ class _RemoteDataset:
 
     def _split(self, name: str, sample: Split) -> Split:
         """Return a split of all files, given that of one of them."""
-        numbers = [number for number, each in enumerate(self._listed) if name in each.rows]
-        rows = [self._listed[number].rows[name] for number in numbers]
+        numbers = [number for number, each in enumerate(self._shards) if name in each.rows]
+        rows = [self._shards[number].rows[name] for number in numbers]
         origin = Origin(
             tuple(map(os.fsencode, self._urls)),
             name,
@@ -248,7 +238,7 @@ class _RemoteDataset:
 
     def _digests(self, numbers: Sequence[int], name: str) -> tuple[bytes, ...]:
         if self._index is not None:
-            return tuple(bytes.fromhex(self._listed[number].shard.digest) for number in numbers)
+            return tuple(bytes.fromhex(self._shards[number].digest) for number in numbers)
         return tuple(self._digest_of[number, name] for number in numbers)
 
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -25,10 +25,19 @@ _SMALL_NBYTES = 4 * HEAD_NBYTES
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file of a URL; its digest is empty if it is not known without reading the file."""
+    """A file of a URL, and what the shard index says of it, if there is one.
+
+    Parameters
+    ----------
+    digest : str
+        Empty if it is not known without reading the file.
+    rows : dict of str to int
+        The number of rows of its splits; empty until the file is read.
+    """
 
     file: RemoteFile
     digest: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 class Opened(NamedTuple):
@@ -127,7 +136,7 @@ class CachedFiles(Provider):
     def _first(self, number: int, path: bytes, download: _Download) -> bytes:
         """Fetch the head of a file whose digest is not known; return its name in the cache."""
         digest = download.fetch(open_head, path)
-        self._shards[number] = Shard(self._shards[number].file, digest)
+        self._shards[number] = replace(self._shards[number], digest=digest)
         return os.fsencode(digest) + HEAD
 
 
