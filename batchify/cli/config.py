@@ -33,8 +33,12 @@ def load_config(context: click.Context, _parameter: click.Parameter, value: str 
             raise click.UsageError(f"{printable(value)} has no table [tool.batchify]")
         return
     given = _checked(tables, path, getattr(context.find_root().command, "commands", {}))
-    shared = {name for name, each in _options(context.command).items() if _is_of_build(each)}
-    of_build = {name: value for name, value in given.get("build", {}).items() if name in shared}
+    own_options = _options(context.command)
+    of_build = {
+        name: value
+        for name, value in given.get("build", {}).items()
+        if getattr(own_options.get(name), "of_build", False)
+    }
     own = given.get(str(context.command.name), {})
     context.default_map = {**(context.default_map or {}), **of_build, **own}
     context.meta[_FOUND] = path, given
@@ -112,10 +116,6 @@ def _options(command: click.Command) -> dict[str, click.Option]:
         for each in command.params
         if isinstance(each, click.Option) and not each.is_eager and not each.hidden
     }
-
-
-def _is_of_build(option: click.Option) -> bool:
-    return bool(getattr(option, "of_build", False))
 
 
 def _option_name(key: str) -> str:

@@ -60,11 +60,6 @@ def compact(rows: Rows) -> Selected:
     return rows
 
 
-def is_all(selected: Selected, count: int) -> bool:
-    """Return whether all of `count` rows are selected, in order."""
-    return isinstance(selected, range) and selected == range(count)
-
-
 def rows_of(selected: Selected, rows: Rows) -> Rows:
     """Return the numbers, among all rows, of some of the selected rows."""
     return rows + selected.start if isinstance(selected, range) else selected[rows]

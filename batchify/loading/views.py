@@ -28,7 +28,7 @@ from batchify.loading.columns import (
     kept_kinds,
     mask_of,
 )
-from batchify.loading.indexing import Chain, Selected, compact, is_all, row_numbers, rows_of
+from batchify.loading.indexing import Chain, Selected, compact, row_numbers, rows_of
 from batchify.loading.origin import Origin, ViewOrigin, reopened
 from batchify.loading.split_data import SplitData, Statistics
 from batchify.loading.statistics import (
@@ -330,8 +330,9 @@ def combined(parts: Sequence[SplitT], origin: Origin, selected: Selected | None 
     weights = [part.weights for part in parts if part.weights is not None]
     recorded = [part._statistics for part in parts if part._statistics is not None]
     counts = list(map(len, parts))
+    has_all = selected is None or (isinstance(selected, range) and selected == range(sum(counts)))
     statistics = None
-    if len(recorded) == len(parts) and (selected is None or is_all(selected, sum(counts))):
+    if has_all and len(recorded) == len(parts):
         statistics = joined_statistics(counts, recorded)
     return type(first)(
         origin.split,

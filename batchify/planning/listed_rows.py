@@ -46,7 +46,10 @@ def _without(plan: BuildPlan, rows: RowList) -> BuildPlan:
         if name not in splits:
             raise _refusal(rows, f"there is no {printable(name)} split")
         split = splits[name]
-        there = np.concatenate([_built(paths, rows) for _, paths in plan.paths(split)])
+        # The build of the list had no rows for files that it skipped.
+        there = np.array(
+            [path not in rows.skipped for _, paths in plan.paths(split) for path in paths], np.bool_
+        )
         numbers = np.flatnonzero(there)  # of the rows of that build
         if len(numbers) != found.rows:
             raise _refusal(rows, f"{name} has {len(numbers):,} rows, not {found.rows:,}")
@@ -63,11 +66,6 @@ def _without(plan: BuildPlan, rows: RowList) -> BuildPlan:
             raise OptionError(f"--exclude-rows: {rows.shown} leaves no rows in {name}")
     count = sum(int(each.sum()) for each in dropped.values())
     return replace(plan.without(dropped, []), excluded=plan.excluded + count)
-
-
-def _built(paths: list[bytes], rows: RowList) -> NDArray[np.bool_]:
-    """Return which paths were not skipped by the build of a list."""
-    return np.array([path not in rows.skipped for path in paths], np.bool_)
 
 
 def _paths(plan: BuildPlan, split: SplitPlan, there: NDArray[np.bool_]) -> Iterator[list[bytes]]:

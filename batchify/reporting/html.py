@@ -109,7 +109,7 @@ def table(
     numbers: Sequence[int] = (),
     class_: str = "",
 ) -> Html:
-    """Return a table that scrolls within itself if it is wider than the page.
+    """Return a table that scrolls within itself, also by keyboard, if it is wider than the page.
 
     Parameters
     ----------
@@ -134,12 +134,7 @@ def table(
     whole = tag(
         "table", tag("thead", tag("tr", *heads)), tag("tbody", join(body, "\n")), class_=class_
     )
-    return scrolling(label, whole)
-
-
-def scrolling(label: str, content: str) -> Html:
-    """Return content that scrolls within itself, also by keyboard."""
-    return tag("div", content, class_="scroll", role="region", aria_label=label, tabindex="0")
+    return tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
 def code(text: str) -> Html:
