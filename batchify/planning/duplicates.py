@@ -79,6 +79,12 @@ class Repeat(_LazySequence[tuple[str, int]]):
         return found
 
     @property
+    def rows_of(self) -> dict[str, NDArray[np.int64]]:
+        """Its rows in each of its splits, in file order."""
+        numbers = np.unique(self._split_numbers).tolist()
+        return {self._splits[i]: self._rows[self._split_numbers == i] for i in numbers}
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits that it is in, each once, in file order."""
         return tuple(self.firsts)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,12 @@ from PIL import Image
 import batchify
 from batchify.building.build import build
 from batchify.checking.check import check
+from batchify.checking.facts import stored_facts
 from batchify.checking.findings import CheckLimits, CheckReport, Problem
+from batchify.checking.near import find_near_duplicates, find_near_leaks
 from batchify.dataset_options import SplitOptions
 from batchify.errors import OptionError
+from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
 
@@ -84,20 +89,38 @@ def test_examples_begin_with_one_of_each_group(root: Path) -> None:
     assert copies.count == len(copies.rows["train"]) == 5
 
 
-def test_large_groups_are_compared_in_part(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With some images of each split, so that each one is shown with an image it looks like."""
-    monkeypatch.setattr("batchify.checking.near._MOST_COMPARED", 2)
-    for quality in (40, 50, 60):
-        data = encoded(scene(3), "JPEG", quality=quality)
-        save(root / "train" / "cat" / f"more{quality}.jpg", data)
-    for quality in (70, 80, 90):
-        data = encoded(scene(3), "JPEG", quality=quality)
-        save(root / "val" / "cat" / f"more{quality}.jpg", data)
-    copies = found(check(root, OPTIONS))["near-duplicate"]
-    assert copies.count == len(copies.examples) == 5
-    for each in copies.examples:
-        assert each.message.startswith(f"looks like {each.split} row ")
-        assert "65 of 64" not in each.message
+def test_all_rows_of_a_large_group_are_found(root: Path, tmp_path: Path) -> None:
+    """Also one that is only near the last row of the other split, however many there are."""
+    random = np.random.RandomState(0)
+    centers = random.randint(0, 2**62, 2, np.uint64)
+    chain = [centers[0]]
+    for bit in range(0, 32, 2):  # far from the first, step by step
+        chain.append(chain[-1] ^ np.uint64(0b11 << bit))
+    many = np.concatenate([np.repeat(chain[:1], 5000), chain, centers[1:]])
+    few = np.array([chain[-1] ^ np.uint64(1), centers[1] ^ np.uint64(0xFFFF), chain[0]])
+    out = tmp_path / "out.h5"
+    build(root, out, OPTIONS)
+    with Reader(out) as reader:
+        facts = stored_facts(reader)
+    hashes = {"train": many, "validation": few}
+    for name, each in hashes.items():
+        numbers = np.arange(len(each)) + 10_000 * (name == "validation")
+        digests = np.zeros((len(each), 32), np.uint8)
+        digests[:, :8] = (numbers + 1).view(np.uint8).reshape(-1, 8)
+        facts.splits[name] = replace(
+            facts.splits[name], digests=digests, flags=np.zeros(len(each), np.uint16),
+            appearance={"phash": each}, paths=lambda first, _: iter([(first, [b"a.png"])]),
+        )  # fmt: skip
+    limits = CheckLimits(thresholds={"near-leak": 2, "near-duplicate": 2})
+    (leaks,) = find_near_leaks(facts, limits)
+    (copies,) = find_near_duplicates(facts, limits)
+    assert {name: rows.tolist() for name, rows in leaks.rows().items()} == {"validation": [0, 2]}
+    assert {each.row: each.other for each in leaks.examples} == {
+        0: ("train", 5016), 2: ("train", 0),
+    }  # fmt: skip
+    rows = copies.rows()
+    assert copies.count == sum(map(len, rows.values())) == 5016 + 1
+    assert all("65 of" not in each.message for each in islice(copies.examples, 5100))
 
 
 def test_a_threshold_is_a_limit(root: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from batchify.choices import MAX_NEAR_DISTANCE
+from batchify.planning import near_duplicates
 from batchify.planning.near_duplicates import bit_counts, find_near, near_numbers
 
 
@@ -40,14 +41,18 @@ def clusters(count: int, flips: int, seed: int) -> NDArray[np.uint64]:
 
 @given(
     count=st.integers(0, 90), flips=st.integers(0, 14), seed=st.integers(0, 10**6),
-    distance=st.integers(0, MAX_NEAR_DISTANCE),
+    distance=st.integers(0, MAX_NEAR_DISTANCE), long_run=st.sampled_from([1, 4, 256]),
 )  # fmt: skip
 def test_the_groups_are_those_of_all_pairs(
-    count: int, flips: int, seed: int, distance: int
+    count: int, flips: int, seed: int, distance: int, long_run: int
 ) -> None:
-    """For any distance: hashes that are near, or connected by others."""
+    """For any distance: hashes that are near, or connected by others; however they are compared."""
     hashes = clusters(count, flips, seed)
-    found = near_numbers(hashes, distance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_duplicates, "_LONG_RUN", long_run)
+        patch.setattr(near_duplicates, "_PAIRS_AT_ONCE", 64)
+        patch.setattr(near_duplicates, "_MOST_NOTED", 3)
+        found = near_numbers(hashes, distance)
     firsts = {number: i for i, number in reversed(list(enumerate(found.tolist())))}
     mine = [firsts[number] for number in found.tolist()]
     assert mine == all_pairs(hashes, distance).tolist()
@@ -58,8 +63,10 @@ def test_bits_are_counted_without_numpy_2(monkeypatch: pytest.MonkeyPatch) -> No
     values = np.random.default_rng(0).integers(0, 2**64, 100, np.uint64)
     wanted = [value.bit_count() for value in values.tolist()]
     assert bit_counts(values).tolist() == wanted
+    assert bit_counts(values.reshape(4, 25)).tolist() == np.reshape(wanted, (4, 25)).tolist()
     monkeypatch.delattr(np, "bitwise_count", raising=False)
     assert bit_counts(values).tolist() == wanted
+    assert bit_counts(values.reshape(4, 25)).tolist() == np.reshape(wanted, (4, 25)).tolist()
 
 
 def test_files_with_the_same_bytes_count_once() -> None:
@@ -79,15 +86,26 @@ def test_files_with_the_same_bytes_count_once() -> None:
     "count", [100_000, pytest.param(1_000_000, marks=pytest.mark.long)], ids=lambda n: f"{n:,}"
 )
 def test_many_images_are_compared_quickly(count: int) -> None:
-    """Random ones, and as many that nearly all look alike: far less than a minute a million."""
+    """Random ones, as many that nearly all look alike, and half of each: a minute a million."""
     random = np.random.default_rng(0)
-    for hashes in (
-        random.integers(0, 2**64, count, np.uint64),
-        np.uint64(0x123456789ABCDEF0)
-        ^ (np.uint64(1) << random.integers(0, 64, (3, count), np.uint64)).sum(
-            axis=0, dtype=np.uint64
-        ),
-    ):
+    others = random.integers(0, 2**64, count, np.uint64)
+    alike = np.uint64(0x123456789ABCDEF0) ^ (
+        np.uint64(1) << random.integers(0, 64, (3, count), np.uint64)
+    ).sum(axis=0, dtype=np.uint64)
+    mixed = np.where(np.arange(count) % 2, others, alike)
+    for hashes in (others, alike, mixed):
         started = time.process_time()
         near_numbers(hashes, 4)
         assert time.process_time() - started < 60 * count / 1_000_000
+
+
+@pytest.mark.long
+def test_many_images_are_compared_with_many_bits() -> None:
+    """A million within a minute, with the most bits: random hashes with as many ones as zeros."""
+    random = np.random.default_rng(0)
+    bits = np.zeros((1_000_000, 64), np.uint8)
+    bits[:, :32] = 1
+    hashes = np.packbits(random.permuted(bits, axis=1, out=bits), axis=1).view(np.uint64)[:, 0]
+    started = time.process_time()
+    near_numbers(hashes, MAX_NEAR_DISTANCE)
+    assert time.process_time() - started < 60
