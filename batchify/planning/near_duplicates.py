@@ -78,15 +78,15 @@ def near_numbers(hashes: Hashes, distance: int) -> NDArray[np.int32]:
     """
     values, places = np.unique(hashes, return_inverse=True)
     labels = np.arange(len(values), dtype=np.int32)
-    has_detail = bit_counts(values) >= _LEAST_BITS
-    detailed = np.flatnonzero(has_detail).astype(np.int32)
+    is_detailed = has_detail(values)
+    detailed = np.flatnonzero(is_detailed).astype(np.int32)
     if distance and len(detailed) > 1:
         near = _Components(values[detailed])
         for mask in _masks(len(detailed), distance):
             near.join(mask, distance)
         labels[detailed] = detailed[near.labels]
     found = labels[places]
-    alone = np.flatnonzero(~has_detail[places])
+    alone = np.flatnonzero(~is_detailed[places])
     found[alone] = len(values) + np.arange(len(alone), dtype=np.int32)
     return found
 
@@ -210,6 +210,12 @@ class _Components:
             np.minimum.at(self.labels, labels.max(axis=0), labels.min(axis=0))
             while not np.array_equal(roots := self.labels[self.labels], self.labels):
                 self.labels = roots
+
+
+def has_detail(hashes: Hashes) -> NDArray[np.bool_]:
+    """Return which hashes say something about their image; those of solid colors do not."""
+    found: NDArray[np.bool_] = bit_counts(hashes) >= _LEAST_BITS
+    return found
 
 
 def bit_counts(values: Hashes) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from batchify.datasets.discovery import holds_shards
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
 from batchify.loading.shards import Path, RemoteShard, open_copy, open_folder
-from batchify.planning.near_duplicates import bit_counts
+from batchify.planning.near_duplicates import bit_counts, has_detail
 from batchify.viewing.found import FoundRows, find_rows
 from batchify.viewing.paths import PathTable
 
@@ -304,7 +304,8 @@ class Catalog(Closing):
         -------
         list of (int, int)
             Rows with other bytes, and how many of 64 bits differ: at most 10 bits, the fewest
-            first, at most 12 rows. None if the file has no hashes.
+            first, at most 12 rows. None if the file has no hashes, or that of the row is one of a
+            solid color, which are all alike.
         """
         split, row = self.locate(number)
         hashes = {
@@ -312,13 +313,13 @@ class Catalog(Closing):
             for name, each in self.facts.splits.items()
             if "phash" in each.appearance
         }
-        if split not in hashes:
+        if split not in hashes or not has_detail(hashes[split][row : row + 1]).all():
             return []
         digest = self.facts.splits[split].digests[row]
         found: list[tuple[int, int]] = []
         for name, known in hashes.items():
             bits = bit_counts(known ^ hashes[split][row])
-            rows = np.flatnonzero(bits <= _MOST_BITS)
+            rows = np.flatnonzero((bits <= _MOST_BITS) & has_detail(known))
             rows = rows[(self.facts.splits[name].digests[rows] != digest).any(axis=1)]
             rows = rows[np.argsort(bits[rows], kind="stable")[:_MOST_ALIKE]]
             first = self.splits[name].start

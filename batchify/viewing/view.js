@@ -60,6 +60,15 @@ function element(tag, attributes = {}, ...content) {
   return made;
 }
 
+// From left to right, each part for itself: two Arabic parts would change places otherwise.
+function pathOf(path, kind = "") {
+  const parts = path.split("/").flatMap((part, i) => [...(i ? ["/"] : []), element("bdi", { dir: "ltr" }, part)]);
+  return element("bdi", { class: kind, dir: "ltr" }, ...parts);
+}
+
+// Not broken within an option.
+const words = (text) => text.split(" ").flatMap((word) => [element("span", {}, word), " "]).slice(0, -1);
+
 // ---- Marks, kept by the browser for each file
 
 const marksKey = () => `batchify-view:${file.identity}`;
@@ -148,12 +157,16 @@ async function applyFilter() {
   try {
     total = shownMarks === null ? (await loadPage(0)).total : shownMarks.length;
   } catch (error) {
-    if (mine === generation) { total = 0; tell(error); }
+    if (mine !== generation) return;
+    total = null;
+    tell(error);
   }
   if (mine !== generation) return;
-  $("count").textContent = total === file.rows ? count(total, "row") : `${total.toLocaleString("en-US")} of ${count(file.rows, "row")}`;
+  if (total === null) $("count").textContent = "The rows could not be listed.";
+  else $("count").textContent = total === file.rows ? count(total, "row") : `${total.toLocaleString("en-US")} of ${count(file.rows, "row")}`;
   $("mark-all").disabled = !total;
-  $("empty").hidden = total > 0;
+  $("empty").hidden = total !== 0;
+  total ??= 0;
   current = 0;
   offset = 0;
   layOut();
@@ -306,7 +319,7 @@ function fillCell(cell, index) {
   cell.title = `${row.path}\n${row.split} row ${row.row.toLocaleString("en-US")}`;
   const name = cell.querySelector(".name");
   name.replaceChildren(element("span", { class: `split ${row.split}`, title: row.split }), element("b", {}, element("bdi", {}, row.label || row.split)));
-  cell.querySelector(".path").textContent = shortPath(row);
+  cell.querySelector(".path").replaceWith(pathOf(shortPath(row), "path"));
 }
 
 function shortPath(row) {
@@ -376,7 +389,7 @@ async function open(index, row = null) {
     $("detail").showModal();
     $("stage").focus();
   }
-  $("detail-title").replaceChildren(element("bdi", {}, row.path));
+  $("detail-title").replaceChildren(pathOf(row.path));
   $("detail-title").title = row.path;
   $("previous").disabled = index <= 0;
   $("next").disabled = index < 0 || index >= total - 1;
@@ -409,12 +422,12 @@ function showPicture() {
   $("zoom").setAttribute("aria-pressed", actual);
   $("fitted").hidden = !file.isEncoded;
   $("fitted").setAttribute("aria-pressed", fitted);
-  const figure = (kind, words, more = "") => {
-    const caption = element("figcaption", {}, words);
-    const picture = element("img", { alt: `${words}: ${row.label ? `${row.label}, ` : ""}${row.path}` });
+  const figure = (kind, title, more = "") => {
+    const caption = element("figcaption", {}, `${title}: loading…`);
+    const picture = element("img", { alt: `${title}: ${row.label ? `${row.label}, ` : ""}${row.path}` });
     const made = element("figure", {}, picture, caption);
     picture.addEventListener("load", () => {
-      caption.textContent = `${words}, ${picture.naturalWidth} × ${picture.naturalHeight} pixels`;
+      caption.textContent = `${title}, ${picture.naturalHeight} × ${picture.naturalWidth} pixels`;
       picture.classList.toggle("small", picture.naturalWidth * 2 < picture.clientWidth || picture.naturalHeight * 2 < picture.clientHeight);
     });
     picture.addEventListener("error", async () => {
@@ -436,10 +449,10 @@ function showFacts(found) {
   const bdi = (text, kind = "") => element("bdi", { class: kind }, text);
   add("Row", element("span", { class: `split ${found.split}` }, found.split), ` row ${found.row.toLocaleString("en-US")}`);
   if (found.label) add("Class", bdi(found.label));
-  add("Path", bdi(found.path));
+  add("Path", pathOf(found.path));
   add("SHA-256", element("span", { class: "mono" }, found.sha256));
-  if (found.sourceSize.some(Boolean)) add("Image file", `${found.sourceSize[1]} × ${found.sourceSize[0]} pixels`);
-  add(file.isEncoded ? "Read as" : "Stored as", `${file.shape[1]} × ${file.shape[0]} × ${file.shape[2]} ${file.dtype}`);
+  if (found.sourceSize.some(Boolean)) add("Image file", `${found.sourceSize[0]} × ${found.sourceSize[1]} pixels (height × width)`);
+  add(file.isEncoded ? "Read as" : "Stored as", `${file.shape.join(" × ")} ${file.dtype}`);
   add("Flags", found.flags.length ? found.flags.map((each) => each.replaceAll("_", " ")).join(", ") : "none");
   if (found.psnr !== undefined) add("PSNR", `${found.psnr} dB`);
   const parts = [list];
@@ -458,9 +471,9 @@ function showFacts(found) {
   }
   if (found.numbers) table("Labels", found.numbers);
   if (found.columns.length) table("Columns", found.columns);
-  const rows = (each) => element("ul", { class: "rows" }, ...each.map(([row, index, words]) => {
+  const rows = (each) => element("ul", { class: "rows" }, ...each.map(([row, index, text]) => {
     const button = element("button", { type: "button", title: row.path },
-      element("img", { src: address("thumbnail", row.number), alt: "" }), element("span", {}, words, bdi(row.path)));
+      element("img", { src: address("thumbnail", row.number), alt: "" }), element("span", {}, text, pathOf(row.path)));
     button.addEventListener("click", () => open(index, index < 0 ? row : null));
     return element("li", {}, button);
   }));
@@ -542,8 +555,8 @@ async function download(kind) {
 $("export").addEventListener("click", () => {
   $("export-error").hidden = true;
   $("export-text").textContent = `${count(marks.size, "row")} marked in ${file.name}.`;
-  $("rows-command").textContent = `${file.command} --exclude-rows ${listName("rows")}`;
-  $("paths-command").textContent = `${file.command} --exclude @${listName("paths")}`;
+  $("rows-command").replaceChildren(...words(`${file.command} --exclude-rows ${listName("rows")}`));
+  $("paths-command").replaceChildren(...words(`${file.command} --exclude @${listName("paths")}`));
   $("paths-part").hidden = !file.isOfFiles;
   $("export-dialog").showModal();
 });
@@ -594,8 +607,8 @@ async function start() {
   file = await askJson("file");
   document.title = `${file.name} · batchify view`;
   $("name").textContent = file.name;
-  const kinds = file.classes.length ? count(file.classes.length + file.moreClasses, "class").replace("classs", "classes") : `${file.classMode} labels`;
-  $("about").textContent = `${count(file.rows, "row")}, ${kinds}, ${file.shape[0]}×${file.shape[1]}×${file.shape[2]} ${file.dtype}`;
+  const kinds = file.classes.length ? count(file.classes.length + file.moreClasses, "class").replace("classs", "classes") : { none: "no labels", mask: "masks" }[file.classMode] || `${file.classMode} labels`;
+  $("about").textContent = `${count(file.rows, "row")}, ${kinds}, ${file.shape.join("×")} ${file.dtype}`;
   options($("split"), "all splits", Object.entries(file.splits).map(([name, rows]) => [name, `${name} (${rows.toLocaleString("en-US")})`]));
   options($("class"), file.moreClasses ? `all (the largest ${file.classes.length} are listed)` : "all classes",
     file.classes.map((each) => [each.index, `${each.name} (${each.rows.toLocaleString("en-US")})`]));

@@ -23,6 +23,7 @@ NAMES = (
     '"><img src=x onerror="document.title = \'ran\'">',
     "\u202egnp.evil",
     "a" * 200,
+    "קטן",
 )
 SIZES = ((1280, 800), (390, 844))
 
@@ -137,7 +138,7 @@ def test_every_text_can_be_read(browser: Any, url: str, scheme: str) -> None:
     """In the grid, the dialogs and beside an image, at the contrast that WCAG asks for."""
     with opened(browser, url, scheme=scheme) as page:
         page.fill("#text", "zcopy")
-        count(page, "1 of 55 rows")
+        count(page, "1 of 56 rows")
         page.keyboard.press("Enter")
         page.keyboard.press("x")
         page.keyboard.press("Enter")
@@ -160,7 +161,7 @@ def test_the_keyboard_does_it_all(browser: Any, url: str) -> None:
         page.keyboard.press("x")
         assert page.get_attribute(f"#{active}", "aria-selected") == "true"
         page.keyboard.press("End")
-        assert page.evaluate(current) == "54"
+        assert page.evaluate(current) == "55"
         page.keyboard.press("Enter")
         page.wait_for_selector("#facts dl")
         page.keyboard.press("ArrowLeft")
@@ -168,10 +169,10 @@ def test_the_keyboard_does_it_all(browser: Any, url: str) -> None:
         page.wait_for_selector("#mark[aria-pressed='true']")
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.id") == "grid"
-        assert page.evaluate(current) == "53"
+        assert page.evaluate(current) == "54"
         page.keyboard.press("/")
         page.keyboard.type("DOG/img_00")
-        count(page, "10 of 55 rows")
+        count(page, "10 of 56 rows")
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.id") == "grid"
         page.keyboard.press("?")
@@ -190,14 +191,14 @@ def test_filters_are_of_split_class_and_finding(browser: Any, url: str) -> None:
     """Each with its number of rows; what nothing matches is told."""
     with opened(browser, url) as page:
         page.select_option("#split", "validation")
-        count(page, "10 of 55 rows")
+        count(page, "10 of 56 rows")
         page.select_option("#class", label="cat (21)")
-        count(page, "4 of 55 rows")
+        count(page, "4 of 56 rows")
         page.click("#clear")
-        count(page, "55 rows")
+        count(page, "56 rows")
         page.wait_for_selector("#finding option[value='label-conflict']", state="attached")
         page.select_option("#finding", "label-conflict")
-        count(page, "1 of 55 rows")
+        count(page, "1 of 56 rows")
         assert "keep each image in one class only" in page.inner_text("#advice")
         page.click(".cell img")
         page.wait_for_selector("#facts .found")
@@ -212,14 +213,14 @@ def test_marks_are_kept_and_downloaded(browser: Any, url: str, built: Path, tmp_
     """As lists that a build takes; the next visit has them again."""
     with opened(browser, url) as page:
         page.fill("#text", "cat/img_00")
-        count(page, "10 of 55 rows")
+        count(page, "10 of 56 rows")
         page.click("#mark-all")
         page.wait_for_selector("#export:text-is('10 marked…')")
         page.click(".cell .tick")
         page.reload()
         page.wait_for_selector("#export:text-is('9 marked…')")
         page.select_option("#finding", ":marked")
-        count(page, "9 of 55 rows")
+        count(page, "9 of 56 rows")
         page.click("#export")
         assert "--exclude-rows out-rows.jsonl" in page.inner_text("#rows-command")
         for kind in ("rows", "paths"):
@@ -227,7 +228,7 @@ def test_marks_are_kept_and_downloaded(browser: Any, url: str, built: Path, tmp_
                 page.click(f"#download-{kind}")
             waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
         page.click("#unmark-all")
-        count(page, "0 of 55 rows")
+        count(page, "0 of 56 rows")
     root = built.parent / "d"
     batchify.build(root, tmp_path / "a.h5", target_size=(24, 32),
                    exclude_rows=[str(tmp_path / "out-rows.jsonl")])  # fmt: skip
@@ -235,7 +236,7 @@ def test_marks_are_kept_and_downloaded(browser: Any, url: str, built: Path, tmp_
                    exclude=[f"@{tmp_path / 'out-paths.txt'}"])  # fmt: skip
     for name in "ab":
         with batchify.open(tmp_path / f"{name}.h5") as file:
-            assert sum(map(len, file.values())) == 46
+            assert sum(map(len, file.values())) == 47
 
 
 def test_tabs_share_their_marks(browser: Any, url: str) -> None:
@@ -245,7 +246,7 @@ def test_tabs_share_their_marks(browser: Any, url: str) -> None:
         other.goto(page.url)
         other.wait_for_selector(".cell img")
         page.fill("#text", "cat/img_00")
-        count(page, "10 of 55 rows")
+        count(page, "10 of 56 rows")
         page.click("#mark-all")
         other.wait_for_selector("#export:text-is('10 marked…')")
         other.keyboard.press("End")
@@ -260,12 +261,39 @@ def test_an_image_is_shown_at_full_size(browser: Any, built: Path, tmp_path: Pat
     batchify.build(built.parent / "d", tmp_path / "e.h5", target_size=(10, 10), store="encoded")
     with served(tmp_path / "e.h5") as found, opened(browser, found.url) as page:
         page.keyboard.press("Enter")
-        page.wait_for_selector("figcaption:text-is('As it is stored, 32 × 24 pixels')")
+        page.wait_for_selector("figcaption:text-is('As it is stored, 24 × 32 pixels')")
         page.keyboard.press("f")
         page.wait_for_selector("figcaption:text-is('As it is read, 10 × 10 pixels')")
         page.keyboard.press("z")
         page.wait_for_selector("figcaption:text-is('As it is read, 10 × 10 pixels')")
         assert page.evaluate("document.querySelector('#stage img').clientWidth") == 10
+
+
+def test_a_path_reads_from_left_to_right(browser: Any, url: str) -> None:
+    """Whatever its parts are written in: the folder comes before the file."""
+    with opened(browser, url) as page:
+        page.fill("#text", "1קטן")
+        count(page, "1 of 56 rows")
+        page.click(".cell img")
+        page.wait_for_selector("#facts dl")
+        for path in ("#detail-title > bdi", "#facts dd > bdi[dir=ltr]"):
+            parts = page.eval_on_selector_all(
+                f"{path} > bdi", "found => found.map(each => each.getBoundingClientRect().x)"
+            )
+            assert len(parts) == 2
+            assert parts[0] < parts[1]
+        assert page.inner_text("#detail-title") == "קטן/1קטן.png"
+
+
+def test_a_server_that_ended_is_no_empty_list(browser: Any, built: Path) -> None:
+    """It is told that nothing could be listed, and how to go on."""
+    with contextlib.ExitStack() as lifetime:
+        with served(built) as found:
+            page = lifetime.enter_context(opened(browser, found.url, told="net::ERR_"))
+        page.fill("#text", "dog")
+        page.wait_for_selector("#alert:has-text('batchify view has ended: start it again')")
+        assert page.inner_text("#count") == "The rows could not be listed."
+        assert not page.is_visible("#empty")
 
 
 def test_a_damaged_image_is_told(browser: Any, built: Path, tmp_path: Path) -> None:

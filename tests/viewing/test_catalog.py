@@ -10,6 +10,7 @@ import pytest
 from helpers.drawing import draw_dataset, encoded, photo, save
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import batchify
 from batchify.errors import FileAccessError, FileMissingError, OptionError
@@ -99,6 +100,12 @@ def test_images_that_look_alike_are_found(tmp_path: Path) -> None:
             assert max(found.values()) <= 10
     with Catalog(tmp_path / "b.h5") as catalog:
         assert catalog.find_alike(0) == []
+    for color in (0, 90, 250):  # all have the hash of nothing
+        save(root / "cat" / f"solid{color}.png", encoded(Image.new("L", (32, 32), color), "PNG"))
+    batchify.build(root, tmp_path / "c.h5", target_size=(32, 32), appearance=True)
+    with Catalog(tmp_path / "c.h5") as catalog:
+        for number in catalog.find(Query(text="solid")).tolist():
+            assert catalog.find_alike(number) == []
 
 
 def test_shards_are_one_catalog(doubled: Path, tmp_path: Path) -> None:
