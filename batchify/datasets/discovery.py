@@ -21,10 +21,16 @@ from batchify.datasets.ignored import ignored_text, taking_advice
 from batchify.datasets.keras_utils import check_keras_utils
 from batchify.datasets.layout import Layout, find_layout
 from batchify.datasets.packed import PackedTree
-from batchify.datasets.packed_formats import open_packed, packed_kind
+from batchify.datasets.packed_formats import open_packed, packed_kind, unread_advice
 from batchify.datasets.sampling import FoundSamples, find_samples
 from batchify.datasets.walk import Walk
-from batchify.errors import BatchifyWarning, DatasetError, FileAccessError, FileMissingError
+from batchify.errors import (
+    BatchifyWarning,
+    DatasetError,
+    DatasetNotFoundError,
+    FileAccessError,
+    FileMissingError,
+)
 from batchify.format.shard_index import INDEX_NAME, is_shard_folder
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.archive import archive_kind, list_archive
@@ -138,7 +144,23 @@ def discover(
         If it has no images, or it is not clear which folders are its classes; if a folder in it
         cannot be listed; or if it is an archive that is damaged or not supported.
     """
-    options = options or DiscoverOptions()
+    try:
+        return _discover(
+            directory, options or DiscoverOptions(), needs_labels=needs_labels, timeout_s=timeout_s
+        )
+    except (DatasetError, DatasetNotFoundError) as error:
+        if (advice := unread_advice(directory)) is not None:
+            raise DatasetError(advice) from error
+        raise
+
+
+def _discover(
+    directory: str | os.PathLike[str],
+    options: DiscoverOptions,
+    *,
+    needs_labels: bool,
+    timeout_s: float,
+) -> Dataset:
     patterns = PathFilter(options) if options.has_patterns else None
     tree = open_tree(directory, options, timeout_s=timeout_s, patterns=patterns)
     if isinstance(tree, PackedTree):

@@ -148,7 +148,7 @@ def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> Pack
         labels = values.pop("label")
         numbers = split_numbers(labels, (), values, f"dataset {printable(path)}")
         values.update(numbers)
-        unfit = NUMBERS_UNFIT
+        unfit = NUMBERS_UNFIT if numbers else ""
     paths = image_paths(values.get("path"), rows.made)
     if paths == list(map(os.fsencode, rows.made)) and columns.has_paths:
         paths = image_paths(rows.own_paths, rows.made)
@@ -281,37 +281,45 @@ def _dict(value: Any) -> Mapping[str, Any]:
 
 def _json(path: bytes, where: str) -> Mapping[str, Any]:
     """Return the object in a JSON file."""
+    reason = "not a JSON object"
     try:
         with open(path, "rb") as file:
             found = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{where}: {printable(path)} cannot be read: {error}") from error
+    except OSError as error:
+        reason, found = error.strerror or str(error), None
+    except (ValueError, RecursionError):
+        reason, found = "not JSON", None
     if not isinstance(found, dict):
-        raise DatasetError(f"{where}: {printable(path)} is not a JSON object")
+        raise DatasetError(f"{where}: {printable(path)} cannot be read: {reason}; {_SAVE_AGAIN}")
     return found
+
+
+_SAVE_AGAIN = "save the dataset again with save_to_disk, or copy it again"
 
 
 def _shards(path: bytes, patterns: PathFilter | None, where: str) -> list[ShardFile]:
     """Return the files of a dataset, in order; those of ``save_to_disk`` as it lists them."""
-    parts: list[str] = []
     if os.path.isfile(os.path.join(path, DICT.encode())):
         names = _json(os.path.join(path, DICT.encode()), where).get("splits")
-        parts = list(map(str, names)) if isinstance(names, list) else []
+        if not names or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise DatasetError(f"{where}: {DICT} has no list of splits; {_SAVE_AGAIN}")
+        parts: list[str] = names
     elif os.path.isfile(os.path.join(path, STATE.encode())):
         parts = [""]
-    if not parts:
+    else:
         return find_shards(path, (b".parquet", b".arrow"), patterns)
     refuse_include(patterns, "DATASET lists its files")
     shards = []
     for folder in parts:
         state = os.path.join(path, os.fsencode(folder), STATE.encode())
-        for file in _json(state, where).get("_data_files") or ():
+        files = _json(state, where).get("_data_files")
+        for file in files if isinstance(files, list) else ():
             name = os.path.join(folder, os.path.basename(str(_dict(file).get("filename"))))
             full = os.path.join(path, os.fsencode(name))
             if not os.path.isfile(full):
-                raise DatasetError(f"{where}: {printable(name)} is missing")
+                raise DatasetError(f"{where}: {printable(name)} is missing; {_SAVE_AGAIN}")
             shards.append(ShardFile(full, name, split_of(folder)))
     if not shards:
-        raise DatasetError(f"{where} lists no files")
+        raise DatasetError(f"{where} lists no files; {_SAVE_AGAIN}")
     check_splits(where, [(shard.name, shard.split) for shard in shards])
     return shards

@@ -142,7 +142,8 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         errors = ManifestErrors(options.manifest.path, folder=tree.source.location)
         walk = Walk(tree, options.discover)
     else:
-        if own.unfit and mode in choices.INDEXED_MODES:
+        is_named = not set(own.columns).isdisjoint(options.manifest.label_columns)
+        if own.unfit and mode in choices.INDEXED_MODES and not is_named:
             raise DatasetError(own.unfit)
         errors = ManifestErrors(tree.source.location, "row", kind="dataset")
         walk = Walk(tree, replace(options.discover, extensions=("all",)))  # all are images
@@ -246,7 +247,13 @@ def _read_columns(
         roles = find_roles(walk, images, options, table, errors, reopen)
         if own and roles.labels and options.store.class_mode not in choices.MANIFEST_MODES:
             listed = options.discover.classes
-            names = own.name_classes(roles.labels[0], listed, errors.name)
+            try:
+                names = own.name_classes(roles.labels[0], listed, errors.name)
+            except DatasetError as error:
+                if options.store.class_mode != "none" or listed:
+                    raise
+                names = ()
+                own.drop_labels(roles.labels[0], str(error).removeprefix(f"{errors.name}: "))
             is_complete = own.is_labelled(roles.labels[0])  # others would be ignored as not listed
             if names and not listed and (is_complete or options.store.class_mode != "none"):
                 discover = replace(options.discover, classes=names)

@@ -48,6 +48,8 @@ class PackedTable:
     ----------
     excluded : int
         How many rows were ignored by `exclude`.
+    mask_columns : tuple of str
+        The columns of images that are labels.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class PackedTable:
         self.unfit = unfit
         self.number_columns = tuple(number_columns)
         self.excluded = 0
+        self.mask_columns: tuple[str, ...] = ()
         self.columns: Sequence[str] = list(columns)
         self.plain_columns: Sequence[str] = self.columns
         self.text_columns: Collection[str] = [
@@ -112,8 +115,10 @@ class PackedTable:
         Raises
         ------
         DatasetError
-            If a number has no name, or a name is not known.
+            If a number has no name, a name is not known, or they are masks.
         """
+        if column in self.mask_columns:
+            raise DatasetError(f"{where}: column {printable(column)}: {MASKS_UNFIT}")
         values = self._values[column]
         numbers = [None if value is None else _whole(value) for value in values]
         names, names_from = self._class_names.get(column, ()), self._names_from
@@ -157,6 +162,11 @@ class PackedTable:
                         f"({printable(self._path(row))}) is no number, but others are; labels are "
                         "all class numbers, or all names"
                     )
+
+    def drop_labels(self, column: str, why: str) -> None:
+        """Treat the labels of a column as missing, with a warning."""
+        self._values[column] = [None] * len(self._values[column])
+        self.warnings += (BatchifyWarning("unlabelled", f"stored without labels: {why}"),)
 
     def is_labelled(self, column: str) -> bool:
         """Return whether all rows have a label in a column."""
@@ -211,7 +221,7 @@ class PackedTree(ListedTree):
         self.table = table
         masks = masks or {}
         firsts = ((name, table.first(name)) for name in table.text_columns)
-        self._mask_columns = [name for name, text in firsts if _path_bytes(text) in masks]
+        table.mask_columns = tuple(name for name, text in firsts if _path_bytes(text) in masks)
         for path, extent in masks.items():
             self.add_file(path, extent)
         for start in range(0, len(paths), _AT_ONCE):
@@ -225,13 +235,16 @@ class PackedTree(ListedTree):
         Raises
         ------
         DatasetError
-            If labels are masks, and there are none, or several that may be the labels.
+            If labels are masks, and there are none, or several that may be the labels; or if only
+            some labels are lists of numbers.
         """
         if mode in ("multilabel", "regression"):
+            if self.table.unfit and not self.table.number_columns:
+                raise DatasetError(self.table.unfit)
             return self.table.number_columns
         if mode != "mask":
             return ()
-        found = self._mask_columns
+        found = self.table.mask_columns
         named = [name for name in ("label", "mask") if name in found]
         if not found or (len(found) > 1 and not named):
             what = "several columns of masks" if found else "no column of masks, only"

@@ -6,11 +6,13 @@ To add a format, write a module with a function that returns a `PackedTree`, and
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from batchify.common.paths import is_url, local_path
 from batchify.common.split_names import named_split
+from batchify.common.text import printable
 from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.packed import PackedTree
 from batchify.datasets.shard_files import is_image_name, names_in
@@ -27,6 +29,63 @@ _ENDINGS: dict[bytes, PackedKind] = {
     b".arrow": "huggingface",
 }
 """Ending of a shard -> kind of the dataset."""
+
+
+_REWRITE = "write its images and labels as WebDataset tars, Parquet or .npz, which are read"
+_UNREAD = (
+    (r"\.(tar\.\w+|tgz|tbz2?|txz)", "a compressed tar, whose images cannot be read in place; "
+     "decompress it to a plain .tar (gzip -d, for example)"),
+    (r"\.mds(\.\w+)?", f"a shard of MosaicML (MDS), which is not read; {_REWRITE}"),
+    (r"\.tfrecords?(-\d+-of-\d+)?(\.\w+)?", f"a file of TFRecord, which is not read; {_REWRITE}"),
+    (r"\.(beton|ffcv)", "a file of FFCV, which is not read; build from the dataset that it was "
+     "written from, and pass its class numbers to --classes"),
+    (r"-idx\d-ubyte(\.gz)?", "a file of arrays (IDX), which is not read; save images and labels in "
+     "one file: numpy.savez('out.npz', x_train=…, y_train=…)"),
+    (r"\.npy", "an array without labels; save images and labels in one file: "
+     "numpy.savez('out.npz', x=…, y=…)"),
+    (r"\.npz", "a file of arrays; name it as the dataset, instead of its folder"),
+)  # fmt: skip
+"""Names of files of other formats, and what to do with them."""
+
+
+def unread_advice(location: str | os.PathLike[str]) -> str | None:
+    """Return what to do with a dataset that has no images, but files of other formats.
+
+    They are in the folder, or in a folder in it.
+    """
+    if is_url(location):
+        return None
+    path = os.path.abspath(os.fsencode(local_path(location)))
+    try:
+        names = [b""] if os.path.isfile(path) else _two_levels(path)
+    except OSError:
+        return None
+    if any(map(is_image_name, names)):
+        return None
+    for pattern, advice in _UNREAD if names[:1] != [b""] else _UNREAD[1:-1]:
+        is_one = re.compile(pattern.encode() + rb"\Z", re.IGNORECASE).search
+        for name in names:
+            if is_one(name or path):
+                what = f"has no images; {printable(name)} is" if name else "is"
+                return f"dataset {printable(path)} {what} {advice}"
+    return None
+
+
+def _two_levels(path: bytes) -> list[bytes]:
+    """Return the files in a folder and in its folders, up to the first image, by name.
+
+    No file if there are more levels: what is there is not known.
+    """
+    files = []
+    for folder in (b"", *sorted(name for name, is_folder in names_in(path) if is_folder)):
+        for name, is_folder in sorted(names_in(os.path.join(path, folder))):
+            if is_folder and folder:
+                return []
+            if not is_folder:
+                files.append(os.path.join(folder, name))
+                if is_image_name(name):
+                    return files
+    return files
 
 
 def packed_kind(location: str | os.PathLike[str]) -> PackedKind | None:

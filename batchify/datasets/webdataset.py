@@ -9,13 +9,17 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from batchify import choices
 from batchify.common.text import printable
+from batchify.dataset_options import OPTIONAL_COLUMNS
+from batchify.datasets.columns import split_number
 from batchify.datasets.packed import (
     NUMBERS_UNFIT,
     PackedTable,
@@ -24,7 +28,11 @@ from batchify.datasets.packed import (
     names_of,
     split_numbers,
 )
-from batchify.datasets.shard_files import ShardFile, find_shards, is_image_name
+from batchify.datasets.shard_files import (
+    ShardFile,
+    find_shards,
+    is_image_name,
+)
 from batchify.errors import DatasetError
 from batchify.storage import tar_reader
 from batchify.storage.archive import archive_kind, refusal
@@ -92,45 +100,101 @@ def open_webdataset(path: bytes, patterns: PathFilter | None, timeout_s: float) 
     """
     where = printable(path)
     shards = find_shards(path, (b".tar",), patterns)
-    rows: list[dict[str, Any]] = []
-    files, extents, made = [], [], []
-    masks: dict[bytes, Extent] = {}
+    rows = _Rows()
+    files = []
     for number, shard in enumerate(shards):
         _check_tar(shard, where)
         with contextlib.closing(ArchiveFile(shard.path)) as file:
             for sample in _samples(file, shard, where):
                 name, extent = sample.files.pop(_image_of(sample, shard, where))
-                extents.append((number, *extent))
-                made.append(f"{shard.name}/{name}")
-                row = _read_sample(file, sample, shard, where)
-                for ending, (other, place) in sample.files.items():
-                    if is_image_name(os.fsencode(other)):
-                        path_of = f"{shard.name}/{other}"
-                        masks[os.fsencode(path_of)] = (number, *place)
-                        row[_mask_column(ending, sample)] = path_of
-                rows.append({**row, "split": shard.split} if shard.split else row)
+                values = _read_sample(file, sample, shard, where)
+                if shard.split:
+                    _check_split(values, sample, shard, where)
+                    values["split"] = shard.split
+                rows.add(f"{shard.name}/{name}", (number, *extent), values)
+                for prefix, (other, place) in _masks_of(sample, shard, where).items():
+                    rows.add_mask(prefix, f"{shard.name}/{other}", (number, *place))
             file.check_same(file.stamp)
             files.append((shard.path, file.stamp))
-    names = _class_names(path, where)
-    columns, numbers = _columns(rows, names, where)
-    paths = image_paths(columns.get("path"), made)
+    names = _class_names(path, shards, where)
+    columns, numbers, unfit = _columns(rows, names, where)
+    paths = image_paths(columns.get("path"), rows.made)
     columns["path"] = list(map(os.fsdecode, paths))
     table = PackedTable(
         columns,
         class_names={"label": names},
         names_from=CLASSES,
-        unfit=f"dataset {where}: {NUMBERS_UNFIT}" if numbers else "",
+        unfit=f"dataset {where}: {unfit}" if unfit else "",
         number_columns=numbers,
     )
     source = PackedSource(path, tar_reader.TarFile, tuple(files), timeout_s)
-    return PackedTree(source, table, paths, np.array(extents, np.int64).reshape(-1, 3), masks)
+    extents = np.frombuffer(rows.extents, np.int64).reshape(-1, 3)
+    return PackedTree(source, table, paths, extents, rows.masks)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The samples so far, as columns, and the paths and places of their images.
+
+    Parameters
+    ----------
+    mask_paths : dict of str to list
+        The paths of masks, by their prefix.
+    """
+
+    made: list[str] = field(default_factory=list)
+    extents: array[int] = field(default_factory=lambda: array("q"))
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    mask_paths: dict[str, list[Any]] = field(default_factory=dict)
+    masks: dict[bytes, Extent] = field(default_factory=dict)
+
+    def add(self, path: str, extent: Extent, values: Mapping[str, Any]) -> None:
+        """Add a sample."""
+        for name, value in values.items():
+            self._put(self.values, name, len(self.made), value)
+        self.made.append(path)
+        self.extents.extend(extent)
+
+    def add_mask(self, prefix: str, path: str, extent: Extent) -> None:
+        """Add a mask of the last sample."""
+        self.masks[os.fsencode(path)] = extent
+        self._put(self.mask_paths, prefix, len(self.made) - 1, path)
+
+    def _put(self, columns: dict[str, list[Any]], name: str, row: int, value: Any) -> None:
+        column = columns.setdefault(name, [])
+        if len(column) < row:
+            column += [None] * (row - len(column))
+        column.append(value)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return all columns; those of masks never have the name of another one.
+
+        Masks are called by their prefix, or ``mask`` if that is one of labels.
+        """
+        found = dict(self.values)
+        for prefix in sorted(self.mask_paths):
+            is_label = prefix in _LABELS and "mask" not in self.mask_paths
+            name = "mask" if is_label else prefix
+            while name in ("path", *OPTIONAL_COLUMNS, *found):
+                name += "_mask"
+            found[name] = self.mask_paths[prefix]
+        for column in found.values():
+            column += [None] * (len(self.made) - len(column))
+        return found
 
 
 def _check_tar(shard: ShardFile, where: str) -> None:
     kind = archive_kind(os.fsdecode(shard.path))
-    if kind != "tar":
-        how = f"compressed ({kind}); decompress it" if kind else "not a tar archive"
-        raise DatasetError(f"dataset {where}: {printable(shard.name)} is {how}")
+    if kind == "tar":
+        return
+    how = f"compressed ({kind}); decompress it" if kind else "not a tar archive"
+    if not os.path.exists(shard.path):
+        how = "a link to a file that does not exist; restore it, or ignore it with --exclude"
+    elif not os.access(shard.path, os.R_OK):
+        how = "not readable: no permission"
+    elif tar_reader.is_empty(shard.path):
+        how = "an empty tar; remove it, or ignore it with --exclude"
+    raise DatasetError(f"dataset {where}: {printable(shard.name)} is {how}")
 
 
 def _samples(file: ArchiveFile, shard: ShardFile, where: str) -> Iterator[Sample]:
@@ -193,11 +257,32 @@ def _image_of(sample: Sample, shard: ShardFile, where: str) -> str:
     )
 
 
-def _mask_column(ending: str, sample: Sample) -> str:
-    """Return the column of a mask: its prefix, or ``mask`` if that is one of labels."""
-    prefix = ending.rpartition(".")[0]
-    has_mask = any(each.startswith("mask.") for each in sample.files)
-    return "mask" if prefix in _LABELS and not has_mask else prefix
+def _masks_of(sample: Sample, shard: ShardFile, where: str) -> dict[str, tuple[str, Extent]]:
+    """Return the other images of a sample by their prefixes."""
+    found: dict[str, tuple[str, Extent]] = {}
+    for ending, (name, place) in sample.files.items():
+        if not is_image_name(os.fsencode(name)):
+            continue
+        prefix = ending.rpartition(".")[0]
+        if prefix in found:
+            raise DatasetError(
+                f"dataset {where}: {printable(shard.name)} has {printable(found[prefix][0])} and "
+                f"{printable(name)}, which may both be the mask; remove one of them"
+            )
+        found[prefix] = (name, place)
+    return found
+
+
+def _check_split(values: Mapping[str, Any], sample: Sample, shard: ShardFile, where: str) -> None:
+    """Refuse a sample whose .json names another split than its shard."""
+    text = values.get("split")
+    split = split_number(text) if isinstance(text, str) else None
+    if split is not None and choices.SPLITS[split] != shard.split:
+        raise DatasetError(
+            f"dataset {where}: key {printable(sample.key)} of {printable(shard.name)} is in the "
+            f"split {printable(str(text))} by its .json, and in {shard.split} by the name of the "
+            "shard; rename the shard"
+        )
 
 
 def _read_sample(file: ArchiveFile, sample: Sample, shard: ShardFile, where: str) -> dict[str, Any]:
@@ -251,35 +336,51 @@ def _json_values(text: str, what: str) -> dict[str, Any]:
 
 
 def _columns(
-    rows: list[dict[str, Any]], names: tuple[str, ...], where: str
-) -> tuple[dict[str, list[Any]], tuple[str, ...]]:
-    """Return the columns of some rows, and the names of those of labels that are lists.
+    rows: _Rows, names: tuple[str, ...], where: str
+) -> tuple[dict[str, list[Any]], tuple[str, ...], str]:
+    """Return the columns, the names of those of labels that are lists, and why these do not fit.
 
     Other columns that have lists are ignored. `names` are those of the classes.
     """
-    known = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in known}
+    columns = rows.columns()
     lists = {
-        name: values
-        for name, values in columns.items()
+        name: columns.pop(name)
+        for name, values in rows.values.items()
         if any(isinstance(value, list) for value in values)
     }
-    columns = {name: values for name, values in columns.items() if name not in lists}
-    labels = lists.get("label", [])
-    if not labels or not all(value is None or isinstance(value, list) for value in labels):
-        return columns, ()
+    if "label" not in lists:
+        return columns, (), ""
+    labels = lists["label"]
+    is_list = [value if value is None else isinstance(value, list) for value in labels]
+    if False in is_list:
+        one, other = is_list.index(True), is_list.index(False)
+        shown = [f"row {row + 1} ({printable(rows.made[row])})" for row in (one, other)]
+        return columns, (), (
+            f"the label of {shown[0]} is a list, and that of {shown[1]} is not; labels are all "
+            "classes, or all lists of numbers"
+        )  # fmt: skip
     numbers = split_numbers(labels, names, columns, f"dataset {where}")
-    return {**columns, **numbers}, tuple(numbers)
+    return {**columns, **numbers}, tuple(numbers), NUMBERS_UNFIT
 
 
-def _class_names(path: bytes, where: str) -> tuple[str, ...]:
+def _class_names(path: bytes, shards: Sequence[ShardFile], where: str) -> tuple[str, ...]:
     """Return the names of the classes in the folder of the shards; empty if there are none."""
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    found: dict[str, tuple[str, ...]] = {}
+    for each in dict.fromkeys((folder, *(os.path.dirname(shard.path) for shard in shards))):
+        file = os.path.join(each, os.fsencode(CLASSES))
+        if names := _read_names(file, where):
+            found[printable(os.path.relpath(file, folder))] = names
+    if len(set(found.values())) > 1:
+        raise DatasetError(f"dataset {where}: {' and '.join(found)} differ; keep one of them")
+    return next(iter(found.values()), ())
+
+
+def _read_names(path: bytes, where: str) -> tuple[str, ...]:
     try:
-        with open(
-            os.path.join(path, os.fsencode(CLASSES)), encoding="utf-8-sig", newline=""
-        ) as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             lines = [line.removesuffix("\r") for line in file.read().rstrip("\r\n").split("\n")]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"

@@ -30,9 +30,12 @@ def without_listed(plan: BuildPlan) -> BuildPlan:
     -----
     Memory: one byte per row, and the rows of the lists.
     """
-    for rows in plan.options.split.exclude_rows:
+    lists = plan.options.split.exclude_rows
+    for number, rows in enumerate(lists):
         if not isinstance(rows, RowList):
             raise OptionError("the file records which list of rows it was built without, not rows")
+        if rows in lists[:number]:
+            raise OptionError(f"--exclude-rows: {rows.shown} is given twice; give it once")
         plan = _without(plan, rows)
     return plan
 

@@ -250,7 +250,7 @@ def list_archive(
     if kind != readable:
         raise DatasetError(
             f"dataset {printable(full)} is compressed ({kind}) as a whole and cannot be read in "
-            "place; make a .zip or a plain .tar of it"
+            "place; decompress it, or make a .zip or a plain .tar of it"
         )
     try:
         with contextlib.closing(ArchiveFile(full)) as file:

@@ -89,6 +89,8 @@ class NpzFile:
             shape, is_fortran, dtype = read(head)
         except (ValueError, EOFError, tokenize.TokenError) as error:  # a BadImageError is one, too
             reason = str(error.args[0]).partition("\n")[0]
+            if isinstance(error, ValueError) and "<ast." in reason:  # no literal
+                reason = "its header is not valid"
             raise self._file.damaged(f"{printable(name)}: {printable(reason)}") from error
         found = Array(
             os.fsdecode(name.removesuffix(b".npy")), dtype, shape, is_fortran, head.tell(), extent

@@ -58,6 +58,12 @@ def is_header(block: bytes) -> bool:
     return told in (total, total - 256 * len(others.translate(None, _LOW)))
 
 
+def is_empty(path: bytes) -> bool:
+    """Return whether a file is empty, or begins with zeros as an archive without members."""
+    with open(path, "rb") as file:
+        return not file.read(BLOCK).strip(b"\0")
+
+
 def list_members(file: Content) -> Iterator[Member]:
     """Yield the members of an archive, in its order.
 

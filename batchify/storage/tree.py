@@ -15,6 +15,7 @@ from batchify.common.paths import is_within
 from batchify.common.text import printable
 from batchify.errors import DatasetNotFoundError, Skipped
 from batchify.image_options import IMAGE_TIMEOUT_S
+from batchify.storage import tar_reader
 from batchify.storage.outage import is_outage, wait_out
 from batchify.storage.source import FolderSource, Source, is_folder_at
 
@@ -109,6 +110,13 @@ class Tree(Protocol):
         ...
 
 
+def _advice(path: bytes) -> str:
+    """Return what to do if there is no folder at a path."""
+    if path.lower().endswith((b".npz", b".tar", b".parquet", b".arrow")):
+        return "check the path"
+    return "name a folder, or an archive, that has one subfolder per class"
+
+
 class FolderTree:
     """A folder on a file system of this machine.
 
@@ -142,9 +150,10 @@ class FolderTree:
             what = "is neither a folder nor a .zip or .tar archive" if there else "does not exist"
             if there and not os.access(self._root, os.R_OK):
                 what = "cannot be read: no permission"
+            elif os.path.isfile(self._root) and tar_reader.is_empty(self._root):
+                what += ", but an empty file"
             raise DatasetNotFoundError(
-                f"dataset {printable(self._root)} {what}; name a folder, or an archive, that "
-                "has one subfolder per class"
+                f"dataset {printable(self._root)} {what}; " + _advice(self._root)
             )
         self._real_root = os.path.realpath(self._root)
         self._follow_links = follow_links

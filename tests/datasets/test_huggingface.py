@@ -117,6 +117,28 @@ def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
         build(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("dataset_dict.json", "{bad", r"dataset_dict\.json cannot be read: not JSON; save"),
+        ("dataset_dict.json", '{"splits": "train"}', r"dataset_dict\.json has no list of splits"),
+        ("train/state.json", "[]", r"train/state\.json cannot be read: not a JSON object; save"),
+        ("train/state.json", '{"_data_files": 7}', "lists no files; save"),
+    ],
+)
+def test_lists_of_save_to_disk_that_are_damaged(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    """Nothing else is taken in their place."""
+    write(tmp_path / "train" / "data-0.arrow", table(range(3)))
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    with pytest.raises(DatasetError, match=r"state\.json cannot be read: No such file"):
+        batchify.plan_build(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        batchify.plan_build(tmp_path)
+
+
 def test_labels(tmp_path: Path) -> None:
     """-1 is no label; several label columns need a choice; a ClassLabel may have any name."""
     path = tmp_path / "a.parquet"
@@ -399,6 +421,9 @@ def test_files_of_two_formats_are_refused(tmp_path: Path) -> None:
         batchify.plan_build(folder)
     plan = batchify.plan_build(folder, exclude="*.arrow")
     assert plan.images == 3
+    (folder / "train.arrow").rename(folder / "train.npz")
+    with pytest.raises(DatasetError, match=r"train\.npz is not read next to \.parquet files; conv"):
+        batchify.plan_build(folder)
 
 
 def test_files_with_other_columns_and_rows_without_images(tmp_path: Path) -> None:

@@ -285,11 +285,14 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         archive.writestr("x.npy", b"no array")
     with pytest.raises(DatasetError, match=r"truncated or damaged: x\.npy: "):
         batchify.plan_build(path)
-    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (6, }"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("x.npy", b"\x93NUMPY\x01\0" + bytes([len(header), 0]) + header)
-    with pytest.raises(DatasetError, match=r"truncated or damaged: x\.npy: EOF in"):
-        batchify.plan_build(path)
+    for header, message in [
+        (b"{'descr': '<i8', 'fortran_order': False, 'shape': (6, }", "EOF in"),
+        (b"{'descr': '<i8', 'fortran_order': Fals, 'shape': (6,)}", "its header is not valid;"),
+    ]:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", b"\x93NUMPY\x01\0" + bytes([len(header), 0]) + header)
+        with pytest.raises(DatasetError, match=rf"truncated or damaged: x\.npy: {message}"):
+            batchify.plan_build(path)
 
 
 def test_options_for_files_and_folders_are_refused(tmp_path: Path, photos: Path) -> None:

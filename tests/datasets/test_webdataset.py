@@ -18,7 +18,7 @@ from helpers.running import Run
 
 import batchify
 from batchify.datasets.packed_formats import packed_kind
-from batchify.errors import DatasetError
+from batchify.errors import DatasetError, DatasetNotFoundError
 
 Entries = list[tuple[str, bytes | None]]
 SMALL: Any = {"target_size": (8, 6), "workers": 1, "overwrite": True}
@@ -144,6 +144,52 @@ def test_shards_that_would_be_left_out_are_an_error(tmp_path: Path, name: str) -
     assert batchify.plan_build(tars, exclude=name).images == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("train-0.tar.gz", "compressed tar, .*decompress it to a plain .tar"),
+        ("a/train-0.TGZ", "compressed tar, .*decompress it to a plain .tar"),
+        ("shard.00000.mds.zstd", "shard of MosaicML"),
+        ("train/x.tfrecord-00000-of-00002", "file of TFRecord"),
+        ("train.beton", "file of FFCV"),
+        ("train-images-idx3-ubyte.gz", r"file of arrays \(IDX\), which is not read; save"),
+        ("images.npy", "array without labels; save"),
+        ("mnist.npz", "file of arrays; name it as the dataset"),
+    ],
+)
+def test_datasets_of_other_formats_are_named(tmp_path: Path, name: str, message: str) -> None:
+    """Not as a folder without class folders, which they are, too; but images come first."""
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    with pytest.raises(DatasetError, match=f"data has no images; {name} is an? {message}"):
+        batchify.plan_build(tmp_path / "data")
+    if "tar" not in message and not name.endswith(".npz"):
+        with pytest.raises(DatasetError, match=f"{name} is an? {message}"):
+            batchify.plan_build(path)
+    (path.parent / "1.jpg").write_bytes(JPEG[0])
+    if "/" not in name:
+        with pytest.raises(DatasetError, match="class folders"):
+            batchify.plan_build(tmp_path / "data")
+
+
+def test_a_file_that_does_not_exist_needs_no_class_folders(tmp_path: Path) -> None:
+    """It would be one of arrays, tars or tables."""
+    for ending in ("npz", "tar", "parquet", "arrow"):
+        with pytest.raises(DatasetNotFoundError, match=f"no.{ending} does not exist; check the"):
+            batchify.plan_build(tmp_path / f"no.{ending}")
+
+
+def test_a_json_that_names_another_split_than_its_shard_is_an_error(tmp_path: Path) -> None:
+    """One of both would be ignored in silence; other words are no splits."""
+    shard(tmp_path / "tars" / "val-0.tar", range(3), json={"split": "validation"})
+    shard(tmp_path / "tars" / "train-0.tar", range(3, 6), json={"split": "sunny"})
+    assert batchify.plan_build(tmp_path / "tars").rows == {"train": 3, "validation": 3}
+    shard(tmp_path / "tars" / "train-0.tar", range(3, 6), json={"split": "test"})
+    with pytest.raises(DatasetError, match=r"key 000003 of train-0.tar is in the split test by"):
+        batchify.plan_build(tmp_path / "tars")
+
+
 def test_paths_that_are_not_valid_are_not_taken(tmp_path: Path) -> None:
     """Absolute or repeated ones, or numbers: images are then named by shard and key."""
     for number, paths in enumerate([("/a", "/b"), ("a", "a"), ("a", None), (1, 2)]):
@@ -205,6 +251,10 @@ WRONG: dict[str, tuple[Entries, str]] = {
         r"key 1 of a.tar has several images: .left.jpg, .right.jpg",
     ),
     "out of range": (sample("1", 1, cls=7), "label 7 of row 1 .*: classes.txt has 2 names"),
+    "two masks": (
+        [*sample("1", 1, cls=0), ("1.mask.png", JPEG[2]), ("1.mask.jpg", JPEG[3])],
+        "a.tar has 1.mask.png and 1.mask.jpg, which may both be the mask",
+    ),
     "negative": (sample("1", 1, cls=-7), "label -7 of row 1 .* is out of range"),
     "not JSON": ([IMAGE, ("1.json", b"{"), ("1.cls", b"0")], "1.json of a.tar is not JSON"),
     "not UTF-8": ([IMAGE, ("1.cls", b"\xff")], "1.cls of a.tar is not UTF-8"),
@@ -261,6 +311,82 @@ def test_numbers_among_names_are_an_error(tmp_path: Path) -> None:
         batchify.plan_build(tmp_path / "tars")
 
 
+def test_masks_replace_no_other_column(tmp_path: Path) -> None:
+    """Not the paths, splits and weights of images, nor values of the .json."""
+    (tmp_path / "tars").mkdir()
+    entries: Entries = []
+    for key in range(4):
+        facts = {"path": f"p/{key}.jpg", "split": ["train", "val"][key % 2], "age": key + 0.5}
+        entries += sample(str(key), key, cls=key % 2, json=facts)
+        entries += [
+            (f"{key}.{name}.png", JPEG[key + 4])
+            for name in ("path", "split", "weight", "group", "age", "label", "mask", "label_mask")
+        ]
+    pack(tmp_path / "tars" / "a.tar", sorted(entries))
+    out = build(tmp_path / "tars", keep_columns="age")
+    with h5py.File(out) as file:
+        ages = dict(zip(file["train/paths"][()], file["train/age"][()], strict=True))
+        assert ages == {b"p/0.jpg": 0.5, b"p/2.jpg": 2.5}
+        assert (file["train/labels"][()] == [0, 0]).all()
+        assert "weights" not in file["train"]
+    columns = {"path_mask": "path", "age_mask": "age", "mask": "mask", "": "mask"}
+    columns |= {"label_mask": "label", "label_mask_mask": "label_mask"}
+    for column, ending in columns.items():
+        options: Any = {"class_mode": "mask", **({"label_columns": column} if column else {})}
+        masks = batchify.plan_build(tmp_path / "tars", **options).dataset.annotations.masks
+        assert masks is not None
+        found = {path for _, paths in masks.pieces() for path in paths}
+        assert found == {f"a.tar/{key}.{ending}.png".encode() for key in range(4)}
+    with pytest.raises(DatasetError, match="column age_mask: labels are images, not classes: pass"):
+        batchify.plan_build(tmp_path / "tars", label_columns="age_mask")
+
+
+def test_class_names_next_to_a_single_tar_and_in_folders_of_splits(tmp_path: Path) -> None:
+    """Otherwise, the classes would be called 0 and 1; lists that differ are an error."""
+    shard(tmp_path / "a.tar", range(3))
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncow\n", "utf-8")
+    assert batchify.plan_build(tmp_path / "a.tar").dataset.classes == (b"ant", b"bee", b"cow")
+    for split in ("train", "val"):
+        shard(tmp_path / "tars" / split / "0.tar", range(3))
+        (tmp_path / "tars" / split / "classes.txt").write_text("x\ny\nz\n", "utf-8")
+    assert batchify.plan_build(tmp_path / "tars").dataset.classes == (b"x", b"y", b"z")
+    (tmp_path / "tars" / "val" / "classes.txt").write_text("z\ny\nx\n", "utf-8")
+    with pytest.raises(DatasetError, match=r"train/classes.txt and val/classes.txt differ; keep"):
+        batchify.plan_build(tmp_path / "tars")
+
+
+def test_labels_that_cannot_be_numbers_of_classes(tmp_path: Path) -> None:
+    """They are an error, unless no labels are needed; that there are none is a warning."""
+    (tmp_path / "tars").mkdir()
+    for labels in ([-1, -1, -1], [0, 1, -1], [0, "cat", 1]):
+        entries = [each for k, label in enumerate(labels) for each in sample(str(k), k, cls=label)]
+        pack(tmp_path / "tars" / "a.tar", entries)
+        with pytest.raises(DatasetError, match=r"label .* of row \d \(a.tar/\d.jpg\) is "):
+            batchify.plan_build(tmp_path / "tars")
+        plan = batchify.plan_build(tmp_path / "tars", class_mode="none")
+        assert plan.images == 3
+        (warning,) = plan.dataset.warnings
+        assert str(warning).startswith("stored without labels: label ")
+        with pytest.raises(DatasetError, match=r"label .* of row"):
+            batchify.plan_build(tmp_path / "tars", class_mode="none", classes=["0", "1"])
+
+
+def test_labels_of_which_only_some_are_lists(tmp_path: Path) -> None:
+    """Both are named; other columns may be the labels."""
+    (tmp_path / "tars").mkdir()
+    entries = [each for key in range(4)
+               for each in sample(str(key), key, json={"label": [1, 0] if key % 2 else 1,
+                                                       "kind": "ab"[key % 2]})]  # fmt: skip
+    pack(tmp_path / "tars" / "a.tar", entries)
+    message = r"the label of row 2 \(a.tar/1.jpg\) is a list, and that of row 1 \(a.tar/0.jpg\) is"
+    for mode in ("sparse", "multilabel", "regression"):
+        with pytest.raises(DatasetError, match=message):
+            batchify.plan_build(tmp_path / "tars", class_mode=mode)
+    plan = batchify.plan_build(tmp_path / "tars", label_columns="kind")
+    assert plan.dataset.classes == (b"a", b"b")
+    assert batchify.plan_build(tmp_path / "tars", class_mode="none").images == 4
+
+
 def test_class_names_are_lines_and_lines_end_with_newlines_only(tmp_path: Path) -> None:
     """Names may have other line separators; an empty line would move the numbers."""
     (tmp_path / "tars").mkdir()
@@ -299,6 +425,17 @@ def test_shards_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no tar")
     with pytest.raises(DatasetError, match=r"a.tar is not a tar archive"):
         batchify.plan_build(tars)
+    for empty in (b"", bytes(10240)):
+        path.write_bytes(empty)
+        with pytest.raises(DatasetError, match=r"a.tar is an empty tar; remove it, or ignore"):
+            batchify.plan_build(tars)
+        with pytest.raises(DatasetNotFoundError, match=r"\.tar archive, but an empty file"):
+            batchify.plan_build(path)
+    path.unlink()
+    path.symlink_to(tmp_path / "gone.tar")
+    with pytest.raises(DatasetError, match=r"a.tar is a link to a file that does not exist"):
+        batchify.plan_build(tars)
+    path.unlink()
     with tarfile.open(path, "w") as tar:
         link = tarfile.TarInfo("1.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, "2.jpg"

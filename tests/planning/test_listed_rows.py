@@ -68,6 +68,8 @@ def test_a_second_list_is_about_the_file_that_the_first_one_made(
     for lists in ([two], [two, one]):
         with pytest.raises(OptionError, match="train has 12 rows, not 11; build with the options"):
             batchify.plan_build(photos, exclude_rows=lists, **SMALL)
+    with pytest.raises(OptionError, match=r"rows\.jsonl is given twice; give it once"):
+        batchify.plan_build(photos, exclude_rows=[one, two, one], **SMALL)
 
 
 @pytest.mark.parametrize(
