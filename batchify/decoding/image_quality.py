@@ -1,6 +1,6 @@
 """Measure whether an image is dark, bright, blurry or says little, as CleanVision does.
 
-https://github.com/cleanlab/cleanvision, version 0.3.8: ``issue_managers/image_property.py``. It
+https://github.com/cleanlab/cleanvision, version 0.3.7: ``issue_managers/image_property.py``. It
 measures the image in its own size; here, it is the image as it is stored, from as many pixels as
 CleanVision takes to find blur. All sums are exact: every processor gives the same numbers.
 """

@@ -38,6 +38,8 @@ _NEAR_TITLES = {
     "near-duplicate": "Look alike, within a split",
 }
 
+_NOT_LOOKED_FOR = "were not looked for: build with --appearance to find them."
+
 
 def galleries(dossier: Dossier) -> Html:
     """Return images of every split."""
@@ -63,7 +65,10 @@ def repeats(dossier: Dossier) -> Html:
         if total > len(shown):
             parts.append(paragraph(f"… and {plural(total - len(shown), 'image')} more.", "note"))
     text = "Exact duplicates: sources with the same bytes, by SHA-256."
-    return join([*parts, paragraph(text, "note"), *map(_lookalikes, dossier.near)])
+    parts += [paragraph(text, "note"), *map(_lookalikes, dossier.near)]
+    if not dossier.summary.config.get("appearance"):
+        parts.append(paragraph(f"Images that look alike {_NOT_LOOKED_FOR}", "note"))
+    return join(parts)
 
 
 def _lookalikes(near: Lookalikes) -> Html:
@@ -93,7 +98,11 @@ def _repeat_verdicts(dossier: Dossier) -> list[Html]:
 
 def unusual(dossier: Dossier) -> Html:
     """Return the images that notices are about, the most unusual first."""
-    parts = [] if dossier.unusual else [paragraph("No unusual images.", "good")]
+    parts = []
+    has_appearance = bool(dossier.summary.config.get("appearance"))
+    if not dossier.unusual:
+        text = "No unusual images." if has_appearance else "No images of unusual sizes."
+        parts.append(paragraph(text, "good"))
     for each in dossier.unusual:
         problem, shown = each.problem, zip(each.problem.examples, each.pictures, strict=True)
         figures = [tag("li", _figure(picture, finding.message)) for finding, picture in shown]
@@ -103,9 +112,12 @@ def unusual(dossier: Dossier) -> Html:
     if dossier.unusual:
         text = "The most unusual first. batchify check lists the others."
         parts.append(paragraph(text, "note"))
-    if not dossier.summary.config.get("appearance"):
-        text = "Dark, bright and blurry images and those with little information are not known: "
-        parts.append(paragraph(f"{text}the file was built without --appearance.", "note"))
+    if not has_appearance:
+        text = (
+            "Dark, bright and blurry images, those with little information, and those with colors "
+            "unlike others of their class"
+        )
+        parts.append(paragraph(f"{text} {_NOT_LOOKED_FOR}", "note"))
     return join(parts)
 
 

@@ -13,6 +13,7 @@ from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
 from PIL import Image, ImageFilter
 
+import batchify
 from batchify.building.build import build
 from batchify.checking.check import check
 from batchify.checking.findings import THRESHOLDS, CheckLimits, CheckReport, Problem
@@ -225,9 +226,15 @@ def test_the_report_shows_them(odd: Path, tmp_path: Path, run: Run) -> None:
     assert "150×200 pixels" in section
     assert 'class="info"' in page
     plain = draw_dataset(tmp_path / "plain", {"cat": 12, "dog": 12})
-    build(plain, tmp_path / "plain.h5", SMALL)
-    run("inspect", "plain.h5", "--report", "page.html")
-    assert "No unusual images." in (tmp_path / "page.html").read_text()
+    for appearance, verdict in ((True, "No unusual images."), (False, "of unusual sizes.")):
+        out = tmp_path / f"{appearance}.h5"
+        build(plain, out, replace(SMALL, store=StoreOptions(appearance=appearance)))
+        batchify.write_report(out, tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert verdict in page
+        for each in ("Images that look alike", "Dark, bright and blurry images"):
+            assert (each in page) != appearance
+        assert ("were not looked for: build with --appearance" in page) != appearance
 
 
 def test_json_has_their_severity(odd: Path, run: Run) -> None:

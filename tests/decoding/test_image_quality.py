@@ -32,7 +32,7 @@ def scene(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
 
 
 def cleanvision(image: Image.Image) -> list[float]:
-    """Return percentiles of brightness, sharpness and entropy by the code of CleanVision 0.3.8."""
+    """Return percentiles of brightness, sharpness and entropy by the code of CleanVision 0.3.7."""
     red, green, blue = np.asarray(image).astype(int).transpose(2, 0, 1)
     brightness = np.sqrt(0.241 * red * red + 0.691 * green * green + 0.068 * blue * blue) / 255
     gray = image.convert("L")
