@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from batchify.building.row_sources import (
 )
 from batchify.checking.findings import Finding
 from batchify.checking.verification import Findings
-from batchify.common.excluded import is_recorded_list
+from batchify.common.excluded import PathList, is_recorded_list
 from batchify.common.paths import is_relative
 from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import printable
@@ -29,10 +30,12 @@ from batchify.dataset_options import DiscoverOptions
 from batchify.datasets.dataset import Annotations, Dataset, join_samples
 from batchify.datasets.discovery import discover, open_tree
 from batchify.decoding.pillow_settings import decoder_text
+from batchify.errors import DatasetError, OptionError
 from batchify.format.reader import Reader
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.options import BuildOptions
-from batchify.planning.planner import drawn_dataset
+from batchify.planning.listed_rows import listed_rows
+from batchify.planning.planner import drawn_dataset, plan_found
 from batchify.storage.tree import Tree
 from batchify.workers import engine
 
@@ -43,6 +46,11 @@ def mask_crc32(reader: Reader, split: str, row: int) -> int:
         return 0
     with reader.refusing():
         return zlib.crc32(reader.splits[split]["labels"][row].tobytes())
+
+
+def without_lists(options: DiscoverOptions) -> DiscoverOptions:
+    """Return recorded options without lists of paths, of which a file has the SHA-256 alone."""
+    return replace(options, exclude=tuple(p for p in options.exclude if not is_recorded_list(p)))
 
 
 _AT_ONCE = 4096
@@ -72,7 +80,7 @@ def relisted(
     timeout_s : float
         Seconds that one file may take; see `batchify.datasets.discovery.open_tree`.
     """
-    tree = open_tree(source, options, timeout_s=timeout_s)
+    tree = open_tree(source, without_lists(options), timeout_s=timeout_s)
     found = {name: _Found() for name in ("paths", "label_paths")}
     for split in reader.splits:
         _look_up(tree, reader, split, found)
@@ -178,7 +186,8 @@ class SourceCheck:
                 self._index = index
         self._options = options
         if has_all_rows:
-            self._add_new(stored_keys(reader), index)
+            skipped = frozenset(entry.path for entry in reader.skipped())
+            self._add_new(stored_keys(reader), index, skipped)
         present, hashed = self._hash_sources(reader, index, options)
         if redecode is None:
             return hashed, 0
@@ -189,24 +198,58 @@ class SourceCheck:
         if self._index is not None:
             self._add_new(keys, self._index)
 
-    def _add_new(self, keys: NDArray[np.uint64], index: SampleIndex) -> None:
+    def _add_new(
+        self,
+        keys: NDArray[np.uint64],
+        index: SampleIndex,
+        skipped: frozenset[bytes] | None = None,
+    ) -> None:
         drawn = drawn_dataset(index.dataset, self._options, self._workers, self._report)
         message = "it is not in the file"
         options = self._options
+        new: Iterable[bytes] = new_samples(keys, drawn)
         if options.split.exclude_rows or any(map(is_recorded_list, options.discover.exclude)):
+            new = list(new)
+            if self._is_list(new, index.dataset, skipped):
+                return
             message += ", which was built with a list of what to exclude"
-        for path in new_samples(keys, drawn):
+        for path in new:
             self._found.add(Finding("new", message, path=path))
+
+    def _is_list(
+        self, new: list[bytes], dataset: Dataset, skipped: frozenset[bytes] | None
+    ) -> bool:
+        """Return whether the new files are exactly those of the only list that a file records.
+
+        It records the SHA-256 of the list alone.
+
+        Parameters
+        ----------
+        skipped : frozenset of bytes or None
+            The files that the build skipped; None if that is not known.
+        """
+        options = self._options
+        lists = [*filter(is_recorded_list, options.discover.exclude), *options.split.exclude_rows]
+        if len(lists) != 1:
+            return False
+        if not options.split.exclude_rows:
+            return PathList(new, "") == lists[0]
+        if skipped is None:
+            return False
+        plain = replace(options, split=replace(options.split, exclude_rows=()))
+        try:
+            plan, _ = plan_found(dataset, plain, self._workers, self._report)
+        except (DatasetError, OptionError):  # of a dataset that has changed
+            return False
+        return listed_rows(plan, frozenset(new), skipped) == lists[0]
 
     def _listed(self, reader: Reader, options: BuildOptions) -> Dataset:
         """Return the current dataset: its folders, or the files of a manifest's rows."""
         if options.manifest is None:
-            split = options.split
+            split, known = options.split, without_lists(options.discover)
             is_drawn = split.limit is not None or split.max_per_class is not None
             needs_labels = is_drawn and options.store.class_mode != "none"  # the draw needs them
-            return discover(
-                self._path, options.discover, needs_labels=needs_labels, timeout_s=self._timeout_s
-            )
+            return discover(self._path, known, needs_labels=needs_labels, timeout_s=self._timeout_s)
         return relisted(reader, self._path, options.discover, timeout_s=self._timeout_s)
 
     def _hash_sources(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.excluded import RowList, paths_digest
+from batchify.common.excluded import RowList, SplitRows, paths_digest
 from batchify.common.text import plural, printable
 from batchify.errors import OptionError
 from batchify.planning.plan import BuildPlan
@@ -38,6 +38,16 @@ def without_listed(plan: BuildPlan) -> BuildPlan:
             raise OptionError(f"--exclude-rows: {rows.shown} is given twice; give it once")
         plan = _without(plan, rows)
     return plan
+
+
+def listed_rows(plan: BuildPlan, listed: frozenset[bytes], skipped: frozenset[bytes]) -> RowList:
+    """Return the list of the rows of some paths, in the file of a plan that skips some files."""
+    splits = {}
+    for split in plan.splits:
+        paths = [path for _, some in plan.paths(split) for path in some if path not in skipped]
+        rows = {row: path for row, path in enumerate(paths) if path in listed}
+        splits[split.name] = SplitRows(len(paths), paths_digest([paths]), rows)
+    return RowList(splits, skipped, "")
 
 
 def _without(plan: BuildPlan, rows: RowList) -> BuildPlan:

@@ -179,6 +179,13 @@ def _plan(
     found = _scan(dataset, options, workers, report)
     if not skip:
         found.check_linked()
+    return plan_found(found, options, workers, report)
+
+
+def plan_found(
+    found: Dataset, options: BuildOptions, workers: engine.Workers, report: ProgressCallback
+) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
+    """Return the plan for the files that were found, and what `_split_digests` returns."""
     digests = _split_digests(found, options, workers, report)
     decoder = decoder_text(options.decode.plugins, options.store.store)
     return make_plan(found, options, decoder=decoder, digests=digests), digests

@@ -29,14 +29,18 @@ class PathFilter:
     Raises
     ------
     OptionError
-        If a pattern is not valid.
+        If a pattern is not valid, or is a list whose paths are not known.
     """
 
     def __init__(self, options: DiscoverOptions) -> None:
         self._lists = [each for each in options.exclude if isinstance(each, PathList)]
         self._listed = frozenset().union(*(each.paths for each in self._lists))
         self._found: set[bytes] = set()
-        exclude = [each for each in options.exclude if not is_recorded_list(each)]
+        exclude = [each for each in options.exclude if not isinstance(each, PathList)]
+        if any(map(is_recorded_list, exclude)):
+            raise OptionError(
+                "the file records which list of paths it was built without, not paths"
+            )
         self._include = _compiled("--include", options.include)
         self._exclude = _compiled("--exclude", exclude)
         self._heads = [_segments(pattern) for pattern in options.include]

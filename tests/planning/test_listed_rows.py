@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,37 @@ def test_paths_are_excluded_as_if_the_files_were_not_there(
     batchify.build(photos, tmp_path / "b.h5", **SMALL)
     for split in ("train", "validation"):
         assert paths_of(tmp_path / "a.h5", split) == paths_of(tmp_path / "b.h5", split)
+
+
+def test_excluded_files_are_not_new(photos: Path, tmp_path: Path) -> None:
+    """Of one list of either kind; a file that was added is reported, with what it may be."""
+    (photos / "dog" / "img_004.jpg").write_bytes(b"bad")
+    batchify.build(photos, tmp_path / "a.h5", on_error="skip", **SMALL)
+    rows, paths = write_lists(tmp_path / "a.h5", [0, 5, 12], tmp_path)
+    options: dict[str, dict[str, Any]] = {
+        "rows": {"exclude_rows": [rows]},
+        "paths": {"exclude": [f"@{paths}"]},
+    }
+    for name in ("rows", "paths"):
+        out = tmp_path / f"{name}.h5"
+        batchify.build(photos, out, on_error="skip", **SMALL, **options[name])
+        assert batchify.verify(out, source=photos).is_ok
+    batchify.build_shards(photos, tmp_path / "s", shards=2, on_error="skip", **SMALL,
+                          **options["paths"])  # fmt: skip
+    assert batchify.verify(tmp_path / "s", source=photos).is_ok
+    shutil.copy(photos / "cat" / "img_000.jpg", photos / "cat" / "more.jpg")
+    for name in ("rows", "paths"):
+        found = batchify.verify(tmp_path / f"{name}.h5", source=photos)
+        assert found.counts["new"] == 4
+        assert "built with a list of what to exclude" in str(found)
+
+
+def test_a_list_whose_paths_are_not_known_is_no_pattern(photos: Path, tmp_path: Path) -> None:
+    """The options that a file records would build something else, in silence."""
+    (tmp_path / "list.txt").write_text("cat/img_000.jpg\n")
+    options = batchify.build(
+        photos, tmp_path / "a.h5", exclude=[f"@{tmp_path / 'list.txt'}"], **SMALL
+    ).plan.options
+    recorded = replace(options.discover, exclude=tuple(map(str.__str__, options.discover.exclude)))
+    with pytest.raises(OptionError, match="records which list of paths it was built without"):
+        batchify.build(photos, tmp_path / "b.h5", replace(options, discover=recorded))
