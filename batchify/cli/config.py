@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from typing import Any
 
@@ -73,6 +74,8 @@ def _read(path: str) -> Any:
     import tomllib
 
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would wait for its writer
+            raise OSError("it is not a regular file")
         with open(path, "rb") as file:
             content: Any = tomllib.load(file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

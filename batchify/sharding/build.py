@@ -238,7 +238,8 @@ def build_shards(
         folder.publish_index(index)
     made = outcomes.report(folder.shown, index)
     warnings = local.warnings if elsewhere is None and not made.up_to_date else ()
-    plan, seconds = made.plan.warned((*warnings, *folder.warnings)), time.monotonic() - started
+    found = {each.code: each for each in (*warnings, *outcomes.warnings, *folder.warnings)}
+    plan, seconds = made.plan.warned(found.values()), time.monotonic() - started
     made = replace(made, plan=plan, seconds=seconds)
     issue_warnings(made.warnings)
     return made

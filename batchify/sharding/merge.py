@@ -22,7 +22,15 @@ from batchify.common.progress import ProgressCallback, reporting
 from batchify.common.system import in_order, usable_cpus
 from batchify.common.text import plural, printable, rows_text, size_text
 from batchify.decoding.channels import ChannelTotals
-from batchify.errors import FileFormatError, OutputPathError, ResumeError, Skipped
+from batchify.errors import (
+    BatchifyWarning,
+    FileFormatError,
+    OutputPathError,
+    ResumeError,
+    Skipped,
+    issue_warnings,
+    warning_lines,
+)
 from batchify.format import schema
 from batchify.format.checksums import write_checksums
 from batchify.format.config import image_shape, recorded_options
@@ -101,6 +109,8 @@ class MergeReport:
         How many shards were merged.
     seconds : float
         How long it took.
+    warnings : tuple of BatchifyWarning
+        What the file system lacks, and whose stale lock was taken over.
     """
 
     path: str
@@ -108,16 +118,18 @@ class MergeReport:
     rows: dict[str, int]
     shards: int
     seconds: float = field(default=0.0, compare=False)
+    warnings: tuple[BatchifyWarning, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         shards = plural(self.shards, "shard")
         return f"<batchify {printable(self.path)} of {shards}: {rows_text(self.rows)} images>"
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{printable(self.path)}: {rows_text(self.rows)} images of "
             f"{plural(self.shards, 'shard')}, {size_text(self.nbytes)} in {self.seconds:.1f} s"
         )
+        return "\n".join([text, *warning_lines(self.warnings)])
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -127,6 +139,7 @@ class MergeReport:
             "bytes": self.nbytes,
             "rows": self.rows,
             "shards": self.shards,
+            "warnings": [warning.as_json() for warning in self.warnings],
         }
 
 
@@ -191,6 +204,7 @@ def merge(
         _refuse_shard(source, output, destination.target)
         made = _merged(shards, destination.target, index, report)
         destination.publish()
+    issue_warnings(made.warnings)
     return replace(made, seconds=time.monotonic() - started)
 
 
@@ -228,8 +242,13 @@ def _merged(
             durable.remove(work.sealing_path)
             work.journal.remove()  # closing must keep a work file that is not from this merge
             raise
-    nbytes = os.path.getsize(target.path)
-    return MergeReport(os.fsdecode(target.shown), nbytes, index.rows, len(index.files))
+    return MergeReport(
+        os.fsdecode(target.shown),
+        os.path.getsize(target.path),
+        index.rows,
+        len(index.files),
+        warnings=work.journal.warnings,
+    )
 
 
 def _write(

@@ -21,7 +21,7 @@ from batchify.common.progress import Progress, ProgressCallback
 from batchify.common.text import plural, printable, rows_text
 from batchify.decoding.fidelity import Fidelity
 from batchify.decoding.losses import NOTHING_LOST, Lost
-from batchify.errors import Skipped, warning_lines
+from batchify.errors import BatchifyWarning, Skipped, warning_lines
 from batchify.format import schema
 from batchify.format.shard_index import ShardFile, ShardIndex, shard_name
 from batchify.planning.plan import BuildPlan
@@ -128,6 +128,8 @@ class ShardOutcome:
         See `BuildReport`.
     up_to_date : bool
         It existed, intact and up to date.
+    warnings : tuple of BatchifyWarning
+        About the file system that it was built on.
     """
 
     file: ShardFile
@@ -140,6 +142,7 @@ class ShardOutcome:
     up_to_date: bool = False
     lost: Lost | None = None
     fidelity: tuple[tuple[str, Fidelity], ...] = ()
+    warnings: tuple[BatchifyWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -257,6 +260,12 @@ class Outcomes:
         """How many files are skipped, by the plan and by the shards."""
         skipped = sum(len(outcome.skipped) for outcome in self.done.values())
         return len(self.plan.skipped) + skipped
+
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What was said about the file systems of shards, once for each code."""
+        found = (warning for outcome in self.done.values() for warning in outcome.warnings)
+        return tuple({warning.code: warning for warning in found}.values())
 
     def add(self, outcome: ShardOutcome) -> None:
         """Add the outcome of a shard.

@@ -145,7 +145,8 @@ def build_shard(
             finally:
                 durable.remove(target.path + BREADCRUMB)
         digest = _digest(target.path)  # before a file that goes to a URL is removed
-        return _outcome(task, deliver(destination, made), digest)
+        made = deliver(destination, made)
+        return replace(_outcome(task, made, digest), warnings=work.journal.warnings)
 
 
 def _digest(path: bytes) -> str:

@@ -233,7 +233,7 @@ class Store:
                     raise
                 waits = waits or _waits(time.monotonic() + PATIENCE_S)
                 wait_s = next(waits, 0.0 if tried < _TRIES else None)
-                if wait_s is None:
+                if wait_s is None or (tried >= _TRIES and _is_unsent(error)):
                     raise self.unreachable(error) from self.cause(error)
             time.sleep(wait_s)
         raise AssertionError

@@ -16,6 +16,9 @@ IMAGE_NBYTES = 100_000_000
 MOST = 61 if sys.platform == "win32" else 1 << 16
 """How many processes a pool may have: Windows waits on at most 63 handles."""
 
+_MANY = 8
+"""How many processes for each CPU are more than even a slow drive has use for."""
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -50,3 +53,18 @@ def find_capacity(batch_nbytes: int) -> Capacity:
         each = PROCESS_NBYTES + batch_nbytes + IMAGE_NBYTES
         processes = (memory - PROCESS_NBYTES) // each
     return Capacity(usable_cpus(), processes, memory)
+
+
+def many_workers(workers: int) -> BatchifyWarning | None:
+    """Return the warning about a number of processes that was asked for, if it is odd."""
+    cpus = usable_cpus()
+    if workers > MOST:
+        text = f"{MOST} workers instead of {workers:,}: this system allows no more"
+    elif workers > _MANY * cpus:
+        text = (
+            f"{workers:,} workers for {plural(cpus, 'CPU')}: they wait for each other, and each "
+            f"takes time to start and memory; --workers {cpus} is the default"
+        )
+    else:
+        return None
+    return BatchifyWarning("many-workers", text)

@@ -24,7 +24,7 @@ from typing import Generic, TypeVar
 
 from batchify.errors import BatchifyWarning, WorkerDiedError, WorkersKilledError
 from batchify.image_options import IMAGE_TIMEOUT_S
-from batchify.workers.capacity import MOST, find_capacity
+from batchify.workers.capacity import MOST, find_capacity, many_workers
 from batchify.workers.pool import NOTHING, Crumb, Job, Pool, WorkerThread, death_text
 from batchify.workers.watch import Watch
 
@@ -125,7 +125,7 @@ class Workers:
         self.chosen = workers is not None and workers > 1
         capacity = find_capacity(batch_nbytes)
         self.has_room = capacity.processes > 0
-        self._limit = capacity.warning if workers is None else None
+        self._limit = capacity.warning if workers is None else many_workers(workers)
         self.count = min(workers or capacity.count, MOST)
         self.timeout_s = image_timeout_s
         self._pool: Pool | None = None
@@ -136,7 +136,7 @@ class Workers:
 
     @property
     def warnings(self) -> list[BatchifyWarning]:
-        """Why there are fewer processes than there are CPUs, or than were asked for."""
+        """Why there are fewer processes than CPUs, or than were asked for, or too many."""
         found = [self._limit] if self._limit else []
         if self.count < self._asked:
             message = (

@@ -12,7 +12,9 @@ from helpers.drawing import draw_dataset
 from helpers.faults import build_library, compiler
 from helpers.running import Run
 
+import batchify
 from batchify.building.build import build
+from batchify.common import durable
 from batchify.image_options import DecodeOptions
 from batchify.options import BuildOptions
 
@@ -51,6 +53,20 @@ def test_a_file_system_that_lacks_calls_and_a_drive_that_fails_for_a_moment(
     assert codes == ["no-locks", "no-reserve", "no-sync"]
     assert expected.warnings == ()
     assert sorted(os.listdir(tmp_path)) == ["eio", "expected.h5", "out.h5"]
+
+
+def test_shards_say_what_their_file_system_lacks(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for all of them."""
+
+    def unsupported(_fd: int, _nbytes: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(durable, "fallocate", unsupported)
+    with pytest.warns(batchify.BatchifyWarning, match="cannot reserve space"):
+        made = batchify.build_shards(photos, tmp_path / "s", shards=3, target_size=(8, 8))
+    assert [warning.code for warning in made.warnings] == ["no-reserve"]
 
 
 def test_a_drive_that_keeps_failing_ends_the_build_and_keeps_its_work(

@@ -14,6 +14,7 @@ import pytest
 from helpers.drawing import draw_dataset
 from helpers.running import Run
 
+import batchify
 from batchify.building.build import build
 from batchify.building.journal import Journal
 from batchify.common import lock_file
@@ -178,3 +179,16 @@ def test_a_build_with_locks_heeds_the_lock_file_of_one_without(
     write(lock, pid=1 << 30)
     made = build(root, tmp_path / "out.h5")
     assert "stale-lock" in [warning.code for warning in made.warnings]
+
+
+def test_a_merge_says_whose_lock_it_took_over(tmp_path: Path, lock: Path) -> None:
+    """As a build does, in the report, its lines and its JSON."""
+    root = draw_dataset(tmp_path / "data", {"cat": 3, "dog": 3})
+    made = batchify.build_shards(root, tmp_path / "s", shards=2, target_size=(8, 8))
+    assert [warning.code for warning in made.warnings].count("no-locks") == 1
+    write(lock, pid=1 << 30)
+    with pytest.warns(batchify.BatchifyWarning, match="was left by process"):
+        merged = batchify.merge(tmp_path / "s", tmp_path / "out.h5")
+    assert [warning.code for warning in merged.warnings] == ["no-locks", "stale-lock"]
+    assert "warning: " in str(merged)
+    assert merged.as_json()["warnings"][1]["code"] == "stale-lock"

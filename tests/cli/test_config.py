@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -68,6 +70,15 @@ def test_a_wrong_file_of_options_is_refused(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs of POSIX")
+def test_a_fifo_is_no_file_of_options(run_process: Run, photos: Path, tmp_path: Path) -> None:
+    """It would wait for a writer, for ever."""
+    os.mkfifo(tmp_path / "o.toml")
+    done = run_process("build", photos, "out.h5", "--config", "o.toml")
+    assert done.returncode == 2
+    assert "o.toml cannot be read: it is not a regular file" in done.stderr
 
 
 def test_every_command_has_a_table(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -164,3 +164,20 @@ def test_a_process_that_is_forked_in_a_pause_looks_for_garbage() -> None:
         if not child:
             os._exit(gc.isenabled())
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_more_workers_than_anyone_needs_are_told(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are used all the same, as far as the system allows."""
+    monkeypatch.setattr(capacity, "usable_cpus", lambda: 2)
+    assert (
+        "workers for 2 CPUs"
+        not in run("build", photos, "o.h5", "--workers", "16", "--dry-run").stdout
+    )
+    said = run("build", photos, "o.h5", "--workers", "300", "--dry-run").stdout
+    assert "300 workers for 2 CPUs" in said
+    assert "--workers 2 is the default" in said
+    monkeypatch.setattr(capacity, "MOST", 61)
+    with engine.Workers(300) as workers:
+        assert "61 workers instead of 300" in str(workers.warnings[0])

@@ -39,6 +39,10 @@ def test_what_cannot_be_sent_is_refused_soon(
     with pytest.raises(RemoteError, match=r"cannot be reached: Unable to locate credentials"):
         batchify.open("s3://bucket/x.h5")
     S3FileSystem.clear_instance_cache()
+    store = Store("s3://bucket/x.h5")
+    with pytest.raises(RemoteError, match=r"cannot be reached: Unable to locate credentials"):
+        store.retry(lambda: store.fs.put_file(__file__, store.root))  # a transfer
+    S3FileSystem.clear_instance_cache()
     assert time.monotonic() - started < 20
 
 
