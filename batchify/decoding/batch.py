@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -57,6 +57,9 @@ class ImageRecord(NamedTuple):
     psnr: float = SAME
     appearance: Measures = NOT_MEASURED
 
+
+_PORTION_NBYTES = 64 << 10
+"""Once so much has been read, it is decoded."""
 
 FindCached = Callable[[bytes, NDArray[Any]], ImageRecord | None]
 """Look up an image by its file's SHA-256; on a hit, copy it into the row and return its record."""
@@ -112,8 +115,9 @@ class BatchReader:
 
     Notes
     -----
-    Memory: one batch, its files if they are kept, and one decoded image. Sets Pillow's
-    process-wide limits (`batchify.decoding.pillow_settings.set_pillow_limits`).
+    Memory: one batch, its files if they are kept, 64 KiB of files or a larger one, and one decoded
+    image. Sets Pillow's process-wide limits:
+    `batchify.decoding.pillow_settings.set_pillow_limits`.
     """
 
     def __init__(
@@ -165,7 +169,8 @@ class BatchReader:
         sizes : sequence of int, optional
             The planned size of each file, in bytes: a file with another size fails.
         mark : callable
-            Called with the position of each file and each mask before it is read.
+            Called with the position of each file before it is read, and before it is decoded; and
+            with that of each mask.
         refused : Mapping of int to str, optional
             Position and reason of files that must not be read: they fail.
         """
@@ -177,12 +182,9 @@ class BatchReader:
         records = [ImageRecord(0, (0, 0), 0)] * count
         bad: dict[int, str] = {}
         kept: dict[int, bytes] = {}
-        wanted = [file for i, file in enumerate(files) if i not in refused] if refused else files
-        contents = self._source.read_files(wanted, self._options.max_file_size)
-        for i in range(count):
+        for i, data in self._contents(files, refused, mark):
             mark(i)
             try:
-                data = BadImageError(refused[i]) if i in refused else next(contents)
                 if isinstance(data, BadImageError):
                     raise data
                 if sizes is not None and len(data) != sizes[i]:
@@ -227,6 +229,31 @@ class BatchReader:
         lost = sum(counted, start=NOTHING_LOST)
         damaged = {i: each.complaint for i, each in losses.items() if each.damaged}
         return Batch(columns, sorted(bad.items()), kept, lost, damaged)
+
+    def _contents(
+        self, files: Sequence[SourceFile], refused: Mapping[int, str], mark: Callable[[int], None]
+    ) -> Iterator[tuple[int, bytes | BadImageError]]:
+        """Yield the position of each file and its content, or why it cannot be read.
+
+        Small files are read in portions: a processor that alternates between the kernel and the
+        decoder with each file is slower at both.
+        """
+        wanted = [file for i, file in enumerate(files) if i not in refused] if refused else files
+        contents = self._source.read_files(wanted, self._options.max_file_size)
+        portion: list[tuple[int, bytes | BadImageError]] = []
+        nbytes = 0
+        for i, file in enumerate(files):
+            mark(i)
+            try:
+                data = BadImageError(refused[i]) if i in refused else next(contents)
+            except MemoryError as error:
+                raise MemoryError(printable(file.path)) from error
+            portion.append((i, data))
+            nbytes += len(data) if isinstance(data, bytes) else 0
+            if nbytes >= _PORTION_NBYTES:
+                yield from portion
+                portion, nbytes = [], 0
+        yield from portion
 
     def _decode(self, data: bytes, out: NDArray[Any]) -> ImageRecord:
         """Decode an image into its row."""

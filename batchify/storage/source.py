@@ -86,9 +86,9 @@ def _read_once(path: bytes, max_nbytes: int) -> tuple[bytes, int]:
         size = before.st_size
         if size > max_nbytes:
             raise BadImageError(f"file of {size:,} bytes is larger than {max_nbytes:,}")
-        data = _read_at_most(fd, size + 1)
+        data = _read(fd, size)
         after = os.fstat(fd)
-        if len(data) != size or after.st_mtime_ns != before.st_mtime_ns:
+        if not len(data) == size == after.st_size or after.st_mtime_ns != before.st_mtime_ns:
             raise ChangedError("it changes while it is read")
         if not size:
             raise BadImageError("empty file (0 bytes)")
@@ -97,15 +97,13 @@ def _read_once(path: bytes, max_nbytes: int) -> tuple[bytes, int]:
         os.close(fd)
 
 
-def _read_at_most(fd: int, nbytes: int) -> bytes:
-    data = os.read(fd, min(nbytes, _READ_NBYTES))
-    if not data or len(data) == nbytes:
-        return data
-    pieces = [data]
-    nbytes -= len(data)
-    while nbytes and (data := os.read(fd, min(nbytes, _READ_NBYTES))):
-        pieces.append(data)
-        nbytes -= len(data)
+def _read(fd: int, nbytes: int) -> bytes:
+    """Return the `nbytes` bytes of a file: fewer if it ends early, perhaps one more if it grew."""
+    pieces = [os.read(fd, min(nbytes + 1, _READ_NBYTES))]
+    missing = nbytes - len(pieces[0])
+    while missing > 0 and pieces[-1]:
+        pieces.append(os.read(fd, min(missing, _READ_NBYTES)))
+        missing -= len(pieces[-1])
     return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
 
