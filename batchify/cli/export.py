@@ -29,6 +29,8 @@ from batchify.cli.verbosity import tell_origins
 _OWN = ("overwrite", "workers", "image_timeout", "work_dir")
 """Options of this command that have the name of an option of build."""
 
+_FORMATS = choices.EXPORT_FORMATS
+
 _UNUSED = ("appearance", "compression", "compression_level")
 """Options of build that change nothing of an export."""
 _OF_BUILD = tuple(
@@ -46,7 +48,7 @@ _OF_BUILD = tuple(
     type=click.Choice(choices.EXPORT_FORMATS),
     required=True,
     metavar="FORMAT",
-    help="Format to write: imagefolder, webdataset, mds, parquet, tfrecord, npz or arrow.",
+    help="Format to write: {} or {}.".format(", ".join(_FORMATS[:-1]), _FORMATS[-1]),
 )
 @option(
     "--image-format",

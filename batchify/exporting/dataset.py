@@ -19,7 +19,7 @@ from batchify.common.paths import is_url, local_path
 from batchify.common.progress import ProgressCallback
 from batchify.datasets.discovery import is_dataset
 from batchify.errors import BatchifyWarning, OptionError, ResumeError
-from batchify.exporting.huggingface import load_arrow
+from batchify.exporting.formats import format_class
 from batchify.exporting.imagefolder import no_place
 from batchify.exporting.request import Path, Request
 from batchify.exporting.rows import check_pixels
@@ -72,8 +72,8 @@ def export_options(
     ExtraMissingError
         If the format needs what is not installed: before the rows are built.
     """
-    if request.format in ("parquet", "arrow"):
-        load_arrow()
+    if not request.is_file:
+        format_class(request.format)
     if unused := sorted(_OF_FILE & keywords.keys()):
         raise OptionError(
             f"{unused[0]} changes how a file is stored, and an export keeps none; remove it"

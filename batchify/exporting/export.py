@@ -27,16 +27,20 @@ from batchify.exporting.dataset import (
     is_of_dataset,
 )
 from batchify.exporting.folder import ROWS, ExportFolder, open_target
-from batchify.exporting.formats import make_format
+from batchify.exporting.formats import Format, Piece, WrittenFile, format_class
 from batchify.exporting.imagefolder import ImageFolder
-from batchify.exporting.layout import Format, Piece, WrittenFile
 from batchify.exporting.npz import write_npz
-from batchify.exporting.pieces import cut, file_sizes, row_digests, with_originals
+from batchify.exporting.pieces import (
+    ExportJob,
+    cut,
+    file_sizes,
+    row_digests,
+    with_originals,
+)
 from batchify.exporting.report import ExportReport
 from batchify.exporting.request import Path, Request, file_content
 from batchify.exporting.rows import ENDINGS, Contents, check_pixels, find_contents
 from batchify.exporting.target import NPZ, ExportTarget
-from batchify.exporting.task import ExportJob
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.open import open as open_file
@@ -291,7 +295,7 @@ class _Export:
 
     def _make_format(self, contents: Contents) -> Format:
         if self._request.format != "imagefolder":
-            return make_format(self._request.format, contents)
+            return format_class(self._request.format)(contents)
         if contents.label and list(contents.classes) != sorted(contents.classes):
             self.warnings.append(
                 BatchifyWarning(

@@ -16,7 +16,7 @@ from batchify.common.closing import Closing
 from batchify.common.paths import is_url, local_path
 from batchify.common.text import printable
 from batchify.errors import OptionError, OutputExistsError, OutputPathError
-from batchify.exporting.layout import WrittenFile
+from batchify.exporting.formats import WrittenFile
 from batchify.exporting.target import REPLACED, ExportTarget, LocalTarget, remove_folder
 
 ROWS = PARTIAL + b".h5"

@@ -1,15 +1,19 @@
-"""The tables of Hugging Face datasets: features as the library and its viewer know them.
+"""Export to the tables of Hugging Face datasets: Parquet files, or a folder of Arrow files.
+
+Features are those that the library and its viewer know.
 
 https://huggingface.co/docs/datasets/about_dataset_features
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchify.common.system import missing_extra
+from batchify.exporting.formats import Format, Piece, WrittenFile, write_shard, write_text
 from batchify.exporting.rows import Contents, Sample, utf8_text
 
 if TYPE_CHECKING:
@@ -131,3 +135,81 @@ def _row(sample: Sample, names: list[str]) -> list[Any]:
     row.append(utf8_text(sample.path))
     row += [utf8_text(v) if isinstance(v, str) else v for v in sample.columns.values()]
     return row
+
+
+class _Table(Format):
+    """A format of Arrow data."""
+
+    @staticmethod
+    def load_library() -> None:
+        """Import pyarrow."""
+        load_arrow()
+
+
+class Parquet(_Table):
+    """A Parquet file per shard, which ``datasets.load_dataset`` reads."""
+
+    def write(self, folder: bytes, piece: Piece, samples: Iterable[Sample]) -> list[WrittenFile]:
+        """Write a shard, in groups of rows."""
+        import pyarrow.parquet as pq
+
+        schema = arrow_schema(self.contents)
+
+        def write(path: bytes) -> None:
+            with open(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+                for batch in record_batches(schema, samples):
+                    writer.write_batch(batch)
+
+        return write_shard(folder, f"{piece.stem}.parquet", write)
+
+
+class Arrow(_Table):
+    """A folder per split with Arrow files, which ``datasets.load_from_disk`` memory-maps."""
+
+    def write(self, folder: bytes, piece: Piece, samples: Iterable[Sample]) -> list[WrittenFile]:
+        """Write a shard as an Arrow stream."""
+        import pyarrow as pa
+
+        schema = arrow_schema(self.contents)
+
+        def write(path: bytes) -> None:
+            with open(path, "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+                for batch in record_batches(schema, samples):
+                    stream.write_batch(batch)
+
+        return write_shard(folder, f"{piece.split}/data-{piece.number:05}.arrow", write)
+
+    def finish(
+        self,
+        folder: bytes,
+        written: Mapping[str, list[list[WrittenFile]]],
+        rows: Mapping[str, list[int]],  # noqa: ARG002
+    ) -> None:
+        """Write what ``Dataset.save_to_disk`` writes next to the data.
+
+        The fingerprint, by which the library names what it caches, depends on the content.
+        """
+        for split, pieces in written.items():
+            files = [file for piece in pieces for file in piece]
+            digest = hashlib.sha256(repr([tuple(file) for file in files]).encode()).hexdigest()
+            state: dict[str, Any] = {
+                "_data_files": [{"filename": file.name.partition("/")[2]} for file in files],
+                "_fingerprint": digest[:16],
+                "_format_columns": None,
+                "_format_kwargs": {},
+                "_format_type": None,
+                "_output_all_columns": False,
+                "_split": split,
+            }
+            info = {
+                "citation": "",
+                "description": "",
+                "features": features(self.contents),
+                "homepage": "",
+                "license": "",
+            }
+            write_text(folder, f"{split}/state.json", json.dumps(state, indent=2, sort_keys=True))
+            write_text(
+                folder, f"{split}/dataset_info.json", json.dumps(info, indent=2, sort_keys=True)
+            )
+        write_text(folder, "dataset_dict.json", json.dumps({"splits": list(written)}))

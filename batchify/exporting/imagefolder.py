@@ -18,7 +18,7 @@ from batchify.common import durable
 from batchify.common.text import printable
 from batchify.errors import OptionError, OutputPathError
 from batchify.exporting.endings import ending_of, with_ending, without_ending
-from batchify.exporting.layout import Format, Piece, WrittenFile, write_text
+from batchify.exporting.formats import Format, Piece, WrittenFile, write_text
 from batchify.exporting.rows import Contents, Sample, class_numbers
 from batchify.loading.split import Split
 
@@ -39,8 +39,8 @@ def folder_name(name: str) -> str:
 def no_place() -> OptionError:
     """Return the error for labels that are not classes."""
     return OptionError(
-        "folders have no place for labels that are not classes; use --format webdataset, mds, "
-        "parquet, tfrecord, npz or arrow"
+        "folders have no place for labels that are not classes; use another --format, "
+        "such as webdataset"
     )
 
 

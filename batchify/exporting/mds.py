@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from batchify.errors import OptionError
+from batchify.exporting.formats import Format, Piece, WrittenFile, write_shard, write_text
 from batchify.exporting.huggingface import column_name
-from batchify.exporting.layout import Format, Piece, WrittenFile, write_shard, write_text
 from batchify.exporting.rows import Contents, Sample, utf8_text
 from batchify.exporting.webdataset import write_classes
 

@@ -13,7 +13,7 @@ from batchify.building.remote_staging import WorkFolder, target_errors
 from batchify.common import durable
 from batchify.common.paths import shown_url
 from batchify.errors import OutputPathError, RemoteError
-from batchify.exporting.layout import WrittenFile
+from batchify.exporting.formats import WrittenFile
 from batchify.exporting.target import (
     MARKER,
     NPZ,

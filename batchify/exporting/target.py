@@ -17,7 +17,7 @@ from typing import Any
 from batchify.common import durable
 from batchify.common.text import plural, printable
 from batchify.errors import OutputExistsError, OutputIOError, OutputPathError
-from batchify.exporting.layout import WrittenFile, write_text
+from batchify.exporting.formats import WrittenFile, write_text
 
 MARKER = b".batchify-export.json"
 """The file in a folder that says which export it is; readers ignore hidden files."""

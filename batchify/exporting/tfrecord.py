@@ -1,22 +1,33 @@
 """Export to TFRecord files of ``tf.train.Example``, with the feature names of TFDS.
 
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+https://www.tensorflow.org/datasets/external_tfrecord
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from batchify.exporting.crc32c import crc32c
+from batchify.common.system import missing_extra
+from batchify.exporting.formats import Format, Piece, WrittenFile, write_shard, write_text
 from batchify.exporting.huggingface import column_name
-from batchify.exporting.layout import Format, Piece, WrittenFile, write_shard
 from batchify.exporting.rows import Contents, Sample, utf8_text
-from batchify.exporting.tfds import UNLABELLED, write_tfds
 from batchify.exporting.webdataset import write_classes
+
+UNLABELLED = -1
+"""The label of rows without one, as in the test splits of TFDS."""
+
+_MODULES = {
+    "Image": "image_feature", "ClassLabel": "class_label_feature", "Text": "text_feature",
+    "Tensor": "tensor_feature", "Scalar": "scalar", "FeaturesDict": "features_dict",
+}  # fmt: skip
+_SCALARS = {"int64": "int64", "float64": "float32", "bool": "bool"}
+"""dtype of a kept column -> what a tf.train.Example stores."""
 
 _BYTES, _FLOATS, _INTS = 1, 2, 3
 """The fields of tf.train.Feature."""
@@ -24,6 +35,11 @@ _BYTES, _FLOATS, _INTS = 1, 2, 3
 
 class TFRecord(Format):
     """A TFRecord file per shard, and what TFDS needs to read them."""
+
+    @staticmethod
+    def load_library() -> None:
+        """Import google-crc32c."""
+        _load_crc32c()
 
     def __init__(self, contents: Contents) -> None:
         super().__init__(contents)
@@ -69,9 +85,17 @@ class TFRecord(Format):
         write_tfds(folder, self.contents, self._kept, written, rows)
 
 
+def _load_crc32c() -> Any:
+    try:
+        import google_crc32c
+    except ImportError as error:
+        raise missing_extra("this format needs google-crc32c, which", "tfrecord", error) from error
+    return google_crc32c
+
+
 def _checksum(data: bytes) -> bytes:
     """Return the masked CRC-32C of some bytes."""
-    crc = crc32c(data)
+    crc = _load_crc32c().value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
@@ -108,3 +132,90 @@ def _varint(value: int) -> bytes:
         found.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*found, value])
+
+
+def write_tfds(
+    folder: bytes,
+    contents: Contents,
+    kept: Mapping[str, str],
+    written: Mapping[str, list[list[WrittenFile]]],
+    rows: Mapping[str, list[int]],
+) -> None:
+    """Write ``features.json``, ``dataset_info.json`` and the names of the classes.
+
+    Parameters
+    ----------
+    kept : Mapping of str to str
+        The feature of each column of --keep-columns.
+    written, rows
+        As for `Format.finish`.
+    """
+    height, width, channels = contents.image_shape
+    size = (-1, -1) if contents.is_encoded else (height, width)
+    depth = "uint16" if contents.dtype == "uint16" else "uint8"
+    features = {"image": _image((*size, channels), depth), "image/filename": _text()}
+    if contents.label == "class":
+        count = {"numClasses": str(len(contents.classes))}
+        features["label"] = {**_class("ClassLabel"), "classLabel": count}
+        lines = [utf8_text(name).replace("\n", "\\n") for name in contents.classes]
+        write_text(folder, "label.labels.txt", "".join(f"{line}\n" for line in lines))
+    elif contents.label == "mask":
+        features["label"] = _image((height, width, 1), "uint8")
+    elif contents.label:
+        features["label"] = _numbers("float32", contents.numbers)
+    if contents.has_weights:
+        features["weight"] = _numbers("float32")
+    for name, dtype in contents.columns.items():
+        features[kept[name]] = _text() if dtype == "text" else _numbers(_SCALARS[dtype])
+    _write_json(
+        folder, "features.json", {**_class("FeaturesDict"), "featuresDict": {"features": features}}
+    )
+    info: dict[str, Any] = {
+        "name": "batchify_export",
+        "version": "1.0.0",
+        "description": "Exported by batchify.",
+        "disableShuffling": True,  # rows keep their order
+        "fileFormat": "tfrecord",
+        "splits": [
+            {
+                "name": name,
+                "filepathTemplate": "{SPLIT}-{SHARD_INDEX}.{FILEFORMAT}",
+                "numBytes": str(sum(file.nbytes for files in pieces for file in files)),
+                "shardLengths": list(map(str, rows[name])),
+            }
+            for name, pieces in written.items()
+            if pieces
+        ],
+    }
+    if "label" in features:
+        items = [{"featureKey": "image"}, {"featureKey": "label"}]
+        info["supervisedKeys"] = {"tuple": {"items": items}}
+    _write_json(folder, "dataset_info.json", info)
+
+
+def _write_json(folder: bytes, name: str, value: Any) -> None:
+    write_text(folder, name, json.dumps(value, indent=4, sort_keys=True) + "\n")
+
+
+def _class(name: str) -> dict[str, Any]:
+    module = f"tensorflow_datasets.core.features.{_MODULES[name]}"
+    return {"pythonClassName": f"{module}.{name}"}
+
+
+def _image(shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+    return {**_class("Image"), "image": {"dtype": dtype, "shape": _shape(shape)}}
+
+
+def _text() -> dict[str, Any]:
+    return {**_class("Text"), "text": {}}
+
+
+def _numbers(dtype: str, count: int = 0) -> dict[str, Any]:
+    """Return a feature of a number, or of `count` numbers."""
+    shape = _shape((count,)) if count else {}
+    tensor = {"dtype": dtype, "encoding": "none", "shape": shape}
+    return {**_class("Tensor" if count else "Scalar"), "tensor": tensor}
+
+
+def _shape(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"dimensions": list(map(str, shape))}

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from batchify.exporting.layout import Format, Piece, WrittenFile, write_shard, write_text
+from batchify.exporting.formats import Format, Piece, WrittenFile, write_shard, write_text
 from batchify.exporting.rows import Sample, utf8_text
 
 

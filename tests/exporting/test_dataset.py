@@ -56,14 +56,18 @@ def test_it_is_what_a_built_file_gives(photos: Path, tmp_path: Path, kind: str) 
         assert not [each for each in os.listdir(tmp_path) if "partial" in each]
 
 
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("parquet", "pyarrow"), ("arrow", "pyarrow"), ("tfrecord", "google-crc32c")],
+)
 def test_a_missing_library_is_missed_before_the_rows_are_built(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: ExportFormat, library: str
 ) -> None:
     """Nothing is decoded, and nothing is left behind."""
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, library.replace("-", "_"), None)
     before = os.listdir(tmp_path)
-    with pytest.raises(ExtraMissingError, match=r"this format needs pyarrow"):
-        batchify.export(photos, tmp_path / "tables", format="parquet", workers=1)
+    with pytest.raises(ExtraMissingError, match=f"this format needs {library}"):
+        batchify.export(photos, tmp_path / "tables", format=name, workers=1)
     assert os.listdir(tmp_path) == before
 
 
