@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from batchify.datasets.tasks import FileTask, StampKeeper, name_file
+from batchify.datasets.tasks import DecodingJob, FileTask, StampKeeper
 from batchify.decoding.batch import BatchReader, ImageRecord
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums
 from batchify.decoding.losses import NOTHING_LOST, Lost
@@ -55,8 +55,13 @@ class FilledRows:
 
 
 @dataclass(frozen=True)
-class FillJob:
+class FillJob(DecodingJob):
     """Decode files into rows of the work file; its size does not depend on the dataset."""
+
+    advice = (
+        "what is decoded is kept: run the same command again to continue; if the same file ends it "
+        "again, remove the file or pass --on-error skip to skip it"
+    )
 
     source: Source
     decode: DecodeOptions
@@ -69,14 +74,6 @@ class FillJob:
     """A finished file whose images are reused."""
     kept: tuple[bytes, ...] = ()
     """Files with rows of unfinished builds, which are reused, too."""
-
-    @property
-    def advice(self) -> str:
-        """What a user can do about an image whose decoder died."""
-        return (
-            "what is decoded is kept: run the same command again to continue; if the same file "
-            "ends it again, remove the file or pass --on-error skip to skip it"
-        )
 
     @contextlib.contextmanager
     def open_handler(self, mark: Mark) -> Iterator[Callable[[FileTask], FilledRows]]:
@@ -156,15 +153,9 @@ class FillJob:
             stamps=stamps if any(stamps) else (),
         )
 
-    def describe(self, task: FileTask, item: int) -> str:
-        """Name the file of an item."""
-        return name_file(task, item)
-
     def without_item(self, task: FileTask, item: int, reason: str) -> FileTask | None:
         """Return the task without a file; None if files must not be skipped."""
-        if not self.skip:
-            return None
-        return replace(task, refused=(*task.refused, (item, reason)))
+        return super().without_item(task, item, reason) if self.skip else None
 
 
 class _Cache:

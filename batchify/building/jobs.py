@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchify import choices
 from batchify.common.text import printable
 from batchify.datasets.dataset import PATHS_AT_ONCE
-from batchify.datasets.tasks import FileTask, ReadingJob, StampKeeper, name_file
+from batchify.datasets.tasks import DecodingJob, FileTask, ReadingJob, StampKeeper
 from batchify.decoding.appearance import NOT_MEASURED, Measures
 from batchify.decoding.batch import BatchReader
 from batchify.decoding.channels import ChannelSums, channel_sums, stored_sums, sums_column
@@ -214,8 +214,10 @@ class Redecoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RedecodeJob:
+class RedecodeJob(DecodingJob):
     """Decode the files of rows again, one at a time."""
+
+    advice = "check the file"
 
     source: Source
     decode: DecodeOptions
@@ -268,19 +270,6 @@ class RedecodeJob:
                 )
             )
         return found
-
-    @property
-    def advice(self) -> str:
-        """What a user can do about an image whose decoder died."""
-        return "check the file"
-
-    def describe(self, task: FileTask, item: int) -> str:
-        """Name the file of an item."""
-        return name_file(task, item)
-
-    def without_item(self, task: FileTask, item: int, reason: str) -> FileTask | None:
-        """Return the task without a file: the reason is its result."""
-        return replace(task, refused=(*task.refused, (item, reason)))
 
 
 def runs(flags: RowFlags, most: int) -> Iterator[tuple[str, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,17 +109,24 @@ def name_file(task: FileTask, item: int) -> str:
 class ReadingJob:
     """The common part of jobs that read files without decoding them."""
 
-    @property
-    def advice(self) -> str:
-        """What a user can do about a file that cannot be read to the end."""
-        return "check that it can be read, and run the same command again"
+    advice = "check that it can be read, and run the same command again"
+    """What a user can do about a file that ends a worker."""
 
     def describe(self, task: FileTask, item: int) -> str:
         """Name the file of an item."""
         return name_file(task, item)
 
-    def without_item(self, _task: FileTask, _item: int, _reason: str) -> None:
+    def without_item(self, _task: FileTask, _item: int, _reason: str) -> FileTask | None:
         """Return None: a file is never skipped, since no decoder is involved."""
+        return None
+
+
+class DecodingJob(ReadingJob):
+    """The common part of jobs that decode files."""
+
+    def without_item(self, task: FileTask, item: int, reason: str) -> FileTask | None:
+        """Return the task with a file marked as refused: the reason is its result."""
+        return replace(task, refused=(*task.refused, (item, reason)))
 
 
 TASK_SAMPLES = 256

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchify.common.progress import Progress, ProgressCallback
-from batchify.datasets.tasks import TASK_SAMPLES, FileTask, name_file, sample_tasks
+from batchify.datasets.tasks import TASK_SAMPLES, DecodingJob, FileTask, sample_tasks
 from batchify.decoding.appearance import measure
 from batchify.decoding.image import decode_image
 from batchify.decoding.pillow_settings import pillow_for_decoding, set_pillow_limits
@@ -32,8 +32,10 @@ _LOOKS = np.dtype([("sha256", "u1", (32,)), ("phash", "<u8")])
 
 
 @dataclass(frozen=True)
-class LookJob:
+class LookJob(DecodingJob):
     """Hash files and what their images look like, as the build would decode them."""
+
+    advice = "check the file, or build without --group-near-duplicates"
 
     source: Source
     decode: DecodeOptions
@@ -63,19 +65,6 @@ class LookJob:
             with contextlib.suppress(BadImageError):  # the build reports it
                 found["phash"][i] = measure(decode_image(data, decode, deep=deep), decode)[0]
         return found
-
-    @property
-    def advice(self) -> str:
-        """What a user can do about an image whose decoder died."""
-        return "check the file, or build without --group-near-duplicates"
-
-    def describe(self, task: FileTask, item: int) -> str:
-        """Name the file of an item."""
-        return name_file(task, item)
-
-    def without_item(self, task: FileTask, item: int, reason: str) -> FileTask | None:
-        """Return the task without a file; the build reports it."""
-        return replace(task, refused=(*task.refused, (item, reason)))
 
 
 def near_digests(
