@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from batchify.common.text import printable
 from batchify.errors import BadImageError
 from batchify.storage.source import FileReader, Source, SourceFile, StampedReader
 from batchify.storage.stamps import UNKNOWN
-from batchify.workers.pool import NOTHING, Mark
+from batchify.workers.pool import NOTHING, Job, Mark
 
 if TYPE_CHECKING:  # a worker needs neither
     from batchify.datasets.dataset import Dataset
@@ -177,20 +177,30 @@ def hash_samples(
     -----
     Memory: 32 bytes per sample.
     """
-    count = len(dataset.samples)
-    digests = np.zeros((count, 32), np.uint8)
     job = HashJob(dataset.source, max_file_size)
+    return run_samples(
+        job, dataset, np.zeros((len(dataset.samples), 32), np.uint8), workers, report
+    )
+
+
+def run_samples(
+    job: Job[FileTask, bytes],
+    dataset: Dataset,
+    found: NDArray[Any],
+    workers: Workers,
+    report: ProgressCallback,
+) -> NDArray[Any]:
+    """Run a job on the files of all samples; return `found` with the rows that it returns."""
+    count = len(found)
+    starts = range(0, count, TASK_SAMPLES)
+    ends = [*starts[1:], count]
+    tasks = (
+        FileTask("", start, dataset.samples.files(np.arange(start, end)))
+        for start, end in zip(starts, ends, strict=False)
+    )
     report(Progress("hash", 0, count))
-    for task, data in workers.run(job, sample_tasks(dataset), total=-(-count // TASK_SAMPLES)):
+    for task, data in workers.run(job, tasks, total=len(starts)):
         done = task.start + len(task.files)
-        digests[task.start : done] = np.frombuffer(data, np.uint8).reshape(-1, 32)
+        found[task.start : done] = np.frombuffer(data, found.dtype).reshape(-1, *found.shape[1:])
         report(Progress("hash", done, count))
-    return digests
-
-
-def sample_tasks(dataset: Dataset) -> Iterator[FileTask]:
-    """Yield the files of all samples, in order, as tasks of `TASK_SAMPLES`."""
-    count = len(dataset.samples)
-    for start in range(0, count, TASK_SAMPLES):
-        files = dataset.samples.files(np.arange(start, min(start + TASK_SAMPLES, count)))
-        yield FileTask("", start, files)
+    return found

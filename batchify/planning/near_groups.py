@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.progress import Progress, ProgressCallback
-from batchify.datasets.tasks import TASK_SAMPLES, DecodingJob, FileTask, sample_tasks
+from batchify.common.progress import ProgressCallback
+from batchify.datasets.tasks import DecodingJob, FileTask, run_samples
 from batchify.decoding.appearance import measure
 from batchify.decoding.image import decode_image
 from batchify.decoding.pillow_settings import pillow_for_decoding, set_pillow_limits
@@ -84,14 +84,8 @@ def near_digests(
     -----
     Memory: 150 bytes per sample.
     """
-    count = len(dataset.samples)
-    found = np.zeros(count, _LOOKS)
     job = LookJob(dataset.source, options.decode, options.store)
-    report(Progress("hash", 0, count))
-    for task, data in workers.run(job, sample_tasks(dataset), total=-(-count // TASK_SAMPLES)):
-        done = task.start + len(task.files)
-        found[task.start : done] = np.frombuffer(data, _LOOKS)
-        report(Progress("hash", done, count))
+    found = run_samples(job, dataset, np.zeros(len(dataset.samples), _LOOKS), workers, report)
     numbers = near_numbers(found["phash"], options.split.group_near_duplicates or 0)
     _, firsts, groups = np.unique(numbers, return_index=True, return_inverse=True)
     digests: NDArray[np.uint8] = found["sha256"][firsts[groups]]
