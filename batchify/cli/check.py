@@ -106,46 +106,31 @@ def _listed(
 @click.command(cls=Command, help=_HELP, tells_origins=False)
 @click.argument("paths", metavar="OUT|DATASET...", type=click.Path(), nargs=-1, required=True)
 @option(
-    "--max-imbalance",
-    type=float,
-    metavar="RATIO",
+    "--max-imbalance", type=float, metavar="RATIO",
     help="Largest class divided by smallest class, in training.  [default: 10]",
-)
+)  # fmt: skip
 @option("--min-class-size", type=int, metavar="N", help="Fewest images of a class.  [default: 10]")
 @option("--max-duplicates", metavar="N|P%", help="Most copies within a split.  [default: 0]")
 @option("--max-skipped", metavar="N|P%", help="Most skipped images.  [default: 0]")
 @option(
-    "--thresholds",
-    type=Thresholds(),
-    default="",
-    metavar="CODE=N,…",
+    "--thresholds", type=Thresholds(), default="", metavar="CODE=N,…",
     help="Other thresholds of images: near-leak=6. Exceeding them is an error.",
-)
+)  # fmt: skip
 @option(
-    "--ignore",
-    multiple=True,
-    type=SomeOf(*_ALL_CODES),
-    callback=lambda _context, _parameter, given: tuple(chain.from_iterable(given)),
-    metavar="CODES",
+    "--ignore", multiple=True, type=SomeOf(*_ALL_CODES),
+    callback=lambda _context, _parameter, given: tuple(chain.from_iterable(given)), metavar="CODES",
     help="Accept problems of these codes: leak,upscaled.",
-)
+)  # fmt: skip
 @option("--strict", is_flag=True, help="Fail on warnings, too.")
 @option(
-    "--list",
-    multiple=True,
-    type=SomeOf(*CHECK_CODES),
-    callback=_listed,
-    metavar="CODES",
+    "--list", multiple=True, type=SomeOf(*CHECK_CODES), callback=_listed, metavar="CODES",
     help="Only print the paths of images with these problems: for build --exclude @FILE.",
-)
+)  # fmt: skip
 @option(
-    "--output-format",
-    type=click.Choice(("text", "github")),
-    default="text",
-    show_default=True,
+    "--output-format", type=click.Choice(("text", "github")), default="text", show_default=True,
     metavar="FORMAT",
     help="text, or github: annotations of a GitHub workflow.",
-)
+)  # fmt: skip
 @give_options((*_of_build(), *WORKER_OPTIONS, JSON))
 @click.pass_context
 def check(context: click.Context, /, paths: tuple[str, ...], **values: Any) -> None:

@@ -20,32 +20,22 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("files", metavar="OUT...", type=click.Path(), nargs=-1, required=True)
 @option(
-    "--sheet",
-    type=click.Path(),
-    metavar="FILE",
+    "--sheet", type=click.Path(), metavar="FILE",
     help="Write a contact sheet, .png or .webp: images of every split with class and path.",
-)
+)  # fmt: skip
 @option(
-    "--report",
-    type=click.Path(),
-    metavar="FILE",
+    "--report", type=click.Path(), metavar="FILE",
     help="Write a report, .html: balance, images, duplicates, leaks, how it was built.",
-)
+)  # fmt: skip
 @option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
+    "--seed", type=int, default=0, show_default=True, metavar="N",
     help="Random seed that chooses the images to show, if there are many.",
-)
+)  # fmt: skip
 @option(
-    "--font",
-    type=click.Path(),
-    metavar="FILE",
+    "--font", type=click.Path(), metavar="FILE",
     help="Font of the sheet, .ttf, .otf or .ttc, for scripts other than Latin, Greek and Cyrillic; "
     "without it, a system font.",
-)
+)  # fmt: skip
 @option("--all", is_flag=True, help="Show all classes and options.")
 @give_options((JSON,))
 @click.pass_context

@@ -16,12 +16,10 @@ from batchify.cli.verbosity import is_quiet
 @click.argument("folder", metavar="SHARDS", type=click.Path())
 @click.argument("output", metavar="OUT", type=click.Path())
 @option(
-    "--work-dir",
-    type=click.Path(file_okay=False),
-    metavar="DIR",
+    "--work-dir", type=click.Path(file_okay=False), metavar="DIR",
     help="Folder in which OUT is made before its upload, if it is a URL.  [default: the cache "
     "folder of this user]",
-)
+)  # fmt: skip
 @option("--overwrite", is_flag=True, help="Replace OUT once the new file is complete.")
 @give_options((JSON,))
 def merge(folder: str, output: str, work_dir: str | None, overwrite: bool, json: bool) -> None:

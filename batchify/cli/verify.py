@@ -19,17 +19,13 @@ DAMAGED = 6
 @click.argument("files", metavar="OUT...", type=click.Path(), nargs=-1, required=True)
 @option("--quick", is_flag=True, help="Check all but the stored images.")
 @option(
-    "--source",
-    type=click.Path(),
-    metavar="DIR",
+    "--source", type=click.Path(), metavar="DIR",
     help="Hash the images of the dataset DIR again: list changed, missing and new ones.",
-)
+)  # fmt: skip
 @option(
-    "--redecode",
-    type=CountOrAll(),
-    metavar="N|all",
+    "--redecode", type=CountOrAll(), metavar="N|all",
     help="Decode N images of --source again, or all, and compare the pixels.",
-)
+)  # fmt: skip
 @give_options((*WORKER_OPTIONS, JSON))
 @click.pass_context
 def verify(

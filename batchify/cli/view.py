@@ -20,21 +20,17 @@ _OTHER_PORT = " (its usual port is taken: marks of other times are not shown)"
 @click.command(cls=Command)
 @click.argument("file", metavar="OUT", type=click.Path())
 @option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    metavar="N",
+    "--port", type=click.IntRange(0, 65535), metavar="N",
     help="Port of 127.0.0.1; 0 for any.  [default: one that depends on the file]",
-)
+)  # fmt: skip
 @option(
-    "--browser/--no-browser",
-    default=None,
+    "--browser/--no-browser", default=None,
     help="Open the page in a browser.  [default: in a terminal]",
-)
+)  # fmt: skip
 @option(
-    "--trusted",
-    is_flag=True,
+    "--trusted", is_flag=True,
     help="Show stored image files beyond the default limits too, for files that you built.",
-)
+)  # fmt: skip
 @click.pass_context
 def view(
     context: click.Context, /, file: str, port: int | None, browser: bool | None, trusted: bool
