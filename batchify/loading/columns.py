@@ -192,12 +192,12 @@ def kept_kinds(columns: KeptColumns) -> dict[str, str]:
     return {name: "text" if kind.kind == "S" else kind.name for name, kind in found.items()}
 
 
-def joined_rows(parts: Sequence[NDArray[Any]], selected: Selected | None) -> NDArray[Any]:
+def joined_rows(parts: Sequence[Any], selected: Selected | None) -> NDArray[Any]:
     """Return some rows of a column that is in several files; all rows by default.
 
     Adjacent rows of one file are not copied.
     """
-    values = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    values: NDArray[Any] = np.concatenate(parts) if len(parts) > 1 else parts[0]
     if isinstance(selected, range):
         return values[selected.start : selected.stop]
     return values if selected is None else values[selected]

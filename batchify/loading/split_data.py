@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -214,31 +214,18 @@ class SplitData:
             If the file stores decoded images, or the options are not valid.
         """
         return self._decoded_with(
-            {
-                "target_size": target_size,
-                "interpolation": interpolation,
-                "fit": fit,
-                "shorter_side": shorter_side,
-                "scaled_decode": scaled_decode,
-            }
-        )
+            target_size=target_size, interpolation=interpolation, fit=fit,
+            shorter_side=shorter_side, scaled_decode=scaled_decode,
+        )  # fmt: skip
 
-    def _decoded_with(self, changes: Mapping[str, Any]) -> Self:
+    def _decoded_with(self, **changes: Any) -> Self:
         """Return this split with other decoding options."""
         images = self._row_array().decoded_with(replace(self.origin.overrides, **changes))
         found = type(self)(
-            self.name,
-            images,
-            self.labels,
-            self.paths,
-            self.classes,
-            self.scale_factor,
-            images.origin,
-            weights=self.weights,
-            class_mode=self.class_mode,
-            columns=self.columns,
+            self.name, images, self.labels, self.paths, self.classes, self.scale_factor,
+            images.origin, weights=self.weights, class_mode=self.class_mode, columns=self.columns,
             sizes=self._sizes,
-        )
+        )  # fmt: skip
         self._derived.add(found)
         return found
 

@@ -190,10 +190,10 @@ class SplitViews(SplitData):
         """
         return class_weights(self)
 
-    def _decoded_with(self, changes: Mapping[str, Any]) -> Self:
+    def _decoded_with(self, **changes: Any) -> Self:
         if not self._roots:
-            return super()._decoded_with(changes)
-        return _view([root._decoded_with(changes) for root in self._roots], self._selected)
+            return super()._decoded_with(**changes)
+        return _view([root._decoded_with(**changes) for root in self._roots], self._selected)
 
     def _size_text(self) -> str:
         total = sum(map(len, self._roots))
@@ -328,12 +328,15 @@ def combined(parts: Sequence[SplitT], origin: Origin, selected: Selected | None 
     first = parts[0]
     labels = [part.labels for part in parts if part.labels is not None]
     weights = [part.weights for part in parts if part.weights is not None]
-    recorded = [part._statistics for part in parts if part._statistics is not None]
     counts = list(map(len, parts))
     has_all = selected is None or (isinstance(selected, range) and selected == range(sum(counts)))
-    statistics = None
-    if has_all and len(recorded) == len(parts):
-        statistics = joined_statistics(counts, recorded)
+    recorded = [part._recorded for part in parts]
+
+    def statistics() -> Statistics | None:  # when asked for: files of a URL would be fetched
+        found = [each() if callable(each) else each for each in recorded]
+        known = [each for each in found if each is not None]
+        return joined_statistics(counts, known) if len(known) == len(found) else None
+
     return type(first)(
         origin.split,
         _pixels([part.images for part in parts], origin, selected),
@@ -352,7 +355,7 @@ def combined(parts: Sequence[SplitT], origin: Origin, selected: Selected | None 
             selected,
         ),
         sizes=[stored for part in parts for stored in part._sizes],
-        statistics=statistics,
+        statistics=statistics if has_all else None,
     )
 
 
@@ -378,6 +381,8 @@ def _labels(parts: Sequence[Column], origin: Origin, selected: Selected | None) 
     """Return labels, in memory or mapped; masks, which are large, are not read."""
     if parts and len(parts[0].shape) > 2:
         return _pixels(parts, origin, selected, "labels")
+    if len(parts) == 1:  # not all of it: of a URL, only the files with these rows are fetched
+        return joined_rows(parts, selected)
     return joined_rows([np.asarray(part) for part in parts], selected) if parts else None
 
 

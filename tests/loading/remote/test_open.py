@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.drawing import draw_dataset
-from helpers.remote_shards import epoch, same_rows
+from helpers.remote_shards import URL, epoch, same_rows, sent_of_shards
 from helpers.s3server import S3Server
 
 import batchify
@@ -25,6 +25,7 @@ from batchify.errors import (
 )
 from batchify.loading.origin import AS_RECORDED, Origin
 from batchify.loading.remote import providers
+from batchify.loading.split import Split
 from batchify.storage import remote_store
 
 
@@ -72,6 +73,18 @@ def test_the_rows_of_a_url_are_those_of_the_folder(
         assert repr(data).startswith(f"<batchify file s3://bucket/{kind}/train-00000-of-")
     with pytest.raises(FileClosedError, match=f"s3://bucket/{kind} is closed"):
         train[0]
+
+
+def test_a_view_fetches_files_of_its_rows_only(s3: S3Server, local: Split, tmp_path: Path) -> None:
+    """Of a bucket of a thousand shards, a trial run needs a few; also by ranges of rows."""
+    train = batchify.open(URL, cache=tmp_path)["train"]
+    s3.sent.clear()
+    for rows in ([6, 0, 71], range(60, 72)):
+        some = train.select(rows)
+        np.testing.assert_array_equal(some.labels, np.asarray(local.labels)[rows])
+        np.testing.assert_array_equal(some.images[:], local.images[rows])
+    assert len(sent_of_shards(s3)) == 3  # the first was there
+    assert (some + train.select([0])).mean.shape == (3,)
 
 
 @pytest.mark.usefixtures("local")
