@@ -23,12 +23,12 @@ from batchify.loading.arrays import Column
 from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.files import Path, accessing, find_paths, find_urls
+from batchify.loading.joining import combined, mismatch, other_classes
 from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.remote.cache_options import cache_options
 from batchify.loading.split import Split
 from batchify.loading.split_data import Statistics
 from batchify.loading.stored_array import StoredArray
-from batchify.loading.views import combined, mismatch, other_classes
 
 if TYPE_CHECKING:
     from batchify.storage.remote_file import RemoteFile

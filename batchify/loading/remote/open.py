@@ -19,6 +19,7 @@ from batchify.format.reader import Reader
 from batchify.format.shard_index import ShardIndex
 from batchify.loading.columns import KeptColumns, Paths
 from batchify.loading.dataset_file import DatasetFile
+from batchify.loading.joining import mismatch
 from batchify.loading.origin import DecodeOverrides, Origin
 from batchify.loading.remote.arrays import FileImages, RemoteColumn, RemoteImages, SmallColumn
 from batchify.loading.remote.cache import Cache
@@ -29,7 +30,6 @@ from batchify.loading.remote.providers import CachedFiles, RangedFiles, Shard
 from batchify.loading.split import Split
 from batchify.loading.split_data import Statistics
 from batchify.loading.statistics import joined_statistics
-from batchify.loading.views import mismatch
 from batchify.storage.remote_file import RemoteFile
 
 OpenFile = Callable[[bytes, DecodeOverrides, RemoteFile | None, bool, Reader | None], DatasetFile]
