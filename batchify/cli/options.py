@@ -187,7 +187,7 @@ FILE_OPTIONS = (
            help="Incomplete image files: error, or accept what is there."),
     _error("--strict-decode", rare=True,
            help="Fail on damaged images, even if they decode with gray or wrong parts. Needs "
-           "simplejpeg (the extra deep)."),
+           "simplejpeg (the extra turbo)."),
 )
 """The options that decide what is in the file."""
 

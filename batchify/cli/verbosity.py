@@ -37,10 +37,11 @@ def _is(name: str) -> bool:
 
 def versions_text() -> str:
     """Return the versions of batchify and of the libraries that decode and store."""
-    from batchify.decoding import pillow_settings
+    from batchify.decoding import pillow_settings, turbo
     from batchify.format import structure
 
-    libraries = pillow_settings.library_versions() | structure.versions()
+    decoders = pillow_settings.library_versions() | turbo.library_version()
+    libraries = decoders | structure.versions()
     listed = ", ".join(f"{name} {version}" for name, version in libraries.items())
     return f"batchify {__version__} ({listed})"
 

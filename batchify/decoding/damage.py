@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from batchify.decoding.formats import Plugin, install_advice
+from batchify.decoding import turbo
+from batchify.decoding.formats import install_advice
 from batchify.decoding.losses import NOTHING_LOST, Lost
 from batchify.errors import ExtraMissingError
 from batchify.image_options import DecodeOptions
 
-_LIBRARY = Plugin("JPEG", "JPEG", "simplejpeg", "simplejpeg")
-_INSTALL = install_advice("deep")
+_INSTALL = install_advice("turbo")
 NO_DAMAGE_NOTE = f"damaged JPEGs were not looked for: {_INSTALL}"
 
 _START = b"\xff\xd8"
@@ -29,13 +29,13 @@ Other texts are about metadata, wrong parameters that phones write, or limits of
 
 def finds_damage() -> bool:
     """Return whether damaged JPEG images can be found here."""
-    return _LIBRARY.is_installed
+    return turbo.LIBRARY.is_installed
 
 
 def check_strict_decode(options: DecodeOptions) -> None:
     """Refuse ``strict_decode`` if damaged JPEG images cannot be found here."""
     if options.strict_decode and not finds_damage():
-        raise ExtraMissingError(f"--strict-decode needs {_LIBRARY.distribution}: {_INSTALL}")
+        raise ExtraMissingError(f"--strict-decode needs {turbo.LIBRARY.distribution}: {_INSTALL}")
 
 
 def jpeg_damage(data: bytes) -> Lost:

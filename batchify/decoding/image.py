@@ -73,9 +73,6 @@ _PIXEL_NBYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
 _LARGE_NBYTES = 32 << 20
 """Images below this are decoded without a look at the memory there is."""
 
-_SMALL_NBYTES = 64 << 10
-"""Images up to this are decoded in one piece anyway, and zeros are cheap."""
-
 NO_MEMORY = "needs more memory than is available"
 
 
@@ -374,8 +371,8 @@ def converted(
     source = None
     if options.scaled_decode and fit:
         source = shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
-    if fit and _SMALL_NBYTES < (nbytes := _pixel_nbytes(image)) < _LARGE_NBYTES:
-        decode_at_once(image, nbytes)
+    nbytes = _pixel_nbytes(image)
+    decode_at_once(image, nbytes, reuse=fit and nbytes < _LARGE_NBYTES)
     if turn:
         from PIL import ImageOps  # rarely needed, and workers start faster without it
 

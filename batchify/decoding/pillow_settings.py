@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import PIL
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from batchify.decoding import turbo
 from batchify.decoding.formats import plugin_versions
 from batchify.image_options import DecodeOptions
 
@@ -22,6 +25,9 @@ READ_NBYTES = 1 << 16
 """Pillow's decoders are fed with pieces of this size; what they say about damage depends on it."""
 
 _ALL_NBYTES = 1 << 30
+
+_SMALL_NBYTES = 64 << 10
+"""Images up to this are decoded in one piece anyway, and zeros are cheap."""
 
 
 class _Truncation(threading.local):
@@ -52,27 +58,41 @@ class _Memory(threading.local):
 _MEMORY = _Memory()
 
 
-def decode_at_once(image: Image.Image, nbytes: int) -> None:
-    """Let a JPEG be decoded from one piece, and into the memory of the JPEG before.
+def decode_at_once(image: Image.Image, nbytes: int, *, reuse: bool) -> None:
+    """Let a JPEG be decoded at once, into memory that is not filled with zeros before.
 
-    Pillow would cut it into pieces, and fill new memory with zeros. The decoder fills all of the
-    memory, or fails, unless incomplete files are accepted.
+    `batchify.decoding.turbo` decodes it here if it can. Otherwise, Pillow will: it would cut a
+    larger image into pieces. The decoder fills all of the memory, or fails, unless incomplete files
+    are accepted.
 
     Parameters
     ----------
     nbytes : int
         What the pixels take.
+    reuse : bool
+        Decode into the memory of the JPEG before.
     """
     if not isinstance(image, ImageFile.ImageFile) or image.format not in ("JPEG", "MPO"):
         return
     if TRUNCATION or not image.tile:
         return
-    image.decodermaxblock = _ALL_NBYTES
-    if len(_MEMORY.pixels) < nbytes:
-        _MEMORY.pixels = bytearray(nbytes)
+    if not reuse and not turbo.is_used():
+        return
+    memory: bytearray | NDArray[np.uint8] = _MEMORY.pixels
+    if not reuse:
+        memory = np.empty(nbytes, np.uint8)
+    elif len(memory) < nbytes:
+        memory = _MEMORY.pixels = bytearray(nbytes)
+    is_decoded = turbo.fill(memory, image)
+    if not is_decoded:
+        if not reuse or nbytes <= _SMALL_NBYTES:
+            return
+        image.decodermaxblock = _ALL_NBYTES
     with suppress(AttributeError, TypeError):  # not in the public API of Pillow
         map_buffer = vars(Image)["core"].map_buffer
-        image.im = map_buffer(_MEMORY.pixels, image.size, "raw", 0, (image.mode, 0, 1))
+        image.im = map_buffer(memory, image.size, "raw", 0, (image.mode, 0, 1))
+        if is_decoded:
+            image.tile, image.fp = [], None  # as Pillow leaves an image that it decoded
 
 
 def set_pillow_limits(options: DecodeOptions) -> None:
@@ -116,7 +136,10 @@ def pillow_for_decoding() -> Iterator[None]:
 
 
 def library_versions(plugins: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return the names and versions of the libraries that decode images.
+    """Return the names and versions of the libraries that decide the pixels of images.
+
+    simplejpeg is not one of them: it decodes only what it decodes as Pillow does, and rows that
+    were made without it are copied by a build with it.
 
     Parameters
     ----------

@@ -19,12 +19,12 @@ from PIL import Image
 import batchify
 from batchify.building.build import build
 from batchify.checking.check import check
-from batchify.decoding import damage
+from batchify.decoding import damage, turbo
 from batchify.decoding.batch import BatchReader, ImageRecord
 from batchify.errors import ExtraMissingError
 
 END = b"\xff\xd9"
-INSTALL = 'pip install "batchify-h5[deep]"'
+INSTALL = 'pip install "batchify-h5[turbo]"'
 ENDS_EARLY = "premature end of data segment"
 
 
@@ -131,8 +131,13 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.fixture
 def without_extra(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return a function that hides the library."""
-    missing = damage._LIBRARY._replace(module="no_such_module")
-    return lambda: monkeypatch.setattr(damage, "_LIBRARY", missing)
+    missing = turbo.LIBRARY._replace(module="no_such_module")
+
+    def hide() -> None:
+        monkeypatch.setattr(turbo, "LIBRARY", missing)
+        monkeypatch.setattr(turbo, "is_used", lambda: False)
+
+    return hide
 
 
 def test_check_names_damaged_images(dataset: Path, run: Run) -> None:

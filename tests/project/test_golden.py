@@ -24,6 +24,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,10 @@ def versions() -> dict[str, str]:
     jpeg = features.version_feature("libjpeg_turbo") if turbo else features.version_codec("jpg")
     return {
         "batchify": batchify.__version__,
-        "click": _click_version(),
+        "click": version("click"),
         "Pillow": PIL.__version__,
         "jpeg": f"{'turbo ' if turbo else ''}{jpeg}",
+        "simplejpeg": version("simplejpeg"),
         "zlib of Pillow": str(features.version_codec("zlib")),
         "libtiff": str(features.version_codec("libtiff")),
         "webp": str(features.version_module("webp")),
@@ -73,12 +75,6 @@ def versions() -> dict[str, str]:
         "system": platform.system(),
         "machine": platform.machine(),
     }
-
-
-def _click_version() -> str:
-    from importlib.metadata import version
-
-    return version("click")
 
 
 @dataclass(frozen=True)
@@ -550,7 +546,7 @@ SAYINGS = [
                              f"fingerprint photos.zip {_SIZE} --json",
                              f"fingerprint {_MASKS} --json")),
     Case("say-presets", ("presets", "presets --json")),
-    Case("say-version", ("--version",)),
+    Case("say-version", ("--version",), needs=(*LIBRARIES, "simplejpeg")),
 ]  # fmt: skip
 
 HELP = [
