@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.split_names import SPLIT_FOLDERS
-from batchify.common.text import printable
+from batchify.common.text import printable, size_text
 from batchify.datasets.packed import (
     MASKS_UNFIT,
     NUMBERS_UNFIT,
@@ -43,6 +43,9 @@ _WORDS = {
 }
 _ROLES = {word: role for role, words in _WORDS.items() for word in words}
 _CLASSES = ("classes", "class_names", "label_names")
+_MUCH_NBYTES = 256 << 20
+"""What a process may hold without a warning."""
+
 _PLAIN_KINDS = "biufUS"
 """Kinds of dtypes: numbers, truth values and texts."""
 
@@ -73,7 +76,8 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
             names = names_of(where, values, printable(classes.name))
         found = _read_groups(npz, groups, where)
         file.check_same(file.stamp)
-        source = PackedSource(path, NpzFile, ((path, file.stamp),), timeout_s)
+        held = sum(npz.held_nbytes(array) for array in found.pixels)
+        source = PackedSource(path, NpzFile, ((path, file.stamp),), timeout_s, held)
     columns = found.columns
     paths = image_paths(columns.pop("path", None), found.made)
     columns = {"path": list(map(os.fsdecode, paths)), **columns}
@@ -84,11 +88,12 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
         unfit = "" if found.are_classes else NUMBERS_UNFIT
     elif len(names) == 1 and "label" in columns:  # the name of a number, maybe
         numbers = {names[0]: columns["label"]}
+    taken = (*found.taken, classes)
     table = PackedTable(
         {**numbers, **columns},
         class_names={"label": names} if names else {},
         names_from="" if classes is None else printable(classes.name),
-        warnings=_ignored([each for each in npz.arrays if each not in (*found.taken, classes)]),
+        warnings=_held(held) + _ignored([each for each in npz.arrays if each not in taken]),
         unfit=f"dataset {where}: {unfit}" if unfit else "",
         number_columns=tuple(numbers),
     )
@@ -99,7 +104,7 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
 class _Found:
     """What the arrays hold: columns, places and paths of images, and labels that are no classes.
 
-    `taken` are the arrays that are not ignored.
+    `taken` are the arrays that are not ignored, and `pixels` those of images and masks.
     """
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
@@ -109,6 +114,7 @@ class _Found:
     masks: dict[bytes, Extent] = field(default_factory=dict)
     are_classes: bool = True
     taken: list[Array] = field(default_factory=list)
+    pixels: list[Array] = field(default_factory=list)
 
     def add(self, column: str, values: Sequence[Any]) -> None:
         """Add the values of a split to a column."""
@@ -187,6 +193,7 @@ def _read_groups(npz: NpzFile, groups: Mapping[str, _Group], where: str) -> _Fou
         found.extents.append(np.stack((0 * rows, np.full_like(rows, number), rows), 1))
         found.made += _paths_of(images)
         found.taken.append(images)
+        found.pixels.append(images)
         if split:
             found.add("split", [split] * _rows(images))
         if labels:
@@ -236,6 +243,7 @@ def _add_masks(found: _Found, npz: NpzFile, array: Array | None, count: int, whe
         return
     _check_images(array, where)
     npz.check(array)
+    found.pixels.append(array)
     number, paths = npz.arrays.index(array), _paths_of(array)
     for row, path in enumerate(paths):
         found.masks[os.fsencode(path)] = (0, number, row)
@@ -272,6 +280,17 @@ def _ignored(others: Sequence[Array]) -> list[BatchifyWarning]:
     shown = "; ".join(array.text for array in others[:5]) + "; …" * (len(others) > 5)
     what = "ignored arrays, which do not have a value for each image of all splits"
     return [BatchifyWarning("ignored", f"{what}: {shown}")]
+
+
+def _held(nbytes: int) -> list[BatchifyWarning]:
+    """Warn of compressed arrays that are large."""
+    if nbytes < _MUCH_NBYTES:
+        return []
+    message = (
+        f"compressed arrays are read as a whole: each process holds {size_text(nbytes)} of them; "
+        "numpy.savez saves them without compression, and takes less memory and time"
+    )
+    return [BatchifyWarning("compressed", message)]
 
 
 def _check_images(array: Array, where: str) -> None:

@@ -24,6 +24,7 @@ from batchify.format.schema import FileLayout
 from batchify.options import PROCESS_NBYTES, BuildOptions
 from batchify.planning.plan_warnings import plan_warnings
 from batchify.planning.split_plan import SplitPlan, file_sizes, split_class_mode, split_plan
+from batchify.storage.packed import held_nbytes
 
 _SHOWN = 10
 """How many skipped files are named in text."""
@@ -212,7 +213,8 @@ class BuildPlan:
     def memory_nbytes(self) -> int:
         """Upper limit for the memory of a process, without the image that it decodes.
 
-        The process itself, one batch, and the table of images of the parent process.
+        The process itself, one batch, what a reader of the dataset holds, and the table of images
+        of the parent process.
         """
         samples = self.dataset.samples
         table = len(samples.names) + samples.ends.nbytes + samples.labels.nbytes
@@ -220,7 +222,7 @@ class BuildPlan:
         if samples.sizes is not None:
             table += samples.sizes.nbytes
         table += self.dataset.annotations.nbytes
-        return PROCESS_NBYTES + self.batch_nbytes + table
+        return PROCESS_NBYTES + self.batch_nbytes + held_nbytes(self.dataset.source) + table
 
     @cached_property
     def row_digests(self) -> dict[str, str]:

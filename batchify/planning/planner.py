@@ -33,6 +33,7 @@ from batchify.planning.plan import BuildPlan
 from batchify.planning.policies import Indices, keras_order
 from batchify.planning.split_plan import split_plan
 from batchify.planning.splitting import assign_splits, splits_from_train
+from batchify.storage.packed import held_nbytes
 from batchify.workers import engine
 
 
@@ -202,6 +203,8 @@ def _scan(
     check_extensions(options.discover.extensions)
     check_strict_decode(options.decode)
     found = read_dataset(dataset, options, timeout_s=workers.timeout_s)
+    if held := held_nbytes(found.source):
+        workers.fit(options.batch_nbytes + held)
     if options.store.keeps_files:
         return with_file_sizes(found, options.decode.max_file_size)
     return found

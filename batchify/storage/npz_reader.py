@@ -139,6 +139,11 @@ class NpzFile:
             raise self._file.damaged(f"{printable(array.name)}: {error}") from error
         return np.frombuffer(data[array.start :], array.dtype).reshape(array.shape, order=order)
 
+    def held_nbytes(self, array: Array) -> int:
+        """Return the bytes that are held to read rows of an array: all, if it is compressed."""
+        is_stored = zip_reader.is_stored(array.extent)
+        return 0 if is_stored else zip_reader.unpacked_nbytes(array.extent)
+
     def check(self, array: Array) -> None:
         """Refuse an array whose bytes are damaged, or that is too large to be decompressed.
 

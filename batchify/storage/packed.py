@@ -11,7 +11,7 @@ from typing import Protocol
 from batchify.errors import BadImageError
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.storage.archive_file import ArchiveFile, Stamp, reopen
-from batchify.storage.source import Extent, SourceFile, patience
+from batchify.storage.source import Extent, Source, SourceFile, patience
 from batchify.storage.stamps import UNKNOWN, file_stamp, settled_stamp
 
 _MOST_OPEN = 64
@@ -56,12 +56,15 @@ class PackedSource:
         The files, by absolute paths.
     timeout_s : float
         See `batchify.storage.source.FolderSource`.
+    held_nbytes : int
+        What each reader of all images holds in memory.
     """
 
     root: bytes
     container: Callable[[ArchiveFile], Container]
     files: tuple[tuple[bytes, Stamp], ...]
     timeout_s: float = IMAGE_TIMEOUT_S
+    held_nbytes: int = 0
 
     @property
     def location(self) -> bytes:
@@ -79,6 +82,11 @@ class PackedSource:
     def open_reader(self) -> PackedReader:
         """Return a reader of its images."""
         return PackedReader(self)
+
+
+def held_nbytes(source: Source) -> int:
+    """Return how many bytes each process that reads a dataset holds in memory."""
+    return source.held_nbytes if isinstance(source, PackedSource) else 0
 
 
 class _Open:

@@ -25,7 +25,7 @@ from typing import Generic, TypeVar
 from batchify.errors import BatchifyWarning, WorkerDiedError, WorkersKilledError
 from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.workers.capacity import MOST, find_capacity, many_workers
-from batchify.workers.pool import NOTHING, Crumb, Job, Pool, WorkerThread, death_text
+from batchify.workers.pool import KILLED_ADVICE, NOTHING, Crumb, Job, Pool, WorkerThread, death_text
 from batchify.workers.watch import Watch
 
 TaskT = TypeVar("TaskT")
@@ -42,11 +42,6 @@ ACCIDENTS = 3
 
 KILLED = -9
 """The exit code after SIGKILL, by which the kernel ends processes when it is out of memory."""
-
-KILLED_ADVICE = (
-    "use fewer --workers (1 takes the least memory), or give it more memory, and run the same "
-    "command again"
-)
 
 HUNG = "took too long (see --image-timeout)"
 """Without the time: a file that lists it must not depend on the timeout."""
@@ -117,22 +112,25 @@ class Workers:
         imports: str = __name__,
         batch_nbytes: int = 0,
     ) -> None:
-        self._imports = imports
-        self._trace = trace
+        self._imports, self._trace = imports, trace
         self._alone = multiprocessing.current_process().daemon
         if self._alone:
             workers = 1
         self.chosen = workers is not None and workers > 1
-        capacity = find_capacity(batch_nbytes)
-        self.has_room = capacity.processes > 0
-        self._limit = capacity.warning if workers is None else many_workers(workers)
-        self.count = min(workers or capacity.count, MOST)
+        self._given = workers
         self.timeout_s = image_timeout_s
         self._pool: Pool | None = None
-        self._serial = 0
-        self._asked = self.count
-        self._accidents = 0
+        self._serial = self._accidents = 0
         self._on_trial = False
+        self.fit(batch_nbytes)
+
+    def fit(self, batch_nbytes: int) -> None:
+        """Use as many processes as there is memory for, unless their number was given."""
+        capacity = find_capacity(batch_nbytes)
+        self.has_room = capacity.processes > 0
+        self._limit = many_workers(self._given) if self._given else capacity.warning
+        self._asked = self.count = min(self._given or capacity.count, MOST)
+        self._end_pool()
 
     @property
     def warnings(self) -> list[BatchifyWarning]:
@@ -358,9 +356,8 @@ class Workers:
         """Let all processes work again; half as many if the last trial found no item to blame."""
         if self._on_trial:
             self.count = max(1, self.count // 2)
-        if self._pool is not None and self.count > 1:
-            self._pool.end(GRACE_S)
-            self._pool = None
+        if self.count > 1:
+            self._end_pool()
 
     def _blame_item(
         self,
@@ -395,5 +392,9 @@ class Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._end_pool()
+
+    def _end_pool(self) -> None:
         if self._pool is not None:
             self._pool.end(GRACE_S)
+            self._pool = None

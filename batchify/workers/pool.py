@@ -342,6 +342,12 @@ class Pool:
         ending.join()
 
 
+KILLED_ADVICE = (
+    "use fewer --workers (1 takes the least memory), or give it more memory, and run the same "
+    "command again"
+)
+
+
 def death_text(code: int | None) -> str:
     """Return how a worker process ended, given its exit code; None if SIGTERM ended all."""
     if code is None:

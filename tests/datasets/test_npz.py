@@ -13,7 +13,10 @@ from helpers.running import Run
 from numpy.typing import NDArray
 
 import batchify
+from batchify.datasets import npz
 from batchify.errors import DatasetError, OptionError
+from batchify.workers import capacity
+from batchify.workers.engine import Workers
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -293,6 +296,30 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             archive.writestr("x.npy", b"\x93NUMPY\x01\0" + bytes([len(header), 0]) + header)
         with pytest.raises(DatasetError, match=rf"truncated or damaged: x\.npy: {message}"):
             batchify.plan_build(path)
+
+
+def test_processes_that_hold_compressed_arrays_are_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds all of them: the plan says so, and counts on it; numpy.savez needs no memory."""
+    monkeypatch.setattr(capacity, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(capacity, "usable_memory", lambda: 620_000_000)
+    monkeypatch.setattr(npz, "_MUCH_NBYTES", 1 << 20)
+    arrays = {"x_train": np.zeros((30, 1000, 2000), "uint8"), "y_train": np.zeros(30, int)}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    plan = batchify.plan_build(tmp_path / "a.npz", target_size=(8, 6))
+    savez(tmp_path / "b.npz", x_train=arrays["x_train"][:3], y_train=arrays["y_train"][:3])
+    other = batchify.plan_build(tmp_path / "b.npz", target_size=(8, 6))
+    assert 60_000_000 <= plan.memory_nbytes - other.memory_nbytes < 61_000_000
+    said = "compressed arrays are read as a whole: each process holds 60.0 MB of them; numpy.savez"
+    assert [str(each)[: len(said)] for each in plan.warnings if each.code == "compressed"] == [said]
+    few = [str(each) for found in (plan, other) for each in found.warnings
+           if each.code == "little-memory"]  # fmt: skip
+    assert [text[:23] for text in few] == ["2 workers instead of 8:", "3 workers instead of 8:"]
+    assert "compressed" not in [each.code for each in other.warnings]
+    with Workers(2) as workers:
+        workers.fit(1 << 40)
+        assert workers.count == 2  # as it was given
 
 
 def test_options_for_files_and_folders_are_refused(tmp_path: Path, photos: Path) -> None:
