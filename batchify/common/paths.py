@@ -71,6 +71,10 @@ _WEB = ("http", "https")
 _ANY_QUERY, _QUERY = re.compile(r"\?.*", re.DOTALL), re.compile(r"\?[\w.~-]+=.*", re.DOTALL)
 """Queries of these URLs, and of others, where a "?" may also be part of a name."""
 
+_BUCKETS = ("s3", "s3a", "gs", "gcs")
+_VERSION = re.compile(r"\?versionId=[^/]*\Z")
+"""The only query of these: a key may hold anything else."""
+
 Path = str | bytes | os.PathLike[str]
 
 
@@ -129,8 +133,12 @@ def _query(scheme: str, where: str) -> str:
 
 
 def base_name(url: str) -> str:
-    """Return the last name in a URL; empty if it ends with a slash."""
-    return shown_url(url).partition("://")[2].rpartition("/")[2]
+    """Return the last name in a URL, without a query; empty if it ends with a slash."""
+    scheme, _, where = _without_user(url)
+    is_bucket = scheme.lower() in _BUCKETS
+    query = _VERSION.search(where) if is_bucket else None
+    where = where.removesuffix(query[0] if query else "" if is_bucket else _query(scheme, where))
+    return printable(where.rpartition("/")[2])
 
 
 def shown(location: Path) -> bytes:

@@ -56,3 +56,7 @@ def test_what_is_shown_has_no_secret() -> None:
     assert shown_url("https://me:pa55@host?sig=a/b") == "https://host"
     assert shown("me@host/x") == b"me@host/x"
     assert base_name("s3://bucket/x/") == ""
+    assert base_name("s3://bucket/d?x=1/a?b=c.h5") == "a?b=c.h5"
+    assert base_name("gs://bucket/a?b.h5") == "a?b.h5"
+    assert base_name("s3://bucket/out.h5?versionId=7") == "out.h5"
+    assert base_name("abfs://bucket/out.h5?sig=pa55/word") == "out.h5"
