@@ -39,7 +39,7 @@ class DecodeOptions(choices.ShortRepr):
     Parameters
     ----------
     target_size : tuple of int
-        (height, width).
+        (height, width); a single int is a square.
     color_mode : str
         Channels to store: ``rgb``, ``rgba`` or ``grayscale``.
     interpolation : str
@@ -93,6 +93,9 @@ class DecodeOptions(choices.ShortRepr):
     max_side: int | None = field(default=None, metadata=DERIVED)
 
     def __post_init__(self) -> None:
+        size: object = self.target_size
+        if isinstance(size, int) and not isinstance(size, bool):  # as on the command line
+            object.__setattr__(self, "target_size", (size, size))
         if isinstance(self.target_size, list):
             object.__setattr__(self, "target_size", tuple(self.target_size))
         if not isinstance(self.target_size, tuple) or len(self.target_size) != 2:

@@ -163,6 +163,8 @@ def test_keywords_command_and_groups_agree(tmp_path: Path, monkeypatch: pytest.M
         assert option_default(name) == defaults[name], name
         if name not in ("manifest", "classes"):
             kind = get_type_hints(groups[group])[field]
+            if name == "target_size":  # a single number is a square
+                kind = kind | int
             assert types[name] == (Sequence[str] if kind == tuple[str, ...] else kind), name
     assert types["classes"] == Sequence[str] | Mapping[str, int]
 
@@ -244,3 +246,13 @@ def test_a_keyword_that_is_no_option_is_a_type_error(photos: Path) -> None:
         batchify.fingerprint(photos, progress=1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="options must be BuildOptions, not tuple"):
         batchify.build(photos, "out.h5", (8, 8))  # type: ignore[arg-type]
+
+
+def test_a_single_number_is_a_square() -> None:
+    """As on the command line."""
+    assert DecodeOptions(224) == DecodeOptions((224, 224))  # type: ignore[arg-type]
+    assert DecodeOptions(224).image_shape == (224, 224, 3)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="target size must be a whole number of at least 1"):
+        DecodeOptions(0)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="target size must be"):
+        DecodeOptions(True)  # type: ignore[arg-type]

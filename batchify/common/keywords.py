@@ -27,7 +27,7 @@ class OptionKeywords(TypedDict, total=False):
     """
 
     preset: choices.Preset | None
-    target_size: tuple[int, int]
+    target_size: tuple[int, int] | int
     color_mode: choices.ColorMode
     interpolation: choices.Interpolation
     fit: choices.Fit

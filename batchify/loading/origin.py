@@ -28,14 +28,14 @@ class DecodeOverrides:
     trusted : bool
         Allow images beyond the default caps, up to the caps that the file records. Not for files
         from strangers: they could ask for all of the memory.
-    target_size : tuple of int, or None
-        (height, width).
+    target_size : tuple of int, int, or None
+        (height, width), or the side of a square.
     interpolation, fit, shorter_side, scaled_decode
         See `batchify.image_options.DecodeOptions`.
     """
 
     trusted: bool = False
-    target_size: tuple[int, int] | None = None
+    target_size: tuple[int, int] | int | None = None
     interpolation: choices.Interpolation | None = None
     fit: choices.Fit | None = None
     shorter_side: int | None = None

@@ -191,7 +191,7 @@ class SplitData:
 
     def resized(
         self,
-        target_size: tuple[int, int],
+        target_size: tuple[int, int] | int,
         *,
         interpolation: choices.Interpolation | None = None,
         fit: choices.Fit | None = None,
@@ -202,8 +202,8 @@ class SplitData:
 
         Parameters
         ----------
-        target_size : tuple of int
-            (height, width).
+        target_size : tuple of int, or int
+            (height, width), or the side of a square.
         interpolation, fit, shorter_side, scaled_decode
             As for `build`; by default as the file was built. If you give `fit` without
             `shorter_side`, that of the file is not used.
