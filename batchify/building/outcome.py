@@ -272,7 +272,7 @@ def plan_as_json(plan: BuildPlan) -> dict[str, Any]:
             "excluded": dataset.excluded,
             "loose": dataset.loose,
             "other": dict(dataset.other),
-            **({"undrawn": dataset.undrawn} if dataset.undrawn else {}),
+            **{name: n for name in ("undrawn", "unlisted") if (n := getattr(dataset, name))},
         },
         "warnings": [warning.as_json() for warning in plan.warnings],
     }

@@ -292,6 +292,8 @@ class Dataset:
         Splits whose samples have no labels: their `Samples.labels` are -1.
     undrawn : int
         How many images a limit did not take.
+    unlisted : int
+        How many images of its folder a manifest does not list.
     entered : bytes
         The path of the only folder that was taken as the dataset; empty for the dataset itself.
     linked : tuple of bytes
@@ -312,6 +314,7 @@ class Dataset:
     unlabelled: tuple[str, ...] = ()
     undrawn: int = 0
     excluded: int = 0
+    unlisted: int = 0
     entered: bytes = b""
     linked: tuple[bytes, ...] = ()
     image_endings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

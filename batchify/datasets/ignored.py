@@ -272,6 +272,9 @@ def ignored_lines(dataset: Dataset) -> list[str]:
         lines.append(f"  ignored: {_entries(dataset.hidden, 'hidden or system ')} (--hidden)")
     if dataset.excluded:
         lines.append(f"  ignored: {_entries(dataset.excluded)} by --include or --exclude")
+    if dataset.unlisted:
+        images = plural(dataset.unlisted, "image")
+        lines.append(f"  ignored: {images} that the manifest does not list")
     if dataset.loose:
         lines.append(f"  ignored: {plural(dataset.loose, 'file')} outside the class folders")
     # a warning reports those that look like images

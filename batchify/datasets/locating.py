@@ -6,7 +6,7 @@ import itertools
 import os
 import unicodedata
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ from batchify.datasets.ignored import ending_reason
 from batchify.datasets.manifest_errors import SHOWN_ERRORS, ManifestErrors
 from batchify.datasets.texts import TextColumn
 from batchify.datasets.walk import Walk, list_folder
+from batchify.errors import DatasetError, DatasetIOError
 from batchify.storage.tree import NO_FILE
 
 Extents = NDArray[np.int64] | None
@@ -276,6 +277,21 @@ class Matches:
             self._first[row] = self._files.add(path)
         elif self._second[row] < 0:
             self._second[row] = self._files.add(path)
+
+
+def count_others(walk: Walk, listed: Sequence[Samples]) -> int:
+    """Return how many images of a dataset are none of some files; 0 if it cannot be listed.
+
+    Notes
+    -----
+    Memory: 8 bytes per listed file.
+    """
+    keys = [join_path_keys((paths for _, paths in each.pieces()), len(each)) for each in listed]
+    known = KeyIndex(np.concatenate(keys), positions=False)
+    try:
+        return sum(int((~known.has(path_keys(paths))).sum()) for paths in _images(walk))
+    except (DatasetError, DatasetIOError):  # of a folder that may have none of the listed files
+        return 0
 
 
 def _images(walk: Walk) -> Iterator[list[bytes]]:

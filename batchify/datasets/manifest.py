@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.common.keys import KeyIndex, join_path_keys
+from batchify.common.paths import is_url
 from batchify.common.text import plural, printable
 from batchify.dataset_options import ManifestOptions
 from batchify.datasets.classes import (
@@ -26,7 +27,7 @@ from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.ignored import check_ignored
 from batchify.datasets.kept import KeptTexts
 from batchify.datasets.label_columns import value_doubt
-from batchify.datasets.locating import ImageNames, locate_files
+from batchify.datasets.locating import ImageNames, count_others, locate_files
 from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.packed import PackedTable, PackedTree
 from batchify.datasets.packed_formats import open_packed, packed_kind
@@ -192,6 +193,11 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         rows = plural(columns.unlabelled, "row")
         message = f"ignored {rows} of the {errors.kind} without a label (--unlabelled drop)"
         warnings = (*warnings, BatchifyWarning("unlabelled", message))
+    unlisted = 0
+    if own is None and not is_url(tree.source.location):  # a store lists 1,000 files per request
+        files = [samples] if masks is None else [samples, masks]
+        ignored = columns.unlabelled + sum(columns.classes.unlisted.values())
+        unlisted = max(0, count_others(walk, files) - ignored)
     order = np.lexsort((labels,) if splits is None else (labels, splits))
     if masks is not None:
         masks = replace(
@@ -214,6 +220,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
         source=tree.source,
         layout="manifest" if own is None else "packed",
         excluded=0 if own is None else own.excluded,
+        unlisted=unlisted,
         classes=classes,
         samples=samples,
         splits=None if splits is None else _split_members(splits),

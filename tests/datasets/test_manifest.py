@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tracemalloc
@@ -539,6 +540,33 @@ def test_new_files_in_the_folder_do_not_matter(tmp_path: Path, photos: Path) -> 
     assert found.counts["missing"] == 1
     save(photos / rows[1]["path"], encoded(photo(seed=99), "JPEG"))
     assert verify(tmp_path / "out.h5", source=photos).counts["changed"] == 1
+
+
+def test_images_that_the_table_does_not_list_are_counted(
+    run: Run, tmp_path: Path, photos: Path
+) -> None:
+    """In folders and archives; not masks, nor images whose rows are ignored by an option."""
+    paths = listed(photos)
+    rows = [{"path": path, "label": "b" if i else ""} for i, path in enumerate(paths[:5])]
+    (photos / "notes.txt").write_text("no image")
+    table = write_table(tmp_path / "labels.csv", rows)
+    options = replace(options_of(table), discover=DiscoverOptions(classes=("b",)))
+    assert options.manifest is not None
+    options = replace(options, manifest=replace(options.manifest, unlabelled="drop"))
+    shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    for dataset in (photos, tmp_path / "photos.zip"):
+        assert read_dataset(dataset, options).unlisted == len(paths) - 5
+    arguments = ("build", "photos", "out.h5", "--manifest", "labels.csv", "--unlabelled", "drop",
+                 "--target-size", "8x8")  # fmt: skip
+    for more in (("--dry-run",), ()):
+        shown = run(*arguments, *more).stdout
+        assert f"ignored: {len(paths) - 5} images that the manifest does not list" in shown
+    told = json.loads(run(*arguments, "--dry-run", "--json").stdout)
+    assert told["ignored"]["unlisted"] == len(paths) - 5
+    masks = [{"path": paths[i], "label": paths[i + 1]} for i in range(0, 4, 2)]
+    table = write_table(tmp_path / "masks.csv", masks)
+    masked = replace(options_of(table), store=StoreOptions(class_mode="mask"))
+    assert read_dataset(photos, masked).unlisted == len(paths) - 4
 
 
 def test_a_hostile_file_makes_verify_read_no_other_file(tmp_path: Path, photos: Path) -> None:
