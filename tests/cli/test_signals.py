@@ -35,7 +35,7 @@ LONG_POINTS = 30
 HANG_S = 100
 
 SERVER = """
-import json, os, signal, sys, traceback
+import gc, json, os, signal, sys, traceback
 
 import click  # all that a build imports is there before the first fork
 from batchify.building import build as build_module, jobs, seal, workfile
@@ -81,6 +81,8 @@ def build(arguments, number, n, group, counts, log):
         if counts:
             os.write(log, json.dumps([stages, counted[0]]).encode())
 
+gc.collect()
+gc.freeze()  # or a collection in a fork would copy all pages of what is imported
 for line in sys.stdin:
     order = json.loads(line)
     pid = os.fork()

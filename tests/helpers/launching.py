@@ -13,13 +13,16 @@ from types import TracebackType
 from helpers.operations import Fault, Trace
 from helpers.tracing import Tracer
 
+TESTS = str(Path(__file__).parents[1])
+
 _PROGRAM = """
-import fractions, json, os, secrets, sys, tomllib
+import fractions, gc, json, os, secrets, sys, tomllib
 import numpy.random, PIL.Image
 import batchify.building.build, batchify.building.seal, batchify.cli
 import batchify.cli.output
 import batchify.workers.engine, batchify.building.jobs, batchify.building.workfile
 import batchify.storage.stamps
+from helpers.ptrace import filter_syscalls
 
 PIL.Image.init()
 
@@ -27,6 +30,8 @@ batchify.building.jobs.TASK_ROWS = {task_rows}
 batchify.building.workfile.COMMIT_NBYTES = {commit_nbytes}
 batchify.storage.stamps.SETTLED_NS = 0
 batchify.workers.engine.Workers.start = lambda self: None
+gc.collect()
+gc.freeze()  # or a collection in a fork would copy all pages of what is imported
 while line := sys.stdin.readline():
     reader, writer = os.pipe()
     pid = os.fork()
@@ -43,6 +48,7 @@ else:
     os._exit(0)
 os.close(writer)
 os.read(reader, 1)
+filter_syscalls()
 arguments, stdout, stderr = json.loads(line)
 for number, path in enumerate((os.devnull, stdout, stderr)):
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -82,7 +88,12 @@ class Launcher:
             stdout=subprocess.PIPE,
             text=True,
             # a fork takes none of the threads of a BLAS along
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+            env={
+                **os.environ,
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONIOENCODING": "utf-8",
+                "PYTHONPATH": os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")])),
+            },
         )
 
     def run(self, arguments: list[str], folder: Path, fault: Fault | None = None) -> Ended:

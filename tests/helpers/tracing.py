@@ -83,23 +83,24 @@ class Tracer:
     def _resume(self, tid: int, status: int) -> None:
         number = os.WSTOPSIG(status)
         try:
-            if number == signal.SIGTRAP | 0x80:
+            if number == signal.SIGTRAP | 0x80 or status >> 16 == ptrace.EVENT_SECCOMP:
                 self._at_syscall(tid)
                 number = 0
             elif status >> 16:  # an event, of a new thread or process
                 number = 0
-            ptrace.ptrace(ptrace.SYSCALL, tid, 0, number)
+            # One whose call is of interest stops again when it leaves it.
+            request = ptrace.SYSCALL if tid in self._open else ptrace.CONT
+            ptrace.ptrace(request, tid, 0, number)
         except ProcessLookupError:
             pass  # killed meanwhile; the next wait tells
 
     def _at_syscall(self, tid: int) -> None:
         if entry := ptrace.syscall_entry(tid):
-            if syscall := self._numbers.get(entry[0]):
-                self._enter(tid, syscall, entry[1:])
-        elif stopped := self._open.pop(tid, None):
+            self._enter(tid, self._numbers[entry[0]], entry[1:])
+        else:
             result = ptrace.syscall_result(tid)
             assert result is not None
-            self._leave(stopped, result)
+            self._leave(self._open.pop(tid), result)
 
     def _enter(self, tid: int, syscall: str, arguments: tuple[int, ...]) -> None:
         paths = self._paths(tid, syscall, arguments)
