@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 from helpers import properties  # noqa: F401 - which registers the profiles
+from helpers.browser import find_browser
 from helpers.drawing import draw_dataset, draw_zoo
 from helpers.running import Run
 from hypothesis import settings
@@ -130,6 +131,20 @@ def out(photos: Path, tmp_path: Path) -> Path:
 def zoo(tmp_path: Path) -> Path:
     """One of everything that Keras reads."""
     return draw_zoo(tmp_path / "zoo")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Start a browser, once for all tests of a module: while it runs, no other event loop may."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        # Without its own sandbox, which needs a user that is not root; the pages are our own.
+        found = started.chromium.launch(
+            executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

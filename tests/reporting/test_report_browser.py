@@ -17,7 +17,7 @@ from batchify.image_options import DecodeOptions
 from batchify.options import BuildOptions
 from batchify.reporting.report import write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="install playwright")
+pytest.importorskip("playwright.sync_api", reason="install playwright")
 pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
 
 NAMES = (
@@ -69,18 +69,6 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(root / "d", root / "out.h5", options, on_error="skip")
     write_report(root / "out.h5", root / "report.html")
     return root / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start the browser, once for all tests."""
-    with playwright.sync_playwright() as started:
-        # Without its own sandbox, which needs a user that is not root; the pages are our own.
-        browser = started.chromium.launch(
-            executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 class Tab:

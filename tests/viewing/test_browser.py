@@ -15,7 +15,7 @@ from helpers.viewing import served, write_many
 
 import batchify
 
-playwright = pytest.importorskip("playwright.sync_api", reason="install playwright")
+pytest.importorskip("playwright.sync_api", reason="install playwright")
 pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
 
 NAMES = (
@@ -47,18 +47,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(root / "d" / "cat" / "zcopy.png", encoded(photo(32, 24, 0), "PNG"))
     batchify.build(root / "d", root / "out.h5", target_size=(24, 32))
     return root / "out.h5"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start the browser, once for all tests."""
-    with playwright.sync_playwright() as started:
-        # Without its own sandbox, which needs a user that is not root; the pages are our own.
-        browser = started.chromium.launch(
-            executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 @contextlib.contextmanager
