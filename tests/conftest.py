@@ -87,7 +87,7 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def few_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Start worker processes where a test asks for several, or an image hung in the one there is.
 
     Else a build starts some when it continues an earlier one, in case an image ended that, or when
@@ -95,6 +95,7 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     marked `workers` are about that.
     """
     if request.node.get_closest_marker("workers"):
+        yield
         return
     start = Workers.start
 
@@ -102,13 +103,29 @@ def few_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         if workers.chosen:
             start(workers)
 
-    monkeypatch.setattr(Workers, "start", start_chosen)
-    monkeypatch.setattr(engine, "START_S", math.inf)
+    with pytest.MonkeyPatch.context() as patching:  # a test may undo what it patches itself
+        patching.setattr(Workers, "start", start_chosen)
+        patching.setattr(engine, "START_S", math.inf)
+        yield
 
 
 @pytest.fixture(autouse=True)
-def plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the environment of the tests ask for no color."""
+def no_syncs() -> Iterator[None]:
+    """Wait for no disk in this process: what it writes is read here, where no power is lost.
+
+    That files are synced, and in which order, is what tests/building/test_crash_replay.py shows.
+    """
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def plain_text(few_processes: None, no_syncs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment of the tests ask for no color.
+
+    It is after the others, so that what a test patches is undone before what they do.
+    """
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
