@@ -144,10 +144,16 @@ def test_what_changed_is_found(
 def test_other_options_are_a_reason(
     photos: Path, tmp_path: Path, options: dict[str, Any], reason: str
 ) -> None:
-    """Each by its name; batch size and workers are none."""
+    """Each by its name."""
     out = tmp_path / "out.h5"
     build(photos, out, SMALL)
     assert reason in find_changes(photos, out, dataclasses.replace(SMALL, **options)).reasons
+
+
+def test_batch_size_and_workers_are_no_reason(photos: Path, tmp_path: Path) -> None:
+    """They change no byte."""
+    out = tmp_path / "out.h5"
+    build(photos, out, SMALL)
     assert not find_changes(photos, out, dataclasses.replace(SMALL, batch_size=9), workers=2).is_due
 
 
