@@ -26,7 +26,7 @@ from batchify.building.jobs import (
     no_rows,
 )
 from batchify.building.outcome import BuildReport, count_fidelity
-from batchify.building.staging import open_destination
+from batchify.building.staging import known_looks, open_destination
 from batchify.building.target import Destination
 from batchify.building.workfile import Resumed, WorkFile
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
@@ -382,7 +382,8 @@ def _build(
                 # An image may have killed the last build: now a surviving process can name
                 # the image.
                 workers.start()
-            plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
+            known = None if run.restart else known_looks(destination.target.path, options)
+            plan = plan_with_workers(dataset, options, workers, report, skip=run.skip, known=known)
             if plan.images >= START_IMAGES and workers.has_room:
                 workers.start()
             made = produce(work, plan, workers, run, report)

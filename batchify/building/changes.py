@@ -22,6 +22,7 @@ from batchify.building.row_sources import (
     present_rows,
     stored_keys,
 )
+from batchify.building.staging import known_looks
 from batchify.building.target import Target, read_only_error
 from batchify.common.keywords import OptionKeywords, make_options, shows_options
 from batchify.common.paths import DownloadedPath, is_url, local_path, shown, shown_path
@@ -145,7 +146,8 @@ def compare_read_only(
     """
     nbytes = options.batch_nbytes
     with Workers(run.workers, run.image_timeout_s, imports=FILL, batch_nbytes=nbytes) as workers:
-        plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
+        known = known_looks(target.path, options)
+        plan = plan_with_workers(dataset, options, workers, report, skip=run.skip, known=known)
         changes, made = compare_target(plan, target, workers, run, report)
     if made is None:
         raise read_only_error(target.name, os.path.dirname(target.path), changes.lines())
@@ -218,8 +220,9 @@ def _find_changes(
         ) as workers,
         contextlib.ExitStack() as lifetime,
     ):
-        plan = plan_with_workers(dataset, options, workers, report, skip=run.skip)
         path: str | os.PathLike[str] = os.path.abspath(local_path(output))
+        known = None if is_url(output) else known_looks(os.fsencode(path), options)
+        plan = plan_with_workers(dataset, options, workers, report, skip=run.skip, known=known)
         if is_url(output):
             # If there is none, comparing reports it, as for a path.
             path = DownloadedPath(os.fspath(path), shown(output))

@@ -235,9 +235,13 @@ def header(plan: BuildPlan) -> dict[str, Any]:
 
 def plain_config(plan: BuildPlan) -> dict[str, Any]:
     """Return the options of a plan as they are read back from JSON."""
+    return plain_values(plan.config)
+
+
+def plain_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as they are read back from JSON."""
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in plan.config.items()
+        name: list(value) if isinstance(value, tuple) else value for name, value in config.items()
     }
 
 

@@ -8,39 +8,46 @@ matter: they are found by the SHA-256 of their source.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchify import choices
 from batchify.building.jobs import RowFlags
-from batchify.building.journal import differences, plain_config
+from batchify.building.journal import differences, plain_config, plain_values
 from batchify.building.target import kept_names
 from batchify.common import durable
 from batchify.common.keys import KeyIndex, first_bytes
+from batchify.decoding.pillow_settings import decoder_text
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError, ResumeError
 from batchify.format import schema
 from batchify.format.checksums import record_sums
 from batchify.format.config import CAPS, pixel_options
 from batchify.format.reader import Reader
 from batchify.format.rows import ImageRows, RowWriter, put_in_slots
+from batchify.options import BuildOptions
 from batchify.planning.plan import BuildPlan
 
 
-def pixel_differences(reader: Reader, plan: BuildPlan) -> list[str]:
+def pixel_differences(reader: Reader, decoder: str, config: Mapping[str, Any]) -> list[str]:
     """Return why rows of a file differ from those that a build makes; empty if they do not.
 
     They need the same decoder and options for pixels. Rows stay valid with higher limits, with
     --truncated accept, without --strict-decode, and with a plugin for another format.
+
+    Parameters
+    ----------
+    decoder, config
+        Those of the plan of the build.
     """
     header = reader.header
-    decoder = plan.decoder
     if set(header.decoder.split(", ")) <= set(decoder.split(", ")):
         decoder = header.decoder
-    before, now = pixel_options(header.config), pixel_options(plain_config(plan))
+    before, now = pixel_options(header.config), pixel_options(config)
     for name in CAPS:
         if isinstance(before.get(name), int) and before[name] <= now[name]:
             before[name] = now[name]
@@ -59,9 +66,35 @@ def is_reusable(plan: BuildPlan, path: bytes) -> bool:
     """Return whether rows of a file can be copied into the file of a plan."""
     try:
         with Reader(path) as reader:
-            return not pixel_differences(reader, plan)
+            return not pixel_differences(reader, plan.decoder, plain_config(plan))
     except (FileMissingError, FileFormatError, FileAccessError):
         return False
+
+
+def read_looks(path: bytes, options: BuildOptions) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+    """Return the SHA-256 and the perceptual hashes of images that a build would decode alike.
+
+    None if the file is missing, has no hashes, or was built with other options for pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, 32)
+    ndarray of uint64, shape (n,)
+    """
+    digests, hashes = [np.zeros((0, 32), np.uint8)], [np.zeros(0, np.uint64)]
+    decoder = decoder_text(options.decode.plugins, options.store.store)
+    with (
+        contextlib.suppress(FileMissingError, FileFormatError, FileAccessError),
+        Reader(path) as reader,
+    ):
+        config = plain_values(options.config(layout=str(reader.header.config.get("layout"))))
+        if reader.has_appearance and not pixel_differences(reader, decoder, config):
+            for split in reader.splits:
+                for _, records in reader.records(split):
+                    is_whole = record_sums(records) == records["record_crc32"]
+                    digests.append(records["source_sha256"][is_whole])
+                    hashes.append(records["phash"][is_whole])
+    return np.concatenate(digests), np.concatenate(hashes)
 
 
 def check_reusable(plan: BuildPlan, path: bytes) -> None:
@@ -73,7 +106,7 @@ def check_reusable(plan: BuildPlan, path: bytes) -> None:
         With the differences.
     """
     with Reader(path) as reader:
-        if found := pixel_differences(reader, plan):
+        if found := pixel_differences(reader, plan.decoder, plain_config(plan)):
             raise ResumeError("; ".join(found))
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from batchify.building.target import Destination, Target
 from batchify.common.paths import is_url, local_path
 from batchify.common.progress import ProgressCallback
 from batchify.common.text import printable
 from batchify.errors import OutputPathError
-from batchify.options import RunOptions
+from batchify.options import BuildOptions, RunOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from batchify.planning.near_groups import KnownLooks
 
 
 @contextlib.contextmanager
@@ -39,3 +46,20 @@ def open_destination(
 
     with open_remote(os.fsdecode(output), run, report) as destination:
         yield destination
+
+
+def known_looks(path: bytes, options: BuildOptions) -> KnownLooks | None:
+    """Return a function that reads from a file what its images look like, if a plan asks for it.
+
+    `--group-near-duplicates` then decodes only images that the file does not have.
+    """
+    is_asked = options.split.group_near_duplicates is not None and options.store.appearance
+    if not (is_asked and os.path.isfile(path)):
+        return None
+
+    def read() -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        from batchify.building.set_aside import read_looks  # HDF5, after workers have started
+
+        return read_looks(path, options)
+
+    return read

@@ -189,18 +189,22 @@ def run_samples(
     found: NDArray[Any],
     workers: Workers,
     report: ProgressCallback,
+    wanted: NDArray[np.int64] | None = None,
 ) -> NDArray[Any]:
-    """Run a job on the files of all samples; return `found` with the rows that it returns."""
+    """Run a job on the files of all samples, or of those wanted; return `found` with their rows."""
     count = len(found)
-    starts = range(0, count, TASK_SAMPLES)
-    ends = [*starts[1:], count]
+    if wanted is None:
+        wanted = np.arange(count)
+    starts = range(0, len(wanted), TASK_SAMPLES)
     tasks = (
-        FileTask("", start, dataset.samples.files(np.arange(start, end)))
-        for start, end in zip(starts, ends, strict=False)
+        FileTask("", start, dataset.samples.files(wanted[start : start + TASK_SAMPLES]))
+        for start in starts
     )
-    report(Progress("hash", 0, count))
+    done = count - len(wanted)
+    report(Progress("hash", done, count))
     for task, data in workers.run(job, tasks, total=len(starts)):
-        done = task.start + len(task.files)
-        found[task.start : done] = np.frombuffer(data, found.dtype).reshape(-1, *found.shape[1:])
+        rows = wanted[task.start : task.start + len(task.files)]
+        found[rows] = np.frombuffer(data, found.dtype).reshape(-1, *found.shape[1:])
+        done += len(rows)
         report(Progress("hash", done, count))
     return found

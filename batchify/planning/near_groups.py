@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.common.keys import first_bytes
 from batchify.common.progress import ProgressCallback
-from batchify.datasets.tasks import DecodingJob, FileTask, run_samples
-from batchify.decoding.appearance import measure
+from batchify.datasets.tasks import DecodingJob, FileTask, hash_samples, run_samples
+from batchify.decoding.appearance import gray_image, phash
 from batchify.decoding.image import decode_image
 from batchify.decoding.pillow_settings import pillow_for_decoding, set_pillow_limits
 from batchify.decoding.pixel_writer import PixelWriter
@@ -29,6 +30,9 @@ if TYPE_CHECKING:  # a worker needs neither
     from batchify.workers.engine import Workers
 
 _LOOKS = np.dtype([("sha256", "u1", (32,)), ("phash", "<u8")])
+
+KnownLooks = Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint64]]]
+"""Returns the SHA-256 of image files, shape (n, 32), and the hashes of their images, shape (n,)."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,31 @@ class LookJob(DecodingJob):
                 continue
             found["sha256"][i] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
             with contextlib.suppress(BadImageError):  # the build reports it
-                found["phash"][i] = measure(decode_image(data, decode, deep=deep), decode)[0]
+                found["phash"][i] = phash(gray_image(decode_image(data, decode, deep=deep).pixels))
         return found
 
 
 def near_digests(
-    dataset: Dataset, options: BuildOptions, workers: Workers, report: ProgressCallback
-) -> NDArray[np.uint8]:
-    """Return a hash for each sample, shape (n, 32): the same for images that look alike.
+    dataset: Dataset,
+    options: BuildOptions,
+    workers: Workers,
+    report: ProgressCallback,
+    known: KnownLooks | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return two hashes for each sample, each of shape (n, 32).
 
-    It is the SHA-256 of the first of them; zeros for a file that cannot be read. Every image is
-    decoded as the build would, so that `batchify.check` finds none of them in several splits.
+    Parameters
+    ----------
+    known : callable, optional
+        Images with these files are not decoded.
+
+    Returns
+    -------
+    ndarray of uint8
+        The SHA-256 of its file; zeros if it cannot be read.
+    ndarray of uint8
+        The same for images that look alike: the SHA-256 of the first of them. Every image is
+        decoded as the build would, so that `batchify.check` finds none of them in several splits.
 
     Raises
     ------
@@ -82,11 +100,32 @@ def near_digests(
 
     Notes
     -----
-    Memory: 150 bytes per sample.
+    Memory: 150 bytes per sample, and per known image.
     """
+    found = np.zeros(len(dataset.samples), _LOOKS)
+    wanted = None
+    if known is not None:
+        found["sha256"] = hash_samples(dataset, options.decode.max_file_size, workers, report)
+        wanted = _fill_known(found, *known())
     job = LookJob(dataset.source, options.decode, options.store)
-    found = run_samples(job, dataset, np.zeros(len(dataset.samples), _LOOKS), workers, report)
+    found = run_samples(job, dataset, found, workers, report, wanted)
     numbers = near_numbers(found["phash"], options.split.group_near_duplicates or 0)
     _, firsts, groups = np.unique(numbers, return_index=True, return_inverse=True)
-    digests: NDArray[np.uint8] = found["sha256"][firsts[groups]]
-    return digests
+    digests = np.ascontiguousarray(found["sha256"])
+    near: NDArray[np.uint8] = digests[firsts[groups]]
+    return digests, near
+
+
+def _fill_known(
+    found: NDArray[np.void], digests: NDArray[np.uint8], hashes: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """Fill in the hashes of known files; return the positions of the others."""
+    if not len(hashes):
+        return np.arange(len(found))
+    keys = first_bytes(digests)
+    order = np.argsort(keys)
+    at = np.searchsorted(keys[order], first_bytes(found["sha256"]))
+    rows = order[np.minimum(at, len(order) - 1)]
+    is_known = (digests[rows] == found["sha256"]).all(axis=1) & found["sha256"].any(axis=1)
+    found["phash"][is_known] = hashes[rows[is_known]]
+    return np.flatnonzero(~is_known)

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from batchify.planning.split_plan import split_plan
 from batchify.planning.splitting import assign_splits, splits_from_train
 from batchify.storage.packed import held_nbytes
 from batchify.workers import engine
+
+if TYPE_CHECKING:
+    from batchify.planning.near_groups import KnownLooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ def plan_with_workers(
     report: ProgressCallback,
     *,
     skip: bool,
+    known: KnownLooks | None = None,
 ) -> BuildPlan:
     """Return the plan of a build, made by the workers that will also build the file.
 
@@ -164,8 +168,10 @@ def plan_with_workers(
     ----------
     skip : bool
         Skip class folders that are links out of the dataset; otherwise they are an error.
+    known : callable, optional
+        See `batchify.planning.near_groups.near_digests`.
     """
-    return _plan(dataset, options, workers, report, skip=skip)[0]
+    return _plan(dataset, options, workers, report, skip=skip, known=known)[0]
 
 
 def _plan(
@@ -175,21 +181,26 @@ def _plan(
     report: ProgressCallback,
     *,
     skip: bool,
+    known: KnownLooks | None = None,
 ) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
     """Return the plan of a build, and the SHA-256 of each sample if the splits depend on them."""
     found = _scan(dataset, options, workers, report)
     if not skip:
         found.check_linked()
-    return plan_found(found, options, workers, report)
+    return plan_found(found, options, workers, report, known)
 
 
 def plan_found(
-    found: Dataset, options: BuildOptions, workers: engine.Workers, report: ProgressCallback
+    found: Dataset,
+    options: BuildOptions,
+    workers: engine.Workers,
+    report: ProgressCallback,
+    known: KnownLooks | None = None,
 ) -> tuple[BuildPlan, NDArray[np.uint8] | None]:
-    """Return the plan for the files that were found, and what `_split_digests` returns."""
-    digests = _split_digests(found, options, workers, report)
+    """Return the plan for the files that were found, and the SHA-256 of each if it needs them."""
+    digests, groups = _split_digests(found, options, workers, report, known)
     decoder = decoder_text(options.decode.plugins, options.store.store)
-    return make_plan(found, options, decoder=decoder, digests=digests), digests
+    return make_plan(found, options, decoder=decoder, digests=groups), digests
 
 
 def _scan(
@@ -223,8 +234,8 @@ def draw_splits(
     found: Dataset, options: BuildOptions, workers: engine.Workers, report: ProgressCallback
 ) -> tuple[Dataset, Mapping[str, Indices]]:
     """Return the samples of a dataset that a build takes, and the samples of each split."""
-    digests = _split_digests(found, options, workers, report)
-    return draw_samples(found, assign_splits(found, options, digests), options.split)
+    _, groups = _split_digests(found, options, workers, report)
+    return draw_samples(found, assign_splits(found, options, groups), options.split)
 
 
 def _split_digests(
@@ -232,17 +243,19 @@ def _split_digests(
     options: BuildOptions,
     workers: engine.Workers,
     report: ProgressCallback,
-) -> NDArray[np.uint8] | None:
-    """Return what the splits depend on: the SHA-256 of each sample, or `near_digests`; or None."""
+    known: KnownLooks | None = None,
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+    """Return the SHA-256 of each sample, and what decides which stay together; or neither."""
     if not (found.splits is None or splits_from_train(found, options)):
-        return None
+        return None, None
     if options.split.group_near_duplicates is not None:
         from batchify.planning.near_groups import near_digests  # decodes, for this option alone
 
-        return near_digests(found, options, workers, report)
+        return near_digests(found, options, workers, report, known)
     if options.split.group_duplicates:
-        return hash_samples(found, options.decode.max_file_size, workers, report)
-    return None
+        digests = hash_samples(found, options.decode.max_file_size, workers, report)
+        return digests, digests
+    return None, None
 
 
 def with_file_sizes(dataset: Dataset, max_file_size: int) -> Dataset:
@@ -303,7 +316,8 @@ def fingerprint(
         plan, digests = _plan(dataset, options, pool, report, skip=on_error == "skip")
         found = plan.dataset
         max_file_size = options.decode.max_file_size
-        if digests is None or options.split.group_near_duplicates is not None:
+        # one without a hash may have ended a worker that decoded it, but can be read
+        if digests is None or not digests.any(axis=1).all():
             digests = hash_samples(found, max_file_size, pool, report)
         if (masks := found.annotations.masks) is not None:
             of_masks = replace(found, samples=masks)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,11 +18,13 @@ import batchify
 from batchify.building.build import build
 from batchify.checking.check import check
 from batchify.dataset_options import SplitOptions
+from batchify.decoding.image import decode_image
 from batchify.errors import OptionError
 from batchify.format.config import recorded_options
 from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
+from batchify.planning import near_groups, planner
 
 OPTIONS = BuildOptions(
     decode=DecodeOptions((48, 64), interpolation="bilinear"),
@@ -84,6 +88,73 @@ def test_folds_and_shards_keep_them_together(root: Path, tmp_path: Path) -> None
     assert sum(map(len, seen)) == len(set.union(*seen)) == 12
     batchify.build_shards(root, tmp_path / "shards", OPTIONS, shards=2, on_error="skip")
     assert "near-leak" not in {each.code for each in check(tmp_path / "shards").problems}
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """List the images that are decoded for the splits."""
+    found: list[bytes] = []
+
+    def spy(data: bytes, *args: Any, **keywords: Any) -> Any:
+        found.append(data)
+        return decode_image(data, *args, **keywords)
+
+    monkeypatch.setattr(near_groups, "decode_image", spy)
+    return found
+
+
+def test_images_of_the_file_are_not_decoded_again(
+    root: Path, tmp_path: Path, decoded: list[bytes]
+) -> None:
+    """To see that it is up to date, or to replace it: the splits are those of a fresh build."""
+    out, fresh = tmp_path / "out.h5", tmp_path / "fresh.h5"
+    build(root, out, OPTIONS, workers=1, on_error="skip")
+    assert len(decoded) == 41
+    decoded.clear()
+    assert build(root, out, OPTIONS, workers=1, on_error="skip").up_to_date
+    assert not batchify.find_changes(root, out, OPTIONS, workers=1, on_error="skip").is_due
+    bad = (root / "dog" / "bad.png").read_bytes()
+    assert decoded == [bad, bad]
+    decoded.clear()
+    (root / "cat" / "a00.jpg").write_bytes((root / "cat" / "a01.jpg").read_bytes())
+    new = encoded(Image.linear_gradient("L").rotate(30), "PNG")
+    save(root / "cat" / "new.png", new)
+    build(root, out, OPTIONS, workers=1, on_error="skip", overwrite=True)
+    assert sorted(decoded) == sorted([bad, new])
+    build(root, fresh, OPTIONS, workers=1, on_error="skip")
+    assert out.read_bytes() == fresh.read_bytes()
+
+
+def test_hashes_of_another_size_or_damaged_ones_are_not_used(
+    root: Path, tmp_path: Path, decoded: list[bytes]
+) -> None:
+    """Nor those of a file without them."""
+    out = tmp_path / "out.h5"
+    plain = replace(OPTIONS, store=StoreOptions())
+    for options in (replace(OPTIONS, decode=replace(OPTIONS.decode, target_size=(20, 20))), plain):
+        build(root, out, options, workers=1, on_error="skip", overwrite=True)
+        decoded.clear()
+        assert batchify.find_changes(root, out, OPTIONS, workers=1, on_error="skip").is_due
+        assert len(decoded) == 41
+    build(root, out, OPTIONS, workers=1, on_error="skip", overwrite=True)
+    with h5py.File(out, "r+") as file:
+        file["train/phash"][3] ^= 1
+    decoded.clear()
+    assert batchify.find_changes(root, out, OPTIONS, workers=1, on_error="skip").is_due
+    assert len(decoded) == 2
+
+
+def test_the_fingerprint_reads_files_once(
+    root: Path, decoded: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding for the splits hashes them, too."""
+    (root / "dog" / "bad.png").unlink()
+    wanted = batchify.fingerprint(root, OPTIONS, workers=1)
+    monkeypatch.setattr(planner, "hash_samples", lambda *_: 1 / 0)
+    assert str(batchify.fingerprint(root, OPTIONS, workers=1)) == str(wanted)
+    digests = [hashlib.sha256(path.read_bytes()).digest() for path in sorted(root.rglob("*.*g"))]
+    given = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+    assert planner.fingerprint_of(wanted.plan, given).hexdigest == wanted.hexdigest
 
 
 def test_the_fingerprint_is_that_of_the_bytes(root: Path) -> None:
