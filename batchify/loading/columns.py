@@ -195,9 +195,23 @@ def kept_kinds(columns: KeptColumns) -> dict[str, str]:
 def joined_rows(parts: Sequence[Any], selected: Selected | None) -> NDArray[Any]:
     """Return some rows of a column that is in several files; all rows by default.
 
-    Adjacent rows of one file are not copied.
+    Adjacent rows of one file are not copied. Files without any of the rows are not read.
     """
-    values: NDArray[Any] = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    if isinstance(selected, range):
-        return values[selected.start : selected.stop]
-    return values if selected is None else values[selected]
+    if len(parts) == 1 or selected is None:
+        values: NDArray[Any] = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        if isinstance(selected, range):
+            return values[selected.start : selected.stop]
+        return values if selected is None else values[selected]
+    if not len(selected):
+        return np.asarray(parts[0][:0])
+    chain, rows = Chain(map(len, parts)), np.asarray(selected, np.intp)
+    owners = chain.owners(rows)
+    order = np.argsort(owners, kind="stable")
+    found = []
+    for mine in np.split(order, np.flatnonzero(np.diff(owners[order])) + 1):
+        owner = owners[mine[0]]
+        found.append(parts[owner][rows[mine] - chain.firsts[owner]])
+    ordered = np.concatenate(found)
+    values = np.empty_like(ordered)
+    values[order] = ordered
+    return values

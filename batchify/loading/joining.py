@@ -71,9 +71,7 @@ def _labels(parts: Sequence[Column], origin: Origin, selected: Selected | None) 
     """Return labels, in memory or mapped; masks, which are large, are not read."""
     if parts and len(parts[0].shape) > 2:
         return _pixels(parts, origin, selected, "labels")
-    if len(parts) == 1:  # not all of it: of a URL, only the files with these rows are fetched
-        return joined_rows(parts, selected)
-    return joined_rows([np.asarray(part) for part in parts], selected) if parts else None
+    return joined_rows(parts, selected) if parts else None
 
 
 def mismatch(one: SplitData, other: SplitData, names: tuple[str, str] | None = None) -> str | None:

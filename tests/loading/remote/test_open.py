@@ -83,6 +83,7 @@ def test_a_view_fetches_files_of_its_rows_only(s3: S3Server, local: Split, tmp_p
         some = train.select(rows)
         np.testing.assert_array_equal(some.labels, np.asarray(local.labels)[rows])
         np.testing.assert_array_equal(some.images[:], local.images[rows])
+        assert len(some.filter(lambda row: row["width"] > 0)) == len(rows)
     assert len(sent_of_shards(s3)) == 3  # the first was there
     assert (some + train.select([0])).mean.shape == (3,)
 
