@@ -101,16 +101,9 @@ class KeptColumns(Mapping[str, NDArray[Any]]):
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return adjacent rows of a column, without keeping the others in memory."""
-        if self._selected is not None:
-            return self[name][start:stop]
-        parts: list[NDArray[Any]] = []
-        first = 0
-        for stored in self.stored[name]:
-            begin, end = max(start - first, 0), min(stop - first, len(stored))
-            if begin < end or not parts:
-                parts.append(stored[begin:end])
-            first += len(stored)
-        return _texts(np.concatenate(parts))
+        rows = range(start, stop)
+        some = rows if self._selected is None else self._selected[start:stop]
+        return _texts(joined_rows(self.stored[name], some))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.stored)

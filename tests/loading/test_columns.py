@@ -12,7 +12,7 @@ PARTS = [np.array([b"a", b"\xc3\xa9"]), np.array([], "S1"), np.array([b"ccc"]), 
 TEXTS = ["a", "é", "ccc", "d"]
 
 
-@pytest.mark.parametrize("selected", [None, range(1, 4), np.array([3, 0, 1])])
+@pytest.mark.parametrize("selected", [None, range(1, 4), np.array([3, 0, 1]), np.arange(0)])
 def test_some_rows_are_those_of_the_whole_column(
     selected: range | NDArray[np.int64] | None,
 ) -> None:
