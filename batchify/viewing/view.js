@@ -537,6 +537,10 @@ const listName = (kind) => {
 };
 
 async function download(kind) {
+  const button = $(`download-${kind}`), text = button.textContent;
+  if (button.getAttribute("aria-busy")) return;
+  button.setAttribute("aria-busy", true); // not disabled, which would lose the focus
+  button.textContent = "Preparing…";
   $("export-error").hidden = true;
   try {
     const body = JSON.stringify({ kind, numbers: [...marks].sort((a, b) => a - b) });
@@ -550,6 +554,8 @@ async function download(kind) {
     $("export-error").textContent = error.message;
     $("export-error").hidden = false;
   }
+  button.removeAttribute("aria-busy");
+  button.textContent = text;
 }
 
 $("export").addEventListener("click", () => {
@@ -613,12 +619,16 @@ async function start() {
   options($("class"), file.moreClasses ? `all (the largest ${file.classes.length} are listed)` : "all classes",
     file.classes.map((each) => [each.index, `${each.name} (${each.rows.toLocaleString("en-US")})`]));
   $("class-field").hidden = !file.classes.length;
+  const note = element("option", { disabled: true }, "looking for findings…");
   options($("finding"), "all rows", [[":marked", "marked by you (0)"]]);
+  $("finding").append(note);
   loadMarks();
   showMarks();
   await applyFilter();
   grid.focus();
   file.findings = await askJson("findings");
+  if (file.findings.length) note.remove();
+  else note.textContent = "no findings";
   for (const each of file.findings) {
     $("finding").append(element("option", { value: each.code }, `${each.code} (${each.rows.toLocaleString("en-US")})`));
   }

@@ -214,6 +214,7 @@ def test_marks_are_kept_and_downloaded(browser: Any, url: str, built: Path, tmp_
         for kind in ("rows", "paths"):
             with page.expect_download() as waiting:
                 page.click(f"#download-{kind}")
+            page.wait_for_selector(f"#download-{kind}:text-is('Download {kind}')")
             waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
         page.click("#unmark-all")
         count(page, "0 of 56 rows")
@@ -304,6 +305,7 @@ def test_a_million_rows_scroll_to_their_end(
     write_many(path, rows)
     with served(path) as found, opened(browser, found.url, size) as page:
         count(page, f"{rows:,} rows")
+        page.wait_for_selector("#finding option:text-is('no findings')", state="attached")
         page.evaluate("document.getElementById('grid').scrollTop = 1e9")
         page.wait_for_selector(f".cell[data-number='{rows - 1}'] img", timeout=5000)
         assert len(numbers(page)) < 100
