@@ -263,14 +263,16 @@ class BatchReader:
             lost += jpeg_damage(data)
         if lost.damaged and self._options.strict_decode:
             raise BadImageError(f"its data is damaged: {lost.complaint}")
-        found = ImageRecord(0, decoded.size, decoded.flags, lost=lost)
-        if self._measures:
-            found = found._replace(appearance=measure(decoded, self._stored))
+        appearance = measure(decoded, self._stored) if self._measures else NOT_MEASURED
+        content, psnr = None, SAME
         if self._encoder is None:
             self._pixels.put(decoded, out)
-            return found._replace(row_crc32=zlib.crc32(out.data))
-        content, psnr = self._encoder.encode(data, decoded._replace(lost=lost), out)
-        return found._replace(row_crc32=zlib.crc32(content), content=content, psnr=psnr)
+        else:
+            content, psnr = self._encoder.encode(data, decoded._replace(lost=lost), out)
+        row_crc32 = zlib.crc32(out.data if content is None else content)
+        return ImageRecord(
+            row_crc32, decoded.size, decoded.flags, None, lost, content, psnr, appearance
+        )
 
     def _read_masks(
         self,

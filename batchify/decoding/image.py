@@ -241,7 +241,8 @@ def _opened(content: io.BytesIO, data: bytes, options: DecodeOptions) -> ImageFi
 
 def _pixel_nbytes(image: Image.Image) -> int:
     """Return how many bytes the pixels take once they are decoded."""
-    return image.width * image.height * _PIXEL_NBYTES.get(image.mode, 4)
+    width, height = image.size
+    return width * height * _PIXEL_NBYTES.get(image.mode, 4)
 
 
 def _is_short_of(nbytes: int) -> bool:
