@@ -19,12 +19,10 @@ from batchify.common.text import printable
 from batchify.datasets.tables import first_line, load_pyarrow
 from batchify.errors import BadImageError, BatchifyError
 from batchify.storage.archive_file import ArchiveFile
+from batchify.storage.packed import GroupCache
 from batchify.storage.source import Extent, check_size
 
 NEEDS = "a dataset in Parquet or Arrow files needs pyarrow, which"
-
-_CACHED_NBYTES = 64 << 20
-"""Images of row groups that a reader keeps, at least one group."""
 
 _LAZY_NBYTES = 1 << 18
 """Batches of Arrow files of at least this size are only read in part."""
@@ -76,6 +74,10 @@ class TableFile(ABC):
     @abstractmethod
     def places(self, name: str) -> tuple[NDArray[np.int64], int]:
         """Return where images are, shape (n, 2), and how many are known to have only a path."""
+
+    def group_nbytes(self, name: str) -> list[int]:  # noqa: ARG002
+        """Return the bytes of what is read together for an image; none if it is the image alone."""
+        return []
 
     @abstractmethod
     def read(self, place: Extent, max_nbytes: int) -> bytes:
@@ -146,16 +148,19 @@ class _Input(io.RawIOBase):
 class ParquetRows(TableFile):
     """An open Parquet file; a place is a row group, which is read for any of its images, and a row.
 
-    Notes
-    -----
-    Memory: images of row groups, up to 64 MiB, or one group if it is larger.
+    Parameters
+    ----------
+    cache : GroupCache, optional
+        What keeps the groups of all files.
     """
 
-    def __init__(self, file: ArchiveFile, images: Sequence[str] = ()) -> None:
+    def __init__(
+        self, file: ArchiveFile, images: Sequence[str] = (), cache: GroupCache | None = None
+    ) -> None:
         super().__init__(file, images)
+        self._cache = cache or GroupCache(0)
         _, parquet = load_pyarrow(NEEDS)
         self._rows = self.guarded(lambda: parquet.ParquetFile(_Input(file)))
-        self._cached: dict[tuple[int, int], Any] = {}
         self._lengths: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     @property
@@ -168,6 +173,20 @@ class ParquetRows(TableFile):
         leaf = f"{name}.{field}" if field else name
         values = self._rows.read([leaf], use_threads=False).column(0).to_pylist()
         return [None if v is None else v[field] for v in values] if field else values
+
+    def group_nbytes(self, name: str) -> list[int]:
+        """Return the bytes of the images in each row group."""
+        about = self._rows.metadata
+        groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        columns = [[group.column(i) for i in range(group.num_columns)] for group in groups]
+        return [
+            sum(
+                int(each.total_uncompressed_size)
+                for each in some
+                if each.path_in_schema in (name, f"{name}.bytes")
+            )
+            for some in columns
+        ]
 
     def places(self, name: str) -> tuple[NDArray[np.int64], int]:
         """Return row groups and rows, and the nulls by the statistics of groups that have some."""
@@ -214,18 +233,8 @@ class ParquetRows(TableFile):
         return int(self._lengths[key][row])
 
     def _group(self, column: int, group: int) -> Any:
-        """Return the images of a group; those of some groups are kept."""
-        key = (column, group)
-        found = self._cached.pop(key, None)
-        if found is None:
-            found = self._load(self._images[column], group)
-            while self._cached and found.nbytes + self._nbytes() > _CACHED_NBYTES:
-                del self._cached[next(iter(self._cached))]
-        self._cached[key] = found
-        return found
-
-    def _nbytes(self) -> int:
-        return sum(int(each.nbytes) for each in self._cached.values())
+        key = (self._file.path, self._file.stamp, column, group)
+        return self._cache.get(key, lambda: self._load(self._images[column], group))
 
     def _load(self, name: str, group: int) -> Any:
         leaf = f"{name}.bytes" if self._is_struct(name) else name
@@ -234,7 +243,7 @@ class ParquetRows(TableFile):
 
     def close(self) -> None:
         """Release what is kept."""
-        self._cached.clear()
+        self._cache.drop(self._file.path)
 
 
 class _Bodies(_Input):
@@ -370,27 +379,10 @@ class ArrowRows(TableFile):
         """Nothing is kept."""
 
 
-def open_rows(file: ArchiveFile, images: Sequence[str] = ()) -> TableFile:
+def open_rows(
+    file: ArchiveFile, images: Sequence[str] = (), cache: GroupCache | None = None
+) -> TableFile:
     """Open a Parquet or an Arrow file, by its first bytes."""
-    magic = file.read(0, min(4, file.nbytes))
-    return (ParquetRows if magic == b"PAR1" else ArrowRows)(file, images)
-
-
-def column_kind(kind: Any) -> str:
-    """Return what a column can be: ``image``, ``bytes``, ``list``, ``plain`` or empty."""
-    arrow, _ = load_pyarrow(NEEDS)
-    types = arrow.types
-    if types.is_struct(kind):
-        names = {kind.field(i).name for i in range(kind.num_fields)}
-        return "image" if {"bytes", "path"} <= names else ""
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return "list"
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if types.is_binary(kind) or types.is_large_binary(kind):
-        return "bytes"
-    checks = (
-        types.is_integer, types.is_floating, types.is_boolean, types.is_string,
-        types.is_large_string, types.is_string_view, types.is_null,
-    )  # fmt: skip
-    return "plain" if any(check(kind) for check in checks) else ""
+    if file.read(0, min(4, file.nbytes)) == b"PAR1":
+        return ParquetRows(file, images, cache)
+    return ArrowRows(file, images)

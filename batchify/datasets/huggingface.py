@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchify.common.text import printable, shown_names
-from batchify.datasets.arrow_files import TableFile, column_kind, open_rows
+from batchify.common.text import printable, shown_names, size_text
+from batchify.datasets.arrow_files import NEEDS, TableFile, open_rows
 from batchify.datasets.packed import (
     MASKS_UNFIT,
     NUMBERS_UNFIT,
@@ -36,9 +36,10 @@ from batchify.datasets.shard_files import (
     refuse_include,
     split_of,
 )
-from batchify.errors import DatasetError
+from batchify.datasets.tables import load_pyarrow
+from batchify.errors import BatchifyWarning, DatasetError
 from batchify.storage.archive_file import ArchiveFile
-from batchify.storage.packed import PackedSource
+from batchify.storage.packed import GroupCache, PackedSource
 from batchify.storage.patterns import PathFilter
 from batchify.storage.source import Extent
 
@@ -46,6 +47,15 @@ DICT, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 """The files of ``DatasetDict.save_to_disk`` and ``Dataset.save_to_disk``."""
 
 _IMAGE_NAMES = ("image", "img")
+_MOST_HELD_NBYTES = 512 << 20
+"""Each process keeps the images of smaller Parquet files in memory."""
+
+_HELD_NBYTES = 64 << 20
+"""What a process keeps of larger ones."""
+
+_LARGE_NBYTES = 24 << 20
+"""Row groups that are larger on average are worth a warning."""
+
 _NO_LABEL = -1
 """A ClassLabel of images without one, as in the test splits of competitions."""
 
@@ -88,6 +98,7 @@ class _Rows:
     own_paths: list[str | None] = field(default_factory=list)
     masks: dict[bytes, Extent] = field(default_factory=dict)
     values: dict[str, list[Any]] = field(default_factory=dict)
+    group_nbytes: list[int] = field(default_factory=list)
 
 
 def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float) -> PackedTree:
@@ -159,10 +170,31 @@ def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> Pack
         names_from="its ClassLabel",
         unfit=f"dataset {printable(path)}: {unfit}" if unfit else "",
         number_columns=tuple(numbers),
+        warnings=_slow(rows.group_nbytes),
     )
-    container = partial(open_rows, images=(columns.image, *columns.masks))
-    source = PackedSource(path, container, tuple(rows.files), timeout_s)
+    held = _held_nbytes(rows.group_nbytes)
+    images = (columns.image, *columns.masks)
+    container = partial(open_rows, images=images, cache=GroupCache(held))
+    source = PackedSource(path, container, tuple(rows.files), timeout_s, held)
     return PackedTree(source, table, paths, np.concatenate(rows.extents), rows.masks)
+
+
+def _held_nbytes(group_nbytes: list[int]) -> int:
+    """Return how much of the row groups each process keeps: all, if they are small."""
+    total = sum(group_nbytes)
+    return total if total <= _MOST_HELD_NBYTES else max(_HELD_NBYTES, *group_nbytes)
+
+
+def _slow(group_nbytes: list[int]) -> list[BatchifyWarning]:
+    """Warn of large row groups, each of which is read for an image."""
+    mean = sum(group_nbytes) // max(len(group_nbytes), 1)
+    if sum(group_nbytes) <= _MOST_HELD_NBYTES or mean <= _LARGE_NBYTES:
+        return []
+    message = (
+        f"reading an image of this dataset reads a row group of {size_text(mean)}, which is slow; "
+        "Arrow files are faster: datasets.load_dataset(FOLDER).save_to_disk(NEW), then import NEW"
+    )
+    return [BatchifyWarning("row-groups", message)]
 
 
 def _add(
@@ -175,6 +207,8 @@ def _add(
         raise DatasetError(_only_paths(where, columns.image))
     rows.extents.append(_extents(number, 0, places))
     rows.made += [f"{shard.name}/{row:07}" for row in range(count)]
+    for name in (columns.image, *columns.masks):
+        rows.group_nbytes += table.group_nbytes(name)
     if columns.has_paths:
         rows.own_paths += table.column(columns.image, "path")
     for i, name in enumerate(columns.masks, 1):
@@ -210,7 +244,7 @@ def _find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> 
     for name, count in Counter(table.schema.names).items():
         if count > 1:
             raise DatasetError(f"{where} has {count} columns {printable(name)}; rename them")
-    kinds = {each.name: column_kind(each.type) for each in table.schema}
+    kinds = {each.name: _column_kind(each.type) for each in table.schema}
     types = {name: str(_of(features, name).get("_type", "")) for name in kinds}
     images = [name for name, kind in types.items() if kind == "Image"]
     images = images or [name for name, kind in kinds.items() if kind == "image"]
@@ -239,6 +273,26 @@ def _find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> 
         tuple(name for name in images if name != found[0]),
         kinds.get("label") == "list",
     )
+
+
+def _column_kind(kind: Any) -> str:
+    """Return what a column can be: ``image``, ``bytes``, ``list``, ``plain`` or empty."""
+    arrow, _ = load_pyarrow(NEEDS)
+    types = arrow.types
+    if types.is_struct(kind):
+        names = {kind.field(i).name for i in range(kind.num_fields)}
+        return "image" if {"bytes", "path"} <= names else ""
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return "list"
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return "bytes"
+    checks = (
+        types.is_integer, types.is_floating, types.is_boolean, types.is_string,
+        types.is_large_string, types.is_string_view, types.is_null,
+    )  # fmt: skip
+    return "plain" if any(check(kind) for check in checks) else ""
 
 
 def _only_paths(where: str, column: str) -> str:

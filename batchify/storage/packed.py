@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from batchify.errors import BadImageError
 from batchify.image_options import IMAGE_TIMEOUT_S
@@ -87,6 +88,42 @@ class PackedSource:
 def held_nbytes(source: Source) -> int:
     """Return how many bytes each process that reads a dataset holds in memory."""
     return source.held_nbytes if isinstance(source, PackedSource) else 0
+
+
+class GroupCache:
+    """Decoded parts of files that a process keeps: those used last, of all files, at least one.
+
+    Pickled, it is empty.
+    """
+
+    def __init__(self, most_nbytes: int) -> None:
+        self._most_nbytes = most_nbytes
+        self._groups: dict[tuple[Any, ...], tuple[Any, int]] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[GroupCache], tuple[int]]:
+        return type(self), (self._most_nbytes,)
+
+    def get(self, key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
+        """Return a part, loaded if it is not kept; a key begins with the path of the file."""
+        with self._lock:
+            found = self._groups.pop(key, None)
+            if found is not None:
+                self._groups[key] = found
+                return found[0]
+        group = load()
+        with self._lock:
+            room = self._most_nbytes - group.nbytes - sum(size for _, size in self._groups.values())
+            while room < 0 and self._groups:
+                room += self._groups.pop(next(iter(self._groups)))[1]
+            self._groups[key] = (group, group.nbytes)
+        return group
+
+    def drop(self, path: bytes) -> None:
+        """Release the parts of a file."""
+        with self._lock:
+            for key in [key for key in self._groups if key[0] == path]:
+                del self._groups[key]
 
 
 class _Open:

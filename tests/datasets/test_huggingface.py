@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from helpers.running import Run
 from pyarrow import parquet
 
 import batchify
+from batchify.datasets import huggingface
+from batchify.datasets.arrow_files import ParquetRows
 from batchify.errors import DatasetError, DatasetIOError, OptionError
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.source import SourceFile
@@ -383,25 +386,60 @@ def wrong(path: Path, name: str) -> None:
     write(path, data)
 
 
+MESSAGES = [
+    ("two images", "has several columns of images: left, right"),
+    ("no images", "has no column of images, only: text, label"),
+    (
+        "out of range",
+        r"label 2 of row 3 \(2\.jpg\) is out of range: its Class",
+    ),
+    ("repeated names", "column label names a more than once"),
+    ("names that are none", "the ClassLabel of label has no list of names"),
+    ("not UTF-8", "truncated or damaged"),
+    ("empty name", "name 1 of column label is empty"),
+    ("repeated columns", "has 2 columns label; rename them"),
+    ("empty", "lists no images"),
+    ("paths alone", "the images in column image are only paths"),
+    ("truncated", "truncated or damaged"),
+    ("damaged", "truncated or damaged"),
+]
+
+
+def test_a_process_reads_small_row_groups_once_and_warns_of_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In random order, each image would be read with its group; groups of all files are counted."""
+    for part in range(2):
+        write(tmp_path / "data" / f"{part}.parquet", table(range(6 * part, 6 * part + 6)), rows=2)
+    loads: list[tuple[str, int]] = []
+    load = ParquetRows._load
+
+    def count(self: ParquetRows, name: str, group: int) -> Any:
+        loads.append((name, group))
+        return load(self, name, group)
+
+    def read_all(order: Sequence[int]) -> list[bytes]:
+        dataset = batchify.plan_build(tmp_path / "data").dataset
+        loads.clear()
+        with contextlib.closing(pickle.loads(pickle.dumps(dataset.source)).open_reader()) as reader:
+            return list(reader.read_files(dataset.samples.files(np.array(order)), 1 << 20))
+
+    monkeypatch.setattr(ParquetRows, "_load", count)
+    order = [7, 0, 2, 4, 11, 9, 6, 1, 3, 5, 10, 8]
+    once = read_all(order)
+    assert len(loads) == 6
+    monkeypatch.setattr(huggingface, "_MOST_HELD_NBYTES", 100)
+    monkeypatch.setattr(huggingface, "_HELD_NBYTES", 100)
+    monkeypatch.setattr(huggingface, "_LARGE_NBYTES", 100)
+    assert read_all(order) == once
+    assert len(loads) == 10
+    (warning,) = batchify.plan_build(tmp_path / "data").dataset.warnings
+    assert str(warning).startswith("reading an image of this dataset reads a row group of 2.")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
-    [
-        ("two images", "has several columns of images: left, right"),
-        ("no images", "has no column of images, only: text, label"),
-        (
-            "out of range",
-            r"label 2 of row 3 \(2\.jpg\) is out of range: its Class",
-        ),
-        ("repeated names", "column label names a more than once"),
-        ("names that are none", "the ClassLabel of label has no list of names"),
-        ("not UTF-8", "truncated or damaged"),
-        ("empty name", "name 1 of column label is empty"),
-        ("repeated columns", "has 2 columns label; rename them"),
-        ("empty", "lists no images"),
-        ("paths alone", "the images in column image are only paths"),
-        ("truncated", "truncated or damaged"),
-        ("damaged", "truncated or damaged"),
-    ],
+    MESSAGES,
 )
 def test_what_is_wrong_is_an_error_before_the_first_image(
     tmp_path: Path, name: str, message: str
