@@ -67,7 +67,7 @@ class DecodeOptions(choices.ShortRepr):
         Whether an incomplete file is an ``error``; ``accept`` decodes what is there.
     strict_decode : bool
         Refuse JPEG and TIFF images that are damaged, although they decode with gray or wrong parts.
-        Needs the extra ``deep``.
+        Needs the extra ``turbo``.
     plugins : tuple of str
         Extras that decode more formats; `batchify.options.BuildOptions` sets them by the endings
         of `batchify.dataset_options.DiscoverOptions`.

@@ -259,7 +259,8 @@ class BatchReader:
         """Decode an image into its row."""
         decoded = decode_image(data, self._stored, deep=self._pixels.keeps_deep)
         lost = decoded.lost
-        if self._find_damage and not decoded.flags & TRUNCATED:  # which has a flag
+        is_known = decoded.is_intact or decoded.flags & TRUNCATED  # which has a flag
+        if self._find_damage and not is_known:
             lost += jpeg_damage(data)
         if lost.damaged and self._options.strict_decode:
             raise BadImageError(f"its data is damaged: {lost.complaint}")

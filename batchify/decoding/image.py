@@ -90,12 +90,15 @@ class Decoded(NamedTuple):
         Mask of `batchify.choices.FLAGS`.
     lost : Lost
         Pixels that were clipped, and pages that were not decoded.
+    is_intact : bool
+        Whether it is known that `batchify.decoding.damage.jpeg_damage` finds nothing.
     """
 
     pixels: NDArray[Any]
     size: tuple[int, int]
     flags: int
     lost: Lost = NOTHING_LOST
+    is_intact: bool = False
 
 
 class DamagedError(BadImageError):
@@ -287,7 +290,8 @@ def _decoded(
         values = np.asarray(image)
         if clipped := int(np.count_nonzero(values > _MAX_BYTE)):
             flags, lost = flags | CLIPPED, Lost(clipped, values.size)
-    pixels = _as_array(converted(image, options, flags, modes, fit=fit))
+    found, is_intact = converted(image, options, flags, modes, fit=fit)
+    pixels = _as_array(found)
     if image.format == "PNG" and exif_orientation(image) > 1:
         flags |= EXIF_ROTATED
     if pixels.itemsize > 1:
@@ -296,7 +300,7 @@ def _decoded(
         lost += Lost(damaged=1, complaint=complaints[0])
     if flags & PAGES:
         lost += Lost(pages=tiff_pages(data) - 1)
-    return Decoded(pixels, (height, width), flags, lost)
+    return Decoded(pixels, (height, width), flags, lost, is_intact)
 
 
 def _as_array(image: Image.Image) -> NDArray[Any]:
@@ -363,8 +367,8 @@ def _deep_pixels(pixels: NDArray[Any], flags: int) -> NDArray[Any]:
 
 def converted(
     image: Image.Image, options: DecodeOptions, flags: int, modes: tuple[str, ...], *, fit: bool
-) -> Image.Image:
-    """Return the image in one of some modes, and in the size of `options`.
+) -> tuple[Image.Image, bool]:
+    """Return the image in one of some modes and in the size of `options`, and if it is intact.
 
     With `fit`, copy its pixels before another image is decoded: see `decode_at_once`.
     """
@@ -373,7 +377,7 @@ def converted(
     if options.scaled_decode and fit:
         source = shrink_jpeg(image, options, transposed=turn and exif_orientation(image) >= 5)
     nbytes = _pixel_nbytes(image)
-    decode_at_once(image, nbytes, reuse=fit and nbytes < _LARGE_NBYTES)
+    is_intact = decode_at_once(image, nbytes, reuse=fit and nbytes < _LARGE_NBYTES)
     if turn:
         from PIL import ImageOps  # rarely needed, and workers start faster without it
 
@@ -382,7 +386,7 @@ def converted(
         if options.depth == "scale" and flags & SIXTEEN_BIT and not flags & CUT:
             image = Image.fromarray(scaled_to_bytes(np.asarray(image)))
         image = image.convert(modes[0])
-    return fit_image(image, options, source) if fit else image
+    return (fit_image(image, options, source) if fit else image), is_intact
 
 
 def _one_line(error: BaseException) -> str:

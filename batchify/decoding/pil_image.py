@@ -32,7 +32,7 @@ def decode_pil_image(data: bytes, options: DecodeOptions) -> PilImage | None:
         flags = flags_to_decode(image, options)
         if flags & THIRTY_TWO_BIT or (flags & SIXTEEN_BIT and not flags & CUT):
             return None
-        found = converted(image, options, flags, MODES[options.color_mode], fit=False)
+        found, _ = converted(image, options, flags, MODES[options.color_mode], fit=False)
         found.load()
         # Once loaded, an image outlives its file, unless it has frames to seek there.
         return found.copy() if getattr(found, "is_animated", False) else found

@@ -58,7 +58,7 @@ class _Memory(threading.local):
 _MEMORY = _Memory()
 
 
-def decode_at_once(image: Image.Image, nbytes: int, *, reuse: bool) -> None:
+def decode_at_once(image: Image.Image, nbytes: int, *, reuse: bool) -> bool:
     """Let a JPEG be decoded at once, into memory that is not filled with zeros before.
 
     `batchify.decoding.turbo` decodes it here if it can. Otherwise, Pillow will: it would cut a
@@ -71,13 +71,18 @@ def decode_at_once(image: Image.Image, nbytes: int, *, reuse: bool) -> None:
         What the pixels take.
     reuse : bool
         Decode into the memory of the JPEG before.
+
+    Returns
+    -------
+    bool
+        Whether it is decoded, and hence intact.
     """
     if not isinstance(image, ImageFile.ImageFile) or image.format not in ("JPEG", "MPO"):
-        return
+        return False
     if TRUNCATION or not image.tile:
-        return
+        return False
     if not reuse and not turbo.is_used():
-        return
+        return False
     memory: bytearray | NDArray[np.uint8] = _MEMORY.pixels
     if not reuse:
         memory = np.empty(nbytes, np.uint8)
@@ -86,13 +91,14 @@ def decode_at_once(image: Image.Image, nbytes: int, *, reuse: bool) -> None:
     is_decoded = turbo.fill(memory, image)
     if not is_decoded:
         if not reuse or nbytes <= _SMALL_NBYTES:
-            return
+            return False
         image.decodermaxblock = _ALL_NBYTES
     with suppress(AttributeError, TypeError):  # not in the public API of Pillow
         map_buffer = vars(Image)["core"].map_buffer
         image.im = map_buffer(memory, image.size, "raw", 0, (image.mode, 0, 1))
         if is_decoded:
             image.tile, image.fp = [], None  # as Pillow leaves an image that it decoded
+    return is_decoded
 
 
 def set_pillow_limits(options: DecodeOptions) -> None:

@@ -19,8 +19,9 @@ from PIL import Image
 import batchify
 from batchify.building.build import build
 from batchify.checking.check import check
-from batchify.decoding import damage, turbo
+from batchify.decoding import batch, damage, turbo
 from batchify.decoding.batch import BatchReader, ImageRecord
+from batchify.decoding.losses import Lost
 from batchify.errors import ExtraMissingError
 
 END = b"\xff\xd9"
@@ -159,6 +160,25 @@ def test_check_names_damaged_images(dataset: Path, run: Run) -> None:
     assert reasons["cat/img_000.jpg"] == f"its data is damaged: {ENDS_EARLY}"
     assert "truncated" in reasons["dog/img_000.jpg"]
     assert "damaged" not in {each["code"] for each in strict}
+
+
+def test_only_suspects_are_decoded_twice(
+    dataset: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search for damage comes after Pillow only: what simplejpeg decoded is intact."""
+    searched: list[bytes] = []
+
+    def spy(data: bytes) -> Lost:
+        searched.append(data)
+        return damage.jpeg_damage(data)
+
+    monkeypatch.setattr(batch, "jpeg_damage", spy)
+    command = ("check", "data", "--target-size", "16", "--workers", "1", "--json")
+    found = run(*command).stdout
+    assert searched == [ends_early(jpeg())]
+    monkeypatch.setattr(turbo, "is_used", lambda: False)
+    assert run(*command).stdout == found
+    assert len(searched) == 1 + 15
 
 
 @pytest.mark.parametrize("store", ["decoded", "encoded"])

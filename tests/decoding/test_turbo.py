@@ -21,7 +21,9 @@ import batchify
 from batchify import choices
 from batchify.building.build import build
 from batchify.decoding import turbo
+from batchify.decoding.damage import jpeg_damage
 from batchify.decoding.image import decode_image
+from batchify.decoding.losses import NOTHING_LOST
 from batchify.decoding.pil_image import decode_pil_image
 from batchify.decoding.pillow_settings import set_pillow_limits
 from batchify.errors import BadImageError
@@ -81,6 +83,8 @@ def outcome(data: bytes, options: DecodeOptions, *, fit: bool = True) -> object:
             assert image.tobytes() == found.pixels.tobytes()
     except BadImageError as error:
         return str(error)
+    assert not found.is_intact or jpeg_damage(data) is NOTHING_LOST
+    found = found._replace(is_intact=False)
     return found._replace(pixels=found.pixels.tobytes()), found.pixels.shape  # type: ignore[arg-type]
 
 
