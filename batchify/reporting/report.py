@@ -158,9 +158,9 @@ def _lead(dossier: Dossier) -> list[Html]:
         text = f"{plural(dossier.damaged, 'image')} of those shown: damaged; run batchify verify"
         verdicts.insert(0, _verdict("bad", "images", text))
     if not found.leaks:
-        text = "No image is in more than one split"
+        text = "No image file is in more than one split"
         if not found.within:
-            text = "No duplicates, within or across splits"
+            text = "No identical image files, within or across splits"
         verdicts.append(_verdict("good", "duplicates", text))
     if not summary.skipped:
         verdicts.append(_verdict("good", "skipped", "No image was skipped"))

@@ -78,7 +78,7 @@ def _lookalikes(near: Lookalikes) -> Html:
         for pair in near.pairs
     ]
     head = tag("h3", _NEAR_TITLES[near.problem.code])
-    text = "Near duplicates: perceptual hashes that differ in few bits. batchify check lists all."
+    text = "Near duplicates: perceptual hashes that differ in few bits. batchify view shows all."
     return join([head, paragraph(text, "note"), tag("ul", *pairs, class_="pairs")])
 
 
@@ -90,9 +90,9 @@ def _repeat_verdicts(dossier: Dossier) -> list[Html]:
         if section_of(each) == "duplicates"
     ]
     if not found.leaks:
-        parts.append(paragraph("No image is in more than one split.", "good"))
+        parts.append(paragraph("No image file is in more than one split.", "good"))
     if not found.within:
-        parts.append(paragraph("No duplicates within a split.", "good"))
+        parts.append(paragraph("No image file is in a split twice.", "good"))
     return parts
 
 
@@ -110,7 +110,7 @@ def unusual(dossier: Dossier) -> Html:
         parts += [tag("h3", problem.code, count), paragraph(f"{problem.message}.", "note")]
         parts.append(tag("ul", *figures, class_="sheet"))
     if dossier.unusual:
-        text = "The most unusual first. batchify check lists the others."
+        text = "The most unusual first. batchify view shows all."
         parts.append(paragraph(text, "note"))
     if not has_appearance:
         text = (

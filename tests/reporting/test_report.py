@@ -238,9 +238,9 @@ def test_nothing_is_said_plainly(photos: Path, tmp_path: Path) -> None:
     """A file without duplicates and skipped images says that there are none."""
     text = read_page(report(photos, tmp_path)).text
     for sentence in (
-        "No duplicates, within or across splits",
-        "No image is in more than one split.",
-        "No duplicates within a split.",
+        "No identical image files, within or across splits",
+        "No image file is in more than one split.",
+        "No image file is in a split twice.",
         "No image was skipped.",
     ):
         assert sentence in text
