@@ -78,6 +78,9 @@ To add a check, write a function and add it here and to `findings.CHECK_CODES`.
 """
 
 _OF_APPEARANCE = {"near-leak", "near-duplicate", "dark", "bright", "blurry", "low-information"}
+_MEASURED = _OF_APPEARANCE | {"class-outlier"}
+"""Problems for which the appearance of a dataset's images is measured."""
+
 _NO_APPEARANCE_NOTE = (
     "images that look alike, and dark, bright or blurry ones, were not looked for: build with "
     "--appearance"
@@ -108,7 +111,8 @@ def check(
         As for `batchify.build`, for a dataset.
     limits : CheckLimits, optional
     ignore : iterable of str
-        Codes, keys of `batchify.checking.findings.CHECK_CODES`, that never fail.
+        Codes, keys of `batchify.checking.findings.CHECK_CODES`, that never fail. If they are all
+        that need it, the appearance of a dataset's images is not measured, and they are not found.
     strict : bool
         Warnings fail as errors do.
     workers, image_timeout_s, progress
@@ -138,9 +142,10 @@ def check(
         raise OptionError(f"there is no code {code!r} to ignore, only {', '.join(CHECK_CODES)}")
     if keywords or options is not None:
         options = make_options(options, keywords)
-    with _open_facts(path, options, limits, workers, image_timeout_s, progress) as facts:
+    codes = set(CHECK_CODES) - ignored
+    with _open_facts(path, codes, options, limits, workers, image_timeout_s, progress) as facts:
         problems = find_problems(facts, limits, ignored)
-        notes = _notes(facts, set(CHECK_CODES) - ignored)
+        notes = _notes(facts, codes)
     return CheckReport(shown_path(path), facts.images, len(facts.classes), problems, strict, notes)
 
 
@@ -160,7 +165,7 @@ def list_images(
     problems that cannot be looked for are an OptionError.
     """
     limits = limits or CheckLimits()
-    with _open_facts(path, options, limits, workers, image_timeout_s, progress) as facts:
+    with _open_facts(path, codes, options, limits, workers, image_timeout_s, progress) as facts:
         if notes := _notes(facts, codes):
             raise OptionError(f"--list: {'; '.join(notes)}")
         found: dict[bytes, None] = {}
@@ -192,13 +197,17 @@ def _paths(facts: Facts, rows: Rows) -> Iterator[bytes]:
 @contextlib.contextmanager
 def _open_facts(
     path: str | os.PathLike[str],
+    codes: Collection[str],
     options: BuildOptions | None,
     limits: CheckLimits,
     workers: int | None,
     image_timeout_s: float,
     progress: ProgressCallback | bool | None,
 ) -> Iterator[Facts]:
-    """Collect the facts about a file, a folder of shards or a dataset; paths are read later."""
+    """Collect the facts about a file, a folder of shards or a dataset; paths are read later.
+
+    The appearance of a dataset's images is only measured if one of `codes` needs it.
+    """
     check_workers(workers, image_timeout_s)
     with reporting(progress) as report, contextlib.ExitStack() as lifetime:
         if is_dataset(path):
@@ -206,7 +215,8 @@ def _open_facts(
             plan = plan_with_workers(path, options or BuildOptions(), pool, report, skip=True)
             if limits.group_by:
                 check_groups(plan.dataset.samples, limits.group_by)  # before hours of decoding
-            yield folder_facts(plan, pool, report)
+            measures = not _MEASURED.isdisjoint(codes)
+            yield folder_facts(plan, pool, report, measures=measures)
         elif options is not None:
             raise OptionError("options of a build are for a dataset; a file has its own")
         elif holds_shards(path):

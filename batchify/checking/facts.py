@@ -54,7 +54,7 @@ class SplitFacts:
     psnr : ndarray of float32, shape (n,), or None
         What each image lost when it was encoded again; None if no image was, or with no loss.
     appearance : dict of str to ndarray, shape (n,)
-        The columns of `batchify.decoding.appearance`; none if the file does not store them.
+        The columns of `batchify.decoding.appearance`; none if they are not stored or measured.
     """
 
     labels: NDArray[np.int32] | None
@@ -308,7 +308,7 @@ def _joined(parts: Sequence[SplitFacts]) -> SplitFacts:
 
 
 def folder_facts(
-    plan: BuildPlan, workers: engine.Workers, report: ProgressCallback = lambda _: None
+    plan: BuildPlan, workers: engine.Workers, report: ProgressCallback, *, measures: bool
 ) -> Facts:
     """Decode every image of a dataset, as a build would, and return the facts about it.
 
@@ -321,11 +321,11 @@ def folder_facts(
     -----
     Memory: 60 bytes per image.
     """
-    splits = {split.name: _undecoded(plan, split) for split in plan.splits}
+    splits = {split.name: _undecoded(plan, split, measures=measures) for split in plan.splits}
     unreadable: dict[str, list[tuple[int, str]]] = {}
     damaged: dict[str, list[tuple[int, str]]] = {}
     decode, store = plan.options.decode, plan.options.store
-    measuring = replace(store, appearance=True)
+    measuring = replace(store, appearance=measures)
     job = RedecodeJob(plan.dataset.source, decode, measuring, find_damage=finds_damage())
     every = {split.name: np.ones(len(split), np.bool_) for split in plan.splits}
     done = bad = 0
@@ -343,8 +343,8 @@ def folder_facts(
             into.sizes[row], into.flags[row] = decoded.source_size, decoded.source_flags
             if into.psnr is not None:
                 into.psnr[row] = decoded.psnr
-            for column, value in zip(into.appearance.values(), decoded.appearance, strict=True):
-                column[row] = value
+            for i, column in enumerate(into.appearance.values()):
+                column[row] = decoded.appearance[i]
         done += len(rows)
         report(Progress("decode", done, plan.images, bad, task.split))
     return Facts(
@@ -380,7 +380,7 @@ def _classes(names: tuple[bytes, ...], class_mode: str) -> tuple[bytes, ...]:
     return () if class_mode in choices.MANIFEST_MODES else names
 
 
-def _undecoded(plan: BuildPlan, split: SplitPlan) -> SplitFacts:
+def _undecoded(plan: BuildPlan, split: SplitPlan, *, measures: bool) -> SplitFacts:
     """Return the facts of a split before any image is decoded: zeros."""
     samples = plan.dataset.samples
 
@@ -395,5 +395,5 @@ def _undecoded(plan: BuildPlan, split: SplitPlan) -> SplitFacts:
         flags=np.zeros(len(split), np.uint16),
         paths=paths,
         psnr=np.full(len(split), SAME, "<f4") if plan.options.store.is_lossy else None,
-        appearance=appearance_columns([NOT_MEASURED] * len(split)),
+        appearance=appearance_columns([NOT_MEASURED] * len(split)) if measures else {},
     )

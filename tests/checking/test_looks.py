@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 
 import batchify
 from batchify.building.build import build
-from batchify.checking.check import check
+from batchify.checking.check import check, list_images
 from batchify.checking.findings import THRESHOLDS, CheckLimits, CheckReport, Problem
 from batchify.checking.looks import _class_quartiles
 from batchify.errors import OptionError
@@ -196,6 +196,23 @@ def test_no_class_no_outlier(tmp_path: Path) -> None:
     save(root / "cat" / "large.png", encoded(photo(200, 150, seed=101), "PNG"))
     assert found(check(root, SMALL))["class-outlier"].count == 1
     assert "class-outlier" not in found(check(root, SMALL, class_mode="none"))
+
+
+def test_nothing_is_measured_that_no_one_looks_for(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a dataset: if all codes that need it are ignored, or others are listed."""
+    save(odd / "cat" / "dark.png", encoded(Image.new("RGB", (50, 40)), "PNG"))
+    assert found(check(odd, SMALL, workers=1, ignore=("dark",)))["dark"].ignored
+    monkeypatch.setattr("batchify.decoding.batch.measure", lambda *_: 1 / 0)
+    codes = ("near-leak", "near-duplicate", "dark", "bright", "blurry", "low-information")
+    report = check(odd, SMALL, workers=1, ignore=(*codes, "class-outlier"))
+    assert found(report)["odd-size"].count == 1
+    assert not {*codes} & {*found(report)}
+    assert not any("appearance" in note for note in report.notes)
+    assert list_images(odd, ["odd-size"], SMALL, workers=1) == [b"cat/large.png"]
+    with pytest.raises(ZeroDivisionError):
+        list_images(odd, ["odd-size", "dark"], SMALL, workers=1)
 
 
 def test_quartiles_are_those_of_numpy() -> None:
