@@ -15,7 +15,13 @@ from batchify.common import durable
 from batchify.common.closing import Closing
 from batchify.common.paths import is_url, local_path
 from batchify.common.text import printable
-from batchify.errors import OptionError, OutputExistsError, OutputPathError
+from batchify.errors import (
+    BatchifyWarning,
+    OptionError,
+    OutputExistsError,
+    OutputIOError,
+    OutputPathError,
+)
 from batchify.exporting.formats import WrittenFile
 from batchify.exporting.target import REPLACED, ExportTarget, LocalTarget, remove_folder
 
@@ -68,22 +74,35 @@ class ExportFolder(Closing):
         self._has_begun = False
         self._claimed: set[bytes] = set()
         self._written: dict[tuple[str, int], list[WrittenFile]] = {}
+        self._journal: Journal | None = None
+        if target.denied is not None:
+            return
         self._journal = Journal(self.path + b".journal")
-        self.warnings = self._journal.warnings
         try:
-            self._read_journal()
+            self._read_journal(self._journal)
         except BaseException:
             self._journal.close()
             raise
 
-    def _read_journal(self) -> None:
+    @property
+    def warnings(self) -> tuple[BatchifyWarning, ...]:
+        """What the file system lacks."""
+        return () if self._journal is None else self._journal.warnings
+
+    @property
+    def _open_journal(self) -> Journal:
+        if self._journal is None:
+            raise self.target.denied or ValueError("the journal is not open")
+        return self._journal
+
+    def _read_journal(self, journal: Journal) -> None:
         """Take over what an interrupted export claimed and wrote."""
-        with open(self._journal.path, "rb") as file:
+        with open(journal.path, "rb") as file:
             first = file.readline()
         head = parse_record(first)
         if not _is_torn(first) and (head is None or head.get("format") != _HEADER["format"]):
-            raise self._foreign(self._journal.path)
-        records = self._journal.records(trusted=True)  # finished pieces are compared, too
+            raise self._foreign(journal.path)
+        records = journal.records(trusted=True)  # finished pieces are compared, too
         for record in records:
             if "claims" in record:
                 self._claimed.add(os.fsencode(record["claims"]))
@@ -123,7 +142,7 @@ class ExportFolder(Closing):
         """
         path = self.check_name(ending)
         if ending not in self._claimed:
-            self._journal.append({**_HEADER, "claims": os.fsdecode(ending)})
+            self._open_journal.append({**_HEADER, "claims": os.fsdecode(ending)})
             self._claimed.add(ending)
         return path
 
@@ -141,7 +160,7 @@ class ExportFolder(Closing):
         self._has_begun = True
         if self.identity != identity:
             remove_folder(self.path)
-            self._journal.append({"export": identity})
+            self._open_journal.append({"export": identity})
             self.identity = identity
             self._written.clear()
         try:
@@ -163,7 +182,7 @@ class ExportFolder(Closing):
         """Record that a piece is finished."""
         self._written[split, number] = files
         described = [(_encoded(file.name), *file[1:]) for file in files]
-        self._journal.append({"split": split, "piece": number, "files": described})
+        self._open_journal.append({"split": split, "piece": number, "files": described})
 
     def publish(self, facts: Mapping[str, Any], written: Iterable[WrittenFile] = ()) -> None:
         """Give the target its name; what it replaces is removed by `discard`."""
@@ -174,10 +193,21 @@ class ExportFolder(Closing):
 
     def discard(self) -> None:
         """Remove what this export claimed: what is left unfinished, and what was replaced."""
+        if self._journal is None:
+            return
         if ROWS in self._claimed:
             remove_rows(self.target.base + ROWS)
-        for ending in {PARTIAL, REPLACED} & self._claimed:
-            remove_folder(self.target.base + ending)
+        if PARTIAL in self._claimed:
+            remove_folder(self.path)
+        if REPLACED in self._claimed:
+            old = self.target.base + REPLACED
+            try:
+                remove_folder(old)
+            except OutputIOError as error:
+                raise OutputIOError(
+                    f"{error}; the export is complete, and that was the earlier one: remove "
+                    f"{printable(old)}"
+                ) from error
         self._journal.remove()
         self._written.clear()
         self._claimed.clear()
@@ -189,6 +219,8 @@ class ExportFolder(Closing):
 
     def close(self) -> None:
         """Release the lock; an unfinished target is kept if some of it is finished."""
+        if self._journal is None:
+            return
         try:
             if self._journal.is_named and not (self._written or self._is_needed(ROWS, REPLACED)):
                 self.discard()

@@ -77,13 +77,13 @@ class RemoteTarget(ExportTarget):
         if self.is_file:
             with target_errors(self._store):
                 if not overwrite and version(self._store) is not None:
-                    raise exists(self._store.shown)
+                    raise exists(self._store.shown, is_file=self.is_file)
         elif MARKER in self._there:
             with target_errors(self._store):
                 marker = self._store.call("cat_file", self._store.path_of(MARKER))
             check_own(self._store.shown, marker, self._there.keys() - {UNFINISHED})
             if not overwrite:
-                raise exists(self._store.shown)
+                raise exists(self._store.shown, is_file=self.is_file)
         elif self._there and UNFINISHED not in self._there:
             raise foreign(self._store.shown)
 

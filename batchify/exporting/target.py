@@ -39,9 +39,12 @@ class ExportTarget(ABC):
         The absolute path to whose end the names of unfinished files are appended.
     url : str
         The URL that files are uploaded to as they are finished; empty for none.
+    denied : OutputIOError or None
+        Why nothing can be written next to a target that may be up to date.
     """
 
     url = ""
+    denied: OutputIOError | None = None
 
     def __init__(self, base: bytes, *, is_file: bool) -> None:
         self.base = base
@@ -117,7 +120,11 @@ class LocalTarget(ExportTarget):
         if not os.path.isdir(parent):
             raise OutputPathError(f"target {name}: there is no folder {printable(parent)}; make it")
         if not os.access(parent, os.W_OK):
-            raise OutputIOError(f"target {name}: no permission to write in {printable(parent)}")
+            self.denied = OutputIOError(
+                f"target {name}: no permission to write in {printable(parent)}"
+            )
+            if is_file or not os.path.isfile(os.path.join(target, MARKER)):
+                raise self.denied
         if not os.path.lexists(target):
             return
         if is_file and not os.path.isfile(target):
@@ -157,7 +164,7 @@ class LocalTarget(ExportTarget):
                 raise foreign(name) from error
             check_own(name, marker, file_names(target))
         if not overwrite:
-            raise exists(name)
+            raise exists(name, is_file=self.is_file)
 
     def is_intact(self, folder: bytes, file: WrittenFile) -> bool:
         """Return whether every byte of a file is as it was written, by its checksum."""
@@ -204,9 +211,10 @@ class LocalTarget(ExportTarget):
         return not self.is_file and os.path.isdir(self.base) and bool(os.listdir(self.base))
 
 
-def exists(name: str) -> OutputExistsError:
+def exists(name: str, *, is_file: bool) -> OutputExistsError:
     """Return the error for an earlier export that is not to be replaced."""
-    return OutputExistsError(f"target {name} exists; pass --overwrite to replace it")
+    state = "exists" if is_file else "exists and is not up to date"
+    return OutputExistsError(f"target {name} {state}; pass --overwrite to replace it")
 
 
 def foreign(name: str) -> OutputExistsError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -364,3 +365,46 @@ def test_an_export_is_the_same_from_any_folder(
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         assert (found("../photos"), found("s3://bucket/photos")) == (absolute, url)
+
+
+def test_an_export_in_a_folder_that_cannot_be_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is up to date, or an error says that it cannot be replaced."""
+    out, target = tmp_path / "out.h5", tmp_path / "tars"
+    batchify.build(photos, out, target_size=(12, 10))
+    options: dict[str, Any] = {"format": "webdataset", "workers": 1}
+    batchify.export(out, target, **options)
+    batchify.export(photos, tmp_path / "linked", format="imagefolder", link="hard", workers=1)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    before = sorted(tmp_path.iterdir())
+    assert batchify.export(out, target, **options).up_to_date
+    found = batchify.export(photos, tmp_path / "linked", format="imagefolder", link="hard")
+    assert found.up_to_date
+    for path in (out, photos):
+        with pytest.raises(batchify.OutputIOError, match="tars: no permission to write in"):
+            batchify.export(path, target, format="mds", overwrite=True, workers=1)
+    with pytest.raises(batchify.OutputIOError, match="no permission to write in"):
+        batchify.export(out, tmp_path / "new", **options)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_earlier_export_that_cannot_be_removed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one is complete all the same; the error says what is left to do."""
+    batchify.build(photos, tmp_path / "out.h5", target_size=(12, 10))
+    batchify.export(tmp_path / "out.h5", tmp_path / "x", format="mds", workers=1)
+    options: dict[str, Any] = {"format": "webdataset", "workers": 1, "overwrite": True}
+    text = r"the export is complete, .* remove .*x\.replaced"
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", _denied)
+        with pytest.raises(batchify.OutputIOError, match=text):
+            batchify.export(tmp_path / "out.h5", tmp_path / "x", **options)
+    assert (tmp_path / "x" / "train-00000.tar").exists()
+    assert batchify.export(tmp_path / "out.h5", tmp_path / "x", **options).up_to_date
+    assert {each.name for each in tmp_path.glob("x*")} == {"x"}
+
+
+def _denied(*_: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,22 @@ def test_a_list_whose_paths_are_not_known_is_no_pattern(photos: Path, tmp_path: 
     recorded = replace(options.discover, exclude=tuple(map(str.__str__, options.discover.exclude)))
     with pytest.raises(OptionError, match="records which list of paths it was built without"):
         batchify.build(photos, tmp_path / "b.h5", replace(options, discover=recorded))
+
+
+def test_lists_name_the_samples_of_imported_tars(photos: Path, tmp_path: Path) -> None:
+    """By the paths that the tars record, or by their members."""
+    batchify.export(photos, tmp_path / "tars", format="webdataset", workers=1)
+    shutil.copytree(tmp_path / "tars", tmp_path / "bare")
+    for path in (tmp_path / "bare").glob("*.tar"):
+        with tarfile.open(tmp_path / "tars" / path.name) as old, tarfile.open(path, "w") as new:
+            for member in old:
+                if not member.name.endswith(".json"):
+                    new.addfile(member, old.extractfile(member))
+    for name, where in (("tars", b"cat/"), ("bare", b"train-00000.tar/")):
+        batchify.build(tmp_path / name, tmp_path / f"{name}.h5", **SMALL)
+        train = paths_of(tmp_path / f"{name}.h5", "train")
+        assert any(path.startswith(where) for path in train)
+        rows, _ = write_lists(tmp_path / f"{name}.h5", [0, 5], tmp_path)
+        batchify.build(tmp_path / name, tmp_path / "again.h5", exclude_rows=[rows], overwrite=True,
+                       **SMALL)  # fmt: skip
+        assert paths_of(tmp_path / "again.h5", "train") == train[1:5] + train[6:]
