@@ -129,10 +129,18 @@ class Outcome:
 
 
 class Runner:
-    """A machine with a workspace, and a cache that outlives the runs."""
+    """A machine with a workspace, and a cache that outlives the runs.
 
-    def __init__(self, action: Path, folder: Path) -> None:
+    Parameters
+    ----------
+    action, folder : Path
+    commands : Path
+        A folder that is first on its PATH.
+    """
+
+    def __init__(self, action: Path, folder: Path, commands: Path) -> None:
         self.action = action
+        self.commands = commands
         self.manifest = load(action / "action.yml")
         self.workspace = folder / "workspace"
         self.temporary = folder / "temporary"
@@ -209,6 +217,7 @@ class Runner:
             cwd=self.workspace,
             env={
                 **environment,
+                "PATH": f"{self.commands}{os.pathsep}{environment['PATH']}",
                 "GITHUB_ACTIONS": "true",
                 "GITHUB_ACTION_PATH": str(self.action),
                 "GITHUB_WORKSPACE": str(self.workspace),

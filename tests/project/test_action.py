@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import runner
 import yaml
 from helpers.composite import Outcome, Runner, commands, expressions, load, parse_outputs
 from helpers.drawing import draw_dataset, encoded, photo, save
+from helpers.preforked import preforked
 
 TOP = Path(__file__).parents[2]
 ACTION = TOP / ".github" / "actions" / "batchify"
@@ -47,10 +49,20 @@ def run_tool(*command: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Path]:
+    """Return a folder of commands in which batchify starts at once; `first` uses the real one."""
+    if sys.platform == "win32":
+        yield COMMANDS
+        return
+    with preforked() as folder:
+        yield folder
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Runner:
+def machine(tmp_path: Path, quick: Path) -> Runner:
     """Return a runner whose workspace holds a dataset of two classes, five and ten images."""
-    made = Runner(ACTION, tmp_path)
+    made = Runner(ACTION, tmp_path, quick)
     draw_dataset(made.workspace / "photos", {"cat": 5, "dog": 10})
     return made
 
@@ -58,15 +70,15 @@ def machine(tmp_path: Path) -> Runner:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runner, Outcome]:
     """Return a runner that has used the action once, and what came of it."""
-    made = Runner(ACTION, tmp_path_factory.mktemp("runner"))
+    made = Runner(ACTION, tmp_path_factory.mktemp("runner"), COMMANDS)
     draw_dataset(made.workspace / "photos", {"cat": 5, "dog": 10})
     return made, use(made, check="warn")
 
 
 @pytest.fixture
-def later(first: tuple[Runner, Outcome], tmp_path: Path) -> Runner:
+def later(first: tuple[Runner, Outcome], tmp_path: Path, quick: Path) -> Runner:
     """Return another runner, with the checkout and the cache of the first one."""
-    made = Runner(ACTION, tmp_path)
+    made = Runner(ACTION, tmp_path, quick)
     shutil.copytree(first[0].workspace / "photos", made.workspace / "photos")
     shutil.copytree(first[0].cache, made.cache, dirs_exist_ok=True)
     return made
@@ -74,9 +86,8 @@ def later(first: tuple[Runner, Outcome], tmp_path: Path) -> Runner:
 
 def use(machine: Runner, **inputs: str) -> Outcome:
     """Use the action with the batchify that the tests run with."""
-    environment = {**os.environ, "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}"}
     given = {"dataset": "photos", "install": "false", "options": "--target-size 20x16 --workers 1"}
-    return machine.use(environment, **{**given, **inputs})
+    return machine.use({**os.environ}, **{**given, **inputs})
 
 
 # What the files say
@@ -464,7 +475,6 @@ def test_inputs_that_cannot_be_meant_are_refused(
 def test_it_installs_the_batchify_that_it_is_of(machine: Runner) -> None:
     """From its own checkout, into an environment that a second use finds made."""
     environment = {n: v for n, v in os.environ.items() if n not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    environment["PATH"] = f"{COMMANDS}{os.pathsep}{environment['PATH']}"
     first = machine.use(environment, dataset="nowhere")
     assert first.steps["Install batchify"] == "success", first.log
     assert " -m pip install --disable-pip-version-check --progress-bar off " in first.log
