@@ -417,7 +417,7 @@ def test_a_listed_tree_finds_files_and_their_extents(tmp_path: Path) -> None:
 def test_reading_takes_tens_of_bytes_a_row(tmp_path: Path) -> None:
     """Not an object for each: the peak, paths included, is far below what a list would take."""
     tree = ListedTree(FolderSource(b"/nowhere"))
-    count = 60_000
+    count = 20_000
     with (tmp_path / "labels.csv").open("w") as file:
         file.write("path,label,weight,group\n")
         for i in range(count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -63,9 +64,13 @@ def draw_dataset(
         for i in range(count):
             seed += 1
             suffix = {"JPEG": "jpg", "PNG": "png"}[format_name]
-            image = photo(*size, seed=seed)
-            save(root / name / f"img_{i:03}.{suffix}", encoded(image, format_name))
+            save(root / name / f"img_{i:03}.{suffix}", _drawn(size, seed, format_name))
     return root
+
+
+@functools.lru_cache(1000)  # hundreds of tests draw the same dozen
+def _drawn(size: tuple[int, int], seed: int, format_name: str) -> bytes:
+    return encoded(photo(*size, seed=seed), format_name)
 
 
 def draw_zoo(root: Path) -> Path:
