@@ -78,6 +78,8 @@ class _Columns:
         Other columns of images.
     has_numbers : bool
         There is a column ``label`` of lists.
+    number_names : tuple of str
+        What the numbers in these lists are called, if `batchify export` wrote them.
     """
 
     image: str
@@ -86,6 +88,7 @@ class _Columns:
     has_paths: bool
     masks: tuple[str, ...] = ()
     has_numbers: bool = False
+    number_names: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -157,7 +160,7 @@ def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> Pack
     unfit = MASKS_UNFIT if "label" in columns.masks else ""
     if columns.has_numbers:
         labels = values.pop("label")
-        numbers = split_numbers(labels, (), values, f"dataset {printable(path)}")
+        numbers = split_numbers(labels, columns.number_names, values, f"dataset {printable(path)}")
         values.update(numbers)
         unfit = NUMBERS_UNFIT if numbers else ""
     paths = image_paths(values.get("path"), rows.made)
@@ -272,7 +275,17 @@ def _find_columns(table: TableFile, features: Mapping[str, Any], where: str) -> 
         kinds[found[0]] == "image",
         tuple(name for name in images if name != found[0]),
         kinds.get("label") == "list",
+        _number_names(table),
     )
+
+
+def _number_names(table: TableFile) -> tuple[str, ...]:
+    try:
+        found = json.loads((table.schema.metadata or {}).get(b"batchify_label_names", b"[]"))
+    except (ValueError, RecursionError):
+        return ()
+    is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    return tuple(found) if is_list else ()
 
 
 def _column_kind(kind: Any) -> str:

@@ -19,6 +19,9 @@ from batchify.exporting.rows import Contents, Sample, utf8_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NUMBER_NAMES = "batchify_label_names"
+"""Where the names of labels that are numbers are, in the metadata of the schema."""
+
 AT_ONCE = 100
 """Most rows per group, as the library writes images: a reader loads a whole group for one row."""
 
@@ -93,8 +96,10 @@ def arrow_schema(contents: Contents) -> pa.Schema:
         name: getattr(pa, _ARROW[kind])()
         for name, kind in zip(kept, contents.columns.values(), strict=True)
     }
-    text = json.dumps({"info": {"features": known}})
-    return pa.schema([(name, fields[name]) for name in known], {"huggingface": text})
+    about = {"huggingface": json.dumps({"info": {"features": known}})}
+    if contents.label == "numbers":  # features have no names of them
+        about[NUMBER_NAMES] = json.dumps(list(map(utf8_text, contents.classes)))
+    return pa.schema([(name, fields[name]) for name in known], about)
 
 
 def record_batches(schema: pa.Schema, samples: Iterable[Sample]) -> Iterator[pa.RecordBatch]:
