@@ -21,8 +21,8 @@ from batchify.choices import (
 )
 from batchify.errors import OptionError
 
-_NAMES_NBYTES = 32768
-"""Limit for the bytes of names in one option: a file's config has at most 64 KiB."""
+_NAMES_NBYTES, _PATTERNS_NBYTES = 32768, 8192
+"""Limits for the bytes of names, and of patterns, in one option: a config has at most 64 KiB."""
 _NAME = r"[^\ud800-\udc7f\udd00-\udfff]+"  # surrogates, but those of bytes in paths
 
 OPTIONAL_COLUMNS = ("split", "group", "weight")
@@ -36,15 +36,15 @@ def _check_names(names: Sequence[str], one: str, many: str) -> None:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise OptionError(f"{one} {twice!r} is given twice")
-    if len(canonical_json(names).encode("utf-8", "surrogatepass")) > _NAMES_NBYTES:
+    _check_recorded(names, f"names of {len(names):,} {many}", _NAMES_NBYTES)
+
+
+def _check_recorded(values: Sequence[str], what: str, most: int) -> None:
+    """Refuse more texts than a file records."""
+    if len(canonical_json(values).encode("utf-8", "surrogatepass")) > most:
         raise OptionError(
-            f"the names of {len(names):,} {many} take more than {_NAMES_NBYTES:,} bytes together; "
-            "a file records no more"
+            f"the {what} take more than {most:,} bytes together; a file records no more"
         )
-
-
-_PATTERNS_NBYTES = 8192
-"""Limit for the bytes of all patterns of --include or --exclude, which a file records."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -190,12 +190,7 @@ def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
         elif pattern.startswith("./"):
             pattern = pattern[1:]
         found.append(pattern)
-    nbytes = len(canonical_json(found).encode("utf-8", "surrogatepass"))
-    if nbytes > _PATTERNS_NBYTES:
-        raise OptionError(
-            f"the {len(found):,} patterns of {name} take more than {_PATTERNS_NBYTES:,} bytes "
-            "together; a file records no more"
-        )
+    _check_recorded(found, f"{len(found):,} patterns of {name}", _PATTERNS_NBYTES)
     return tuple(found)
 
 
