@@ -179,20 +179,13 @@ class ChainedArray(RowArray):
         if any(isinstance(part, RowArray) and part.starts is not None for part in parts):
             starts = [_starts(part) for part in parts]
             self._chunks = Chain(map(len, starts))
-            firsts = self._chain.firsts
-            chained = np.concatenate(
-                [first + found for first, found in zip(firsts, starts, strict=True)]
-            )
+            chained = self._chain.chained(starts)
         shape = (self._chain.count, *parts[0].shape[1:])
         super().__init__(shape, parts[0].dtype, origin, chained, column)
         files = [part.files if isinstance(part, RowArray) else None for part in parts]
         if any(found is not None for found in files):
-            self.files = np.concatenate(
-                [
-                    first + (np.zeros(1, np.intp) if found is None else found)
-                    for first, found in zip(self._chain.firsts, files, strict=True)
-                ]
-            )
+            one = np.zeros(1, np.intp)
+            self.files = self._chain.chained([one if found is None else found for found in files])
 
     @property
     def _parts(self) -> tuple[Column, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -78,6 +78,12 @@ class Chain:
         ends = np.cumsum(list(lengths))
         self.count = int(ends[-1])
         self.firsts: Rows = np.concatenate([[0], ends[:-1]])
+
+    def chained(self, parts: Sequence[Rows]) -> Rows:
+        """Return the numbers, among all rows, of some rows of each part."""
+        return np.concatenate(
+            [first + rows for first, rows in zip(self.firsts, parts, strict=True)]
+        )
 
     def owners(self, rows: Rows) -> Rows:
         """Return the part that each row is in; never an empty part."""
