@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     help="Font of the sheet, .ttf, .otf or .ttc, for scripts other than Latin, Greek and Cyrillic; "
     "without it, a system font.",
 )  # fmt: skip
+@option(
+    "--trusted", is_flag=True,
+    help="Draw stored image files beyond the default limits too, for files that you built.",
+)  # fmt: skip
 @option("--all", is_flag=True, help="Show all classes and options.")
 @give_options((JSON,))
 @click.pass_context
@@ -47,6 +51,7 @@ def inspect(
     report: str | None,
     seed: int,
     font: str | None,
+    trusted: bool,
     all: bool,  # noqa: A002 - the name of the option, in a configuration file, too
     json: bool,
 ) -> None:
@@ -70,9 +75,13 @@ def inspect(
             raise click.UsageError("--sheet and --report are for a single file")
         if font is not None and sheet is None:
             raise click.UsageError("--font requires --sheet")
+        if trusted and sheet is None and report is None:
+            raise click.UsageError("--trusted requires --sheet or --report")
 
         def run(file: str) -> Result:
-            found = inspect(file, sheet_path=sheet, report_path=report, seed=seed, font=font)
+            found = inspect(
+                file, sheet_path=sheet, report_path=report, seed=seed, font=font, trusted=trusted
+            )
             text = render(found, report, seed, show_all=all)
             return Result(found.summary.as_json(), text + "\n" * (file != files[-1]))
 

@@ -40,6 +40,7 @@ def inspect(
     report_path: str | None = None,
     seed: int = 0,
     font: str | None = None,
+    trusted: bool = False,
 ) -> Inspection:
     """Summarize a file, and write its contact sheet and its report, opening the file once.
 
@@ -55,6 +56,8 @@ def inspect(
         Draws the images that both show.
     font : str, optional
         As for `write_sheet`.
+    trusted : bool
+        As for `batchify.open`.
 
     Raises
     ------
@@ -73,10 +76,10 @@ def inspect(
     with local_copy(path) as copy, Reader(copy) as reader:
         summary = summary_of(reader)
         if sheet_path is not None and sheet_target is not None and fonts is not None:
-            sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed)
+            sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed, trusted=trusted)
             write_atomically(sheet_target, data)
         if report_target is not None:
-            page = render_report(reader, summary, seed=seed)
+            page = render_report(reader, summary, seed=seed, trusted=trusted)
             write_atomically(report_target, page)
             report_nbytes = len(page)
     return Inspection(summary, sheet, report_nbytes)

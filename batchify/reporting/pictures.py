@@ -53,6 +53,9 @@ class Pictures(Closing):
     ----------
     damaged : set of int
         The requested rows that could not be read so far.
+    undecoded : set of int
+        Those that are as they were written, and cannot be decoded: beyond the default limits, or in
+        a format that needs a plugin.
 
     Notes
     -----
@@ -68,6 +71,7 @@ class Pictures(Closing):
     ) -> None:
         self.split = split
         self.damaged: set[int] = set()
+        self.undecoded: set[int] = set()
         self._where = f"{printable(reader.path)}: {split}"
         self._reader = reader
         self._columns = reader.splits[split]
@@ -187,18 +191,21 @@ class Pictures(Closing):
     def thumbnail(self, row: int, side: int, data: bytes | None = None) -> Image.Image:
         """Return a row as an RGB picture of at most `side` by `side` pixels, as `fit_picture`.
 
-        A damaged row becomes a crossed tile and is added to `damaged`, so that it does not hide
-        the others.
+        A row that cannot be read or decoded becomes a crossed tile and is added to `damaged` or
+        `undecoded`, so that it does not hide the others.
 
         Parameters
         ----------
         data : bytes, optional
             What `read` returned.
         """
+        faults = self.damaged
         try:
-            return fit_picture(self.draw(row, self.read(row) if data is None else data), side)
+            data = self.read(row) if data is None else data
+            faults = self.undecoded
+            return fit_picture(self.draw(row, data), side)
         except FileFormatError:
-            self.damaged.add(row)
+            faults.add(row)
             return crossed_tile(fit_size(self.size, side))
 
     def data_uri(self, row: int, side: int) -> str:

@@ -42,7 +42,11 @@ _SECTIONS = (
 
 
 def write_report(
-    path: str | os.PathLike[str], report_path: str | os.PathLike[str], *, seed: int = 0
+    path: str | os.PathLike[str],
+    report_path: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    trusted: bool = False,
 ) -> None:
     """Write an HTML report about a file: splits, balance, pictures, duplicates, options.
 
@@ -57,6 +61,8 @@ def write_report(
         Ends in .html or .htm. An existing file is replaced when the page is complete.
     seed : int
         Draws the images that are shown; 0 to 2**32 - 1.
+    trusted : bool
+        As for `batchify.open`.
 
     Raises
     ------
@@ -76,7 +82,7 @@ def write_report(
     check_seed(seed)
     target = check_report_path(report_path, path)
     with local_copy(path) as copy, Reader(copy) as reader:
-        page = render_report(reader, summary_of(reader), seed=seed)
+        page = render_report(reader, summary_of(reader), seed=seed, trusted=trusted)
     write_atomically(target, page)
 
 
@@ -85,9 +91,9 @@ def check_report_path(report_path: str | os.PathLike[str], source: str | os.Path
     return check_output_path(report_path, SUFFIXES, source)
 
 
-def render_report(reader: Reader, summary: Summary, *, seed: int) -> bytes:
+def render_report(reader: Reader, summary: Summary, *, seed: int, trusted: bool = False) -> bytes:
     """Return the page about an open file."""
-    return render(gather(reader, summary, seed=seed)).encode()
+    return render(gather(reader, summary, seed=seed, trusted=trusted)).encode()
 
 
 def render(dossier: Dossier) -> str:

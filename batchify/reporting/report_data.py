@@ -15,6 +15,7 @@ from batchify.checking.repeats import RepeatCounts, classes_of
 from batchify.common.closing import Closing
 from batchify.format.config import build_command
 from batchify.format.reader import Reader
+from batchify.loading.origin import DecodeOverrides
 from batchify.planning.duplicates import Repeat
 from batchify.reporting.contents import SplitSummary, Summary
 from batchify.reporting.pictures import Pictures
@@ -49,6 +50,8 @@ class Picture:
         A ``data:`` address; empty if the page has no room for it.
     damaged : bool
         The stored row is not what was written; the picture is a crossed tile.
+    undecoded : bool
+        It is, and cannot be decoded; the same.
     """
 
     split: str
@@ -57,6 +60,7 @@ class Picture:
     class_name: bytes | None
     uri: str
     damaged: bool
+    undecoded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,15 @@ class Gallery:
 class Album(Closing):
     """Makes the pictures of a page until `ALBUM_NBYTES` are used; the reader must stay open."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, trusted: bool = False) -> None:
         self._reader = reader
         self._left = ALBUM_NBYTES
         self._closing = contextlib.ExitStack()
         self._pictures = {
-            split: self._closing.enter_context(Pictures(reader, split)) for split in reader.splits
+            split: self._closing.enter_context(
+                Pictures(reader, split, overrides=DecodeOverrides(trusted=trusted))
+            )
+            for split in reader.splits
         }
 
     def path(self, split: str, row: int) -> bytes:
@@ -113,6 +120,7 @@ class Album(Closing):
             class_name=None if class_index is None else classes[class_index],
             uri=uri,
             damaged=row in pictures.damaged,
+            undecoded=row in pictures.undecoded,
         )
 
     def gallery(self, split: SplitSummary, seed: int) -> Gallery:
@@ -290,7 +298,7 @@ class Dossier:
         return len({(picture.split, picture.row) for picture in shown if picture.damaged})
 
 
-def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
+def gather(reader: Reader, summary: Summary, *, seed: int, trusted: bool = False) -> Dossier:
     """Read what a page shows about a file, in addition to its summary.
 
     Notes
@@ -300,7 +308,7 @@ def gather(reader: Reader, summary: Summary, *, seed: int) -> Dossier:
     # Repeated images first: they matter more if there is no room for all pictures.
     facts = stored_facts(reader)
     problems = find_problems(facts, CheckLimits(), most=UNUSUAL_SHOWN, rows=False)
-    with Album(reader) as album:
+    with Album(reader, trusted=trusted) as album:
         repeats = _repeats(reader, facts, album)
         odd = [each for each in problems if section_of(each) == "unusual"]
         unusual = tuple(_unusual(each, facts, album) for each in odd)

@@ -154,6 +154,8 @@ def _figure(picture: Picture, note: str = "") -> Html:
         lines.append(tag("span", shorten(note, PATH_LENGTH)))
     if picture.damaged:
         lines.append(tag("span", "damaged", class_="bad"))
+    if picture.undecoded:
+        lines.append(tag("span", "not decoded: beyond the limits, or no plugin", class_="bad"))
     return tag("figure", _image(picture), tag("figcaption", *lines))
 
 

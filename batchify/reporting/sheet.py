@@ -18,6 +18,7 @@ from batchify.common.text import plural, printable
 from batchify.errors import OptionError
 from batchify.format.class_labels import class_counts
 from batchify.format.reader import Reader
+from batchify.loading.origin import DecodeOverrides
 from batchify.reporting.fonts import Fonts
 from batchify.reporting.pictures import Pictures, fit_size
 from batchify.reporting.sampling import Shown, check_seed, sample_rows
@@ -59,6 +60,8 @@ class Sheet:
     damaged : tuple of str
         ``split, row n`` of each image that could not be read; a crossed tile is in its place.
     seed : int
+    undecoded : tuple of str
+        The same for those that are intact, but could not be decoded.
     """
 
     path: bytes
@@ -67,6 +70,7 @@ class Sheet:
     images: int
     damaged: tuple[str, ...]
     seed: int
+    undecoded: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         images, size = plural(self.images, "image"), f"{self.width}×{self.height}"
@@ -77,13 +81,18 @@ class Sheet:
             f"sheet: {printable(self.path)}, {self.width:,}×{self.height:,} pixels, "
             f"{self.images:,} image{'s' * (self.images != 1)}, seed {self.seed}"
         ]
-        if self.damaged:
-            lines.append(
-                f"  {len(self.damaged):,} of them damaged; `batchify verify` lists all damage"
-            )
-            lines += [f"  - {where}" for where in self.damaged[:_SHOWN]]
-            if len(self.damaged) > _SHOWN:
-                lines.append(f"  … and {len(self.damaged) - _SHOWN:,} more")
+        for found, what in (
+            (self.damaged, "damaged; `batchify verify` lists all damage"),
+            (
+                self.undecoded,
+                "not decoded: beyond the limits for images (--trusted), or no plugin for it",
+            ),
+        ):
+            if found:
+                lines.append(f"  {len(found):,} of them {what}")
+                lines += [f"  - {where}" for where in found[:_SHOWN]]
+            if len(found) > _SHOWN:
+                lines.append(f"  … and {len(found) - _SHOWN:,} more")
         return "\n".join(lines)
 
 
@@ -93,6 +102,7 @@ def write_sheet(
     *,
     seed: int = 0,
     font: str | os.PathLike[str] | None = None,
+    trusted: bool = False,
 ) -> Sheet:
     """Draw images of every split of a file, with their labels and paths, as one picture.
 
@@ -111,6 +121,8 @@ def write_sheet(
     font : path, optional
         A .ttf, .otf or .ttc file for names in scripts other than Latin, Greek and Cyrillic. Without
         it, a font of the system is used if it has the characters.
+    trusted : bool
+        As for `batchify.open`.
 
     Returns
     -------
@@ -131,7 +143,7 @@ def write_sheet(
     check_seed(seed)
     target, fonts = check_sheet_path(sheet_path, path), Fonts(font)
     with local_copy(path) as copy, Reader(copy) as reader:
-        sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed)
+        sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed, trusted=trusted)
     write_atomically(target, data)
     return sheet
 
@@ -147,11 +159,20 @@ def check_sheet_path(
 
 
 def draw_sheet(
-    reader: Reader, sheet_path: str | bytes | os.PathLike[str], fonts: Fonts, *, seed: int
+    reader: Reader,
+    sheet_path: str | bytes | os.PathLike[str],
+    fonts: Fonts,
+    *,
+    seed: int,
+    trusted: bool = False,
 ) -> tuple[Sheet, bytes]:
     """Draw the contact sheet of an open file; return its description and its bytes."""
     with contextlib.ExitStack() as stack:
-        pictures = {name: stack.enter_context(Pictures(reader, name)) for name in reader.splits}
+        overrides = DecodeOverrides(trusted=trusted)
+        pictures = {
+            name: stack.enter_context(Pictures(reader, name, overrides=overrides))
+            for name in reader.splits
+        }
         layout = Layout(fit_size(next(iter(pictures.values())).size, SIDE), fonts)
         for index, name in enumerate(pictures):
             most = _FEWER_LINES if index else _LINES
@@ -162,11 +183,15 @@ def draw_sheet(
         picture.save(buffer, "WEBP", quality=_WEBP_QUALITY)
     else:
         picture.save(buffer, "PNG")
-    damaged = tuple(
-        f"{name}, row {row}" for name, of in pictures.items() for row in sorted(of.damaged)
+    damaged, undecoded = (
+        tuple(f"{name}, row {row}" for name, rows in found for row in sorted(rows))
+        for found in (
+            [(name, of.damaged) for name, of in pictures.items()],
+            [(name, of.undecoded) for name, of in pictures.items()],
+        )
     )
     images = len(layout.boxes)
-    sheet = Sheet(os.fsencode(sheet_path), *picture.size, images, damaged, seed)
+    sheet = Sheet(os.fsencode(sheet_path), *picture.size, images, damaged, seed, undecoded)
     return sheet, buffer.getvalue()
 
 

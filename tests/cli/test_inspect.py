@@ -12,6 +12,8 @@ from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
 from PIL import Image
 
+import batchify
+
 
 def test_what_a_person_reads(run: Run, tmp_path: Path) -> None:
     """Splits, balance, options, sources and skipped images, aligned."""
@@ -164,3 +166,22 @@ def test_a_sheet_that_cannot_be_is_refused(run: Run, photos: Path, tmp_path: Pat
         assert done.returncode == code
         assert message in done.stderr
         assert done.stdout == ""
+
+
+def test_images_beyond_the_limits_are_not_called_damaged(run: Run, tmp_path: Path) -> None:
+    """They verify; --trusted draws them, if they are the user's own."""
+    save(tmp_path / "data" / "a" / "0.png", encoded(Image.new("L", (70_000, 2)), "PNG"))
+    batchify.build(tmp_path / "data", tmp_path / "out.h5", target_size=8, store="encoded",
+                   max_dimension=80_000, validation_split=0.0, workers=1)  # fmt: skip
+    draw = ("inspect", "out.h5", "--sheet", "s.png", "--report", "r.html")
+    shown = run(*draw).stdout
+    assert "1 of them not decoded: beyond the limits for images (--trusted)" in shown
+    assert "damaged" not in shown
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "not decoded: beyond the limits" in page
+    assert "of those shown: damaged" not in page
+    assert "not decoded" not in run(*draw, "--trusted").stdout
+    assert "not decoded" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+    alone = run("inspect", "out.h5", "--trusted")
+    assert alone.returncode == 2
+    assert "--trusted requires --sheet or --report" in alone.stderr

@@ -179,7 +179,8 @@ def test_a_bomb_is_not_decoded(photos: Path, tmp_path: Path) -> None:
         split[row]
     assert verify(out).is_ok
     sheet = write_sheet(out, tmp_path / "sheet.png")
-    assert sheet.damaged == (f"train, row {row}",)
+    assert sheet.undecoded == (f"train, row {row}",)
+    assert sheet.damaged == ()
 
 
 def pixels_too(file: h5py.File) -> None:
