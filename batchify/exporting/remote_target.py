@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -18,6 +19,7 @@ from batchify.exporting.target import (
     MARKER,
     NPZ,
     ExportTarget,
+    check_known,
     check_own,
     exists,
     file_names,
@@ -32,6 +34,15 @@ from batchify.storage.transfer import check_writable, upload, version
 
 UNFINISHED = b".batchify-export.partial"
 """The file below a URL that says that an export is not complete, and which one it is."""
+
+
+_OF_EXPORTS = re.compile(
+    rb"(train|validation|test)(/.*|-\d{5}\.(tar|parquet|tfrecord))"
+    rb"|(classes|label\.labels)\.txt|(dataset_dict|dataset_info|features)\.json"
+    rb"|" + re.escape(UNFINISHED),
+    re.DOTALL,
+)
+"""The names that files of an export have: another one of them may have begun here."""
 
 
 class RemoteTarget(ExportTarget):
@@ -86,6 +97,8 @@ class RemoteTarget(ExportTarget):
                 raise exists(self._store.shown, is_file=self.is_file)
         elif self._there and UNFINISHED not in self._there:
             raise foreign(self._store.shown)
+        else:
+            check_known(self._store.shown, [n for n in self._there if not _OF_EXPORTS.fullmatch(n)])
 
     def begin(self, identity: str) -> None:
         """Mark the URL as unfinished: the marker of an earlier export goes first."""

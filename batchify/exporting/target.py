@@ -11,7 +11,7 @@ import os
 import shutil
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from batchify.common import durable
@@ -248,7 +248,11 @@ def check_own(target: str, marker: bytes, names: Iterable[bytes]) -> None:
     with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged: none is known
         known = base64.b64decode(json.loads(marker)["names"])
     mine = {_short(MARKER), *(known[i : i + 8] for i in range(0, len(known), 8))}
-    others = [name for name in names if _short(name) not in mine]
+    check_known(target, [name for name in names if _short(name) not in mine])
+
+
+def check_known(target: str, others: Sequence[bytes]) -> None:
+    """Refuse to replace an earlier export if there are files that it did not make."""
     if others:
         shown = ", ".join(map(printable, sorted(others)[:3]))
         more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""

@@ -14,6 +14,7 @@ from helpers.s3server import S3Server
 
 import batchify
 from batchify.choices import EXPORT_FORMATS
+from batchify.exporting.remote_target import _OF_EXPORTS
 
 SIZE = (12, 10)
 PARTIAL = ".batchify-export.partial"
@@ -59,6 +60,7 @@ def test_a_bucket_has_the_files_of_a_folder(
         batchify.export(out, url, format=name, overwrite=True)
     else:
         assert objects(s3, "a/x.npz") == tree(local)
+        assert all(_OF_EXPORTS.fullmatch(each.encode()) for each in tree(local))
         assert s3.get("bucket", f"a/x.npz/{MARKER}")
         assert s3.get("bucket", f"a/x.npz/{PARTIAL}") is None
         assert batchify.export(out, url, format=name, workers=1, **size).up_to_date  # type: ignore[arg-type]
@@ -85,7 +87,10 @@ def test_what_is_there_is_not_lost(s3: S3Server, photos: Path, tmp_path: Path, r
     assert run(*mds).returncode == 1
     assert run(*mds, "--overwrite").returncode == 0
     assert objects(s3, "x") == few
-    s3.put("bucket", {"y/mine": b"mine"})
+    s3.put("bucket", {"y/mine": b"mine", "x/train/mine": b"mine"})
+    done = run(*mds, "--overwrite")
+    assert (done.returncode, "did not make: train/mine; move" in done.stderr) == (1, True)
+    assert s3.get("bucket", "x/train/mine") == b"mine"
     for text, arguments in {
         "no export of batchify": ("s3://bucket/y", "--format", "mds", "--overwrite"),
         "no such bucket": ("s3://nowhere/y", "--format", "mds"),
@@ -134,6 +139,11 @@ def test_an_interrupted_one_is_resumed(s3: S3Server, photos: Path, tmp_path: Pat
     assert objects(s3, "x") == tree(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         batchify.export(out, "s3://bucket/y", progress=stop, **options)
+    s3.put("bucket", {"y/notes.txt": b"mine"})
+    with pytest.raises(batchify.OutputExistsError, match=r"did not make: notes\.txt; move"):
+        batchify.export(out, "s3://bucket/y", format="mds", overwrite=True, workers=1)
+    assert s3.get("bucket", "y/notes.txt") == b"mine"
+    s3.backend.delete_object("bucket", "y/notes.txt")
     batchify.export(out, "s3://bucket/y", format="mds", workers=1)
     assert not [name for name in objects(s3, "y") if name.endswith(".tar")]
     assert not here(tmp_path)
