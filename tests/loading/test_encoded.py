@@ -232,7 +232,8 @@ def test_any_other_size(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert copy.deepcopy(larger) is larger
     for one, other in zip(larger.batches(4), stored.batches(4), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
-    for size in ((0, 4), (3,), "x", 5):
+    assert split.resized(5).images.shape == (len(split), 5, 5, 3)
+    for size in ((0, 4), (3,), "x", 0, 5.5, True):
         with pytest.raises(OptionError, match="target size"):
             split.resized(size)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="scaled decode needs an antialiased"):
