@@ -31,6 +31,7 @@ from batchify.datasets.packed import (
 )
 from batchify.datasets.shard_files import (
     ShardFile,
+    check_split,
     check_splits,
     find_shards,
     refuse_include,
@@ -223,6 +224,8 @@ def _add(
     for name in (*columns.plain, *["label"] * columns.has_numbers):
         rows.values.setdefault(name, []).extend(table.column(name))
     if shard.split:
+        for row, text in enumerate(rows.values.get("split", ())[len(rows.made) - count :], 1):
+            check_split(shard, text, f"row {row} of {printable(shard.name)}", where)
         rows.values.setdefault("split", [])[len(rows.made) - count :] = [shard.split] * count
 
 

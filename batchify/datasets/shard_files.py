@@ -11,6 +11,7 @@ from batchify import choices
 from batchify.common.split_names import split_of_name
 from batchify.common.text import printable
 from batchify.dataset_options import file_ending
+from batchify.datasets.columns import split_number
 from batchify.datasets.ignored import is_image_ending
 from batchify.errors import DatasetError, OptionError
 from batchify.storage.hidden import is_hidden
@@ -120,4 +121,14 @@ def check_splits(where: str, named: Sequence[tuple[str, str]]) -> None:
         raise DatasetError(
             f"{where}: {printable(name)} is in the split {split}, and {printable(others[0])} in "
             "none, by their names; rename it, or ignore it with --exclude"
+        )
+
+
+def check_split(shard: ShardFile, text: object, what: str, where: str) -> None:
+    """Refuse a sample that belongs to another split than its shard; `text` is what it says."""
+    number = split_number(text) if isinstance(text, str) else None
+    if number is not None and choices.SPLITS[number] != shard.split:
+        raise DatasetError(
+            f"{where}: {what} is in the split {printable(str(text))} by its own value, and "
+            f"in {shard.split} by the name of {printable(shard.name)}; rename the file"
         )

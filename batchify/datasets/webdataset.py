@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from batchify import choices
 from batchify.common.text import printable
 from batchify.dataset_options import OPTIONAL_COLUMNS
-from batchify.datasets.columns import split_number
 from batchify.datasets.packed import (
     NUMBERS_UNFIT,
     PackedTable,
@@ -30,6 +28,7 @@ from batchify.datasets.packed import (
 )
 from batchify.datasets.shard_files import (
     ShardFile,
+    check_split,
     find_shards,
     is_image_name,
 )
@@ -109,7 +108,8 @@ def open_webdataset(path: bytes, patterns: PathFilter | None, timeout_s: float) 
                 name, extent = sample.files.pop(_image_of(sample, shard, where))
                 values = _read_sample(file, sample, shard, where)
                 if shard.split:
-                    _check_split(values, sample, shard, where)
+                    what = f"key {printable(sample.key)} of {printable(shard.name)}"
+                    check_split(shard, values.get("split"), what, f"dataset {where}")
                     values["split"] = shard.split
                 rows.add(f"{shard.name}/{name}", (number, *extent), values)
                 for prefix, (other, place) in _masks_of(sample, shard, where).items():
@@ -271,18 +271,6 @@ def _masks_of(sample: Sample, shard: ShardFile, where: str) -> dict[str, tuple[s
             )
         found[prefix] = (name, place)
     return found
-
-
-def _check_split(values: Mapping[str, Any], sample: Sample, shard: ShardFile, where: str) -> None:
-    """Refuse a sample whose .json names another split than its shard."""
-    text = values.get("split")
-    split = split_number(text) if isinstance(text, str) else None
-    if split is not None and choices.SPLITS[split] != shard.split:
-        raise DatasetError(
-            f"dataset {where}: key {printable(sample.key)} of {printable(shard.name)} is in the "
-            f"split {printable(str(text))} by its .json, and in {shard.split} by the name of the "
-            "shard; rename the shard"
-        )
 
 
 def _read_sample(file: ArchiveFile, sample: Sample, shard: ShardFile, where: str) -> dict[str, Any]:

@@ -217,6 +217,17 @@ def test_lists_of_labels_that_are_all_missing_are_no_labels(tmp_path: Path) -> N
         batchify.plan_build(path, class_mode="multilabel")
 
 
+def test_a_row_that_names_another_split_than_its_file_is_an_error(tmp_path: Path) -> None:
+    """One of both would be ignored in silence; other words are no splits."""
+    path = tmp_path / "train-0.parquet"
+    for text in ("training", "sunny"):
+        write(path, table(range(3), split=["train", text, "train"]))
+        assert batchify.plan_build(tmp_path, validation_split=0).rows == {"train": 3}
+    write(path, table(range(3), split=["train", "test", "train"]))
+    with pytest.raises(DatasetError, match=r"row 2 of train-0\.parquet is in the split test"):
+        batchify.plan_build(tmp_path)
+
+
 def test_paths_that_repeat_are_not_taken(tmp_path: Path) -> None:
     """Rows are then named by their file and number; bytes without a struct have no path."""
     folder = tmp_path / "data"

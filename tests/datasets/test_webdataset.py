@@ -186,7 +186,7 @@ def test_a_json_that_names_another_split_than_its_shard_is_an_error(tmp_path: Pa
     shard(tmp_path / "tars" / "train-0.tar", range(3, 6), json={"split": "sunny"})
     assert batchify.plan_build(tmp_path / "tars").rows == {"train": 3, "validation": 3}
     shard(tmp_path / "tars" / "train-0.tar", range(3, 6), json={"split": "test"})
-    with pytest.raises(DatasetError, match=r"key 000003 of train-0.tar is in the split test by"):
+    with pytest.raises(DatasetError, match=r"key 000003 of train-0.tar is in the split test"):
         batchify.plan_build(tmp_path / "tars")
 
 
