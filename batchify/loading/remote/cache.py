@@ -12,7 +12,6 @@ import os
 import secrets
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import NamedTuple
@@ -49,9 +48,15 @@ class NoNeedError(Exception):
 class Held:
     """A file of the cache that is in use, until this is released or garbage-collected."""
 
-    def __init__(self, path: bytes, fd: int) -> None:
+    def __init__(self, path: bytes, fd: int, used: set[object]) -> None:
         self.path = path
-        self.release = weakref.finalize(self, os.close, fd)
+        used.add(token := object())
+        self.release = weakref.finalize(self, _close, fd, used, token)
+
+
+def _close(fd: int, used: set[object], token: object) -> None:
+    os.close(fd)
+    used.discard(token)
 
 
 class _Entry(NamedTuple):
@@ -80,9 +85,9 @@ class Cache:
         self.on_pressure: Callable[[], object] = lambda: None
         self._folder = os.path.abspath(os.fsencode(options.folder))
         self._is_clean = False
-        self._held: weakref.WeakSet[Held] = weakref.WeakSet()
-        self._fetching: Counter[int] = Counter()
-        """How many files each process fetches with this object, which forks copy."""
+        self._used: set[object] = set()
+        self._fetching: set[tuple[int, bytes]] = set()
+        """Process and path of files that are fetched with this object, which forks copy."""
 
     def find(self, name: bytes) -> Held | None:
         """Return a file, which is then not evicted; None if it is not there."""
@@ -93,8 +98,7 @@ class Cache:
             return None
         except OSError as error:
             raise durable.io_error("opening", path, error) from error
-        held = Held(path, fd)
-        self._held.add(held)
+        held = Held(path, fd, self._used)
         if durable.try_lock(fd, shared=True) is False or not durable.is_named(fd, path):
             held.release()  # it is being evicted
             return None
@@ -224,15 +228,14 @@ class Cache:
         try:
             if not self._has_room(partial, nbytes, need):
                 return
-            with self._counted():
-                try:
-                    fetch(partial)
-                except OutputIOError:
-                    if need() is Need.NOW:
-                        self.on_pressure()
-                    if not self._drop(nbytes):
-                        raise
-                    fetch(partial)  # a full disk is a limit, too
+            try:
+                fetch(partial)
+            except OutputIOError:
+                if need() is Need.NOW:
+                    self.on_pressure()
+                if not self._drop(nbytes):
+                    raise
+                fetch(partial)  # a full disk is a limit, too
             with open(partial, "rb+") as file:
                 durable.sync(file.fileno())
             os.replace(partial, self._path(name))
@@ -250,6 +253,7 @@ class Cache:
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
+            self._fetching.discard((os.getpid(), partial))
             with contextlib.suppress(OSError):  # after success, it does not exist
                 os.unlink(partial)
 
@@ -260,23 +264,11 @@ class Cache:
         if need() is not Need.NOW:
             return False
         self.on_pressure()
-        if self._drop(nbytes, self.limit, partial):
-            return True
-        # When other threads have fetched and opened their files, these can be released.
-        return not self._fetching[os.getpid()] and not any(
-            held.release.alive for held in list(self._held)
-        )
+        return self._drop(nbytes, self.limit, partial, now=True)
 
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        pid = os.getpid()
-        self._fetching[pid] += 1
-        try:
-            yield
-        finally:
-            self._fetching[pid] -= 1
-
-    def _drop(self, nbytes: int, limit: int | None = None, partial: bytes = b"") -> bool:
+    def _drop(
+        self, nbytes: int, limit: int | None = None, partial: bytes = b"", *, now: bool = False
+    ) -> bool:
         """Remove files that are not in use, the least recently used first; return if enough.
 
         Parameters
@@ -285,8 +277,12 @@ class Cache:
             Until `nbytes` more are below it. Without a limit, until that many are removed.
         partial : bytes
             A file that then takes that many bytes at once, so that other processes count them.
+        now : bool
+            Whether any room is enough if this process has no file that it can release later.
         """
         with self._turn():
+            here = os.getpid()  # before it looks: what is released meanwhile is room the next time
+            is_enough = now and not self._used and here not in dict(list(self._fetching))
             entries = sorted(self._entries())
             left = nbytes
             if limit is not None:
@@ -298,7 +294,9 @@ class Cache:
                     left -= entry.nbytes
             if partial and left <= 0:
                 reserve(partial, nbytes)
-            return left <= 0
+            if partial and (left <= 0 or is_enough):
+                self._fetching.add((here, partial))
+            return left <= 0 or is_enough
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

@@ -22,7 +22,10 @@ from helpers.s3server import S3Server
 import batchify
 from batchify.common import durable
 from batchify.errors import FileFormatError, OptionError, OutputIOError
+from batchify.loading.remote import cache as cache_module
 from batchify.loading.remote import fetching
+from batchify.loading.remote.cache import Cache, Need
+from batchify.loading.remote.cache_options import CacheOptions
 from batchify.loading.split import Split
 
 
@@ -57,6 +60,30 @@ def test_the_cache_keeps_to_its_limit(
     with batchify.open(URL, cache=False) as data:
         np.testing.assert_array_equal(data["train"].images[:2], local.images[:2])
     batchify.open(made / "one.h5", cache=kept, cache_limit="1 kB").close()  # of URLs alone
+
+
+def test_what_is_released_while_room_is_looked_for_is_evicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was in use when it was looked at; the limit is not exceeded."""
+    files = Cache(CacheOptions(str(tmp_path), 150_000))
+
+    def fetch(path: bytes) -> None:
+        assert folder_nbytes(tmp_path) <= 150_000
+        Path(os.fsdecode(path)).write_bytes(bytes(100_000))
+
+    held = files.hold(b"a.h5", 100_000, fetch, lambda: Need.NOW)
+    real, looks = cache_module._remove_unused, []
+
+    def look(path: bytes) -> bool:
+        looks.append(real(path))
+        if len(looks) == 2:
+            held.release()
+        return looks[-1]
+
+    monkeypatch.setattr(cache_module, "_remove_unused", look)
+    files.hold(b"b.h5", 100_000, fetch, lambda: Need.NOW).release()
+    assert looks == [False, False, True]
 
 
 def test_damage_is_an_error_and_never_kept(
