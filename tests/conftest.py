@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from helpers import properties  # noqa: F401 - which registers the profiles
 from helpers.browser import find_browser
 from helpers.drawing import draw_dataset, draw_zoo
+from helpers.preforked import preforked
 from helpers.running import Run
 from hypothesis import settings
 
@@ -148,6 +149,16 @@ def out(photos: Path, tmp_path: Path) -> Path:
 def zoo(tmp_path: Path) -> Path:
     """One of everything that Keras reads."""
     return draw_zoo(tmp_path / "zoo")
+
+
+@pytest.fixture(scope="session")
+def quick_commands() -> Iterator[Path]:
+    """Return a folder of commands in which batchify starts at once, where processes can fork."""
+    if sys.platform == "win32":
+        yield Path(sys.executable).parent
+        return
+    with preforked() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def test_no_process_holds_more_of_an_archive_than_a_member(tmp_path: Path, name:
     entries: Entries = [(f"c{i % 2}/{i}.bmp", image) for i in range(20)]
     entries += [(f"c{i % 2}/none{i}.bmp", noise) for i in range(23)]
     entries.append(("c0/bomb.bmp", bytes(64 << 20)))
-    archive = pack(tmp_path / name, entries)
+    archive = pack(tmp_path / name, entries, level=1)
     parent, worker, _ = peaks(
         "build", archive, tmp_path / "out.h5", "--target-size", "64", "--workers", "2",
         "--max-file-size", "16777216", "--on-error", "skip",

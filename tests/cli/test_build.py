@@ -254,17 +254,18 @@ def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_the_build(
-    large_photos: Path, tmp_path: Path, number: signal.Signals, workers: str
+    large_photos: Path, tmp_path: Path, run: Run, number: signal.Signals, workers: str
 ) -> None:
     """Within a moment, with 128 + n, saying how to go on; the target is as it was."""
     out = tmp_path / "out.h5"
     command = [
-        sys.executable, "-m", "batchify", "build", str(large_photos), str(out),
+        "build", str(large_photos), str(out),
         "--workers", workers, "--batch-size", "1", "--interpolation", "lanczos",
     ]  # fmt: skip
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path
-    ) as process:
+        [sys.executable, "-m", "batchify", *command],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path,
+    ) as process:  # fmt: skip
         while not (tmp_path / "out.h5.partial").exists():
             assert process.poll() is None
             time.sleep(0.01)
@@ -273,7 +274,7 @@ def test_a_signal_ends_the_build(
     assert process.returncode == 128 + number
     assert stderr == f"Error: stopped by {number.name}; run the same command again to continue\n"
     assert not out.exists()
-    assert subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode == 0
+    assert run(*command).returncode == 0
     assert not list(tmp_path.glob("*.partial*"))
 
 

@@ -29,12 +29,13 @@ def pack(
     *,
     top: str = "",
     compression: int = DEFLATED,
+    level: int | None = None,
 ) -> Path:
     """Write an archive of the kind that its name says, of names and their bytes."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", compression) as archive:
             for name, data in entries:
-                archive.writestr(zipfile.ZipInfo(top + name), data or b"", compression)
+                archive.writestr(zipfile.ZipInfo(top + name), data or b"", compression, level)
     else:
         with tarfile.open(path, "w") as tar:
             for name, data in entries:

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import runner
 import yaml
 from helpers.composite import Outcome, Runner, commands, expressions, load, parse_outputs
 from helpers.drawing import draw_dataset, encoded, photo, save
-from helpers.preforked import preforked
 
 TOP = Path(__file__).parents[2]
 ACTION = TOP / ".github" / "actions" / "batchify"
@@ -49,20 +47,10 @@ def run_tool(*command: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def quick() -> Iterator[Path]:
-    """Return a folder of commands in which batchify starts at once; `first` uses the real one."""
-    if sys.platform == "win32":
-        yield COMMANDS
-        return
-    with preforked() as folder:
-        yield folder
-
-
 @pytest.fixture
-def machine(tmp_path: Path, quick: Path) -> Runner:
+def machine(tmp_path: Path, quick_commands: Path) -> Runner:
     """Return a runner whose workspace holds a dataset of two classes, five and ten images."""
-    made = Runner(ACTION, tmp_path, quick)
+    made = Runner(ACTION, tmp_path, quick_commands)
     draw_dataset(made.workspace / "photos", {"cat": 5, "dog": 10})
     return made
 
@@ -76,9 +64,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runner, Outcome]:
 
 
 @pytest.fixture
-def later(first: tuple[Runner, Outcome], tmp_path: Path, quick: Path) -> Runner:
+def later(first: tuple[Runner, Outcome], tmp_path: Path, quick_commands: Path) -> Runner:
     """Return another runner, with the checkout and the cache of the first one."""
-    made = Runner(ACTION, tmp_path, quick)
+    made = Runner(ACTION, tmp_path, quick_commands)
     shutil.copytree(first[0].workspace / "photos", made.workspace / "photos")
     shutil.copytree(first[0].cache, made.cache, dirs_exist_ok=True)
     return made

@@ -102,18 +102,21 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 @posix
 @pytest.mark.parametrize("page", [name for name in TEXTS if blocks_of(name)])
-def test_every_block_runs(built: Path, tmp_path: Path, page: str, run: Run) -> None:
+def test_every_block_runs(
+    built: Path, tmp_path: Path, page: str, run: Run, quick_commands: Path
+) -> None:
     """Shell and Python blocks, one after another, as a reader would type them, next to out.h5.
 
-    Those of the README run in processes, others in this one where they can: to start a process
-    takes longer than most of them. Scripts that set up an environment of their own are only parsed:
-    scripts/test is what runs this test.
+    Those of the README run in processes, others in this one where they can, or in a shell whose
+    batchify starts at once: to start a process takes longer than most of them. Scripts that set up
+    an environment of their own are only parsed: scripts/test is what runs this test.
     """
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     if page in ("README", "tutorial"):
         (tmp_path / "out.h5").unlink()  # which they build
     scripts = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": scripts + os.pathsep + os.environ["PATH"]}
+    commands = [scripts] if page == "README" else [str(quick_commands), scripts]
+    environment = {**os.environ, "PATH": os.pathsep.join([*commands, os.environ["PATH"]])}
     for kind, text in blocks_of(page):
         if kind == "sh" and "scripts/" in text:
             for line in text.splitlines():
