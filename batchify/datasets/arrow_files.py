@@ -27,6 +27,9 @@ NEEDS = "a dataset in Parquet or Arrow files needs pyarrow, which"
 _LAZY_NBYTES = 1 << 18
 """Batches of Arrow files of at least this size are only read in part."""
 
+_LENGTH_NBYTES = 4
+"""In front of the metadata of a batch is how many bytes these have; body and metadata take more."""
+
 _WIDTHS = {"binary": "<i4", "large_binary": "<i8"}
 """Type of a column of images -> the dtype of its offsets."""
 
@@ -264,7 +267,8 @@ class _Bodies(_Input):
         """Return some bytes, or zeros for those of a large batch."""
         start = self.tell()
         is_whole = nbytes is not None and 0 <= nbytes <= self._file.nbytes - start
-        if nbytes is not None and is_whole and self.is_lazy and nbytes >= _LAZY_NBYTES:
+        is_body = self._body.size != _LENGTH_NBYTES  # after the length of metadata come these
+        if nbytes is not None and is_whole and self.is_lazy and is_body and nbytes >= _LAZY_NBYTES:
             data = np.zeros(nbytes, np.uint8)
             self.seek(start + nbytes)
         else:
@@ -316,8 +320,8 @@ class ArrowRows(TableFile):
     def _arrays(self, name: str) -> Iterator[tuple[Any, _Bodies]]:
         """Yield the array of a column of each batch, and the stream, which has not read it."""
         bodies, reader = self._open()
-        kinds = [each.type for each in reader.schema]
-        bodies.is_lazy = not any(map(self._arrow.types.is_dictionary, kinds))
+        # The bytes of a dictionary are in a batch of its own, whatever is nested around it.
+        bodies.is_lazy = not any("dictionary<" in str(each.type) for each in reader.schema)
         while True:
             try:
                 batch = reader.read_next_batch()
@@ -328,7 +332,9 @@ class ArrowRows(TableFile):
                     raise self._file.refused(_COMPRESSED) from error
                 raise
             if batch.num_rows:
-                yield batch.column(batch.schema.get_field_index(name)), bodies
+                array = batch.column(batch.schema.get_field_index(name))
+                array.validate()  # its length, and those of its buffers, are only told
+                yield array, bodies
         if not bodies.is_ended:
             raise self._file.damaged("it has no mark at its end, so rows may be missing")
 

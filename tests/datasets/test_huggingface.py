@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from helpers.running import Run
 from pyarrow import parquet
 
 import batchify
-from batchify.datasets import huggingface
+from batchify.datasets import arrow_files, huggingface
 from batchify.datasets.arrow_files import ParquetRows
 from batchify.errors import DatasetError, DatasetIOError, OptionError
 from batchify.storage.archive_file import ArchiveFile
@@ -352,6 +353,48 @@ def test_an_arrow_file_with_wrong_offsets_is_damaged(tmp_path: Path) -> None:
     path.write_bytes(content.replace(offsets.tobytes(), wrong.tobytes()))
     with pytest.raises(DatasetError, match="truncated or damaged"):
         batchify.plan_build(path)
+
+
+@pytest.mark.parametrize("length", [-1, 0, 1 << 40])
+def test_an_arrow_file_with_wrong_lengths_is_damaged(tmp_path: Path, length: int) -> None:
+    """Of the batch, of its arrays, and of those in them: pyarrow would end the process at some."""
+    path = write(tmp_path / "a.arrow", table([0] * 77), rows=77)
+    content, told = path.read_bytes(), struct.pack("<q", 77)
+    pieces = content.split(told)
+    assert len(pieces) == 6  # image, its bytes and paths, label, and the batch
+    for changed in ([0], [1], [2], [3], [4], range(5)):
+        wrong = [struct.pack("<q", length) if i in changed else told for i in range(5)]
+        whole = zip(pieces, [*wrong, b""], strict=True)
+        path.write_bytes(b"".join(piece + each for piece, each in whole))
+        if length <= 0 or len(changed) == 5:
+            with pytest.raises(DatasetError, match=r"truncated or damaged|lists no images"):
+                batchify.plan_build(path)
+            continue
+        with contextlib.suppress(DatasetError):  # the array of structs may be shorter
+            assert batchify.plan_build(path).images == 77
+
+
+def test_dictionaries_in_lists_of_arrow_files_are_read(tmp_path: Path) -> None:
+    """Their bytes are in a batch before those of the rows."""
+    many = pa.array(np.arange(1, 40_001) / 2)
+    assert many.nbytes > 1 << 18
+    numbers = pa.DictionaryArray.from_arrays(pa.array([7, 1, 2, 9], pa.int32()), many)
+    lists = pa.ListArray.from_arrays(pa.array([0, 2, 4], pa.int32()), numbers)
+    data = pa.table({"image": table([0, 1])["image"], "label": lists})
+    out = build(write(tmp_path / "a.arrow", data), class_mode="regression", validation_split=0)
+    with batchify.open(out) as file:
+        train: Any = file["train"]
+        found = dict(zip(train.paths[:], train.labels[:].tolist(), strict=True))
+    assert found == {"0.jpg": [4.0, 1.0], "1.jpg": [1.5, 5.0]}
+
+
+def test_the_metadata_of_a_batch_may_be_larger_than_a_body_that_is_read_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of thousands of columns."""
+    monkeypatch.setattr(arrow_files, "_LAZY_NBYTES", 16)
+    out = build(write(tmp_path / "a.arrow", table(range(6))), validation_split=0)
+    assert rows_of(out, "train")["3.jpg"] == (JPEG[3], 0)
 
 
 def _row_group(file: SourceFile) -> int:
