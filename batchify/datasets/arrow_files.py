@@ -246,7 +246,7 @@ class ParquetRows(TableFile):
 
     def close(self) -> None:
         """Release what is kept."""
-        self._cache.drop(self._file.path)
+        self._cache.clear()
 
 
 class _Bodies(_Input):

@@ -105,7 +105,7 @@ class GroupCache:
         return type(self), (self._most_nbytes,)
 
     def get(self, key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
-        """Return a part, loaded if it is not kept; a key begins with the path of the file."""
+        """Return a part, loaded if it is not kept."""
         with self._lock:
             found = self._groups.pop(key, None)
             if found is not None:
@@ -119,11 +119,10 @@ class GroupCache:
             self._groups[key] = (group, group.nbytes)
         return group
 
-    def drop(self, path: bytes) -> None:
-        """Release the parts of a file."""
+    def clear(self) -> None:
+        """Release all parts."""
         with self._lock:
-            for key in [key for key in self._groups if key[0] == path]:
-                del self._groups[key]
+            self._groups.clear()
 
 
 class _Open:
@@ -197,7 +196,7 @@ class PackedReader:
         found = self._open.pop(number, None)
         if found is None:
             if len(self._open) >= _MOST_OPEN:
-                self._open.pop(next(iter(self._open))).close()
+                self._open.pop(next(iter(self._open))).file.close()  # its groups stay in the cache
             found = _Open(self._source, number)
         self._open[number] = found  # the one that was used last is at the end
         return found, tuple(place)
