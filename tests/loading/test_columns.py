@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchify.loading.columns import KeptColumns
+from batchify.loading.columns import KeptColumns, joined_rows
 
 PARTS = [np.array([b"a", b"\xc3\xa9"]), np.array([], "S1"), np.array([b"ccc"]), np.array([b"d"])]
 TEXTS = ["a", "é", "ccc", "d"]
@@ -27,3 +27,11 @@ def test_some_rows_are_those_of_the_whole_column(
             found = columns.rows("number", start, stop)
             assert found.tolist() == columns["number"][start:stop].tolist()
             assert found.dtype == np.int64
+
+
+def test_adjacent_rows_of_one_of_several_files_are_not_copied() -> None:
+    """They are rows of the mapped column; rows of two files are copied."""
+    parts = [np.arange(5), np.arange(5, 9)]
+    assert np.shares_memory(joined_rows(parts, range(6, 9)), parts[1])
+    assert not np.shares_memory(joined_rows(parts, range(4, 6)), parts[0])
+    assert joined_rows(parts, range(4, 6)).tolist() == [4, 5]
