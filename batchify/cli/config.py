@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable
 from typing import Any
 
@@ -73,15 +72,14 @@ def _read(path: str) -> Any:
     """Return the table ``tool.batchify`` of a file; None if it has none."""
     import tomllib
 
+    from batchify.common.system import open_regular
+
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would wait for its writer
-            raise OSError("it is not a regular file")
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content: Any = tomllib.load(file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise click.UsageError(
-            f"{printable(path)} cannot be read: {printable(str(error))}"
-        ) from error
+        reason = printable(getattr(error, "strerror", None) or str(error))
+        raise click.UsageError(f"{printable(path)} cannot be read: {reason}") from error
     for key in ("tool", "batchify"):
         content = content.get(key)
         if not isinstance(content, dict):

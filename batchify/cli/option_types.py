@@ -88,8 +88,13 @@ class ClassNames(Names):
         """Return the names."""
         if not isinstance(value, str) or not value.startswith("@"):
             return super().convert(value, param, ctx)
+        import io
+
+        from batchify.common.system import open_regular
+
         try:
-            with open(value[1:], encoding="utf-8-sig", errors="surrogateescape") as file:
+            opened = open_regular(value[1:])
+            with io.TextIOWrapper(opened, "utf-8-sig", "surrogateescape") as file:
                 if value.lower().endswith(".json"):
                     return _class_index(file.read())
                 names = tuple(map(str.strip, file.read().strip().split("\n")))

@@ -240,8 +240,10 @@ def _row_number(value: Any) -> int:
 
 
 def _read(path: str | bytes | os.PathLike[str], option: str) -> bytes:
+    from batchify.common.system import open_regular  # imports threads: not for --help
+
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import math
 import os
 import signal
+import stat
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from batchify.common.cgroups import cpu_quota, memory_limit
 from batchify.errors import ExtraMissingError
@@ -47,6 +49,30 @@ def fill_standard_files() -> None:
             os.close(fd)
             return
         os.set_inheritable(fd, True)
+
+
+_OPEN_FILES = (b"/dev", b"/dev/fd", b"/proc/self/fd")
+"""Folders with the files that this process has open."""
+
+
+def open_regular(path: str | bytes | os.PathLike[str]) -> BinaryIO:
+    """Open a file that a user names, for reading; never wait.
+
+    It is a regular file, or a pipe that this process has open, such as a shell's ``<(command)``. A
+    FIFO would wait for its writer, and a device may never end.
+
+    Raises
+    ------
+    OSError
+        If it is neither, or cannot be opened.
+    ValueError
+        If no file can have the name.
+    """
+    mode = os.stat(path).st_mode
+    is_pipe = stat.S_ISFIFO(mode) and os.path.dirname(os.fsencode(path)) in _OPEN_FILES
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or is_pipe):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return open(path, "rb")  # a folder is an error of its own
 
 
 @contextlib.contextmanager

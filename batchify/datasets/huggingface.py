@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.common.system import open_regular
 from batchify.common.text import printable, shown_names, size_text
 from batchify.datasets.arrow_files import NEEDS, TableFile, open_rows
 from batchify.datasets.packed import (
@@ -353,7 +354,7 @@ def _json(path: bytes, where: str) -> Mapping[str, Any]:
     """Return the object in a JSON file."""
     reason = "not a JSON object"
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             found = json.load(file)
     except OSError as error:
         reason, found = error.strerror or str(error), None

@@ -6,6 +6,7 @@ https://github.com/webdataset/webdataset#the-webdataset-format
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from batchify.common.system import open_regular
 from batchify.common.text import printable
 from batchify.dataset_options import OPTIONAL_COLUMNS
 from batchify.datasets.packed import (
@@ -366,7 +368,8 @@ def _class_names(path: bytes, shards: Sequence[ShardFile], where: str) -> tuple[
 
 def _read_names(path: bytes, where: str) -> tuple[str, ...]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        opened = open_regular(path)
+        with io.TextIOWrapper(opened, "utf-8-sig", newline="") as file:
             lines = [line.removesuffix("\r") for line in file.read().rstrip("\r\n").split("\n")]
     except FileNotFoundError:
         return ()

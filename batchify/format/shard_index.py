@@ -12,6 +12,7 @@ from typing import Any
 
 from batchify import choices
 from batchify.common.paths import DownloadedPath
+from batchify.common.system import open_regular
 from batchify.common.text import printable
 from batchify.errors import FileAccessError, FileFormatError, FileMissingError
 from batchify.format import schema
@@ -198,7 +199,7 @@ def read_index(folder: bytes) -> ShardIndex:
     """
     path = os.path.join(folder, INDEX_NAME)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read(_MAX_NBYTES + 1)
     except FileNotFoundError:
         if not os.path.isdir(folder):

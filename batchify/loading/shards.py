@@ -12,6 +12,7 @@ from typing import Literal
 
 from batchify.common import durable
 from batchify.common.paths import DownloadedPath, base_name, is_url, local_path, shown
+from batchify.common.system import open_regular
 from batchify.errors import FileMissingError
 from batchify.format.shard_index import INDEX_NAME, ShardIndex, ShardPath, read_index, shard_paths
 
@@ -134,7 +135,7 @@ def open_folder(
 def read_index_bytes(location: Path) -> bytes:
     """Return the content of the shard index in a folder, local or at a URL."""
     if not is_url(location):
-        with open(os.path.join(os.fsencode(local_path(location)), INDEX_NAME), "rb") as file:
+        with open_regular(os.path.join(os.fsencode(local_path(location)), INDEX_NAME)) as file:
             return file.read()
     from batchify.storage.remote_file import RemoteFile, url_below  # imports asyncio
 

@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from PIL import ImageFont, features
 
+from batchify.common.system import open_regular
 from batchify.common.text import printable
 from batchify.errors import OptionError
 
@@ -53,9 +54,7 @@ class Face:
         self.is_shaped = features.check("raqm")
 
     def _opened(self) -> BinaryIO:
-        if os.path.exists(self._file) and not os.path.isfile(self._file):
-            raise ValueError("not a regular file")  # a FIFO would wait for its writer
-        return open(self._file, "rb")
+        return open_regular(self._file)
 
     def has(self, text: str) -> bool:
         """Return whether the font has every character of a text."""

@@ -73,12 +73,18 @@ def test_a_wrong_file_of_options_is_refused(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="FIFOs of POSIX")
-def test_a_fifo_is_no_file_of_options(run_process: Run, photos: Path, tmp_path: Path) -> None:
-    """It would wait for a writer, for ever."""
+def test_a_fifo_is_no_file_of_options(run: Run, photos: Path, tmp_path: Path) -> None:
+    """It would wait for a writer, for ever; nor is it a list that an option names."""
     os.mkfifo(tmp_path / "o.toml")
-    done = run_process("build", photos, "out.h5", "--config", "o.toml")
-    assert done.returncode == 2
-    assert "o.toml cannot be read: it is not a regular file" in done.stderr
+    for option, value in (
+        ("--config", "o.toml"),
+        ("--exclude", "@o.toml"),
+        ("--exclude-rows", "o.toml"),
+        ("--classes", "@o.toml"),
+    ):
+        done = run("build", photos, "out.h5", option, value)
+        assert done.returncode == 2
+        assert "o.toml cannot be read: it is not a regular file" in done.stderr
 
 
 def test_every_command_has_a_table(run: Run, photos: Path, tmp_path: Path) -> None:

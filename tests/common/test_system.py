@@ -15,6 +15,7 @@ from helpers.containers import can_limit, limited
 from helpers.running import Run
 
 from batchify.common import cgroups, system
+from batchify.common.system import open_regular
 from batchify.workers import capacity, engine
 
 
@@ -181,3 +182,23 @@ def test_more_workers_than_anyone_needs_are_told(
     monkeypatch.setattr(capacity, "MOST", 61)
     with engine.Workers(300) as workers:
         assert "61 workers instead of 300" in str(workers.warnings[0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs of POSIX")
+def test_only_regular_files_and_open_pipes_are_opened(tmp_path: Path) -> None:
+    """A FIFO would wait for its writer; a pipe of a shell has one. Others name what is wrong."""
+    (tmp_path / "list.txt").write_bytes(b"a\n")
+    with open_regular(tmp_path / "list.txt") as file:
+        assert file.read() == b"a\n"
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", os.devnull):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            open_regular(path)
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
+    reading, writing = os.pipe()
+    os.write(writing, b"b\n")
+    os.close(writing)
+    with open_regular(f"/dev/fd/{reading}") as file:
+        assert file.read() == b"b\n"
+    os.close(reading)
