@@ -107,17 +107,27 @@ def openable_formats(data: bytes, options: DecodeOptions) -> tuple[str, ...]:
     return (PLUGINS[extra].format,)
 
 
+class TooLargeError(BadImageError):
+    """An image with more pixels than the limits allow."""
+
+
 def check_size_limits(width: int, height: int, options: DecodeOptions) -> None:
-    """Refuse an image that is larger than the limits."""
+    """Refuse an image that is larger than the limits.
+
+    Raises
+    ------
+    TooLargeError
+        If it is.
+    """
     if max(width, height) > options.max_dimension:
-        raise BadImageError(
+        raise TooLargeError(
             f"{width}×{height} pixels: a side is longer than {options.max_dimension:,} "
             "(see --max-dimension)"
         )
     if width * height > options.max_pixels:
         size = width * height / 1e6
         text = f"{size:,.0f}" if size >= 10 else f"{size:.2g}"
-        raise BadImageError(f"{width}×{height} is {text} megapixels (see --max-pixels)")
+        raise TooLargeError(f"{width}×{height} is {text} megapixels (see --max-pixels)")
 
 
 @cache

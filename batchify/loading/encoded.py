@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from batchify.decoding.formats import TooLargeError
 from batchify.decoding.image import decode_image
 from batchify.decoding.pil_image import PilImage, as_pil_image, decode_pil_image
 from batchify.decoding.pillow_settings import set_pillow_limits, silence_pillow
@@ -112,10 +113,8 @@ class EncodedImages:
         """
         try:
             decoded = decode_image(data, self._options, fit=fit, deep=self._writer.keeps_deep)
-        except BadImageError as error:
-            if self._is_capped:
-                raise BadImageError(f"{error}; {_HIGHER_LIMITS}") from error
-            raise
+        except TooLargeError as error:
+            raise self._explained(error) from error
         out = np.empty((*decoded.pixels.shape[:2], self.image_shape[-1]), self.dtype)
         self._writer.put(decoded, out)
         return out
@@ -130,11 +129,12 @@ class EncodedImages:
         """
         try:
             found = decode_pil_image(data, self._options)
-        except BadImageError as error:
-            if self._is_capped:
-                raise BadImageError(f"{error}; {_HIGHER_LIMITS}") from error
-            raise
+        except TooLargeError as error:
+            raise self._explained(error) from error
         return as_pil_image(self.pixels(data, fit=False)) if found is None else found
+
+    def _explained(self, error: TooLargeError) -> BadImageError:
+        return BadImageError(f"{error}; {_HIGHER_LIMITS}") if self._is_capped else error
 
     def close(self) -> None:
         """Close the file; this also happens when nothing refers to it any more."""

@@ -25,8 +25,10 @@ import batchify
 from batchify import choices
 from batchify.building.build import build
 from batchify.dataset_options import DiscoverOptions, SplitOptions
-from batchify.errors import FileAccessError, FileFormatError, OptionError
+from batchify.errors import BadImageError, FileAccessError, FileFormatError, OptionError
+from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions, StoreOptions
+from batchify.loading.encoded import EncodedImages
 from batchify.loading.split import Split
 from batchify.options import BuildOptions
 
@@ -345,6 +347,12 @@ def test_caps_of_a_file_are_believed_when_told(tmp_path: Path) -> None:
         match=r"row 0 of train cannot be decoded: 70000×2 pixels: a s.*with trusted=True",
     ):
         batchify.open(out)["train"][0]
+    with Reader(out) as reader:
+        images = EncodedImages(reader, "train")
+    with pytest.raises(BadImageError) as caught:
+        images.pixels(b"no image")
+    images.close()
+    assert "trusted" not in str(caught.value)  # it would not help
     split = batchify.open(out, trusted=True)["train"]
     assert split[0][0].shape == pickle.loads(pickle.dumps(split))[0][0].shape == (20, 16, 3)
     assert split.resized((4, 4))[0][0].shape == (4, 4, 3)
