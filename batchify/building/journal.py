@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import sys
 import zlib
@@ -41,6 +42,9 @@ _FLAGS = (
     | getattr(os, "O_NOFOLLOW", 0)  # a link would redirect the journal to another file
     | getattr(os, "O_NONBLOCK", 0)
 )
+
+_RECORD_START = re.compile(rb"[0-9a-f]{8} \{|\0{10}")
+"""How a journal starts; a power loss may leave zeros there."""
 
 LOCK = b".lock"
 """Ending of the lock file next to the journal, on a file system without locks."""
@@ -121,6 +125,12 @@ class Journal(Closing):
             self.warn(BatchifyWarning("no-locks", message))
         if stale := self._lock_file.stale:
             self.warn(BatchifyWarning("stale-lock", f"{printable(path)} was left by {stale}"))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the file is empty, or starts as a journal does."""
+        start = durable.pread_all(self._fd, min(10, os.fstat(self._fd).st_size), 0)
+        return len(start) < 10 or _RECORD_START.match(start) is not None
 
     def _release(self) -> None:
         if self._lock_file is not None:

@@ -19,7 +19,13 @@ from batchify.building.target import PARTIAL, Target, kept_files
 from batchify.common import durable, system
 from batchify.common.closing import Closing
 from batchify.common.text import printable
-from batchify.errors import BatchifyWarning, OutputIOError, OutputLockedError, ResumeError
+from batchify.errors import (
+    BatchifyWarning,
+    OutputExistsError,
+    OutputIOError,
+    OutputLockedError,
+    ResumeError,
+)
 from batchify.format.rows import RowWriter
 from batchify.format.schema import RowOffsets, SplitShape
 from batchify.planning.plan import BuildPlan
@@ -80,7 +86,12 @@ class WorkFile(Closing):
         self._uncommitted_nbytes = 0
 
     def _check_ours(self) -> None:
-        """Refuse a file of a user that has the name of the unfinished file."""
+        """Refuse files of a user that have the names of the unfinished file and its journal."""
+        if not self.journal.is_ours:
+            raise OutputExistsError(
+                f"{printable(self.journal.path)} is not the journal of a build, which would have "
+                "this name; rename that file, or name another target"
+            )
         if os.path.lexists(self.path) and not os.path.getsize(self.journal.path):
             from batchify.building.unfinished import check_unfinished
 

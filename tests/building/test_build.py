@@ -501,6 +501,21 @@ def test_a_removed_lock_publishes_nothing(photos: Path, tmp_path: Path, name: st
     assert (tmp_path / name).read_bytes() == b"another build's"
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_file_with_the_name_of_the_journal_is_kept(
+    photos: Path, tmp_path: Path, restart: bool
+) -> None:
+    """Also beside one with the name of the unfinished file."""
+    mine = save(tmp_path / "out.h5.partial.journal", b"A journal of my days")
+    with pytest.raises(errors.OutputExistsError, match="is not the journal of a build"):
+        build(photos, tmp_path / "out.h5", SMALL, restart=restart)
+    other = save(tmp_path / "out.h5.partial", b"Mine, too")
+    with pytest.raises(errors.OutputExistsError, match="rename that file"):
+        build(photos, tmp_path / "out.h5", SMALL, restart=restart)
+    assert mine.read_bytes() == b"A journal of my days"
+    assert other.read_bytes() == b"Mine, too"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 @pytest.mark.parametrize("suffix", [".partial", ".partial.journal", ".partial.sealing"])
 def test_links_at_the_temporary_names_are_not_followed(

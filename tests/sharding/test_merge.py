@@ -198,7 +198,7 @@ def test_targets_that_cannot_be_are_refused(shards: Path, photos: Path, tmp_path
     batchify.merge(shards, out, overwrite=True)
     assert batchify.verify(out).is_ok
     out.with_name("out.h5.partial").write_bytes(b"half")
-    out.with_name("out.h5.partial.journal").write_bytes(b"rows")
+    out.with_name("out.h5.partial.journal").write_bytes(b'01234567 {"format"')
     with pytest.raises(ResumeError, match="belongs to an unfinished build"):
         batchify.merge(shards, out, overwrite=True)
     assert out.with_name("out.h5.partial").read_bytes() == b"half"
