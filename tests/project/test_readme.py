@@ -143,9 +143,12 @@ def test_every_block_runs(
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a dataset and the file that is built of it."""
+    """Return a folder with a dataset and the file that is built of it.
+
+    It has three classes: a model of the pages that has two outputs would only do for two.
+    """
     folder = tmp_path_factory.mktemp("built")
-    draw_dataset(folder / "dataset", {"cat": 15, "dog": 25})
+    draw_dataset(folder / "dataset", {"cat": 15, "dog": 25, "fox": 5})
     build(folder / "dataset", folder / "out.h5")
     return folder
 
@@ -184,7 +187,7 @@ def test_every_training_loop_runs(built: Path, name: str) -> None:
 
 @posix
 def test_the_demo_runs(tmp_path: Path) -> None:
-    """On the shapes that it draws, and on a dataset that it is given."""
+    """On the shapes that it draws, as the README shows, and on a dataset that it is given."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     draw_dataset(tmp_path / "mine", {"cat": 5, "dog": 5})
     (tmp_path / "labels.csv").write_text("path,label\ncat/img_000.jpg,a\ndog/img_001.jpg,b\n")
@@ -196,6 +199,11 @@ def test_the_demo_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "classes: " in done.stdout
         assert "sheet.png" in done.stdout.splitlines()[-2]
+        if not arguments:
+            (shown,) = [text for kind, text in blocks_of("README") if "$ batchify" in text]
+            lines = [line for line in shown.splitlines() if not re.search("…|images/s", line)]
+            printed = done.stdout.replace("build dataset ", "build dataset/ ").splitlines()
+            assert [line for line in lines if line not in printed] == []
 
 
 def test_the_demo_says_what_is_wrong(
