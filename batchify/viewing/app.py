@@ -93,7 +93,8 @@ class App:
     def __init__(self, catalog: Catalog, images: Images, token: str, once: str, port: int) -> None:
         self._catalog, self._images = catalog, images
         self._token, self._once = token, [once]
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        suffix = "" if port == 80 else f":{port}"  # browsers send no default port
+        self._hosts = {f"{name}{suffix}" for name in ("127.0.0.1", "localhost")}
         self._answers: dict[str, Callable[..., Response]] = {
             "icon": lambda _: Response(status=204),
             "asset": self._asset,

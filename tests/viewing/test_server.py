@@ -22,10 +22,14 @@ from helpers.drawing import draw_dataset, encoded, photo, save
 from helpers.running import Run
 from helpers.viewing import Client, served
 from PIL import Image
+from werkzeug import test as werkzeug
 
 import batchify
 from batchify.reporting.pictures import Pictures
 from batchify.viewing import images
+from batchify.viewing.app import App
+from batchify.viewing.catalog import Catalog
+from batchify.viewing.images import Images
 
 NAME = "<script>alert(1)<∕script>"
 
@@ -88,6 +92,15 @@ def test_only_this_host_is_served(client: Client) -> None:
             assert status == 403
             assert b"127.0.0.1 only" in data
     assert client.ask("/rows", Host=f"localhost:{port}")[0] == 200
+
+
+def test_port_80_is_not_in_the_name_of_the_host(built: Path) -> None:
+    """Browsers leave it out, as it is the default."""
+    with Catalog(built) as catalog, Images(catalog) as pictures:
+        asked = werkzeug.Client(App(catalog, pictures, "token", "once", 80))
+        for host, status in (("127.0.0.1", 200), ("localhost", 200), ("evil.example", 403)):
+            headers = {"Origin": f"http://{host}"}
+            assert asked.get("/token/", f"http://{host}/", headers=headers).status_code == status
 
 
 def test_requests_of_other_pages_are_refused(client: Client) -> None:
