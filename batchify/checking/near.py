@@ -159,6 +159,9 @@ def _found(facts: Facts, message: str, count: int, groups: Sequence[_Within]) ->
         others = (islice(group.pairs(), 1, None) for group in groups)
         for row, other, bits in chain.from_iterable(chain(firsts, others)):
             text = f"looks like {facts.finding('', other).where}: {bits} of {_BITS} bits differ"
+            classes = {facts.class_of(*row), facts.class_of(*other)}
+            if len(classes - {None}) > 1:
+                text += ", in another class"
             yield replace(facts.finding(text, row), other=other)
 
     def rows() -> Rows:

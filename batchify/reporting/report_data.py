@@ -246,7 +246,7 @@ class Lookalikes:
     Parameters
     ----------
     pairs : tuple of (Picture, Picture)
-        Those of the first examples of the problem, and what they look like.
+        Those of the first examples of the problem, and what they look like; each pair once.
     """
 
     problem: Problem
@@ -338,11 +338,14 @@ def _lookalikes(problem: Problem, facts: Facts, album: Album) -> Lookalikes:
     def picture(split: str, row: int) -> Picture:
         return album.picture(split, row, facts.class_of(split, row))
 
-    pairs = [
-        (picture(each.split, each.row), picture(*each.other))
-        for each in problem.examples
-        if each.row is not None and each.other is not None
-    ]
+    seen: set[frozenset[tuple[str, int]]] = set()  # two rows may be each other's nearest
+    pairs = []
+    for each in problem.examples:
+        if each.row is not None and each.other is not None:
+            row, other = (each.split, each.row), each.other
+            if frozenset((row, other)) not in seen:
+                seen.add(frozenset((row, other)))
+                pairs.append((picture(*row), picture(*other)))
     return Lookalikes(problem, tuple(pairs))
 
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,13 +19,14 @@ import batchify
 from batchify.building.build import build
 from batchify.checking.check import check
 from batchify.checking.facts import stored_facts
-from batchify.checking.findings import CheckLimits, CheckReport, Problem
+from batchify.checking.findings import CheckLimits, CheckReport, Finding, Problem
 from batchify.checking.near import find_near_duplicates, find_near_leaks
 from batchify.dataset_options import SplitOptions
 from batchify.errors import OptionError
 from batchify.format.reader import Reader
 from batchify.image_options import DecodeOptions, StoreOptions
 from batchify.options import BuildOptions
+from batchify.reporting.report_data import _lookalikes
 
 OPTIONS = BuildOptions(
     decode=DecodeOptions((48, 64), interpolation="bilinear"),
@@ -89,6 +92,14 @@ def test_examples_begin_with_one_of_each_group(root: Path) -> None:
     assert copies.count == len(copies.rows["train"]) == 5
 
 
+def test_a_look_alike_of_another_class_is_told_apart(root: Path) -> None:
+    """One of both labels is probably wrong."""
+    save(root / "train" / "dog" / "cat.jpg", encoded(scene(7), "JPEG", quality=50))
+    copies = found(check(root, OPTIONS))["near-duplicate"]
+    ends = {each.path: each.message.partition(" bits differ")[2] for each in copies.examples}
+    assert ends == {b"train/cat/again.jpg": "", b"train/dog/cat.jpg": ", in another class"}
+
+
 def test_all_rows_of_a_large_group_are_found(root: Path, tmp_path: Path) -> None:
     """Also one that is only near the last row of the other split, however many there are."""
     random = np.random.RandomState(0)
@@ -109,6 +120,7 @@ def test_all_rows_of_a_large_group_are_found(root: Path, tmp_path: Path) -> None
         digests[:, :8] = (numbers + 1).view(np.uint8).reshape(-1, 8)
         facts.splits[name] = replace(
             facts.splits[name], digests=digests, flags=np.zeros(len(each), np.uint16),
+            labels=np.zeros(len(each), np.int32),
             appearance={"phash": each}, paths=lambda first, _: iter([(first, [b"a.png"])]),
         )  # fmt: skip
     limits = CheckLimits(thresholds={"near-leak": 2, "near-duplicate": 2})
@@ -169,3 +181,14 @@ def test_the_report_shows_them_side_by_side(root: Path, tmp_path: Path) -> None:
     assert pair.count("<img ") == 2
     assert "seen.jpg" in pair
     assert "5.png" in pair
+
+
+def test_the_report_shows_a_pair_once() -> None:
+    """Two rows that are each other's nearest are two findings."""
+    rows = [("train", 3), ("train", 5), ("train", 1)]
+    near = [(rows[0], rows[1]), (rows[1], rows[0]), (rows[2], rows[0])]
+    examples = tuple(Finding("", "", *row, other=other) for row, other in near)
+    problem = Problem("near-duplicate", "notice", "", "", 3, examples)
+    album = Mock(picture=lambda split, row, _: (split, row))
+    pairs: tuple[Any, ...] = _lookalikes(problem, Mock(), album).pairs
+    assert pairs == ((rows[0], rows[1]), (rows[2], rows[0]))
