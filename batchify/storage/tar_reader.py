@@ -8,6 +8,7 @@ pax and ustar; GNU tar's manual, "Basic Tar Format".
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ def is_header(block: bytes) -> bool:
 
 def is_empty(path: bytes) -> bool:
     """Return whether a file is empty, or begins with zeros as an archive without members."""
+    if not os.path.isfile(path):
+        return False  # a FIFO would wait for its writer
     with open(path, "rb") as file:
         return not file.read(BLOCK).strip(b"\0")
 

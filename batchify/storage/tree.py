@@ -150,7 +150,7 @@ class FolderTree:
             what = "is neither a folder nor a .zip or .tar archive" if there else "does not exist"
             if there and not os.access(self._root, os.R_OK):
                 what = "cannot be read: no permission"
-            elif os.path.isfile(self._root) and tar_reader.is_empty(self._root):
+            elif tar_reader.is_empty(self._root):
                 what += ", but an empty file"
             raise DatasetNotFoundError(
                 f"dataset {printable(self._root)} {what}; " + _advice(self._root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -447,6 +448,19 @@ def test_shards_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tars / "classes.txt").write_text("a\nb\na\n", "utf-8")
     with pytest.raises(DatasetError, match=r"classes.txt names a more than once"):
         batchify.plan_build(tars)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("b.tar", "b.tar is not a tar archive"), ("classes.txt", "it is not a regular file")],
+)
+def test_a_fifo_next_to_shards_blocks_nothing(tmp_path: Path, name: str, message: str) -> None:
+    """Opening it would wait for its writer."""
+    shard(tmp_path / "tars" / "a.tar", range(3))
+    os.mkfifo(tmp_path / "tars" / name)
+    with pytest.raises(DatasetError, match=message):
+        batchify.plan_build(tmp_path / "tars")
 
 
 def test_damaged_images_are_failures_as_in_folders(tmp_path: Path) -> None:
