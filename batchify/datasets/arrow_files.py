@@ -27,9 +27,6 @@ NEEDS = "a dataset in Parquet or Arrow files needs pyarrow, which"
 _LAZY_NBYTES = 1 << 18
 """Batches of Arrow files of at least this size are only read in part."""
 
-_LENGTH_NBYTES = 4
-"""In front of the metadata of a batch is how many bytes these have; body and metadata take more."""
-
 _WIDTHS = {"binary": "<i4", "large_binary": "<i8"}
 """Type of a column of images -> the dtype of its offsets."""
 
@@ -106,6 +103,12 @@ class TableFile(ABC):
     def _is_struct(self, name: str) -> bool:
         return bool(self._arrow.types.is_struct(self.schema.field(name).type))
 
+    def _width(self, name: str, kind: Any) -> str:
+        """Return the dtype of the offsets of a column of images; refuse one that has no bytes."""
+        if (width := _WIDTHS.get(str(kind))) is None:
+            raise self._file.refused(f"column {printable(name)} has {kind}, not bytes")
+        return width
+
 
 def _content(data: bytes | None, max_nbytes: int) -> bytes:
     """Return the content of an image file if it is there, and not too large."""
@@ -177,34 +180,33 @@ class ParquetRows(TableFile):
         values = self._rows.read([leaf], use_threads=False).column(0).to_pylist()
         return [None if v is None else v[field] for v in values] if field else values
 
+    def _groups(self, name: str) -> Iterator[tuple[int, list[Any]]]:
+        """Yield the rows of each row group, and what the file says of its images."""
+        leaves = (name, f"{name}.bytes")
+        for group in map(self._rows.metadata.row_group, range(self._rows.num_row_groups)):
+            chunks = map(group.column, range(group.num_columns))
+            yield group.num_rows, [each for each in chunks if each.path_in_schema in leaves]
+
     def group_nbytes(self, name: str) -> list[int]:
         """Return the bytes of the images in each row group."""
-        about = self._rows.metadata
-        groups = [about.row_group(i) for i in range(about.num_row_groups)]
-        columns = [[group.column(i) for i in range(group.num_columns)] for group in groups]
-        return [
-            sum(
-                int(each.total_uncompressed_size)
-                for each in some
-                if each.path_in_schema in (name, f"{name}.bytes")
-            )
-            for some in columns
-        ]
+        groups = self._groups(name)
+        return [sum(int(each.total_uncompressed_size) for each in chunks) for _, chunks in groups]
 
     def places(self, name: str) -> tuple[NDArray[np.int64], int]:
         """Return row groups and rows, and the nulls by the statistics of groups that have some."""
-        about, absent = self._rows.metadata, 0
-        groups = [about.row_group(i) for i in range(about.num_row_groups)]
-        for group in groups:
-            for i in range(group.num_columns):
-                column = group.column(i)
-                if column.path_in_schema in (name, f"{name}.bytes") and column.is_stats_set:
-                    absent += column.statistics.null_count or 0
-        pieces = [np.zeros((0, 2), np.int64)]
-        for number, group in enumerate(groups):
-            rows = np.arange(group.num_rows)
+        pieces, absent = [np.zeros((0, 2), np.int64)], 0
+        for number, (count, chunks) in enumerate(self._groups(name)):
+            rows = np.arange(count)
             pieces.append(np.stack((np.full_like(rows, number), rows), 1))
-        return np.concatenate(pieces), absent
+            known = (each.statistics for each in chunks if each.is_stats_set)
+            absent += sum(each.null_count or 0 for each in known)
+        places = np.concatenate(pieces)
+        if absent < len(places):
+            kind = self.schema.field(name).type
+            kind = kind.field("bytes").type if self._is_struct(name) else kind
+            is_dictionary = self._arrow.types.is_dictionary(kind)
+            self._width(name, kind.value_type if is_dictionary else kind)
+        return places, absent
 
     def read(self, place: Extent, max_nbytes: int) -> bytes:
         """Return the image file at a place."""
@@ -231,6 +233,8 @@ class ParquetRows(TableFile):
             except (self._arrow.ArrowException, OSError, ValueError):
                 return 0  # the reason is reported when it is read
             values = values.field("bytes") if self._is_struct(self._images[column]) else values
+            if self._arrow.types.is_dictionary(values.type):
+                values = values.dictionary_decode()
             found = compute.binary_length(values).fill_null(0)
             self._lengths[key] = found.to_numpy(zero_copy_only=False).astype(np.int64)
         return int(self._lengths[key][row])
@@ -242,6 +246,9 @@ class ParquetRows(TableFile):
     def _load(self, name: str, group: int) -> Any:
         leaf = f"{name}.bytes" if self._is_struct(name) else name
         table = self._rows.read_row_group(group, [leaf], use_threads=False)
+        count = self._rows.metadata.row_group(group).num_rows
+        if len(table) != count:
+            raise ValueError(f"a row group has {len(table):,} rows, not {count:,}")
         return table.column(0).combine_chunks()
 
     def close(self) -> None:
@@ -267,7 +274,7 @@ class _Bodies(_Input):
         """Return some bytes, or zeros for those of a large batch."""
         start = self.tell()
         is_whole = nbytes is not None and 0 <= nbytes <= self._file.nbytes - start
-        is_body = self._body.size != _LENGTH_NBYTES  # after the length of metadata come these
+        is_body = self._body.size != 4  # metadata follow the 4 bytes that tell their length
         if nbytes is not None and is_whole and self.is_lazy and is_body and nbytes >= _LAZY_NBYTES:
             data = np.zeros(nbytes, np.uint8)
             self.seek(start + nbytes)
@@ -358,8 +365,7 @@ class ArrowRows(TableFile):
                 bodies.load(array.buffers()[:1])
                 is_there = array.is_valid().to_numpy(zero_copy_only=False)
                 found = array.field("bytes")
-            if (width := _WIDTHS.get(str(found.type))) is None:
-                raise self._file.refused(f"column {printable(name)} has {found.type}, not bytes")
+            width = self._width(name, found.type)
             validity, starts, data = found.buffers()
             bodies.load((validity, starts))
             found.validate(full=True)  # the offsets are in order, and in the data

@@ -228,6 +228,9 @@ def _add(
         for row, text in enumerate(rows.values.get("split", ())[len(rows.made) - count :], 1):
             check_split(shard, text, f"row {row} of {printable(shard.name)}", where)
         rows.values.setdefault("split", [])[len(rows.made) - count :] = [shard.split] * count
+    values = [*rows.values.values(), *[rows.own_paths] * columns.has_paths]
+    if any(len(each) != len(rows.made) for each in values):
+        raise ValueError("its columns differ in their number of rows")
 
 
 def _extents(number: int, column: int, places: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -509,6 +509,47 @@ def test_what_is_wrong_is_an_error_before_the_first_image(
         batchify.plan_build(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+@pytest.mark.parametrize("kind", [pa.string(), pa.list_(pa.uint8()), pa.int64()])
+def test_images_that_are_no_bytes_are_refused(tmp_path: Path, ending: str, kind: Any) -> None:
+    """As the lists of numbers that pandas writes."""
+    values = {pa.string(): "text", pa.int64(): 7}.get(kind, [255, 216])
+    struct = pa.struct({"bytes": kind, "path": pa.string()})
+    images = pa.array([{"bytes": values, "path": "a.jpg"}] * 3, struct)
+    path = write(tmp_path / f"a{ending}", table(range(3)).set_column(0, "image", images))
+    for store in ("decoded", "encoded"):
+        with pytest.raises(DatasetError, match=f"column image has {str(kind)[:4]}.*, not bytes"):
+            build(path, store=store)
+
+
+def test_images_in_a_dictionary_are_read_from_parquet(tmp_path: Path) -> None:
+    """Also their sizes, which encoded files need."""
+    images = pa.array([JPEG[1], JPEG[2], JPEG[1]]).dictionary_encode()
+    data = pa.table({"image": images, "label": [0, 1, 2]})
+    out = build(write(tmp_path / "a.parquet", data), validation_split=0)
+    found = [content for content, _ in rows_of(out, "train").values()]
+    assert sorted(found) == sorted([JPEG[1], JPEG[2], JPEG[1]])
+
+
+def test_a_parquet_file_whose_columns_differ_in_length_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a row group says of its rows is not what its columns have."""
+    path = write(tmp_path / "a.parquet", table(range(6)), rows=6)
+    plan = batchify.plan_build(path)
+    column = ParquetRows.column
+    monkeypatch.setattr(ParquetRows, "column", lambda *given: column(*given)[1:])
+    with pytest.raises(DatasetError, match="damaged: its columns differ in their number"):
+        batchify.plan_build(path)
+    read = parquet.ParquetFile.read_row_group
+    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", lambda *a, **b: read(*a, **b)[:5])
+    with contextlib.closing(plan.dataset.source.open_reader()) as reader:
+        files = plan.dataset.samples.files(np.arange(1))
+        (found,) = reader.read_files(files, 1 << 20)
+        assert str(found) == "cannot be read: a row group has 5 rows, not 6"
+        assert list(reader.file_sizes(files)) == [0]
+
+
 def test_files_of_two_formats_are_refused(tmp_path: Path) -> None:
     """One may be a copy of the other: each image would be in two rows."""
     folder = tmp_path / "data"
