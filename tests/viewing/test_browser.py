@@ -190,6 +190,12 @@ def test_filters_are_of_split_class_and_finding(browser: Any, url: str) -> None:
         assert "keep each image in one class only" in page.inner_text("#advice")
         page.click(".cell img")
         page.wait_for_selector("#facts .found")
+        caption = "validation 17, 4 bits differ: City Trip/IMG_0021.jpg"  # all of it can be read
+        assert page.eval_on_selector(
+            "#facts .rows span",
+            "(e, text) => { e.textContent = text; return e.scrollHeight <= e.clientHeight }",
+            caption,
+        )
         page.click("#facts .rows button")  # the other row of the image
         page.wait_for_selector("#detail-title:has-text('script')")
         page.keyboard.press("Escape")
