@@ -44,6 +44,19 @@ class TargetSize(_SizeType):
         return height, width
 
 
+class Share(click.types.FloatParamType):
+    """A share of the images, as a number from 0 to 1."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share."""
+        try:
+            return float(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a share such as 0.2", param, ctx)
+
+
 class Names(_NamesType):
     """Comma-separated names; in a configuration file also a list."""
 

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from batchify import choices
 from batchify.cli.config import is_own, own_variable
 from batchify.cli.help import GENERAL, Option
-from batchify.cli.option_types import ClassNames, Names, Pattern, TargetSize
+from batchify.cli.option_types import ClassNames, Names, Pattern, Share, TargetSize
 from batchify.common.keywords import (
     OPTION_HOMES,
     PRESET,
@@ -100,9 +100,9 @@ FILE_OPTIONS = (
            help="keras: the first files of each class are for validation; keras-utils: as "
            "image_dataset_from_directory; stratified: at random; hash: by path, so adding files "
            "moves no others."),
-    _label("--validation-split", type=float, metavar="SHARE",
+    _label("--validation-split", type=Share(), metavar="SHARE",
            help="Share of each class for validation.  [default: 0.2; none if DATASET has splits]"),
-    _label("--test-split", type=float, metavar="SHARE",
+    _label("--test-split", type=Share(), metavar="SHARE",
            help="Share of each class for testing.  [default: 0]"),
     _label("--folds", type=click.IntRange(min=2), metavar="K", rare=True,
            help="Cross-validation: divide the images into K folds; see --fold."),

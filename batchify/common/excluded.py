@@ -70,7 +70,10 @@ def path_list_bytes(paths: Sequence[bytes], advice: str) -> bytes:
         If a path has a line break in it; with the advice.
     """
     if broken := [path for path in paths if b"\n" in path or path.endswith(b"\r")]:
-        raise OptionError(f"{plural(len(broken), 'path')} cannot be on one line; {advice}")
+        raise OptionError(
+            f"{plural(len(broken), 'path')} cannot be on one line, such as "
+            f"{printable(broken[0])}; {advice}"
+        )
     return b"".join(path + b"\n" for path in paths)
 
 

@@ -167,6 +167,7 @@ def test_bad_images_exit_3_and_are_named(run: Run, photos: Path, tmp_path: Path)
         (("photos", "out.h5", "--scaled-decode"), 2, "scaled decode needs an antialiased"),
         (("photos", "out.h5", "--rescale", "x"), 2, "rescale must be a fraction"),
         (("photos", "out.h5", "--validation-split", "1"), 2, "validation split must be"),
+        (("photos", "out.h5", "--test-split", "20%"), 2, "'20%' is not a share such as 0.2"),
         (("photos", "out.h5", "--extensions", "*.svg"), 2, "'*.svg' is not an ending of files"),
         (("photos", "out.h5", "--max-skipped", "1"), 2, "--max-skipped requires --on-error skip"),
         (("photos", "out.h5", "--color-mode", "bgr"), 2, "'bgr' is not one of"),

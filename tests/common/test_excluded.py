@@ -13,6 +13,7 @@ from batchify.common.excluded import (
     RowList,
     SplitRows,
     is_recorded_list,
+    path_list_bytes,
     read_path_list,
     read_row_list,
     row_list_lines,
@@ -39,6 +40,9 @@ def test_a_list_of_paths_has_any_bytes_but_line_breaks(tmp_path: Path) -> None:
     assert not is_recorded_list("@eaDir")
     again = pickle.loads(pickle.dumps(found))
     assert (again, again.paths, again.shown) == (found, found.paths, found.shown)
+    assert path_list_bytes([b"a", b"!x "], "") == b"a\n!x \n"
+    with pytest.raises(OptionError, match=r"^1 path cannot be on one line, such as c\\nd; do$"):
+        path_list_bytes([b"a", b"c\nd"], "do")
 
 
 def test_a_list_of_rows_is_read_as_it_was_written(tmp_path: Path) -> None:
