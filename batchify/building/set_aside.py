@@ -74,7 +74,8 @@ def is_reusable(plan: BuildPlan, path: bytes) -> bool:
 def read_looks(path: bytes, options: BuildOptions) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
     """Return the SHA-256 and the perceptual hashes of images that a build would decode alike.
 
-    None if the file is missing, has no hashes, or was built with other options for pixels.
+    There are none in a file that has no hashes, was built with other options for pixels, or is
+    missing.
 
     Returns
     -------

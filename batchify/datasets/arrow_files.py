@@ -272,12 +272,11 @@ class _Bodies(_Input):
 
     def read(self, nbytes: int | None = -1) -> Any:
         """Return some bytes, or zeros for those of a large batch."""
-        start = self.tell()
-        is_whole = nbytes is not None and 0 <= nbytes <= self._file.nbytes - start
+        start, left = self.tell(), max(self._file.nbytes - self.tell(), 0)
         is_body = self._body.size != 4  # metadata follow the 4 bytes that tell their length
-        if nbytes is not None and is_whole and self.is_lazy and is_body and nbytes >= _LAZY_NBYTES:
-            data = np.zeros(nbytes, np.uint8)
-            self.seek(start + nbytes)
+        if self.is_lazy and is_body and nbytes is not None and nbytes >= _LAZY_NBYTES:
+            data = np.zeros(min(nbytes, left), np.uint8)
+            self.seek(start + data.size)
         else:
             data = np.frombuffer(super().read(nbytes), np.uint8)
         self._start, self._body = start, data

@@ -279,6 +279,19 @@ def large_table() -> pa.Table:
     return data.set_column(0, "image", pa.array(images, data["image"].type))
 
 
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list to which each read of a file will add its bytes."""
+    done: list[int] = []
+    read = ArchiveFile.read
+
+    def count(self: ArchiveFile, offset: int, nbytes: int) -> bytes:
+        done.append(nbytes)
+        return read(self, offset, nbytes)
+
+    monkeypatch.setattr(ArchiveFile, "read", count)
+    return done
+
+
 @pytest.mark.parametrize("kind", ["stream", "file", "large", "dictionary"])
 def test_only_parts_of_arrow_files_are_read(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -295,14 +308,7 @@ def test_only_parts_of_arrow_files_are_read(
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, data.schema) as writer:
             writer.write_table(data, max_chunksize=10)
     monkeypatch.setattr(pa, "memory_map", None)
-    done: list[int] = []
-    read = ArchiveFile.read
-
-    def count(self: ArchiveFile, offset: int, nbytes: int) -> bytes:
-        done.append(nbytes)
-        return read(self, offset, nbytes)
-
-    monkeypatch.setattr(ArchiveFile, "read", count)
+    done = counted_reads(monkeypatch)
     options: Any = {"keep_columns": ["text", "age"], "validation_split": 0}
     assert batchify.plan_build(path, **options).images == 24
     assert kind == "dictionary" or sum(done) < 50_000
@@ -320,6 +326,18 @@ def test_only_parts_of_arrow_files_are_read(
         for i, path in enumerate(paths) if i not in (5, 7)
     }  # fmt: skip
     assert batchify.verify(out, source=path).is_ok
+
+
+def test_a_batch_that_is_cut_off_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may say that it takes up all of a large file."""
+    path = write(tmp_path / "a.arrow", large_table(), rows=24)
+    path.write_bytes(path.read_bytes()[:-1000])
+    done = counted_reads(monkeypatch)
+    with pytest.raises(DatasetError, match=r"a\.arrow is truncated or damaged"):
+        batchify.plan_build(path)
+    assert sum(done) < 50_000
 
 
 def test_arrow_files_that_may_lack_rows_or_are_compressed(tmp_path: Path) -> None:
