@@ -81,6 +81,14 @@ class SomeOf(Names):
     ) -> tuple[str, ...]:
         """Return the names."""
         names = super().convert(value, param, ctx)
+        known = [str(choice) for choice in self._choice.choices]
+        for name in names:
+            if name not in known:
+                import difflib  # for this error alone
+
+                if close := difflib.get_close_matches(name, known, 1):
+                    hint = f"did you mean {close[0]!r}?"
+                    self.fail(f"{name!r} is not one of {len(known)} names; {hint}", param, ctx)
         return tuple(self._choice.convert(name, param, ctx) for name in names)
 
     def shell_complete(

@@ -325,8 +325,9 @@ def list_folder(walk: Walk, path: bytes, *, take_extents: bool = True) -> Listin
     except DatasetIOError:
         raise
     except OSError as error:
+        way = "make it readable, or ignore it with --exclude" if path else "make it readable"
         raise DatasetError(
-            f"cannot list folder {printable(full)}: {error.strerror or error}"
+            f"cannot list folder {printable(full)}: {error.strerror or error}; {way}"
         ) from error
     names, folders, links = entries.images, entries.folders, entries.links
     for found in (names, entries.others, folders, links):

@@ -343,6 +343,7 @@ def test_a_problem_whose_message_says_what_to_do_is_one_line(tmp_path: Path) -> 
     [
         (["out.h5", "--target-size", "20"], 2, "--target-size is for a dataset"),
         (["out.h5", "--ignore", "leek"], 2, "'leek' is not one of"),
+        (["out.h5", "--list", "upscale"], 2, "; did you mean 'upscaled'?"),
         (["out.h5", "--group-by", "("], 2, "group by is not a regular expression"),
         (["nowhere.h5"], 1, "there is no file nowhere.h5"),
         (["nowhere.h5", "--target-size", "20"], 1, "there is no file nowhere.h5"),

@@ -248,7 +248,8 @@ def test_a_folder_that_fails_to_list_is_an_error(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", failing)
-    with pytest.raises(DatasetError, match=r"cannot list folder .*bad: Operation not permitted"):
+    message = r"cannot list folder .*bad: Operation not permitted; .* ignore it with --exclude$"
+    with pytest.raises(DatasetError, match=message):
         discover(root)
 
 
