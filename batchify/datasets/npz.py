@@ -70,8 +70,9 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
         groups, classes = _grouped(npz.arrays, where)
         names: tuple[str, ...] = ()
         if classes is not None:
-            values = _plain(npz, classes, where)
-            if not all(isinstance(name, str) for name in values):
+            is_list = len(classes.shape) == 1 or classes.shape[1:] == (1,)
+            values = _plain(npz, classes, where) if is_list else []
+            if not (is_list and all(isinstance(name, str) for name in values)):
                 raise DatasetError(f"dataset {where}: {classes.text} must be names of classes")
             names = names_of(where, values, printable(classes.name))
         found = _read_groups(npz, groups, where)

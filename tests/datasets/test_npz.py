@@ -272,6 +272,14 @@ def test_what_is_wrong_is_an_error_before_the_first_image(tmp_path: Path, name: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("classes", [np.array(5), np.zeros((10**12, 0), "u1"), np.eye(2)])
+def test_names_of_classes_are_a_list_of_texts(tmp_path: Path, classes: Any) -> None:
+    """Also where the array takes no bytes, however long it is."""
+    savez(tmp_path / "a.npz", x=digits(3, 5, 5), y=np.arange(3), classes=classes)
+    with pytest.raises(DatasetError, match=r"classes \(.*\) .* must be names of classes"):
+        batchify.plan_build(tmp_path / "a.npz")
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     """Truncated ones, bytes that changed, and members that are not arrays."""
     path = tmp_path / "a.npz"
