@@ -121,6 +121,13 @@ def test_it_opens_without_a_word_or_a_request(show: Any, page_path: Path) -> Non
         "(each) => document.querySelectorAll(each).length)"
     )
     assert counts == [0, 0, 0, 0, 1]
+    above = tab.page.evaluate(  # how far the middle of a bar is from that of its number
+        "[...document.querySelectorAll('.histogram tbody tr')].map((row) => {"
+        "  const [bar, number] = ['.bar', 'td:nth-child(3)'].map("
+        "    (each) => row.querySelector(each)?.getBoundingClientRect());"
+        "  return bar ? number.top + number.height / 2 - bar.top - bar.height / 2 : 0 })"
+    )
+    assert max(map(abs, above)) < 2 < len(above)
     for image in tab.page.locator("img").all()[:3]:
         image.hover()
     assert tab.page.title() == "out.h5 · batchify"
