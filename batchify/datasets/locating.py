@@ -182,6 +182,26 @@ class ImageNames:
                 files.add(path)
         return files.samples()
 
+    def count_others(self, listed: Sequence[Samples]) -> int:
+        """Return how many images are none of some files; 0 if the dataset cannot be listed.
+
+        Notes
+        -----
+        Memory: 8 bytes per listed file.
+        """
+        keys = [join_path_keys((paths for _, paths in each.pieces()), len(each)) for each in listed]
+        known = KeyIndex(np.concatenate(keys), positions=False)
+        try:
+            return sum(int((~known.has(path_keys(paths))).sum()) for paths in self._pieces())
+        except (DatasetError, DatasetIOError):  # of a folder that may have none of the listed files
+            return 0
+
+    def _pieces(self) -> Iterator[list[bytes]]:
+        """Yield the paths of all images, which are not kept if no name was looked up."""
+        if "_files" in vars(self):
+            return (paths for _, paths in self._files.pieces())
+        return _images(self._walk)
+
     @cached_property
     def _indexes(self) -> tuple[KeyIndex, KeyIndex]:
         """By name, and by name without ending."""
@@ -277,21 +297,6 @@ class Matches:
             self._first[row] = self._files.add(path)
         elif self._second[row] < 0:
             self._second[row] = self._files.add(path)
-
-
-def count_others(walk: Walk, listed: Sequence[Samples]) -> int:
-    """Return how many images of a dataset are none of some files; 0 if it cannot be listed.
-
-    Notes
-    -----
-    Memory: 8 bytes per listed file.
-    """
-    keys = [join_path_keys((paths for _, paths in each.pieces()), len(each)) for each in listed]
-    known = KeyIndex(np.concatenate(keys), positions=False)
-    try:
-        return sum(int((~known.has(path_keys(paths))).sum()) for paths in _images(walk))
-    except (DatasetError, DatasetIOError):  # of a folder that may have none of the listed files
-        return 0
 
 
 def _images(walk: Walk) -> Iterator[list[bytes]]:

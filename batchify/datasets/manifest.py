@@ -27,7 +27,7 @@ from batchify.datasets.discovery import discover, open_tree
 from batchify.datasets.ignored import check_ignored
 from batchify.datasets.kept import KeptTexts
 from batchify.datasets.label_columns import value_doubt
-from batchify.datasets.locating import ImageNames, count_others, locate_files
+from batchify.datasets.locating import ImageNames, locate_files
 from batchify.datasets.manifest_errors import ManifestErrors
 from batchify.datasets.packed import PackedTable, PackedTree
 from batchify.datasets.packed_formats import open_packed, packed_kind
@@ -197,7 +197,7 @@ def read_manifest(tree: Tree, options: BuildOptions) -> Dataset:
     if own is None and not is_url(tree.source.location):  # a store lists 1,000 files per request
         files = [samples] if masks is None else [samples, masks]
         ignored = columns.unlabelled + sum(columns.classes.unlisted.values())
-        unlisted = max(0, count_others(walk, files) - ignored)
+        unlisted = max(0, images.count_others(files) - ignored)
     order = np.lexsort((labels,) if splits is None else (labels, splits))
     if masks is not None:
         masks = replace(
