@@ -9,16 +9,24 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, NotFound
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    NotFound,
+    ServiceUnavailable,
+)
 from werkzeug.routing import Map, Rule
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
+from batchify.common.closing import Closing
 from batchify.common.text import plural, printable
 from batchify.errors import BatchifyError, OptionError
 from batchify.format.config import build_command
@@ -53,6 +61,9 @@ MOST_ROWS = 500
 """The most rows of one answer."""
 
 MOST_MARKS = 1_000_000
+CLOSE_S = 3.0
+"""How long the end of the page waits for its requests; a store may take longer."""
+
 _MOST_NBYTES = 16 << 20
 _MOST_CLASSES = 5000
 _SHOWN_COPIES = 24
@@ -76,8 +87,8 @@ _RULES = Map([
 ])  # fmt: skip
 
 
-class App:
-    """The WSGI application of the page.
+class App(Closing):
+    """The WSGI application of the page; to be closed before the files that it reads.
 
     Parameters
     ----------
@@ -95,6 +106,8 @@ class App:
         self._token, self._once = token, [once]
         suffix = "" if port == 80 else f":{port}"  # browsers send no default port
         self._hosts = {f"{name}{suffix}" for name in ("127.0.0.1", "localhost")}
+        self._changed = threading.Condition()
+        self._running, self._is_closed = 0, False
         self._answers: dict[str, Callable[..., Response]] = {
             "icon": lambda _: Response(status=204),
             "asset": self._asset,
@@ -114,7 +127,8 @@ class App:
         request = Request(environ)
         request.max_content_length = _MOST_NBYTES
         try:
-            response = self._answer(request)
+            with self._counted():
+                response = self._answer(request)
         except Forbidden as error:
             response = Response(f"{error.description}\n", 403, content_type="text/plain")
         except HTTPException as error:
@@ -128,6 +142,29 @@ class App:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response(environ, start_response)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a request while it is answered; refuse it if the page has ended."""
+        with self._changed:
+            if self._is_closed:
+                raise ServiceUnavailable("batchify view has ended.")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait, but not long, until no request is answered, and refuse those that follow.
+
+        The process would never end if a thread had the lock of HDF5 then.
+        """
+        with self._changed:
+            self._is_closed = True
+            self._changed.wait_for(lambda: not self._running, CLOSE_S)
 
     def _answer(self, request: Request) -> Response:
         host = request.environ.get("HTTP_HOST", "")

@@ -97,16 +97,16 @@ def view(
         with _bound(port, usual) as bound:
             number = bound.getsockname()[1]
             token, once = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-            app = App(catalog, images, token, once, number)
-            server = make_server(
-                HOST, number, app, threaded=True, request_handler=_QuietHandler,
-                fd=bound.fileno(),
-            )  # fmt: skip
-            try:
-                url, url_once = (f"http://{HOST}:{number}/{each}/" for each in (token, once))
-                yield View(url, url_once, catalog.name, number, number == usual, server)
-            finally:
-                server.server_close()
+            with App(catalog, images, token, once, number) as app:
+                server = make_server(
+                    HOST, number, app, threaded=True, request_handler=_QuietHandler,
+                    fd=bound.fileno(),
+                )  # fmt: skip
+                try:
+                    url, url_once = (f"http://{HOST}:{number}/{each}/" for each in (token, once))
+                    yield View(url, url_once, catalog.name, number, number == usual, server)
+                finally:
+                    server.server_close()
 
 
 def _bound(port: int | None, usual: int) -> socket.socket:

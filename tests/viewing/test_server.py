@@ -26,7 +26,7 @@ from werkzeug import test as werkzeug
 
 import batchify
 from batchify.reporting.pictures import Pictures
-from batchify.viewing import images
+from batchify.viewing import app, images
 from batchify.viewing.app import App
 from batchify.viewing.catalog import Catalog
 from batchify.viewing.images import Images
@@ -449,3 +449,29 @@ def test_a_file_of_ones_own_is_shown_beyond_the_default_limits(tmp_path: Path) -
     with served(tmp_path / "out.h5", trusted=True) as found:
         assert Client(found).picture("/picture/0?fit").size == (8, 8)
         assert Client(found).picture("/picture/0").size == (70_000, 16)
+
+
+def test_the_end_waits_for_requests(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose thread reads HDF5 would not end; but for no store that hangs."""
+    started, goes_on, read = threading.Event(), threading.Event(), Pictures.read
+
+    def slow(*args: Any) -> bytes:
+        started.set()
+        assert goes_on.wait(30)
+        return read(*args)
+
+    monkeypatch.setattr(Pictures, "read", slow)
+    with ThreadPoolExecutor(1) as pool:
+        with served(built) as found:
+            asked = pool.submit(Client(found).ask, "/picture/0")
+            assert started.wait(30)
+            threading.Timer(0.1, goes_on.set).start()
+        assert asked.result()[0] == 200
+        goes_on.clear()
+        started.clear()
+        monkeypatch.setattr(app, "CLOSE_S", 0.1)
+        with served(built) as found:
+            asked = pool.submit(Client(found).ask, "/picture/0")
+            assert started.wait(30)
+        assert not asked.done()
+        goes_on.set()
