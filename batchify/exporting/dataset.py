@@ -43,8 +43,11 @@ _OF_SIZE = frozenset({"preset", "target_size", "max_side", "options"})
 _OF_FILE = frozenset({"appearance", "compression", "compression_level"})
 """Options that change nothing of an export."""
 
-_PROOF = (1, 1)
-"""The target size of images that are decoded only to check that they can be."""
+_PROOF: OptionKeywords = {"target_size": (1, 1)}
+"""How images are stored that are decoded only to check that they can be."""
+
+_ALIKE_PROOF: OptionKeywords = {"store": "jpeg", "quality": 1}
+"""The same if those that look alike are grouped, which needs them in the size of a build."""
 
 
 def is_of_dataset(path: Path) -> bool:
@@ -93,7 +96,7 @@ def export_options(
     changed: OptionKeywords = {**keywords}
     if not asked and request.format == "imagefolder":
         request = replace(request, source=request.path)
-        changed["target_size"] = _PROOF
+        changed |= _PROOF if keywords.get("group_near_duplicates") is None else _ALIKE_PROOF
     elif not asked and not request.is_file:
         changed["store"] = "encoded"
     found = make_options(options, changed)
@@ -120,22 +123,23 @@ class BuiltRows:
     ----------
     fingerprint : str
         That of `batchify.fingerprint`.
+    is_unchanged : bool
+        The image files are exported, not images that are made of them.
     """
 
     path: str
     report: BuildReport
     fingerprint: str
+    is_unchanged: bool
 
     @property
     def warnings(self) -> tuple[BatchifyWarning, ...]:
         """What may not be intended; of files that are exported unchanged, nothing is lost."""
-        plan = self.report.plan
-        is_unchanged = plan.options.store.keeps_files or plan.options.decode.target_size == _PROOF
-        return plan.warnings if is_unchanged else self.report.warnings
+        return self.report.plan.warnings if self.is_unchanged else self.report.warnings
 
 
 def build_rows(
-    dataset: Path, path: bytes, options: BuildOptions, run: RunOptions, report: ProgressCallback
+    request: Request, path: bytes, options: BuildOptions, run: RunOptions, report: ProgressCallback
 ) -> BuiltRows:
     """Build the rows of a dataset as a file, or resume that; start over if the options changed.
 
@@ -143,7 +147,7 @@ def build_rows(
     ------
     As `batchify.build`.
     """
-    name = os.fsdecode(path)
+    dataset, name = request.path, os.fsdecode(path)
     start = partial(
         build, dataset, name, options, workers=run.workers, image_timeout_s=run.image_timeout_s,
         on_error=run.on_error, max_skipped=run.max_skipped, overwrite=True, progress=report,
@@ -159,7 +163,8 @@ def build_rows(
         found = find_fingerprint(dataset, options, run, report)
     else:
         found = fingerprint_of(made.plan, digests)
-    return BuiltRows(name, made, found.hexdigest)
+    is_unchanged = options.store.keeps_files or request.source is not None
+    return BuiltRows(name, made, found.hexdigest, is_unchanged)
 
 
 def find_fingerprint(

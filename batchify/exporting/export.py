@@ -208,7 +208,7 @@ def _export_dataset(
         if earlier["dataset"] == request.identity(key):
             return ExportReport("", request.format, dict(earlier["rows"]), up_to_date=True)
     folder.target.check_free(overwrite=run.overwrite)
-    rows = build_rows(request.path, folder.claim(ROWS), options, run, report)
+    rows = build_rows(request, folder.claim(ROWS), options, run, report)
     facts = {"dataset": request.identity(rows.fingerprint)}
     made = _export_file(replace(request, path=rows.path), folder, run, report, facts)
     return replace(made, warnings=(*rows.warnings, *made.warnings), plan=rows.report.plan)

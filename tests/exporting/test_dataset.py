@@ -109,6 +109,22 @@ def test_folders_of_originals(photos: Path, tmp_path: Path, run: Run) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_images_that_look_alike_stay_in_one_split_as_originals(tmp_path: Path) -> None:
+    """As in a build: they are compared in its size, although no pixels are exported."""
+    for i in range(12):
+        image = photo(160, 120, seed=i // 2).resize((320, 240), Image.Resampling.BICUBIC)
+        data = encoded(image, "JPEG", quality=95 - i % 2 * 30)
+        save(tmp_path / "d" / ("cat", "dog")[i % 2] / f"{i // 2}.jpg", data)
+    options: dict[str, Any] = {"split": "stratified", "validation_split": 0.5}
+    batchify.export(
+        tmp_path / "d", tmp_path / "x", format="imagefolder", group_near_duplicates=4, **options
+    )
+    found = {p.parent.name + p.stem: p.parts[-3] for p in (tmp_path / "x").rglob("*.jpg")}
+    assert len(found) == 12
+    assert [found[f"cat{i}"] for i in range(6)] == [found[f"dog{i}"] for i in range(6)]
+    assert "near-leak" not in {each.code for each in batchify.check(tmp_path / "x").problems}
+
+
 @pytest.mark.parametrize(
     "options", [{"image_format": "webp"}, {"color_mode": "grayscale"}, {"store": "jpeg"}], ids=str
 )
