@@ -114,10 +114,8 @@ class Workers:
     ) -> None:
         self._imports, self._trace = imports, trace
         self._alone = multiprocessing.current_process().daemon
-        if self._alone:
-            workers = 1
-        self.chosen = workers is not None and workers > 1
-        self._given = workers
+        self._given = 1 if self._alone else workers
+        self.chosen = (self._given or 1) > 1
         self.timeout_s = image_timeout_s
         self._pool: Pool | None = None
         self._serial = self._accidents = 0
@@ -130,7 +128,9 @@ class Workers:
         self.has_room = capacity.processes > 0
         self._limit = many_workers(self._given) if self._given else capacity.warning
         self._asked = self.count = min(self._given or capacity.count, MOST)
-        self._end_pool()
+        if self._pool is not None:  # lest an image ends this process
+            self._end_pool()
+            self.start()
 
     @property
     def warnings(self) -> list[BatchifyWarning]:

@@ -82,6 +82,21 @@ def test_the_same_processes_serve_several_jobs() -> None:
     assert len({pid for _, (_, pid) in first + second}) <= 2
 
 
+@pytest.mark.parametrize(("nbytes", "count"), [(0, 3), (1 << 50, 1)])
+def test_processes_that_are_there_are_there_for_another_memory(
+    nbytes: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were started lest an image ends this one: fewer take their place."""
+    monkeypatch.setattr(capacity, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(capacity, "usable_memory", lambda: 1 << 40)
+    with engine.Workers(None) as workers:
+        workers.start()
+        workers.fit(nbytes)
+        assert workers.count == count
+        results = list(workers.run(Doubling(), range(9), total=9))
+    assert os.getpid() not in {pid for _, (_, pid) in results}
+
+
 def test_a_run_that_is_given_up_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks that wait are dropped, and processes end when they are asked to; none is killed."""
     monkeypatch.setattr(engine, "GRACE_S", 300)
