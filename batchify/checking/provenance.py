@@ -36,6 +36,7 @@ from batchify.image_options import IMAGE_TIMEOUT_S
 from batchify.options import BuildOptions
 from batchify.planning.listed_rows import listed_rows
 from batchify.planning.planner import drawn_dataset, plan_found
+from batchify.storage.packed import held_nbytes
 from batchify.storage.tree import Tree
 from batchify.workers import engine
 
@@ -182,6 +183,8 @@ class SourceCheck:
         index = self._index
         if index is None:
             index = SampleIndex(self._listed(reader, options))
+            if held := held_nbytes(index.dataset.source):
+                self._workers.fit(held)
             if options.manifest is None:  # the same for all shards
                 self._index = index
         self._options = options

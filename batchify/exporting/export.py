@@ -46,6 +46,7 @@ from batchify.loading.dataset_file import DatasetFile
 from batchify.loading.open import open as open_file
 from batchify.loading.origin import shown_files
 from batchify.options import BuildOptions, RunOptions
+from batchify.storage.packed import held_nbytes
 from batchify.storage.source import FolderSource
 from batchify.storage.tree import Tree
 from batchify.workers.engine import Workers
@@ -245,7 +246,8 @@ def _export_file(
             if request.is_file:
                 made.write_file(folder)
             else:
-                with Workers(run.workers, run.image_timeout_s) as pool:
+                held = made.held_nbytes
+                with Workers(run.workers, run.image_timeout_s, batch_nbytes=held) as pool:
                     made.write(folder, pool, {"rows": rows, **(facts or {})})
                     made.warnings += pool.warnings
         return ExportReport(
@@ -285,6 +287,11 @@ class _Export:
         else:
             self._tree = open_tree(request.source, DiscoverOptions())
         self._format = self._make_format(self._contents)
+
+    @property
+    def held_nbytes(self) -> int:
+        """What each process that reads the originals holds in memory."""
+        return 0 if self._tree is None else held_nbytes(self._tree.source)
 
     def _check_pixels(self) -> None:
         split = next(iter(self._file.values()))

@@ -25,6 +25,7 @@ from batchify.errors import DatasetError, DatasetIOError, OptionError
 from batchify.storage import packed
 from batchify.storage.archive_file import ArchiveFile
 from batchify.storage.source import SourceFile
+from batchify.workers import capacity, engine
 
 JPEG = [encoded(photo(12, 10, seed), "JPEG") for seed in range(12)]
 SMALL: Any = {"target_size": (8, 6), "workers": 1, "overwrite": True}
@@ -512,6 +513,28 @@ def test_a_process_reads_small_row_groups_once_and_warns_of_large_ones(
     assert len(loads) == 10
     (warning,) = batchify.plan_build(tmp_path / "data").dataset.warnings
     assert str(warning).startswith("reading an image of this dataset reads a row group of 2.")
+
+
+def test_all_that_reads_row_groups_counts_on_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also verify and export with the originals: by default, fewer processes read them."""
+    path, counted = write(tmp_path / "a.parquet", table(range(12))), []
+    find = capacity.find_capacity
+
+    def count(nbytes: int) -> Any:
+        counted.append(nbytes)
+        return find(nbytes)
+
+    out = build(path, store="decoded")
+    monkeypatch.setattr(engine, "find_capacity", count)
+    assert batchify.verify(out, source=path).is_ok
+    assert max(counted) >= sum(map(len, JPEG))
+    counted.clear()
+    batchify.export(out, tmp_path / "x", format="imagefolder", source=path)
+    assert max(counted) >= sum(map(len, JPEG))
+    (found,) = (tmp_path / "x").rglob("3.jpg")
+    assert found.read_bytes() == JPEG[3]
 
 
 @pytest.mark.parametrize(
