@@ -159,7 +159,8 @@ class BuildOptions(choices.ShortRepr):
             return  # a dataset may have a table of its own
         if self.discover.has_patterns and self.manifest.path:
             raise OptionError(
-                "a manifest lists its images: remove --include and --exclude, or remove rows"
+                "a manifest lists its images: instead of --include and --exclude, remove rows of it, "
+                "or pass --exclude-rows with the list that batchify view makes"
             )
         if self.discover.layout != "auto" or self.discover.label_from:
             raise OptionError(
