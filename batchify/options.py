@@ -159,7 +159,7 @@ class BuildOptions(choices.ShortRepr):
             return  # a dataset may have a table of its own
         if self.discover.has_patterns and self.manifest.path:
             raise OptionError(
-                "a manifest lists its images: instead of --include and --exclude, remove rows of it, "
+                "a manifest lists its images: instead of --include and --exclude, remove its rows, "
                 "or pass --exclude-rows with the list that batchify view makes"
             )
         if self.discover.layout != "auto" or self.discover.label_from:
