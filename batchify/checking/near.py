@@ -83,10 +83,11 @@ class _Within:
     def pairs(self) -> Iterator[Pair]:
         """Yield each row that is found, with the most similar one of the group."""
         every = self._repeat.rows_of
-        for split, rows in self.rows.items():
-            for row in rows.tolist():
-                others = {name: every[name] for name in self._compared(split)}
-                yield (split, row), *self._nearest((split, row), others)
+        for split, found in self.rows.items():
+            names = self._compared(split)
+            others = [(name, every[name], self._hashes(name, every[name])) for name in names]
+            for row, own in zip(found.tolist(), self._hashes(split, found), strict=True):
+                yield (split, row), *_nearest((split, row), own, others)
 
     def _compared(self, split: str) -> list[str]:
         """Return in which splits a row of a split is compared."""
@@ -95,19 +96,6 @@ class _Within:
     def _hashes(self, split: str, rows: NDArray[np.int64]) -> Hashes:
         hashes: Hashes = self._facts.splits[split].appearance["phash"][rows]
         return hashes
-
-    def _nearest(self, row: Location, others: Rows) -> tuple[Location, int]:
-        """Return the most similar of other rows, and in how many bits it differs."""
-        (own,) = self._hashes(row[0], np.array([row[1]]))
-        best, least = row, _BITS + 1
-        for split, rows in others.items():
-            bits = bit_counts(self._hashes(split, rows) ^ own)
-            if split == row[0]:
-                bits[rows == row[1]] = _BITS + 1
-            at = int(bits.argmin())
-            if bits[at] < least:
-                best, least = (split, int(rows[at])), int(bits[at])
-        return best, least
 
 
 class _Across(_Within):
@@ -136,6 +124,21 @@ class _Across(_Within):
 
     def _compared(self, split: str) -> list[str]:
         return [name for name in self._repeat.splits if name != split]
+
+
+def _nearest(
+    row: Location, own: np.uint64, others: Sequence[tuple[str, NDArray[np.int64], Hashes]]
+) -> tuple[Location, int]:
+    """Return the most similar of other rows, by split with their hashes, and how it differs."""
+    best, least = row, _BITS + 1
+    for split, rows, hashes in others:
+        bits = bit_counts(hashes ^ own)
+        if split == row[0]:
+            bits[rows == row[1]] = _BITS + 1
+        at = int(bits.argmin())
+        if bits[at] < least:
+            best, least = (split, int(rows[at])), int(bits[at])
+    return best, least
 
 
 def _is_near(hashes: Hashes, others: Hashes, distance: int) -> NDArray[np.bool_]:
