@@ -114,6 +114,10 @@ def _advice(path: bytes) -> str:
     """Return what to do if there is no folder at a path."""
     if path.lower().endswith((b".npz", b".tar", b".parquet", b".arrow")):
         return "check the path"
+    if path.lower().endswith((b".csv", b".tsv", b".jsonl")):
+        return "name the folder of the images, and pass the table with --manifest"
+    if path.lower().endswith((b".h5", b".hdf5")):
+        return "name the dataset first, then the file to make of it"
     return "name a folder, or an archive, that has one subfolder per class"
 
 

@@ -262,6 +262,13 @@ def test_a_file_that_is_no_archive_is_no_dataset(tmp_path: Path, run: Run) -> No
     done = run("build", "a.zip", "out.h5")
     assert done.returncode == 1
     assert "is neither a folder nor a .zip or .tar archive" in done.stderr
+    for name, advice in {
+        "labels.CSV": "name the folder of the images, and pass the table with --manifest",
+        "out.h5": "name the dataset first, then the file to make of it",
+    }.items():
+        (tmp_path / name).write_bytes(b"path,label\n")
+        with pytest.raises(DatasetNotFoundError, match=advice):
+            discover(tmp_path / name)
     for data in (b"", bytes(10240), b"P", b"PK"):
         (tmp_path / "a.tar").write_bytes(data)
         with pytest.raises(DatasetNotFoundError, match="neither a folder nor"):
