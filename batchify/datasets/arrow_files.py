@@ -166,7 +166,8 @@ class ParquetRows(TableFile):
         super().__init__(file, images)
         self._cache = cache or GroupCache(0)
         _, parquet = load_pyarrow(NEEDS)
-        self._rows = self.guarded(lambda: parquet.ParquetFile(_Input(file)))
+        # With pre_buffer, each open file keeps the bytes of the last row group.
+        self._rows = self.guarded(lambda: parquet.ParquetFile(_Input(file), pre_buffer=False))
         self._lengths: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     @property

@@ -180,6 +180,7 @@ def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> Pack
     held = _held_nbytes(rows.group_nbytes)
     images = (columns.image, *columns.masks)
     container = partial(open_rows, images=images, cache=GroupCache(held))
+    held += 2 * max(rows.group_nbytes, default=0)  # one that is read: its bytes, and its images
     source = PackedSource(path, container, tuple(rows.files), timeout_s, held)
     return PackedTree(source, table, paths, np.concatenate(rows.extents), rows.masks)
 

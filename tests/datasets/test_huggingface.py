@@ -6,6 +6,7 @@ import contextlib
 import json
 import pickle
 import struct
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -513,6 +514,26 @@ def test_a_process_reads_small_row_groups_once_and_warns_of_large_ones(
     assert len(loads) == 10
     (warning,) = batchify.plan_build(tmp_path / "data").dataset.warnings
     assert str(warning).startswith("reading an image of this dataset reads a row group of 2.")
+
+
+def test_the_bytes_of_a_row_group_are_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not kept besides the images in them, for each file that is open."""
+    dataset = batchify.plan_build(write(tmp_path / "a.parquet", table(range(12)), rows=6)).dataset
+    read, kept = arrow_files._Input.read, []
+
+    def noted(self: Any, nbytes: int | None = -1) -> Any:
+        data = np.frombuffer(read(self, nbytes), np.uint8)
+        if data.size > 1000:
+            kept.append(weakref.ref(data))
+        return data
+
+    monkeypatch.setattr(arrow_files._Input, "read", noted)
+    with contextlib.closing(dataset.source.open_reader()) as reader:
+        assert len(list(reader.read_files(dataset.samples.files(np.arange(12)), 1 << 20))) == 12
+        assert len(kept) >= 2
+        assert all(each() is None for each in kept)
 
 
 def test_all_that_reads_row_groups_counts_on_their_memory(
