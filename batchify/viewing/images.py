@@ -101,7 +101,8 @@ class Images(Closing):
 
     Notes
     -----
-    Memory: one image per CPU, and the stored bytes of one per thread. At most 16 files are open.
+    Memory: one image per CPU, and the stored bytes of one per thread. At most 16 files are open, or
+    as many as threads read at once.
     """
 
     def __init__(self, catalog: Catalog, *, trusted: bool = False) -> None:
