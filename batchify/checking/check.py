@@ -168,6 +168,10 @@ def list_images(
     with _open_facts(path, codes, options, limits, workers, image_timeout_s, progress) as facts:
         if notes := _notes(facts, codes):
             raise OptionError(f"--list: {'; '.join(notes)}")
+        if "damaged" in codes and not (facts.decode.strict_decode or is_dataset(path)):
+            raise OptionError(
+                "--list: a file does not record which images are damaged; check the dataset"
+            )
         found: dict[bytes, None] = {}
         for problem in find_problems(facts, limits, most=0):
             if problem.code in codes:

@@ -225,6 +225,18 @@ def test_rows_of_a_strict_build_are_copied(
         assert (len(decoded), len(report.plan.skipped)) == (images, strict)
 
 
+def test_a_file_does_not_list_damaged_images(dataset: Path, run: Run, tmp_path: Path) -> None:
+    """It does not know them, unless it was built without any; the dataset does."""
+    assert dataset == tmp_path / "data"
+    run("build", "data", "out.h5", "--on-error", "skip")
+    done = run("check", "out.h5", "--list", "damaged")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "does not record which images are damaged; check the dataset" in done.stderr
+    run("build", "data", "strict.h5", "--on-error", "skip", "--strict-decode")
+    for name in ("strict.h5", "data"):
+        assert run("check", name, "--list", "damaged").returncode == 0
+
+
 def test_without_the_extra(
     dataset: Path, run: Run, without_extra: Callable[[], None], tmp_path: Path
 ) -> None:
