@@ -165,9 +165,9 @@ def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> Pack
         numbers = split_numbers(labels, columns.number_names, values, f"dataset {printable(path)}")
         values.update(numbers)
         unfit = NUMBERS_UNFIT if numbers else ""
-    paths = image_paths(values.get("path"), rows.made)
+    paths = image_paths(values.get("path"), rows.made, rows.masks)
     if paths == list(map(os.fsencode, rows.made)) and columns.has_paths:
-        paths = image_paths(rows.own_paths, rows.made)
+        paths = image_paths(rows.own_paths, rows.made, rows.masks)
     values["path"] = list(map(os.fsdecode, paths))
     table = PackedTable(
         values,

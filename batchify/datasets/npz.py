@@ -80,7 +80,7 @@ def open_npz(path: bytes, patterns: PathFilter | None, timeout_s: float) -> Pack
         held = sum(npz.held_nbytes(array) for array in found.pixels)
         source = PackedSource(path, NpzFile, ((path, file.stamp),), timeout_s, held)
     columns = found.columns
-    paths = image_paths(columns.pop("path", None), found.made)
+    paths = image_paths(columns.pop("path", None), found.made, found.masks)
     columns = {"path": list(map(os.fsdecode, paths)), **columns}
     unfit = MASKS_UNFIT if found.masks else ""
     numbers: dict[str, list[Any]] = {}

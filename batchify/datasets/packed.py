@@ -264,7 +264,9 @@ def _path_bytes(text: str) -> bytes:
         return text.encode(errors="backslashreplace")
 
 
-def image_paths(given: Sequence[Any] | None, made: Sequence[str]) -> list[bytes]:
+def image_paths(
+    given: Sequence[Any] | None, made: Sequence[str], masks: Mapping[bytes, Extent]
+) -> list[bytes]:
     """Return the paths of images: those that a dataset gives, if they are valid and distinct.
 
     Parameters
@@ -273,13 +275,16 @@ def image_paths(given: Sequence[Any] | None, made: Sequence[str]) -> list[bytes]
         Texts; some may be missing, or be something else.
     made : sequence of str
         Paths to take otherwise.
+    masks : Mapping of bytes to tuple of int
+        By their paths, which no image may have.
     """
     if given is not None and all(isinstance(text, str) for text in given):
         try:
             paths = list(map(os.fsencode, given))
         except UnicodeEncodeError:
             paths = []
-        if paths and len(set(paths)) == len(paths) and not any(map(refusal, paths)):
+        is_distinct = len(set(paths)) == len(paths) and masks.keys().isdisjoint(paths)
+        if paths and is_distinct and not any(map(refusal, paths)):
             return paths
     return [os.fsencode(text) for text in made]
 

@@ -120,7 +120,7 @@ def open_webdataset(path: bytes, patterns: PathFilter | None, timeout_s: float) 
             files.append((shard.path, file.stamp))
     names = _class_names(path, shards, where)
     columns, numbers, unfit = _columns(rows, names, where)
-    paths = image_paths(columns.get("path"), rows.made)
+    paths = image_paths(columns.get("path"), rows.made, rows.masks)
     columns["path"] = list(map(os.fsdecode, paths))
     table = PackedTable(
         columns,

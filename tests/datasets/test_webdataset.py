@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -205,6 +206,23 @@ def test_paths_that_are_not_valid_are_not_taken(tmp_path: Path) -> None:
         with h5py.File(build(tars, validation_split=0)) as file:
             found = sorted(file["train/paths"].asstr()[()].tolist())
         assert found == ["a.tar/0.jpg", "a.tar/1.jpg"]
+
+
+def test_no_image_has_the_path_of_a_mask(tmp_path: Path) -> None:
+    """It would be read instead of the mask, in silence."""
+    (tmp_path / "tars").mkdir()
+    entries: Entries = []
+    for key, path in enumerate(("a.tar/1.mask.png", "b.jpg")):
+        entries += [*sample(str(key), key, json={"path": path}), (f"{key}.mask.png", JPEG[key + 4])]
+    pack(tmp_path / "tars" / "a.tar", entries)
+    dataset = batchify.plan_build(tmp_path / "tars", class_mode="mask").dataset
+    masks = dataset.annotations.masks
+    assert masks is not None
+    assert [path for _, paths in dataset.samples.pieces() for path in paths] == [
+        b"a.tar/0.jpg", b"a.tar/1.jpg",
+    ]  # fmt: skip
+    with contextlib.closing(dataset.source.open_reader()) as reader:
+        assert list(reader.read_files(masks.files(np.arange(2)), 1 << 20)) == JPEG[4:6]
 
 
 def test_patterns_choose_shards(tmp_path: Path) -> None:
