@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -130,12 +130,10 @@ def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float)
             table = open_rows(file)
             features = table.guarded(partial(_features, table, shard, where))
             found = table.guarded(partial(_find_columns, table, features, where))
-            if columns is not None and found != columns:
-                raise DatasetError(
-                    f"{where}: {printable(shard.name)} has other columns than "
-                    f"{printable(shards[0].name)}: {_shown(found)}, not {_shown(columns)}"
-                )
-            columns = found
+            columns = columns or found
+            if found != columns:
+                difference = _difference(printable(shards[0].name), found, columns)
+                raise DatasetError(f"{where}: {printable(shard.name)} has other {difference}")
             table.guarded(partial(_add, rows, table, columns, number, shard, where))
             table.close()
             file.check_same(file.stamp)
@@ -144,8 +142,12 @@ def open_huggingface(path: bytes, patterns: PathFilter | None, timeout_s: float)
     return _tree(path, rows, columns, timeout_s)
 
 
-def _shown(columns: _Columns) -> str:
-    return shown_names([name.encode() for name in (columns.image, *columns.plain)])
+def _difference(first: str, found: _Columns, others: _Columns) -> str:
+    if replace(found, class_names=others.class_names, number_names=others.number_names) == others:
+        return f"names of labels than {first}; cast_column of datasets gives all the same"
+    both = [(each.image, *each.plain, *each.masks) for each in (found, others)]
+    shown = [shown_names([name.encode() for name in names]) for names in both]
+    return f"columns than {first}: {shown[0]}, not {shown[1]}"
 
 
 def _tree(path: bytes, rows: _Rows, columns: _Columns, timeout_s: float) -> PackedTree:
@@ -331,8 +333,7 @@ def _names(found: Any, column: str, where: str) -> tuple[str, ...]:
 
 
 def _of(features: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = features.get(name)
-    return found if isinstance(found, dict) else {}
+    return _dict(features.get(name))
 
 
 def _features(table: TableFile, shard: ShardFile, where: str) -> Mapping[str, Any]:
@@ -344,9 +345,7 @@ def _features(table: TableFile, shard: ShardFile, where: str) -> Mapping[str, An
     try:
         found = json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{where}: the features of {printable(shard.name)} are not JSON"
-        ) from error
+        raise DatasetError(f"{where}: features of {printable(shard.name)} are not JSON") from error
     return _dict(_dict(_dict(found).get("info")).get("features"))
 
 

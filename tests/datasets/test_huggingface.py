@@ -633,6 +633,9 @@ def test_files_with_other_columns_and_rows_without_images(tmp_path: Path) -> Non
     write(folder / "test-0.parquet", table(range(3), age=[1, 2, 3]))
     with pytest.raises(DatasetError, match=r"train-0\.parquet has other columns than test-0"):
         build(folder)
+    write(folder / "test-0.parquet", table(range(3), names="acb"))
+    with pytest.raises(DatasetError, match=r"0\.parquet has other names of labels than test-0\.p"):
+        build(folder)
     (folder / "test-0.parquet").unlink()
     images = [{"bytes": None, "path": "/a.jpg"}, *table([1, 2])["image"].to_pylist()]
     kind = table([1])["image"].type
