@@ -227,7 +227,7 @@ def _open_facts(
             yield shard_facts(*lifetime.enter_context(open_folder(path, keeps=True)))
         else:
             copy = lifetime.enter_context(open_copy(path))
-            yield stored_facts(lifetime.enter_context(Reader(copy)))
+            yield stored_facts(lifetime.enter_context(Reader(copy).finished()))
 
 
 def check_made(

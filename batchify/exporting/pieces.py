@@ -31,7 +31,7 @@ def open_readers(path: str | os.PathLike[str]) -> Generator[Reader, None, None]:
     """Yield the open files of a path or URL, one after the other; at a URL without images."""
     if not is_url(path):
         for each in find_paths(path):
-            with Reader(each) as reader:
+            with Reader(each).finished() as reader:
                 yield reader
     elif holds_shards(path):
         with open_folder(path, "records") as (_, shards):

@@ -116,6 +116,21 @@ class Reader(Closing):
             self.close()
             raise self._refusal(error) from error
 
+    def finished(self) -> Reader:
+        """Return the file itself, unless a build has not finished it: its rows may be zeros.
+
+        Raises
+        ------
+        FileFormatError
+            If it has no digest yet, which a build writes last; the file is closed then.
+        """
+        if not any(self.digest_dataset[()]):
+            self.close()
+            raise FileFormatError(
+                f"{printable(self.shown)} is unfinished; run the command that builds it again"
+            )
+        return self
+
     @property
     def identity(self) -> tuple[int, int]:
         """Device and inode of the open file, even if another file has its name now."""

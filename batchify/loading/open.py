@@ -51,7 +51,7 @@ def _open_file(
     reader : Reader, optional
         The file itself, if it is open already.
     """
-    with reader or Reader(path) as reader, accessing(path):
+    with (reader or Reader(path)).finished() as reader, accessing(path):
         mapped = None if in_memory else reader.mapped()
         classes = tuple(os.fsdecode(name) for name in reader.header.classes)
         splits = {

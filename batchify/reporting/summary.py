@@ -86,7 +86,7 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     Memory: some thousand rows of the small columns; images are not read.
     """
     if not holds_shards(path):
-        with open_copy(path) as copy, Reader(copy) as reader:
+        with open_copy(path) as copy, Reader(copy).finished() as reader:
             return summary_of(reader)
     with open_folder(path) as (index, shards):
         summaries = [summary_of(reader) for _, reader in open_shards(shards, index)]

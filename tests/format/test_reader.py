@@ -14,7 +14,9 @@ import h5py
 import numpy as np
 import pytest
 from h5py.h5d import StoreInfo
+from helpers.stopping import StopError, stop_after
 
+import batchify
 from batchify.building.build import build
 from batchify.errors import BatchifyError, FileAccessError, FileFormatError, FileMissingError
 from batchify.format.reader import Reader
@@ -389,3 +391,18 @@ def test_each_row_has_one_place(chunks: list[tuple[int, int]], message: str) -> 
         dataset_row_offsets(dataset)
     infos[:] = [StoreInfo((4, 0), 0, 100, 20), StoreInfo((0, 0), 0, 300, 20)]
     assert list(dataset_row_offsets(dataset).extents(2, 6)) == [(310, 2, 4), (100, 4, 6)]
+
+
+def test_an_unfinished_file_is_not_used(photos: Path, tmp_path: Path) -> None:
+    """Not even under another name: rows that no build has filled are zeros."""
+    with pytest.raises(StopError):
+        batchify.build(photos, tmp_path / "out.h5", batch_size=2, progress=stop_after(4))
+    partial = (tmp_path / "out.h5.partial").rename(tmp_path / "renamed.h5")
+    for use in (
+        batchify.open,
+        batchify.check,
+        batchify.summarize,
+        lambda path: batchify.export(path, tmp_path / "x", format="webdataset"),
+    ):
+        with pytest.raises(FileFormatError, match="is unfinished; run the command that builds it"):
+            use(partial)
