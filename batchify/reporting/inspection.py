@@ -73,7 +73,7 @@ def inspect(
     if sheet_path is None and report_path is None:
         return Inspection(summarize(path))
     sheet = report_nbytes = None
-    with local_copy(path) as copy, Reader(copy) as reader:
+    with local_copy(path) as copy, Reader(copy).finished() as reader:
         summary = summary_of(reader)
         if sheet_path is not None and sheet_target is not None and fonts is not None:
             sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed, trusted=trusted)

@@ -81,7 +81,7 @@ def write_report(
     """
     check_seed(seed)
     target = check_report_path(report_path, path)
-    with local_copy(path) as copy, Reader(copy) as reader:
+    with local_copy(path) as copy, Reader(copy).finished() as reader:
         page = render_report(reader, summary_of(reader), seed=seed, trusted=trusted)
     write_atomically(target, page)
 

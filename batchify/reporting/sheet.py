@@ -142,7 +142,7 @@ def write_sheet(
     """
     check_seed(seed)
     target, fonts = check_sheet_path(sheet_path, path), Fonts(font)
-    with local_copy(path) as copy, Reader(copy) as reader:
+    with local_copy(path) as copy, Reader(copy).finished() as reader:
         sheet, data = draw_sheet(reader, sheet_path, fonts, seed=seed, trusted=trusted)
     write_atomically(target, data)
     return sheet

@@ -170,7 +170,7 @@ class Catalog(Closing):
         else:
             copy = self._lifetime.enter_context(open_copy(location))
             url = os.fsdecode(location) if is_url(location) else ""
-            with Reader(copy) as reader:
+            with Reader(copy).finished() as reader:
                 whole = StoredFile(lambda: contextlib.nullcontext(copy), reader.digest, url)
                 self.files = [whole]
                 facts = stored_facts(reader)

@@ -403,6 +403,8 @@ def test_an_unfinished_file_is_not_used(photos: Path, tmp_path: Path) -> None:
         batchify.check,
         batchify.summarize,
         lambda path: batchify.export(path, tmp_path / "x", format="webdataset"),
+        lambda path: batchify.write_sheet(path, tmp_path / "x.png"),
+        lambda path: batchify.write_report(path, tmp_path / "x.html"),
     ):
         with pytest.raises(FileFormatError, match="is unfinished; run the command that builds it"):
             use(partial)
