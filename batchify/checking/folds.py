@@ -76,7 +76,7 @@ def read_fold(path: str | os.PathLike[str]) -> FoldFile | None:
         with open_folder(path, keeps=True) as (index, shards):
             config = index.config
             return _fold(path, config, shard_facts(index, shards)) if "fold" in config else None
-    with open_copy(path) as copy, Reader(copy) as reader:
+    with open_copy(path) as copy, Reader(copy).finished() as reader:
         config = reader.header.config
         return _fold(path, config, stored_facts(reader)) if "fold" in config else None
 

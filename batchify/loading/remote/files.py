@@ -149,7 +149,7 @@ def _intact(fetch: Callable[[], None], opened: Callable[[], Reader]) -> Reader:
 def _checked(path: DownloadedPath, check: Callable[[Reader, str], None], digest: str) -> Reader:
     """Open a file and check it."""
     with contextlib.ExitStack() as opening:
-        reader = opening.enter_context(Reader(path))
+        reader = opening.enter_context(Reader(path).finished())
         check(reader, digest)
         opening.pop_all()
     return reader

@@ -16,6 +16,7 @@ from helpers.remote_shards import URL, epoch, same_rows, sent_of_shards
 from helpers.s3server import S3Server
 
 import batchify
+from batchify.common.progress import Progress
 from batchify.errors import (
     BatchifyError,
     FileClosedError,
@@ -122,6 +123,23 @@ def test_files_without_an_index_are_one_dataset(s3: S3Server, made: Path) -> Non
         match=r"train of s3://bucket/folder/y\.h5 has .* files: it has fox and lacks dog",
     ):
         batchify.open("s3://bucket/folder")
+
+
+@pytest.mark.parametrize("cache", [True, None])
+def test_an_unfinished_file_is_not_served(
+    s3: S3Server, photos: Path, tmp_path: Path, cache: Any
+) -> None:
+    """Its rows are zeros, as in a file of this machine."""
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "fill" and progress.done > 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batchify.build(photos, tmp_path / "out.h5", batch_size=2, progress=stop)
+    s3.put("bucket", {"x.h5": (tmp_path / "out.h5.partial").read_bytes()})
+    with pytest.raises(FileFormatError, match="is unfinished"):
+        batchify.open("s3://bucket/x.h5", cache=cache)
 
 
 @pytest.mark.parametrize(
